@@ -1,0 +1,2 @@
+export { TranscodeError } from './transcode-error.js';
+export type * from './types.js';
