@@ -1,0 +1,51 @@
+import type { JsonObject } from '@bufbuild/protobuf';
+
+/** Refused in production. */
+export const DEVELOPMENT_TOKEN = 'kaimai-development-token';
+
+/** What a configuration starts from, as proto JSON of `Bootstrap`; a test holds it to the comments of conf.proto. */
+export const DEFAULTS: JsonObject = {
+  server: {
+    http: { addr: '127.0.0.1:8000', timeout: '10s', envelope: false, maxBodyBytes: 65536, strictQuery: false },
+    grpc: { addr: '127.0.0.1:9000', timeout: '10s', maxMessageBytes: 65536 },
+    workers: '1',
+    roles: [],
+    metricsAddr: '',
+    drainDelay: '0s',
+    stopTimeout: '10s',
+    environment: 'development',
+  },
+  data: {
+    database: {
+      driver: 'postgres',
+      source: '',
+      poolSize: 8,
+      role: '',
+      statementTimeout: '10s',
+      connectTimeout: '3s',
+    },
+    redis: { addr: '', readTimeout: '1s', writeTimeout: '1s', keyPrefix: '' },
+    rabbitmq: { url: '', queue: 'resource.instance.created', prefetch: 64, confirmTimeout: '5s' },
+  },
+  auth: { mode: 'header', internalToken: DEVELOPMENT_TOKEN },
+  log: { level: 'info', pretty: false },
+  order: { payTimeout: '900s', sweepInterval: '1s', sweepBatch: 200 },
+  seckill: {
+    batchSize: 500,
+    block: '1s',
+    claimIdle: '15s',
+    maxDeliveries: 5,
+    backlogLimit: 200000,
+    maxQuantity: 100,
+  },
+  outbox: { batchSize: 500, pollInterval: '0.2s' },
+  resource: {
+    provisioner: 'simulator',
+    simulator: { delay: '0s', failureRate: 0, transientFailureRate: 0 },
+    productAddr: '127.0.0.1:9000',
+    concurrency: 16,
+    maxAttempts: 5,
+    retryBackoff: '0.2s',
+    lease: '30s',
+  },
+};

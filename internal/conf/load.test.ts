@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { DescField, DescMessage, JsonObject } from '@bufbuild/protobuf';
+import { DEFAULTS } from './defaults.js';
+import { loadDescriptors } from './descriptors.js';
+import { ConfigError, loadBootstrap } from './load.js';
+
+const MINIMUM = `data:
+  database: {source: "postgres://127.0.0.1/product_db"}
+  redis: {addr: "127.0.0.1:6379"}
+  rabbitmq: {url: "amqp://127.0.0.1"}
+`;
+
+describe('loadBootstrap', () => {
+  let dir: string;
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'kaimai-conf-'));
+  });
+  afterEach(() => rmSync(dir, { recursive: true }));
+
+  function load(text: string, env: Record<string, string> = {}) {
+    const file = join(dir, 'a.yaml');
+    writeFileSync(file, text);
+    return loadBootstrap(file, env);
+  }
+
+  function faultsOf(run: () => unknown): readonly string[] {
+    try {
+      run();
+    } catch (err) {
+      if (err instanceof ConfigError) return err.faults;
+      throw err;
+    }
+    throw new Error('no fault was found');
+  }
+
+  it('fills in the defaults and counts durations in ms', () => {
+    const c = load(`${MINIMUM}outbox: {poll_interval: 0.05s}\n`);
+    assert.equal(c.outbox.pollIntervalMs, 50);
+    assert.equal(c.order.payTimeoutMs, 900_000);
+    assert.equal(c.server.grpc.reflection, true);
+    assert.equal(c.data.rabbitmq.queue, 'resource.instance.created');
+    assert.deepEqual(c.server.roles, []);
+    assert.throws(() => Object.assign(c.server, { workers: '2' }), TypeError);
+  });
+
+  it('reads the configurations that ship', () => {
+    for (const name of ['product', 'resource']) {
+      const c = loadBootstrap(`configs/${name}.yaml`, { KAIMAI_PRODUCT_GRPC: 'grpc://127.0.0.1:9555' });
+      assert.equal(c.data.database.role, `kaimai_${name}`);
+      assert.equal(c.resource.productAddr, name === 'resource' ? '127.0.0.1:9555' : '127.0.0.1:9000');
+    }
+  });
+
+  it('takes placeholders from the environment, typed by their field', () => {
+    const text = `${MINIMUM}server: {workers: "\${W:3}", http: {envelope: "\${E}", addr: "http://0.0.0.0:\${P:80}"}}
+log: {level: "\${L:info}"}
+auth: {internal_token: "$\${literal}-and-long"}
+seckill: {batch_size: "\${B}"}
+`;
+    const c = load(text, { E: 'true', B: '7', L: '' });
+    assert.equal(c.server.workers, '3');
+    assert.equal(c.server.http.envelope, true);
+    assert.equal(c.server.http.addr, '0.0.0.0:80');
+    assert.equal(c.log.level, 'info');
+    assert.equal(c.seckill.batchSize, 7);
+    assert.equal(c.auth.internalToken, `\${literal}-and-long`);
+  });
+
+  it('lists every fault by its path', () => {
+    const faults = faultsOf(() =>
+      load(`server:
+  http: {addr: nowhere, timeout: soon, adr: x}
+  grpc: 9000
+  roles: api
+  workers: 0
+data:
+  database: {source: "\${DB}", pool_size: many, poolSize: 3}
+  rabbitmq: {url: "amqp://x", prefetch: 0}
+  redis: {addr: 5}
+log: {level: loud}
+resource: {simulator: {failure_rate: 2}}
+`),
+    );
+    const at = (path: string) => faults.filter((f) => f.startsWith(`${path}: `));
+    for (const path of [
+      'server.http.addr',
+      'server.http.timeout',
+      'server.http.adr',
+      'server.grpc',
+      'server.roles',
+      'server.workers',
+      'data.rabbitmq.prefetch',
+      'log.level',
+      'resource.simulator.failure_rate',
+    ]) {
+      assert.equal(at(path).length, 1, `${path} in ${faults.join('\n')}`);
+    }
+    assert.match(at('data.database.source')[0] ?? '', /the environment has no DB/);
+    assert.match(at('data.database.pool_size')[0] ?? '', /given twice/);
+    assert.deepEqual(
+      at('data.redis.addr').filter((f) => f.includes('5')),
+      [],
+      'secrets are not repeated',
+    );
+  });
+
+  it('merges a directory in the order of names', () => {
+    writeFileSync(join(dir, '10-base.yaml'), `${MINIMUM}log: {level: warn, pretty: true}\n`);
+    writeFileSync(join(dir, '20-more.yml'), 'log: {level: debug}\n');
+    writeFileSync(join(dir, 'notes.txt'), 'not: [yaml');
+    const c = loadBootstrap(dir, {});
+    assert.deepEqual({ ...c.log }, { level: 'debug', pretty: true });
+  });
+
+  it('refuses broken YAML, repeated keys and a missing file', () => {
+    assert.match(faultsOf(() => load('a: [1')).join(), /a\.yaml/);
+    assert.match(faultsOf(() => load(`${MINIMUM}log: {}\nlog: {}\n`)).join(), /unique/);
+    assert.match(faultsOf(() => loadBootstrap(join(dir, 'none.yaml'), {})).join(), /ENOENT/);
+  });
+
+  it('refuses development secrets in production', () => {
+    assert.match(faultsOf(() => load(`${MINIMUM}server: {environment: production}\n`)).join(), /auth\.internal_token/);
+  });
+
+  it('has the defaults that conf.proto tells', () => {
+    const bootstrap = loadDescriptors().registry.getMessage('kaimai.conf.Bootstrap');
+    assert.ok(bootstrap);
+    let told = 0;
+    const walk = (schema: DescMessage, defaults: JsonObject) => {
+      for (const field of schema.fields) {
+        const value = defaults[field.jsonName];
+        if (field.message && !field.message.typeName.startsWith('google.')) {
+          walk(field.message, (value ?? {}) as JsonObject);
+          continue;
+        }
+        const said = /Default ("[^"]*"|[\w.]*\w)/.exec(commentOf(field))?.[1];
+        if (said === undefined || said === 'true') continue;
+        told++;
+        const expected = said === 'none' ? '' : said === 'everything' ? '' : said.replaceAll('"', '');
+        assert.equal(String(value), expected, `${schema.name}.${field.name}`);
+      }
+    };
+    walk(bootstrap, DEFAULTS);
+    assert.ok(told > 30, `only ${told} defaults were found`);
+  });
+});
+
+/** The comment above a field. 4 is FileDescriptorProto.message_type, 3 nested_type, 2 field: see descriptor.proto. */
+function commentOf(field: DescField): string {
+  const path = (m: DescMessage): number[] =>
+    m.parent
+      ? [...path(m.parent), 3, m.parent.proto.nestedType.indexOf(m.proto)]
+      : [4, m.file.proto.messageType.indexOf(m.proto)];
+  const at = [...path(field.parent), 2, field.parent.proto.field.indexOf(field.proto)].join();
+  return field.parent.file.proto.sourceCodeInfo?.location.find((l) => l.path.join() === at)?.leadingComments ?? '';
+}
