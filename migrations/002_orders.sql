@@ -54,7 +54,7 @@ CREATE TABLE payments (
     order_id   BIGINT NOT NULL REFERENCES orders (id),
     provider   VARCHAR(32) NOT NULL,
     event_id   VARCHAR(64) NOT NULL,
-    amount     BIGINT NOT NULL CHECK (amount > 0),
+    amount     BIGINT NOT NULL CHECK (amount >= 0),
     outcome    VARCHAR(10) NOT NULL CHECK (outcome IN ('APPLIED', 'REFUNDED')),
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     UNIQUE (provider, event_id)

@@ -4,6 +4,7 @@ import { orderNotFound, orderStatusConflict } from '../../gen/order/v1/errors.js
 import { productNotFound } from '../../gen/product/v1/errors.js';
 import type { IdGenerator } from './id-generator.js';
 import { canMove, moveOrder, type OrderRepo } from './order-state.js';
+import type { PaymentRepo } from './payment.js';
 import type { ProductRepo, ProductSpec } from './product.js';
 import type { Transaction, TransactionRunner } from './transaction.js';
 
@@ -74,6 +75,7 @@ export class InstanceUsecase {
     private readonly products: ProductRepo,
     private readonly instances: InstanceRepo,
     private readonly orders: OrderRepo,
+    private readonly payments: PaymentRepo,
   ) {}
 
   /**
@@ -167,12 +169,21 @@ export class InstanceUsecase {
 
   private async settleOrder(tx: Transaction, orderId: bigint, report: InstanceReport): Promise<void> {
     const to = report.status === 'SUCCESS' ? 'COMPLETED' : 'REFUNDING';
-    for (;;) {
-      const order = await this.orders.find(orderId, undefined, tx);
-      // An order that is being refunded for another reason stays where it is: the report is on record all the same.
-      if (!order || !canMove(order, to)) return;
-      const reason = report.status === 'SUCCESS' ? '' : `INSTANCE_FAILED: ${report.reason}`.slice(0, 255);
-      if (await moveOrder(this.orders, tx, order, { to, actor: 'resource', reason })) return;
+    const order = await this.orders.lock(tx, orderId, undefined);
+    // An order that is being refunded for another reason stays where it is: the report is on record all the same.
+    if (!order || !canMove(order, to)) return;
+    const reason = report.status === 'SUCCESS' ? '' : `INSTANCE_FAILED: ${report.reason}`;
+    const moved = await moveOrder(this.orders, tx, order, { to, actor: 'resource', reason });
+    if (!moved) throw new Error(`order ${orderId} changed while it was locked`);
+    if (to === 'REFUNDING') {
+      const payment = await this.payments.findApplied(tx, orderId);
+      await this.payments.insertRefund(tx, {
+        id: this.ids.nextId(),
+        orderId,
+        paymentId: payment?.id,
+        amountFen: order.amountFen,
+        reason,
+      });
     }
   }
 

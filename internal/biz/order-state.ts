@@ -84,6 +84,8 @@ export abstract class OrderRepo {
   abstract insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean>;
   /** `userId` undefined reads any user's order. */
   abstract find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined>;
+  /** The order, locked until `tx` ends. */
+  abstract lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined>;
   abstract findByRequest(userId: string, requestId: string): Promise<Order | undefined>;
   /** A user's orders, newest first. */
   abstract list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>>;

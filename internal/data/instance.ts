@@ -1,0 +1,158 @@
+import { Event } from '../../gen/instance/v1/event.js';
+import type {
+  CreateInstance,
+  InstanceEvent,
+  InstanceReport,
+  InstanceRequest,
+  InstanceStatus,
+} from '../biz/instance.js';
+import { InstanceRepo } from '../biz/instance.js';
+import type { Transaction } from '../biz/transaction.js';
+import type { Postgres, Statement } from './postgres.js';
+
+/** Outbox topic of the events that ask the resource domain for an instance. */
+export const TOPIC_INSTANCE_CREATED = 'instance.created';
+/** The event's own name for the same, as the second document has it. */
+const EVENT_TYPE = 'INSTANCE_CREATED';
+const MB_PER_GB = 1024;
+
+const COLUMNS = `instance_id, product_id, user_id, source, source_id, order_id, status, reason, created_at, reported_at`;
+
+const INSERT: Statement = {
+  name: 'instance_request_insert',
+  text: `INSERT INTO instance_requests (instance_id, product_id, user_id, source, source_id, order_id)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::bigint[])
+    ON CONFLICT (source, product_id, source_id) DO NOTHING
+    RETURNING ${COLUMNS}`,
+};
+
+const FIND_BY_SOURCE: Statement = {
+  name: 'instance_request_find_by_source',
+  text: `SELECT ${COLUMNS} FROM instance_requests
+    WHERE (source, product_id, source_id) IN (SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]))`,
+};
+
+const FIND: Statement = {
+  name: 'instance_request_find',
+  text: `SELECT ${COLUMNS} FROM instance_requests WHERE instance_id = $1`,
+};
+
+const LOCK: Statement = { name: 'instance_request_lock', text: `${FIND.text} FOR UPDATE` };
+
+const SET_REPORT: Statement = {
+  name: 'instance_request_set_report',
+  text: `UPDATE instance_requests SET status = $2, reason = left($3, 1024), reported_at = now()
+    WHERE instance_id = $1 RETURNING ${COLUMNS}`,
+};
+
+const APPEND_EVENTS: Statement = {
+  name: 'outbox_append',
+  text: `INSERT INTO outbox (topic, ref_id, payload)
+    SELECT $1, ref_id, payload FROM unnest($2::bigint[], $3::bytea[]) AS t(ref_id, payload)`,
+};
+
+export class PgInstanceRepo extends InstanceRepo {
+  constructor(private readonly db: Postgres) {
+    super();
+  }
+
+  async insertRequests(
+    tx: Transaction,
+    requests: readonly (CreateInstance & { readonly instanceId: bigint })[],
+  ): Promise<readonly InstanceRequest[]> {
+    const inserted = await this.db.query<RequestRow>(
+      INSERT,
+      [
+        requests.map((r) => r.instanceId),
+        requests.map((r) => r.productId),
+        requests.map((r) => r.userId),
+        requests.map((r) => r.source),
+        requests.map((r) => r.sourceId),
+        requests.map((r) => r.orderId ?? null),
+      ],
+      tx,
+    );
+    const stored = new Map(inserted.rows.map((row) => [keyOf(row.source, row.product_id, row.source_id), row]));
+    const known = requests.filter((r) => !stored.has(keyOf(r.source, r.productId, r.sourceId)));
+    if (known.length > 0) {
+      const { rows } = await this.db.query<RequestRow>(
+        FIND_BY_SOURCE,
+        [known.map((r) => r.source), known.map((r) => r.productId), known.map((r) => r.sourceId)],
+        tx,
+      );
+      for (const row of rows) stored.set(keyOf(row.source, row.product_id, row.source_id), row);
+    }
+    return requests.map((r) => {
+      const row = stored.get(keyOf(r.source, r.productId, r.sourceId));
+      if (!row) throw new Error(`instance request ${r.source} ${r.productId} ${r.sourceId} is neither new nor known`);
+      return requestOf(row);
+    });
+  }
+
+  async appendEvents(tx: Transaction, events: readonly InstanceEvent[]): Promise<void> {
+    const payloads = events.map((e) => Buffer.from(Event.encode(messageOf(e)).finish()));
+    await this.db.query(APPEND_EVENTS, [TOPIC_INSTANCE_CREATED, events.map((e) => e.instanceId), payloads], tx);
+  }
+
+  async find(instanceId: bigint): Promise<InstanceRequest | undefined> {
+    const { rows } = await this.db.query<RequestRow>(FIND, [instanceId]);
+    return rows[0] && requestOf(rows[0]);
+  }
+
+  async lock(tx: Transaction, instanceId: bigint): Promise<InstanceRequest | undefined> {
+    const { rows } = await this.db.query<RequestRow>(LOCK, [instanceId], tx);
+    return rows[0] && requestOf(rows[0]);
+  }
+
+  async setReport(tx: Transaction, report: InstanceReport): Promise<InstanceRequest> {
+    const { rows } = await this.db.query<RequestRow>(SET_REPORT, [report.instanceId, report.status, report.reason], tx);
+    return requestOf(rows[0]!);
+  }
+}
+
+interface RequestRow {
+  instance_id: bigint;
+  product_id: bigint;
+  user_id: string;
+  source: string;
+  source_id: string;
+  order_id: bigint | null;
+  status: InstanceStatus;
+  reason: string;
+  created_at: Date;
+  reported_at: Date | null;
+}
+
+function keyOf(source: string, productId: bigint, sourceId: string): string {
+  return `${source} ${productId} ${sourceId}`;
+}
+
+function requestOf(row: RequestRow): InstanceRequest {
+  return {
+    instanceId: row.instance_id,
+    productId: row.product_id,
+    userId: row.user_id,
+    source: row.source,
+    sourceId: row.source_id,
+    orderId: row.order_id ?? undefined,
+    status: row.status,
+    reason: row.reason,
+    createdAt: row.created_at,
+    reportedAt: row.reported_at ?? undefined,
+  };
+}
+
+function messageOf(e: InstanceEvent): Event {
+  return {
+    eventType: EVENT_TYPE,
+    instanceId: e.instanceId,
+    userId: e.userId,
+    name: e.name,
+    spec: { cpus: e.spec.cpu, memoryMb: e.spec.memoryGb * MB_PER_GB, gpu: e.spec.gpu, image: e.spec.image },
+    timestamp: e.at,
+    productId: e.productId,
+    source: e.source,
+    sourceId: e.sourceId,
+    orderId: e.orderId ?? 0n,
+  };
+}

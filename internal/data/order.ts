@@ -1,0 +1,269 @@
+import type {
+  Move,
+  NewOrder,
+  Order,
+  OrderActor,
+  OrderEvent,
+  OrderFilter,
+  OrderSource,
+  OrderStatus,
+  OrderType,
+} from '../biz/order-state.js';
+import { OrderRepo } from '../biz/order-state.js';
+import type { Page, PageRequest } from '../biz/page.js';
+import type { Transaction } from '../biz/transaction.js';
+import type { Postgres, Statement } from './postgres.js';
+
+/** As the first document numbers them, and on. */
+const STATUS_CODES: Readonly<Record<OrderStatus, number>> = {
+  PENDING: 0,
+  PAID: 1,
+  CANCELLED: 2,
+  COMPLETED: 3,
+  SHIPPED: 4,
+  REFUNDING: 5,
+};
+const STATUSES = Object.fromEntries(Object.entries(STATUS_CODES).map(([name, code]) => [code, name])) as Record<
+  number,
+  OrderStatus
+>;
+
+const COLUMNS = `id, order_no, user_id, order_type, source, status, product_id, product_name, quantity, price, amount,
+  req_id, sale_id, request_id, instance_id, close_reason, remark, version, created_at, pay_deadline, paid_at, completed_at`;
+
+const INSERT: Statement = {
+  name: 'order_insert',
+  text: `WITH o AS (
+      INSERT INTO orders (id, user_id, order_type, source, status, product_id, product_name, quantity, price, amount,
+        req_id, sale_id, request_id, instance_id, remark, pay_deadline, paid_at)
+      SELECT id, user_id, order_type, source, status, product_id, product_name, quantity, price, amount,
+        req_id, sale_id, request_id, instance_id, remark, pay_deadline, CASE WHEN status = 1 THEN now() END
+      FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::text[], $8::int[],
+        $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::bigint[], $15::text[],
+        $16::timestamptz[])
+        AS t(id, user_id, order_type, source, status, product_id, product_name, quantity, price, amount, req_id, sale_id,
+          request_id, instance_id, remark, pay_deadline)
+      ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
+      RETURNING id, status, created_at)
+    INSERT INTO order_events (order_id, version, from_status, to_status, actor, at)
+    SELECT id, 1, NULL, status, $17, created_at FROM o`,
+};
+
+const FIND: Statement = {
+  name: 'order_find',
+  text: `SELECT ${COLUMNS} FROM orders WHERE id = $1 AND ($2::uuid IS NULL OR user_id = $2) AND NOT deleted`,
+};
+
+const LOCK: Statement = { name: 'order_lock', text: `${FIND.text} FOR UPDATE` };
+
+const FIND_BY_REQUEST: Statement = {
+  name: 'order_find_by_request',
+  text: `SELECT ${COLUMNS} FROM orders WHERE user_id = $1 AND request_id = $2`,
+};
+
+const LIST_WHERE = `user_id = $1 AND NOT deleted AND ($2::smallint IS NULL OR status = $2)
+  AND ($3::text IS NULL OR order_type = $3)`;
+
+const LIST: Statement = {
+  name: 'order_list',
+  text: `SELECT ${COLUMNS} FROM orders WHERE ${LIST_WHERE} ORDER BY created_at DESC, id DESC OFFSET $4 LIMIT $5`,
+};
+
+const COUNT: Statement = { name: 'order_count', text: `SELECT count(*) AS total FROM orders WHERE ${LIST_WHERE}` };
+
+const LIST_EVENTS: Statement = {
+  name: 'order_events_list',
+  text: 'SELECT from_status, to_status, actor, reason, at FROM order_events WHERE order_id = $1 ORDER BY version',
+};
+
+// SKIP LOCKED: an order that is being paid or cancelled this moment is left to whoever holds it.
+const LOCK_OVERDUE: Statement = {
+  name: 'order_lock_overdue',
+  text: `SELECT ${COLUMNS} FROM orders WHERE status = 0 AND pay_deadline < now()
+    ORDER BY pay_deadline LIMIT $1 FOR UPDATE SKIP LOCKED`,
+};
+
+const MOVE: Statement = {
+  name: 'order_move',
+  text: `WITH o AS (
+      UPDATE orders SET status = $4, version = version + 1, updated_at = now(),
+        paid_at = CASE WHEN $4 = 1 THEN coalesce(paid_at, now()) ELSE paid_at END,
+        -- greatest: a clock that stepped back must not complete an order before it was paid
+        completed_at = CASE WHEN $4 = 3 THEN greatest(now(), paid_at) ELSE completed_at END,
+        close_reason = CASE WHEN $4 IN (2, 5) THEN left($6, 64) ELSE '' END,
+        instance_id = coalesce($7, instance_id)
+      WHERE id = $1 AND status = $2 AND version = $3
+      RETURNING ${COLUMNS}),
+    e AS (
+      INSERT INTO order_events (order_id, version, from_status, to_status, actor, reason)
+      SELECT id, version, $2, $4, $5, left($6, 255) FROM o)
+    SELECT ${COLUMNS} FROM o`,
+};
+
+const SET_INSTANCE: Statement = {
+  name: 'order_set_instance',
+  text: `UPDATE orders SET instance_id = $2, version = version + 1, updated_at = now()
+    WHERE id = $1 AND instance_id IS NULL`,
+};
+
+export class PgOrderRepo extends OrderRepo {
+  constructor(private readonly db: Postgres) {
+    super();
+  }
+
+  async insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean> {
+    const column = <T>(of: (o: NewOrder) => T) => orders.map(of);
+    const { rowCount } = await this.db.query(
+      INSERT,
+      [
+        column((o) => o.id),
+        column((o) => o.userId),
+        column((o) => o.orderType),
+        column((o) => o.source),
+        column((o) => STATUS_CODES[o.status]),
+        column((o) => o.productId ?? null),
+        column((o) => o.productName),
+        column((o) => o.quantity),
+        column((o) => o.priceFen),
+        column((o) => o.amountFen),
+        column((o) => o.reqId),
+        column((o) => o.saleId ?? null),
+        column((o) => o.requestId ?? null),
+        column((o) => o.instanceId ?? null),
+        column((o) => o.remark ?? ''),
+        column((o) => o.payDeadline ?? null),
+        actor,
+      ],
+      tx,
+    );
+    return rowCount === orders.length;
+  }
+
+  async find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined> {
+    const { rows } = await this.db.query<OrderRow>(FIND, [id, userId ?? null], tx);
+    return rows[0] && orderOf(rows[0]);
+  }
+
+  async lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
+    const { rows } = await this.db.query<OrderRow>(LOCK, [id, userId ?? null], tx);
+    return rows[0] && orderOf(rows[0]);
+  }
+
+  async findByRequest(userId: string, requestId: string): Promise<Order | undefined> {
+    const { rows } = await this.db.query<OrderRow>(FIND_BY_REQUEST, [userId, requestId]);
+    return rows[0] && orderOf(rows[0]);
+  }
+
+  async list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>> {
+    const where = [userId, filter.status === undefined ? null : STATUS_CODES[filter.status], filter.orderType ?? null];
+    const [list, count] = await Promise.all([
+      this.db.query<OrderRow>(LIST, [...where, page.offset, page.limit]),
+      this.db.query<{ total: bigint }>(COUNT, where),
+    ]);
+    return { items: list.rows.map(orderOf), total: count.rows[0]?.total ?? 0n };
+  }
+
+  async listEvents(orderId: bigint): Promise<readonly OrderEvent[]> {
+    const { rows } = await this.db.query<EventRow>(LIST_EVENTS, [orderId]);
+    return rows.map((row) => ({
+      from: row.from_status === null ? undefined : statusOf(row.from_status),
+      to: statusOf(row.to_status),
+      actor: row.actor,
+      reason: row.reason,
+      at: row.at,
+    }));
+  }
+
+  async lockOverdue(tx: Transaction, limit: number): Promise<readonly Order[]> {
+    const { rows } = await this.db.query<OrderRow>(LOCK_OVERDUE, [limit], tx);
+    return rows.map(orderOf);
+  }
+
+  async compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined> {
+    const { rows } = await this.db.query<OrderRow>(
+      MOVE,
+      [
+        order.id,
+        STATUS_CODES[order.status],
+        order.version,
+        STATUS_CODES[move.to],
+        move.actor,
+        move.reason,
+        move.instanceId ?? null,
+      ],
+      tx,
+    );
+    return rows[0] && orderOf(rows[0]);
+  }
+
+  async setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean> {
+    const { rowCount } = await this.db.query(SET_INSTANCE, [orderId, instanceId], tx);
+    return rowCount === 1;
+  }
+}
+
+interface OrderRow {
+  id: bigint;
+  order_no: string;
+  user_id: string;
+  order_type: OrderType;
+  source: OrderSource;
+  status: number;
+  product_id: bigint | null;
+  product_name: string;
+  quantity: number;
+  price: bigint;
+  amount: bigint;
+  req_id: bigint;
+  sale_id: bigint | null;
+  request_id: string | null;
+  instance_id: bigint | null;
+  close_reason: string;
+  remark: string;
+  version: bigint;
+  created_at: Date;
+  pay_deadline: Date | null;
+  paid_at: Date | null;
+  completed_at: Date | null;
+}
+
+interface EventRow {
+  from_status: number | null;
+  to_status: number;
+  actor: OrderActor;
+  reason: string;
+  at: Date;
+}
+
+function statusOf(code: number): OrderStatus {
+  const status = STATUSES[code];
+  if (status === undefined) throw new Error(`orders.status ${code} is not known`);
+  return status;
+}
+
+function orderOf(row: OrderRow): Order {
+  return {
+    id: row.id,
+    orderNo: row.order_no,
+    userId: row.user_id,
+    orderType: row.order_type,
+    source: row.source,
+    status: statusOf(row.status),
+    productId: row.product_id ?? undefined,
+    productName: row.product_name,
+    quantity: row.quantity,
+    priceFen: row.price,
+    amountFen: row.amount,
+    reqId: row.req_id,
+    saleId: row.sale_id ?? undefined,
+    requestId: row.request_id ?? undefined,
+    instanceId: row.instance_id ?? undefined,
+    closeReason: row.close_reason,
+    remark: row.remark,
+    version: row.version,
+    createdAt: row.created_at,
+    payDeadline: row.pay_deadline ?? undefined,
+    paidAt: row.paid_at ?? undefined,
+    completedAt: row.completed_at ?? undefined,
+  };
+}
