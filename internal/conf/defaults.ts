@@ -25,7 +25,7 @@ export const DEFAULTS: JsonObject = {
       connectTimeout: '3s',
     },
     redis: { addr: '', readTimeout: '1s', writeTimeout: '1s', keyPrefix: '' },
-    rabbitmq: { url: '', queue: 'resource.instance.created', prefetch: 64, confirmTimeout: '5s' },
+    rabbitmq: { url: '', queue: 'resource.instance.created', prefetch: 64, queueType: 'classic', confirmTimeout: '5s' },
   },
   auth: { mode: 'header', internalToken: DEVELOPMENT_TOKEN },
   log: { level: 'info', pretty: false },
@@ -38,7 +38,7 @@ export const DEFAULTS: JsonObject = {
     backlogLimit: 200000,
     maxQuantity: 100,
   },
-  outbox: { batchSize: 500, pollInterval: '0.2s' },
+  outbox: { batchSize: 500, pollInterval: '0.2s', lease: '10s' },
   resource: {
     provisioner: 'simulator',
     simulator: { delay: '0s', failureRate: 0, transientFailureRate: 0 },
@@ -47,5 +47,6 @@ export const DEFAULTS: JsonObject = {
     maxAttempts: 5,
     retryBackoff: '0.2s',
     lease: '30s',
+    pollInterval: '0.2s',
   },
 };
