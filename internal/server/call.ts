@@ -1,29 +1,69 @@
 import type { DescMethod } from '@bufbuild/protobuf';
-import type { Identity } from '../biz/identity.js';
+import { ANONYMOUS, type Identity } from '../biz/identity.js';
+import type { KaimaiError } from '../errors/error.js';
+import type { CallContext } from '../service/context.js';
 
-/** One call of an RPC, whichever transport it came by. */
-export interface Call {
-  readonly method: DescMethod;
-  /** "/pkg.Service/Method", as gRPC names it. */
+/** One call of an RPC, whichever transport it came by. A transport extends it. */
+export abstract class Call implements CallContext {
   readonly operation: string;
-  readonly transport: 'grpc' | 'http';
-  /** Lower-case names. A `-bin` value is a Uint8Array. The first value of each name; `metadataAll` for all. */
-  metadata(name: string): string | Uint8Array | undefined;
-  metadataAll(name: string): readonly (string | Uint8Array)[];
-  /** Address of the caller. */
-  readonly peer: string;
-  /** Epoch ms after which nobody waits for the reply. Set at the edge or by the deadline middleware. */
-  deadlineAtMs: number | undefined;
-  /** Aborted when the caller is gone, the deadline is over, or the server gives up waiting at its stop. */
-  readonly signal: AbortSignal;
   /** Who calls; `ANONYMOUS` until the auth middleware ran. */
-  identity: Identity;
-  /** The JSON edge's body as it was sent, for signatures; undefined by gRPC. */
-  readonly rawBody: Uint8Array | undefined;
-  /** The request in wire form. Throws INVALID_ARGUMENT where the JSON does not fit the message. */
-  bind(): Uint8Array;
-  /** Sent with the reply as gRPC metadata or `Grpc-Metadata-` headers. */
-  readonly replyHeaders: Map<string, string>;
+  identity: Identity = ANONYMOUS;
+  /** Epoch ms after which nobody waits for the reply. The caller's own, then what the deadline middleware makes of it. */
+  deadlineAtMs: number | undefined;
+  readonly replyHeaders = new Map<string, string>();
+  #controller: AbortController | undefined;
+  #aborted: KaimaiError | undefined;
+  #onAbort: ((err: KaimaiError) => void)[] = [];
+
+  constructor(
+    readonly method: DescMethod,
+    readonly transport: 'grpc' | 'http',
+    deadlineAtMs: number | undefined,
+  ) {
+    this.operation = `/${method.parent.typeName}/${method.name}`;
+    this.deadlineAtMs = deadlineAtMs;
+  }
+
+  /** Lower-case names. A `-bin` value is a Uint8Array. The first value of the name. */
+  abstract metadata(name: string): string | Uint8Array | undefined;
+  abstract metadataAll(name: string): readonly (string | Uint8Array)[];
+  /** Address of the caller. */
+  abstract get peer(): string;
+  abstract get rawBody(): Uint8Array | undefined;
+  /** The request in wire form; for a method that takes one. Throws INVALID_ARGUMENT where the JSON does not fit. */
+  abstract bind(): Uint8Array;
+  /** The requests in wire form; for a method that takes a stream. */
+  abstract requests(): AsyncIterable<Uint8Array>;
+
+  /** Made when first asked for: most calls end without anybody looking. */
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController();
+      if (this.#aborted) this.#controller.abort(this.#aborted);
+    }
+    return this.#controller.signal;
+  }
+
+  /** Why nobody waits for the reply any more. */
+  get aborted(): KaimaiError | undefined {
+    return this.#aborted;
+  }
+
+  /** Gives up the call: CANCELLED when the caller left, DEADLINE_EXCEEDED. The first reason stays. */
+  abort(reason: KaimaiError): void {
+    if (this.#aborted) return;
+    this.#aborted = reason;
+    this.#controller?.abort(reason);
+    const listeners = this.#onAbort;
+    this.#onAbort = [];
+    for (const listener of listeners) listener(reason);
+  }
+
+  /** Calls `listener` once when the call is given up, at once when it was. */
+  onAbort(listener: (err: KaimaiError) => void): void {
+    if (this.#aborted) listener(this.#aborted);
+    else this.#onAbort.push(listener);
+  }
 }
 
 export type Reply =
@@ -32,9 +72,13 @@ export type Reply =
 
 export type Next = (call: Call) => Promise<Reply>;
 
-/** Wraps the whole handler: binding, decoding, the service and encoding. The first of a chain is the outermost. */
-export type Middleware = (next: Next) => Next;
+/**
+ * Wraps the whole handler: binding, decoding, the service and encoding. It is applied to each method once, at boot, so
+ * that what hangs on the method alone (its role, its rules, its labels) is found there. The first of a chain is the
+ * outermost.
+ */
+export type Middleware = (next: Next, method: DescMethod) => Next;
 
-export function chain(middleware: readonly Middleware[], last: Next): Next {
-  return middleware.reduceRight<Next>((next, m) => m(next), last);
+export function chain(middleware: readonly Middleware[], method: DescMethod, last: Next): Next {
+  return middleware.reduceRight<Next>((next, m) => m(next, method), last);
 }

@@ -1,0 +1,230 @@
+import type { EventEmitter } from 'node:events';
+import type { DescMethod } from '@bufbuild/protobuf';
+import type {
+  ServerDuplexStream,
+  ServerReadableStream,
+  ServerUnaryCall,
+  ServerWritableStream,
+  UntypedHandleCall,
+} from '@grpc/grpc-js';
+import {
+  Server as GrpcServer,
+  type handleUnaryCall,
+  Metadata,
+  ServerCredentials,
+  type StatusObject,
+} from '@grpc/grpc-js';
+import { cancelled, deadlineExceeded } from '../../gen/common/v1/errors.js';
+import { encodeStatus } from '../errors/rpc-status.js';
+import { Call, type Next } from './call.js';
+import type { Dispatcher } from './dispatcher.js';
+import type { Server } from './server.js';
+import { toKaimaiError } from './to-kaimai-error.js';
+
+export interface GrpcOptions {
+  /** host:port; port 0 picks a free one. */
+  readonly addr: string;
+  readonly maxMessageBytes: number;
+}
+
+type Surface =
+  | ServerUnaryCall<Buffer, Buffer>
+  | ServerReadableStream<Buffer, Buffer>
+  | ServerWritableStream<Buffer, Buffer>
+  | ServerDuplexStream<Buffer, Buffer>;
+
+/**
+ * The gRPC listener. Every method is registered with bytes in and bytes out: decoding happens inside the chain, so that
+ * its failures are answered, logged and counted like any other.
+ */
+export class GrpcListener implements Server {
+  readonly name = 'grpc';
+  readonly #server: GrpcServer;
+  #port: number | undefined;
+
+  constructor(
+    readonly options: GrpcOptions,
+    readonly dispatcher: Dispatcher,
+  ) {
+    this.#server = new GrpcServer({
+      'grpc.max_receive_message_length': options.maxMessageBytes,
+      'grpc.max_concurrent_streams': 1_000,
+      // A peer that vanished without a word is noticed, and its calls are given up.
+      'grpc.keepalive_time_ms': 30_000,
+      'grpc.keepalive_timeout_ms': 10_000,
+    });
+    const bytes = (b: Buffer) => b;
+    for (const method of dispatcher.methods) {
+      const path = `/${method.parent.typeName}/${method.name}`;
+      const [handler, type] = adapt(method, dispatcher.operation(path));
+      this.#server.register(path, handler, bytes, bytes, type);
+    }
+  }
+
+  /** The port it listens on, once started. */
+  get port(): number {
+    if (this.#port === undefined) throw new Error('grpc does not listen yet');
+    return this.#port;
+  }
+
+  start(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.bindAsync(this.options.addr, ServerCredentials.createInsecure(), (err, port) => {
+        if (err) {
+          reject(new Error(`grpc cannot listen on ${this.options.addr}: ${err.message}`));
+          return;
+        }
+        this.#port = port;
+        resolve();
+      });
+    });
+  }
+
+  async stop(deadline: AbortSignal): Promise<void> {
+    this.dispatcher.endStreams();
+    await new Promise<void>((resolve) => {
+      const force = () => {
+        this.#server.forceShutdown();
+        resolve();
+      };
+      if (deadline.aborted) {
+        force();
+        return;
+      }
+      deadline.addEventListener('abort', force, { once: true });
+      this.#server.tryShutdown(() => {
+        deadline.removeEventListener('abort', force);
+        resolve();
+      });
+    });
+  }
+}
+
+class GrpcCall extends Call {
+  constructor(
+    method: DescMethod,
+    readonly surface: Surface,
+  ) {
+    super(method, 'grpc', toEpochMs(surface.getDeadline()));
+    (surface as EventEmitter).on('cancelled', () => {
+      const late = this.deadlineAtMs !== undefined && Date.now() >= this.deadlineAtMs;
+      this.abort(late ? deadlineExceeded('the deadline of this call is over') : cancelled('the caller went away'));
+    });
+  }
+
+  override metadata(name: string): string | Uint8Array | undefined {
+    return this.surface.metadata.get(name)[0];
+  }
+
+  override metadataAll(name: string): readonly (string | Uint8Array)[] {
+    return this.surface.metadata.get(name);
+  }
+
+  override get peer(): string {
+    return this.surface.getPeer();
+  }
+
+  override get rawBody(): undefined {
+    return undefined;
+  }
+
+  override bind(): Uint8Array {
+    if ('request' in this.surface) return this.surface.request;
+    throw new Error(`${this.operation} takes a stream`);
+  }
+
+  override requests(): AsyncIterable<Uint8Array> {
+    if ('request' in this.surface) throw new Error(`${this.operation} takes one request`);
+    // The other direction of the stream outlives its requests.
+    return {
+      [Symbol.asyncIterator]: () =>
+        (this.surface as ServerReadableStream<Buffer, Buffer>).iterator({ destroyOnReturn: false }),
+    };
+  }
+
+  sendHeaders(): void {
+    if (this.replyHeaders.size === 0) return;
+    const headers = new Metadata();
+    for (const [name, value] of this.replyHeaders) headers.set(name, value);
+    this.surface.sendMetadata(headers);
+  }
+}
+
+/** The grpc-js handler of a method. Replies of either form fit: grpc-js tells the four kinds of call apart, we do not. */
+function adapt(method: DescMethod, run: Next): [UntypedHandleCall, string] {
+  switch (method.methodKind) {
+    case 'unary':
+      return [unary(method, run), 'unary'];
+    case 'server_streaming':
+      return [(surface: ServerWritableStream<Buffer, Buffer>) => void stream(method, run, surface), 'serverStream'];
+    case 'bidi_streaming':
+      return [(surface: ServerDuplexStream<Buffer, Buffer>) => void stream(method, run, surface), 'bidi'];
+    case 'client_streaming':
+      return [unary(method, run) as unknown as UntypedHandleCall, 'clientStream'];
+  }
+}
+
+function unary(method: DescMethod, run: Next): handleUnaryCall<Buffer, Buffer> {
+  return (surface, callback) => {
+    const call = new GrpcCall(method, surface);
+    run(call).then(
+      (reply) => {
+        if (reply.kind !== 'unary') {
+          callback(failure(new Error(`${call.operation} answered with a stream`)));
+          return;
+        }
+        call.sendHeaders();
+        callback(null, asBuffer(reply.message));
+      },
+      (err: unknown) => callback(failure(err)),
+    );
+  };
+}
+
+async function stream(
+  method: DescMethod,
+  run: Next,
+  surface: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>,
+): Promise<void> {
+  const call = new GrpcCall(method, surface);
+  try {
+    const reply = await run(call);
+    if (reply.kind !== 'stream') throw new Error(`${call.operation} answered with one message`);
+    call.sendHeaders();
+    for await (const message of reply.messages) {
+      if (call.aborted) break;
+      if (!surface.write(asBuffer(message))) await writable(surface, call);
+    }
+    if (call.aborted) throw call.aborted;
+    surface.end();
+  } catch (err) {
+    surface.emit('error', failure(err));
+  }
+}
+
+/** Until the peer takes more, or the call is over. */
+function writable(
+  surface: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>,
+  call: Call,
+): Promise<void> {
+  return new Promise((resolve) => {
+    surface.once('drain', resolve);
+    call.onAbort(() => resolve());
+  });
+}
+
+function failure(err: unknown): StatusObject & Error {
+  const known = toKaimaiError(err);
+  const metadata = new Metadata();
+  metadata.set('grpc-status-details-bin', asBuffer(encodeStatus(known)));
+  return Object.assign(new Error(known.message), { code: known.grpcCode, details: known.message, metadata });
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function toEpochMs(deadline: Date | number): number | undefined {
+  const ms = typeof deadline === 'number' ? deadline : deadline.getTime();
+  return Number.isFinite(ms) ? ms : undefined;
+}

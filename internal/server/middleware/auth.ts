@@ -1,0 +1,96 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { type DescMethod, getOption, type Registry } from '@bufbuild/protobuf';
+import { Role } from '../../../gen/auth/v1/auth.js';
+import { invalidArgument, permissionDenied, unauthenticated } from '../../../gen/common/v1/errors.js';
+import { ANONYMOUS, formatUserId, type Identity } from '../../biz/identity.js';
+import type { Call, Middleware } from '../call.js';
+
+/** Protocols of gRPC itself, whose protos carry no role. */
+const PUBLIC_SERVICES = new Set([
+  'grpc.health.v1.Health',
+  'grpc.reflection.v1.ServerReflection',
+  'grpc.reflection.v1alpha.ServerReflection',
+]);
+
+/** Finds out who calls. @throws UNAUTHENTICATED for credentials that do not hold */
+export type Authenticator = (call: Call) => Identity | Promise<Identity>;
+
+/** The role that an RPC asks for; ROLE_UNSPECIFIED where its proto names none. */
+export function roleOf(method: DescMethod, registry: Registry): Role {
+  if (PUBLIC_SERVICES.has(method.parent.typeName)) return Role.PUBLIC;
+  const extension = registry.getExtension('auth.v1.role');
+  if (!extension) throw new Error('auth/v1/auth.proto is not among the descriptors');
+  return getOption(method, extension) as Role;
+}
+
+/** Lets a call through whose identity holds the role of its RPC; an RPC without a role lets nobody through. */
+export function auth(authenticate: Authenticator, registry: Registry): Middleware {
+  return (next, method) => {
+    const role = roleOf(method, registry);
+    return async (call) => {
+      call.identity = await authenticate(call);
+      authorize(role, call.identity);
+      return next(call);
+    };
+  };
+}
+
+function authorize(role: Role, identity: Identity): void {
+  if (allows(role, identity)) return;
+  if (identity.role === 'ANONYMOUS') throw unauthenticated('this call needs an identity');
+  throw permissionDenied('this call is not open to the caller');
+}
+
+function allows(role: Role, identity: Identity): boolean {
+  switch (role) {
+    case Role.PUBLIC:
+      return true;
+    case Role.USER:
+      // Operators and services act for the user they name, or for nobody: see userOf.
+      return identity.role !== 'ANONYMOUS';
+    case Role.ADMIN:
+      return identity.role === 'ADMIN';
+    case Role.INTERNAL:
+      return identity.role === 'INTERNAL';
+    case Role.ROLE_UNSPECIFIED:
+    case Role.UNRECOGNIZED:
+      return false;
+  }
+}
+
+/**
+ * Believes the headers of a trusted caller: `x-user-id`, `x-user-role: ADMIN` for operators, and `x-internal-token`
+ * for services of the system.
+ */
+export function headerAuthenticator(internalToken: string): Authenticator {
+  const isToken = secretMatcher(internalToken);
+  return (call) => {
+    const given = text(call, 'x-user-id');
+    const userId = given === undefined ? undefined : formatUserId(given, 'x-user-id');
+    const token = text(call, 'x-internal-token');
+    if (token !== undefined) {
+      if (!isToken(token)) throw unauthenticated('x-internal-token does not hold');
+      return { role: 'INTERNAL', userId };
+    }
+    const role = text(call, 'x-user-role');
+    if (role === 'ADMIN') return { role: 'ADMIN', userId };
+    if (role !== undefined && role !== 'USER') {
+      throw invalidArgument('x-user-role must be USER or ADMIN', {
+        violations: [{ field: 'x-user-role', description: 'must be USER or ADMIN' }],
+      });
+    }
+    return userId === undefined ? ANONYMOUS : { role: 'USER', userId };
+  };
+}
+
+/** Compares with a secret in a time that tells nothing of it, not even its length. */
+export function secretMatcher(secret: string): (candidate: string) => boolean {
+  const digest = (s: string) => createHash('sha256').update(s).digest();
+  const expected = digest(secret);
+  return (candidate) => timingSafeEqual(digest(candidate), expected);
+}
+
+function text(call: Call, name: string): string | undefined {
+  const value = call.metadata(name);
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}

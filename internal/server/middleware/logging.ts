@@ -1,0 +1,46 @@
+import type { Logger } from '../../biz/logger.js';
+import type { KaimaiError } from '../../errors/error.js';
+import type { Call, Middleware } from '../call.js';
+import { watchEnd } from '../watch-end.js';
+
+/**
+ * One line for each call, at its end. Faults of ours are errors with their cause; servers that are away and deadlines
+ * are warnings; what a caller did wrong, or did well, is told at debug, since a flood of either must not become a
+ * flood of lines.
+ */
+export function logging(logger: Logger): Middleware {
+  return (next) => (call) => {
+    const startedAt = performance.now();
+    return watchEnd(next, call, (err) => write(logger, call, err, performance.now() - startedAt));
+  };
+}
+
+function write(logger: Logger, call: Call, err: KaimaiError | undefined, tookMs: number): void {
+  const level = levelOf(err);
+  const fields = {
+    operation: call.operation,
+    transport: call.transport,
+    peer: call.peer,
+    role: call.identity.role,
+    userId: call.identity.userId,
+    requestId: call.metadata('x-request-id'),
+    tookMs: Math.round(tookMs * 1000) / 1000,
+    ...(err && { reason: err.reason, code: err.grpcCode, error: err.message }),
+    ...(err && level !== 'debug' && err.cause !== undefined && { err: err.cause }),
+  };
+  logger[level](err ? 'call failed' : 'call served', fields);
+}
+
+function levelOf(err: KaimaiError | undefined): 'debug' | 'warn' | 'error' {
+  switch (err?.grpcCode) {
+    case 2: // UNKNOWN
+    case 13: // INTERNAL
+    case 15: // DATA_LOSS
+      return 'error';
+    case 4: // DEADLINE_EXCEEDED
+    case 14: // UNAVAILABLE
+      return 'warn';
+    default:
+      return 'debug';
+  }
+}

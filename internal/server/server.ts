@@ -1,0 +1,12 @@
+/** What listens or ticks. The app starts its servers in order and stops them in reverse. */
+export interface Server {
+  /** For the log. */
+  readonly name: string;
+  /** Resolves when it serves. */
+  start(): Promise<void>;
+  /**
+   * Takes no new work and finishes what it has. When `deadline` fires it gives up what is left and resolves soon.
+   * Called also when `start` failed or never ran.
+   */
+  stop(deadline: AbortSignal): Promise<void>;
+}

@@ -1,0 +1,64 @@
+import type { KaimaiError } from '../errors/error.js';
+import type { Call, Next, Reply } from './call.js';
+import { toKaimaiError } from './to-kaimai-error.js';
+
+/**
+ * Runs the rest of a chain and tells `end` once when the call is over: for a stream, when its last message went out,
+ * it failed, or its reader left. Errors reach `end` and the caller as KaimaiError.
+ */
+export async function watchEnd(next: Next, call: Call, end: (err: KaimaiError | undefined) => void): Promise<Reply> {
+  let reply: Reply;
+  try {
+    reply = await next(call);
+  } catch (err) {
+    const known = toKaimaiError(err);
+    end(known);
+    throw known;
+  }
+  if (reply.kind === 'unary') {
+    end(undefined);
+    return reply;
+  }
+  return { kind: 'stream', messages: new WatchedStream(reply.messages, call, end) };
+}
+
+/** Not an async generator: one that was never begun runs no `finally` when its reader leaves. */
+class WatchedStream implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Array> {
+  #source: AsyncIterator<Uint8Array> | undefined;
+  #over = false;
+
+  constructor(
+    readonly messages: AsyncIterable<Uint8Array>,
+    readonly call: Call,
+    readonly end: (err: KaimaiError | undefined) => void,
+  ) {}
+
+  [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
+    return this;
+  }
+
+  async next(): Promise<IteratorResult<Uint8Array>> {
+    try {
+      this.#source ??= this.messages[Symbol.asyncIterator]();
+      const result = await this.#source.next();
+      if (result.done) this.#finish(undefined);
+      return result;
+    } catch (err) {
+      const known = toKaimaiError(err);
+      this.#finish(known);
+      throw known;
+    }
+  }
+
+  async return(): Promise<IteratorResult<Uint8Array>> {
+    this.#finish(this.call.aborted);
+    await (this.#source ?? this.messages[Symbol.asyncIterator]()).return?.();
+    return { done: true, value: undefined };
+  }
+
+  #finish(err: KaimaiError | undefined): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.end(err);
+  }
+}
