@@ -86,6 +86,8 @@ export abstract class OrderRepo {
   abstract find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined>;
   /** The order, locked until `tx` ends. */
   abstract lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined>;
+  /** The stream entry that a SECKILL order came from. */
+  abstract findStreamId(tx: Transaction, orderId: bigint): Promise<string | undefined>;
   abstract findByRequest(userId: string, requestId: string): Promise<Order | undefined>;
   /** A user's orders, newest first. */
   abstract list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>>;

@@ -45,11 +45,6 @@ export abstract class HeldUnits {
   abstract giveBack(tx: Transaction, orders: readonly Order[]): Promise<void>;
 }
 
-/** Where the instance of a paid order comes from, in the words of `InstanceUsecase.createInstance`. */
-export abstract class InstanceSources {
-  abstract sourceOf(tx: Transaction, order: Order): Promise<{ readonly source: string; readonly sourceId: string }>;
-}
-
 /** What became of a payment; decided inside the transaction, told to the caller after it. */
 type PaymentResult =
   | { readonly kind: 'paid' | 'repeated'; readonly order: Order }
@@ -70,7 +65,6 @@ export class OrderUsecase {
     private readonly payments: PaymentRepo,
     private readonly instances: InstanceUsecase,
     private readonly units: HeldUnits,
-    private readonly sources: InstanceSources,
     private readonly policy: OrderPolicy,
   ) {}
 
@@ -267,7 +261,9 @@ export class OrderUsecase {
 
   private async askForInstance(tx: Transaction, order: Order): Promise<bigint | undefined> {
     if (order.orderType !== 'INSTANCE' || order.productId === undefined) return undefined;
-    const { source, sourceId } = await this.sources.sourceOf(tx, order);
+    const streamId = order.source === 'SECKILL' ? await this.orders.findStreamId(tx, order.id) : undefined;
+    const source = streamId === undefined ? 'ORDER' : 'SECKILL';
+    const sourceId = streamId ?? String(order.id);
     const [request] = await this.instances.createInstances(tx, [
       { productId: order.productId, userId: order.userId, source, sourceId, orderId: order.id },
     ]);

@@ -61,6 +61,11 @@ const FIND_BY_REQUEST: Statement = {
   text: `SELECT ${COLUMNS} FROM orders WHERE user_id = $1 AND request_id = $2`,
 };
 
+const FIND_STREAM_ID: Statement = {
+  name: 'order_find_stream_id',
+  text: 'SELECT stream_id FROM stream_inbox WHERE order_id = $1',
+};
+
 const LIST_WHERE = `user_id = $1 AND NOT deleted AND ($2::smallint IS NULL OR status = $2)
   AND ($3::text IS NULL OR order_type = $3)`;
 
@@ -147,6 +152,11 @@ export class PgOrderRepo extends OrderRepo {
   async lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
     const { rows } = await this.db.query<OrderRow>(LOCK, [id, userId ?? null], tx);
     return rows[0] && orderOf(rows[0]);
+  }
+
+  async findStreamId(tx: Transaction, orderId: bigint): Promise<string | undefined> {
+    const { rows } = await this.db.query<{ stream_id: string }>(FIND_STREAM_ID, [orderId], tx);
+    return rows[0]?.stream_id;
   }
 
   async findByRequest(userId: string, requestId: string): Promise<Order | undefined> {

@@ -1,0 +1,150 @@
+import { invalidArgument } from '../../gen/common/v1/errors.js';
+import {
+  type CancelOrderRequest,
+  type CreateOrderRequest,
+  type GetOrderRequest,
+  type ListOrderEventsReply,
+  type ListOrderEventsRequest,
+  type ListOrdersReply,
+  type ListOrdersRequest,
+  type MarkOrderPaidRequest,
+  type Order as OrderMessage,
+  type OrderServiceService,
+  Order_Source as Source,
+  Order_Status as Status,
+  Order_Type as Type,
+} from '../../gen/order/v1/order.js';
+import type { OrderUsecase, PaymentNotice } from '../biz/order.js';
+import type { Order, OrderStatus, OrderType } from '../biz/order-state.js';
+import { type CallContext, type ServiceOf, userOf } from './context.js';
+
+const INT64_MAX = 0x7fff_ffff_ffff_ffffn;
+
+export class OrderService implements ServiceOf<typeof OrderServiceService> {
+  constructor(private readonly orders: OrderUsecase) {}
+
+  createOrder = async (req: CreateOrderRequest, ctx: CallContext): Promise<OrderMessage> =>
+    orderReply(
+      await this.orders.create({
+        userId: userOf(ctx),
+        productId: req.productId,
+        quantity: req.quantity ?? 1,
+        requestId: req.requestId,
+        remark: req.remark,
+      }),
+    );
+
+  getOrder = async (req: GetOrderRequest, ctx: CallContext): Promise<OrderMessage> =>
+    orderReply(await this.orders.get(orderId(req.id), ctx.identity.userId));
+
+  listOrders = async (req: ListOrdersRequest, ctx: CallContext): Promise<ListOrdersReply> => {
+    const page = await this.orders.list(
+      userOf(ctx),
+      { status: statusOf(req.status), orderType: typeOf(req.orderType) },
+      { offset: req.offset, limit: req.limit },
+    );
+    return { orders: page.items.map(orderReply), total: page.total };
+  };
+
+  cancelOrder = async (req: CancelOrderRequest, ctx: CallContext): Promise<OrderMessage> =>
+    orderReply(await this.orders.cancel(orderId(req.id), ctx.identity.userId, req.reason));
+
+  markOrderPaid = async (req: MarkOrderPaidRequest, ctx: CallContext): Promise<OrderMessage> =>
+    orderReply(
+      await this.handleOrderPaid({
+        orderId: orderId(req.id),
+        userId: ctx.identity.userId,
+        provider: req.provider,
+        eventId: req.eventId,
+        amountFen: req.paidAmountFen,
+      }),
+    );
+
+  listOrderEvents = async (req: ListOrderEventsRequest, ctx: CallContext): Promise<ListOrderEventsReply> => {
+    const events = await this.orders.listEvents(orderId(req.id), ctx.identity.userId);
+    return {
+      events: events.map((e) => ({
+        from: e.from === undefined ? Status.STATUS_UNSPECIFIED : Status[e.from],
+        to: Status[e.to],
+        actor: e.actor,
+        reason: e.reason,
+        at: e.at,
+      })),
+    };
+  };
+
+  /** Whatever tells of a payment comes through here; it leads to the one CreateInstance with source ORDER. */
+  handleOrderPaid(notice: PaymentNotice): Promise<Order> {
+    return this.orders.markPaid(notice);
+  }
+}
+
+/** An order id, from an id or an order number. */
+function orderId(id: string): bigint {
+  const n = BigInt(id.startsWith('ORD') ? id.slice(3) : id);
+  if (n <= INT64_MAX) return n;
+  throw invalidArgument(`id ${id} is out of range`, { violations: [{ field: 'id', description: 'must be an int64' }] });
+}
+
+function statusOf(status: Status): OrderStatus | undefined {
+  switch (status) {
+    case Status.PENDING:
+      return 'PENDING';
+    case Status.PAID:
+      return 'PAID';
+    case Status.CANCELLED:
+      return 'CANCELLED';
+    case Status.COMPLETED:
+      return 'COMPLETED';
+    case Status.SHIPPED:
+      return 'SHIPPED';
+    case Status.REFUNDING:
+      return 'REFUNDING';
+    case Status.STATUS_UNSPECIFIED:
+    case Status.UNRECOGNIZED:
+      return undefined;
+    default:
+      return status satisfies never;
+  }
+}
+
+function typeOf(type: Type): OrderType | undefined {
+  switch (type) {
+    case Type.INSTANCE:
+      return 'INSTANCE';
+    case Type.GOODS:
+      return 'GOODS';
+    case Type.CONTENT:
+      return 'CONTENT';
+    case Type.TYPE_UNSPECIFIED:
+    case Type.UNRECOGNIZED:
+      return undefined;
+    default:
+      return type satisfies never;
+  }
+}
+
+function orderReply(order: Order): OrderMessage {
+  return {
+    id: order.id,
+    orderNo: order.orderNo,
+    userId: order.userId,
+    orderType: Type[order.orderType],
+    source: Source[order.source],
+    status: Status[order.status],
+    productId: order.productId ?? 0n,
+    productName: order.productName,
+    quantity: order.quantity,
+    priceFen: order.priceFen,
+    amountFen: order.amountFen,
+    reqId: order.reqId,
+    instanceId: order.instanceId ?? 0n,
+    closeReason: order.closeReason,
+    remark: order.remark,
+    version: order.version,
+    createdAt: order.createdAt,
+    payDeadline: order.payDeadline,
+    paidAt: order.paidAt,
+    completedAt: order.completedAt,
+  };
+}

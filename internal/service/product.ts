@@ -1,0 +1,104 @@
+import {
+  type CreateProductRequest,
+  type CreateProductSpecRequest,
+  type GetProductRequest,
+  type ListProductsReply,
+  type ListProductsRequest,
+  type Product as ProductMessage,
+  type ProductServiceService,
+  type ProductSpec as ProductSpecMessage,
+  Product_Status as Status,
+  type UpdateProductRequest,
+} from '../../gen/product/v1/product.js';
+import type { Product, ProductPatch, ProductSpec, ProductStatus, ProductUsecase } from '../biz/product.js';
+import type { ServiceOf } from './context.js';
+
+export class ProductService implements ServiceOf<typeof ProductServiceService> {
+  constructor(private readonly products: ProductUsecase) {}
+
+  createProductSpec = async (req: CreateProductSpecRequest): Promise<ProductSpecMessage> =>
+    specReply(
+      await this.products.createSpec({
+        cpu: req.cpu,
+        memoryGb: req.memory,
+        gpu: req.gpu,
+        image: req.image,
+        config: req.configJson,
+      }),
+    );
+
+  createProduct = async (req: CreateProductRequest): Promise<ProductMessage> =>
+    productReply(
+      await this.products.create({
+        name: req.name,
+        description: req.description,
+        status: statusOf(req.status) ?? 'DISABLED',
+        priceFen: req.priceFen,
+        specId: req.specId,
+        imageUrl: req.imageUrl,
+        sellerId: req.sellerId === '' ? undefined : req.sellerId,
+      }),
+    );
+
+  updateProduct = async (req: UpdateProductRequest): Promise<ProductMessage> => {
+    const status = req.status === undefined ? undefined : statusOf(req.status);
+    const patch: ProductPatch = {
+      ...(req.name === undefined ? {} : { name: req.name }),
+      ...(req.description === undefined ? {} : { description: req.description }),
+      ...(req.priceFen === undefined ? {} : { priceFen: req.priceFen }),
+      ...(req.imageUrl === undefined ? {} : { imageUrl: req.imageUrl }),
+      ...(status === undefined ? {} : { status }),
+    };
+    return productReply(await this.products.update(req.id, req.version, patch));
+  };
+
+  getProduct = async (req: GetProductRequest): Promise<ProductMessage> => productReply(await this.products.get(req.id));
+
+  listProducts = async (req: ListProductsRequest): Promise<ListProductsReply> => {
+    const page = await this.products.list({ offset: req.offset, limit: req.limit }, statusOf(req.status));
+    return { products: page.items.map(productReply), total: page.total };
+  };
+}
+
+function statusOf(status: Status): ProductStatus | undefined {
+  switch (status) {
+    case Status.ENABLED:
+      return 'ENABLED';
+    case Status.DISABLED:
+      return 'DISABLED';
+    case Status.STATUS_UNSPECIFIED:
+    case Status.UNRECOGNIZED:
+      return undefined;
+    default:
+      return status satisfies never;
+  }
+}
+
+function specReply(spec: ProductSpec): ProductSpecMessage {
+  return {
+    id: spec.id,
+    cpu: spec.cpu,
+    memory: spec.memoryGb,
+    gpu: spec.gpu,
+    image: spec.image,
+    configJson: spec.config,
+    createdAt: spec.createdAt,
+  };
+}
+
+function productReply(product: Product): ProductMessage {
+  return {
+    id: product.id,
+    name: product.name,
+    description: product.description,
+    status: Status[product.status],
+    priceFen: product.priceFen,
+    specId: product.spec.id,
+    spec: specReply(product.spec),
+    imageUrl: product.imageUrl,
+    sellerId: product.sellerId ?? '',
+    version: product.version,
+    createdAt: product.createdAt,
+    updatedAt: product.updatedAt,
+  };
+}
