@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict';
+import { canMove, type OrderStatus, type OrderType } from './order-state.js';
+
+const STATUSES: readonly OrderStatus[] = ['PENDING', 'PAID', 'CANCELLED', 'COMPLETED', 'SHIPPED', 'REFUNDING'];
+
+// The drawing of the domain model, one line for each kind of order.
+const ALLOWED: Readonly<Record<OrderType, readonly string[]>> = {
+  INSTANCE: [
+    'PENDING>PAID',
+    'PENDING>CANCELLED',
+    'PAID>COMPLETED',
+    'PAID>REFUNDING',
+    'REFUNDING>CANCELLED',
+    'REFUNDING>PAID',
+  ],
+  GOODS: [
+    'PENDING>PAID',
+    'PENDING>CANCELLED',
+    'PAID>SHIPPED',
+    'PAID>REFUNDING',
+    'SHIPPED>COMPLETED',
+    'SHIPPED>REFUNDING',
+    'COMPLETED>REFUNDING',
+    'REFUNDING>CANCELLED',
+    'REFUNDING>PAID',
+    'REFUNDING>SHIPPED',
+    'REFUNDING>COMPLETED',
+  ],
+  CONTENT: [
+    'PENDING>PAID',
+    'PENDING>CANCELLED',
+    'PAID>COMPLETED',
+    'PAID>REFUNDING',
+    'COMPLETED>REFUNDING',
+    'REFUNDING>CANCELLED',
+    'REFUNDING>PAID',
+    'REFUNDING>COMPLETED',
+  ],
+};
+
+describe('order state machine', () => {
+  for (const [orderType, allowed] of Object.entries(ALLOWED) as [OrderType, readonly string[]][]) {
+    it(`allows ${orderType} orders these moves and no others`, () => {
+      const found = STATUSES.flatMap((from) =>
+        STATUSES.filter((to) => canMove({ status: from, orderType }, to)).map((to) => `${from}>${to}`),
+      );
+      assert.deepEqual(found.sort(), [...allowed].sort());
+    });
+  }
+});
