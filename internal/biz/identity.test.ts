@@ -22,7 +22,17 @@ describe('formatUserId', () => {
     assert.equal(formatUserId('6F9619FF-8B86-D011-B42D-00CF4FC964FF'), '6f9619ff-8b86-d011-b42d-00cf4fc964ff');
   });
 
-  for (const bad of ['', ' 1', '-1', '01', '1e3', '9223372036854775808', 'abc', '6f9619ff8b86d011b42d00cf4fc964ff', '１']) {
+  for (const bad of [
+    '',
+    ' 1',
+    '-1',
+    '01',
+    '1e3',
+    '9223372036854775808',
+    'abc',
+    '6f9619ff8b86d011b42d00cf4fc964ff',
+    '１',
+  ]) {
     it(`refuses ${JSON.stringify(bad)}, naming the field`, () => {
       assert.throws(
         () => formatUserId(bad, 'x-user-id'),

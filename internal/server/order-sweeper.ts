@@ -1,0 +1,26 @@
+import type { Logger } from '../biz/logger.js';
+import type { OrderUsecase } from '../biz/order.js';
+import { Loop } from './loop.js';
+
+export interface OrderSweeperOptions {
+  readonly intervalMs: number;
+  /** Orders of one transaction. */
+  readonly batch: number;
+}
+
+const MAX_BACKOFF_MS = 30_000;
+
+/** Cancels orders whose pay deadline is over. */
+export function orderSweeper(orders: OrderUsecase, options: OrderSweeperOptions, logger: Logger): Loop {
+  return new Loop({
+    name: 'order_sweeper',
+    idleMs: options.intervalMs,
+    maxBackoffMs: MAX_BACKOFF_MS,
+    logger,
+    round: async () => {
+      const cancelled = await orders.sweepOverdue(options.batch);
+      if (cancelled > 0) logger.info('overdue orders cancelled', { count: cancelled });
+      return cancelled;
+    },
+  });
+}
