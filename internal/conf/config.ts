@@ -16,3 +16,6 @@ export type ConfigOf<T> = {
 
 /** The configuration of a process, whole and checked. */
 export type Config = ConfigOf<Bootstrap>;
+
+/** What the container knows the configuration by. */
+export const CONFIG = Symbol('Config');

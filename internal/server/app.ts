@@ -57,7 +57,7 @@ export class App {
       for (const server of servers) {
         if (this.#stopping) break;
         reached.push(server);
-        await Promise.race([server.start(), stopped]);
+        await Promise.race([server.start((err) => this.fail(err)), stopped]);
       }
       if (!this.#stopping) {
         health.serving = true;

@@ -2,8 +2,8 @@
 export interface Server {
   /** For the log. */
   readonly name: string;
-  /** Resolves when it serves. */
-  start(): Promise<void>;
+  /** Resolves when it serves. A fault that it cannot live with later on goes to `fatal`, which ends the process. */
+  start(fatal: (err: unknown) => void): Promise<void>;
   /**
    * Takes no new work and finishes what it has. When `deadline` fires it gives up what is left and resolves soon.
    * Called also when `start` failed or never ran.

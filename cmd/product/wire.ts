@@ -1,0 +1,19 @@
+import { Container } from 'inversify';
+import { Logger } from '../../internal/biz/logger.js';
+import { Resources } from '../../internal/biz/resources.js';
+import { CONFIG } from '../../internal/conf/config.js';
+import { Worker } from '../../internal/conf/worker.js';
+import { App } from '../../internal/server/app.js';
+import { serverModule } from '../../internal/server/module.js';
+import type { ProcessContext } from '../../internal/server/process.js';
+
+/** The whole object graph of the process. */
+export function wire({ config, logger, worker }: ProcessContext): Promise<App> {
+  const container = new Container({ defaultScope: 'Singleton' });
+  container.bind(CONFIG).toConstantValue(config);
+  container.bind(Logger).toConstantValue(logger);
+  container.bind(Worker).toConstantValue(worker);
+  container.bind(Resources).toConstantValue(new Resources());
+  container.load(serverModule);
+  return container.getAsync(App);
+}

@@ -1,0 +1,175 @@
+import cluster from 'node:cluster';
+import { ContainerModule } from 'inversify';
+import { AggregatorRegistry, collectDefaultMetrics, Registry } from 'prom-client';
+import { HealthService } from '../../gen/grpc/health/v1/health.js';
+import { ServerReflectionService } from '../../gen/grpc/reflection/v1/reflection.js';
+import { ServerReflectionService as ServerReflectionServiceAlpha } from '../../gen/grpc/reflection/v1alpha/reflection.js';
+import { HealthProbe } from '../biz/health-probe.js';
+import { Logger } from '../biz/logger.js';
+import { Resources } from '../biz/resources.js';
+import { CONFIG, type Config } from '../conf/config.js';
+import { loadDescriptors } from '../conf/descriptors.js';
+import { ConfigError } from '../conf/load.js';
+import { Worker } from '../conf/worker.js';
+import { App } from './app.js';
+import { Background, takesRole } from './background.js';
+import type { Middleware } from './call.js';
+import { bindService, Dispatcher, ServiceBinding } from './dispatcher.js';
+import { GrpcListener } from './grpc.js';
+import { Health } from './health.js';
+import { GrpcHealthService } from './health-service.js';
+import { auth, headerAuthenticator } from './middleware/auth.js';
+import { deadline } from './middleware/deadline.js';
+import { logging } from './middleware/logging.js';
+import { metrics } from './middleware/metrics.js';
+import { recovery } from './middleware/recovery.js';
+import { validation } from './middleware/validation.js';
+import { OpsListener } from './ops.js';
+import { GrpcReflectionService } from './reflection-service.js';
+import type { Server } from './server.js';
+import type { WorkerMessage } from './workers.js';
+
+/**
+ * The server layer. It needs CONFIG, Logger, Worker and Resources, and takes what other modules bind, any number of:
+ *
+ * - `ServiceBinding`: an RPC service. It is then served by gRPC and, by its google.api.http rules, as JSON.
+ *   `bind(ServiceBinding).toResolvedValue((s: OrderService) => bindService(OrderServiceService, s), [OrderService])`
+ * - `Background`: a consumer, relay or sweeper.
+ *   `bind(Background).toResolvedValue((u: OrderUsecase) => new Background('order_sweeper', new OrderSweeper(u), false), [OrderUsecase])`
+ * - `HealthProbe`: a server this process depends on.
+ *
+ * Resources are opened by the modules that need them and closed through `Resources`, never by a deactivation: inversify
+ * deactivates in the order of binding, which closes a pool before its users.
+ */
+export const serverModule = new ContainerModule(({ bind }) => {
+  bind(Registry).toResolvedValue(metricsRegistry);
+  bind(Health).toResolvedValue(
+    (logger: Logger, probes: HealthProbe[] | undefined) => new Health(probes ?? [], logger),
+    [Logger, { serviceIdentifier: HealthProbe, isMultiple: true, optional: true }],
+  );
+  bind(Dispatcher).toResolvedValue(
+    (config: Config, logger: Logger, registry: Registry, health: Health, services: ServiceBinding[] | undefined) =>
+      makeDispatcher(config, health, services ?? [], [
+        recovery(),
+        logging(logger),
+        metrics(registry),
+        deadline({ grpcTimeoutMs: config.server.grpc.timeoutMs, httpTimeoutMs: config.server.http.timeoutMs }),
+        auth(headerAuthenticator(config.auth.internalToken), loadDescriptors().registry),
+        validation(loadDescriptors().registry),
+      ]),
+    [CONFIG, Logger, Registry, Health, { serviceIdentifier: ServiceBinding, isMultiple: true, optional: true }],
+  );
+  bind(GrpcListener).toResolvedValue(
+    (config: Config, dispatcher: Dispatcher) =>
+      new GrpcListener(
+        { addr: config.server.grpc.addr, maxMessageBytes: config.server.grpc.maxMessageBytes },
+        dispatcher,
+      ),
+    [CONFIG, Dispatcher],
+  );
+  bind(OpsListener).toResolvedValue(
+    (config: Config, health: Health, registry: Registry) =>
+      new OpsListener(config.server.metricsAddr, {
+        ready: () => health.ready,
+        dependencies: () => health.dependencies,
+        metrics: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+      }),
+    [CONFIG, Health, Registry],
+  );
+  bind(App).toResolvedValue(makeApp, [
+    CONFIG,
+    Logger,
+    Worker,
+    Resources,
+    Health,
+    Dispatcher,
+    GrpcListener,
+    OpsListener,
+    { serviceIdentifier: Background, isMultiple: true, optional: true },
+  ]);
+});
+
+function metricsRegistry(): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  if (cluster.isWorker) {
+    AggregatorRegistry.setRegistries(registry);
+    // Its constructor is what makes a worker answer the primary's request for numbers.
+    new AggregatorRegistry();
+  }
+  return registry;
+}
+
+/** gRPC's own protocols are services like any other, so that they are logged, counted and limited like any other. */
+function makeDispatcher(
+  config: Config,
+  health: Health,
+  services: readonly ServiceBinding[],
+  middleware: readonly Middleware[],
+): Dispatcher {
+  const { registry, set } = loadDescriptors();
+  const own = services.flatMap((s) => Object.values(s.definition).map((m) => m.path.split('/')[1] ?? ''));
+  const names = [...new Set([...own, 'grpc.health.v1.Health'])];
+  const bindings = [...services, bindService(HealthService, new GrpcHealthService(health, names))];
+  if (config.server.grpc.reflection) {
+    names.push('grpc.reflection.v1.ServerReflection', 'grpc.reflection.v1alpha.ServerReflection');
+    const reflection = new GrpcReflectionService(registry, set, names);
+    bindings.push(bindService(ServerReflectionService, reflection));
+    bindings.push(bindService(ServerReflectionServiceAlpha, reflection));
+  }
+  return new Dispatcher(registry, bindings, middleware);
+}
+
+function makeApp(
+  config: Config,
+  logger: Logger,
+  worker: Worker,
+  resources: Resources,
+  health: Health,
+  dispatcher: Dispatcher,
+  grpc: GrpcListener,
+  ops: OpsListener,
+  backgrounds: Background[] | undefined,
+): App {
+  checkRoles(config, worker, backgrounds ?? []);
+  const servers: Server[] = [];
+  // Several workers are asked through their primary.
+  if (worker.count === 1 && config.server.metricsAddr !== '') servers.push(ops);
+  servers.push(health);
+  for (const b of backgrounds ?? []) if (b.runsIn(config, worker)) servers.push(b.server);
+  if (takesRole(config, 'api')) servers.push(handlers(dispatcher), grpc);
+  if (cluster.isWorker) health.onChange(() => tellPrimary(health.ready));
+  return new App({
+    name: worker.process,
+    logger,
+    servers,
+    health,
+    drainDelayMs: config.server.drainDelayMs,
+    stopTimeoutMs: config.server.stopTimeoutMs,
+    close: () => resources.close(),
+  });
+}
+
+function checkRoles(config: Config, worker: Worker, backgrounds: readonly Background[]): void {
+  const known = ['api', ...new Set(backgrounds.map((b) => b.role))];
+  const unknown = config.server.roles.filter((r) => !known.includes(r));
+  if (unknown.length === 0) return;
+  throw new ConfigError(
+    'configuration',
+    unknown.map((r) => `server.roles: ${worker.process} has no role "${r}", only ${known.join(', ')}`),
+  );
+}
+
+/** Stops after the listeners: a handler whose caller has left may still use what is closed next. */
+function handlers(dispatcher: Dispatcher): Server {
+  return {
+    name: 'handlers',
+    start: async () => undefined,
+    stop: (deadline) => dispatcher.drain(deadline),
+  };
+}
+
+function tellPrimary(ready: boolean): void {
+  const message: WorkerMessage = { type: 'kaimai:ready', ready };
+  if (process.connected) process.send?.(message);
+}

@@ -1,0 +1,82 @@
+import cluster from 'node:cluster';
+import { availableParallelism } from 'node:os';
+import { parseArgs } from 'node:util';
+import type { Logger } from '../biz/logger.js';
+import type { Config } from '../conf/config.js';
+import { ConfigError, loadBootstrap } from '../conf/load.js';
+import { Worker } from '../conf/worker.js';
+import type { App } from './app.js';
+import { PinoLogger } from './pino-logger.js';
+import { runPrimary, STOP_MESSAGE, WORKER_INDEX } from './workers.js';
+
+/** What is settled before a container can be built. */
+export interface ProcessContext {
+  readonly config: Config;
+  readonly logger: Logger;
+  readonly worker: Worker;
+}
+
+export interface ProcessSpec {
+  /** "product" or "resource". */
+  readonly name: string;
+  readonly argv: readonly string[];
+  readonly wire: (context: ProcessContext) => Promise<App>;
+}
+
+const USAGE_FAULT = 2;
+
+/** Runs a process from its arguments to its exit code: `-conf <file or directory>`. */
+export async function runProcess(spec: ProcessSpec): Promise<number> {
+  const path = configPath(spec);
+  if (path === undefined) {
+    process.stderr.write(`usage: ${spec.name} [-conf <YAML file or directory>]\n`);
+    return USAGE_FAULT;
+  }
+  let config: Config;
+  try {
+    config = loadBootstrap(path);
+  } catch (err) {
+    if (!(err instanceof ConfigError)) throw err;
+    process.stderr.write(`${err.message}\n`);
+    return 1;
+  }
+  const count = config.server.workers === 'auto' ? availableParallelism() : Number(config.server.workers);
+  const index = Number(process.env[WORKER_INDEX] ?? 0);
+  const fields = { app: spec.name, pid: process.pid };
+  if (count > 1 && cluster.isPrimary) {
+    return runPrimary(spec.name, count, config, PinoLogger.create(config.log, fields));
+  }
+  const logger = PinoLogger.create(config.log, count > 1 ? { ...fields, worker: index } : fields);
+  const worker = new Worker(spec.name, index, count);
+  let app: App;
+  try {
+    app = await spec.wire({ config, logger, worker });
+  } catch (err) {
+    if (err instanceof ConfigError) process.stderr.write(`${err.message}\n`);
+    else logger.error('cannot be wired', { err });
+    return 1;
+  }
+  if (cluster.isWorker) obeyPrimary(app);
+  const code = await app.run();
+  if (cluster.isWorker) process.disconnect();
+  return code;
+}
+
+/** Kratos' `-conf` next to the usual `--conf`. */
+function configPath(spec: ProcessSpec): string | undefined {
+  try {
+    const args = spec.argv.map((a) => a.replace(/^-conf(?=$|=)/, '--conf'));
+    const { values } = parseArgs({ args, options: { conf: { type: 'string' } }, strict: true });
+    return values.conf ?? `configs/${spec.name}.yaml`;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A primary that is gone without a word takes its workers along: nobody would start them again. */
+function obeyPrimary(app: App): void {
+  process.on('message', (message: { type?: string }) => {
+    if (message.type === STOP_MESSAGE.type) app.stop();
+  });
+  process.on('disconnect', () => app.stop());
+}
