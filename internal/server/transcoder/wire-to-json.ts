@@ -69,6 +69,18 @@ export class WireToJson {
     };
   }
 
+  /** The wire form of a singular message field; empty where it is absent. */
+  fieldBytes(message: Uint8Array, number: number): Uint8Array {
+    const reader = new WireReader(message);
+    const parts: Uint8Array[] = [];
+    while (reader.position < reader.end) {
+      const tag = reader.uint32();
+      if (tag >>> 3 === number && (tag & 7) === Wire.LENGTH) parts.push(reader.bytes());
+      else reader.skip(tag & 7);
+    }
+    return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+  }
+
   private field(field: DescField, slot: number): FieldReader {
     const rivals =
       field.oneof === undefined
@@ -438,4 +450,15 @@ function valueText(bytes: Uint8Array): string {
   }
   if (out === undefined) throw new WireFault('google.protobuf.Value without a kind has no JSON form');
   return out;
+}
+
+/** A google.api.HttpBody taken apart. */
+export function readHttpBody(bytes: Uint8Array): { contentType: string; data: Uint8Array } {
+  let contentType = '';
+  let data: Uint8Array = new Uint8Array();
+  each(bytes, (reader, number) => {
+    if (number === 1) contentType = reader.string();
+    else data = reader.bytes();
+  });
+  return { contentType, data };
 }
