@@ -1,0 +1,113 @@
+/**
+ * Real servers for a suite.
+ *
+ *     describe('order repository', () => {
+ *       const servers = useServers('postgres', 'rabbitmq');
+ *       it('…', async () => {
+ *         const pool = new pg.Pool({ connectionString: servers.postgresUrl });
+ *         …
+ *         await pool.end();
+ *       });
+ *     });
+ *
+ * Each suite that calls `useServers` gets, before its first test:
+ *   postgres  a fresh database with the newest schema (cloned from a template that is migrated once per run)
+ *   redis     an empty database of its own (`redis://…/<n>`), so that keys keep the names of the contract
+ *   rabbitmq  a fresh virtual host; or, where a server was given that has no management API, unique queue names:
+ *             always name queues by `servers.queue('resource.instance.created')`
+ *   etcd      a key prefix (`servers.etcdPrefix`)
+ * and loses it after its last test. A suite that leaves a connection open fails.
+ *
+ * `servers.env()` has the variables by which configs/*.yaml find these. The servers start when first asked for, once
+ * per mocha run; importing this file is all that is needed.
+ */
+import { randomBytes } from 'node:crypto';
+import type { ServerName } from '../../cmd/kaimai/servers/server.js';
+import { type Lease, leaseEtcd, leasePostgres, leaseRabbitmq, leaseRedis } from './leases.js';
+import { START_TIMEOUT_MS } from './shared-servers.js';
+
+export { freePort } from '../../cmd/kaimai/servers/ports.js';
+
+export class SuiteServers {
+  readonly #leases = new Map<ServerName, Lease>();
+
+  get postgresUrl(): string {
+    return this.#lease('postgres').url;
+  }
+  get redisUrl(): string {
+    return this.#lease('redis').url;
+  }
+  get rabbitmqUrl(): string {
+    return this.#lease('rabbitmq').url;
+  }
+  /** URL of the management API with credentials; undefined when a given server has none. */
+  get rabbitmqManagementUrl(): string | undefined {
+    return this.#lease('rabbitmq').managementUrl;
+  }
+  /** The virtual host of this suite. */
+  get rabbitmqVhost(): string {
+    return decodeURIComponent(new URL(this.rabbitmqUrl).pathname.slice(1)) || '/';
+  }
+  get etcdUrl(): string {
+    return this.#lease('etcd').url;
+  }
+  get etcdPrefix(): string {
+    return this.#lease('etcd').prefix ?? '';
+  }
+
+  /** The name under which this suite may use a queue: as it is in a virtual host of its own, else made unique. */
+  queue(name: string): string {
+    const { prefix, queues } = this.#lease('rabbitmq');
+    if (prefix === undefined) return name;
+    queues?.add(`${prefix}${name}`);
+    return `${prefix}${name}`;
+  }
+
+  /** What a process of ours needs in its environment to use these servers. */
+  env(): Record<string, string> {
+    const variables: Record<ServerName, string> = {
+      postgres: 'KAIMAI_POSTGRES_URL',
+      redis: 'KAIMAI_REDIS_URL',
+      rabbitmq: 'KAIMAI_RABBITMQ_URL',
+      etcd: 'KAIMAI_ETCD_URL',
+    };
+    return Object.fromEntries([...this.#leases].map(([name, lease]) => [variables[name], lease.url]));
+  }
+
+  /** @internal */
+  add(name: ServerName, lease: Lease): void {
+    this.#leases.set(name, lease);
+  }
+
+  /** Gives everything back. Throws, after doing so, if connections were left open. @internal */
+  async release(): Promise<void> {
+    const leases = [...this.#leases.values()];
+    this.#leases.clear();
+    const leaks = (await Promise.all(leases.map((lease) => lease.findLeaks()))).flat();
+    await Promise.all(leases.map((lease) => lease.drop()));
+    if (leaks.length > 0) throw new Error(`the suite left connections open:\n  ${leaks.join('\n  ')}`);
+  }
+
+  #lease(name: ServerName): Lease {
+    const lease = this.#leases.get(name);
+    if (!lease) throw new Error(`ask for it: useServers('${name}'), and read it inside a hook or a test`);
+    return lease;
+  }
+}
+
+const leaseBy = { postgres: leasePostgres, redis: leaseRedis, rabbitmq: leaseRabbitmq, etcd: leaseEtcd };
+
+/** Registers the hooks of the enclosing suite. */
+export function useServers(...names: ServerName[]): SuiteServers {
+  const servers = new SuiteServers();
+  before(`servers: ${names.join(', ')}`, async function () {
+    this.timeout(START_TIMEOUT_MS);
+    const suite = `kaimai_test_${randomBytes(5).toString('hex')}`;
+    await Promise.all(names.map(async (name) => servers.add(name, await leaseBy[name](suite))));
+  });
+  after('give the servers back', async function () {
+    this.timeout(60_000);
+    await servers.release();
+  });
+  return servers;
+}

@@ -1,0 +1,94 @@
+/**
+ * The servers that all suites of one mocha run share. Each is started when the first suite asks for it, in a temporary
+ * folder, and stopped after the last suite. A run that was killed leaves its servers behind; the next run, of whatever
+ * checkout, stops them.
+ */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { isRoot, isTraversable } from '../../cmd/kaimai/servers/account.js';
+import { freePort } from '../../cmd/kaimai/servers/ports.js';
+import { isAlive, killProcessNow, type ProcessId, startTime } from '../../cmd/kaimai/servers/process.js';
+import type { RunningServer, ServerName } from '../../cmd/kaimai/servers/server.js';
+import { chooseSources, installMissing, startServer, stopLeftovers } from '../../cmd/kaimai/servers/servers.js';
+
+/** Enough for a machine where the packages have to be installed first. */
+export const START_TIMEOUT_MS = 15 * 60_000;
+const PREFIX = 'kaimai-test-';
+const base = isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir();
+
+const starting = new Map<ServerName, Promise<RunningServer>>();
+const started: RunningServer[] = [];
+const abort = new AbortController();
+let root: Promise<string> | undefined;
+// apt installs for one suite at a time.
+let installing: Promise<unknown> = Promise.resolve();
+
+const endings: (() => Promise<unknown>)[] = [];
+
+/** Runs while the servers still do, after the last suite. */
+export function atEnd(work: () => Promise<unknown>): void {
+  endings.push(work);
+}
+
+export function sharedServer(name: ServerName): Promise<RunningServer> {
+  let server = starting.get(name);
+  if (!server) {
+    server = start(name);
+    starting.set(name, server);
+  }
+  return server;
+}
+
+async function start(name: ServerName): Promise<RunningServer> {
+  root ??= makeRoot();
+  const folder = await root;
+  const sources = await chooseSources([name]);
+  const install = installing.then(() => installMissing(sources, abort.signal, (line) => console.error(`  ${line}`)));
+  installing = install.catch(() => {});
+  await install;
+  const source = sources.get(name);
+  if (!source) throw new Error(`no source for ${name}`);
+  const options = { root: folder, port: freePort, signal: abort.signal, removeData: true };
+  const server = await startServer(name, source, options);
+  started.push(server);
+  return server;
+}
+
+async function makeRoot(): Promise<string> {
+  await sweep();
+  const folder = mkdtempSync(join(base, PREFIX));
+  const owner: ProcessId = { pid: process.pid, startedAt: startTime(process.pid) ?? '' };
+  writeFileSync(join(folder, 'owner.json'), JSON.stringify(owner));
+  process.once('exit', () => {
+    // Reached with servers running only when mocha was told to end at once.
+    for (const managed of started.flatMap((server) => server.processes).reverse()) killProcessNow(managed);
+    rmSync(folder, { recursive: true, force: true });
+  });
+  return folder;
+}
+
+/** Ends what runs left behind whose process is gone. */
+async function sweep(): Promise<void> {
+  for (const name of readdirSync(base).filter((entry) => entry.startsWith(PREFIX))) {
+    const folder = join(base, name);
+    let owner: ProcessId;
+    try {
+      owner = JSON.parse(readFileSync(join(folder, 'owner.json'), 'utf8')) as ProcessId;
+    } catch {
+      continue;
+    }
+    if (isAlive(owner)) continue;
+    await stopLeftovers(folder);
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+after('stop the servers of the test run', async function () {
+  this.timeout(120_000);
+  abort.abort();
+  await Promise.allSettled(starting.values());
+  await Promise.allSettled(endings.splice(0).map((work) => work()));
+  await Promise.all(started.splice(0).map((server) => server.stop()));
+  if (root) rmSync(await root, { recursive: true, force: true });
+});

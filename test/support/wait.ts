@@ -1,0 +1,28 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/**
+ * Resolves with the first answer that is neither undefined nor false. Fails after timeoutMs, naming what was waited
+ * for and the last error the condition threw.
+ */
+export async function eventually<T>(
+  what: string,
+  condition: () => T | undefined | false | Promise<T | undefined | false>,
+  { timeoutMs = 15_000, everyMs = 25 }: { timeoutMs?: number; everyMs?: number } = {},
+): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
+  let cause: unknown;
+  for (;;) {
+    try {
+      const answer = await condition();
+      if (answer !== undefined && answer !== false) return answer;
+      cause = undefined;
+    } catch (error) {
+      cause = error;
+    }
+    if (performance.now() > deadline) {
+      const reason = cause instanceof Error ? `: ${cause.message}` : '';
+      throw new Error(`${what}: not within ${timeoutMs} ms${reason}`, { cause });
+    }
+    await sleep(everyMs);
+  }
+}
