@@ -80,9 +80,8 @@ export class GrpcReflectionService implements ServiceOf<typeof ServerReflectionS
       case 'service':
         return parent.methods.some((m) => m.name === name) ? protoName(parent.file.name) : undefined;
       case 'message':
-        return [...parent.fields, ...parent.oneofs].some((f) => f.name === name)
-          ? protoName(parent.file.name)
-          : undefined;
+        if ([...parent.fields, ...parent.oneofs].some((f) => f.name === name)) return protoName(parent.file.name);
+        break;
       default:
         break;
     }

@@ -1,0 +1,127 @@
+import assert from 'node:assert/strict';
+import { createServer, type Server, type Socket } from 'node:net';
+import { isDeadlineExceeded, isUnavailable, unavailable } from '../../gen/common/v1/errors.js';
+import { InstanceServiceService } from '../../gen/instance/v1/instance.js';
+import { isProductNotFound, productNotFound } from '../../gen/product/v1/errors.js';
+import { loadDescriptors } from '../../internal/conf/descriptors.js';
+import { GrpcClient } from '../../internal/data/grpc-client.js';
+import { KaimaiError } from '../../internal/errors/error.js';
+import { bindService, Dispatcher } from '../../internal/server/dispatcher.js';
+import { GrpcListener } from '../../internal/server/grpc.js';
+import { auth, headerAuthenticator } from '../../internal/server/middleware/auth.js';
+import { deadline } from '../../internal/server/middleware/deadline.js';
+import { recovery } from '../../internal/server/middleware/recovery.js';
+import type { CallContext } from '../../internal/service/context.js';
+
+const TOKEN = 'a-token-for-this-test';
+const GET = InstanceServiceService.getInstanceRequest;
+
+describe('GrpcClient against a listener', () => {
+  const { registry } = loadDescriptors();
+  let calls: CallContext[];
+  let handle: (ctx: CallContext) => Promise<never>;
+  let listener: GrpcListener;
+  let client: GrpcClient;
+
+  beforeEach(async () => {
+    calls = [];
+    handle = async () => {
+      throw productNotFound('no such product', { metadata: { id: '404' } });
+    };
+    const answer = (_: unknown, ctx: CallContext): Promise<never> => {
+      calls.push(ctx);
+      return handle(ctx);
+    };
+    const service = {
+      createInstance: answer,
+      grantInstance: answer,
+      getInstanceRequest: answer,
+      reportInstance: answer,
+    };
+    const dispatcher = new Dispatcher(
+      registry,
+      [bindService(InstanceServiceService, service)],
+      [
+        recovery(),
+        deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 5_000 }),
+        auth(headerAuthenticator(TOKEN), registry),
+      ],
+    );
+    listener = new GrpcListener({ addr: '127.0.0.1:0', maxMessageBytes: 65536 }, dispatcher);
+    await listener.start();
+    client = new GrpcClient({ addr: `127.0.0.1:${listener.port}`, internalToken: TOKEN, timeoutMs: 5_000 });
+  });
+
+  afterEach(async () => {
+    client.close();
+    await listener.stop(AbortSignal.timeout(2_000));
+  });
+
+  it('is an INTERNAL caller, for the user it names, and reads the reason of an error', async () => {
+    await assert.rejects(client.call(GET, { instanceId: 1n }, { userId: '9' }), (err) => {
+      assert.ok(isProductNotFound(err));
+      assert.equal(err.httpCode, 404);
+      assert.deepEqual(err.metadata, { id: '404' });
+      return true;
+    });
+    assert.equal(calls[0]?.identity.role, 'INTERNAL');
+    assert.match(calls[0]?.identity.userId ?? '', /0009$/);
+  });
+
+  it('sends a deadline before the one it has, and no call that cannot finish', async () => {
+    const deadlineAtMs = Date.now() + 2_000;
+    await assert.rejects(client.call(GET, { instanceId: 1n }, { deadlineAtMs }), isProductNotFound);
+    assert.ok((calls[0]?.deadlineAtMs ?? 0) < deadlineAtMs);
+    await assert.rejects(client.call(GET, { instanceId: 1n }, { deadlineAtMs: Date.now() + 5 }), isDeadlineExceeded);
+    assert.equal(calls.length, 1);
+  });
+
+  it('gives a call up when its own caller does', async () => {
+    const entered = new Promise<CallContext>((resolve) => {
+      handle = (ctx) => {
+        resolve(ctx);
+        return new Promise((_, reject) => ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason)));
+      };
+    });
+    const controller = new AbortController();
+    const waiting = client.call(GET, { instanceId: 1n }, { signal: controller.signal });
+    const { signal } = await entered;
+    const told = new Promise((resolve) => signal.addEventListener('abort', resolve));
+    controller.abort();
+    await assert.rejects(waiting, (err) => err instanceof KaimaiError && err.reason === 'CANCELLED');
+    await told;
+  });
+
+  it('tries again what is idempotent, when the service is away, and nothing else', async () => {
+    handle = async () => {
+      throw calls.length < 3 ? unavailable('starting') : productNotFound('there now');
+    };
+    await assert.rejects(client.call(GET, { instanceId: 1n }, { idempotent: true }), isProductNotFound);
+    assert.equal(calls.length, 3);
+    calls.length = 0;
+    await assert.rejects(client.call(GET, { instanceId: 1n }), isUnavailable);
+    assert.equal(calls.length, 1);
+    calls.length = 0;
+    handle = async () => {
+      throw unavailable('for good');
+    };
+    await assert.rejects(client.call(GET, { instanceId: 1n }, { idempotent: true }), isUnavailable);
+    assert.equal(calls.length, 3);
+  });
+
+  it('is UNAVAILABLE where nobody listens, and ends in time where nobody answers', async () => {
+    const nobody = new GrpcClient({ addr: '127.0.0.1:1', internalToken: TOKEN, timeoutMs: 2_000 });
+    await assert.rejects(nobody.call(GET, { instanceId: 1n }), isUnavailable);
+    nobody.close();
+
+    const sockets: Socket[] = [];
+    const mute: Server = createServer((socket) => sockets.push(socket));
+    await new Promise<void>((resolve) => mute.listen(0, '127.0.0.1', resolve));
+    const { port } = mute.address() as { port: number };
+    const patient = new GrpcClient({ addr: `127.0.0.1:${port}`, internalToken: TOKEN, timeoutMs: 200 });
+    await assert.rejects(patient.call(GET, { instanceId: 1n }, { idempotent: true }), isDeadlineExceeded);
+    patient.close();
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => mute.close(resolve));
+  });
+});
