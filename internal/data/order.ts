@@ -91,17 +91,17 @@ const LOCK_OVERDUE: Statement = {
 const MOVE: Statement = {
   name: 'order_move',
   text: `WITH o AS (
-      UPDATE orders SET status = $4, version = version + 1, updated_at = now(),
-        paid_at = CASE WHEN $4 = 1 THEN coalesce(paid_at, now()) ELSE paid_at END,
+      UPDATE orders SET status = $4::smallint, version = version + 1, updated_at = now(),
+        paid_at = CASE WHEN $4::smallint = 1 THEN coalesce(paid_at, now()) ELSE paid_at END,
         -- greatest: a clock that stepped back must not complete an order before it was paid
-        completed_at = CASE WHEN $4 = 3 THEN greatest(now(), paid_at) ELSE completed_at END,
-        close_reason = CASE WHEN $4 IN (2, 5) THEN left($6, 64) ELSE '' END,
-        instance_id = coalesce($7, instance_id)
-      WHERE id = $1 AND status = $2 AND version = $3
+        completed_at = CASE WHEN $4::smallint = 3 THEN greatest(now(), paid_at) ELSE completed_at END,
+        close_reason = CASE WHEN $4::smallint IN (2, 5) THEN left($6::text, 64) ELSE '' END,
+        instance_id = coalesce($7::bigint, instance_id)
+      WHERE id = $1 AND status = $2::smallint AND version = $3
       RETURNING ${COLUMNS}),
     e AS (
       INSERT INTO order_events (order_id, version, from_status, to_status, actor, reason)
-      SELECT id, version, $2, $4, $5, left($6, 255) FROM o)
+      SELECT id, version, $2::smallint, $4::smallint, $5, left($6::text, 255) FROM o)
     SELECT ${COLUMNS} FROM o`,
 };
 
