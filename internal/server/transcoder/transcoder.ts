@@ -1,2 +1,178 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
+import { Cors } from './cors.js';
+import { ErrorWriter, edgeErrors } from './error-reply.js';
+import { type Edge, Exchange } from './exchange.js';
+import { MetadataRules } from './metadata.js';
+import { compileRoutes } from './routes.js';
+import type { TranscodeError } from './transcode-error.js';
+import type { ListenAddress, TranscoderLimits, TranscoderOptions, TranscoderServer } from './types.js';
+
 export { TranscodeError } from './transcode-error.js';
 export type * from './types.js';
+
+/** How often a stopping server looks for idle connections and its deadline. */
+const SWEEP_MS = 25;
+
+const DEFAULT_LIMITS: Required<TranscoderLimits> = {
+  maxBodyBytes: 65_536,
+  maxHeaderBytes: 16_384,
+  maxJsonDepth: 32,
+  maxQueryParameters: 256,
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 30_000,
+  keepAliveTimeoutMs: 65_000,
+  writeTimeoutMs: 30_000,
+  drainIdleMs: 500,
+  maxRequestsPerConnection: 0,
+  maxConnections: 0,
+};
+
+/**
+ * Makes a JSON server of the `google.api.http` rules in the registry. All is compiled here; nothing listens yet.
+ * @throws Error where a rule cannot be served as it stands, or two take the same requests
+ */
+export function createTranscoderServer(options: TranscoderOptions): TranscoderServer {
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const table = compileRoutes({
+    registry: options.registry,
+    services: options.services,
+    strictQuery: options.strictQuery ?? false,
+    strictBody: options.strictBody ?? false,
+    fullyDecodeReservedExpansion: options.fullyDecodeReservedExpansion ?? false,
+    maxJsonDepth: limits.maxJsonDepth,
+    maxQueryParameters: limits.maxQueryParameters,
+  });
+  const edge: Edge = {
+    router: table.router,
+    handler: options.handler,
+    errorOf: options.errorOf,
+    errors: new ErrorWriter(options.errorShape ?? 'reason', table.codec),
+    onEdgeError: options.onEdgeError ?? (() => undefined),
+    metadata: new MetadataRules(options.forwardHeaders ?? []),
+    exposed: new Set(options.exposeHeaders?.map((name) => name.toLowerCase())),
+    cors: options.cors === undefined ? undefined : new Cors(options.cors),
+    envelope: options.envelope ?? false,
+    envelopeHeader: (options.envelopeHeader ?? 'x-kaimai-envelope').toLowerCase(),
+    replyHeaders: Object.entries({ 'x-content-type-options': 'nosniff', ...options.replyHeaders }).flat(),
+    gzipMinBytes: options.gzipMinBytes === false ? Number.POSITIVE_INFINITY : (options.gzipMinBytes ?? 1024),
+    maxBodyBytes: limits.maxBodyBytes,
+    writeTimeoutMs: limits.writeTimeoutMs,
+    sseHeartbeatMs: options.sseHeartbeatMs ?? 15_000,
+    stopping: false,
+    active: new Set(),
+  };
+  const { plainRoutes } = options;
+  const listener = (req: IncomingMessage, res: ServerResponse): void => {
+    if (plainRoutes?.(req, res)) return;
+    new Exchange(edge, req, res).run();
+  };
+
+  const server = createServer(
+    {
+      maxHeaderSize: limits.maxHeaderBytes,
+      headersTimeout: limits.headersTimeoutMs,
+      requestTimeout: limits.requestTimeoutMs,
+      keepAliveTimeout: limits.keepAliveTimeoutMs,
+      connectionsCheckingInterval: Math.max(50, Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs) / 4),
+    },
+    listener,
+  );
+  server.maxRequestsPerSocket = limits.maxRequestsPerConnection;
+  if (limits.maxConnections > 0) server.maxConnections = limits.maxConnections;
+  server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
+    if (Number(req.headers['content-length'] ?? '0') <= limits.maxBodyBytes) res.writeContinue();
+    listener(req, res);
+  });
+  server.on('checkExpectation', (_req: IncomingMessage, res: ServerResponse) => {
+    const error = edgeErrors.expectationFailed('the Expect header is not understood');
+    res.writeHead(417, { 'content-type': 'application/json' }).end(edge.errors.json(error));
+  });
+  server.on('clientError', (err: NodeJS.ErrnoException, socket: Socket) => {
+    refuseConnection(edge, err, socket);
+  });
+
+  return {
+    routes: table.routes,
+    listener,
+    start: (address) => listen(server, address),
+    stop: (deadline) => stop(edge, server, deadline, limits.drainIdleMs),
+  };
+}
+
+function listen(
+  server: ReturnType<typeof createServer>,
+  address: ListenAddress,
+): Promise<{ host: string; port: number }> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ port: address.port, ...(address.host === undefined ? {} : { host: address.host }) }, () => {
+      server.off('error', reject);
+      const bound = server.address() as AddressInfo;
+      resolve({ host: bound.address, port: bound.port });
+    });
+  });
+}
+
+/** Answers what never became a request: broken, too slow, or with headers too large. */
+function refuseConnection(edge: Edge, err: NodeJS.ErrnoException, socket: Socket): void {
+  const isBusy = [...edge.active].some((exchange) => exchange.req.socket === socket);
+  if (err.code === 'ECONNRESET' || !socket.writable || isBusy) {
+    socket.destroy();
+    return;
+  }
+  const error = connectionError(err);
+  edge.onEdgeError(error, undefined, err);
+  const body = edge.errors.json(error);
+  socket.end(
+    `HTTP/1.1 ${error.httpStatus} ${error.reason}\r\nContent-Type: application/json\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    () => socket.destroy(),
+  );
+}
+
+function connectionError(err: NodeJS.ErrnoException): TranscodeError {
+  switch (err.code) {
+    case 'HPE_HEADER_OVERFLOW':
+      return edgeErrors.headersTooLarge('request line and headers are too large');
+    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
+      return edgeErrors.bodyTooLarge('chunk extensions are too large');
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return edgeErrors.requestTimeout('the request did not arrive in time');
+    default:
+      return edgeErrors.badRequest('not an HTTP request');
+  }
+}
+
+async function stop(
+  edge: Edge,
+  server: ReturnType<typeof createServer>,
+  deadline: number,
+  drainIdleMs: number,
+): Promise<void> {
+  if (!server.listening) return;
+  edge.stopping = true;
+  // Of net, not of http: that one would close idle connections at once, and with them a request that is on its way.
+  const closed = new Promise<void>((resolve) => {
+    NetServer.prototype.close.call(server, () => resolve());
+  });
+  const reason = edgeErrors.stopping('the server is stopping');
+  // A stream has no end to wait for; its client comes back elsewhere.
+  for (const exchange of edge.active) if (exchange.isStream) exchange.abort(reason);
+  const drainEnds = Math.min(Date.now() + drainIdleMs, deadline);
+  // Swept again and again: connections that are busy now become idle one by one.
+  const sweep = setInterval(() => {
+    const now = Date.now();
+    if (now >= deadline) cut(edge, server, reason);
+    else if (now >= drainEnds) server.closeIdleConnections();
+  }, SWEEP_MS);
+  await closed;
+  clearInterval(sweep);
+  // Ends what http.Server started beside the listener.
+  server.close();
+}
+
+function cut(edge: Edge, server: ReturnType<typeof createServer>, reason: TranscodeError): void {
+  for (const exchange of edge.active) exchange.cut(reason);
+  server.closeAllConnections();
+}

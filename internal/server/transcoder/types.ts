@@ -126,6 +126,8 @@ export interface TranscoderLimits {
   readonly keepAliveTimeoutMs?: number;
   /** A client that takes no byte of a pending reply for this long is cut off. Default 30,000. */
   readonly writeTimeoutMs?: number;
+  /** On stop, how long idle connections are kept for requests under way to them; each gets its answer and `Connection: close`. Default 500. */
+  readonly drainIdleMs?: number;
   /** Requests on one connection; 0 is without limit. Default 0. */
   readonly maxRequestsPerConnection?: number;
   /** Open connections; 0 is without limit. Default 0. */
@@ -154,6 +156,11 @@ export interface TranscoderOptions {
   readonly strictQuery?: boolean;
   /** Refuse unknown fields in JSON bodies. Default false. */
   readonly strictBody?: boolean;
+  /**
+   * Decode all but `%2F` in variables of several segments, as `fully_decode_reserved_expansion` does. Default false:
+   * the characters that RFC 6570 reserves stay encoded.
+   */
+  readonly fullyDecodeReservedExpansion?: boolean;
   /** Request headers handed on as metadata under their own name, next to the built-in ones. Lower-case. */
   readonly forwardHeaders?: readonly string[];
   /** Reply metadata sent under its own name, without `Grpc-Metadata-`. Lower-case. */

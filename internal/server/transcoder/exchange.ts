@@ -1,0 +1,499 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { gunzip, gzip } from 'node:zlib';
+import type { DescMethod } from '@bufbuild/protobuf';
+import { Cors } from './cors.js';
+import { type ErrorWriter, edgeErrors, httpStatusOf } from './error-reply.js';
+import { httpHeadersOf, type MetadataRules, parseGrpcTimeout, type RequestMetadata } from './metadata.js';
+import { acceptsGzip, bodyEncodingOf, negotiate, type ReplyFormat, streamContentType } from './negotiation.js';
+import type { BodyEncoding } from './request-binder.js';
+import type { Router } from './router.js';
+import type { Route } from './routes.js';
+import { StreamReply } from './stream-reply.js';
+import { TranscodeError } from './transcode-error.js';
+import type {
+  ErrorInfo,
+  StreamReply as StreamReplyOfHost,
+  TranscoderCall,
+  TranscoderHandler,
+  TranscoderReply,
+  UnaryReply,
+} from './types.js';
+import { readHttpBody } from './wire-to-json.js';
+
+/** What all requests share. */
+export interface Edge {
+  readonly router: Router<Route>;
+  readonly handler: TranscoderHandler;
+  readonly errorOf: (err: unknown) => ErrorInfo;
+  readonly errors: ErrorWriter;
+  readonly onEdgeError: (error: ErrorInfo, req: IncomingMessage | undefined, cause: unknown) => void;
+  readonly metadata: MetadataRules;
+  readonly exposed: ReadonlySet<string>;
+  readonly cors: Cors | undefined;
+  readonly envelope: boolean;
+  readonly envelopeHeader: string;
+  /** Name and value in turn. */
+  readonly replyHeaders: readonly string[];
+  readonly gzipMinBytes: number;
+  readonly maxBodyBytes: number;
+  readonly writeTimeoutMs: number;
+  readonly sseHeartbeatMs: number;
+  stopping: boolean;
+  readonly active: Set<Exchange>;
+}
+
+const NO_BODY: Uint8Array = new Uint8Array();
+/** How much of a refused body is read and dropped, so that the client sees the refusal rather than a reset. */
+const DISCARDED_BODIES = 64;
+
+/**
+ * One request and its reply: route → body → call → reply. `answered` is set by whatever replies first (the handler, the
+ * client's deadline, a refusal); what comes after is dropped.
+ */
+export class Exchange implements TranscoderCall {
+  private route!: Route;
+  private format: ReplyFormat = 'json';
+  private encoding: BodyEncoding = 'json';
+  private pathValues: readonly string[] = [];
+  private query = '';
+  private answered = false;
+  private handling = false;
+  private controller: AbortController | undefined;
+  private abortReason: TranscodeError | undefined;
+  private deadlineTimer: NodeJS.Timeout | undefined;
+  private stream: StreamReply | undefined;
+  private metadataRead: RequestMetadata | undefined;
+  rawBody: Uint8Array = NO_BODY;
+  deadline: number | undefined;
+
+  constructor(
+    private readonly edge: Edge,
+    readonly req: IncomingMessage,
+    readonly res: ServerResponse,
+  ) {}
+
+  get method(): DescMethod {
+    return this.route.method;
+  }
+
+  get operation(): string {
+    return this.route.operation;
+  }
+
+  get path(): string {
+    return this.route.path;
+  }
+
+  get httpMethod(): string {
+    return this.req.method!;
+  }
+
+  get metadata(): RequestMetadata {
+    this.metadataRead ??= this.edge.metadata.read(this.req);
+    return this.metadataRead;
+  }
+
+  get peer(): string {
+    const { remoteAddress, remotePort } = this.req.socket;
+    return `${remoteAddress ?? ''}:${remotePort ?? ''}`;
+  }
+
+  get signal(): AbortSignal {
+    if (this.controller === undefined) {
+      this.controller = new AbortController();
+      if (this.abortReason !== undefined) this.controller.abort(this.abortReason);
+    }
+    return this.controller.signal;
+  }
+
+  bind(): Uint8Array {
+    return this.route.binder.bind({
+      pathValues: this.pathValues,
+      query: this.query,
+      body: this.rawBody,
+      encoding: this.encoding,
+      contentType: this.req.headers['content-type'] ?? '',
+    });
+  }
+
+  run(): void {
+    this.edge.active.add(this);
+    this.res.on('close', () => this.onClose());
+    try {
+      this.begin();
+    } catch (err) {
+      this.refuse(err);
+    }
+  }
+
+  private onClose(): void {
+    this.edge.active.delete(this);
+    clearTimeout(this.deadlineTimer);
+    if (this.res.writableFinished) return;
+    const reason = edgeErrors.clientClosed('the client closed the connection');
+    if (!this.answered || this.stream !== undefined) this.edge.onEdgeError(reason, this.req, undefined);
+    this.answered = true;
+    this.abort(reason);
+    this.stream?.close();
+  }
+
+  /** Ends the work: the handler sees its signal, an open stream gets an error. */
+  abort(reason: TranscodeError): void {
+    if (this.abortReason !== undefined) return;
+    this.abortReason = reason;
+    this.controller?.abort(reason);
+    this.stream?.fail(reason);
+  }
+
+  /** Ends the work and answers with the reason. */
+  cut(reason: TranscodeError): void {
+    this.abort(reason);
+    this.fail(reason);
+  }
+
+  get isStream(): boolean {
+    return this.stream !== undefined;
+  }
+
+  private begin(): void {
+    const { req } = this;
+    const url = req.url!;
+    const mark = url.indexOf('?');
+    const path = mark < 0 ? url : url.slice(0, mark);
+    const found = this.edge.router.find(req.method!, path.startsWith('/') ? path : originFormOf(path));
+    if (found.kind !== 'match') {
+      this.noRoute(found.kind === 'wrong-method' ? found.allow : undefined, found.kind === 'bad-path', path);
+      return;
+    }
+    if (mark >= 0) this.query = url.slice(mark + 1);
+    this.route = found.match.route;
+    this.pathValues = found.match.values;
+    this.negotiate();
+    const timeout = req.headers['grpc-timeout'];
+    if (typeof timeout === 'string') this.startDeadline(parseGrpcTimeout(timeout));
+    const length = req.headers['content-length'];
+    if ((length === undefined || length === '0') && req.headers['transfer-encoding'] === undefined) this.dispatch();
+    else this.readBody();
+  }
+
+  private noRoute(allow: readonly string[] | undefined, badPath: boolean, path: string): void {
+    if (badPath) throw edgeErrors.badRequest('the path holds a broken percent-encoding');
+    if (allow === undefined) throw edgeErrors.routeNotFound(`no route ${path}`);
+    const list = allow.join(', ');
+    if (this.req.method !== 'OPTIONS') {
+      throw edgeErrors.methodNotAllowed(`${path} takes ${list}`, { allow: list });
+    }
+    this.answered = true;
+    const headers = [...this.edge.replyHeaders, 'allow', list];
+    const { cors } = this.edge;
+    if (cors !== undefined) {
+      headers.push(...(Cors.isPreflight(this.req) ? cors.preflightHeaders(this.req, allow) : cors.headers(this.req)));
+    }
+    this.send(204, headers, undefined, undefined);
+  }
+
+  private negotiate(): void {
+    const { headers } = this.req;
+    if (this.route.httpBody === undefined) {
+      const format = negotiate(headers.accept, this.route.offer);
+      if (format === undefined) throw edgeErrors.notAcceptable(`cannot answer as ${headers.accept}`);
+      this.format = format;
+    }
+    if (!this.route.binder.takesBody) return;
+    if (this.route.binder.bodyIsRaw) {
+      this.encoding = 'raw';
+      return;
+    }
+    const encoding = bodyEncodingOf(headers['content-type']);
+    if (encoding === undefined) {
+      throw edgeErrors.unsupportedMediaType(
+        `Content-Type ${headers['content-type']} is not supported; send application/json`,
+      );
+    }
+    this.encoding = encoding;
+  }
+
+  private startDeadline(timeoutMs: number): void {
+    this.deadline = Date.now() + timeoutMs;
+    // setTimeout takes 32 bits; a client that waits for weeks needs no timer.
+    if (timeoutMs > 0x7fff_ffff) return;
+    this.deadlineTimer = setTimeout(() => {
+      const reason = edgeErrors.deadlineExceeded('the deadline of Grpc-Timeout has passed');
+      if (this.handling) this.cut(reason);
+      else this.refuse(reason);
+    }, timeoutMs);
+  }
+
+  private readBody(): void {
+    const { req, edge } = this;
+    const coding = req.headers['content-encoding'];
+    if (coding !== undefined && coding !== 'gzip' && coding !== 'identity') {
+      throw edgeErrors.unsupportedMediaType(`Content-Encoding ${coding} is not supported`, {
+        'accept-encoding': 'gzip, identity',
+      });
+    }
+    if (Number(req.headers['content-length'] ?? '0') > edge.maxBodyBytes) throw this.bodyTooLarge();
+    const chunks: Buffer[] = [];
+    let length = 0;
+    const onData = (chunk: Buffer): void => {
+      length += chunk.length;
+      if (length > edge.maxBodyBytes) {
+        req.off('data', onData);
+        req.off('end', onEnd);
+        this.refuse(this.bodyTooLarge());
+      } else {
+        chunks.push(chunk);
+      }
+    };
+    const onEnd = (): void => {
+      const body = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+      if (coding === 'gzip') this.unzip(body);
+      else this.dispatchWith(body);
+    };
+    req.on('data', onData);
+    req.on('end', onEnd);
+  }
+
+  private unzip(body: Buffer): void {
+    gunzip(body, { maxOutputLength: this.edge.maxBodyBytes }, (err, bytes) => {
+      if (err === null) this.dispatchWith(bytes);
+      else if ((err as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') this.refuse(this.bodyTooLarge());
+      else this.refuse(edgeErrors.badRequest('body is not gzip'));
+    });
+  }
+
+  private bodyTooLarge(): TranscodeError {
+    return edgeErrors.bodyTooLarge(`body is larger than ${this.edge.maxBodyBytes} bytes`);
+  }
+
+  private dispatchWith(body: Uint8Array): void {
+    this.rawBody = body;
+    this.dispatch();
+  }
+
+  private dispatch(): void {
+    // The client went away or its deadline passed while the body came in.
+    if (this.answered) return;
+    this.handling = true;
+    let reply: Promise<TranscoderReply>;
+    try {
+      reply = this.edge.handler(this);
+    } catch (err) {
+      this.fail(err);
+      return;
+    }
+    reply.then(
+      (value) => this.reply(value),
+      (err: unknown) => this.fail(err),
+    );
+  }
+
+  private reply(reply: TranscoderReply): void {
+    if (this.answered) {
+      if (reply.kind === 'stream') abandon(reply);
+      return;
+    }
+    try {
+      if (reply.kind === 'stream') this.sendStream(reply);
+      else this.sendUnary(reply);
+    } catch (err) {
+      // The handler's message is not what the method declares, or a header cannot be sent: no fault of the client.
+      const error = edgeErrors.internal('the reply could not be written');
+      this.edge.onEdgeError(error, this.req, err);
+      this.fail(error);
+    }
+  }
+
+  private sendUnary(reply: UnaryReply): void {
+    const headers = this.replyHeaders();
+    if (reply.headers !== undefined) {
+      headers.push(...httpHeadersOf(reply.headers, 'grpc-metadata-', this.edge.exposed));
+    }
+    const status = reply.status ?? 200;
+    const { httpBody } = this.route;
+    if (httpBody !== undefined) {
+      const { contentType, data } = readHttpBody(httpBody(reply.message));
+      this.answered = true;
+      this.compressAndSend(status, headers, contentType || 'application/octet-stream', data, reply);
+    } else if (this.format === 'protobuf') {
+      this.answered = true;
+      this.compressAndSend(status, headers, 'application/x-protobuf', reply.message, reply);
+    } else {
+      const json = this.route.reply.json(reply.message);
+      const text = this.wantsEnvelope() ? `{"code":0,"message":"ok","data":${json}}` : json;
+      this.answered = true;
+      this.compressAndSend(status, headers, 'application/json', text, reply);
+    }
+  }
+
+  private wantsEnvelope(): boolean {
+    const asked = this.req.headers[this.edge.envelopeHeader];
+    return asked === undefined ? this.edge.envelope : asked === '1' || asked === 'true';
+  }
+
+  private replyHeaders(): string[] {
+    const headers = [...this.edge.replyHeaders];
+    if (this.edge.cors !== undefined) headers.push(...this.edge.cors.headers(this.req));
+    return headers;
+  }
+
+  private compressAndSend(
+    status: number,
+    headers: string[],
+    contentType: string,
+    body: string | Uint8Array,
+    reply: UnaryReply | undefined,
+  ): void {
+    headers.push('content-type', contentType);
+    if (body.length < this.edge.gzipMinBytes) {
+      this.send(status, headers, body, reply);
+      return;
+    }
+    headers.push('vary', 'Accept-Encoding');
+    if (this.req.method === 'HEAD' || !acceptsGzip(this.req.headers['accept-encoding'] as string | undefined)) {
+      this.send(status, headers, body, reply);
+      return;
+    }
+    gzip(body, (err, zipped) => {
+      if (err !== null) {
+        this.send(status, headers, body, reply);
+        return;
+      }
+      headers.push('content-encoding', 'gzip');
+      this.send(status, headers, zipped, reply);
+    });
+  }
+
+  private send(
+    status: number,
+    headers: string[],
+    body: string | Uint8Array | undefined,
+    reply: UnaryReply | undefined,
+  ): void {
+    const { res } = this;
+    if (res.destroyed) return;
+    if (this.edge.stopping) headers.push('connection', 'close');
+    const trailers = this.trailersOf(reply);
+    if (trailers !== undefined) {
+      headers.push('trailer', trailers.map(([name]) => name).join(', '));
+    } else if (body !== undefined) {
+      const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
+      headers.push('content-length', String(length));
+    }
+    res.writeHead(status, headers);
+    if (trailers !== undefined) {
+      res.write(body);
+      res.addTrailers(trailers);
+      res.end();
+    } else {
+      res.end(body);
+    }
+    // A client that does not read is cut off once nothing moves for that long.
+    if (res.writableLength > 0) res.socket?.setTimeout(this.edge.writeTimeoutMs);
+  }
+
+  private trailersOf(reply: UnaryReply | undefined): [string, string][] | undefined {
+    if (reply?.trailers === undefined || this.req.method === 'HEAD') return undefined;
+    if (!/(?:^|,)\s*trailers\s*(?:;|,|$)/i.test(String(this.req.headers.te ?? ''))) return undefined;
+    const flat = httpHeadersOf(reply.trailers, 'grpc-trailer-', new Set());
+    const trailers: [string, string][] = [];
+    for (let i = 0; i + 1 < flat.length; i += 2) trailers.push([flat[i]!, flat[i + 1]!]);
+    return trailers.length === 0 ? undefined : trailers;
+  }
+
+  private sendStream(reply: StreamReplyOfHost): void {
+    const { res, edge, route } = this;
+    const headers = this.replyHeaders();
+    if (reply.headers !== undefined) headers.push(...httpHeadersOf(reply.headers, 'grpc-metadata-', edge.exposed));
+    headers.push('cache-control', 'no-store', 'x-accel-buffering', 'no');
+    const isSse = this.format === 'sse';
+    const { httpBody } = route;
+    const begin = (first: Uint8Array | undefined): void => {
+      let contentType = isSse ? 'text/event-stream' : streamContentType(this.req.headers.accept);
+      if (httpBody !== undefined) {
+        contentType = (first && readHttpBody(httpBody(first)).contentType) || 'application/octet-stream';
+      }
+      this.answered = true;
+      if (edge.stopping) headers.push('connection', 'close');
+      res.writeHead(200, [...headers, 'content-type', contentType]);
+    };
+    if (this.req.method === 'HEAD') {
+      abandon(reply);
+      begin(undefined);
+      res.end();
+      return;
+    }
+    this.stream = new StreamReply({
+      res,
+      messages: reply.messages,
+      begin,
+      encode:
+        httpBody !== undefined
+          ? (message) => readHttpBody(httpBody(message)).data
+          : isSse
+            ? (message) => `data: {"result":${route.reply.json(message)}}\n\n`
+            : (message) => `{"result":${route.reply.json(message)}}\n`,
+      encodeError: (err) => {
+        if (httpBody !== undefined) return undefined;
+        const json = `{"error":${edge.errors.json(this.describe(err))}}`;
+        return isSse ? `event: error\ndata: ${json}\n\n` : `${json}\n`;
+      },
+      epilogue: isSse ? 'event: end\ndata: {}\n\n' : '',
+      heartbeat: isSse ? ':\n\n' : '',
+      heartbeatMs: edge.sseHeartbeatMs,
+      writeTimeoutMs: edge.writeTimeoutMs,
+      failEarly: (err) => {
+        this.stream = undefined;
+        this.fail(err);
+      },
+    });
+    if (this.abortReason !== undefined) this.stream.fail(this.abortReason);
+    else this.stream.run();
+  }
+
+  private describe(err: unknown): ErrorInfo {
+    return err instanceof TranscodeError ? err : this.edge.errorOf(err);
+  }
+
+  /** Refused before the handler saw it. */
+  private refuse(err: unknown): void {
+    const error = err instanceof TranscodeError ? err : edgeErrors.internal('internal error');
+    this.edge.onEdgeError(error, this.req, err);
+    this.fail(error);
+    this.discardBody();
+  }
+
+  private fail(err: unknown): void {
+    if (this.answered) return;
+    const error = this.describe(err);
+    this.answered = true;
+    const headers = this.replyHeaders();
+    for (const [name, value] of Object.entries(error.httpHeaders ?? {})) headers.push(name, value);
+    headers.push('content-type', 'application/json');
+    this.send(httpStatusOf(error), headers, this.edge.errors.json(error), undefined);
+  }
+
+  /** Reads on and drops, within bounds: closing at once would reset the connection before the client has read the refusal. */
+  private discardBody(): void {
+    const { req } = this;
+    if (req.complete) return;
+    let left = this.edge.maxBodyBytes * DISCARDED_BODIES;
+    req.on('data', (chunk: Buffer) => {
+      left -= chunk.length;
+      if (left < 0) req.socket.destroy();
+    });
+  }
+}
+
+/** Tells the source of a stream that nobody will read it. */
+function abandon(reply: StreamReplyOfHost): void {
+  reply.messages[Symbol.asyncIterator]()
+    .return?.()
+    .catch(() => undefined);
+}
+
+/** A request line may hold a whole URL, as for proxies. */
+function originFormOf(target: string): string {
+  const match = /^https?:\/\/[^/]*(\/.*)?$/i.exec(target);
+  return match === null ? target : (match[1] ?? '/');
+}

@@ -1,0 +1,441 @@
+import { type DescField, type DescMessage, type Registry, ScalarType } from '@bufbuild/protobuf';
+import type { JsonReader } from './json-reader.js';
+import { doubleOf } from './number-text.js';
+import { enumWriter, type ScalarWriter, scalarWriter, Wire } from './scalar.js';
+import { parseDuration, parseFieldMask, parseTimestamp } from './well-known-text.js';
+import type { WireWriter } from './wire-writer.js';
+
+/** Writes a JSON value in wire form. */
+type Write = (reader: JsonReader, writer: WireWriter) => void;
+
+/** A field and how its JSON value becomes wire form, tag included. */
+export interface FieldWriter {
+  readonly field: DescField;
+  /** False where null is a value: google.protobuf.Value and NullValue. */
+  readonly nullIsAbsent: boolean;
+  readonly write: Write;
+  /** Position in the message, for the check for duplicates. */
+  readonly index: number;
+  /** Position of its oneof in the message; -1 outside of one. */
+  readonly oneofIndex: number;
+}
+
+/** JSON names of the oneof members that were set, by the oneof's position; undefined where there is none. */
+export type OneofsSet = (string | undefined)[] | undefined;
+
+/** How the JSON of a message becomes its wire form, without tag and length. */
+export interface MessageWriter {
+  write(reader: JsonReader, writer: WireWriter): OneofsSet;
+}
+
+/** Messages whose JSON is not an object of their fields; inside of Any they stand under "value". */
+export function hasOwnJson(typeName: string): boolean {
+  return WELL_KNOWN.has(typeName);
+}
+
+const WELL_KNOWN = new Set(
+  [
+    ...['Any', 'Timestamp', 'Duration', 'FieldMask', 'Struct', 'Value', 'ListValue'],
+    ...['DoubleValue', 'FloatValue', 'Int64Value', 'UInt64Value', 'Int32Value', 'UInt32Value', 'BoolValue'],
+    ...['StringValue', 'BytesValue'],
+  ].map((name) => `google.protobuf.${name}`),
+);
+
+/** Strict proto3 JSON to wire form: one compiled writer for each message type, made when first needed. */
+export class JsonToWire {
+  private readonly writers = new Map<DescMessage, MessageWriter>();
+
+  constructor(
+    private readonly registry: Registry,
+    private readonly refuseUnknownFields: boolean,
+  ) {}
+
+  message(desc: DescMessage): MessageWriter {
+    const known = this.writers.get(desc);
+    if (known !== undefined) return known;
+    const special = this.wellKnown(desc);
+    if (special !== undefined) {
+      const writer: MessageWriter = {
+        write: (r, w) => {
+          special(r, w);
+          return undefined;
+        },
+      };
+      this.writers.set(desc, writer);
+      return writer;
+    }
+    const writer = new ObjectWriter(desc, this.refuseUnknownFields);
+    // Known before its fields are compiled, for types that hold themselves.
+    this.writers.set(desc, writer);
+    desc.fields.forEach((field, index) => {
+      writer.add(this.field(field, index));
+    });
+    return writer;
+  }
+
+  /** Writes the field from the JSON of its value; also for `body: "field"`. */
+  field(field: DescField, index = 0): FieldWriter {
+    const oneofIndex = field.oneof === undefined ? -1 : field.parent.oneofs.indexOf(field.oneof);
+    return { field, nullIsAbsent: !takesNull(field), write: this.fieldWrite(field), index, oneofIndex };
+  }
+
+  private fieldWrite(field: DescField): Write {
+    switch (field.fieldKind) {
+      case 'scalar':
+        return tagged(field.number, scalarWriter(field.scalar));
+      case 'enum':
+        return tagged(field.number, enumWriter(field.enum));
+      case 'message':
+        return this.delimited(field.number, field.message);
+      case 'list':
+        return this.list(field);
+      case 'map':
+        return this.map(field);
+    }
+  }
+
+  private delimited(number: number, desc: DescMessage): Write {
+    const tag = tagOf(number, Wire.LENGTH);
+    const message = this.message(desc);
+    return (reader, writer) => {
+      writer.uint32(tag);
+      const start = writer.begin();
+      message.write(reader, writer);
+      writer.end(start);
+    };
+  }
+
+  private list(field: DescField & { fieldKind: 'list' }): Write {
+    const scalar =
+      field.listKind === 'message'
+        ? undefined
+        : field.listKind === 'enum'
+          ? enumWriter(field.enum)
+          : scalarWriter(field.scalar);
+    const packed = field.packed && scalar !== undefined && scalar.wireType !== Wire.LENGTH;
+    const item: Write =
+      field.listKind === 'message'
+        ? this.delimited(field.number, field.message)
+        : packed
+          ? (reader, writer) => scalar!.json(reader, writer)
+          : tagged(field.number, scalar!);
+    const nullIsFault = !takesNull(field);
+    const items: Write = (reader, writer) => {
+      reader.beginArray();
+      let i = 0;
+      for (let more = reader.nextItem(true); more; more = reader.nextItem(false)) {
+        reader.push(i++);
+        if (nullIsFault && reader.isNull()) throw reader.unexpected('an item');
+        item(reader, writer);
+        reader.pop();
+      }
+    };
+    if (!packed) return items;
+    const tag = tagOf(field.number, Wire.LENGTH);
+    return (reader, writer) => {
+      writer.uint32(tag);
+      const start = writer.begin();
+      items(reader, writer);
+      writer.end(start);
+    };
+  }
+
+  private map(field: DescField & { fieldKind: 'map' }): Write {
+    const tag = tagOf(field.number, Wire.LENGTH);
+    const key = mapKeyWriter(field.mapKey);
+    const value =
+      field.mapKind === 'message'
+        ? this.delimited(2, field.message)
+        : tagged(2, field.mapKind === 'enum' ? enumWriter(field.enum) : scalarWriter(field.scalar));
+    const nullIsFault = !takesNull(field);
+    return (reader, writer) => {
+      reader.beginObject();
+      const seen = new Set<string>();
+      for (let text = reader.nextKey(true); text !== undefined; text = reader.nextKey(false)) {
+        reader.pushKey(text);
+        if (seen.has(text)) throw reader.fault('duplicate key');
+        seen.add(text);
+        writer.uint32(tag);
+        const start = writer.begin();
+        const fault = key(text, writer);
+        if (fault !== undefined) throw reader.fault(`map key is ${fault}`);
+        if (nullIsFault && reader.isNull()) throw reader.unexpected('a map value');
+        value(reader, writer);
+        writer.end(start);
+        reader.pop();
+      }
+    };
+  }
+
+  private wellKnown(desc: DescMessage): Write | undefined {
+    if (!WELL_KNOWN.has(desc.typeName)) return undefined;
+    switch (desc.typeName) {
+      case 'google.protobuf.Any':
+        return (reader, writer) => this.any(reader, writer);
+      case 'google.protobuf.Timestamp':
+        return (reader, writer) => {
+          const value = parseTimestamp(reader.string());
+          if (value === undefined) throw reader.fault('not an RFC 3339 timestamp of the years 1 to 9999');
+          writeInstant(value.seconds, value.nanos, writer);
+        };
+      case 'google.protobuf.Duration':
+        return (reader, writer) => {
+          const value = parseDuration(reader.string());
+          if (value === undefined) throw reader.fault('not a duration such as "1.5s"');
+          writeInstant(value.seconds, value.nanos, writer);
+        };
+      case 'google.protobuf.FieldMask':
+        return (reader, writer) => {
+          const paths = parseFieldMask(reader.string());
+          if (paths === undefined) throw reader.fault('not a field mask such as "name,priceFen"');
+          writeFieldMask(paths, writer);
+        };
+      case 'google.protobuf.Struct':
+        return writeStruct;
+      case 'google.protobuf.Value':
+        return writeValue;
+      case 'google.protobuf.ListValue':
+        return writeListValue;
+      default: {
+        const field = desc.fields[0];
+        if (field?.fieldKind !== 'scalar') throw new Error(`${desc.typeName} is not a wrapper`);
+        return tagged(field.number, scalarWriter(field.scalar));
+      }
+    }
+  }
+
+  /** "@type" may stand anywhere in the object, so it is looked for first. */
+  private any(reader: JsonReader, writer: WireWriter): void {
+    const mark = reader.mark();
+    let typeUrl: string | undefined;
+    let members = 0;
+    reader.beginObject();
+    for (let key = reader.nextKey(true); key !== undefined; key = reader.nextKey(false)) {
+      members++;
+      if (key !== '@type') {
+        reader.skip();
+        continue;
+      }
+      if (typeUrl !== undefined) throw reader.fault('duplicate key "@type"');
+      typeUrl = reader.string();
+    }
+    if (members === 0) return;
+    const desc = this.anyType(reader, typeUrl);
+    writer.uint32(tagOf(1, Wire.LENGTH));
+    writer.string(typeUrl!);
+    reader.rewind(mark);
+    writer.uint32(tagOf(2, Wire.LENGTH));
+    const start = writer.begin();
+    const message = this.message(desc);
+    if (message instanceof ObjectWriter) message.writeMembers(reader, writer, true);
+    else this.anyValue(reader, writer, message);
+    writer.end(start);
+  }
+
+  private anyType(reader: JsonReader, typeUrl: string | undefined): DescMessage {
+    if (typeUrl === undefined) throw reader.fault('"@type" is missing');
+    const slash = typeUrl.lastIndexOf('/');
+    const desc = slash < 0 ? undefined : this.registry.getMessage(typeUrl.slice(slash + 1));
+    if (desc === undefined) throw reader.fault(`unknown type ${JSON.stringify(typeUrl)}`);
+    return desc;
+  }
+
+  private anyValue(reader: JsonReader, writer: WireWriter, message: MessageWriter): void {
+    let found = false;
+    reader.beginObject();
+    for (let key = reader.nextKey(true); key !== undefined; key = reader.nextKey(false)) {
+      if (key === '@type') {
+        reader.skip();
+        continue;
+      }
+      reader.push(key);
+      if (key !== 'value') {
+        if (this.refuseUnknownFields) throw reader.fault('unknown field');
+        reader.skip();
+      } else {
+        if (found) throw reader.fault('duplicate key');
+        found = true;
+        message.write(reader, writer);
+      }
+      reader.pop();
+    }
+    if (!found) throw reader.fault('"value" is missing');
+  }
+}
+
+class ObjectWriter implements MessageWriter {
+  private readonly fields = new Map<string, FieldWriter>();
+  private readonly oneofCount: number;
+
+  constructor(
+    desc: DescMessage,
+    private readonly refuseUnknown: boolean,
+  ) {
+    this.oneofCount = desc.oneofs.length;
+  }
+
+  add(writer: FieldWriter): void {
+    this.fields.set(writer.field.jsonName, writer);
+    this.fields.set(writer.field.name, writer);
+  }
+
+  write(reader: JsonReader, writer: WireWriter): OneofsSet {
+    return this.writeMembers(reader, writer, false);
+  }
+
+  /** `inAny` passes over "@type". */
+  writeMembers(reader: JsonReader, writer: WireWriter, inAny: boolean): OneofsSet {
+    let seenBits = 0;
+    let seenMore: Set<unknown> | undefined;
+    let oneofs: OneofsSet;
+    reader.beginObject();
+    for (let key = reader.nextKey(true); key !== undefined; key = reader.nextKey(false)) {
+      const field = this.fields.get(key);
+      reader.push(field === undefined ? key : field.field.jsonName);
+      // The first 31 fields by bit, so that common messages need no set; later ones and unknown keys by set.
+      if (field !== undefined && field.index < 31) {
+        const bit = 1 << field.index;
+        if ((seenBits & bit) !== 0) throw reader.fault('duplicate key');
+        seenBits |= bit;
+      } else {
+        seenMore ??= new Set();
+        const id = field ?? key;
+        if (seenMore.has(id)) throw reader.fault('duplicate key');
+        seenMore.add(id);
+      }
+      if (field === undefined) {
+        if (this.refuseUnknown && !(inAny && key === '@type')) throw reader.fault('unknown field');
+        reader.skip();
+      } else if (field.nullIsAbsent && reader.isNull()) {
+        reader.null();
+      } else {
+        if (field.oneofIndex >= 0) {
+          oneofs ??= new Array<string | undefined>(this.oneofCount);
+          const other = oneofs[field.oneofIndex];
+          if (other !== undefined) throw reader.fault(`cannot be set together with ${other}`);
+          oneofs[field.oneofIndex] = field.field.jsonName;
+        }
+        field.write(reader, writer);
+      }
+      reader.pop();
+    }
+    return oneofs;
+  }
+}
+
+export function tagOf(number: number, wireType: number): number {
+  return ((number << 3) | wireType) >>> 0;
+}
+
+function tagged(number: number, scalar: ScalarWriter): Write {
+  const tag = tagOf(number, scalar.wireType);
+  return (reader, writer) => {
+    writer.uint32(tag);
+    scalar.json(reader, writer);
+  };
+}
+
+function takesNull(field: DescField): boolean {
+  return field.message?.typeName === 'google.protobuf.Value' || field.enum?.typeName === 'google.protobuf.NullValue';
+}
+
+const INTEGER_KEY = /^(?:0|-?[1-9][0-9]*)$/;
+const BOOL_KEY = /^(?:true|false)$/;
+
+/**
+ * A map key with its tag. Only one spelling of each key is taken, so that equal texts are the only duplicates.
+ */
+export function mapKeyWriter(type: ScalarType): (text: string, writer: WireWriter) => string | undefined {
+  const scalar = scalarWriter(type);
+  const tag = tagOf(1, scalar.wireType);
+  const spelling = type === ScalarType.STRING ? undefined : type === ScalarType.BOOL ? BOOL_KEY : INTEGER_KEY;
+  return (text, writer) => {
+    if (spelling !== undefined && !spelling.test(text)) {
+      return type === ScalarType.BOOL ? 'not true or false' : 'not an integer in range';
+    }
+    writer.uint32(tag);
+    return scalar.text(text, writer);
+  };
+}
+
+export function writeInstant(seconds: number, nanos: number, writer: WireWriter): void {
+  if (seconds !== 0) {
+    writer.uint32(tagOf(1, Wire.VARINT));
+    writer.int64(seconds);
+  }
+  if (nanos !== 0) {
+    writer.uint32(tagOf(2, Wire.VARINT));
+    writer.int32(nanos);
+  }
+}
+
+export function writeFieldMask(paths: readonly string[], writer: WireWriter): void {
+  for (const path of paths) {
+    writer.uint32(tagOf(1, Wire.LENGTH));
+    writer.string(path);
+  }
+}
+
+function writeStruct(reader: JsonReader, writer: WireWriter): void {
+  const seen = new Set<string>();
+  reader.beginObject();
+  for (let key = reader.nextKey(true); key !== undefined; key = reader.nextKey(false)) {
+    reader.pushKey(key);
+    if (seen.has(key)) throw reader.fault('duplicate key');
+    seen.add(key);
+    writer.uint32(tagOf(1, Wire.LENGTH));
+    const entry = writer.begin();
+    writer.uint32(tagOf(1, Wire.LENGTH));
+    writer.string(key);
+    writer.uint32(tagOf(2, Wire.LENGTH));
+    const value = writer.begin();
+    writeValue(reader, writer);
+    writer.end(value);
+    writer.end(entry);
+    reader.pop();
+  }
+}
+
+function writeListValue(reader: JsonReader, writer: WireWriter): void {
+  let i = 0;
+  reader.beginArray();
+  for (let more = reader.nextItem(true); more; more = reader.nextItem(false)) {
+    reader.push(i++);
+    writer.uint32(tagOf(1, Wire.LENGTH));
+    const start = writer.begin();
+    writeValue(reader, writer);
+    writer.end(start);
+    reader.pop();
+  }
+}
+
+function writeValue(reader: JsonReader, writer: WireWriter): void {
+  if (reader.isNull()) {
+    reader.null();
+    writer.uint32(tagOf(1, Wire.VARINT));
+    writer.uint32(0);
+  } else if (reader.isString()) {
+    writer.uint32(tagOf(3, Wire.LENGTH));
+    writer.string(reader.string());
+  } else if (reader.isObject()) {
+    writer.uint32(tagOf(5, Wire.LENGTH));
+    const start = writer.begin();
+    writeStruct(reader, writer);
+    writer.end(start);
+  } else if (reader.isArray()) {
+    writer.uint32(tagOf(6, Wire.LENGTH));
+    const start = writer.begin();
+    writeListValue(reader, writer);
+    writer.end(start);
+  } else if (reader.isNumber()) {
+    const token = reader.numberToken();
+    const value = doubleOf(token)!;
+    if (!Number.isFinite(value)) throw reader.fault('out of range');
+    writer.uint32(tagOf(2, Wire.BIT64));
+    writer.double(value);
+  } else {
+    const value = reader.boolean();
+    writer.uint32(tagOf(4, Wire.VARINT));
+    writer.bool(value);
+  }
+}

@@ -1,0 +1,122 @@
+import type { IncomingMessage } from 'node:http';
+import { invalidArgument } from './transcode-error.js';
+import type { MetadataEntries, MetadataValue, MetadataView } from './types.js';
+import { parseBase64 } from './well-known-text.js';
+
+const PREFIX = 'grpc-metadata-';
+
+/** Handed on under their own name. */
+const FORWARDED = ['authorization', 'traceparent', 'tracestate', 'baggage', 'x-request-id'];
+
+/** Headers of HTTP itself, handed on as `grpcgateway-<name>`, as grpc-gateway does. */
+const PERMANENT = new Set([
+  ...['accept', 'accept-charset', 'accept-language', 'accept-ranges', 'authorization', 'cache-control'],
+  ...['content-type', 'cookie', 'date', 'expect', 'from', 'host', 'if-match', 'if-modified-since', 'if-none-match'],
+  ...['if-schedule-tag-match', 'if-unmodified-since', 'max-forwards', 'origin', 'pragma', 'referer', 'user-agent'],
+  ...['via', 'warning'],
+]);
+
+const METADATA_NAME = /^[0-9a-z_.-]+$/;
+
+/** What a client may not set by `Grpc-Metadata-`: names that gRPC keeps, and those that the edge itself vouches for. */
+const RESERVED_NAME = /^(?:grpc-|grpcgateway-|x-forwarded-)/;
+
+/** Which request headers become metadata; made once. */
+export class MetadataRules {
+  private readonly forwarded: ReadonlySet<string>;
+
+  constructor(forwardHeaders: readonly string[]) {
+    this.forwarded = new Set([...FORWARDED, ...forwardHeaders.map((name) => name.toLowerCase())]);
+  }
+
+  /** @throws TranscodeError where a `-bin` header is not base64 */
+  read(req: IncomingMessage): RequestMetadata {
+    const entries: [string, MetadataValue][] = [];
+    const { rawHeaders } = req;
+    let forwardedFor = '';
+    let forwardedHost: string | undefined;
+    for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+      const name = rawHeaders[i]!.toLowerCase();
+      const value = rawHeaders[i + 1]!;
+      if (name === 'x-forwarded-for') {
+        forwardedFor += forwardedFor === '' ? value : `, ${value}`;
+        continue;
+      }
+      if (name === 'x-forwarded-host') forwardedHost = value;
+      if (name.startsWith(PREFIX)) {
+        const own = name.slice(PREFIX.length);
+        if (METADATA_NAME.test(own) && !RESERVED_NAME.test(own)) addEntry(entries, own, value);
+      } else if (this.forwarded.has(name) || name.startsWith('x-forwarded-')) {
+        addEntry(entries, name, value);
+      }
+      if (PERMANENT.has(name)) entries.push([`grpcgateway-${name}`, value]);
+    }
+    const peer = req.socket.remoteAddress;
+    if (peer !== undefined) entries.push(['x-forwarded-for', forwardedFor === '' ? peer : `${forwardedFor}, ${peer}`]);
+    const { host } = req.headers;
+    if (forwardedHost === undefined && host !== undefined) entries.push(['x-forwarded-host', host]);
+    return new RequestMetadata(entries);
+  }
+}
+
+function addEntry(entries: [string, MetadataValue][], name: string, value: string): void {
+  if (!name.endsWith('-bin')) {
+    entries.push([name, value]);
+    return;
+  }
+  // gRPC allows several binary values in one header, separated by commas.
+  for (const part of value.split(',')) {
+    const bytes = parseBase64(part.trim());
+    if (bytes === undefined) throw invalidArgument('', `header Grpc-Metadata-${name} is not base64`);
+    entries.push([name, bytes]);
+  }
+}
+
+export class RequestMetadata implements MetadataView {
+  constructor(private readonly entries: readonly (readonly [string, MetadataValue])[]) {}
+
+  get(name: string): MetadataValue | undefined {
+    for (const entry of this.entries) if (entry[0] === name) return entry[1];
+    return undefined;
+  }
+
+  getAll(name: string): readonly MetadataValue[] {
+    return this.entries.filter((entry) => entry[0] === name).map((entry) => entry[1]);
+  }
+
+  has(name: string): boolean {
+    return this.get(name) !== undefined;
+  }
+
+  [Symbol.iterator](): Iterator<readonly [string, MetadataValue]> {
+    return this.entries[Symbol.iterator]();
+  }
+}
+
+/** Reply metadata as HTTP headers, name and value in turn. What HTTP cannot carry is left out. */
+export function httpHeadersOf(entries: MetadataEntries, prefix: string, exposed: ReadonlySet<string>): string[] {
+  const out: string[] = [];
+  for (const [name, value] of entries) {
+    if (!METADATA_NAME.test(name)) continue;
+    const text = typeof value === 'string' ? value : Buffer.from(value).toString('base64');
+    if (!HEADER_VALUE.test(text)) continue;
+    out.push(exposed.has(name) ? name : prefix + name, text);
+  }
+  return out;
+}
+
+/** No control characters: a newline would start another header. */
+const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+
+const TIMEOUT = /^([0-9]{1,8})([HMSmun])$/;
+const UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };
+
+/**
+ * `Grpc-Timeout` in milliseconds, rounded up.
+ * @throws TranscodeError where it is not one
+ */
+export function parseGrpcTimeout(text: string): number {
+  const match = TIMEOUT.exec(text);
+  if (match === null) throw invalidArgument('', 'header Grpc-Timeout is not a timeout such as 500m');
+  return Math.ceil(Number(match[1]) * UNIT_MS[match[2]!]!);
+}

@@ -1,0 +1,191 @@
+import { decodeKeepingReserved, decodeSegment, type PathTemplate } from './path-template.js';
+
+/** A route found, with the values of its template's variables in their order. */
+export interface Match<Route> {
+  readonly route: Route;
+  readonly values: readonly string[];
+}
+
+export type Found<Route> =
+  | { readonly kind: 'match'; readonly match: Match<Route> }
+  /** The path is known, but not with this method. */
+  | { readonly kind: 'wrong-method'; readonly allow: readonly string[] }
+  | { readonly kind: 'not-found' }
+  /** A percent-encoding in the path is not valid UTF-8. */
+  | { readonly kind: 'bad-path' };
+
+interface Leaf<Route> {
+  readonly template: PathTemplate;
+  readonly route: Route;
+  readonly label: string;
+}
+
+class Node<Route> {
+  readonly literals = new Map<string, Node<Route>>();
+  one: Node<Route> | undefined;
+  /** What ends here, by verb and HTTP method. */
+  readonly ends = new Map<string, Map<string, Leaf<Route>>>();
+  /** What ends here in `**`. */
+  readonly rests = new Map<string, Map<string, Leaf<Route>>>();
+}
+
+const NO_VALUES: readonly string[] = [];
+
+/**
+ * Finds routes by path. From left to right a literal segment beats `*`, which beats `**`; a template with a verb beats
+ * one without. The order of registration does not count, and two routes that no request could tell apart are refused.
+ */
+export class Router<Route> {
+  private readonly root = new Node<Route>();
+  private readonly verbs = new Set<string>();
+  /** Templates without variables by their path: nothing can beat them, and most requests hit them. */
+  private readonly fixed = new Map<string, Map<string, Leaf<Route>>>();
+
+  constructor(private readonly fullyDecodeReserved: boolean) {}
+
+  /** @throws Error where another route takes the same requests */
+  add(httpMethod: string, template: PathTemplate, route: Route, label: string): void {
+    let node = this.root;
+    let ends = node.ends;
+    for (const segment of template.segments) {
+      if (segment.kind === 'rest') {
+        ends = node.rests;
+        break;
+      }
+      if (segment.kind === 'one') {
+        node.one ??= new Node();
+        node = node.one;
+      } else {
+        let next = node.literals.get(segment.text);
+        if (next === undefined) {
+          next = new Node();
+          node.literals.set(segment.text, next);
+        }
+        node = next;
+      }
+      ends = node.ends;
+    }
+    let byMethod = ends.get(template.verb);
+    if (byMethod === undefined) {
+      byMethod = new Map();
+      ends.set(template.verb, byMethod);
+    }
+    const other = byMethod.get(httpMethod);
+    if (other !== undefined) {
+      throw new Error(
+        `ambiguous routes: ${httpMethod} ${template.source} of ${label} and ` +
+          `${httpMethod} ${other.template.source} of ${other.label} take the same requests`,
+      );
+    }
+    const leaf = { template, route, label };
+    byMethod.set(httpMethod, leaf);
+    if (template.verb !== '') this.verbs.add(template.verb);
+    if (template.segments.every((segment) => segment.kind === 'literal') && !/[%{*]/.test(template.source)) {
+      let fixed = this.fixed.get(template.source);
+      if (fixed === undefined) {
+        fixed = new Map();
+        this.fixed.set(template.source, fixed);
+      }
+      fixed.set(httpMethod, leaf);
+    }
+  }
+
+  /** `path` as it stands in the request line, without the query. */
+  find(httpMethod: string, path: string): Found<Route> {
+    const fixed = this.fixed.get(path)?.get(httpMethod);
+    if (fixed !== undefined) return { kind: 'match', match: { route: fixed.route, values: NO_VALUES } };
+    if (!path.startsWith('/')) return { kind: 'not-found' };
+    const raw = path === '/' ? [] : path.slice(1).split('/');
+    const decoded: string[] = [];
+    for (const segment of raw) {
+      const text = decodeSegment(segment);
+      if (text === undefined) return { kind: 'bad-path' };
+      decoded.push(text);
+    }
+    for (const method of httpMethod === 'HEAD' ? ['HEAD', 'GET', '*'] : [httpMethod, '*']) {
+      const ending = this.search(raw, decoded, (leaves) => leaves.get(method));
+      if (ending !== undefined) return this.matched(ending);
+    }
+    const allow = new Set<string>();
+    this.search(raw, decoded, (leaves) => {
+      for (const method of leaves.keys()) allow.add(method);
+      return undefined;
+    });
+    if (allow.size === 0) return { kind: 'not-found' };
+    if (allow.has('GET')) allow.add('HEAD');
+    allow.add('OPTIONS');
+    return { kind: 'wrong-method', allow: [...allow].sort() };
+  }
+
+  /** Tries the longest verb that the path ends in first, then none. */
+  private search(
+    raw: readonly string[],
+    decoded: readonly string[],
+    pick: (leaves: Map<string, Leaf<Route>>) => Leaf<Route> | undefined,
+  ): Ending<Route> | undefined {
+    const last = raw.at(-1);
+    if (last !== undefined && this.verbs.size > 0) {
+      // Looked for in the raw text: an encoded colon is part of a value.
+      for (let colon = last.indexOf(':'); colon >= 0; colon = last.indexOf(':', colon + 1)) {
+        const verb = decodeSegment(last.slice(colon + 1));
+        if (verb === undefined || !this.verbs.has(verb)) continue;
+        const rest = last.slice(0, colon);
+        const cut = [...decoded.slice(0, -1), decodeSegment(rest)!];
+        const leaf = descend(this.root, cut, 0, verb, pick);
+        if (leaf !== undefined) return { leaf, raw: [...raw.slice(0, -1), rest], decoded: cut };
+      }
+    }
+    const leaf = descend(this.root, decoded, 0, '', pick);
+    return leaf === undefined ? undefined : { leaf, raw, decoded };
+  }
+
+  private matched({ leaf, raw, decoded }: Ending<Route>): Found<Route> {
+    const values: string[] = [];
+    for (const variable of leaf.template.variables) {
+      if (!variable.multiSegment) {
+        values.push(decoded[variable.start]!);
+        continue;
+      }
+      const takesRest = leaf.template.segments[variable.end - 1]?.kind === 'rest';
+      const parts = raw.slice(variable.start, takesRest ? raw.length : variable.end);
+      // Decodable: each of its segments was.
+      values.push(decodeKeepingReserved(parts.join('/'), this.fullyDecodeReserved)!);
+    }
+    return { kind: 'match', match: { route: leaf.route, values } };
+  }
+}
+
+/** Where a search ended, with the segments less the verb. */
+interface Ending<Route> {
+  readonly leaf: Leaf<Route>;
+  readonly raw: readonly string[];
+  readonly decoded: readonly string[];
+}
+
+function descend<Route>(
+  node: Node<Route>,
+  segments: readonly string[],
+  index: number,
+  verb: string,
+  pick: (leaves: Map<string, Leaf<Route>>) => Leaf<Route> | undefined,
+): Leaf<Route> | undefined {
+  const segment = segments[index];
+  if (segment === undefined) {
+    const leaves = node.ends.get(verb);
+    const leaf = leaves === undefined ? undefined : pick(leaves);
+    if (leaf !== undefined) return leaf;
+  } else {
+    const literal = node.literals.get(segment);
+    if (literal !== undefined) {
+      const leaf = descend(literal, segments, index + 1, verb, pick);
+      if (leaf !== undefined) return leaf;
+    }
+    // An empty segment is no value: /v1/orders/ is not /v1/orders/{id}.
+    if (node.one !== undefined && segment !== '') {
+      const leaf = descend(node.one, segments, index + 1, verb, pick);
+      if (leaf !== undefined) return leaf;
+    }
+  }
+  const rests = node.rests.get(verb);
+  return rests === undefined ? undefined : pick(rests);
+}
