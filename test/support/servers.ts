@@ -102,12 +102,13 @@ export function useServers(...names: ServerName[]): SuiteServers {
   const servers = new SuiteServers();
   before(`servers: ${names.join(', ')}`, async function () {
     this.timeout(START_TIMEOUT_MS);
+    // Registered only now, so that it runs after the suite's own hooks, which close what they opened.
+    this.test?.parent?.afterAll('give the servers back', async function () {
+      this.timeout(60_000);
+      await servers.release();
+    });
     const suite = `kaimai_test_${randomBytes(5).toString('hex')}`;
     await Promise.all(names.map(async (name) => servers.add(name, await leaseBy[name](suite))));
-  });
-  after('give the servers back', async function () {
-    this.timeout(60_000);
-    await servers.release();
   });
   return servers;
 }

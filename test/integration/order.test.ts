@@ -1,0 +1,353 @@
+import assert from 'node:assert/strict';
+import { isInvalidArgument } from '../../gen/common/v1/errors.js';
+import {
+  isInstanceReportConflict,
+  isInstanceRequestNotFound,
+  isInstanceSourceReused,
+} from '../../gen/instance/v1/errors.js';
+import { Event } from '../../gen/instance/v1/event.js';
+import {
+  isOrderAlreadyPaid,
+  isOrderCancelled,
+  isOrderNotFound,
+  isOrderStatusConflict,
+  isPaymentAmountMismatch,
+  isRequestIdReused,
+} from '../../gen/order/v1/errors.js';
+import { isProductDisabled, isProductNotFound, isProductVersionConflict } from '../../gen/product/v1/errors.js';
+import { formatUserId } from '../../internal/biz/identity.js';
+import { InstanceUsecase } from '../../internal/biz/instance.js';
+import { OrderUsecase } from '../../internal/biz/order.js';
+import { type Product, ProductUsecase } from '../../internal/biz/product.js';
+import { PgHeldUnits } from '../../internal/data/held-units.js';
+import { LeasedIdGenerator } from '../../internal/data/id-generator.js';
+import { PgInstanceRepo } from '../../internal/data/instance.js';
+import { PgOrderRepo } from '../../internal/data/order.js';
+import { PgPaymentRepo } from '../../internal/data/payment.js';
+import { Postgres } from '../../internal/data/postgres.js';
+import { PgProductRepo } from '../../internal/data/product.js';
+import { useServers } from '../support/servers.js';
+
+const ALICE = formatUserId('1');
+const BOB = formatUserId('2');
+const PAY_TIMEOUT_MS = 60_000;
+
+describe('orders on PostgreSQL', () => {
+  const servers = useServers('postgres');
+  let db: Postgres;
+  let ids: LeasedIdGenerator;
+  let products: ProductUsecase;
+  let instances: InstanceUsecase;
+  let orders: OrderUsecase;
+  let plan: Product;
+
+  before(async () => {
+    db = new Postgres({
+      source: servers.postgresUrl,
+      poolSize: 20,
+      role: 'kaimai_product',
+      statementTimeoutMs: 10_000,
+      connectTimeoutMs: 5_000,
+      applicationName: 'order-test',
+    });
+    ids = new LeasedIdGenerator(servers.postgresUrl, 5_000);
+    await ids.start();
+    const productRepo = new PgProductRepo(db);
+    const orderRepo = new PgOrderRepo(db);
+    const payments = new PgPaymentRepo(db);
+    products = new ProductUsecase(productRepo);
+    instances = new InstanceUsecase(db, ids, productRepo, new PgInstanceRepo(db), orderRepo, payments);
+    orders = new OrderUsecase(db, ids, products, orderRepo, payments, instances, new PgHeldUnits(db), {
+      payTimeoutMs: PAY_TIMEOUT_MS,
+    });
+    const spec = await products.createSpec({
+      cpu: 2,
+      memoryGb: 4,
+      gpu: 0,
+      image: 'debian-12',
+      config: { disk: 'ssd' },
+    });
+    plan = await products.create({
+      name: 'small',
+      description: '',
+      status: 'ENABLED',
+      priceFen: 9_900n,
+      specId: spec.id,
+      imageUrl: '',
+      sellerId: undefined,
+    });
+  });
+  after(async () => {
+    await ids?.close();
+    await db?.close();
+  });
+
+  const open = (userId = ALICE, requestId = '') =>
+    orders.create({ userId, productId: plan.id, quantity: 1, requestId, remark: '' });
+  const pay = (orderId: bigint, eventId = '', amountFen?: bigint) =>
+    orders.markPaid({ orderId, userId: undefined, provider: eventId === '' ? '' : 'testpay', eventId, amountFen });
+  const count = async (sql: string, ...values: unknown[]) =>
+    Number((await db.pool.query<{ n: bigint }>(`SELECT count(*) AS n FROM ${sql}`, values)).rows[0]?.n);
+  const overdue = (orderId: bigint) =>
+    db.pool.query("UPDATE orders SET pay_deadline = now() - interval '1 second' WHERE id = $1", [orderId]);
+
+  it('opens a PENDING order with a snapshot of what is bought', async () => {
+    const order = await open();
+    assert.equal(order.status, 'PENDING');
+    assert.equal(order.source, 'NORMAL');
+    assert.equal(order.orderNo, `ORD${order.id}`);
+    assert.equal(order.amountFen, 9_900n);
+    assert.equal(order.productName, 'small');
+    assert.equal(order.payDeadline!.getTime() > Date.now(), true);
+    assert.deepEqual(
+      (await orders.listEvents(order.id, ALICE)).map((e) => [e.from, e.to, e.actor]),
+      [[undefined, 'PENDING', 'user']],
+    );
+  });
+
+  it('opens one order for one request id, also when twenty ask at once', async () => {
+    const found = await Promise.all(Array.from({ length: 20 }, () => open(ALICE, 'same')));
+    assert.equal(new Set(found.map((o) => o.id)).size, 1);
+    assert.notEqual((await open(BOB, 'same')).id, found[0]!.id);
+  });
+
+  it('refuses a request id that was used for something else', async () => {
+    await open(ALICE, 'reused');
+    const other = await products.create({ ...plan, specId: plan.spec.id, name: 'other' });
+    await assert.rejects(
+      orders.create({ userId: ALICE, productId: other.id, quantity: 1, requestId: 'reused', remark: '' }),
+      isRequestIdReused,
+    );
+  });
+
+  it('refuses unknown and disabled products, and quantities other than one', async () => {
+    const disabled = await products.create({ ...plan, specId: plan.spec.id, status: 'DISABLED' });
+    const wanted = { userId: ALICE, quantity: 1, requestId: '', remark: '' };
+    await assert.rejects(orders.create({ ...wanted, productId: 999_999n }), isProductNotFound);
+    await assert.rejects(orders.create({ ...wanted, productId: disabled.id }), isProductDisabled);
+    for (const quantity of [0, -1, 2, 1_000_000]) {
+      await assert.rejects(
+        orders.create({ ...wanted, productId: plan.id, quantity }),
+        (err) => isInvalidArgument(err) && err.violations[0]?.field === 'quantity',
+      );
+    }
+  });
+
+  it('shows and changes an order only for its owner', async () => {
+    const order = await open(ALICE);
+    await assert.rejects(orders.get(order.id, BOB), isOrderNotFound);
+    await assert.rejects(orders.cancel(order.id, BOB, ''), isOrderNotFound);
+    await assert.rejects(orders.listEvents(order.id, BOB), isOrderNotFound);
+    await assert.rejects(
+      orders.markPaid({ orderId: order.id, userId: BOB, provider: '', eventId: '', amountFen: undefined }),
+      isOrderNotFound,
+    );
+    assert.equal(
+      (await orders.list(BOB, {}, { offset: 0, limit: 100 })).items.some((o) => o.id === order.id),
+      false,
+    );
+  });
+
+  it('asks for the instance in the transaction that pays the order', async () => {
+    const order = await open();
+    const paid = await pay(order.id);
+    assert.equal(paid.status, 'PAID');
+    assert.ok(paid.instanceId);
+    const request = await instances.getRequest(paid.instanceId);
+    assert.deepEqual(
+      [request.source, request.sourceId, request.orderId, request.status],
+      ['ORDER', String(order.id), order.id, 'REQUESTED'],
+    );
+    const { rows } = await db.pool.query<{ topic: string; payload: Buffer }>(
+      'SELECT topic, payload FROM outbox WHERE ref_id = $1',
+      [paid.instanceId],
+    );
+    assert.equal(rows.length, 1);
+    const event = Event.decode(rows[0]!.payload);
+    assert.equal(event.eventType, 'INSTANCE_CREATED');
+    assert.equal(event.name, `inst-${paid.instanceId}`);
+    assert.deepEqual(event.spec, { cpus: 2, memoryMb: 4096, gpu: 0, image: 'debian-12' });
+    assert.equal(event.userId, ALICE);
+    assert.equal(event.orderId, order.id);
+  });
+
+  it('counts a provider event once, however often and however parallel it comes', async () => {
+    const order = await open();
+    const results = await Promise.all(Array.from({ length: 20 }, () => pay(order.id, `evt-${order.id}`)));
+    assert.equal(new Set(results.map((o) => o.instanceId)).size, 1);
+    assert.equal(await count('instance_requests WHERE order_id = $1', order.id), 1);
+    assert.equal(await count('payments WHERE order_id = $1', order.id), 1);
+    assert.equal(await count('refunds WHERE order_id = $1', order.id), 0);
+  });
+
+  it('answers ORDER_ALREADY_PAID to a second payment and refunds it', async () => {
+    const order = await open();
+    await pay(order.id, `first-${order.id}`);
+    await assert.rejects(
+      pay(order.id, `second-${order.id}`),
+      (err) => isOrderAlreadyPaid(err) && err.metadata.refund_id !== undefined,
+    );
+    assert.equal(await count("refunds WHERE order_id = $1 AND status = 'PENDING'", order.id), 1);
+    assert.equal(await count('instance_requests WHERE order_id = $1', order.id), 1);
+  });
+
+  it('answers ORDER_ALREADY_PAID when an order is marked paid twice by hand, with nothing to refund', async () => {
+    const order = await open();
+    await pay(order.id);
+    await assert.rejects(pay(order.id), isOrderAlreadyPaid);
+    assert.equal(await count('refunds WHERE order_id = $1', order.id), 0);
+  });
+
+  it('refunds a payment that comes after the order was cancelled, once', async () => {
+    const order = await open();
+    await orders.cancel(order.id, ALICE, '');
+    for (let i = 0; i < 2; i++) {
+      await assert.rejects(
+        pay(order.id, `late-${order.id}`),
+        (err) => isOrderCancelled(err) && err.metadata.refund_id !== undefined,
+      );
+    }
+    assert.equal(await count('refunds WHERE order_id = $1', order.id), 1);
+    assert.equal(await count('instance_requests WHERE order_id = $1', order.id), 0);
+  });
+
+  it('refunds a payment of another amount and leaves the order PENDING', async () => {
+    const order = await open();
+    await assert.rejects(pay(order.id, `short-${order.id}`, 1n), isPaymentAmountMismatch);
+    assert.equal((await orders.get(order.id, ALICE)).status, 'PENDING');
+    assert.equal(await count('refunds WHERE order_id = $1 AND amount = 1', order.id), 1);
+    assert.equal((await pay(order.id, `full-${order.id}`, 9_900n)).status, 'PAID');
+  });
+
+  it('refuses an event id that paid another order', async () => {
+    const [a, b] = [await open(), await open()];
+    await pay(a.id, `shared-${a.id}`);
+    await assert.rejects(pay(b.id, `shared-${a.id}`), isRequestIdReused);
+  });
+
+  it('cancels once, and never what is paid', async () => {
+    const order = await open();
+    assert.equal((await orders.cancel(order.id, ALICE, 'changed my mind')).closeReason, 'changed my mind');
+    assert.equal((await orders.cancel(order.id, ALICE, '')).version, 2n);
+    const paid = await open();
+    await pay(paid.id);
+    await assert.rejects(orders.cancel(paid.id, ALICE, ''), isOrderAlreadyPaid);
+  });
+
+  it('lets one win when payment, cancellation and the sweeper meet', async () => {
+    for (let i = 0; i < 30; i++) {
+      const order = await open();
+      await overdue(order.id);
+      await Promise.allSettled([
+        pay(order.id, `race-${order.id}`),
+        orders.cancel(order.id, ALICE, ''),
+        orders.sweepOverdue(10),
+      ]);
+      const { status } = await orders.get(order.id, ALICE);
+      const requested = await count('instance_requests WHERE order_id = $1', order.id);
+      const refunded = await count('refunds WHERE order_id = $1', order.id);
+      assert.ok(
+        (status === 'PAID' && requested === 1 && refunded === 0) || (status === 'CANCELLED' && requested === 0),
+        `${status}: ${requested} instance requests, ${refunded} refunds`,
+      );
+      const events = await orders.listEvents(order.id, ALICE);
+      assert.equal(events.length, 2);
+    }
+  });
+
+  it('cancels overdue orders and no others', async () => {
+    const late = await open();
+    const inTime = await open();
+    await overdue(late.id);
+    while ((await orders.sweepOverdue(100)) > 0);
+    assert.equal((await orders.get(late.id, ALICE)).closeReason, 'PAY_TIMEOUT');
+    assert.equal((await orders.get(inTime.id, ALICE)).status, 'PENDING');
+  });
+
+  it('completes an order on SUCCESS, and takes the report again without change', async () => {
+    const { id, instanceId } = await pay((await open()).id);
+    for (let i = 0; i < 3; i++) {
+      await instances.reportInstance({ instanceId: instanceId!, status: 'SUCCESS', reason: '' });
+    }
+    const order = await orders.get(id, ALICE);
+    assert.equal(order.status, 'COMPLETED');
+    assert.equal(order.version, 3n);
+    assert.ok(order.paidAt!.getTime() <= order.completedAt!.getTime());
+    await assert.rejects(
+      instances.reportInstance({ instanceId: instanceId!, status: 'FAILED', reason: 'late' }),
+      isInstanceReportConflict,
+    );
+  });
+
+  it('refunds an order whose instance failed for good, once, though twenty say so at once', async () => {
+    const { id, instanceId } = await pay((await open()).id, 'pays-what-fails');
+    await Promise.all(
+      Array.from({ length: 20 }, () =>
+        instances.reportInstance({ instanceId: instanceId!, status: 'FAILED', reason: 'no capacity' }),
+      ),
+    );
+    const order = await orders.get(id, ALICE);
+    assert.equal(order.status, 'REFUNDING');
+    assert.match(order.closeReason, /^INSTANCE_FAILED: no capacity/);
+    assert.equal(await count('refunds WHERE order_id = $1', id), 1);
+  });
+
+  it('refuses a report of an instance that nobody asked for', () =>
+    assert.rejects(
+      instances.reportInstance({ instanceId: 1n, status: 'SUCCESS', reason: '' }),
+      isInstanceRequestNotFound,
+    ));
+
+  it('gives one instance to one source, whatever asks and however often', async () => {
+    const grant = { productId: plan.id, userId: ALICE, source: 'ACTIVITY', sourceId: 'spring-1' };
+    const granted = await Promise.all(Array.from({ length: 20 }, () => instances.createInstance(grant)));
+    assert.equal(new Set(granted.map((g) => g.instanceId)).size, 1);
+    assert.equal(await count('outbox WHERE ref_id = $1', granted[0]!.instanceId), 1);
+    await assert.rejects(instances.createInstance({ ...grant, userId: BOB }), isInstanceSourceReused);
+  });
+
+  it('puts an instance on the PAID order that is named with it, and on no other', async () => {
+    const pending = await open();
+    const request = {
+      productId: plan.id,
+      userId: ALICE,
+      source: 'ORDER',
+      sourceId: String(pending.id),
+      orderId: pending.id,
+    };
+    await assert.rejects(instances.createInstance(request), isOrderStatusConflict);
+    await assert.rejects(instances.createInstance({ ...request, userId: BOB }), isOrderNotFound);
+    assert.equal(await count('instance_requests WHERE source_id = $1', String(pending.id)), 0);
+    const paid = await pay(pending.id);
+    assert.equal((await instances.createInstance(request)).instanceId, paid.instanceId);
+  });
+
+  it('names the field of a source that does not fit its column', async () => {
+    const request = { productId: plan.id, userId: ALICE, source: 'A'.repeat(21), sourceId: 'x'.repeat(65) };
+    await assert.rejects(
+      instances.createInstance(request),
+      (err) => isInvalidArgument(err) && err.violations.map((v) => v.field).join() === 'source,source_id',
+    );
+  });
+
+  it('changes a product only from the version that was read', async () => {
+    const product = await products.create({ ...plan, specId: plan.spec.id });
+    const changed = await products.update(product.id, product.version, { priceFen: 5n, status: 'DISABLED' });
+    assert.deepEqual([changed.priceFen, changed.status, changed.version], [5n, 'DISABLED', 2n]);
+    await assert.rejects(products.update(product.id, 1n, { priceFen: 6n }), isProductVersionConflict);
+    await assert.rejects(products.update(999_999n, 1n, { priceFen: 6n }), isProductNotFound);
+  });
+
+  it('lists a user’s orders newest first, a page at a time', async () => {
+    const user = formatUserId('77');
+    const made = [];
+    for (let i = 0; i < 5; i++) made.push((await open(user)).id);
+    const page = await orders.list(user, { status: 'PENDING' }, { offset: 1, limit: 2 });
+    assert.deepEqual(
+      page.items.map((o) => o.id),
+      [made[3], made[2]],
+    );
+    assert.equal(page.total, 5n);
+    assert.equal((await orders.list(user, { orderType: 'GOODS' }, { offset: 0, limit: 0 })).total, 0n);
+  });
+});
