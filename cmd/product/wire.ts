@@ -1,11 +1,15 @@
 import { Container } from 'inversify';
 import { Logger } from '../../internal/biz/logger.js';
+import { bizModule } from '../../internal/biz/module.js';
 import { Resources } from '../../internal/biz/resources.js';
 import { CONFIG } from '../../internal/conf/config.js';
 import { Worker } from '../../internal/conf/worker.js';
+import { connectionsModule, productDataModule } from '../../internal/data/module.js';
 import { App } from '../../internal/server/app.js';
 import { serverModule } from '../../internal/server/module.js';
 import type { ProcessContext } from '../../internal/server/process.js';
+import { productServerModule } from '../../internal/server/product-module.js';
+import { productServiceModule } from '../../internal/service/module.js';
 
 /** The whole object graph of the process. */
 export function wire({ config, logger, worker }: ProcessContext): Promise<App> {
@@ -14,6 +18,13 @@ export function wire({ config, logger, worker }: ProcessContext): Promise<App> {
   container.bind(Logger).toConstantValue(logger);
   container.bind(Worker).toConstantValue(worker);
   container.bind(Resources).toConstantValue(new Resources());
-  container.load(serverModule);
+  container.load(
+    connectionsModule,
+    productDataModule,
+    bizModule,
+    productServiceModule,
+    productServerModule,
+    serverModule,
+  );
   return container.getAsync(App);
 }

@@ -10,7 +10,7 @@ const SEQUENCES = 4096;
 const MAX_AHEAD_MS = 5_000;
 /** First half of the advisory lock's key; the second is the worker number. */
 const LOCK_CLASS = 0x6b6d;
-const RELEASE_RETRY_MS = 500;
+const RETRY_MS = 500;
 
 /** The arithmetic of snowflake ids. Never goes back, whatever the clock does. */
 export class Snowflake {
@@ -68,6 +68,16 @@ export class LeasedIdGenerator extends IdGenerator {
     return this.snowflake.next();
   }
 
+  /** Takes a number, now or as soon as the database answers. */
+  async open(): Promise<void> {
+    try {
+      await this.start();
+    } catch (err) {
+      this.onError(err as Error);
+      if (!this.closed) this.again();
+    }
+  }
+
   /** Takes a number. @throws when the database does not answer or all numbers are taken */
   async start(): Promise<void> {
     const client = new pg.Client({
@@ -117,11 +127,6 @@ export class LeasedIdGenerator extends IdGenerator {
   }
 
   private again(): void {
-    this.timer = setTimeout(() => {
-      this.start().catch((err: Error) => {
-        this.onError(err);
-        if (!this.closed) this.again();
-      });
-    }, RELEASE_RETRY_MS);
+    this.timer = setTimeout(() => void this.open(), RETRY_MS);
   }
 }

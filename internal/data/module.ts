@@ -1,0 +1,60 @@
+import { ContainerModule } from 'inversify';
+import { HealthProbe } from '../biz/health-probe.js';
+import { IdGenerator } from '../biz/id-generator.js';
+import { InstanceRepo } from '../biz/instance.js';
+import { Logger } from '../biz/logger.js';
+import { HeldUnits } from '../biz/order.js';
+import { OrderRepo } from '../biz/order-state.js';
+import { PaymentRepo } from '../biz/payment.js';
+import { ProductRepo } from '../biz/product.js';
+import { Resources } from '../biz/resources.js';
+import { TransactionRunner } from '../biz/transaction.js';
+import { CONFIG, type Config } from '../conf/config.js';
+import { Worker } from '../conf/worker.js';
+import { PgHeldUnits } from './held-units.js';
+import { LeasedIdGenerator } from './id-generator.js';
+import { PgInstanceRepo } from './instance.js';
+import { PgOrderRepo } from './order.js';
+import { PgPaymentRepo } from './payment.js';
+import { Postgres } from './postgres.js';
+import { PgProductRepo } from './product.js';
+
+/** Connections that both processes hold. It needs CONFIG, Logger, Worker and Resources. */
+export const connectionsModule = new ContainerModule(({ bind }) => {
+  bind(Postgres).toResolvedValue(openPostgres, [CONFIG, Logger, Worker, Resources]);
+  bind(TransactionRunner).toService(Postgres);
+  bind(HealthProbe).toResolvedValue(
+    (db: Postgres): HealthProbe => ({ name: 'postgres', critical: true, check: () => db.ping() }),
+    [Postgres],
+  );
+});
+
+/** The product domain's side of its ports. */
+export const productDataModule = new ContainerModule(({ bind }) => {
+  bind(IdGenerator).toResolvedValue(openIdGenerator, [CONFIG, Logger, Resources]);
+  bind(ProductRepo).toResolvedValue((db: Postgres) => new PgProductRepo(db), [Postgres]);
+  bind(OrderRepo).toResolvedValue((db: Postgres) => new PgOrderRepo(db), [Postgres]);
+  bind(PaymentRepo).toResolvedValue((db: Postgres) => new PgPaymentRepo(db), [Postgres]);
+  bind(InstanceRepo).toResolvedValue((db: Postgres) => new PgInstanceRepo(db), [Postgres]);
+  bind(HeldUnits).toResolvedValue((db: Postgres) => new PgHeldUnits(db), [Postgres]);
+});
+
+function openPostgres(config: Config, logger: Logger, worker: Worker, resources: Resources): Postgres {
+  const { source, poolSize, role, statementTimeoutMs, connectTimeoutMs } = config.data.database;
+  const applicationName = `kaimai-${worker.process}-${worker.index}`;
+  const db = new Postgres({ source, poolSize, role, statementTimeoutMs, connectTimeoutMs, applicationName }, (err) =>
+    logger.warn('a connection to the database was lost', { err }),
+  );
+  resources.add('postgres', () => db.close());
+  return db;
+}
+
+async function openIdGenerator(config: Config, logger: Logger, resources: Resources): Promise<IdGenerator> {
+  const { source, connectTimeoutMs } = config.data.database;
+  const ids = new LeasedIdGenerator(source, connectTimeoutMs, (err) =>
+    logger.warn('no worker number for ids', { err }),
+  );
+  resources.add('id generator', () => ids.close());
+  await ids.open();
+  return ids;
+}
