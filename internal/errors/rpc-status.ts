@@ -25,6 +25,11 @@ const HTTP_OF_GRPC: readonly number[] = [
 
 /** `google.rpc.Status` of an error, for the trailer `grpc-status-details-bin`. */
 export function encodeStatus(err: KaimaiError): Uint8Array {
+  return Status.encode({ code: err.grpcCode, message: err.message, details: detailsOf(err) }).finish();
+}
+
+/** The `google.protobuf.Any` values of an error: its ErrorInfo, and its BadRequest where fields are at fault. */
+export function detailsOf(err: KaimaiError): { readonly typeUrl: string; readonly value: Buffer }[] {
   const details = [
     {
       typeUrl: `${TYPE_URL}google.rpc.ErrorInfo`,
@@ -44,11 +49,7 @@ export function encodeStatus(err: KaimaiError): Uint8Array {
       value: BadRequest.encode({ fieldViolations }).finish(),
     });
   }
-  return Status.encode({
-    code: err.grpcCode,
-    message: err.message,
-    details: details.map((d) => ({ typeUrl: d.typeUrl, value: Buffer.from(d.value) })),
-  }).finish();
+  return details.map((d) => ({ typeUrl: d.typeUrl, value: Buffer.from(d.value) }));
 }
 
 /**

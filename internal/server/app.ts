@@ -99,9 +99,10 @@ export class App {
     await this.#step('deregister', deadline.signal, stopTimeoutMs, () => this.#options.deregister?.());
     // After a fault nothing is worth waiting for.
     if (!this.#faulty && drainDelayMs > 0) await delay(drainDelayMs);
+    const deadlineAtMs = Date.now() + stopTimeoutMs;
     const timer = setTimeout(() => deadline.abort(), stopTimeoutMs);
     for (const server of [...reached].reverse()) {
-      await this.#step(server.name, deadline.signal, GRACE_MS, () => server.stop(deadline.signal));
+      await this.#step(server.name, deadline.signal, GRACE_MS, () => server.stop(deadline.signal, deadlineAtMs));
     }
     await this.#step('resources', deadline.signal, GRACE_MS, () => this.#options.close?.(deadline.signal));
     clearTimeout(timer);

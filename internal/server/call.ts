@@ -40,9 +40,13 @@ export abstract class Call implements CallContext {
     if (!this.#controller) {
       this.#controller = new AbortController();
       if (this.#aborted) this.#controller.abort(this.#aborted);
+      else this.onSignalWanted();
     }
     return this.#controller.signal;
   }
+
+  /** A transport that learns of a caller's leaving only at a cost starts to listen for it here. */
+  protected onSignalWanted(): void {}
 
   /** Why nobody waits for the reply any more. */
   get aborted(): KaimaiError | undefined {

@@ -101,6 +101,8 @@ export class GrpcListener implements Server {
 }
 
 class GrpcCall extends Call {
+  #headersSent = false;
+
   constructor(
     method: DescMethod,
     readonly surface: Surface,
@@ -142,8 +144,10 @@ class GrpcCall extends Call {
     };
   }
 
+  /** Called with the first message: a stream's handler sets its headers on the way there. */
   sendHeaders(): void {
-    if (this.replyHeaders.size === 0) return;
+    if (this.replyHeaders.size === 0 || this.#headersSent) return;
+    this.#headersSent = true;
     const headers = new Metadata();
     for (const [name, value] of this.replyHeaders) headers.set(name, value);
     this.surface.sendMetadata(headers);
@@ -190,12 +194,13 @@ async function stream(
   try {
     const reply = await run(call);
     if (reply.kind !== 'stream') throw new Error(`${call.operation} answered with one message`);
-    call.sendHeaders();
     for await (const message of reply.messages) {
       if (call.aborted) break;
+      call.sendHeaders();
       if (!surface.write(asBuffer(message))) await writable(surface, call);
     }
     if (call.aborted) throw call.aborted;
+    call.sendHeaders();
     surface.end();
   } catch (err) {
     surface.emit('error', failure(err));

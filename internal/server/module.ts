@@ -18,13 +18,14 @@ import { bindService, Dispatcher, ServiceBinding } from './dispatcher.js';
 import { GrpcListener } from './grpc.js';
 import { Health } from './health.js';
 import { GrpcHealthService } from './health-service.js';
+import { HttpListener } from './http.js';
 import { auth, headerAuthenticator } from './middleware/auth.js';
 import { deadline } from './middleware/deadline.js';
 import { logging } from './middleware/logging.js';
 import { metrics } from './middleware/metrics.js';
 import { recovery } from './middleware/recovery.js';
 import { validation } from './middleware/validation.js';
-import { OpsListener } from './ops.js';
+import { OpsListener, opsRoute } from './ops.js';
 import { GrpcReflectionService } from './reflection-service.js';
 import type { Server } from './server.js';
 import type { WorkerMessage } from './workers.js';
@@ -67,6 +68,13 @@ export const serverModule = new ContainerModule(({ bind }) => {
       ),
     [CONFIG, Dispatcher],
   );
+  bind(HttpListener).toResolvedValue(
+    (config: Config, dispatcher: Dispatcher, logger: Logger, health: Health) =>
+      new HttpListener(config.server.http, loadDescriptors().registry, dispatcher, logger, (req, res) =>
+        opsRoute({ ready: () => health.ready, dependencies: () => health.dependencies }, req, res),
+      ),
+    [CONFIG, Dispatcher, Logger, Health],
+  );
   bind(OpsListener).toResolvedValue(
     (config: Config, health: Health, registry: Registry) =>
       new OpsListener(config.server.metricsAddr, {
@@ -84,6 +92,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
     Health,
     Dispatcher,
     GrpcListener,
+    HttpListener,
     OpsListener,
     { serviceIdentifier: Background, isMultiple: true, optional: true },
   ]);
@@ -128,6 +137,7 @@ function makeApp(
   health: Health,
   dispatcher: Dispatcher,
   grpc: GrpcListener,
+  http: HttpListener,
   ops: OpsListener,
   backgrounds: Background[] | undefined,
 ): App {
@@ -137,7 +147,7 @@ function makeApp(
   if (worker.count === 1 && config.server.metricsAddr !== '') servers.push(ops);
   servers.push(health);
   for (const b of backgrounds ?? []) if (b.runsIn(config, worker)) servers.push(b.server);
-  if (takesRole(config, 'api')) servers.push(handlers(dispatcher), grpc);
+  if (takesRole(config, 'api')) servers.push(handlers(dispatcher), grpc, http);
   if (cluster.isWorker) health.onChange(() => tellPrimary(health.ready));
   return new App({
     name: worker.process,

@@ -6,7 +6,7 @@ export interface Server {
   start(fatal: (err: unknown) => void): Promise<void>;
   /**
    * Takes no new work and finishes what it has. When `deadline` fires it gives up what is left and resolves soon.
-   * Called also when `start` failed or never ran.
+   * Called also when `start` failed or did not end. `deadlineAtMs` is when `deadline` fires, in epoch ms.
    */
-  stop(deadline: AbortSignal): Promise<void>;
+  stop(deadline: AbortSignal, deadlineAtMs: number): Promise<void>;
 }

@@ -7,7 +7,7 @@ const MAX_TIMER_MS = 0x7fff_ffff;
 export interface DeadlineLimits {
   /** For gRPC calls that bring no deadline. */
   readonly grpcTimeoutMs: number;
-  /** For JSON requests that bring no deadline. */
+  /** For JSON requests, also for those that would wait longer. */
   readonly httpTimeoutMs: number;
 }
 
@@ -20,9 +20,7 @@ export function deadline(limits: DeadlineLimits): Middleware {
   return (next, method) => {
     const open = method.methodKind === 'server_streaming' || method.methodKind === 'bidi_streaming';
     return (call) => {
-      if (call.deadlineAtMs === undefined && !open) {
-        call.deadlineAtMs = Date.now() + (call.transport === 'grpc' ? limits.grpcTimeoutMs : limits.httpTimeoutMs);
-      }
+      if (!open) call.deadlineAtMs = deadlineOf(call, limits);
       return new Promise<Reply>((resolve, reject) => {
         const timer = arm(call);
         call.onAbort((err) => {
@@ -49,6 +47,11 @@ export function deadline(limits: DeadlineLimits): Middleware {
       });
     };
   };
+}
+
+function deadlineOf(call: Call, limits: DeadlineLimits): number {
+  if (call.transport === 'grpc') return call.deadlineAtMs ?? Date.now() + limits.grpcTimeoutMs;
+  return Math.min(call.deadlineAtMs ?? Number.POSITIVE_INFINITY, Date.now() + limits.httpTimeoutMs);
 }
 
 function arm(call: Call): NodeJS.Timeout | undefined {
