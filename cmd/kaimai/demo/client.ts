@@ -1,0 +1,47 @@
+/** A JSON client of the running system, as a BFF would write it. */
+export class DemoClient {
+  readonly #product: string;
+
+  /** @param product `host:port` or URL of its JSON address */
+  constructor(product: string) {
+    this.#product = baseUrl(product);
+  }
+
+  /** Calls as an operator. */
+  admin<T>(method: string, path: string, body?: unknown): Promise<T> {
+    return this.#call(method, path, { 'x-user-role': 'ADMIN' }, body);
+  }
+
+  /** Calls as a user. */
+  user<T>(userId: string, method: string, path: string, body?: unknown): Promise<T> {
+    return this.#call(method, path, { 'x-user-id': userId }, body);
+  }
+
+  /** Calls as nobody: what the payment provider does. */
+  anyone<T>(method: string, path: string, body?: unknown): Promise<T> {
+    return this.#call(method, path, {}, body);
+  }
+
+  async #call<T>(method: string, path: string, headers: Record<string, string>, body?: unknown): Promise<T> {
+    let reply: Response;
+    try {
+      reply = await fetch(`${this.#product}${path}`, {
+        method,
+        headers: { 'content-type': 'application/json', ...headers },
+        body: body === undefined ? null : JSON.stringify(body),
+        signal: AbortSignal.timeout(10_000),
+      });
+    } catch (err) {
+      const cause = (err as Error).cause;
+      const why = cause instanceof Error ? cause.message : (err as Error).message;
+      throw new Error(`${this.#product} does not answer (${why}): is Kaimai running? \`make run\` starts it`);
+    }
+    const text = await reply.text();
+    if (!reply.ok) throw new Error(`${method} ${path}: HTTP ${reply.status} ${text}`);
+    return JSON.parse(text) as T;
+  }
+}
+
+function baseUrl(address: string): string {
+  return address.includes('://') ? address.replace(/\/$/, '') : `http://${address}`;
+}
