@@ -65,7 +65,11 @@ export class HttpListener implements Server {
       strictQuery: options.strictQuery,
       forwardHeaders: IDENTITY_HEADERS,
       replyHeaders: { 'cache-control': 'no-store' },
-      limits: { maxBodyBytes: options.maxBodyBytes, requestTimeoutMs: options.timeoutMs },
+      limits: {
+        maxBodyBytes: options.maxBodyBytes,
+        requestTimeoutMs: options.timeoutMs,
+        headersTimeoutMs: Math.min(options.timeoutMs, 10_000),
+      },
     });
   }
 
