@@ -67,7 +67,8 @@ async function start(script: string, ctx: StartContext): Promise<Endpoint> {
     cwd: ctx.dir,
     logFile: epmdLog,
     account,
-    stopSignal: 'SIGTERM',
+    // It ignores SIGTERM, and keeps nothing.
+    stopSignal: 'SIGKILL',
     graceMs: 5_000,
   });
   ctx.spawned(epmd);

@@ -1,0 +1,21 @@
+#!/usr/bin/env node
+import { Command } from 'commander';
+import { migrateCommand } from './migrate.js';
+import { adoptRunEnv } from './run-env.js';
+import { upCommand } from './up.js';
+
+const program = new Command('kaimai')
+  .description('Runs and operates Kaimai')
+  .showHelpAfterError()
+  .addCommand(upCommand)
+  .addCommand(migrateCommand)
+  .hook('preAction', (_, command) => {
+    if (command !== upCommand) adoptRunEnv();
+  });
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  console.error(`kaimai: ${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+}

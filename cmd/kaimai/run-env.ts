@@ -1,0 +1,49 @@
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { projectRoot } from './project.js';
+
+/** What `kaimai up` runs, as `export` lines for shells: `. .run/env`. There only while it runs. */
+export const RUN_ENV_FILE = join(projectRoot, '.run', 'env');
+
+/** Goes to the front of the PATH of shells that read the file. */
+export const BIN_FOLDER = join(projectRoot, '.run', 'bin');
+
+export function formatRunEnv(variables: Readonly<Record<string, string>>): string {
+  return Object.entries(variables)
+    .map(([name, value]) => `export ${name}='${value.replaceAll("'", `'\\''`)}'\n`)
+    .join('');
+}
+
+export function parseRunEnv(text: string): Record<string, string> {
+  const variables: Record<string, string> = {};
+  for (const line of text.split('\n')) {
+    const [, name, value] = /^export ([A-Z_][A-Z0-9_]*)='(.*)'$/.exec(line) ?? [];
+    if (name !== undefined && value !== undefined) variables[name] = value.replaceAll(`'\\''`, "'");
+  }
+  return variables;
+}
+
+/** Readable by its owner alone, for the password in it. */
+export function writeRunEnv(variables: Readonly<Record<string, string>>): void {
+  mkdirSync(dirname(RUN_ENV_FILE), { recursive: true });
+  writeFileSync(RUN_ENV_FILE, `${formatRunEnv(variables)}export PATH="${BIN_FOLDER}:$PATH"\n`, { mode: 0o600 });
+}
+
+export function removeRunEnv(): void {
+  rmSync(RUN_ENV_FILE, { force: true });
+}
+
+/**
+ * Lets a command find what `kaimai up` runs in this project without any set-up. What the environment says stands.
+ */
+export function adoptRunEnv(): void {
+  let text: string;
+  try {
+    text = readFileSync(RUN_ENV_FILE, 'utf8');
+  } catch {
+    return;
+  }
+  for (const [name, value] of Object.entries(parseRunEnv(text))) {
+    process.env[name] ??= value;
+  }
+}

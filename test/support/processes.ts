@@ -1,0 +1,159 @@
+/**
+ * The real processes in a test, from dist/.
+ *
+ *     const servers = useServers('postgres', 'redis', 'rabbitmq');
+ *     const processes = useProcesses();
+ *     it('…', async () => {
+ *       const product = await processes.start('product', { env: servers.env() });
+ *       const resource = await processes.start('resource', { env: { ...servers.env(), ...product.env() } });
+ *       await fetch(`http://${product.http}/v1/products`);
+ *       await product.kill();                      // SIGKILL, resolves when it is gone
+ *       const again = await product.again();       // the same addresses and settings
+ *       assert.equal(await again.stop(), 'exited with code 0');
+ *     });
+ *
+ * `start` resolves when /readyz says so and fails with the end of the log. Declare `useProcesses` after `useServers`.
+ * After the suite's last test all are stopped, and a process of theirs that is still there fails the suite.
+ */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { projectRoot } from '../../cmd/kaimai/project.js';
+import { freePort } from '../../cmd/kaimai/servers/ports.js';
+import { killProcessNow, type SpawnedProcess, stopProcess } from '../../cmd/kaimai/servers/process.js';
+import {
+  addressVariables,
+  pickAddresses,
+  type ServiceAddresses,
+  type ServiceName,
+  startService,
+} from '../../cmd/kaimai/services.js';
+import { eventually } from './wait.js';
+
+export interface ProcessOptions {
+  /** Added to the environment. */
+  env?: Record<string, string>;
+  /** Settings over those of configs/<name>.yaml, in the shape of internal/conf/conf.proto. */
+  config?: Record<string, unknown>;
+  /** Default: free ones. */
+  addresses?: ServiceAddresses;
+  /** Default 30 s. */
+  timeoutMs?: number;
+}
+
+export class TestProcess implements ServiceAddresses {
+  readonly http: string;
+  readonly grpc: string;
+  readonly metrics: string;
+
+  constructor(
+    readonly name: ServiceName,
+    readonly child: SpawnedProcess,
+    readonly logFile: string,
+    addresses: ServiceAddresses,
+    readonly again: () => Promise<TestProcess>,
+  ) {
+    this.http = addresses.http;
+    this.grpc = addresses.grpc;
+    this.metrics = addresses.metrics;
+  }
+
+  get pid(): number {
+    return this.child.pid;
+  }
+
+  /** The variables by which the other service finds this one. */
+  env(): Record<string, string> {
+    return addressVariables(this.name, this);
+  }
+
+  log(): string {
+    return readFileSync(this.logFile, 'utf8');
+  }
+
+  /** Ends it without a word: it and its workers. */
+  async kill(): Promise<void> {
+    killProcessNow(this.child);
+    await this.#ended();
+  }
+
+  /** Stops it as a supervisor does. Resolves with how it ended: 'exited with code 0' when all went well. */
+  async stop(): Promise<string> {
+    await stopProcess(this.child);
+    return this.#ended();
+  }
+
+  #ended(): Promise<string> {
+    return eventually(`the end of ${this.name}`, () => this.child.exit);
+  }
+}
+
+export class TestProcesses {
+  readonly #children: SpawnedProcess[] = [];
+  #folder: string | undefined;
+  #count = 0;
+
+  async start(name: ServiceName, options: ProcessOptions = {}): Promise<TestProcess> {
+    this.#folder ??= mkdtempSync(join(tmpdir(), 'kaimai-processes-'));
+    const number = ++this.#count;
+    const logFile = join(this.#folder, `${number}-${name}.log`);
+    const addresses = options.addresses ?? (await pickAddresses(name, freePort));
+    const { process: child } = await startService(name, {
+      addresses,
+      env: options.env ?? {},
+      config: this.#configuration(name, number, options.config),
+      logFile,
+      timeoutMs: options.timeoutMs ?? 30_000,
+      signal: new AbortController().signal,
+      spawned: (spawned) => this.#children.push(spawned),
+    });
+    return new TestProcess(name, child, logFile, addresses, () => this.start(name, { ...options, addresses }));
+  }
+
+  /** Stops all. Throws if anything of them was left, after ending it. @internal */
+  async end(): Promise<void> {
+    await Promise.all(this.#children.map(stopProcess));
+    const leftovers = this.#children.flatMap((child) => processesInGroup(child.pid));
+    for (const pid of leftovers) process.kill(pid, 'SIGKILL');
+    if (this.#folder) rmSync(this.#folder, { recursive: true, force: true });
+    if (leftovers.length > 0) throw new Error(`processes were left behind: ${leftovers.join(', ')}`);
+  }
+
+  /** -conf takes a directory, whose files are merged in the order of their names. */
+  #configuration(name: ServiceName, number: number, overrides: Record<string, unknown> | undefined): string {
+    const base = join(projectRoot, `configs/${name}.yaml`);
+    if (!overrides || !this.#folder) return base;
+    const folder = join(this.#folder, `${number}-conf`);
+    mkdirSync(folder);
+    symlinkSync(base, join(folder, '10-base.yaml'));
+    // JSON is YAML.
+    writeFileSync(join(folder, '20-test.yaml'), JSON.stringify(overrides));
+    return folder;
+  }
+}
+
+/** Live processes of a process group; each service leads one, and its workers belong to it. */
+function processesInGroup(group: number): number[] {
+  const found: number[] = [];
+  for (const entry of process.platform === 'linux' ? readdirSync('/proc') : []) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      const stat = readFileSync(`/proc/${entry}/stat`, 'utf8');
+      const [state, , processGroup] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      if (Number(processGroup) === group && state !== 'Z' && state !== 'X') found.push(Number(entry));
+    } catch {
+      // Gone meanwhile.
+    }
+  }
+  return found;
+}
+
+/** Registers the hook of the enclosing suite. */
+export function useProcesses(): TestProcesses {
+  const processes = new TestProcesses();
+  after('stop the processes', async function () {
+    this.timeout(60_000);
+    await processes.end();
+  });
+  return processes;
+}
