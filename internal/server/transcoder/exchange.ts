@@ -58,6 +58,7 @@ export class Exchange implements TranscoderCall {
   private query = '';
   private answered = false;
   private handling = false;
+  private lastOnConnection = false;
   private controller: AbortController | undefined;
   private abortReason: TranscodeError | undefined;
   private deadlineTimer: NodeJS.Timeout | undefined;
@@ -149,6 +150,16 @@ export class Exchange implements TranscoderCall {
   cut(reason: TranscodeError): void {
     this.abort(reason);
     this.fail(reason);
+  }
+
+  /**
+   * Nothing more can be read from the connection: the rest of this request is lost or late, or what follows it is no
+   * HTTP. A request that is here in full still gets its answer.
+   */
+  readingFailed(error: TranscodeError): void {
+    this.lastOnConnection = true;
+    if (!this.handling) this.refuse(error);
+    else if (this.res.headersSent) this.req.socket.destroy();
   }
 
   get isStream(): boolean {
@@ -372,7 +383,7 @@ export class Exchange implements TranscoderCall {
   ): void {
     const { res } = this;
     if (res.destroyed) return;
-    if (this.edge.stopping) headers.push('connection', 'close');
+    if (this.edge.stopping || this.lastOnConnection) headers.push('connection', 'close');
     const trailers = this.trailersOf(reply);
     if (trailers !== undefined) {
       headers.push('trailer', trailers.map(([name]) => name).join(', '));

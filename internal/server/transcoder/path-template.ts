@@ -10,7 +10,7 @@ export interface PathVariable {
   readonly fieldPath: readonly string[];
   /** Index of its first segment. */
   readonly start: number;
-  /** Index after its last one; with `**`, what follows from `start` on. */
+  /** Index after its last one. */
   readonly end: number;
   /** Takes `**` or more than one segment, so that reserved characters stay encoded. */
   readonly multiSegment: boolean;
@@ -31,6 +31,7 @@ const LITERAL = /^(?:[A-Za-z0-9\-._~!$&'()+,;=:@]|%[0-9A-Fa-f]{2})+$/;
 /**
  * Reads a path template by the grammar of google/api/http.proto:
  * `"/" Segment { "/" Segment } [ ":" verb ]`, Segment = `*` | `**` | literal | `{` field.path [ `=` segments ] `}`.
+ * More than the grammar asks, and as grpc-gateway does, `**` may be followed by more segments.
  * @throws Error saying what is wrong with it
  */
 export function parsePathTemplate(source: string): PathTemplate {
@@ -42,7 +43,7 @@ export function parsePathTemplate(source: string): PathTemplate {
   let at = 1;
 
   const addSegment = (text: string): void => {
-    if (segments.at(-1)?.kind === 'rest') throw fail('"**" must be the last segment');
+    if (text === '**' && segments.some((other) => other.kind === 'rest')) throw fail('more than one "**"');
     if (text === '*') segments.push({ kind: 'one' });
     else if (text === '**') segments.push({ kind: 'rest' });
     else if (LITERAL.test(text)) segments.push({ kind: 'literal', text: decodeURIComponent(text) });

@@ -25,8 +25,8 @@ class Node<Route> {
   one: Node<Route> | undefined;
   /** What ends here, by verb and HTTP method. */
   readonly ends = new Map<string, Map<string, Leaf<Route>>>();
-  /** What ends here in `**`. */
-  readonly rests = new Map<string, Map<string, Leaf<Route>>>();
+  /** What follows a `**`. */
+  rest: Node<Route> | undefined;
 }
 
 const NO_VALUES: readonly string[] = [];
@@ -46,13 +46,11 @@ export class Router<Route> {
   /** @throws Error where another route takes the same requests */
   add(httpMethod: string, template: PathTemplate, route: Route, label: string): void {
     let node = this.root;
-    let ends = node.ends;
     for (const segment of template.segments) {
       if (segment.kind === 'rest') {
-        ends = node.rests;
-        break;
-      }
-      if (segment.kind === 'one') {
+        node.rest ??= new Node();
+        node = node.rest;
+      } else if (segment.kind === 'one') {
         node.one ??= new Node();
         node = node.one;
       } else {
@@ -63,12 +61,11 @@ export class Router<Route> {
         }
         node = next;
       }
-      ends = node.ends;
     }
-    let byMethod = ends.get(template.verb);
+    let byMethod = node.ends.get(template.verb);
     if (byMethod === undefined) {
       byMethod = new Map();
-      ends.set(template.verb, byMethod);
+      node.ends.set(template.verb, byMethod);
     }
     const other = byMethod.get(httpMethod);
     if (other !== undefined) {
@@ -140,16 +137,20 @@ export class Router<Route> {
   }
 
   private matched({ leaf, raw, decoded }: Ending<Route>): Found<Route> {
+    const { segments, variables } = leaf.template;
     const values: string[] = [];
-    for (const variable of leaf.template.variables) {
-      if (!variable.multiSegment) {
-        values.push(decoded[variable.start]!);
-        continue;
+    // How many more segments there are than the template has: what "**" took, less itself.
+    const extra = raw.length - segments.length;
+    const restAt = extra === 0 ? segments.length : segments.findIndex((segment) => segment.kind === 'rest');
+    for (const { start, end, multiSegment } of variables) {
+      const from = start > restAt ? start + extra : start;
+      if (multiSegment) {
+        const parts = raw.slice(from, end > restAt ? end + extra : end);
+        // Decodable: each of its segments was.
+        values.push(decodeKeepingReserved(parts.join('/'), this.fullyDecodeReserved)!);
+      } else {
+        values.push(decoded[from]!);
       }
-      const takesRest = leaf.template.segments[variable.end - 1]?.kind === 'rest';
-      const parts = raw.slice(variable.start, takesRest ? raw.length : variable.end);
-      // Decodable: each of its segments was.
-      values.push(decodeKeepingReserved(parts.join('/'), this.fullyDecodeReserved)!);
     }
     return { kind: 'match', match: { route: leaf.route, values } };
   }
@@ -186,6 +187,11 @@ function descend<Route>(
       if (leaf !== undefined) return leaf;
     }
   }
-  const rests = node.rests.get(verb);
-  return rests === undefined ? undefined : pick(rests);
+  if (node.rest === undefined) return undefined;
+  // From the fewest segments on, so that what follows the "**" is found before the end.
+  for (let taken = index; taken <= segments.length; taken++) {
+    const leaf = descend(node.rest, segments, taken, verb, pick);
+    if (leaf !== undefined) return leaf;
+  }
+  return undefined;
 }

@@ -116,12 +116,16 @@ function listen(
 
 /** Answers what never became a request: broken, too slow, or with headers too large. */
 function refuseConnection(edge: Edge, err: NodeJS.ErrnoException, socket: Socket): void {
-  const isBusy = [...edge.active].some((exchange) => exchange.req.socket === socket);
-  if (err.code === 'ECONNRESET' || !socket.writable || isBusy) {
+  if (err.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();
     return;
   }
   const error = connectionError(err);
+  const busy = [...edge.active].filter((exchange) => exchange.req.socket === socket);
+  if (busy.length > 0) {
+    for (const exchange of busy) exchange.readingFailed(error);
+    return;
+  }
   edge.onEdgeError(error, undefined, err);
   const body = edge.errors.json(error);
   socket.end(

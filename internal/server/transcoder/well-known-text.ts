@@ -65,7 +65,7 @@ export function parseDuration(text: string): Instant | undefined {
   if (match === null) return undefined;
   const seconds = Number(match[2]);
   const nanos = nanosOf(match[3]);
-  if (seconds > DURATION_MAX_SECONDS || (seconds === DURATION_MAX_SECONDS && nanos > 0)) return undefined;
+  if (seconds > DURATION_MAX_SECONDS) return undefined;
   return match[1] === '-' ? { seconds: 0 - seconds, nanos: 0 - nanos } : { seconds, nanos };
 }
 
@@ -93,7 +93,7 @@ export function parseGoDuration(text: string): Instant | undefined {
   }
   const seconds = Number(total / 1_000_000_000n);
   const nanos = Number(total % 1_000_000_000n);
-  if (seconds > DURATION_MAX_SECONDS || (seconds === DURATION_MAX_SECONDS && nanos > 0)) return undefined;
+  if (seconds > DURATION_MAX_SECONDS) return undefined;
   return match[1] === '-' ? { seconds: 0 - seconds, nanos: 0 - nanos } : { seconds, nanos };
 }
 
@@ -138,7 +138,7 @@ function snakePath(path: string): string {
 /** Undefined where a path would not come back the same. */
 export function fieldMaskText(paths: readonly string[]): string | undefined {
   const camel = paths.map((path) => path.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()));
-  return camel.every((path, i) => snakePath(path) === paths[i]) ? camel.join(',') : undefined;
+  return camel.every((path, i) => !path.includes('_') && snakePath(path) === paths[i]) ? camel.join(',') : undefined;
 }
 
 const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}$/;

@@ -32,7 +32,7 @@ interface FieldReader {
 
 /**
  * Wire form to proto3 JSON as grpc-gateway and Kratos write it: zero values are emitted, an absent message is null,
- * an unset oneof member or `optional` scalar is left out.
+ * an unset oneof member or `optional` scalar is left out, as is an absent google.protobuf.Value, of which null is a value.
  */
 export class WireToJson {
   private readonly readers = new Map<DescMessage, MessageReader>();
@@ -103,7 +103,7 @@ export class WireToJson {
         const message = this.message(field.message);
         return {
           ...base,
-          absent: field.oneof === undefined ? 'null' : undefined,
+          absent: field.oneof === undefined && field.message.typeName !== VALUE ? 'null' : undefined,
           read: (reader, wireType, before) => {
             expectWire(wireType, Wire.LENGTH);
             const bytes = reader.bytes();
@@ -266,6 +266,8 @@ function readFields(bytes: Uint8Array, slots: Slot[], find: (number: number) => 
     for (const rival of field.rivals) slots[rival] = undefined;
   }
 }
+
+const VALUE = 'google.protobuf.Value';
 
 /** google.protobuf.FeatureSet.FieldPresence.IMPLICIT. */
 const IMPLICIT = 2;

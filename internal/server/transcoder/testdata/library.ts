@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { request as httpRequest, type IncomingHttpHeaders, type OutgoingHttpHeaders } from 'node:http';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
@@ -17,7 +18,6 @@ import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import {
   createTranscoderServer,
   type ErrorInfo,
-  TranscodeError,
   type TranscoderCall,
   type TranscoderOptions,
   type TranscoderReply,
@@ -73,13 +73,21 @@ export interface Seen {
   readonly operation: string;
   readonly path: string;
   readonly request: JsonValue;
+  /** Metadata by name; bytes as base64. */
+  readonly metadata: Readonly<Record<string, string[]>>;
 }
 
 /** Answers with the request where the types allow it, else with an empty message, and records what it got. */
 export function recordingHandler(seen: Seen[]): (call: TranscoderCall) => Promise<TranscoderReply> {
   return async (call) => {
     const bytes = call.bind();
-    seen.push({ operation: call.operation, path: call.path, request: plainJson(call.method.input, bytes) });
+    const metadata: Record<string, string[]> = {};
+    for (const [name, value] of call.metadata) {
+      const text = typeof value === 'string' ? value : Buffer.from(value).toString('base64');
+      metadata[name] = [...(metadata[name] ?? []), text];
+    }
+    const request = plainJson(call.method.input, bytes);
+    seen.push({ operation: call.operation, path: call.path, request, metadata });
     const same = call.method.input.typeName === call.method.output.typeName;
     const message = same ? bytes : toBinary(call.method.output, create(call.method.output));
     return call.method.methodKind === 'server_streaming'
@@ -126,4 +134,38 @@ export async function serve(
   return { server, port, url: `http://127.0.0.1:${port}`, stop: () => server.stop(Date.now() + 2000) };
 }
 
-export { TranscodeError };
+export interface RawReply {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: Buffer;
+  readonly trailers: NodeJS.Dict<string>;
+}
+
+/** Sends a request as it is: fetch would tidy up the path and add headers. */
+export function send(
+  port: number,
+  request: { method?: string; path: string; headers?: OutgoingHttpHeaders; body?: string | Uint8Array },
+): Promise<RawReply> {
+  return new Promise((resolve, reject) => {
+    const { method = 'GET', path, headers, body } = request;
+    const req = httpRequest(
+      { host: '127.0.0.1', port, method, path, agent: false, headers: { ...headers }, timeout: 10_000 },
+      (res) => {
+        const chunks: Buffer[] = [];
+        res.on('data', (chunk: Buffer) => chunks.push(chunk));
+        res.on('error', reject);
+        res.on('end', () =>
+          resolve({
+            status: res.statusCode!,
+            headers: res.headers,
+            body: Buffer.concat(chunks),
+            trailers: res.trailers,
+          }),
+        );
+      },
+    );
+    req.on('timeout', () => req.destroy(new Error(`no reply to ${method} ${path}`)));
+    req.on('error', reject);
+    req.end(body);
+  });
+}
