@@ -27,6 +27,15 @@ const USAGE_FAULT = 2;
 
 /** Runs a process from its arguments to its exit code: `-conf <file or directory>`. */
 export async function runProcess(spec: ProcessSpec): Promise<number> {
+  try {
+    return await run(spec);
+  } finally {
+    // The channel to the primary would keep a worker alive.
+    if (cluster.isWorker && process.connected) process.disconnect();
+  }
+}
+
+async function run(spec: ProcessSpec): Promise<number> {
   const path = configPath(spec);
   if (path === undefined) {
     process.stderr.write(`usage: ${spec.name} [-conf <YAML file or directory>]\n`);
@@ -57,9 +66,7 @@ export async function runProcess(spec: ProcessSpec): Promise<number> {
     return 1;
   }
   if (cluster.isWorker) obeyPrimary(app);
-  const code = await app.run();
-  if (cluster.isWorker) process.disconnect();
-  return code;
+  return app.run();
 }
 
 /** Kratos' `-conf` next to the usual `--conf`. */
@@ -73,10 +80,9 @@ function configPath(spec: ProcessSpec): string | undefined {
   }
 }
 
-/** A primary that is gone without a word takes its workers along: nobody would start them again. */
+/** Its word to stop. A primary that is gone without one takes its workers along: Node ends a worker without channel. */
 function obeyPrimary(app: App): void {
   process.on('message', (message: { type?: string }) => {
     if (message.type === STOP_MESSAGE.type) app.stop();
   });
-  process.on('disconnect', () => app.stop());
 }

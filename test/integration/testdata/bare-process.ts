@@ -1,0 +1,48 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Container } from 'inversify';
+import { Product, ProductServiceService } from '../../../gen/product/v1/product.js';
+import { Logger } from '../../../internal/biz/logger.js';
+import { Resources } from '../../../internal/biz/resources.js';
+import { CONFIG } from '../../../internal/conf/config.js';
+import { Worker } from '../../../internal/conf/worker.js';
+import { App } from '../../../internal/server/app.js';
+import { Background } from '../../../internal/server/background.js';
+import { bindService, ServiceBinding } from '../../../internal/server/dispatcher.js';
+import { serverModule } from '../../../internal/server/module.js';
+import { runProcess } from '../../../internal/server/process.js';
+
+// The chassis without a domain: a product service that takes its time, and one background server for each kind.
+
+const unused = () => Promise.reject(new Error('not asked for in this test'));
+
+process.exitCode = await runProcess({
+  name: 'bare',
+  argv: process.argv.slice(2),
+  wire: ({ config, logger, worker }) => {
+    if (process.env.BARE_FAILS === 'wire') throw new Error('cannot be wired');
+    const container = new Container({ defaultScope: 'Singleton' });
+    container.bind(CONFIG).toConstantValue(config);
+    container.bind(Logger).toConstantValue(logger);
+    container.bind(Worker).toConstantValue(worker);
+    container.bind(Resources).toConstantValue(new Resources());
+    container.load(serverModule);
+    const service = {
+      getProduct: async ({ id }: { id: bigint }) => {
+        await sleep(Number(id % 20n));
+        return Product.create({ id, name: String(worker.index) });
+      },
+      createProduct: unused,
+      createProductSpec: unused,
+      updateProduct: unused,
+      listProducts: async () => ({ products: [], total: 0n }),
+    };
+    container.bind(ServiceBinding).toConstantValue(bindService(ProductServiceService, service));
+    for (const [role, everyWorker] of [['shared', true] as const, ['single', false] as const]) {
+      const start = async () => logger.info(`background ${role} in ${worker.index} of ${worker.count}`);
+      container
+        .bind(Background)
+        .toConstantValue(new Background(role, { name: role, start, stop: async () => undefined }, everyWorker));
+    }
+    return container.getAsync(App);
+  },
+});
