@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
+import { demoCommand } from './demo.js';
 import { migrateCommand } from './migrate.js';
 import { adoptRunEnv } from './run-env.js';
 import { upCommand } from './up.js';
@@ -9,6 +10,7 @@ const program = new Command('kaimai')
   .showHelpAfterError()
   .addCommand(upCommand)
   .addCommand(migrateCommand)
+  .addCommand(demoCommand)
   .hook('preAction', (_, command) => {
     if (command !== upCommand) adoptRunEnv();
   });

@@ -19,14 +19,12 @@
  * and loses it after its last test. A suite that leaves a connection open fails.
  *
  * `servers.env()` has the variables by which configs/*.yaml find these. The servers start when first asked for, once
- * per mocha run; importing this file is all that is needed.
+ * per mocha run; importing this file is all that is needed. For a free port: `freePort` of cmd/kaimai/servers/ports.ts.
  */
 import { randomBytes } from 'node:crypto';
 import type { ServerName } from '../../cmd/kaimai/servers/server.js';
 import { type Lease, leaseEtcd, leasePostgres, leaseRabbitmq, leaseRedis } from './leases.js';
 import { START_TIMEOUT_MS } from './shared-servers.js';
-
-export { freePort } from '../../cmd/kaimai/servers/ports.js';
 
 export class SuiteServers {
   readonly #leases = new Map<ServerName, Lease>();
