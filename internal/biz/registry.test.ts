@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict';
+import { formatInstance, parseInstance, type ServiceInstance, weightOf } from './registry.js';
+
+describe('an entry of the registry', () => {
+  const instance: ServiceInstance = {
+    id: 'host-1',
+    name: 'kaimai.product',
+    version: '0.1.0',
+    metadata: { weight: '50' },
+    endpoints: ['grpc://10.0.0.1:9000', 'http://10.0.0.1:8000'],
+  };
+
+  it('is the JSON that Kratos writes, and comes back the same', () => {
+    assert.equal(
+      formatInstance(instance),
+      '{"id":"host-1","name":"kaimai.product","version":"0.1.0","metadata":{"weight":"50"},' +
+        '"endpoints":["grpc://10.0.0.1:9000","http://10.0.0.1:8000"]}',
+    );
+    assert.deepEqual(parseInstance(formatInstance(instance)), instance);
+  });
+
+  it('is not taken where it is none, and read without what does not belong', () => {
+    for (const text of ['', 'null', '7', '[]', '{', '{"id":1,"name":"a","endpoints":[]}', '{"id":"a","name":"b"}']) {
+      assert.equal(parseInstance(text), undefined, text);
+    }
+    const kratos = '{"id":"a","name":"b","version":"","metadata":null,"endpoints":["grpc://h:1",7]}';
+    assert.deepEqual(parseInstance(kratos), {
+      id: 'a',
+      name: 'b',
+      version: '',
+      metadata: {},
+      endpoints: ['grpc://h:1'],
+    });
+  });
+
+  it('weighs 100 where its weight does not count', () => {
+    assert.equal(weightOf(instance), 50);
+    for (const weight of ['', '0', '-1', '1.5', 'x']) {
+      assert.equal(weightOf({ ...instance, metadata: { weight } }), 100, weight);
+    }
+    assert.equal(weightOf({ ...instance, metadata: { weight: '99999999' } }), 10_000);
+  });
+});
