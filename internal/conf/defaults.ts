@@ -6,7 +6,16 @@ export const DEVELOPMENT_TOKEN = 'kaimai-development-token';
 /** What a configuration starts from, as proto JSON of `Bootstrap`; a test holds it to the comments of conf.proto. */
 export const DEFAULTS: JsonObject = {
   server: {
-    http: { addr: '127.0.0.1:8000', timeout: '10s', envelope: false, maxBodyBytes: 65536, strictQuery: false },
+    http: {
+      addr: '127.0.0.1:8000',
+      timeout: '10s',
+      envelope: false,
+      maxBodyBytes: 65536,
+      strictQuery: false,
+      errorShape: 'reason',
+      corsOrigins: [],
+    },
+    rateLimit: { enabled: true, cpuPercent: 80, window: '10s' },
     grpc: { addr: '127.0.0.1:9000', timeout: '10s', maxMessageBytes: 65536 },
     workers: '1',
     roles: [],
@@ -27,7 +36,14 @@ export const DEFAULTS: JsonObject = {
     redis: { addr: '', readTimeout: '1s', writeTimeout: '1s', keyPrefix: '' },
     rabbitmq: { url: '', queue: 'resource.instance.created', prefetch: 64, queueType: 'classic', confirmTimeout: '5s' },
   },
-  auth: { mode: 'header', internalToken: DEVELOPMENT_TOKEN },
+  auth: {
+    mode: 'header',
+    internalToken: DEVELOPMENT_TOKEN,
+    bffToken: '',
+    jwt: { algorithm: 'HS256', secret: '', publicKey: '', issuer: '', audience: '', clockTolerance: '5s' },
+  },
+  trace: { endpoint: '', sampleRatio: 1 },
+  registry: { kind: 'none', endpoints: [], prefix: '/kaimai/services', ttl: '15s', advertiseHost: '', weight: 100 },
   log: { level: 'info', pretty: false },
   order: { payTimeout: '900s', sweepInterval: '1s', sweepBatch: 200 },
   seckill: {

@@ -137,7 +137,7 @@ resource: {simulator: {failure_rate: 2}}
           continue;
         }
         const said = /Default ("[^"]*"|[\w.]*\w)/.exec(commentOf(field))?.[1];
-        if (said === undefined || said === 'true') continue;
+        if (said === undefined || commentOf(field).includes('outside production')) continue;
         told++;
         const expected = said === 'none' ? '' : said === 'everything' ? '' : said.replaceAll('"', '');
         assert.equal(String(value), expected, `${schema.name}.${field.name}`);

@@ -253,17 +253,44 @@ function toConfig(schema: DescMessage, message: Message): unknown {
   return Object.freeze(config);
 }
 
-/** The default that hangs on another value. */
+/** Defaults that hang on another value. */
 function outsideProduction(json: { [key: string]: JsonValue }): void {
-  const server = json.server as { environment: JsonValue; grpc: { reflection?: JsonValue } };
+  const server = json.server as {
+    environment: JsonValue;
+    grpc: { reflection?: JsonValue };
+    http: { docs?: JsonValue };
+  };
   server.grpc.reflection ??= server.environment !== 'production';
+  server.http.docs ??= server.environment !== 'production';
 }
 
 /** What rules on one field alone cannot say. */
 function crossFaults(config: Config): string[] {
   const faults: string[] = [];
-  if (config.server.environment === 'production' && config.auth.internalToken === DEVELOPMENT_TOKEN) {
+  const { auth, registry } = config;
+  const production = config.server.environment === 'production';
+  if (production && auth.internalToken === DEVELOPMENT_TOKEN) {
     faults.push('auth.internal_token: the development token is refused in production');
+  }
+  if (production && auth.mode === 'header' && auth.bffToken === '') {
+    faults.push('auth.bff_token: production believes identity headers only from a caller that has this token');
+  }
+  if (auth.mode === 'jwt') {
+    const { algorithm, secret, publicKey, issuer, audience } = auth.jwt;
+    if (algorithm === 'HS256' && Buffer.byteLength(secret) < 32) {
+      faults.push('auth.jwt.secret: HS256 needs at least 32 bytes');
+    }
+    if (algorithm !== 'HS256' && !publicKey.includes('-----BEGIN PUBLIC KEY-----')) {
+      faults.push(`auth.jwt.public_key: ${algorithm} needs a public key in PEM`);
+    }
+    if (issuer === '') faults.push('auth.jwt.issuer: must be named');
+    if (audience === '') faults.push('auth.jwt.audience: must be named');
+  }
+  if (registry.kind === 'etcd' && registry.endpoints.length === 0) {
+    faults.push('registry.endpoints: etcd needs at least one');
+  }
+  if (config.server.http.corsOrigins.includes('*') && config.server.http.corsOrigins.length > 1) {
+    faults.push('server.http.cors_origins: "*" stands alone');
   }
   return faults;
 }

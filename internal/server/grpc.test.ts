@@ -134,7 +134,7 @@ describe('gRPC listener and its chain', () => {
         logging(lines),
         metrics(prom),
         deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 5_000 }),
-        auth(headerAuthenticator(TOKEN), registry),
+        auth(headerAuthenticator({ internalToken: TOKEN, bffToken: '' }), registry),
         validation(registry),
       ],
     );

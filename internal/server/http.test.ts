@@ -46,7 +46,7 @@ describe('JSON listener and its chain', () => {
       [
         recovery(),
         deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 250 }),
-        auth(headerAuthenticator('a-token-for-this-test'), registry),
+        auth(headerAuthenticator({ internalToken: 'a-token-for-this-test', bffToken: '' }), registry),
         validation(registry),
       ],
     );

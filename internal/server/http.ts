@@ -11,6 +11,7 @@ import { toKaimaiError } from './to-kaimai-error.js';
 import {
   createTranscoderServer,
   type ErrorInfo,
+  TranscodeError,
   type TranscoderCall,
   type TranscoderReply,
   type TranscoderServer,
@@ -26,7 +27,7 @@ export interface HttpOptions {
 }
 
 /** Request headers that the auth middleware reads. */
-const IDENTITY_HEADERS = ['x-user-id', 'x-user-role', 'x-internal-token'];
+const IDENTITY_HEADERS = ['x-user-id', 'x-user-role', 'x-internal-token', 'x-bff-token'];
 
 /** Protocols of gRPC itself have no place at the JSON edge. */
 const GRPC_OWN = /^grpc\./;
@@ -126,7 +127,10 @@ class HttpCall extends Call {
 
   protected override onSignalWanted(): void {
     const { signal } = this.inner;
-    const gone = () => this.abort(cancelled('the caller went away'));
+    const gone = () =>
+      this.abort(
+        signal.reason instanceof TranscodeError ? toKaimaiError(signal.reason) : cancelled('the caller went away'),
+      );
     if (signal.aborted) gone();
     else signal.addEventListener('abort', gone, { once: true });
   }

@@ -19,8 +19,9 @@ import { GrpcListener } from './grpc.js';
 import { Health } from './health.js';
 import { GrpcHealthService } from './health-service.js';
 import { HttpListener } from './http.js';
-import { auth, headerAuthenticator } from './middleware/auth.js';
+import { type Authenticator, auth, headerAuthenticator } from './middleware/auth.js';
 import { deadline } from './middleware/deadline.js';
+import { jwtAuthenticator } from './middleware/jwt.js';
 import { logging } from './middleware/logging.js';
 import { metrics } from './middleware/metrics.js';
 import { recovery } from './middleware/recovery.js';
@@ -55,7 +56,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
         logging(logger),
         metrics(registry),
         deadline({ grpcTimeoutMs: config.server.grpc.timeoutMs, httpTimeoutMs: config.server.http.timeoutMs }),
-        auth(headerAuthenticator(config.auth.internalToken), loadDescriptors().registry),
+        auth(authenticatorOf(config), loadDescriptors().registry),
         validation(loadDescriptors().registry),
       ]),
     [CONFIG, Logger, Registry, Health, { serviceIdentifier: ServiceBinding, isMultiple: true, optional: true }],
@@ -97,6 +98,10 @@ export const serverModule = new ContainerModule(({ bind }) => {
     { serviceIdentifier: Background, isMultiple: true, optional: true },
   ]);
 });
+
+function authenticatorOf(config: Config): Authenticator {
+  return config.auth.mode === 'jwt' ? jwtAuthenticator(config.auth) : headerAuthenticator(config.auth);
+}
 
 function metricsRegistry(): Registry {
   const registry = new Registry();

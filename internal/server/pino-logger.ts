@@ -16,6 +16,8 @@ const SECRET_NAMES = [
   'authorization',
   'cookie',
   'x-internal-token',
+  'x-bff-token',
+  'bffToken',
   'set-cookie',
   'accessToken',
   'apiKey',

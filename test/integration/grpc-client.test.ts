@@ -44,7 +44,7 @@ describe('GrpcClient against a listener', () => {
       [
         recovery(),
         deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 5_000 }),
-        auth(headerAuthenticator(TOKEN), registry),
+        auth(headerAuthenticator({ internalToken: TOKEN, bffToken: '' }), registry),
       ],
     );
     listener = new GrpcListener({ addr: '127.0.0.1:0', maxMessageBytes: 65536 }, dispatcher);

@@ -58,21 +58,29 @@ function allows(role: Role, identity: Identity): boolean {
   }
 }
 
+export interface HeaderOptions {
+  /** What services of the system send as `x-internal-token`. */
+  readonly internalToken: string;
+  /** What the trusted caller sends as `x-bff-token`; empty: every caller is trusted. */
+  readonly bffToken: string;
+}
+
 /**
- * Believes the headers of a trusted caller: `x-user-id`, `x-user-role: ADMIN` for operators, and `x-internal-token`
- * for services of the system.
+ * Believes the headers of a trusted caller: `x-user-id`, and `x-user-role: ADMIN` for operators. A service of the
+ * system proves itself by `x-internal-token` and is believed the user it acts for.
  */
-export function headerAuthenticator(internalToken: string): Authenticator {
-  const isToken = secretMatcher(internalToken);
+export function headerAuthenticator(options: HeaderOptions): Authenticator {
+  const service = serviceAuthenticator(options.internalToken);
+  const isBff = options.bffToken === '' ? undefined : secretMatcher(options.bffToken);
   return (call) => {
-    const given = text(call, 'x-user-id');
-    const userId = given === undefined ? undefined : formatUserId(given, 'x-user-id');
-    const token = text(call, 'x-internal-token');
-    if (token !== undefined) {
-      if (!isToken(token)) throw unauthenticated('x-internal-token does not hold');
-      return { role: 'INTERNAL', userId };
+    const found = service(call);
+    if (found) return found;
+    const role = textOf(call, 'x-user-role');
+    const userId = userIdOf(call);
+    if (role === undefined && userId === undefined) return ANONYMOUS;
+    if (isBff && !isBff(textOf(call, 'x-bff-token') ?? '')) {
+      throw unauthenticated('identity headers are believed only with the x-bff-token');
     }
-    const role = text(call, 'x-user-role');
     if (role === 'ADMIN') return { role: 'ADMIN', userId };
     if (role !== undefined && role !== 'USER') {
       throw invalidArgument('x-user-role must be USER or ADMIN', {
@@ -83,6 +91,17 @@ export function headerAuthenticator(internalToken: string): Authenticator {
   };
 }
 
+/** The identity of a service of the system; undefined for callers that do not claim to be one. */
+export function serviceAuthenticator(internalToken: string): (call: Call) => Identity | undefined {
+  const isToken = secretMatcher(internalToken);
+  return (call) => {
+    const token = textOf(call, 'x-internal-token');
+    if (token === undefined) return undefined;
+    if (!isToken(token)) throw unauthenticated('x-internal-token does not hold');
+    return { role: 'INTERNAL', userId: userIdOf(call) };
+  };
+}
+
 /** Compares with a secret in a time that tells nothing of it, not even its length. */
 export function secretMatcher(secret: string): (candidate: string) => boolean {
   const digest = (s: string) => createHash('sha256').update(s).digest();
@@ -90,7 +109,13 @@ export function secretMatcher(secret: string): (candidate: string) => boolean {
   return (candidate) => timingSafeEqual(digest(candidate), expected);
 }
 
-function text(call: Call, name: string): string | undefined {
+/** The user that a caller says it acts for. @throws INVALID_ARGUMENT naming x-user-id */
+export function userIdOf(call: Call): string | undefined {
+  const given = textOf(call, 'x-user-id');
+  return given === undefined ? undefined : formatUserId(given, 'x-user-id');
+}
+
+export function textOf(call: Call, name: string): string | undefined {
   const value = call.metadata(name);
   return typeof value === 'string' && value !== '' ? value : undefined;
 }
