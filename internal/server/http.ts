@@ -152,5 +152,6 @@ function errorOf(err: unknown): ErrorInfo {
     metadata: known.metadata,
     fieldViolations: known.violations,
     details: detailsOf(known),
+    ...(known.httpCode === 429 && { httpHeaders: { 'retry-after': '1' } }),
   };
 }

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { Registry } from 'prom-client';
 import { SilentLogger } from '../biz/logger.js';
+import { BackgroundMetrics } from './background-metrics.js';
 import { Loop } from './loop.js';
 
 function loop(round: (signal: AbortSignal) => Promise<number>, idleMs = 1): Loop {
@@ -19,6 +21,29 @@ describe('Loop', () => {
     await reached.promise;
     await server.stop(AbortSignal.timeout(1_000));
     assert.ok(rounds >= 5);
+  });
+
+  it('counts its rounds and failures', async () => {
+    const prom = new Registry();
+    const reached = deferred();
+    let rounds = 0;
+    const server = loop(async () => {
+      rounds += 1;
+      if (rounds === 1) throw new Error('down');
+      if (rounds === 3) reached.resolve();
+      return rounds < 3 ? 7 : 0;
+    });
+    const meter = new BackgroundMetrics(prom).of('test');
+    server.observe(meter);
+    meter.backlog(3, 1_500);
+    await server.start();
+    await reached.promise;
+    await server.stop(AbortSignal.timeout(1_000));
+    const text = await prom.metrics();
+    assert.match(text, /kaimai_background_units_total\{server="test"\} 7/);
+    assert.match(text, /kaimai_background_errors_total\{server="test"\} 1/);
+    assert.match(text, /kaimai_background_batch_units_count\{server="test"\} 1/);
+    assert.match(text, /kaimai_background_oldest_age_seconds\{server="test"\} 1\.5/);
   });
 
   it('finishes the round under way before it stops, and starts no other', async () => {

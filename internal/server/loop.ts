@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { BackgroundMeter } from '../biz/background-meter.js';
 import type { Logger } from '../biz/logger.js';
 import type { Server } from './server.js';
 
@@ -23,10 +24,15 @@ export class Loop implements Server {
   readonly #stopping = new AbortController();
   readonly #giveUp = new AbortController();
   #done: Promise<void> = Promise.resolve();
+  #meter: BackgroundMeter | undefined;
 
   constructor(options: LoopOptions) {
     this.name = options.name;
     this.#options = options;
+  }
+
+  observe(meter: BackgroundMeter): void {
+    this.#meter = meter;
   }
 
   async start(): Promise<void> {
@@ -49,10 +55,14 @@ export class Loop implements Server {
     while (!this.#stopping.signal.aborted) {
       let waitMs = idleMs;
       try {
-        if ((await round(this.#giveUp.signal)) > 0) waitMs = 0;
+        const startedAt = performance.now();
+        const units = await round(this.#giveUp.signal);
+        this.#meter?.round(units, performance.now() - startedAt);
+        if (units > 0) waitMs = 0;
         failures = 0;
       } catch (err) {
         failures += 1;
+        this.#meter?.failed();
         // Jitter, so that replicas that lost the same server do not come back in step.
         waitMs = Math.min(maxBackoffMs, idleMs * 2 ** Math.min(failures, 16)) * (0.5 + Math.random() / 2);
         logger.warn(`${this.name}: a round failed`, { err, failures, retryInMs: Math.round(waitMs) });

@@ -11,9 +11,12 @@ import { CONFIG, type Config } from '../conf/config.js';
 import { loadDescriptors } from '../conf/descriptors.js';
 import { ConfigError } from '../conf/load.js';
 import { Worker } from '../conf/worker.js';
+import { AdaptiveLimiter } from './adaptive-limiter.js';
 import { App } from './app.js';
 import { Background, takesRole } from './background.js';
+import { BackgroundMetrics } from './background-metrics.js';
 import type { Middleware } from './call.js';
+import { CpuMeter } from './cpu-meter.js';
 import { bindService, Dispatcher, ServiceBinding } from './dispatcher.js';
 import { GrpcListener } from './grpc.js';
 import { Health } from './health.js';
@@ -24,6 +27,7 @@ import { deadline } from './middleware/deadline.js';
 import { jwtAuthenticator } from './middleware/jwt.js';
 import { logging } from './middleware/logging.js';
 import { metrics } from './middleware/metrics.js';
+import { rateLimit } from './middleware/rate-limit.js';
 import { recovery } from './middleware/recovery.js';
 import { validation } from './middleware/validation.js';
 import { OpsListener, opsRoute } from './ops.js';
@@ -49,17 +53,37 @@ export const serverModule = new ContainerModule(({ bind }) => {
     (logger: Logger, probes: HealthProbe[] | undefined) => new Health(probes ?? [], logger),
     [Logger, { serviceIdentifier: HealthProbe, isMultiple: true, optional: true }],
   );
+  bind(CpuMeter).toResolvedValue(() => new CpuMeter());
+  bind(AdaptiveLimiter).toResolvedValue(
+    (config: Config, cpu: CpuMeter) => new AdaptiveLimiter(config.server.rateLimit, () => cpu.percent),
+    [CONFIG, CpuMeter],
+  );
   bind(Dispatcher).toResolvedValue(
-    (config: Config, logger: Logger, registry: Registry, health: Health, services: ServiceBinding[] | undefined) =>
+    (
+      config: Config,
+      logger: Logger,
+      registry: Registry,
+      health: Health,
+      limiter: AdaptiveLimiter,
+      services: ServiceBinding[] | undefined,
+    ) =>
       makeDispatcher(config, health, services ?? [], [
         recovery(),
         logging(logger),
         metrics(registry),
         deadline({ grpcTimeoutMs: config.server.grpc.timeoutMs, httpTimeoutMs: config.server.http.timeoutMs }),
         auth(authenticatorOf(config), loadDescriptors().registry),
+        rateLimit(config.server.rateLimit.enabled ? limiter : undefined),
         validation(loadDescriptors().registry),
       ]),
-    [CONFIG, Logger, Registry, Health, { serviceIdentifier: ServiceBinding, isMultiple: true, optional: true }],
+    [
+      CONFIG,
+      Logger,
+      Registry,
+      Health,
+      AdaptiveLimiter,
+      { serviceIdentifier: ServiceBinding, isMultiple: true, optional: true },
+    ],
   );
   bind(GrpcListener).toResolvedValue(
     (config: Config, dispatcher: Dispatcher) =>
@@ -76,6 +100,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
       ),
     [CONFIG, Dispatcher, Logger, Health],
   );
+  bind(BackgroundMetrics).toResolvedValue((registry: Registry) => new BackgroundMetrics(registry), [Registry]);
   bind(OpsListener).toResolvedValue(
     (config: Config, health: Health, registry: Registry) =>
       new OpsListener(config.server.metricsAddr, {
@@ -95,6 +120,8 @@ export const serverModule = new ContainerModule(({ bind }) => {
     GrpcListener,
     HttpListener,
     OpsListener,
+    CpuMeter,
+    BackgroundMetrics,
     { serviceIdentifier: Background, isMultiple: true, optional: true },
   ]);
 });
@@ -144,6 +171,8 @@ function makeApp(
   grpc: GrpcListener,
   http: HttpListener,
   ops: OpsListener,
+  cpu: CpuMeter,
+  backgroundMetrics: BackgroundMetrics,
   backgrounds: Background[] | undefined,
 ): App {
   checkRoles(config, worker, backgrounds ?? []);
@@ -151,8 +180,12 @@ function makeApp(
   // Several workers are asked through their primary.
   if (worker.count === 1 && config.server.metricsAddr !== '') servers.push(ops);
   servers.push(health);
-  for (const b of backgrounds ?? []) if (b.runsIn(config, worker)) servers.push(b.server);
-  if (takesRole(config, 'api')) servers.push(handlers(dispatcher), grpc, http);
+  for (const b of backgrounds ?? []) {
+    if (!b.runsIn(config, worker)) continue;
+    b.server.observe?.(backgroundMetrics.of(b.server.name));
+    servers.push(b.server);
+  }
+  if (takesRole(config, 'api')) servers.push(cpu, handlers(dispatcher), grpc, http);
   if (cluster.isWorker) health.onChange(() => tellPrimary(health.ready));
   return new App({
     name: worker.process,

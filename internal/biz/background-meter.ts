@@ -1,0 +1,9 @@
+/** Where a background server counts what it does. One per server; all of it is optional. */
+export abstract class BackgroundMeter {
+  /** A round ended: units of work it did, 0 for none, and how long it took. */
+  abstract round(units: number, tookMs: number): void;
+  /** A round failed. */
+  abstract failed(): void;
+  /** What waits now: units, and the age of the oldest; 0 and 0 where nothing waits. */
+  abstract backlog(units: number, oldestAgeMs: number): void;
+}
