@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type CallOptions, Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import { cancelled, deadlineExceeded } from '../../gen/common/v1/errors.js';
+import { cancelled, deadlineExceeded, unavailable } from '../../gen/common/v1/errors.js';
 import type { KaimaiError } from '../errors/error.js';
 import { decodeStatus } from '../errors/rpc-status.js';
+import { Breaker } from './breaker.js';
 
 export interface GrpcClientOptions {
   /** host:port, or any target that grpc-js resolves. */
@@ -36,15 +37,24 @@ export interface UnaryMethod<Request, Reply> {
 
 const ATTEMPTS = 3;
 const BACKOFF_MS = 50;
+/** Answers of a service that cannot work, not of one that says no. */
+const OVERLOADED: ReadonlySet<number> = new Set([
+  status.UNAVAILABLE,
+  status.DEADLINE_EXCEEDED,
+  status.RESOURCE_EXHAUSTED,
+  status.INTERNAL,
+]);
 /** Kept of a caller's deadline, so that there is time left to answer it. */
 const SHAVE_MS = 20;
 
 /**
  * Calls another service of the system. Each call has a deadline. Errors come back as the KaimaiError that the service
- * threw, reason and all; a service that cannot be reached is UNAVAILABLE.
+ * threw, reason and all; a service that cannot be reached is UNAVAILABLE, and so are calls kept back by the breaker.
  */
 export class GrpcClient {
   readonly #client: Client;
+  /** One for each method: a slow report must not keep a quick look-up from its service. */
+  readonly #breakers = new Map<string, Breaker>();
 
   constructor(readonly options: GrpcClientOptions) {
     this.#client = new Client(options.addr, credentials.createInsecure(), {
@@ -67,13 +77,23 @@ export class GrpcClient {
       Date.now() + (options.timeoutMs ?? this.options.timeoutMs),
       (options.deadlineAtMs ?? Number.POSITIVE_INFINITY) - SHAVE_MS,
     );
+    let breaker = this.#breakers.get(method.path);
+    if (!breaker) {
+      breaker = new Breaker();
+      this.#breakers.set(method.path, breaker);
+    }
     for (let attempt = 1; ; attempt++) {
       if (options.signal?.aborted) throw cancelled('the call was given up');
       if (Date.now() >= deadlineAtMs) throw deadlineExceeded(`no time is left for ${method.path}`);
+      if (!breaker.allow()) throw unavailable(`${method.path} fails too often to be called`);
       try {
-        return await this.#once(method, request, deadlineAtMs, options);
+        const reply = await this.#once(method, request, deadlineAtMs, options);
+        breaker.record(true);
+        return reply;
       } catch (err) {
         const known = err as KaimaiError;
+        // A call that its own caller gave up says nothing of the service.
+        if (known.grpcCode !== status.CANCELLED) breaker.record(!OVERLOADED.has(known.grpcCode));
         const away = known.grpcCode === status.UNAVAILABLE;
         const pauseMs = BACKOFF_MS * 2 ** (attempt - 1) * (0.5 + Math.random());
         if (!away || !options.idempotent || attempt === ATTEMPTS || Date.now() + pauseMs >= deadlineAtMs) throw known;

@@ -109,6 +109,14 @@ describe('GrpcClient against a listener', () => {
     assert.equal(calls.length, 3);
   });
 
+  it('spares a service that only fails', async () => {
+    handle = async () => {
+      throw unavailable('for good');
+    };
+    for (let i = 0; i < 100; i++) await assert.rejects(client.call(GET, { instanceId: 1n }), isUnavailable);
+    assert.ok(calls.length < 70, `${calls.length} of 100 calls were sent`);
+  });
+
   it('is UNAVAILABLE where nobody listens, and ends in time where nobody answers', async () => {
     const nobody = new GrpcClient({ addr: '127.0.0.1:1', internalToken: TOKEN, timeoutMs: 2_000 });
     await assert.rejects(nobody.call(GET, { instanceId: 1n }), isUnavailable);
