@@ -399,8 +399,19 @@ export class Exchange implements TranscoderCall {
     } else {
       res.end(body);
     }
-    // A client that does not read is cut off once nothing moves for that long.
-    if (res.writableLength > 0) res.socket?.setTimeout(this.edge.writeTimeoutMs);
+    if (res.writableLength > 0) this.watchSlowClient();
+  }
+
+  /** A client that does not read is cut off by node:http once nothing moves for that long. */
+  private watchSlowClient(): void {
+    const { res, req } = this;
+    const { socket } = req;
+    const onTimeout = (): void => {
+      this.edge.onEdgeError(edgeErrors.clientClosed('the client does not read its reply'), req, undefined);
+    };
+    socket.setTimeout(this.edge.writeTimeoutMs);
+    socket.once('timeout', onTimeout);
+    res.once('finish', () => socket.off('timeout', onTimeout));
   }
 
   private trailersOf(reply: UnaryReply | undefined): [string, string][] | undefined {

@@ -1,0 +1,607 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import { gunzipSync } from 'node:zlib';
+import {
+  HostError,
+  messageType,
+  type Running,
+  recordingHandler,
+  type Seen,
+  send,
+  serve,
+  streamOf,
+  wire,
+} from './testdata/library.js';
+import { createTranscoderServer, type ErrorInfo, type TranscoderCall, type TranscoderReply } from './transcoder.js';
+
+const book = (title: string): Uint8Array => wire(messageType('Book'), { title });
+
+/** A promise and the function that fulfils it. */
+function signalled<T = void>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve!: (value: T) => void;
+  const promise = new Promise<T>((fulfil) => {
+    resolve = fulfil;
+  });
+  return { promise, resolve };
+}
+
+/** A connection that is written to by hand. */
+async function open(port: number): Promise<Socket> {
+  const socket = connect({ host: '127.0.0.1', port });
+  socket.on('error', () => undefined);
+  await once(socket, 'connect');
+  return socket;
+}
+
+/** All that comes until the other side closes. */
+async function drain(socket: Socket): Promise<string> {
+  let text = '';
+  socket.setEncoding('utf8');
+  socket.on('data', (chunk: string) => {
+    text += chunk;
+  });
+  socket.resume();
+  // Not by once(): that one fails where the connection is reset.
+  if (!socket.closed) await new Promise<void>((resolve) => socket.once('close', () => resolve()));
+  return text;
+}
+
+function reasonOf(raw: string): string {
+  return (JSON.parse(raw.slice(raw.indexOf('\r\n\r\n') + 4)) as { reason: string }).reason;
+}
+
+describe('transcoder server: requests and connections', () => {
+  let running: Running;
+  const edgeErrors: ErrorInfo[] = [];
+  const seen: Seen[] = [];
+  let handler: (call: TranscoderCall) => Promise<TranscoderReply>;
+
+  before(async () => {
+    running = await serve({
+      handler: (call) => handler(call),
+      onEdgeError: (error) => edgeErrors.push(error),
+      plainRoutes: (req, res) => {
+        if (req.url !== '/healthz') return false;
+        res.end('ok');
+        return true;
+      },
+      limits: { headersTimeoutMs: 300, requestTimeoutMs: 400, writeTimeoutMs: 300, maxHeaderBytes: 2048 },
+      sseHeartbeatMs: 20,
+    });
+  });
+  beforeEach(() => {
+    edgeErrors.length = 0;
+    handler = recordingHandler(seen);
+  });
+  after(() => running.stop());
+
+  it('leaves plain routes to the host', async () => {
+    assert.equal((await send(running.port, { path: '/healthz' })).body.toString(), 'ok');
+  });
+
+  it('keeps connections alive', async () => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const ports = new Set<number | undefined>();
+    for (let i = 0; i < 3; i++) {
+      const req = httpRequest({ port: running.port, host: '127.0.0.1', path: '/v1/books/7', agent }).end();
+      const [res] = (await once(req, 'response')) as [IncomingMessage];
+      ports.add(res.socket.localPort);
+      res.resume();
+      await once(res, 'end');
+    }
+    agent.destroy();
+    assert.equal(ports.size, 1);
+  });
+
+  it('answers pipelined requests in order', async () => {
+    const socket = await open(running.port);
+    const request = 'GET /v1/titles/count HTTP/1.1\r\nHost: x\r\n\r\n';
+    socket.write(`${request}${request}GET /v1/none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+    const statuses = [...(await drain(socket)).matchAll(/HTTP\/1.1 (\d+)/g)].map((match) => match[1]);
+    assert.deepEqual(statuses, ['200', '200', '404']);
+  });
+
+  it('refuses large headers with 431', async () => {
+    const socket = await open(running.port);
+    socket.write(`GET /v1/books/7 HTTP/1.1\r\nHost: x\r\nX-Large: ${'a'.repeat(4000)}\r\n\r\n`);
+    const raw = await drain(socket);
+    assert.match(raw, /^HTTP\/1.1 431 /);
+    assert.equal(reasonOf(raw), 'HEADERS_TOO_LARGE');
+    assert.equal(edgeErrors[0]?.reason, 'HEADERS_TOO_LARGE');
+  });
+
+  it('refuses what is not HTTP with 400', async () => {
+    const socket = await open(running.port);
+    socket.write('hello\r\n\r\n');
+    const raw = await drain(socket);
+    assert.match(raw, /^HTTP\/1.1 400 /);
+    assert.equal(reasonOf(raw), 'BAD_REQUEST');
+  });
+
+  it('refuses a request whose length is told twice', async () => {
+    const socket = await open(running.port);
+    socket.write(
+      'POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+    );
+    assert.match(await drain(socket), /^HTTP\/1.1 400 /);
+  });
+
+  it('gives up on headers that do not come with 408', async () => {
+    const socket = await open(running.port);
+    socket.write('GET /v1/books/7 HTTP/1.1\r\nHost:');
+    const raw = await drain(socket);
+    assert.match(raw, /^HTTP\/1.1 408 /);
+    assert.equal(reasonOf(raw), 'REQUEST_TIMEOUT');
+  });
+
+  it('closes a connection that never says anything', async () => {
+    const socket = await open(running.port);
+    await drain(socket);
+  });
+
+  it('gives up on a body that does not come with 408', async () => {
+    const socket = await open(running.port);
+    socket.write('POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{');
+    const raw = await drain(socket);
+    assert.match(raw, /^HTTP\/1.1 408 /);
+    assert.equal(reasonOf(raw), 'REQUEST_TIMEOUT');
+  });
+
+  it('answers the request before garbage that follows it', async () => {
+    const socket = await open(running.port);
+    socket.write('GET /v1/titles/count HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n');
+    const raw = await drain(socket);
+    assert.match(raw, /^HTTP\/1.1 200 /);
+    assert.match(raw, /connection: close/i);
+  });
+
+  it('says 413 before the body is sent to who asks first', async () => {
+    const socket = await open(running.port);
+    socket.write(
+      'POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n',
+    );
+    const raw = await drain(socket);
+    assert.match(raw, /^HTTP\/1.1 413 /);
+    assert.doesNotMatch(raw, /100 Continue/);
+  });
+
+  it('invites the body of who asks first', async () => {
+    const headers = { expect: '100-continue', 'content-type': 'application/json' };
+    const reply = await send(running.port, { method: 'POST', path: '/v1/echo', headers, body: '{"int32Value":5}' });
+    assert.equal(reply.status, 200);
+  });
+
+  it('refuses other expectations with 417', async () => {
+    const reply = await send(running.port, { path: '/v1/books/7', headers: { expect: 'tea' } });
+    assert.equal(reply.status, 417);
+    assert.equal(JSON.parse(reply.body.toString()).reason, 'EXPECTATION_FAILED');
+  });
+
+  it('lets a client that sends a large body all the same read its 413', async () => {
+    const reply = await send(running.port, { method: 'POST', path: '/v1/echo', body: 'a'.repeat(1_000_000) });
+    assert.equal(reply.status, 413);
+  });
+
+  it('cuts off who sends without end', async () => {
+    const socket = await open(running.port);
+    socket.write('POST /v1/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n');
+    const chunk = `10000\r\n${'a'.repeat(0x10000)}\r\n`;
+    const pump = (): void => {
+      while (!socket.destroyed && socket.write(chunk));
+    };
+    socket.on('drain', pump);
+    pump();
+    assert.match(await drain(socket), /^HTTP\/1.1 413 /);
+  });
+
+  it('cuts off a client that does not read its reply', async () => {
+    handler = async () => ({
+      kind: 'unary',
+      message: wire(messageType('Book'), { title: 'a'.repeat(30_000_000) }),
+    });
+    const socket = await open(running.port);
+    socket.pause();
+    socket.write('GET /v1/books/7 HTTP/1.1\r\nHost: x\r\n\r\n');
+    while (edgeErrors.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    assert.match(edgeErrors[0]!.message, /does not read/);
+    assert.ok((await drain(socket)).length < 30_000_000);
+  });
+
+  it('cuts off a client that does not read its stream, and stops the source', async () => {
+    const returned = signalled();
+    handler = async () => ({
+      kind: 'stream',
+      messages: (async function* () {
+        try {
+          for (;;) yield book('a'.repeat(100_000));
+        } finally {
+          returned.resolve();
+        }
+      })(),
+    });
+    const socket = await open(running.port);
+    socket.pause();
+    socket.write('GET /v1/books/7/watch HTTP/1.1\r\nHost: x\r\n\r\n');
+    await returned.promise;
+    socket.destroy();
+  });
+
+  it('aborts the work of a client that is gone', async () => {
+    const started = signalled();
+    const aborted = signalled<unknown>();
+    handler = (call) => {
+      started.resolve();
+      return new Promise((_, reject) => {
+        call.signal.addEventListener('abort', () => {
+          aborted.resolve(call.signal.reason);
+          reject(call.signal.reason);
+        });
+      });
+    };
+    const socket = await open(running.port);
+    socket.write('GET /v1/books/7 HTTP/1.1\r\nHost: x\r\n\r\n');
+    await started.promise;
+    socket.destroy();
+    assert.equal(((await aborted.promise) as ErrorInfo).httpStatus, 499);
+    assert.deepEqual(
+      edgeErrors.map((error) => error.reason),
+      ['CLIENT_CLOSED_REQUEST'],
+    );
+  });
+
+  it('answers 504 when Grpc-Timeout has passed, and aborts the work', async () => {
+    const aborted = signalled<unknown>();
+    let deadline: number | undefined;
+    handler = (call) => {
+      deadline = call.deadline;
+      call.signal.addEventListener('abort', () => aborted.resolve(call.signal.reason));
+      return new Promise(() => undefined);
+    };
+    const reply = await send(running.port, { path: '/v1/books/7', headers: { 'grpc-timeout': '30m' } });
+    assert.equal(reply.status, 504);
+    assert.equal(JSON.parse(reply.body.toString()).reason, 'DEADLINE_EXCEEDED');
+    assert.equal(((await aborted.promise) as ErrorInfo).httpStatus, 504);
+    assert.ok(deadline !== undefined && deadline <= Date.now());
+  });
+
+  it('gives an aborted signal to who asks late', async () => {
+    const gone = signalled();
+    const late = signalled<boolean>();
+    handler = async (call) => {
+      socket.destroy();
+      await gone.promise;
+      late.resolve(call.signal.aborted);
+      return { kind: 'unary', message: new Uint8Array() };
+    };
+    const socket = await open(running.port);
+    socket.write('GET /v1/books/7 HTTP/1.1\r\nHost: x\r\n\r\n');
+    await once(socket, 'close');
+    // The server reports it when it has seen the close itself.
+    while (edgeErrors.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    gone.resolve();
+    assert.equal(await late.promise, true);
+  });
+
+  it('maps each gRPC code to its HTTP status', async () => {
+    const statuses: number[] = [];
+    for (let code = 1; code <= 16; code++) {
+      handler = () => Promise.reject(new HostError({ code, reason: 'X', message: 'x' }));
+      statuses.push((await send(running.port, { path: '/v1/books/7' })).status);
+    }
+    assert.deepEqual(statuses, [499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401]);
+  });
+
+  it('survives a handler that throws at once', async () => {
+    handler = () => {
+      throw new Error('boom');
+    };
+    const reply = await send(running.port, { path: '/v1/books/7' });
+    assert.equal(reply.status, 500);
+    assert.deepEqual(JSON.parse(reply.body.toString()), {
+      code: 500,
+      reason: 'INTERNAL',
+      message: 'internal error',
+      metadata: {},
+    });
+  });
+
+  it('answers 500 where the reply is no message, and reports why', async () => {
+    handler = async () => ({ kind: 'unary', message: new Uint8Array([0x12, 0x7f]) });
+    const reply = await send(running.port, { path: '/v1/books/7' });
+    assert.equal(reply.status, 500);
+    assert.equal(edgeErrors[0]?.reason, 'INTERNAL');
+  });
+
+  it('takes an HTTP status from the handler', async () => {
+    handler = async () => ({ kind: 'unary', message: book('Tao'), status: 201 });
+    assert.equal((await send(running.port, { path: '/v1/books/7' })).status, 201);
+  });
+
+  it('compresses large replies for who accepts it', async () => {
+    const title = 'a'.repeat(5000);
+    handler = async () => ({ kind: 'unary', message: book(title) });
+    const headers = { 'accept-encoding': 'br, gzip;q=0.5' };
+    const zipped = await send(running.port, { path: '/v1/books/7', headers });
+    assert.equal(zipped.headers['content-encoding'], 'gzip');
+    assert.equal(zipped.headers.vary, 'Accept-Encoding');
+    assert.equal(JSON.parse(gunzipSync(zipped.body).toString()).title, title);
+    const plain = await send(running.port, { path: '/v1/books/7', headers: { 'accept-encoding': 'gzip;q=0' } });
+    assert.equal(plain.headers['content-encoding'], undefined);
+    assert.equal(plain.headers.vary, 'Accept-Encoding');
+    assert.equal(JSON.parse(plain.body.toString()).title, title);
+  });
+
+  it('sends trailers to who accepts them', async () => {
+    handler = async () => ({ kind: 'unary', message: book('Tao'), trailers: [['x-cost', '9']] });
+    const asked = await send(running.port, { path: '/v1/books/7', headers: { te: 'trailers' } });
+    assert.deepEqual({ ...asked.trailers }, { 'grpc-trailer-x-cost': '9' });
+    const other = await send(running.port, { path: '/v1/books/7' });
+    assert.deepEqual({ ...other.trailers }, {});
+  });
+
+  describe('streams', () => {
+    it('writes each message as a line', async () => {
+      handler = async () => ({ kind: 'stream', messages: streamOf([book('a'), book('b')]), headers: [['x-a', '1']] });
+      const reply = await send(running.port, { path: '/v1/books/7/watch' });
+      const lines = reply.body.toString().trimEnd().split('\n');
+      assert.deepEqual(
+        lines.map((line) => JSON.parse(line).result.title),
+        ['a', 'b'],
+      );
+      assert.equal(reply.headers['grpc-metadata-x-a'], '1');
+    });
+
+    it('fails as a plain error before the first message', async () => {
+      handler = async () => ({
+        kind: 'stream',
+        // biome-ignore lint/correctness/useYield: it fails before it could
+        messages: (async function* (): AsyncGenerator<Uint8Array> {
+          throw new HostError({ code: 5, reason: 'BOOK_NOT_FOUND', message: 'gone' });
+        })(),
+      });
+      const reply = await send(running.port, { path: '/v1/books/7/watch' });
+      assert.equal(reply.status, 404);
+      assert.equal(JSON.parse(reply.body.toString()).reason, 'BOOK_NOT_FOUND');
+    });
+
+    for (const [accept, expected] of [
+      ['application/json', '{"error":{"code":404,"reason":"BOOK_NOT_FOUND","message":"gone","metadata":{}}}\n'],
+      [
+        'text/event-stream',
+        'event: error\ndata: {"error":{"code":404,"reason":"BOOK_NOT_FOUND","message":"gone","metadata":{}}}\n\n',
+      ],
+    ] as const) {
+      it(`ends with the error after it began: ${accept}`, async () => {
+        handler = async () => ({
+          kind: 'stream',
+          messages: (async function* () {
+            yield book('a');
+            throw new HostError({ code: 5, reason: 'BOOK_NOT_FOUND', message: 'gone' });
+          })(),
+        });
+        const reply = await send(running.port, { path: '/v1/books/7/watch', headers: { accept } });
+        assert.equal(reply.status, 200);
+        assert.ok(reply.body.toString().endsWith(expected), reply.body.toString());
+      });
+    }
+
+    it('ends a stream of bytes that fails by a cut, so that it shows', async () => {
+      handler = async () => ({
+        kind: 'stream',
+        messages: (async function* () {
+          yield wire(messageType('google.api.HttpBody'), { contentType: 'text/csv', data: 'YSxi' });
+          throw new Error('disk');
+        })(),
+      });
+      await assert.rejects(send(running.port, { path: '/v1/books/7/download' }), /aborted|hang up|reset/);
+    });
+
+    it('streams bytes as they are', async () => {
+      const part = { contentType: 'text/csv', data: 'YSxi' };
+      const type = messageType('google.api.HttpBody');
+      handler = async () => ({ kind: 'stream', messages: streamOf([wire(type, part), wire(type, part)]) });
+      const reply = await send(running.port, { path: '/v1/books/7/download' });
+      assert.equal(reply.headers['content-type'], 'text/csv');
+      assert.equal(reply.body.toString(), 'a,ba,b');
+    });
+
+    it('sends headers and heartbeats while nothing happens', async () => {
+      const go = signalled();
+      handler = async () => ({
+        kind: 'stream',
+        messages: (async function* () {
+          await go.promise;
+          yield book('late');
+        })(),
+      });
+      const req = httpRequest({
+        port: running.port,
+        host: '127.0.0.1',
+        path: '/v1/books/7/watch',
+        agent: false,
+        headers: { accept: 'text/event-stream' },
+      }).end();
+      const [res] = (await once(req, 'response')) as [IncomingMessage];
+      assert.equal(res.headers['content-type'], 'text/event-stream');
+      res.setEncoding('utf8');
+      let text = '';
+      for await (const chunk of res) {
+        text += chunk as string;
+        if (text.includes(':\n\n:\n\n')) go.resolve();
+      }
+      assert.match(text, /data: \{"result":\{.*"title":"late".*\}\}\n\n.*event: end\ndata: \{\}\n\n$/s);
+    });
+
+    it('stops the source when the client goes away', async () => {
+      const returned = signalled();
+      handler = async (call) => ({
+        kind: 'stream',
+        messages: (async function* () {
+          try {
+            yield book('a');
+            await once(call.signal, 'abort');
+            yield book('b');
+          } finally {
+            returned.resolve();
+          }
+        })(),
+      });
+      const req = httpRequest({ port: running.port, host: '127.0.0.1', path: '/v1/books/7/watch', agent: false }).end();
+      const [res] = (await once(req, 'response')) as [IncomingMessage];
+      await once(res, 'data');
+      req.destroy();
+      await returned.promise;
+    });
+
+    it('answers HEAD without asking the source', async () => {
+      let asked = false;
+      handler = async () => ({
+        kind: 'stream',
+        messages: {
+          [Symbol.asyncIterator]: () => ({
+            next: async () => {
+              asked = true;
+              return { done: true, value: undefined };
+            },
+          }),
+        },
+      });
+      assert.equal((await send(running.port, { method: 'HEAD', path: '/v1/books/7/watch' })).status, 200);
+      assert.equal(asked, false);
+    });
+  });
+});
+
+describe('transcoder server: stop', () => {
+  it('answers what is in flight, with Connection: close, and refuses newcomers', async () => {
+    const started = signalled();
+    const go = signalled();
+    const running = await serve({
+      handler: async () => {
+        started.resolve();
+        await go.promise;
+        return { kind: 'unary', message: book('Tao') };
+      },
+    });
+    const pending = send(running.port, { path: '/v1/books/7' });
+    await started.promise;
+    const stopped = running.stop();
+    await assert.rejects(send(running.port, { path: '/v1/books/7' }), /ECONNREFUSED/);
+    go.resolve();
+    const reply = await pending;
+    assert.equal(reply.status, 200);
+    assert.equal(reply.headers.connection, 'close');
+    await stopped;
+  });
+
+  it('answers a request that comes on an idle connection while it drains', async () => {
+    const running = await serve({ handler: recordingHandler([]), limits: { drainIdleMs: 5000 } });
+    const socket = await open(running.port);
+    socket.write('GET /v1/books/7 HTTP/1.1\r\nHost: x\r\n\r\n');
+    await once(socket, 'data');
+    const stopped = running.server.stop(Date.now() + 10_000);
+    socket.write('GET /v1/books/8 HTTP/1.1\r\nHost: x\r\n\r\n');
+    const raw = await drain(socket);
+    assert.match(raw, /^HTTP\/1.1 200 OK\r\n/);
+    assert.match(raw, /connection: close/i);
+    await stopped;
+  });
+
+  it('ends streams at once, telling why', async () => {
+    const began = signalled();
+    const running = await serve({
+      handler: async (call) => ({
+        kind: 'stream',
+        messages: (async function* () {
+          yield book('a');
+          began.resolve();
+          await once(call.signal, 'abort');
+        })(),
+      }),
+    });
+    const pending = send(running.port, { path: '/v1/books/7/watch' });
+    await began.promise;
+    await running.server.stop(Date.now() + 10_000);
+    const lines = (await pending).body.toString().trimEnd().split('\n');
+    assert.equal(JSON.parse(lines[1]!).error.reason, 'SERVER_STOPPING');
+  });
+
+  it('cuts at the deadline what does not end', async () => {
+    const started = signalled();
+    const aborted = signalled();
+    const running = await serve({
+      handler: (call) => {
+        started.resolve();
+        call.signal.addEventListener('abort', () => aborted.resolve());
+        return new Promise(() => undefined);
+      },
+    });
+    const pending = send(running.port, { path: '/v1/books/7' }).then(
+      (reply) => reply.status,
+      () => 'cut',
+    );
+    await started.promise;
+    await running.server.stop(Date.now() + 100);
+    await aborted.promise;
+    assert.ok([503, 'cut'].includes(await pending));
+  });
+
+  it('loses no request of clients that come on and on', async () => {
+    const running = await serve({ handler: recordingHandler([]), limits: { drainIdleMs: 300 } });
+    const agent = new Agent({ keepAlive: true, maxSockets: 8 });
+    let stopping: Promise<void> | undefined;
+    let answered = 0;
+    const client = async (): Promise<void> => {
+      for (;;) {
+        const outcome = await new Promise<'ok' | 'refused'>((resolve, reject) => {
+          const req = httpRequest({ port: running.port, host: '127.0.0.1', path: '/v1/books/7', agent }, (res) => {
+            res.resume();
+            res.on('end', () => resolve('ok'));
+            res.on('error', reject);
+          });
+          // Refused before it was sent: a balancer sends it elsewhere. Any other error is a lost request.
+          req.on('error', (err: NodeJS.ErrnoException) =>
+            err.code === 'ECONNREFUSED' ? resolve('refused') : reject(err),
+          );
+          req.end();
+        });
+        if (outcome === 'refused') return;
+        if (++answered === 200) stopping = running.server.stop(Date.now() + 10_000);
+      }
+    };
+    await Promise.all(Array.from({ length: 8 }, client));
+    await stopping;
+    agent.destroy();
+    assert.ok(answered >= 200);
+  });
+
+  it('is done at once where it never started, and can be stopped twice', async () => {
+    const running = await serve({ handler: recordingHandler([]) });
+    await running.stop();
+    await running.stop();
+  });
+});
+
+describe('transcoder server: boot', () => {
+  it('says which service is missing', () => {
+    assert.throws(
+      () =>
+        createTranscoderServer({
+          registry: { getService: () => undefined } as never,
+          services: ['a.B'],
+          handler: recordingHandler([]),
+          errorOf: () => ({ code: 13, reason: 'X', message: '' }),
+        }),
+      /no service a\.B/,
+    );
+  });
+
+  it('refuses credentials for any origin', async () => {
+    await assert.rejects(
+      serve({ handler: recordingHandler([]), cors: { origins: ['*'], credentials: true } }),
+      /cannot go with credentials/,
+    );
+  });
+});
