@@ -6,7 +6,7 @@ BIN := node_modules/.bin
 PROTO := $(shell find api internal/conf third_party -name '*.proto')
 NPM_STAMP := node_modules/.package-lock.json
 # A compiled file outlives its source, and a test that was deleted would still run.
-REMOVE_ORPHANS = find dist -name '*.js' -not -path 'dist/gen/*' 2>/dev/null | while read -r f; do \
+REMOVE_ORPHANS = mkdir -p dist; find dist -name '*.js' -not -path 'dist/gen/*' 2>/dev/null | while read -r f; do \
 	t=$${f\#dist/}; [ -e "$${t%.js}.ts" ] || rm -f "$$f" "$$f.map"; done
 
 .PHONY: help run test api build lint deps clean
@@ -27,6 +27,7 @@ build: gen/.stamp ## compile to dist/
 	@$(REMOVE_ORPHANS)
 	$(BIN)/tsc -p .
 	@mkdir -p dist/gen && cp gen/descriptor.binpb dist/gen/
+	@mkdir -p dist/internal/data/lua && cp internal/data/lua/*.lua dist/internal/data/lua/
 	@chmod +x dist/cmd/kaimai/main.js
 
 lint: lint-format lint-types lint-layers lint-proto lint-dead-code ## format, types, layers, protos, dead code

@@ -1,0 +1,74 @@
+import type { Sale, UnitsOfUser } from './sale-state.js';
+
+/** One user's wish for units of a sale. */
+export interface Wish {
+  /** UUID in lower case. */
+  readonly userId: string;
+  readonly quantity: number;
+  /** Empty: each call is a wish of its own. */
+  readonly requestId: string;
+  /** W3C traceparent; empty: none. */
+  readonly traceparent: string;
+}
+
+export type Admitted =
+  | { readonly kind: 'QUEUED'; readonly streamId: string }
+  | { readonly kind: 'SOLD_OUT' | 'NOT_STARTED' | 'ENDED' | 'LIMIT_REACHED' | 'BACKLOG_FULL' }
+  /** Admission has the sale under another epoch, or not at all. Nothing was done. */
+  | { readonly kind: 'STALE' };
+
+export interface AdmissionState {
+  /** undefined where admission has nothing of the item. */
+  readonly epoch: bigint | undefined;
+  readonly remaining: bigint;
+  /** The clock that windows are judged by. */
+  readonly now: Date;
+}
+
+export interface AdmissionLoad {
+  readonly sale: Sale;
+  /** Units to give out. */
+  readonly stock: bigint;
+  /** Entries up to this stream id are part of the count. */
+  readonly fence: string;
+  /** User → units, with those that wait in the stream. */
+  readonly buyers: ReadonlyMap<string, number>;
+  readonly vipLimits: readonly UnitsOfUser[];
+  readonly backlogLimit: number;
+}
+
+/** Units of a cancelled order on their way back to its sale. */
+export interface UnitsReturn {
+  readonly orderId: bigint;
+  readonly itemId: bigint;
+  readonly userId: string;
+  readonly quantity: number;
+  /** The sale's when the order was cancelled. */
+  readonly epoch: bigint;
+}
+
+/**
+ * The fast gate in front of the orders. What it says is provisional: PostgreSQL has the last word.
+ * Each method @throws SALE_UNAVAILABLE when the gate does not answer. A wish may then have been granted or not; one
+ * with a request id can be repeated without harm.
+ */
+export abstract class Admission {
+  abstract admit(sale: Pick<Sale, 'itemId' | 'epoch'>, wish: Wish): Promise<Admitted>;
+  abstract state(itemId: bigint): Promise<AdmissionState>;
+  /** Nobody is admitted until the next load. */
+  abstract shut(itemId: bigint): Promise<void>;
+  /** Puts this state in place of any older one and admits by it. Repeating it changes nothing. */
+  abstract load(state: AdmissionLoad): Promise<void>;
+  /** Ends admission of this epoch; another one is left alone. */
+  abstract close(sale: Pick<Sale, 'itemId' | 'epoch'>): Promise<void>;
+  /**
+   * Gives units back, once for each order and only in their epoch.
+   * @returns false where the epoch is not loaded yet, so that it has to be tried again
+   */
+  abstract giveBack(units: UnitsReturn): Promise<boolean>;
+  /**
+   * Lets one caller at a time load an item, for a bounded time.
+   * @returns what ends the reservation; undefined where somebody else has it
+   */
+  abstract reserveLoad(itemId: bigint): Promise<(() => Promise<void>) | undefined>;
+}

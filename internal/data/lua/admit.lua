@@ -1,0 +1,162 @@
+#!lua
+-- admit: takes units of a running sale, for one purchase or for many in their order. All of it happens or none.
+--
+-- KEYS
+--   1 meta    hash    seckill:<item_id>:meta     epoch, sale_id, starts_ms, ends_ms ('' never), limit, backlog
+--   2 stock   string  seckill:<item_id>:stock    units left to admit
+--   3 req     string  seckill:<item_id>:req      the last req_id given
+--   4 buyers  hash    seckill:<item_id>:buyers   user -> units taken
+--   5 vip     hash    seckill:<item_id>:vip      user -> limit, in place of meta's
+--   6 stream  stream  stream:seckill:<item_id>   admitted purchases
+--   7 seen0   hash    seckill:<item_id>:seen:0   user:request_id -> stream id, of even windows of 10 minutes
+--   8 seen1   hash    seckill:<item_id>:seen:1   the same, of odd windows
+-- ARGV
+--   1 epoch   of the sale as the caller knows it, decimal
+--   then for each purchase, 1 to 1000 of them:
+--     uid         UUID in lower case
+--     qty         1 to 999999999, decimal
+--     request_id  at most 64 characters; '' none. The same one of the same user within 10 to 20 minutes is answered
+--                 with the first one's stream id and takes nothing
+--     tp          trace context, at most 128 characters; '' none
+-- Returns
+--   {'UNAVAILABLE'}  the epoch is another, or a key is missing: nothing was done. Ask for the sale again, then try again
+--   {'OK', now_ms, stock, outcome…}  the clock that judged, units left, and for each purchase one of
+--     'QUEUED <stream id>'  admitted: XADD of uid, req_id, ts, qty, epoch (and tp)
+--     'SOLD_OUT' 'NOT_STARTED' 'ENDED' 'LIMIT_REACHED'
+--     'BACKLOG_FULL'  the stream holds meta's backlog of entries that wait to become orders
+--     'FAILED'        the stream took no entry
+-- Errors, all before the first write
+--   KAIMAI <what is wrong>   keys or arguments do not fit, or a key holds something else than it should
+--   WRONGTYPE, OOM, READONLY  as Redis says
+--
+-- Numbers: Lua has doubles only. req_id may exceed 2^53, so it stays a decimal string from GET to XADD.
+
+local PER = 4
+local n = (#ARGV - 1) / PER
+if #KEYS ~= 8 then return redis.error_reply('KAIMAI admit takes 8 keys') end
+if n < 1 or n > 1000 or n ~= math.floor(n) then
+  return redis.error_reply('KAIMAI admit takes an epoch and 4 arguments for each of 1 to 1000 purchases')
+end
+
+local users, seen_fields = {}, {}
+for i = 1, n do
+  local a = 2 + (i - 1) * PER
+  local uid, qty, rid, tp = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
+  if #uid ~= 36 or not string.find(uid, '^[0-9a-f]+%-[0-9a-f]+%-[0-9a-f]+%-[0-9a-f]+%-[0-9a-f]+$') then
+    return redis.error_reply('KAIMAI uid of purchase ' .. i .. ' is no UUID in lower case')
+  end
+  if #qty > 9 or not string.find(qty, '^[1-9]%d*$') then
+    return redis.error_reply('KAIMAI qty of purchase ' .. i .. ' is no decimal from 1 to 999999999')
+  end
+  if #rid > 64 or #tp > 128 then
+    return redis.error_reply('KAIMAI request_id or tp of purchase ' .. i .. ' is too long')
+  end
+  users[i] = uid
+  seen_fields[i] = uid .. ':' .. rid
+end
+
+-- Every key is read before anything is written: a wrong type raises its error here.
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'starts_ms', 'ends_ms', 'limit', 'backlog')
+local stock_text = redis.call('GET', KEYS[2])
+local req_text = redis.call('GET', KEYS[3])
+if meta[1] ~= ARGV[1] or not stock_text or not req_text then return { 'UNAVAILABLE' } end
+local starts_ms, limit, backlog = tonumber(meta[2]), tonumber(meta[4]), tonumber(meta[5])
+local ends_ms = math.huge
+if meta[3] ~= '' then ends_ms = tonumber(meta[3]) end
+local stock = tonumber(stock_text)
+if not (starts_ms and ends_ms and limit and backlog and stock) or #stock_text > 15 then
+  return redis.error_reply('KAIMAI meta or stock holds no number')
+end
+if #req_text > 19 or not string.find(req_text, '^%d+$') then
+  return redis.error_reply('KAIMAI req holds no decimal')
+end
+local taken = redis.call('HMGET', KEYS[4], unpack(users))
+local limits = redis.call('HMGET', KEYS[5], unpack(users))
+local length = redis.call('XLEN', KEYS[6])
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local WINDOW_MS = 600000
+local window = math.floor(now_ms / WINDOW_MS)
+local seen_key, seen_before_key = KEYS[7 + window % 2], KEYS[8 - window % 2]
+local seen = redis.call('HMGET', seen_key, unpack(seen_fields))
+local seen_before = redis.call('HMGET', seen_before_key, unpack(seen_fields))
+local held = {}
+for i = 1, n do
+  if not held[users[i]] then
+    held[users[i]] = tonumber(taken[i] or 0)
+    if not held[users[i]] or (limits[i] and not tonumber(limits[i])) then
+      return redis.error_reply('KAIMAI buyers or vip holds no number')
+    end
+  end
+end
+
+-- The decimal string `text` plus a small number, exact beyond 2^53.
+local function add(text, more)
+  local tail = tonumber(string.sub(text, -14)) + more
+  local head = string.sub(text, 1, -15)
+  if tail >= 1e14 then
+    tail = tail - 1e14
+    head = string.format('%.0f', tonumber(head == '' and '0' or head) + 1)
+  end
+  if head == '' then return string.format('%.0f', tail) end
+  return head .. string.format('%014.0f', tail)
+end
+
+local outcomes = { 'OK', now_ms, 0 }
+local ts = string.format('%.0f', now_ms)
+local admitted, units = 0, 0
+local buyers, new_seen, here = {}, {}, {}
+for i = 1, n do
+  local a = 2 + (i - 1) * PER
+  local uid, qty, rid, tp = users[i], tonumber(ARGV[a + 1]), ARGV[a + 2], ARGV[a + 3]
+  local outcome
+  local repeated = rid ~= '' and (here[seen_fields[i]] or seen[i] or seen_before[i])
+  if repeated then
+    outcome = 'QUEUED ' .. repeated
+  elseif now_ms < starts_ms then
+    outcome = 'NOT_STARTED'
+  elseif now_ms >= ends_ms then
+    outcome = 'ENDED'
+  elseif stock - units < qty then
+    outcome = 'SOLD_OUT'
+  elseif held[uid] + qty > tonumber(limits[i] or limit) then
+    outcome = 'LIMIT_REACHED'
+  elseif length + admitted >= backlog then
+    outcome = 'BACKLOG_FULL'
+  else
+    local entry = { 'uid', uid, 'req_id', add(req_text, admitted + 1), 'ts', ts, 'qty', ARGV[a + 1], 'epoch', ARGV[1] }
+    if tp ~= '' then
+      entry[11], entry[12] = 'tp', tp
+    end
+    -- The one write that can still fail (a stream whose last id is the greatest there is) comes before its units go.
+    local id = redis.pcall('XADD', KEYS[6], '*', unpack(entry))
+    if type(id) == 'string' then
+      admitted, units = admitted + 1, units + qty
+      held[uid] = held[uid] + qty
+      buyers[#buyers + 1] = uid
+      if rid ~= '' then
+        here[seen_fields[i]] = id
+        new_seen[#new_seen + 1] = seen_fields[i]
+        new_seen[#new_seen + 1] = id
+      end
+      outcome = 'QUEUED ' .. id
+    else
+      outcome = 'FAILED'
+    end
+  end
+  outcomes[i + 3] = outcome
+end
+
+if admitted > 0 then
+  redis.call('DECRBY', KEYS[2], string.format('%.0f', units))
+  redis.call('SET', KEYS[3], add(req_text, admitted))
+  for i = 1, #buyers do
+    redis.call('HSET', KEYS[4], buyers[i], string.format('%.0f', held[buyers[i]]))
+  end
+  if #new_seen > 0 then
+    redis.call('HSET', seen_key, unpack(new_seen))
+    redis.call('PEXPIREAT', seen_key, string.format('%.0f', (window + 2) * WINDOW_MS))
+  end
+end
+outcomes[3] = stock - units
+return outcomes

@@ -1,0 +1,99 @@
+#!lua flags=allow-oom
+-- settled: takes entries whose outcome is committed off the stream, and squares the sale's stock with the outcomes.
+--
+-- An entry holds units of the stock when admit took them in this epoch, or when load counted it as waiting (its id is
+-- not above meta's fence). What was refused gives them back, and an order that held none (somebody else added the
+-- entry) pays now. Deleting the entry is what makes this happen once: a second call finds none.
+-- PostgreSQL says SOLD_OUT only where the stock was too high: such units do not return, or the stock would stay so. For
+-- the same reason the stock stops at 0 when an order pays that held none: one that waits will find itself sold out.
+--
+-- It may run when Redis is full, because it makes room.
+--
+-- KEYS
+--   1 meta    hash    seckill:<item_id>:meta
+--   2 stock   string  seckill:<item_id>:stock
+--   3 buyers  hash    seckill:<item_id>:buyers
+--   4 stream  stream  stream:seckill:<item_id>
+-- ARGV
+--   1 group  the consumer group
+--   then for each entry, 1 to 1000 of them:
+--     id           stream id
+--     epoch        of the sale when the outcome was committed, decimal; '' where no stock has to change for this entry
+--     entry_epoch  the entry's own epoch field; '' none
+--     uid          UUID in lower case; '' where epoch is
+--     qty          units the entry asks for of the sale, decimal
+--     outcome      ORDER, REFUSED, or SOLD_OUT; '' where epoch is
+-- Returns
+--   {id…}  the entries that must wait, since the sale's epoch is not loaded yet; all others are gone from the stream
+-- Errors, all before the first write
+--   KAIMAI <what is wrong>, WRONGTYPE, OOM, READONLY
+
+local PER = 6
+local n = (#ARGV - 1) / PER
+if #KEYS ~= 4 then return redis.error_reply('KAIMAI settled takes 4 keys') end
+if n < 1 or n > 1000 or n ~= math.floor(n) then
+  return redis.error_reply('KAIMAI settled takes a group and 6 arguments for each of 1 to 1000 entries')
+end
+for i = 1, n do
+  local a = 2 + (i - 1) * PER
+  if not string.find(ARGV[a], '^%d+%-%d+$') then return redis.error_reply('KAIMAI entry ' .. i .. ' has no stream id') end
+  if ARGV[a + 1] ~= '' then
+    local outcome = ARGV[a + 5]
+    if not string.find(ARGV[a + 1], '^%d+$') or #ARGV[a + 3] ~= 36 or #ARGV[a + 4] > 9
+      or not string.find(ARGV[a + 4], '^%d+$')
+      or not (outcome == 'ORDER' or outcome == 'REFUSED' or outcome == 'SOLD_OUT') then
+      return redis.error_reply('KAIMAI entry ' .. i .. ' does not say what became of it')
+    end
+  end
+end
+redis.call('XLEN', KEYS[4])
+redis.call('HLEN', KEYS[3])
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'fence')
+local there, fence = meta[1], meta[2] or '0-0'
+local stock = redis.call('GET', KEYS[2])
+if stock and not tonumber(stock) then return redis.error_reply('KAIMAI stock holds no number') end
+
+-- Whether the decimal string a is below or at b: ids go up to 2^64, beyond what a double holds.
+local function not_above(a, b)
+  if #a ~= #b then return #a < #b end
+  return a <= b
+end
+local function inside(id)
+  local ms, seq = string.match(id, '^(%d+)%-(%d+)$')
+  local fence_ms, fence_seq = string.match(fence, '^(%d+)%-(%d+)$')
+  if ms == fence_ms then return not_above(seq, fence_seq) end
+  return not_above(ms, fence_ms)
+end
+
+local waiting, gone = {}, {}
+for i = 1, n do
+  local a = 2 + (i - 1) * PER
+  local id, epoch, entry_epoch, uid = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
+  if epoch == '' then
+    gone[#gone + 1] = id
+  elseif not there or not stock or tonumber(there) < tonumber(epoch) then
+    waiting[#waiting + 1] = id
+  else
+    redis.call('XACK', KEYS[4], ARGV[1], id)
+    -- A later epoch counted its stock after this outcome was committed.
+    if redis.call('XDEL', KEYS[4], id) == 1 and there == epoch then
+      local qty, holds, outcome = tonumber(ARGV[a + 4]), 0, ARGV[a + 5]
+      if entry_epoch == there or inside(id) then holds = qty end
+      local keeps = 0
+      if outcome == 'ORDER' then keeps = qty end
+      if outcome ~= 'SOLD_OUT' and holds ~= keeps then
+        if redis.call('INCRBY', KEYS[2], string.format('%.0f', holds - keeps)) < 0 then
+          redis.call('SET', KEYS[2], '0')
+        end
+      end
+      if holds ~= keeps and redis.call('HINCRBY', KEYS[3], uid, string.format('%.0f', keeps - holds)) <= 0 then
+        redis.call('HDEL', KEYS[3], uid)
+      end
+    end
+  end
+end
+if #gone > 0 then
+  redis.call('XACK', KEYS[4], ARGV[1], unpack(gone))
+  redis.call('XDEL', KEYS[4], unpack(gone))
+end
+return waiting
