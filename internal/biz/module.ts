@@ -1,4 +1,5 @@
 import { ContainerModule } from 'inversify';
+import { Admission } from './admission.js';
 import { IdGenerator } from './id-generator.js';
 import { InstanceRepo, InstanceUsecase } from './instance.js';
 import { HeldUnits, OrderUsecase } from './order.js';
@@ -6,6 +7,13 @@ import { OrderRepo } from './order-state.js';
 import { PaymentRepo } from './payment.js';
 import { POLICY, type Policy } from './policy.js';
 import { ProductRepo, ProductUsecase } from './product.js';
+import { PurchaseStream } from './purchase-stream.js';
+import { SaleUsecase } from './sale.js';
+import { SaleDirectory } from './sale-directory.js';
+import { SaleRepo } from './sale-state.js';
+import { SeckillUsecase } from './seckill.js';
+import { SeckillReturnUsecase } from './seckill-return.js';
+import { SettlementRepo, SettlementUsecase } from './settlement.js';
 import { TransactionRunner } from './transaction.js';
 
 /** The usecases. They need the ports, which the data modules bind, and POLICY. */
@@ -34,5 +42,39 @@ export const bizModule = new ContainerModule(({ bind }) => {
       policy: Policy,
     ) => new OrderUsecase(transactions, ids, products, orders, payments, instances, units, policy.order),
     [TransactionRunner, IdGenerator, ProductUsecase, OrderRepo, PaymentRepo, InstanceUsecase, HeldUnits, POLICY],
+  );
+  bind(SaleUsecase).toResolvedValue(
+    (
+      transactions: TransactionRunner,
+      ids: IdGenerator,
+      products: ProductUsecase,
+      sales: SaleRepo,
+      admission: Admission,
+      stream: PurchaseStream,
+      policy: Policy,
+    ) => new SaleUsecase(transactions, ids, products, sales, admission, stream, policy.sale),
+    [TransactionRunner, IdGenerator, ProductUsecase, SaleRepo, Admission, PurchaseStream, POLICY],
+  );
+  bind(SaleDirectory).toResolvedValue((sales: SaleRepo) => new SaleDirectory(sales), [SaleRepo]);
+  bind(SeckillUsecase).toResolvedValue(
+    (sales: SaleDirectory, admission: Admission, stream: PurchaseStream, settlements: SettlementRepo) =>
+      new SeckillUsecase(sales, admission, stream, settlements),
+    [SaleDirectory, Admission, PurchaseStream, SettlementRepo],
+  );
+  bind(SettlementUsecase).toResolvedValue(
+    (
+      transactions: TransactionRunner,
+      ids: IdGenerator,
+      products: ProductRepo,
+      orders: OrderRepo,
+      instances: InstanceUsecase,
+      settlements: SettlementRepo,
+      policy: Policy,
+    ) => new SettlementUsecase(transactions, ids, products, orders, instances, settlements, policy.settlement),
+    [TransactionRunner, IdGenerator, ProductRepo, OrderRepo, InstanceUsecase, SettlementRepo, POLICY],
+  );
+  bind(SeckillReturnUsecase).toResolvedValue(
+    (admission: Admission, sales: SaleRepo) => new SeckillReturnUsecase(admission, sales),
+    [Admission, SaleRepo],
   );
 });

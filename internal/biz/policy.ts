@@ -1,8 +1,12 @@
 import type { OrderPolicy } from './order.js';
+import type { SalePolicy } from './sale.js';
+import type { SettlementPolicy } from './settlement.js';
 
 /** What the shop settles by configuration; biz does not know configuration files. */
 export interface Policy {
   readonly order: OrderPolicy;
+  readonly sale: SalePolicy;
+  readonly settlement: SettlementPolicy;
 }
 
 /** What the container knows the policy by. */

@@ -1,4 +1,5 @@
 import { ContainerModule } from 'inversify';
+import { Admission } from '../biz/admission.js';
 import { HealthProbe } from '../biz/health-probe.js';
 import { IdGenerator } from '../biz/id-generator.js';
 import { InstanceRepo } from '../biz/instance.js';
@@ -7,10 +8,14 @@ import { HeldUnits } from '../biz/order.js';
 import { OrderRepo } from '../biz/order-state.js';
 import { PaymentRepo } from '../biz/payment.js';
 import { ProductRepo } from '../biz/product.js';
+import { PurchaseConsumer, PurchaseStream } from '../biz/purchase-stream.js';
 import { Resources } from '../biz/resources.js';
+import { SaleRepo } from '../biz/sale-state.js';
+import { SettlementRepo } from '../biz/settlement.js';
 import { TransactionRunner } from '../biz/transaction.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { Worker } from '../conf/worker.js';
+import { RedisAdmission } from './admission.js';
 import { PgHeldUnits } from './held-units.js';
 import { LeasedIdGenerator } from './id-generator.js';
 import { PgInstanceRepo } from './instance.js';
@@ -18,6 +23,10 @@ import { PgOrderRepo } from './order.js';
 import { PgPaymentRepo } from './payment.js';
 import { Postgres } from './postgres.js';
 import { PgProductRepo } from './product.js';
+import { RedisPurchaseConsumer, RedisPurchaseStream } from './purchase-stream.js';
+import { RedisServer } from './redis.js';
+import { PgSaleRepo } from './sale.js';
+import { PgSettlementRepo } from './settlement.js';
 
 /** Connections that both processes hold. It needs CONFIG, Logger, Worker and Resources. */
 export const connectionsModule = new ContainerModule(({ bind }) => {
@@ -37,7 +46,31 @@ export const productDataModule = new ContainerModule(({ bind }) => {
   bind(PaymentRepo).toResolvedValue((db: Postgres) => new PgPaymentRepo(db), [Postgres]);
   bind(InstanceRepo).toResolvedValue((db: Postgres) => new PgInstanceRepo(db), [Postgres]);
   bind(HeldUnits).toResolvedValue((db: Postgres) => new PgHeldUnits(db), [Postgres]);
+  bind(SaleRepo).toResolvedValue((db: Postgres) => new PgSaleRepo(db), [Postgres]);
+  bind(SettlementRepo).toResolvedValue((db: Postgres) => new PgSettlementRepo(db), [Postgres]);
+
+  bind(RedisServer).toResolvedValue(openRedis, [CONFIG, Logger, Resources]);
+  bind(HealthProbe).toResolvedValue(
+    (redis: RedisServer): HealthProbe => ({ name: 'redis', critical: false, check: () => redis.ping() }),
+    [RedisServer],
+  );
+  bind(Admission).toResolvedValue((redis: RedisServer) => new RedisAdmission(redis), [RedisServer]);
+  bind(PurchaseStream).toResolvedValue((redis: RedisServer) => new RedisPurchaseStream(redis), [RedisServer]);
+  bind(PurchaseConsumer).toResolvedValue(
+    (redis: RedisServer, db: Postgres, worker: Worker) => new RedisPurchaseConsumer(redis, db, worker.consumerName),
+    [RedisServer, Postgres, Worker],
+  );
 });
+
+async function openRedis(config: Config, logger: Logger, resources: Resources): Promise<RedisServer> {
+  const { addr, readTimeoutMs, writeTimeoutMs, keyPrefix } = config.data.redis;
+  const settings = { addr, readTimeoutMs, connectTimeoutMs: writeTimeoutMs, keyPrefix };
+  const redis = new RedisServer(settings, (err) => logger.warn('a connection to Redis failed', { err }));
+  resources.add('redis', async () => redis.close());
+  // Without Redis the process still serves what needs none.
+  await redis.ready(writeTimeoutMs);
+  return redis;
+}
 
 function openPostgres(config: Config, logger: Logger, worker: Worker, resources: Resources): Postgres {
   const { source, poolSize, role, statementTimeoutMs, connectTimeoutMs } = config.data.database;

@@ -176,8 +176,8 @@ export class PgOrderRepo extends OrderRepo {
   async listEvents(orderId: bigint): Promise<readonly OrderEvent[]> {
     const { rows } = await this.db.query<EventRow>(LIST_EVENTS, [orderId]);
     return rows.map((row) => ({
-      from: row.from_status === null ? undefined : statusOf(row.from_status),
-      to: statusOf(row.to_status),
+      from: row.from_status === null ? undefined : orderStatusOf(row.from_status),
+      to: orderStatusOf(row.to_status),
       actor: row.actor,
       reason: row.reason,
       at: row.at,
@@ -245,7 +245,7 @@ interface EventRow {
   at: Date;
 }
 
-function statusOf(code: number): OrderStatus {
+export function orderStatusOf(code: number): OrderStatus {
   const status = STATUSES[code];
   if (status === undefined) throw new Error(`orders.status ${code} is not known`);
   return status;
@@ -258,7 +258,7 @@ function orderOf(row: OrderRow): Order {
     userId: row.user_id,
     orderType: row.order_type,
     source: row.source,
-    status: statusOf(row.status),
+    status: orderStatusOf(row.status),
     productId: row.product_id ?? undefined,
     productName: row.product_name,
     quantity: row.quantity,

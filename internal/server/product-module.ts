@@ -1,22 +1,31 @@
 import { ContainerModule } from 'inversify';
+import { Registry } from 'prom-client';
 import { InstanceServiceService } from '../../gen/instance/v1/instance.js';
 import { OrderServiceService } from '../../gen/order/v1/order.js';
 import { ProductServiceService } from '../../gen/product/v1/product.js';
+import { SeckillServiceService } from '../../gen/seckill/v1/seckill.js';
 import { Logger } from '../biz/logger.js';
 import { OrderUsecase } from '../biz/order.js';
 import { POLICY, type Policy } from '../biz/policy.js';
+import { PurchaseConsumer } from '../biz/purchase-stream.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { InstanceService } from '../service/instance.js';
 import { OrderService } from '../service/order.js';
 import { ProductService } from '../service/product.js';
+import { SeckillOrderService, SeckillService } from '../service/seckill.js';
 import { Background } from './background.js';
 import { bindService, ServiceBinding } from './dispatcher.js';
 import { orderSweeper } from './order-sweeper.js';
+import { SeckillConsumer } from './seckill-consumer.js';
 
 /** What the product process serves and what it does by itself. */
 export const productServerModule = new ContainerModule(({ bind }) => {
   bind(POLICY).toResolvedValue(
-    (config: Config): Policy => ({ order: { payTimeoutMs: config.order.payTimeoutMs } }),
+    ({ order, seckill }: Config): Policy => ({
+      order: { payTimeoutMs: order.payTimeoutMs },
+      sale: { payTimeoutMs: order.payTimeoutMs, backlogLimit: seckill.backlogLimit },
+      settlement: { maxDeliveries: seckill.maxDeliveries },
+    }),
     [CONFIG],
   );
 
@@ -26,6 +35,7 @@ export const productServerModule = new ContainerModule(({ bind }) => {
     (s: InstanceService) => bindService(InstanceServiceService, s),
     [InstanceService],
   );
+  bind(ServiceBinding).toResolvedValue((s: SeckillService) => bindService(SeckillServiceService, s), [SeckillService]);
 
   bind(Background).toResolvedValue(
     (orders: OrderUsecase, config: Config, logger: Logger) => {
@@ -37,5 +47,15 @@ export const productServerModule = new ContainerModule(({ bind }) => {
       );
     },
     [OrderUsecase, CONFIG, Logger],
+  );
+
+  bind(Background).toResolvedValue(
+    (consumer: PurchaseConsumer, service: SeckillOrderService, config: Config, logger: Logger, registry: Registry) =>
+      new Background(
+        'seckill_consumer',
+        new SeckillConsumer(consumer, service, config.seckill, logger, registry),
+        true,
+      ),
+    [PurchaseConsumer, SeckillOrderService, CONFIG, Logger, Registry],
   );
 });

@@ -2,13 +2,22 @@ import { ContainerModule } from 'inversify';
 import { InstanceUsecase } from '../biz/instance.js';
 import { OrderUsecase } from '../biz/order.js';
 import { ProductUsecase } from '../biz/product.js';
+import { SaleUsecase } from '../biz/sale.js';
+import { SeckillUsecase } from '../biz/seckill.js';
+import { SettlementUsecase } from '../biz/settlement.js';
 import { InstanceService } from './instance.js';
 import { OrderService } from './order.js';
 import { ProductService } from './product.js';
+import { SeckillOrderService, SeckillService } from './seckill.js';
 
 /** The product process's services. The server layer binds them to their definitions. */
 export const productServiceModule = new ContainerModule(({ bind }) => {
   bind(ProductService).toResolvedValue((u: ProductUsecase) => new ProductService(u), [ProductUsecase]);
   bind(OrderService).toResolvedValue((u: OrderUsecase) => new OrderService(u), [OrderUsecase]);
   bind(InstanceService).toResolvedValue((u: InstanceUsecase) => new InstanceService(u), [InstanceUsecase]);
+  bind(SeckillService).toResolvedValue(
+    (sales: SaleUsecase, seckill: SeckillUsecase) => new SeckillService(sales, seckill),
+    [SaleUsecase, SeckillUsecase],
+  );
+  bind(SeckillOrderService).toResolvedValue((u: SettlementUsecase) => new SeckillOrderService(u), [SettlementUsecase]);
 });

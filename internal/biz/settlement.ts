@@ -1,0 +1,391 @@
+import { isUnavailable } from '../../gen/common/v1/errors.js';
+import type { IdGenerator } from './id-generator.js';
+import type { CreateInstance, InstanceUsecase } from './instance.js';
+import type { NewOrder, OrderRepo, OrderStatus } from './order-state.js';
+import type { Product, ProductRepo } from './product.js';
+import {
+  belongsTo,
+  type Delivery,
+  derivedReqId,
+  type Finished,
+  type Malformed,
+  type Purchase,
+  parseEntry,
+  type Squaring,
+  type StreamEntry,
+} from './purchase-stream.js';
+import type { Sale } from './sale-state.js';
+import type { Transaction, TransactionRunner } from './transaction.js';
+
+/** ORDER: it became one; REJECTED: a good entry that gets nothing; DEAD: an entry that can never become an order. */
+export type OutcomeKind = 'ORDER' | 'REJECTED' | 'DEAD';
+
+/** The one outcome of a stream entry, as the inbox has it. */
+export interface InboxRow {
+  readonly streamId: string;
+  readonly kind: OutcomeKind;
+  readonly userId: string | undefined;
+  readonly quantity: number | undefined;
+  readonly orderId: bigint | undefined;
+  /** SOLD_OUT, LIMIT_REACHED, DUPLICATE_REQ_ID, or what is wrong with the entry. */
+  readonly reason: string;
+  /** The sale whose units it asked for; undefined: a direct purchase, or none. */
+  readonly saleId: bigint | undefined;
+  /** The sale's when this was decided. */
+  readonly epoch: bigint | undefined;
+}
+
+/** An outcome, with where its order stands now. */
+export interface Outcome extends InboxRow {
+  readonly order: { readonly id: bigint; readonly status: OrderStatus; readonly closeReason: string } | undefined;
+}
+
+export interface UserOfSale {
+  readonly saleId: bigint;
+  readonly userId: string;
+}
+
+/** What a user has of a sale and may have. */
+export interface Holding extends UserOfSale {
+  readonly units: number;
+  /** In place of the sale's default. */
+  readonly vipLimit: number | undefined;
+}
+
+export interface DeadLetter {
+  readonly entry: StreamEntry;
+  readonly reason: string;
+}
+
+export abstract class SettlementRepo {
+  /**
+   * Keeps everybody else from settling this item until `tx` ends, and locks those of its sales that are not closed or
+   * have an epoch of at least `epoch`.
+   */
+  abstract lock(tx: Transaction, itemId: bigint, epoch: bigint | undefined): Promise<readonly Sale[]>;
+  /** The inbox rows that there are. */
+  abstract findRows(tx: Transaction, itemId: bigint, streamIds: readonly string[]): Promise<readonly InboxRow[]>;
+  abstract findHoldings(tx: Transaction, users: readonly UserOfSale[]): Promise<readonly Holding[]>;
+  /** The buyers of orders that have these request numbers. */
+  abstract findReqIds(tx: Transaction, itemId: bigint, reqIds: readonly bigint[]): Promise<ReadonlyMap<bigint, string>>;
+  abstract insertRows(tx: Transaction, itemId: bigint, rows: readonly InboxRow[]): Promise<void>;
+  abstract insertDeadLetters(tx: Transaction, itemId: bigint, letters: readonly DeadLetter[]): Promise<void>;
+  abstract addSold(tx: Transaction, sold: ReadonlyMap<bigint, number>): Promise<void>;
+  abstract find(itemId: bigint, streamId: string): Promise<Outcome | undefined>;
+}
+
+export interface SettlementPolicy {
+  /** Deliveries of an entry that fails alone before it is put aside. */
+  readonly maxDeliveries: number;
+}
+
+export interface Settlement {
+  readonly finished: readonly Finished[];
+  readonly counts: Readonly<Record<OutcomeKind, number>>;
+  /** Entries that failed by themselves and are to be delivered again. */
+  readonly failed: readonly { readonly streamId: string; readonly cause: unknown }[];
+}
+
+/** A delivery and what is known of it before the transaction. */
+interface Candidate {
+  readonly entry: StreamEntry;
+  readonly parsed: Purchase | Malformed;
+  /** Why it can never become an order. */
+  readonly fault: string | undefined;
+}
+
+/*
+ * The consumer's transaction, for up to a batch of one item's entries:
+ *
+ *   lock the item and its sale → inbox rows that are there already (a redelivery: their outcome stands)
+ *   → for each new entry in stream order: dead, rejected (cap, limit, request number), or an order
+ *   → instance requests and outbox rows of the orders that are paid → orders → inbox → dead letters → sales.sold → COMMIT
+ *
+ * Only then the entries leave the stream. Dying anywhere before COMMIT does nothing, dying after it delivers the entries
+ * again, and the inbox answers. A batch that fails for another reason than a database that is away is halved until the
+ * entry that is to blame stands alone; it is tried again with each delivery and put aside after `maxDeliveries`.
+ */
+export class SettlementUsecase {
+  constructor(
+    private readonly transactions: TransactionRunner,
+    private readonly ids: IdGenerator,
+    private readonly products: ProductRepo,
+    private readonly orders: OrderRepo,
+    private readonly instances: InstanceUsecase,
+    private readonly settlements: SettlementRepo,
+    private readonly policy: SettlementPolicy,
+  ) {}
+
+  /** @throws UNAVAILABLE when the database is away: none of the entries not yet settled is lost, try again */
+  async settle(itemId: bigint, deliveries: readonly Delivery[]): Promise<Settlement> {
+    const settlement = {
+      finished: [] as Finished[],
+      counts: { ORDER: 0, REJECTED: 0, DEAD: 0 },
+      failed: [] as Failed[],
+    };
+    const unique = [...new Map(deliveries.map((d) => [d.streamId, d])).values()].sort(byStreamId);
+    // One that was delivered this often may be to blame for it, so it does not take others with it.
+    const suspects = unique.filter((d) => d.deliveries > this.policy.maxDeliveries);
+    const batch = unique.filter((d) => d.deliveries <= this.policy.maxDeliveries);
+    if (batch.length > 0) await this.settleHalving(itemId, batch, settlement);
+    for (const suspect of suspects) await this.settleHalving(itemId, [suspect], settlement);
+    return settlement;
+  }
+
+  private async settleHalving(itemId: bigint, batch: readonly Delivery[], into: Mutable): Promise<void> {
+    try {
+      await this.settleBatch(itemId, batch, undefined, into);
+    } catch (err) {
+      if (isUnavailable(err)) throw err;
+      const [first] = batch;
+      if (batch.length > 1) {
+        const half = batch.length >> 1;
+        await this.settleHalving(itemId, batch.slice(0, half), into);
+        await this.settleHalving(itemId, batch.slice(half), into);
+      } else if (first && first.deliveries >= this.policy.maxDeliveries) {
+        await this.settleBatch(itemId, [first], `gave up: ${messageOf(err)}`, into);
+      } else if (first) {
+        into.failed.push({ streamId: first.streamId, cause: err });
+      }
+    }
+  }
+
+  private async settleBatch(
+    itemId: bigint,
+    batch: readonly StreamEntry[],
+    fault: string | undefined,
+    into: Mutable,
+  ): Promise<void> {
+    const product = await this.products.find(itemId);
+    if (product) await this.instances.loadSpecs([{ productId: itemId }]);
+    const candidates = batch.map((entry): Candidate => {
+      const parsed = parseEntry(entry);
+      return { entry, parsed, fault: fault ?? faultOf(parsed, product) };
+    });
+    const { rows, sales } = await this.transactions.run((tx) => this.decide(tx, itemId, product, candidates), {
+      idempotent: true,
+    });
+    for (const { parsed } of candidates) {
+      const row = rows.get(parsed.streamId);
+      if (!row) throw new Error(`entry ${parsed.streamId} of item ${itemId} has no outcome`);
+      into.counts[row.kind] += 1;
+      into.finished.push({ streamId: row.streamId, squaring: squaringOf(row, parsed, sales) });
+    }
+  }
+
+  private async decide(
+    tx: Transaction,
+    itemId: bigint,
+    product: Product | undefined,
+    candidates: readonly Candidate[],
+  ): Promise<{ rows: ReadonlyMap<string, InboxRow>; sales: readonly Sale[] }> {
+    const purchases = candidates.flatMap(({ parsed }) => (parsed.kind === 'purchase' ? [parsed] : []));
+    const sales = await this.settlements.lock(tx, itemId, leastEpoch(purchases));
+    const known = await this.settlements.findRows(
+      tx,
+      itemId,
+      candidates.map((c) => c.parsed.streamId),
+    );
+    const rows = new Map(known.map((row) => [row.streamId, row]));
+    const fresh = candidates.filter((c) => !rows.has(c.parsed.streamId));
+    if (fresh.length === 0) return { rows, sales };
+
+    const ledger = await this.openLedger(tx, itemId, sales, fresh);
+    const orders: NewOrder[] = [];
+    const letters: DeadLetter[] = [];
+    const wanted: CreateInstance[] = [];
+    const added: InboxRow[] = [];
+    for (const { entry, parsed, fault } of fresh) {
+      const sale = parsed.kind === 'purchase' ? sales.find((s) => belongsTo(parsed, s)) : undefined;
+      const base = { streamId: parsed.streamId, saleId: sale?.id, epoch: sale?.epoch, orderId: undefined };
+      const dead = parsed.kind === 'malformed' ? parsed.reason : (fault ?? epochFault(parsed, sale));
+      if (dead !== undefined || parsed.kind === 'malformed' || product === undefined) {
+        const user =
+          parsed.kind === 'purchase'
+            ? { userId: parsed.userId, quantity: parsed.quantity }
+            : { userId: undefined, quantity: undefined };
+        const reason = (dead ?? 'unknown product').slice(0, REASON_MAX);
+        letters.push({ entry, reason });
+        added.push({ ...base, ...user, kind: 'DEAD', reason });
+        continue;
+      }
+      const user = { userId: parsed.userId, quantity: parsed.quantity };
+      const taken = ledger.take(parsed, sale);
+      if (taken.kind === 'refused') {
+        added.push({ ...base, ...user, kind: 'REJECTED', reason: taken.reason });
+        continue;
+      }
+      const order = this.newOrder(parsed, product, sale, taken.reqId);
+      orders.push(order);
+      added.push({ ...base, ...user, kind: 'ORDER', reason: '', orderId: order.id });
+      if (order.status === 'PAID') wanted.push(instanceOf(order, itemId, parsed.streamId));
+    }
+    await this.store(tx, itemId, { orders, wanted, added, letters, sold: ledger.sold });
+    for (const row of added) rows.set(row.streamId, row);
+    return { rows, sales };
+  }
+
+  private async openLedger(
+    tx: Transaction,
+    itemId: bigint,
+    sales: readonly Sale[],
+    fresh: readonly Candidate[],
+  ): Promise<Ledger> {
+    const users = new Map<string, UserOfSale>();
+    const reqIds = new Set<bigint>();
+    for (const { parsed, fault } of fresh) {
+      if (parsed.kind === 'malformed' || fault !== undefined) continue;
+      reqIds.add(parsed.reqId ?? derivedReqId(parsed.streamId));
+      const sale = sales.find((s) => belongsTo(parsed, s));
+      if (sale) users.set(holderKey(sale.id, parsed.userId), { saleId: sale.id, userId: parsed.userId });
+    }
+    const holdings = users.size > 0 ? await this.settlements.findHoldings(tx, [...users.values()]) : [];
+    const buyers = reqIds.size > 0 ? await this.settlements.findReqIds(tx, itemId, [...reqIds]) : [];
+    return new Ledger(sales, holdings, new Map(buyers));
+  }
+
+  private newOrder(purchase: Purchase, product: Product, sale: Sale | undefined, reqId: bigint): NewOrder {
+    const priceFen = sale?.priceFen ?? product.priceFen;
+    const later = sale?.payMode === 'PAY_LATER';
+    return {
+      id: this.ids.nextId(),
+      userId: purchase.userId,
+      orderType: 'INSTANCE',
+      source: 'SECKILL',
+      status: later ? 'PENDING' : 'PAID',
+      productId: product.id,
+      productName: product.name,
+      quantity: purchase.quantity,
+      priceFen,
+      amountFen: priceFen * BigInt(purchase.quantity),
+      reqId,
+      saleId: sale?.id,
+      payDeadline: later ? new Date(Date.now() + sale.payTimeoutMs) : undefined,
+    };
+  }
+
+  private async store(
+    tx: Transaction,
+    itemId: bigint,
+    batch: {
+      readonly orders: readonly NewOrder[];
+      readonly wanted: readonly CreateInstance[];
+      readonly added: readonly InboxRow[];
+      readonly letters: readonly DeadLetter[];
+      readonly sold: ReadonlyMap<bigint, number>;
+    },
+  ): Promise<void> {
+    const given = await this.instances.createInstances(tx, batch.wanted);
+    const instanceIds = new Map(given.map((g) => [g.orderId, g.instanceId]));
+    if (batch.orders.length > 0) {
+      const orders = batch.orders.map((o) => ({ ...o, instanceId: instanceIds.get(o.id) }));
+      if (!(await this.orders.insert(tx, orders, 'seckill'))) throw new Error('orders of a batch carry no request ids');
+    }
+    await this.settlements.insertRows(tx, itemId, batch.added);
+    if (batch.letters.length > 0) await this.settlements.insertDeadLetters(tx, itemId, batch.letters);
+    if (batch.sold.size > 0) await this.settlements.addSold(tx, batch.sold);
+  }
+}
+
+type Failed = Settlement['failed'][number];
+type Mutable = { finished: Finished[]; counts: Record<OutcomeKind, number>; failed: Failed[] };
+type Taken = { readonly kind: 'taken'; readonly reqId: bigint } | { readonly kind: 'refused'; readonly reason: string };
+
+const REASON_MAX = 255;
+
+/** What is left of each sale and of each user's limit, while a batch is decided in stream order. */
+class Ledger {
+  /** Sale → units that this batch takes. */
+  readonly sold = new Map<bigint, number>();
+  private readonly held: Map<string, { units: number; limit: number | undefined }>;
+
+  constructor(
+    sales: readonly Sale[],
+    holdings: readonly Holding[],
+    private readonly reqIds: Map<bigint, string>,
+  ) {
+    const defaults = new Map(sales.map((s) => [s.id, s.defaultLimit]));
+    this.held = new Map(
+      holdings.map((h) => [
+        holderKey(h.saleId, h.userId),
+        { units: h.units, limit: h.vipLimit ?? defaults.get(h.saleId) },
+      ]),
+    );
+  }
+
+  take(purchase: Purchase, sale: Sale | undefined): Taken {
+    let reqId = purchase.reqId ?? derivedReqId(purchase.streamId);
+    const holder = this.reqIds.get(reqId);
+    if (holder === purchase.userId) return { kind: 'refused', reason: 'DUPLICATE_REQ_ID' };
+    // The counter that gave the number was lost and started anew, or a stale replica gave it twice: two purchases.
+    if (holder !== undefined) reqId = derivedReqId(purchase.streamId);
+    if (sale) {
+      const sold = this.sold.get(sale.id) ?? 0;
+      if (sale.sold + BigInt(sold + purchase.quantity) > sale.total) return { kind: 'refused', reason: 'SOLD_OUT' };
+      const key = holderKey(sale.id, purchase.userId);
+      const has = this.held.get(key) ?? { units: 0, limit: undefined };
+      if (has.units + purchase.quantity > (has.limit ?? sale.defaultLimit)) {
+        return { kind: 'refused', reason: 'LIMIT_REACHED' };
+      }
+      this.held.set(key, { units: has.units + purchase.quantity, limit: has.limit });
+      this.sold.set(sale.id, sold + purchase.quantity);
+    }
+    this.reqIds.set(reqId, purchase.userId);
+    return { kind: 'taken', reqId };
+  }
+}
+
+function faultOf(parsed: Purchase | Malformed, product: Product | undefined): string | undefined {
+  if (parsed.kind === 'malformed') return parsed.reason;
+  if (!product) return 'unknown product';
+  if (product.status !== 'ENABLED') return 'PRODUCT_DISABLED';
+  if (parsed.quantity !== 1) return 'qty must be 1 for an instance plan';
+  return undefined;
+}
+
+function epochFault(purchase: Purchase, sale: Sale | undefined): string | undefined {
+  return purchase.epoch !== undefined && !sale ? `no sale of the item had epoch ${purchase.epoch}` : undefined;
+}
+
+function instanceOf(order: NewOrder, productId: bigint, streamId: string): CreateInstance {
+  return { productId, userId: order.userId, source: 'SECKILL', sourceId: streamId, orderId: order.id };
+}
+
+/** Only where the outcome is not what the entry's units were taken for, and the sale still admits. */
+function squaringOf(row: InboxRow, parsed: Purchase | Malformed, sales: readonly Sale[]): Squaring | undefined {
+  if (parsed.kind === 'malformed' || row.saleId === undefined || row.epoch === undefined) return undefined;
+  if (row.kind === 'ORDER' && parsed.epoch !== undefined) return undefined;
+  if (sales.find((s) => s.id === row.saleId)?.status !== 'OPEN') return undefined;
+  return {
+    epoch: row.epoch,
+    entryEpoch: parsed.epoch,
+    userId: parsed.userId,
+    quantity: parsed.quantity,
+    outcome: row.kind === 'ORDER' ? 'ORDER' : row.reason === 'SOLD_OUT' ? 'SOLD_OUT' : 'REFUSED',
+  };
+}
+
+function leastEpoch(purchases: readonly Purchase[]): bigint | undefined {
+  let least: bigint | undefined;
+  for (const { epoch } of purchases) if (epoch !== undefined && (least === undefined || epoch < least)) least = epoch;
+  return least;
+}
+
+function holderKey(saleId: bigint, userId: string): string {
+  return `${saleId} ${userId}`;
+}
+
+function byStreamId(a: StreamEntry, b: StreamEntry): number {
+  const [aMs = '', aSeq = ''] = a.streamId.split('-');
+  const [bMs = '', bSeq = ''] = b.streamId.split('-');
+  return decimalOrder(aMs, bMs) || decimalOrder(aSeq, bSeq);
+}
+
+/** Ids go up to 2^64, beyond what a number holds; they have no leading zeros. */
+function decimalOrder(a: string, b: string): number {
+  return a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
+}
+
+function messageOf(err: unknown): string {
+  return err instanceof Error ? err.message : String(err);
+}

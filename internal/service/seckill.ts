@@ -1,0 +1,160 @@
+import type { Duration } from '../../gen/google/protobuf/duration.js';
+import {
+  type CloseSaleRequest,
+  PurchaseReply_Code as Code,
+  type CreateSaleRequest,
+  type GetPurchaseRequest,
+  type GetSaleRequest,
+  type ListSalesReply,
+  type ListSalesRequest,
+  type OpenSaleRequest,
+  Sale_PayMode as PayMode,
+  type PurchaseRecord as PurchaseRecordMessage,
+  type PurchaseReply,
+  type PurchaseRequest,
+  PurchaseRecord_Status as PurchaseStatus,
+  type Sale as SaleMessage,
+  Sale_Status as SaleStatusCode,
+  type SeckillServiceService,
+} from '../../gen/seckill/v1/seckill.js';
+import type { Delivery } from '../biz/purchase-stream.js';
+import type { SaleUsecase, SaleView } from '../biz/sale.js';
+import type { SaleStatus } from '../biz/sale-state.js';
+import type { PurchaseOutcome, PurchaseRecord, SeckillUsecase } from '../biz/seckill.js';
+import type { Settlement, SettlementUsecase } from '../biz/settlement.js';
+import { type CallContext, type ServiceOf, userOf } from './context.js';
+
+export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
+  constructor(
+    private readonly sales: SaleUsecase,
+    private readonly seckill: SeckillUsecase,
+  ) {}
+
+  purchase = async (req: PurchaseRequest, ctx: CallContext): Promise<PurchaseReply> =>
+    purchaseReply(
+      await this.seckill.purchase({
+        itemId: req.itemId,
+        userId: userOf(ctx),
+        quantity: req.quantity ?? 1,
+        requestId: req.requestId,
+        traceparent: traceparentOf(ctx),
+      }),
+    );
+
+  getPurchase = async (req: GetPurchaseRequest, ctx: CallContext): Promise<PurchaseRecordMessage> =>
+    recordReply(await this.seckill.getPurchase(req.seckillId, userOf(ctx)));
+
+  getSale = async (req: GetSaleRequest): Promise<SaleMessage> => saleReply(await this.sales.get(req.itemId));
+
+  listSales = async (req: ListSalesRequest): Promise<ListSalesReply> => {
+    const page = await this.sales.list({ offset: req.offset, limit: req.limit }, saleStatusOf(req.status));
+    return { sales: page.items.map(saleReply), total: page.total };
+  };
+
+  createSale = async (req: CreateSaleRequest): Promise<SaleMessage> =>
+    saleReply(
+      await this.sales.create({
+        itemId: req.itemId,
+        name: req.name,
+        startsAt: req.startsAt,
+        endsAt: req.endsAt,
+        total: req.total,
+        priceFen: req.priceFen,
+        payMode: req.payMode === PayMode.PAY_LATER ? 'PAY_LATER' : 'PREPAID',
+        payTimeoutMs: req.payTimeout === undefined ? undefined : durationMs(req.payTimeout),
+        defaultLimit: req.defaultLimit,
+      }),
+    );
+
+  openSale = async (req: OpenSaleRequest): Promise<SaleMessage> => saleReply(await this.sales.open(req.itemId));
+
+  closeSale = async (req: CloseSaleRequest): Promise<SaleMessage> => saleReply(await this.sales.close(req.itemId));
+}
+
+/** Takes what the streams of admitted purchases hold, one entry or many; it leads to the one CreateInstance. */
+export class SeckillOrderService {
+  constructor(private readonly settlements: SettlementUsecase) {}
+
+  handleSeckillOrder(itemId: bigint, deliveries: readonly Delivery[]): Promise<Settlement> {
+    return this.settlements.settle(itemId, deliveries);
+  }
+}
+
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+function traceparentOf(ctx: CallContext): string {
+  const value = ctx.metadata('traceparent');
+  return typeof value === 'string' && TRACEPARENT.test(value) ? value : '';
+}
+
+function saleStatusOf(status: SaleStatusCode): SaleStatus | undefined {
+  switch (status) {
+    case SaleStatusCode.SCHEDULED:
+      return 'SCHEDULED';
+    case SaleStatusCode.OPEN:
+      return 'OPEN';
+    case SaleStatusCode.CLOSED:
+      return 'CLOSED';
+    case SaleStatusCode.STATUS_UNSPECIFIED:
+    case SaleStatusCode.UNRECOGNIZED:
+      return undefined;
+    default:
+      return status satisfies never;
+  }
+}
+
+const MESSAGES: Readonly<Record<PurchaseOutcome['kind'], string>> = {
+  QUEUED: 'you are in: the order is being made',
+  SOLD_OUT: 'sold out',
+  NOT_STARTED: 'the sale has not started',
+  ENDED: 'the sale is over',
+  LIMIT_REACHED: 'you have as many as one user may have',
+};
+
+function purchaseReply(outcome: PurchaseOutcome): PurchaseReply {
+  return {
+    code: Code[outcome.kind],
+    message: MESSAGES[outcome.kind],
+    data: outcome.kind === 'QUEUED' ? { seckillId: outcome.seckillId } : undefined,
+  };
+}
+
+function recordReply(record: PurchaseRecord): PurchaseRecordMessage {
+  return {
+    seckillId: record.seckillId,
+    itemId: record.itemId,
+    quantity: record.quantity,
+    status: PurchaseStatus[record.status],
+    orderId: record.orderId ?? 0n,
+    reason: record.reason,
+  };
+}
+
+function saleReply({ sale, remaining, serverTime }: SaleView): SaleMessage {
+  return {
+    id: sale.id,
+    itemId: sale.itemId,
+    name: sale.name,
+    status: SaleStatusCode[sale.status],
+    startsAt: sale.startsAt,
+    endsAt: sale.endsAt,
+    total: sale.total,
+    sold: sale.sold,
+    remaining,
+    priceFen: sale.priceFen,
+    payMode: PayMode[sale.payMode],
+    payTimeout: durationOf(sale.payTimeoutMs),
+    defaultLimit: sale.defaultLimit,
+    epoch: sale.epoch,
+    serverTime,
+  };
+}
+
+/** Milliseconds of a positive duration; what is finer is cut off. */
+function durationMs({ seconds, nanos }: Duration): number {
+  return Math.max(1, Number(seconds) * 1_000 + Math.floor(nanos / 1_000_000));
+}
+
+function durationOf(ms: number): Duration {
+  return { seconds: BigInt(Math.floor(ms / 1_000)), nanos: (ms % 1_000) * 1_000_000 };
+}
