@@ -52,7 +52,9 @@ export class RedisServer {
   async ready(timeoutMs: number): Promise<void> {
     const timeout = AbortSignal.timeout(timeoutMs);
     await Promise.all(
-      this.connections.map((c) => (c.status === 'ready' ? undefined : once(c, 'ready', { signal: timeout }))),
+      this.connections
+        .filter((c) => c.status !== 'ready' && c.status !== 'end')
+        .map((c) => once(c, 'ready', { signal: timeout })),
     ).catch((err: unknown) => {
       if (!timeout.aborted) throw err;
     });

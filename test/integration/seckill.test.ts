@@ -447,6 +447,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
     it('finds by its name what it had not finished', async () => {
       const { itemId } = await replica.openSale();
       const before = replica.streamConsumer('stable');
+      await replica.redis.ready(5_000);
       await before.join([itemId]);
       const seckillId = idOf(await replica.buy(itemId, 1));
       const read = await before.read([{ itemId, from: 'new' }], 10, 100);
@@ -460,6 +461,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
     it('takes over what another one left', async () => {
       const { itemId } = await replica.openSale();
       const dead = replica.streamConsumer('dead');
+      await replica.redis.ready(5_000);
       await dead.join([itemId]);
       const seckillId = idOf(await replica.buy(itemId, 1));
       await dead.read([{ itemId, from: 'new' }], 10, 100);
