@@ -92,7 +92,9 @@ export class Postgres extends TransactionRunner {
         await client.query('BEGIN');
         const result = await work(client as unknown as Transaction);
         committing = true;
-        await client.query('COMMIT');
+        // A transaction in which a statement failed answers COMMIT with ROLLBACK, and no error.
+        const { command } = await client.query('COMMIT');
+        if (command !== 'COMMIT') throw new Error('a statement of the transaction failed, so it was rolled back');
         client.release();
         return result;
       } catch (err) {
@@ -151,10 +153,13 @@ const NETWORK_CODES = new Set([
   'EAI_AGAIN',
 ]);
 
-/** The server is away, going away, or full; class 08 and 57P0x as PostgreSQL's appendix A has them. */
+/** Codes with which the server ends a connection, or takes none: going away, full, or idle for too long. */
+const CLOSING_CODES = new Set(['57P01', '57P02', '57P03', '57P05', '25P03', '53300']);
+
+/** The server is away, going away, or full; class 08 and the others as PostgreSQL's appendix A has them. */
 export function isConnectionError(err: unknown): boolean {
   const code = codeOf(err);
-  if (NETWORK_CODES.has(code) || code.startsWith('08') || /^57P0[123]$/.test(code) || code === '53300') return true;
+  if (NETWORK_CODES.has(code) || code.startsWith('08') || CLOSING_CODES.has(code)) return true;
   // pg gives these no code.
   return (
     err instanceof Error &&
@@ -164,8 +169,15 @@ export function isConnectionError(err: unknown): boolean {
   );
 }
 
+/** A statement or a wait for a lock that took too long, and class 53: no memory, no disk. */
+function isOverload(err: unknown): boolean {
+  const code = codeOf(err);
+  return code === '57014' || code === '55P03' || code.startsWith('53');
+}
+
 function asUnavailable(err: unknown): unknown {
   if (err instanceof KaimaiError) return err;
-  if (isConnectionError(err) || isConflict(err)) return unavailable('the database does not answer', { cause: err });
+  if (isConnectionError(err) || isConflict(err) || isOverload(err))
+    return unavailable('the database does not answer', { cause: err });
   return err;
 }
