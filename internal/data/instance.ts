@@ -18,10 +18,15 @@ const MB_PER_GB = 1024;
 
 const COLUMNS = `instance_id, product_id, user_id, source, source_id, order_id, status, reason, created_at, reported_at`;
 
+// Sorted by key, so that two batches that meet on several keys wait for each other in one order; then as given, so that
+// the first of those that repeat is the one that is kept.
 const INSERT: Statement = {
   name: 'instance_request_insert',
   text: `INSERT INTO instance_requests (instance_id, product_id, user_id, source, source_id, order_id)
-    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::bigint[])
+    SELECT instance_id, product_id, user_id, source, source_id, order_id
+    FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::bigint[]) WITH ORDINALITY
+      AS t(instance_id, product_id, user_id, source, source_id, order_id, n)
+    ORDER BY source COLLATE "C", product_id, source_id COLLATE "C", n
     ON CONFLICT (source, product_id, source_id) DO NOTHING
     RETURNING ${COLUMNS}`,
 };
