@@ -3,7 +3,7 @@ import { instanceReportConflict, instanceRequestNotFound, instanceSourceReused }
 import { orderNotFound, orderStatusConflict } from '../../gen/order/v1/errors.js';
 import { productNotFound } from '../../gen/product/v1/errors.js';
 import type { IdGenerator } from './id-generator.js';
-import { canMove, moveOrder, type OrderRepo } from './order-state.js';
+import { canMove, moveOrder, type Order, type OrderRepo } from './order-state.js';
 import type { PaymentRepo } from './payment.js';
 import type { ProductRepo, ProductSpec } from './product.js';
 import type { Transaction, TransactionRunner } from './transaction.js';
@@ -89,9 +89,11 @@ export class InstanceUsecase {
     await this.loadSpecs([request]);
     return this.transactions.run(
       async (tx) => {
+        // The order first and then the request, as a payment does: the other way round the two could wait for each other.
+        const order = request.orderId === undefined ? undefined : await this.lockOrder(tx, request.orderId, request);
         const [created] = await this.createInstances(tx, [request]);
         if (!created) throw new Error('one request gives one instance');
-        if (request.orderId !== undefined) await this.assign(tx, created);
+        if (order) await this.assign(tx, order, created);
         return created;
       },
       { idempotent: true },
@@ -187,18 +189,21 @@ export class InstanceUsecase {
     }
   }
 
-  private async assign(tx: Transaction, created: InstanceRequest): Promise<void> {
-    const orderId = created.orderId ?? 0n;
-    const order = await this.orders.find(orderId, created.userId, tx);
-    if (!order || order.productId !== created.productId) {
-      throw orderNotFound(`user has no order ${orderId} of product ${created.productId}`, {
+  private async lockOrder(tx: Transaction, orderId: bigint, request: CreateInstance): Promise<Order> {
+    const order = await this.orders.lock(tx, orderId, request.userId);
+    if (!order || order.productId !== request.productId) {
+      throw orderNotFound(`user has no order ${orderId} of product ${request.productId}`, {
         metadata: { order_id: String(orderId) },
       });
     }
+    return order;
+  }
+
+  private async assign(tx: Transaction, order: Order, created: InstanceRequest): Promise<void> {
     if (order.instanceId === created.instanceId) return;
-    if (order.status !== 'PAID' || !(await this.orders.setInstance(tx, orderId, created.instanceId))) {
-      throw orderStatusConflict(`order ${orderId} is ${order.status} and takes no instance`, {
-        metadata: { order_id: String(orderId), status: order.status },
+    if (!(await this.orders.setInstance(tx, order.id, created.instanceId))) {
+      throw orderStatusConflict(`order ${order.id} is ${order.status} and takes no instance`, {
+        metadata: { order_id: String(order.id), status: order.status },
       });
     }
   }

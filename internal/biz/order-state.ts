@@ -99,7 +99,7 @@ export abstract class OrderRepo {
    * @returns the order after the move; undefined where somebody else moved it first
    */
   abstract compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined>;
-  /** Puts the instance on an order that has none; false where it has another or is gone. */
+  /** Puts the instance on a PAID order that has none; false where it has one, is not PAID, or is gone. */
   abstract setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean>;
 }
 

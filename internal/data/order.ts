@@ -108,7 +108,7 @@ const MOVE: Statement = {
 const SET_INSTANCE: Statement = {
   name: 'order_set_instance',
   text: `UPDATE orders SET instance_id = $2, version = version + 1, updated_at = now()
-    WHERE id = $1 AND instance_id IS NULL`,
+    WHERE id = $1 AND status = 1 AND instance_id IS NULL`,
 };
 
 export class PgOrderRepo extends OrderRepo {
