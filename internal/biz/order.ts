@@ -82,29 +82,32 @@ export class OrderUsecase {
     if (before) return before;
     const product = await this.products.getOnSale(wanted.productId);
     const id = this.ids.nextId();
-    const stored = await this.transactions.run((tx) =>
-      this.orders.insert(
-        tx,
-        [
-          {
-            id,
-            userId: wanted.userId,
-            orderType: 'INSTANCE',
-            source: 'NORMAL',
-            status: 'PENDING',
-            productId: product.id,
-            productName: product.name,
-            quantity: wanted.quantity,
-            priceFen: product.priceFen,
-            amountFen: product.priceFen * BigInt(wanted.quantity),
-            reqId: this.ids.nextId(),
-            requestId: wanted.requestId === '' ? undefined : wanted.requestId,
-            remark: wanted.remark,
-            payDeadline: new Date(Date.now() + this.policy.payTimeoutMs),
-          },
-        ],
-        'user',
-      ),
+    const stored = await this.transactions.run(
+      (tx) =>
+        this.orders.insert(
+          tx,
+          [
+            {
+              id,
+              userId: wanted.userId,
+              orderType: 'INSTANCE',
+              source: 'NORMAL',
+              status: 'PENDING',
+              productId: product.id,
+              productName: product.name,
+              quantity: wanted.quantity,
+              priceFen: product.priceFen,
+              amountFen: product.priceFen * BigInt(wanted.quantity),
+              reqId: this.ids.nextId(),
+              requestId: wanted.requestId === '' ? undefined : wanted.requestId,
+              remark: wanted.remark,
+              payDeadline: new Date(Date.now() + this.policy.payTimeoutMs),
+            },
+          ],
+          'user',
+        ),
+      // Its own request id tells a second run that the first was committed.
+      { idempotent: wanted.requestId !== '' },
     );
     const order = stored ? await this.orders.find(id, wanted.userId) : await this.findRepeated(wanted);
     if (!order) throw new Error(`order ${id} was stored and is gone`);
@@ -158,7 +161,8 @@ export class OrderUsecase {
     if (known.orderType === 'INSTANCE' && known.productId !== undefined) {
       await this.instances.loadSpecs([{ productId: known.productId }]);
     }
-    const result = await this.transactions.run((tx) => this.takePayment(tx, notice), { idempotent: true });
+    const paymentId = this.ids.nextId();
+    const result = await this.transactions.run((tx) => this.takePayment(tx, notice, paymentId), { idempotent: true });
     switch (result.kind) {
       case 'paid':
       case 'repeated':
@@ -198,15 +202,17 @@ export class OrderUsecase {
     });
   }
 
-  private async takePayment(tx: Transaction, notice: PaymentNotice): Promise<PaymentResult> {
+  private async takePayment(tx: Transaction, notice: PaymentNotice, paymentId: bigint): Promise<PaymentResult> {
     const order = (await this.orders.lock(tx, notice.orderId, notice.userId)) ?? noOrder(notice.orderId);
     const provider = notice.provider === '' ? MANUAL : notice.provider;
-    const eventId = notice.eventId === '' ? `order-${order.id}` : notice.eventId;
+    const amountFen = notice.amountFen ?? order.amountFen;
+    const eventId = notice.eventId === '' ? unnumbered(order, amountFen) : notice.eventId;
     const before = await this.payments.find(tx, provider, eventId);
+    // A run whose COMMIT went through but was not heard of finds its own payment.
+    if (before?.id === paymentId && before.outcome === 'APPLIED') return { kind: 'paid', order };
     if (before) return this.repeatedPayment(tx, order, before, notice);
 
-    const amountFen = notice.amountFen ?? order.amountFen;
-    const payment = { id: this.ids.nextId(), orderId: order.id, provider, eventId, amountFen };
+    const payment = { id: paymentId, orderId: order.id, provider, eventId, amountFen };
     if (order.status !== 'PENDING' || amountFen !== order.amountFen) {
       const kind =
         order.status === 'PENDING' ? 'amount-mismatch' : order.status === 'CANCELLED' ? 'cancelled' : 'already-paid';
@@ -214,6 +220,7 @@ export class OrderUsecase {
       if (kind === 'already-paid' && notice.eventId === '') return { kind, order, refundId: undefined };
       return { kind, order, refundId: await this.refuse(tx, { ...payment, outcome: 'REFUNDED' }, kind) };
     }
+    await this.record(tx, { ...payment, outcome: 'APPLIED' });
     const instanceId = await this.askForInstance(tx, order);
     const paid = await moveOrder(this.orders, tx, order, {
       to: 'PAID',
@@ -222,7 +229,6 @@ export class OrderUsecase {
       ...(instanceId === undefined ? {} : { instanceId }),
     });
     if (!paid) throw new Error(`order ${order.id} changed while it was locked`);
-    await this.payments.insert(tx, { ...payment, outcome: 'APPLIED' });
     return { kind: 'paid', order: paid };
   }
 
@@ -232,11 +238,7 @@ export class OrderUsecase {
     before: Payment,
     notice: PaymentNotice,
   ): Promise<PaymentResult> {
-    if (before.orderId !== order.id) {
-      throw requestIdReused(`payment ${before.provider} ${before.eventId} belongs to another order`, {
-        metadata: { provider: before.provider, event_id: before.eventId },
-      });
-    }
+    if (before.orderId !== order.id) throw eventReused(before);
     if (before.outcome === 'APPLIED') {
       return notice.eventId === '' ? { kind: 'already-paid', order, refundId: undefined } : { kind: 'repeated', order };
     }
@@ -246,8 +248,13 @@ export class OrderUsecase {
     return { kind, order, refundId: refund?.id };
   }
 
+  /** The lock on the order keeps out its own events; one that also names another order can still come in between. */
+  private async record(tx: Transaction, payment: Payment): Promise<void> {
+    if (!(await this.payments.insert(tx, payment))) throw eventReused(payment);
+  }
+
   private async refuse(tx: Transaction, payment: Payment, kind: string): Promise<bigint> {
-    await this.payments.insert(tx, payment);
+    await this.record(tx, payment);
     const id = this.ids.nextId();
     await this.payments.insertRefund(tx, {
       id,
@@ -289,8 +296,19 @@ export class OrderUsecase {
   }
 }
 
+/** The event of a payment that no provider numbered. One of a wrong amount must not stand for the right one after it. */
+function unnumbered(order: Order, amountFen: bigint): string {
+  return amountFen === order.amountFen ? `order-${order.id}` : `order-${order.id}-${amountFen}`;
+}
+
 function noOrder(id: bigint): never {
   throw orderNotFound(`no order ${id}`, { metadata: { order_id: String(id) } });
+}
+
+function eventReused({ provider, eventId }: Payment) {
+  return requestIdReused(`payment ${provider} ${eventId} belongs to another order`, {
+    metadata: { provider, event_id: eventId },
+  });
 }
 
 function alreadyPaid(order: Order, refundId: bigint | undefined) {
