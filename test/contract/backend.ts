@@ -1,0 +1,94 @@
+import { formatUserId } from '../../internal/biz/identity.js';
+import type { InstanceRepo } from '../../internal/biz/instance.js';
+import type { HeldUnits } from '../../internal/biz/order.js';
+import type { NewOrder, OrderRepo } from '../../internal/biz/order-state.js';
+import type { PaymentRepo } from '../../internal/biz/payment.js';
+import type { NewProduct, Product, ProductRepo } from '../../internal/biz/product.js';
+import type { Transaction, TransactionRunner } from '../../internal/biz/transaction.js';
+
+/** One implementation of the ports of biz, and what a test must be able to do behind their back. */
+export interface Backend {
+  readonly transactions: TransactionRunner;
+  readonly products: ProductRepo;
+  readonly orders: OrderRepo;
+  readonly payments: PaymentRepo;
+  readonly instances: InstanceRepo;
+  readonly units: HeldUnits;
+  /** Topics of the outbox rows that refer to this id. */
+  topics(refId: bigint): Promise<readonly string[]>;
+  insertSale(sale: { readonly id: bigint; readonly itemId: bigint; readonly total: bigint }): Promise<void>;
+  /** Counts a unit as sold, in `tx`. */
+  sell(tx: Transaction, saleId: bigint): Promise<void>;
+  sold(saleId: bigint): Promise<bigint>;
+  insertInboxRow(order: NewOrder, streamId: string): Promise<void>;
+  /** The connection of `tx` breaks: its next statement fails. */
+  breakConnection(tx: Transaction): Promise<void>;
+  /** COMMIT of `tx` will go through, and its reply will be lost. */
+  loseCommitReply(tx: Transaction): void;
+  close(): Promise<void>;
+}
+
+export type OpenBackend = () => Promise<Backend>;
+
+/** Registers the hooks of the enclosing suite, which opens the backend once. */
+export function useBackend(open: OpenBackend): { readonly it: Backend } {
+  const opened: { it?: Backend } = {};
+  before(async () => {
+    opened.it = await open();
+  });
+  after(() => opened.it?.close());
+  return opened as { readonly it: Backend };
+}
+
+let lastId = 1_000_000n;
+
+/** Ids that no other test of this run uses. */
+export function freshId(): bigint {
+  return ++lastId;
+}
+
+/** A user that no other test of this run is. */
+export function freshUser(): string {
+  return formatUserId(String(freshId()));
+}
+
+const PLAN: Omit<NewProduct, 'specId'> = {
+  ...{ name: 'small', description: 'a plan', status: 'ENABLED', priceFen: 9_900n, imageUrl: '', sellerId: undefined },
+};
+
+export async function insertProduct(products: ProductRepo, changes: Partial<NewProduct> = {}): Promise<Product> {
+  const spec = await products.insertSpec({ cpu: 2, memoryGb: 4, gpu: 0, image: 'debian-12', config: undefined });
+  const product = await products.insert({ ...PLAN, specId: spec.id, ...changes });
+  if (!product) throw new Error('the specification was just inserted');
+  return product;
+}
+
+export function newOrder(product: Product, changes: Partial<NewOrder> = {}): NewOrder {
+  return {
+    id: freshId(),
+    userId: freshUser(),
+    orderType: 'INSTANCE',
+    source: 'NORMAL',
+    status: 'PENDING',
+    productId: product.id,
+    productName: product.name,
+    quantity: 1,
+    priceFen: product.priceFen,
+    amountFen: product.priceFen,
+    reqId: freshId(),
+    ...changes,
+  };
+}
+
+/** A hand-made turn order for tests in which one waits for the other at a known point. */
+export function latch(): { readonly opened: Promise<void>; readonly open: () => void } {
+  let open = () => {};
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { opened, open };
+}
+
+export function times<T>(n: number, make: (i: number) => T): T[] {
+  return Array.from({ length: n }, (_, i) => make(i));
+}

@@ -1,0 +1,28 @@
+import { useServers } from '../support/servers.js';
+import type { OpenBackend } from './backend.js';
+import { heldUnitsContract } from './held-units.js';
+import { instanceRepoContract } from './instance.js';
+import { openMemoryBackend } from './memory-backend.js';
+import { orderRepoContract } from './order.js';
+import { paymentRepoContract } from './payment.js';
+import { openPostgresBackend } from './postgres-backend.js';
+import { productRepoContract } from './product.js';
+import { transactionRunnerContract } from './transaction.js';
+
+const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
+  transactionRunnerContract,
+  productRepoContract,
+  orderRepoContract,
+  paymentRepoContract,
+  instanceRepoContract,
+  heldUnitsContract,
+];
+
+describe('ports of biz in memory', () => {
+  for (const contract of contracts) contract('in memory', openMemoryBackend);
+});
+
+describe('ports of biz on PostgreSQL', () => {
+  const servers = useServers('postgres');
+  for (const contract of contracts) contract('on PostgreSQL', () => openPostgresBackend(servers.postgresUrl));
+});

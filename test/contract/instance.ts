@@ -1,0 +1,148 @@
+import assert from 'node:assert/strict';
+import { type CreateInstance, instanceName } from '../../internal/biz/instance.js';
+import type { Product } from '../../internal/biz/product.js';
+import type { Transaction } from '../../internal/biz/transaction.js';
+import { freshId, freshUser, insertProduct, type OpenBackend, times, useBackend } from './backend.js';
+
+type NewRequest = CreateInstance & { readonly instanceId: bigint };
+
+export function instanceRepoContract(name: string, open: OpenBackend): void {
+  describe(`InstanceRepo ${name}`, () => {
+    const backend = useBackend(open);
+    let plan: Product;
+    before(async () => {
+      plan = await insertProduct(backend.it.products);
+    });
+
+    const run = <T>(work: (tx: Transaction) => Promise<T>) => backend.it.transactions.run(work);
+    const newRequest = (changes: Partial<NewRequest> = {}): NewRequest => ({
+      instanceId: freshId(),
+      productId: plan.id,
+      userId: freshUser(),
+      source: 'ACTIVITY',
+      sourceId: `src-${freshId()}`,
+      orderId: undefined,
+      ...changes,
+    });
+    const insert = (requests: readonly NewRequest[]) => run((tx) => backend.it.instances.insertRequests(tx, requests));
+
+    it('stores requests and answers each, in order', async () => {
+      const given = [newRequest({ orderId: freshId() }), newRequest(), newRequest({ source: 'ORDER' })];
+      const stored = await insert(given);
+      assert.deepEqual(
+        stored.map(({ createdAt: _, ...rest }) => rest),
+        given.map((g) => ({ ...g, status: 'REQUESTED', reason: '', reportedAt: undefined })),
+      );
+      for (const s of stored) assert.deepEqual(await backend.it.instances.find(s.instanceId), s);
+    });
+
+    it('has nothing to store of an empty batch', async () => {
+      assert.deepEqual(await insert([]), []);
+    });
+
+    it('answers with what was there before, new and known mixed', async () => {
+      const [a, b, c] = [newRequest(), newRequest(), newRequest()];
+      const [known] = await insert([b]);
+      const again = { ...b, instanceId: freshId(), userId: freshUser() };
+      const stored = await insert([a, again, c]);
+      assert.deepEqual(
+        stored.map((s) => s.instanceId),
+        [a.instanceId, b.instanceId, c.instanceId],
+      );
+      assert.deepEqual(stored[1], known);
+      assert.equal(await backend.it.instances.find(again.instanceId), undefined);
+    });
+
+    it('takes the first of those that repeat within a batch', async () => {
+      const first = newRequest();
+      const batch = [first, newRequest(), { ...first, instanceId: freshId() }, { ...first, instanceId: freshId() }];
+      const stored = await insert(batch);
+      assert.deepEqual(
+        stored.map((s) => s.instanceId),
+        [first.instanceId, batch[1]!.instanceId, first.instanceId, first.instanceId],
+      );
+    });
+
+    it('tells one source id of two products or two sources apart', async () => {
+      const a = newRequest();
+      const b = { ...a, instanceId: freshId(), productId: (await insertProduct(backend.it.products)).id };
+      const c = { ...a, instanceId: freshId(), source: 'SECKILL' };
+      const ids = (await insert([a, b, c])).map((s) => s.instanceId);
+      assert.deepEqual(ids, [a.instanceId, b.instanceId, c.instanceId]);
+    });
+
+    it('gives one instance to twenty who ask at once', async () => {
+      const asked = newRequest();
+      const stored = await Promise.all(times(20, () => insert([{ ...asked, instanceId: freshId() }])));
+      assert.equal(new Set(stored.map(([s]) => s?.instanceId)).size, 1);
+    });
+
+    it('gives each of twenty batches that overlap, in whatever order, the same instances', async () => {
+      const asked = times(8, () => newRequest());
+      const shuffled = times(20, (n) => asked.map((_, i) => asked[(i * (n % 2 === 0 ? 3 : 5) + n) % asked.length]!));
+      const stored = await Promise.all(
+        shuffled.map((batch) => insert(batch.map((r) => ({ ...r, instanceId: freshId() })))),
+      );
+      const bySource = new Map(stored.flat().map((s) => [`${s.sourceId} ${s.instanceId}`, s]));
+      assert.equal(bySource.size, asked.length);
+    });
+
+    it('forgets requests that were rolled back', async () => {
+      const asked = newRequest();
+      await assert.rejects(
+        run(async (tx) => {
+          await backend.it.instances.insertRequests(tx, [asked]);
+          throw new Error('undone');
+        }),
+      );
+      assert.equal(await backend.it.instances.find(asked.instanceId), undefined);
+      const again = { ...asked, instanceId: freshId() };
+      assert.equal((await insert([again]))[0]?.instanceId, again.instanceId);
+    });
+
+    it('appends one event to the outbox for each, in the transaction', async () => {
+      const asked = [newRequest(), newRequest({ orderId: freshId() })];
+      const events = asked.map((r) => ({ ...r, name: instanceName(r.instanceId), spec: plan.spec, at: new Date() }));
+      await assert.rejects(
+        run(async (tx) => {
+          await backend.it.instances.appendEvents(tx, events);
+          throw new Error('undone');
+        }),
+      );
+      assert.deepEqual(await backend.it.topics(asked[0]!.instanceId), []);
+      await run((tx) => backend.it.instances.appendEvents(tx, events));
+      for (const { instanceId } of asked) assert.deepEqual(await backend.it.topics(instanceId), ['instance.created']);
+    });
+
+    it('locks a request and records its report', async () => {
+      const asked = newRequest();
+      await insert([asked]);
+      const { instanceId } = asked;
+      const reported = await run(async (tx) => {
+        assert.equal((await backend.it.instances.lock(tx, instanceId))?.status, 'REQUESTED');
+        return backend.it.instances.setReport(tx, { instanceId, status: 'FAILED', reason: '无'.repeat(2_000) });
+      });
+      assert.deepEqual([reported.status, reported.reason], ['FAILED', '无'.repeat(1_024)]);
+      assert.ok(reported.reportedAt);
+      assert.deepEqual(await backend.it.instances.find(instanceId), reported);
+      assert.equal(await run((tx) => backend.it.instances.lock(tx, freshId())), undefined);
+      assert.equal(await backend.it.instances.find(freshId()), undefined);
+    });
+
+    it('lets twenty who lock and decide report once', async () => {
+      const asked = newRequest();
+      await insert([asked]);
+      const { instanceId } = asked;
+      const decided = await Promise.all(
+        times(20, () =>
+          run(async (tx) => {
+            if ((await backend.it.instances.lock(tx, instanceId))?.status !== 'REQUESTED') return false;
+            await backend.it.instances.setReport(tx, { instanceId, status: 'SUCCESS', reason: '' });
+            return true;
+          }),
+        ),
+      );
+      assert.equal(decided.filter(Boolean).length, 1);
+    });
+  });
+}

@@ -1,0 +1,329 @@
+import assert from 'node:assert/strict';
+import type { Order } from '../../internal/biz/order-state.js';
+import type { Product } from '../../internal/biz/product.js';
+import type { Transaction } from '../../internal/biz/transaction.js';
+import { freshId, freshUser, insertProduct, latch, newOrder, type OpenBackend, times, useBackend } from './backend.js';
+
+const PAID = { to: 'PAID', actor: 'payment', reason: 'p:1' } as const;
+const CANCELLED = { to: 'CANCELLED', actor: 'user', reason: 'r' } as const;
+
+export function orderRepoContract(name: string, open: OpenBackend): void {
+  describe(`OrderRepo ${name}`, () => {
+    const backend = useBackend(open);
+    let plan: Product;
+    before(async () => {
+      plan = await insertProduct(backend.it.products);
+    });
+
+    const run = <T>(work: (tx: Transaction) => Promise<T>) => backend.it.transactions.run(work);
+    const insert = async (changes: Parameters<typeof newOrder>[1] = {}): Promise<Order> => {
+      const order = newOrder(plan, changes);
+      assert.equal(await run((tx) => backend.it.orders.insert(tx, [order], 'user')), true);
+      return (await backend.it.orders.find(order.id, undefined))!;
+    };
+    const get = async (id: bigint) => (await backend.it.orders.find(id, undefined))!;
+    const kinds = async (id: bigint) =>
+      (await backend.it.orders.listEvents(id)).map((e) => [e.from, e.to, e.actor, e.reason]);
+
+    it('stores an order as it was given, at version 1 with its first event', async () => {
+      const payDeadline = new Date('2030-01-02T03:04:05.678Z');
+      const given = newOrder(plan, { payDeadline, requestId: 'r-1', remark: '备注', amountFen: 2n ** 60n });
+      await run((tx) => backend.it.orders.insert(tx, [given], 'user'));
+      const { createdAt, ...order } = await get(given.id);
+      assert.deepEqual(order, {
+        ...given,
+        orderNo: `ORD${given.id}`,
+        saleId: undefined,
+        instanceId: undefined,
+        closeReason: '',
+        version: 1n,
+        paidAt: undefined,
+        completedAt: undefined,
+      });
+      assert.ok(createdAt instanceof Date);
+      assert.deepEqual(await kinds(given.id), [[undefined, 'PENDING', 'user', '']]);
+    });
+
+    it('stores a batch, of which paid orders have the time of payment', async () => {
+      const saleId = freshId();
+      const batch = times(3, (i) =>
+        newOrder(plan, { source: 'SECKILL', status: i === 0 ? 'PENDING' : 'PAID', saleId, instanceId: freshId() }),
+      );
+      assert.equal(await run((tx) => backend.it.orders.insert(tx, batch, 'seckill')), true);
+      const stored = await Promise.all(batch.map((o) => get(o.id)));
+      assert.deepEqual(
+        stored.map((o) => [o.id, o.status, o.saleId, o.instanceId, o.paidAt !== undefined]),
+        batch.map((o, i) => [o.id, i === 0 ? 'PENDING' : 'PAID', saleId, o.instanceId, i > 0]),
+      );
+      assert.deepEqual(await kinds(batch[2]!.id), [[undefined, 'PAID', 'seckill', '']]);
+    });
+
+    it('stores nothing where the user has used the request id, and lets other users use it', async () => {
+      const first = await insert({ requestId: 'again' });
+      const second = newOrder(plan, { userId: first.userId, requestId: 'again' });
+      assert.equal(await run((tx) => backend.it.orders.insert(tx, [second], 'user')), false);
+      assert.equal(await backend.it.orders.find(second.id, undefined), undefined);
+      assert.deepEqual(await kinds(second.id), []);
+      assert.deepEqual(await backend.it.orders.findByRequest(first.userId, 'again'), first);
+      await insert({ requestId: 'again' });
+      assert.equal(await backend.it.orders.findByRequest(freshUser(), 'again'), undefined);
+    });
+
+    it('lets one of twenty that race for a request id store its order', async () => {
+      const userId = freshUser();
+      const raced = times(20, () => newOrder(plan, { userId, requestId: 'race' }));
+      const won = await Promise.all(raced.map((o) => run((tx) => backend.it.orders.insert(tx, [o], 'user'))));
+      assert.equal(won.filter(Boolean).length, 1);
+      const { items } = await backend.it.orders.list(userId, {}, { offset: 0, limit: 100 });
+      assert.deepEqual(
+        items.map((o) => o.id),
+        [raced[won.indexOf(true)]!.id],
+      );
+    });
+
+    it('gives a request id free again when the order that used it is rolled back', async () => {
+      const userId = freshUser();
+      const [lost, kept] = [
+        newOrder(plan, { userId, requestId: 'free' }),
+        newOrder(plan, { userId, requestId: 'free' }),
+      ];
+      const inserted = latch();
+      const undone = run(async (tx) => {
+        await backend.it.orders.insert(tx, [lost], 'user');
+        inserted.open();
+        throw new Error('undone');
+      });
+      await inserted.opened;
+      const [, second] = await Promise.allSettled([undone, run((tx) => backend.it.orders.insert(tx, [kept], 'user'))]);
+      assert.deepEqual(second, { status: 'fulfilled', value: true });
+      assert.equal((await backend.it.orders.findByRequest(userId, 'free'))?.id, kept.id);
+    });
+
+    it('never stores two orders of a product with one req_id', async () => {
+      const order = await insert();
+      const twin = newOrder(plan, { reqId: order.reqId });
+      await assert.rejects(run((tx) => backend.it.orders.insert(tx, [twin], 'user')));
+      assert.equal(await backend.it.orders.find(twin.id, undefined), undefined);
+    });
+
+    it('finds and locks an order for its owner, or for whoever asks for no owner', async () => {
+      const { orders } = backend.it;
+      const order = await insert();
+      assert.deepEqual(await orders.find(order.id, order.userId), order);
+      assert.equal(await orders.find(order.id, freshUser()), undefined);
+      assert.equal(await orders.find(freshId(), undefined), undefined);
+      await run(async (tx) => {
+        assert.equal(await orders.lock(tx, order.id, freshUser()), undefined);
+        assert.equal(await orders.lock(tx, freshId(), undefined), undefined);
+        assert.deepEqual(await orders.lock(tx, order.id, order.userId), order);
+        assert.deepEqual(await orders.lock(tx, order.id, undefined), order);
+      });
+    });
+
+    it('makes the second who locks an order wait, and shows it what the first did', async () => {
+      const { orders } = backend.it;
+      const order = await insert();
+      const [locked, go] = [latch(), latch()];
+      const log: string[] = [];
+      const first = run(async (tx) => {
+        const mine = (await orders.lock(tx, order.id, undefined))!;
+        locked.open();
+        await go.opened;
+        await orders.compareAndSet(tx, mine, PAID);
+        log.push('first is about to commit');
+      });
+      await locked.opened;
+      const second = run(async (tx) => {
+        const seen = await orders.lock(tx, order.id, undefined);
+        log.push(`second sees ${seen?.status} at ${seen?.version}`);
+      });
+      go.open();
+      await Promise.all([first, second]);
+      assert.deepEqual(log, ['first is about to commit', 'second sees PAID at 2']);
+    });
+
+    it('moves an order and records it', async () => {
+      const { orders } = backend.it;
+      const order = await insert();
+      const instanceId = freshId();
+      const paid = (await run((tx) => orders.compareAndSet(tx, order, { ...PAID, instanceId })))!;
+      assert.deepEqual([paid.status, paid.version, paid.instanceId, paid.closeReason], ['PAID', 2n, instanceId, '']);
+      assert.ok(paid.paidAt);
+      assert.deepEqual(await get(order.id), paid);
+      const done = (await run((tx) =>
+        orders.compareAndSet(tx, paid, { to: 'COMPLETED', actor: 'resource', reason: '' }),
+      ))!;
+      assert.deepEqual(
+        [done.status, done.version, done.instanceId, done.paidAt],
+        ['COMPLETED', 3n, instanceId, paid.paidAt],
+      );
+      assert.ok(done.completedAt && done.completedAt >= paid.paidAt);
+      assert.deepEqual(await kinds(order.id), [
+        [undefined, 'PENDING', 'user', ''],
+        ['PENDING', 'PAID', 'payment', 'p:1'],
+        ['PAID', 'COMPLETED', 'resource', ''],
+      ]);
+    });
+
+    it('cuts a reason to what its columns hold', async () => {
+      const { orders } = backend.it;
+      const order = await insert();
+      const moved = await run((tx) => orders.compareAndSet(tx, order, { ...CANCELLED, reason: '长'.repeat(300) }));
+      assert.equal(moved?.closeReason, '长'.repeat(64));
+      assert.equal((await orders.listEvents(order.id)).at(-1)?.reason, '长'.repeat(255));
+    });
+
+    it('does not move an order from a status or version that it no longer has', async () => {
+      const { orders } = backend.it;
+      const order = await insert();
+      const paid = (await run((tx) => orders.compareAndSet(tx, order, PAID)))!;
+      for (const stale of [
+        order,
+        { ...paid, version: 1n },
+        { ...paid, status: 'PENDING' as const },
+        { ...paid, id: freshId() },
+      ]) {
+        assert.equal(await run((tx) => orders.compareAndSet(tx, stale, CANCELLED)), undefined);
+      }
+      assert.deepEqual(await get(order.id), paid);
+      assert.equal((await kinds(order.id)).length, 2);
+    });
+
+    it('lets one of twenty moves win', async () => {
+      const { orders } = backend.it;
+      const order = await insert();
+      const moves = times(20, (i) => (i % 2 === 0 ? PAID : CANCELLED));
+      const results = await Promise.all(moves.map((m) => run((tx) => orders.compareAndSet(tx, order, m))));
+      const won = results.filter((r) => r !== undefined);
+      assert.equal(won.length, 1);
+      assert.deepEqual(await get(order.id), won[0]);
+      assert.equal((await kinds(order.id)).length, 2);
+    });
+
+    it('undoes a move with its transaction', async () => {
+      const { orders } = backend.it;
+      const order = await insert();
+      await assert.rejects(
+        run(async (tx) => {
+          await orders.compareAndSet(tx, order, PAID);
+          throw new Error('undone');
+        }),
+      );
+      assert.deepEqual(await get(order.id), order);
+      assert.equal((await kinds(order.id)).length, 1);
+    });
+
+    it('puts one instance on a PAID order, once', async () => {
+      const { orders } = backend.it;
+      const { id } = await insert({ status: 'PAID' });
+      const instanceIds = times(20, () => freshId());
+      const set = await Promise.all(instanceIds.map((i) => run((tx) => orders.setInstance(tx, id, i))));
+      assert.equal(set.filter(Boolean).length, 1);
+      const order = await get(id);
+      assert.deepEqual([order.instanceId, order.version], [instanceIds[set.indexOf(true)], 2n]);
+    });
+
+    it('puts no instance on an order that is not PAID, nor on one that is not there', async () => {
+      const { orders } = backend.it;
+      const order = await insert();
+      assert.equal(await run((tx) => orders.setInstance(tx, order.id, freshId())), false);
+      assert.equal(await run((tx) => orders.setInstance(tx, freshId(), freshId())), false);
+      assert.deepEqual(await get(order.id), order);
+    });
+
+    it('finds the stream entry of an order', async () => {
+      const { orders } = backend.it;
+      const order = newOrder(plan, { source: 'SECKILL' });
+      await run((tx) => orders.insert(tx, [order], 'seckill'));
+      await backend.it.insertInboxRow(order, '1700000000000-0');
+      await run(async (tx) => {
+        assert.equal(await orders.findStreamId(tx, order.id), '1700000000000-0');
+        assert.equal(await orders.findStreamId(tx, freshId()), undefined);
+      });
+    });
+
+    it('lists a user’s orders newest first, filtered and by pages', async () => {
+      const { orders } = backend.it;
+      const userId = freshUser();
+      const made = [];
+      for (let i = 0; i < 6; i++) made.unshift(await insert({ userId, status: i % 3 === 0 ? 'PAID' : 'PENDING' }));
+      await insert();
+      const all = await orders.list(userId, {}, { offset: 0, limit: 100 });
+      assert.deepEqual([all.items, all.total], [made, 6n]);
+      const page = await orders.list(userId, {}, { offset: 2, limit: 3 });
+      assert.deepEqual([page.items, page.total], [made.slice(2, 5), 6n]);
+      const paid = await orders.list(userId, { status: 'PAID', orderType: 'INSTANCE' }, { offset: 0, limit: 1 });
+      assert.deepEqual([paid.items, paid.total], [[made[2]], 2n]);
+      assert.deepEqual(await orders.list(userId, { orderType: 'CONTENT' }, { offset: 0, limit: 9 }), {
+        items: [],
+        total: 0n,
+      });
+      assert.deepEqual((await orders.list(userId, {}, { offset: 6, limit: 9 })).total, 6n);
+    });
+
+    it('lists orders of one transaction, which share their time, by id', async () => {
+      const { orders } = backend.it;
+      const userId = freshUser();
+      const batch = times(5, () => newOrder(plan, { userId }));
+      await run((tx) => orders.insert(tx, batch, 'seckill'));
+      const { items } = await orders.list(userId, {}, { offset: 0, limit: 100 });
+      assert.deepEqual(
+        items.map((o) => o.id),
+        batch.map((o) => o.id).reverse(),
+      );
+    });
+
+    describe('lockOverdue', () => {
+      const overdue = (agoMs: number) => ({ payDeadline: new Date(Date.now() - agoMs) });
+      // Those that other tests of this suite left overdue are out of the way.
+      beforeEach(() =>
+        run(async (tx) => {
+          for (const o of await backend.it.orders.lockOverdue(tx, 1_000))
+            await backend.it.orders.compareAndSet(tx, o, CANCELLED);
+        }),
+      );
+
+      it('takes PENDING orders past their deadline, the longest overdue first, up to the limit', async () => {
+        const [b, a, c] = [await insert(overdue(2_000)), await insert(overdue(3_000)), await insert(overdue(1_000))];
+        await insert({ payDeadline: new Date(Date.now() + 600_000) });
+        await insert();
+        await insert({ ...overdue(9_000), status: 'PAID' });
+        await run(async (tx) => {
+          assert.deepEqual(await backend.it.orders.lockOverdue(tx, 2), [a, b]);
+          assert.deepEqual(await backend.it.orders.lockOverdue(tx, 100), [a, b, c]);
+        });
+      });
+
+      it('leaves out what another transaction has locked', async () => {
+        const { orders } = backend.it;
+        const [a, b, c] = [await insert(overdue(3_000)), await insert(overdue(2_000)), await insert(overdue(1_000))];
+        await run(async (tx) => {
+          await orders.lock(tx, a.id, undefined);
+          await run(async (other) => {
+            assert.deepEqual(await orders.lockOverdue(other, 1), [b]);
+            await run(async (third) => assert.deepEqual(await orders.lockOverdue(third, 100), [c]));
+          });
+        });
+      });
+
+      it('gives each order to one of twenty who take at once', async () => {
+        const { orders } = backend.it;
+        const made: Order[] = [];
+        for (let i = 0; i < 10; i++) made.push(await insert(overdue(1_000 + i)));
+        const taken = await Promise.all(
+          times(20, () =>
+            run(async (tx) => {
+              const mine = await orders.lockOverdue(tx, 3);
+              for (const order of mine) assert.ok(await orders.compareAndSet(tx, order, CANCELLED));
+              return mine.map((o) => o.id);
+            }),
+          ),
+        );
+        const ids = taken.flat();
+        assert.equal(new Set(ids).size, ids.length);
+        for (const id of ids) assert.equal((await get(id)).status, 'CANCELLED');
+        assert.ok(ids.length > 0 && ids.every((id) => made.some((o) => o.id === id)));
+      });
+    });
+  });
+}

@@ -1,0 +1,94 @@
+import pg from 'pg';
+import type { Transaction } from '../../internal/biz/transaction.js';
+import { PgHeldUnits } from '../../internal/data/held-units.js';
+import { PgInstanceRepo } from '../../internal/data/instance.js';
+import { PgOrderRepo } from '../../internal/data/order.js';
+import { PgPaymentRepo } from '../../internal/data/payment.js';
+import { Postgres } from '../../internal/data/postgres.js';
+import { PgProductRepo } from '../../internal/data/product.js';
+import type { Backend } from './backend.js';
+
+/** The adapters of internal/data. */
+export async function openPostgresBackend(url: string): Promise<Backend> {
+  await oncePerDatabase(url);
+  const db = new Postgres({
+    source: url,
+    poolSize: 20,
+    role: 'kaimai_product',
+    statementTimeoutMs: 10_000,
+    connectTimeoutMs: 5_000,
+    applicationName: 'contract-test',
+  });
+  return {
+    transactions: db,
+    products: new PgProductRepo(db),
+    orders: new PgOrderRepo(db),
+    payments: new PgPaymentRepo(db),
+    instances: new PgInstanceRepo(db),
+    units: new PgHeldUnits(db),
+    topics: async (refId) => {
+      const { rows } = await db.pool.query<{ topic: string }>('SELECT topic FROM outbox WHERE ref_id = $1', [refId]);
+      return rows.map((row) => row.topic);
+    },
+    insertSale: async ({ id, itemId, total }) => {
+      await db.pool.query(
+        `INSERT INTO sales (id, item_id, status, starts_at, total, price, pay_mode, pay_timeout_ms, default_limit, epoch)
+         VALUES ($1, $2, 1, now(), $3, 1, 'PAY_LATER', 60000, 1, 1)`,
+        [id, itemId, total],
+      );
+    },
+    sell: async (tx, saleId) => {
+      await clientOf(tx).query('UPDATE sales SET sold = sold + 1 WHERE id = $1', [saleId]);
+    },
+    sold: async (saleId) => {
+      const { rows } = await db.pool.query<{ sold: bigint }>('SELECT sold FROM sales WHERE id = $1', [saleId]);
+      return rows[0]?.sold ?? -1n;
+    },
+    insertInboxRow: async (order, streamId) => {
+      await db.pool.query(
+        `INSERT INTO stream_inbox (item_id, stream_id, user_id, quantity, outcome, order_id)
+         VALUES ($1, $2, $3, $4, 'ORDER', $5)`,
+        [order.productId, streamId, order.userId, order.quantity, order.id],
+      );
+    },
+    breakConnection: async (tx) => {
+      const { rows } = await clientOf(tx).query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+      await execute(url, 'SELECT pg_terminate_backend($1, 5000)', [rows[0]?.pid]);
+    },
+    loseCommitReply: (tx) => {
+      const client = clientOf(tx);
+      const query = client.query.bind(client) as (...args: unknown[]) => unknown;
+      client.query = (async (...args: unknown[]) => {
+        const result = await query(...args);
+        if (args[0] === 'COMMIT') throw new Error('Connection terminated unexpectedly');
+        return result;
+      }) as typeof client.query;
+    },
+    close: () => db.close(),
+  };
+}
+
+/** A transaction of `Postgres` is its client. */
+function clientOf(tx: Transaction): pg.PoolClient {
+  return tx as unknown as pg.PoolClient;
+}
+
+const prepared = new Set<string>();
+
+/** The tests that meet a deadlock should not wait the usual second for it to be seen. */
+async function oncePerDatabase(url: string): Promise<void> {
+  if (prepared.has(url)) return;
+  prepared.add(url);
+  const database = pg.escapeIdentifier(decodeURIComponent(new URL(url).pathname.slice(1)));
+  await execute(url, `ALTER DATABASE ${database} SET deadlock_timeout = '50ms'`, []);
+}
+
+async function execute(url: string, sql: string, values: unknown[]): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    await client.query(sql, values);
+  } finally {
+    await client.end();
+  }
+}

@@ -1,0 +1,15 @@
+import { IdGenerator } from '../../../internal/biz/id-generator.js';
+
+/** Counts. */
+export class CountingIds extends IdGenerator {
+  private last: bigint;
+
+  constructor(first = 1n) {
+    super();
+    this.last = first - 1n;
+  }
+
+  nextId(): bigint {
+    return ++this.last;
+  }
+}

@@ -1,0 +1,76 @@
+import {
+  type CreateInstance,
+  type InstanceEvent,
+  InstanceRepo,
+  type InstanceReport,
+  type InstanceRequest,
+} from '../../../internal/biz/instance.js';
+import type { Transaction } from '../../../internal/biz/transaction.js';
+import type { MemoryOutbox } from './outbox.js';
+import { type MemoryStore, MemoryTable } from './store.js';
+
+const SOURCE_KEY = 'source';
+const REASON_MAX = 1024;
+
+export class MemoryInstanceRepo extends InstanceRepo {
+  readonly requests: MemoryTable<InstanceRequest>;
+
+  constructor(
+    protected readonly store: MemoryStore,
+    protected readonly outbox: MemoryOutbox,
+  ) {
+    super();
+    this.requests = new MemoryTable(store, 'instance_requests', (r) => String(r.instanceId), [
+      { name: SOURCE_KEY, of: (r) => `${r.source} ${r.productId} ${r.sourceId}` },
+    ]);
+  }
+
+  insertRequests(
+    tx: Transaction,
+    requests: readonly (CreateInstance & { readonly instanceId: bigint })[],
+  ): Promise<readonly InstanceRequest[]> {
+    return this.store.statement('instance.insertRequests', tx, async () => {
+      const keyOf = (r: CreateInstance) => `${r.source} ${r.productId} ${r.sourceId}`;
+      const stored = new Map<string, InstanceRequest>();
+      // By key, so that two batches that meet on several keys lock them in one order.
+      for (const request of [...requests].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : keyOf(a) > keyOf(b) ? 1 : 0))) {
+        const wanted = requestOf(request, this.store.now());
+        stored.set(keyOf(request), (await this.requests.insert(tx, wanted, SOURCE_KEY)) ?? wanted);
+      }
+      return requests.map((r) => stored.get(keyOf(r))!);
+    });
+  }
+
+  appendEvents(tx: Transaction, events: readonly InstanceEvent[]): Promise<void> {
+    return this.store.statement('instance.appendEvents', tx, () => this.outbox.appendEvents(tx, events));
+  }
+
+  find(instanceId: bigint): Promise<InstanceRequest | undefined> {
+    return this.store.statement('instance.find', undefined, async () => this.requests.find(String(instanceId)));
+  }
+
+  lock(tx: Transaction, instanceId: bigint): Promise<InstanceRequest | undefined> {
+    return this.store.statement('instance.lock', tx, () => this.requests.lock(tx, String(instanceId)));
+  }
+
+  setReport(tx: Transaction, report: InstanceReport): Promise<InstanceRequest> {
+    return this.store.statement('instance.setReport', tx, async () => {
+      const reported = await this.requests.update(tx, String(report.instanceId), (r) => ({
+        ...r,
+        status: report.status,
+        reason: report.reason.slice(0, REASON_MAX),
+        reportedAt: this.store.now(),
+      }));
+      if (!reported) throw new Error(`no instance request ${report.instanceId}`);
+      return reported;
+    });
+  }
+}
+
+function requestOf(wanted: CreateInstance & { readonly instanceId: bigint }, at: Date): InstanceRequest {
+  const { instanceId, productId, userId, source, sourceId, orderId } = wanted;
+  return {
+    ...{ instanceId, productId, userId, source, sourceId, orderId },
+    ...{ status: 'REQUESTED', reason: '', createdAt: at, reportedAt: undefined },
+  };
+}

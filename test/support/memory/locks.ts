@@ -1,0 +1,66 @@
+/** A wait that can never end, because each waits for the other. */
+export class Deadlock extends Error {
+  override readonly name = 'Deadlock';
+}
+
+/** Whoever can hold locks. */
+export interface LockOwner {
+  /** The key this owner waits for. */
+  waitsFor: string | undefined;
+  readonly held: Set<string>;
+}
+
+interface Lock {
+  owner: LockOwner;
+  readonly queue: { readonly owner: LockOwner; readonly resolve: () => void; readonly reject: (err: Error) => void }[];
+}
+
+/** Exclusive locks by name, handed on in the order in which they were asked for. */
+export class Locks {
+  private readonly locks = new Map<string, Lock>();
+
+  /** @throws Deadlock where waiting would close a circle; the one who closes it loses */
+  async acquire(owner: LockOwner, key: string): Promise<void> {
+    if (this.tryAcquire(owner, key)) return;
+    const lock = this.locks.get(key)!;
+    for (let other: LockOwner | undefined = lock.owner; other; ) {
+      if (other === owner) throw new Deadlock(`waiting for ${key} would never end`);
+      other = other.waitsFor === undefined ? undefined : this.locks.get(other.waitsFor)?.owner;
+    }
+    owner.waitsFor = key;
+    await new Promise<void>((resolve, reject) => lock.queue.push({ owner, resolve, reject }));
+  }
+
+  /** Takes the lock if nobody else has it. */
+  tryAcquire(owner: LockOwner, key: string): boolean {
+    const lock = this.locks.get(key);
+    if (lock) return lock.owner === owner;
+    this.locks.set(key, { owner, queue: [] });
+    owner.held.add(key);
+    return true;
+  }
+
+  release(owner: LockOwner, key: string): void {
+    const lock = this.locks.get(key);
+    if (lock?.owner !== owner) return;
+    owner.held.delete(key);
+    const next = lock.queue.shift();
+    if (!next) {
+      this.locks.delete(key);
+      return;
+    }
+    lock.owner = next.owner;
+    next.owner.waitsFor = undefined;
+    next.owner.held.add(key);
+    next.resolve();
+  }
+
+  /** Gives back everything, also a place in a queue. */
+  releaseAll(owner: LockOwner): void {
+    const queue = owner.waitsFor === undefined ? undefined : this.locks.get(owner.waitsFor)?.queue;
+    const place = queue?.findIndex((w) => w.owner === owner) ?? -1;
+    if (place >= 0) queue?.splice(place, 1)[0]?.reject(new Error('the transaction ended while it waited'));
+    owner.waitsFor = undefined;
+    for (const key of [...owner.held]) this.release(owner, key);
+  }
+}

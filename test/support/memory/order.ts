@@ -1,0 +1,180 @@
+import {
+  type Move,
+  type NewOrder,
+  type Order,
+  type OrderActor,
+  type OrderEvent,
+  type OrderFilter,
+  OrderRepo,
+} from '../../../internal/biz/order-state.js';
+import type { Page, PageRequest } from '../../../internal/biz/page.js';
+import type { Transaction } from '../../../internal/biz/transaction.js';
+import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
+
+interface EventRow extends OrderEvent {
+  readonly orderId: bigint;
+  readonly version: bigint;
+}
+
+const CLOSE_REASON_MAX = 64;
+const EVENT_REASON_MAX = 255;
+const REQUEST_KEY = 'user and request';
+
+export class MemoryOrderRepo extends OrderRepo {
+  readonly orders: MemoryTable<Order>;
+  readonly events: MemoryTable<EventRow>;
+  /** Of `stream_inbox` what an order needs to know. */
+  readonly inbox: MemoryTable<{ readonly orderId: bigint; readonly streamId: string }>;
+
+  constructor(protected readonly store: MemoryStore) {
+    super();
+    this.orders = new MemoryTable(store, 'orders', (o) => String(o.id), [
+      { name: REQUEST_KEY, of: (o) => (o.requestId === undefined ? undefined : `${o.userId} ${o.requestId}`) },
+      { name: 'product and req_id', of: (o) => (o.productId === undefined ? undefined : `${o.productId} ${o.reqId}`) },
+    ]);
+    this.events = new MemoryTable(store, 'order_events', (e) => `${e.orderId} ${e.version}`);
+    this.inbox = new MemoryTable(store, 'stream_inbox', (i) => String(i.orderId));
+  }
+
+  insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean> {
+    return this.store.statement('order.insert', tx, async () => {
+      const at = this.store.now();
+      let stored = 0;
+      for (const order of orders) {
+        if (await this.orders.insert(tx, orderOf(order, at), REQUEST_KEY)) continue;
+        const event = { orderId: order.id, version: 1n, from: undefined, to: order.status, actor, reason: '', at };
+        await this.events.insert(tx, event);
+        stored++;
+      }
+      return stored === orders.length;
+    });
+  }
+
+  find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined> {
+    return this.store.statement('order.find', tx, async () => ownedBy(this.orders.find(String(id), tx), userId));
+  }
+
+  lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
+    return this.store.statement('order.lock', tx, async () => {
+      if (!ownedBy(this.orders.find(String(id), tx), userId)) return undefined;
+      return this.orders.lock(tx, String(id));
+    });
+  }
+
+  findStreamId(tx: Transaction, orderId: bigint): Promise<string | undefined> {
+    return this.store.statement('order.findStreamId', tx, async () => {
+      return this.inbox.find(String(orderId), tx)?.streamId;
+    });
+  }
+
+  findByRequest(userId: string, requestId: string): Promise<Order | undefined> {
+    return this.store.statement('order.findByRequest', undefined, async () =>
+      this.orders.rows().find((o) => o.userId === userId && o.requestId === requestId),
+    );
+  }
+
+  list(userId: string, filter: OrderFilter, { offset, limit }: PageRequest): Promise<Page<Order>> {
+    return this.store.statement('order.list', undefined, async () => {
+      const found = this.orders
+        .rows()
+        .filter((o) => o.userId === userId)
+        .filter((o) => filter.status === undefined || o.status === filter.status)
+        .filter((o) => filter.orderType === undefined || o.orderType === filter.orderType)
+        .sort((a, b) => b.createdAt.getTime() - a.createdAt.getTime() || (a.id < b.id ? 1 : -1));
+      return { items: found.slice(offset, offset + limit), total: BigInt(found.length) };
+    });
+  }
+
+  listEvents(orderId: bigint): Promise<readonly OrderEvent[]> {
+    return this.store.statement('order.listEvents', undefined, async () =>
+      this.events
+        .rows()
+        .filter((e) => e.orderId === orderId)
+        .sort((a, b) => (a.version < b.version ? -1 : 1))
+        .map(({ from, to, actor, reason, at }) => ({ from, to, actor, reason, at })),
+    );
+  }
+
+  lockOverdue(tx: Transaction, limit: number): Promise<readonly Order[]> {
+    return this.store.statement('order.lockOverdue', tx, async () => {
+      const nowMs = this.store.now().getTime();
+      const overdue = this.orders
+        .rows(tx)
+        .filter((o) => o.status === 'PENDING' && o.payDeadline !== undefined && o.payDeadline.getTime() < nowMs)
+        .sort((a, b) => (a.payDeadline?.getTime() ?? 0) - (b.payDeadline?.getTime() ?? 0));
+      const locked: Order[] = [];
+      for (const { id } of overdue) {
+        if (locked.length === limit) break;
+        const order = this.orders.tryLock(tx, String(id));
+        if (order) locked.push(order);
+      }
+      return locked;
+    });
+  }
+
+  compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined> {
+    return this.store.statement('order.compareAndSet', tx, () => this.move(tx, order, move, true));
+  }
+
+  setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean> {
+    return this.store.statement('order.setInstance', tx, async () => {
+      const set = await this.orders.update(tx, String(orderId), (o) =>
+        o.status === 'PAID' && o.instanceId === undefined ? { ...o, instanceId, version: o.version + 1n } : undefined,
+      );
+      return set !== undefined;
+    });
+  }
+
+  protected async move(tx: Transaction, order: Order, move: Move, compare: boolean): Promise<Order | undefined> {
+    const at = this.store.now();
+    const moved = await this.orders.update(tx, String(order.id), (o) => {
+      if (compare && (o.status !== order.status || o.version !== order.version)) return undefined;
+      return {
+        ...o,
+        status: move.to,
+        version: o.version + 1n,
+        paidAt: move.to === 'PAID' ? (o.paidAt ?? at) : o.paidAt,
+        completedAt: move.to === 'COMPLETED' ? at : o.completedAt,
+        closeReason: move.to === 'CANCELLED' || move.to === 'REFUNDING' ? move.reason.slice(0, CLOSE_REASON_MAX) : '',
+        instanceId: move.instanceId ?? o.instanceId,
+      };
+    });
+    if (!moved) return undefined;
+    if (moved.completedAt && !(moved.paidAt && moved.paidAt <= moved.completedAt)) {
+      throw new ConstraintViolation('orders: paid before completed');
+    }
+    const reason = move.reason.slice(0, EVENT_REASON_MAX);
+    const { version } = moved;
+    await this.events.insert(tx, {
+      orderId: order.id,
+      version,
+      from: order.status,
+      to: move.to,
+      actor: move.actor,
+      reason,
+      at,
+    });
+    return moved;
+  }
+}
+
+function ownedBy(order: Order | undefined, userId: string | undefined): Order | undefined {
+  return userId === undefined || order?.userId === userId ? order : undefined;
+}
+
+function orderOf(order: NewOrder, at: Date): Order {
+  return {
+    ...order,
+    orderNo: `ORD${order.id}`,
+    saleId: order.saleId,
+    requestId: order.requestId,
+    instanceId: order.instanceId,
+    closeReason: '',
+    remark: order.remark ?? '',
+    version: 1n,
+    createdAt: at,
+    payDeadline: order.payDeadline,
+    paidAt: order.status === 'PAID' ? at : undefined,
+    completedAt: undefined,
+  };
+}

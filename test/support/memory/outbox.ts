@@ -1,0 +1,51 @@
+import type { InstanceEvent } from '../../../internal/biz/instance.js';
+import type { Transaction } from '../../../internal/biz/transaction.js';
+import { type MemoryStore, MemoryTable } from './store.js';
+
+export interface MemoryOutboxRow {
+  readonly id: bigint;
+  readonly topic: string;
+  readonly refId: bigint;
+  /** Of topic instance.created. */
+  readonly event: InstanceEvent | undefined;
+  readonly publishedAt: Date | undefined;
+}
+
+/** The table `outbox`. */
+export class MemoryOutbox {
+  readonly table: MemoryTable<MemoryOutboxRow>;
+  private lastId = 0n;
+
+  constructor(private readonly store: MemoryStore) {
+    this.table = new MemoryTable(store, 'outbox', (row) => String(row.id));
+  }
+
+  async appendEvents(tx: Transaction, events: readonly InstanceEvent[]): Promise<void> {
+    for (const event of events) await this.append(tx, 'instance.created', event.instanceId, event);
+  }
+
+  async append(tx: Transaction, topic: string, refId: bigint, event?: InstanceEvent): Promise<void> {
+    await this.table.insert(tx, { id: ++this.lastId, topic, refId, event, publishedAt: undefined });
+  }
+
+  /** Rows that wait, oldest first. */
+  waiting(topic: string, limit: number): Promise<readonly MemoryOutboxRow[]> {
+    return this.store.statement('outbox.waiting', undefined, async () =>
+      this.table
+        .rows()
+        .filter((row) => row.topic === topic && row.publishedAt === undefined)
+        .slice(0, limit),
+    );
+  }
+
+  markPublished(rows: readonly MemoryOutboxRow[]): Promise<void> {
+    return this.store.statement('outbox.markPublished', undefined, async (tx) => {
+      for (const { id } of rows) {
+        await this.table.update(tx, String(id), (row) => ({
+          ...row,
+          publishedAt: row.publishedAt ?? this.store.now(),
+        }));
+      }
+    });
+  }
+}

@@ -1,0 +1,245 @@
+import { unavailable } from '../../../gen/common/v1/errors.js';
+import { type Transaction, TransactionRunner } from '../../../internal/biz/transaction.js';
+import { Deadlock, type LockOwner, Locks } from './locks.js';
+
+/** The connection broke: what was not committed is gone, and whether a COMMIT went through is not known. */
+export class ConnectionLost extends Error {
+  override readonly name = 'ConnectionLost';
+}
+
+/** The server refuses to serialize this transaction with another and asks to try it again. */
+export class Conflict extends Error {
+  override readonly name = 'Conflict';
+}
+
+/** What a constraint of the schema refuses. Nothing tries it again. */
+export class ConstraintViolation extends Error {
+  override readonly name = 'ConstraintViolation';
+}
+
+/** Stands around every operation of the store: the place where others run, and where faults come from. */
+export type Around = <T>(operation: string, work: () => Promise<T>) => Promise<T>;
+
+export interface StoreOptions {
+  readonly around?: Around;
+  readonly now?: () => Date;
+}
+
+class MemoryTransaction implements LockOwner {
+  waitsFor: string | undefined;
+  readonly held = new Set<string>();
+  readonly writes = new Map<MemoryTable<object>, Map<string, object>>();
+  state: 'open' | 'failed' | 'ended' = 'open';
+  broken = false;
+  losesCommitReply = false;
+}
+
+const ATTEMPTS = 5;
+
+/** Others run before each operation. */
+const yielding: Around = async (_operation, work) => {
+  await Promise.resolve();
+  return work();
+};
+
+/**
+ * What the usecases lean on of PostgreSQL, in memory: READ COMMITTED, row locks held to the end of the transaction,
+ * unique keys whose second writer waits for the first, one loser in a deadlock, a transaction in which a statement
+ * failed cannot commit, and the same retries as the real runner.
+ */
+export class MemoryStore extends TransactionRunner {
+  readonly locks = new Locks();
+  readonly now: () => Date;
+  private readonly around: Around;
+
+  constructor(options: StoreOptions = {}) {
+    super();
+    this.around = options.around ?? yielding;
+    this.now = options.now ?? (() => new Date());
+  }
+
+  async run<T>(work: (tx: Transaction) => Promise<T>, options: { readonly idempotent?: boolean } = {}): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      const tx = new MemoryTransaction();
+      let committing = false;
+      try {
+        await this.around('begin', async () => {});
+        const result = await work(tx as unknown as Transaction);
+        committing = true;
+        await this.around('commit', async () => this.commit(tx));
+        if (tx.losesCommitReply) throw new ConnectionLost('commit');
+        return result;
+      } catch (err) {
+        this.end(tx);
+        const again =
+          err instanceof Deadlock ||
+          err instanceof Conflict ||
+          (err instanceof ConnectionLost && (!committing || options.idempotent === true));
+        if (!again || attempt === ATTEMPTS) throw asUnavailable(err);
+      }
+    }
+  }
+
+  /** One operation: a statement in `tx`, or by itself in a transaction of its own. */
+  async statement<T>(
+    operation: string,
+    tx: Transaction | undefined,
+    work: (tx: Transaction) => Promise<T>,
+  ): Promise<T> {
+    const own = tx === undefined ? new MemoryTransaction() : stateOf(tx);
+    if (own.state !== 'open') throw new Error(`${operation} in a transaction that has ${own.state}`);
+    try {
+      const result = await this.around(operation, async () => {
+        if (own.broken) throw new ConnectionLost(operation);
+        const done = await work(own as unknown as Transaction);
+        if (tx === undefined) this.commit(own);
+        return done;
+      });
+      return result;
+    } catch (err) {
+      if (tx !== undefined) {
+        own.state = 'failed';
+        throw err;
+      }
+      this.end(own);
+      throw asUnavailable(err);
+    }
+  }
+
+  /** The next statement of `tx` finds its connection broken. */
+  breakConnection(tx: Transaction): void {
+    stateOf(tx).broken = true;
+  }
+
+  /** COMMIT of `tx` will go through, and its reply will be lost. */
+  loseCommitReply(tx: Transaction): void {
+    stateOf(tx).losesCommitReply = true;
+  }
+
+  private commit(tx: MemoryTransaction): void {
+    if (tx.state !== 'open') throw new Error('a statement of the transaction failed, so it cannot commit');
+    for (const [table, rows] of tx.writes) table.apply(rows);
+    this.end(tx);
+  }
+
+  private end(tx: MemoryTransaction): void {
+    tx.state = 'ended';
+    this.locks.releaseAll(tx);
+  }
+}
+
+/** A unique key besides the primary one; rows where it is undefined do not take part. */
+export interface UniqueKey<Row> {
+  readonly name: string;
+  readonly of: (row: Row) => string | undefined;
+}
+
+/** Rows are values: an update puts another in its place. */
+export class MemoryTable<Row extends object> {
+  private readonly committed = new Map<string, Row>();
+  private readonly taken = new Map<string, string>();
+
+  constructor(
+    private readonly store: MemoryStore,
+    readonly name: string,
+    private readonly keyOf: (row: Row) => string,
+    private readonly uniqueKeys: readonly UniqueKey<Row>[] = [],
+  ) {}
+
+  /** What `tx` sees: what is committed, and what it wrote itself. */
+  find(key: string, tx?: Transaction): Row | undefined {
+    return this.writesOf(tx)?.get(key) ?? this.committed.get(key);
+  }
+
+  rows(tx?: Transaction): Row[] {
+    return [...new Map([...this.committed, ...(this.writesOf(tx) ?? [])]).values()];
+  }
+
+  /** Waits for the row's lock, then reads it. A row that does not exist is not locked. */
+  async lock(tx: Transaction, key: string): Promise<Row | undefined> {
+    if (!this.find(key, tx)) return undefined;
+    await this.store.locks.acquire(stateOf(tx), `${this.name} ${key}`);
+    return this.find(key, tx);
+  }
+
+  /** The row, locked; undefined also where somebody else has it. */
+  tryLock(tx: Transaction, key: string): Row | undefined {
+    if (!this.find(key, tx)) return undefined;
+    return this.store.locks.tryAcquire(stateOf(tx), `${this.name} ${key}`) ? this.find(key, tx) : undefined;
+  }
+
+  /**
+   * @returns the row that has the unique key `onConflict` already, with nothing stored; undefined: stored
+   * @throws ConstraintViolation where the primary key or another unique key is taken
+   */
+  async insert(tx: Transaction, row: Row, onConflict?: string): Promise<Row | undefined> {
+    const owner = stateOf(tx);
+    const primary: UniqueKey<Row> = { name: 'primary key', of: this.keyOf };
+    // The named key goes first: a row that conflicts on it is no violation of the others.
+    const keys = [...this.uniqueKeys, primary].sort((a, b) => +(b.name === onConflict) - +(a.name === onConflict));
+    for (const { name, of } of keys) {
+      const value = of(row);
+      if (value === undefined) continue;
+      const lock = name === primary.name ? `${this.name} ${value}` : `${this.name} ${name} ${value}`;
+      const before = owner.held.has(lock);
+      await this.store.locks.acquire(owner, lock);
+      const other = name === primary.name ? this.find(value, tx) : this.findUnique(name, of, value, tx);
+      if (!other) continue;
+      if (!before) this.store.locks.release(owner, lock);
+      if (name === onConflict) return other;
+      throw new ConstraintViolation(`${this.name}: ${name} ${value} is taken`);
+    }
+    this.write(tx, row);
+    return undefined;
+  }
+
+  /**
+   * Locks the row and puts `change` of it in its place.
+   * @returns the row after it; undefined where there is none or `change` declines
+   */
+  async update(tx: Transaction, key: string, change: (row: Row) => Row | undefined): Promise<Row | undefined> {
+    const row = await this.lock(tx, key);
+    const changed = row && change(row);
+    if (changed) this.write(tx, changed);
+    return changed;
+  }
+
+  /** @internal for the store */
+  apply(rows: ReadonlyMap<string, object>): void {
+    for (const [key, row] of rows as ReadonlyMap<string, Row>) {
+      this.committed.set(key, row);
+      for (const { name, of } of this.uniqueKeys) {
+        const value = of(row);
+        if (value !== undefined) this.taken.set(`${name} ${value}`, key);
+      }
+    }
+  }
+
+  private findUnique(name: string, of: UniqueKey<Row>['of'], value: string, tx: Transaction): Row | undefined {
+    for (const row of this.writesOf(tx)?.values() ?? []) if (of(row) === value) return row;
+    const key = this.taken.get(`${name} ${value}`);
+    return key === undefined ? undefined : this.find(key, tx);
+  }
+
+  private write(tx: Transaction, row: Row): void {
+    const { writes } = stateOf(tx);
+    const table = this as unknown as MemoryTable<object>;
+    const rows = writes.get(table) ?? new Map<string, object>();
+    rows.set(this.keyOf(row), row);
+    writes.set(table, rows);
+  }
+
+  private writesOf(tx: Transaction | undefined): ReadonlyMap<string, Row> | undefined {
+    if (tx === undefined) return undefined;
+    return stateOf(tx).writes.get(this as unknown as MemoryTable<object>) as ReadonlyMap<string, Row> | undefined;
+  }
+}
+
+function stateOf(tx: Transaction): MemoryTransaction {
+  return tx as unknown as MemoryTransaction;
+}
+
+function asUnavailable(err: unknown): unknown {
+  const away = err instanceof ConnectionLost || err instanceof Conflict || err instanceof Deadlock;
+  return away ? unavailable('the store does not answer', { cause: err }) : err;
+}
