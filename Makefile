@@ -9,8 +9,8 @@ NPM_STAMP := node_modules/.package-lock.json
 REMOVE_ORPHANS = mkdir -p dist; find dist -name '*.js' -not -path 'dist/gen/*' 2>/dev/null | while read -r f; do \
 	t=$${f\#dist/}; [ -e "$${t%.js}.ts" ] || rm -f "$$f" "$$f.map"; done
 
-.PHONY: help run test api build lint deps clean
-.PHONY: lint-format lint-types lint-layers lint-proto lint-dead-code
+.PHONY: help run test api openapi build lint deps clean
+.PHONY: lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: build ## every test, on real servers of its own; T="order seckill" runs th
 
 api: gen/.stamp ## generate gen/ from api/: ts-proto, error helpers, descriptor set
 
+openapi: build ## write openapi.yaml from api/
+	@node dist/cmd/openapi/main.js
+
 build: gen/.stamp ## compile to dist/
 	@$(REMOVE_ORPHANS)
 	$(BIN)/tsc -p .
@@ -30,7 +33,7 @@ build: gen/.stamp ## compile to dist/
 	@mkdir -p dist/internal/data/lua && cp internal/data/lua/*.lua dist/internal/data/lua/
 	@chmod +x dist/cmd/kaimai/main.js
 
-lint: lint-format lint-types lint-layers lint-proto lint-dead-code ## format, types, layers, protos, dead code
+lint: lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code ## format, types, layers, protos, openapi.yaml, dead code
 
 lint-format: $(NPM_STAMP)
 	$(BIN)/biome ci --error-on-warnings .
@@ -43,6 +46,12 @@ lint-layers: build
 lint-proto: $(NPM_STAMP)
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
+
+lint-breaking: $(NPM_STAMP)
+	@.ci/breaking
+
+lint-openapi: build
+	@node dist/cmd/openapi/main.js --check
 
 # gen/ is ignored by git, and uses what would else look unused.
 lint-dead-code: gen/.stamp

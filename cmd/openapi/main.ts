@@ -1,0 +1,32 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { loadDescriptors } from '../../internal/conf/descriptors.js';
+import { openApiDocument, toYaml } from '../../internal/server/openapi/document.js';
+import { projectRoot } from '../kaimai/project.js';
+
+/** Writes openapi.yaml: the JSON edge of the whole system. `--check` only tells whether the file is up to date. */
+const file = join(projectRoot, 'openapi.yaml');
+const text = toYaml(
+  openApiDocument({
+    registry: loadDescriptors().registry,
+    services: publicServices(),
+    title: 'Kaimai',
+    version: packageVersion(),
+  }),
+);
+if (!process.argv.includes('--check')) {
+  writeFileSync(file, text);
+} else if (readFileSync(file, 'utf8') !== text) {
+  console.error('openapi.yaml does not fit the protos: run make openapi, and commit it');
+  process.exitCode = 1;
+}
+
+/** Those under api/, by name. */
+function publicServices(): string[] {
+  const files = [...loadDescriptors().registry.files].filter((f) => !/^(google|grpc|buf)\//.test(f.name));
+  return files.flatMap((f) => f.services.map((s) => s.typeName)).sort();
+}
+
+function packageVersion(): string {
+  return (JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8')) as { version: string }).version;
+}
