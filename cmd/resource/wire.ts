@@ -3,9 +3,13 @@ import { Logger } from '../../internal/biz/logger.js';
 import { Resources } from '../../internal/biz/resources.js';
 import { CONFIG } from '../../internal/conf/config.js';
 import { Worker } from '../../internal/conf/worker.js';
+import { connectionsModule } from '../../internal/data/module.js';
+import { resourceDataModule } from '../../internal/data/resource-module.js';
 import { App } from '../../internal/server/app.js';
 import { serverModule } from '../../internal/server/module.js';
 import type { ProcessContext } from '../../internal/server/process.js';
+import { resourceServerModule } from '../../internal/server/resource-module.js';
+import { resourceServiceModule } from '../../internal/service/module.js';
 
 /** The whole object graph of the process. */
 export function wire({ config, logger, worker }: ProcessContext): Promise<App> {
@@ -14,6 +18,6 @@ export function wire({ config, logger, worker }: ProcessContext): Promise<App> {
   container.bind(Logger).toConstantValue(logger);
   container.bind(Worker).toConstantValue(worker);
   container.bind(Resources).toConstantValue(new Resources());
-  container.load(serverModule);
+  container.load(connectionsModule, resourceDataModule, resourceServiceModule, resourceServerModule, serverModule);
   return container.getAsync(App);
 }

@@ -6,6 +6,7 @@ import { ProductServiceService } from '../../gen/product/v1/product.js';
 import { SeckillServiceService } from '../../gen/seckill/v1/seckill.js';
 import { Logger } from '../biz/logger.js';
 import { OrderUsecase } from '../biz/order.js';
+import { OutboxHandler, OutboxRepo, OutboxUsecase } from '../biz/outbox.js';
 import { POLICY, type Policy } from '../biz/policy.js';
 import { PurchaseConsumer } from '../biz/purchase-stream.js';
 import { CONFIG, type Config } from '../conf/config.js';
@@ -16,6 +17,7 @@ import { SeckillOrderService, SeckillService } from '../service/seckill.js';
 import { Background } from './background.js';
 import { bindService, ServiceBinding } from './dispatcher.js';
 import { orderSweeper } from './order-sweeper.js';
+import { OutboxRelay } from './outbox-relay.js';
 import { SeckillConsumer } from './seckill-consumer.js';
 
 /** What the product process serves and what it does by itself. */
@@ -57,5 +59,13 @@ export const productServerModule = new ContainerModule(({ bind }) => {
         true,
       ),
     [PurchaseConsumer, SeckillOrderService, CONFIG, Logger, Registry],
+  );
+  bind(Background).toResolvedValue(
+    (rows: OutboxRepo, handlers: OutboxHandler[], config: Config, logger: Logger, registry: Registry) => {
+      const { batchSize, leaseMs, pollIntervalMs } = config.outbox;
+      const outbox = new OutboxUsecase(rows, handlers, { batchSize, leaseMs });
+      return new Background('outbox_relay', new OutboxRelay(outbox, { pollIntervalMs }, logger, registry), false);
+    },
+    [OutboxRepo, { serviceIdentifier: OutboxHandler, isMultiple: true }, CONFIG, Logger, Registry],
   );
 });

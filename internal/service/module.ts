@@ -1,11 +1,14 @@
 import { ContainerModule } from 'inversify';
 import { InstanceUsecase } from '../biz/instance.js';
+import { InstanceLogUsecase } from '../biz/instance-log.js';
 import { OrderUsecase } from '../biz/order.js';
 import { ProductUsecase } from '../biz/product.js';
 import { SaleUsecase } from '../biz/sale.js';
 import { SeckillUsecase } from '../biz/seckill.js';
 import { SettlementUsecase } from '../biz/settlement.js';
 import { InstanceService } from './instance.js';
+import { InstanceEventService } from './instance-event.js';
+import { InstanceLogService } from './instance-log.js';
 import { OrderService } from './order.js';
 import { ProductService } from './product.js';
 import { SeckillOrderService, SeckillService } from './seckill.js';
@@ -20,4 +23,13 @@ export const productServiceModule = new ContainerModule(({ bind }) => {
     [SaleUsecase, SeckillUsecase],
   );
   bind(SeckillOrderService).toResolvedValue((u: SettlementUsecase) => new SeckillOrderService(u), [SettlementUsecase]);
+});
+
+/** The resource process's services. */
+export const resourceServiceModule = new ContainerModule(({ bind }) => {
+  bind(InstanceLogService).toResolvedValue((u: InstanceLogUsecase) => new InstanceLogService(u), [InstanceLogUsecase]);
+  bind(InstanceEventService).toResolvedValue(
+    (u: InstanceLogUsecase) => new InstanceEventService(u),
+    [InstanceLogUsecase],
+  );
 });

@@ -1,0 +1,177 @@
+import type { OutgoingMessage, QueuePublisher } from './message-queue.js';
+
+/** An event of record, written in one transaction with the fact it tells of. */
+export interface OutboxRow {
+  readonly id: bigint;
+  readonly topic: string;
+  /** Of topic instance.created the instance id, of seckill.return the order id. */
+  readonly refId: bigint;
+  readonly payload: Uint8Array;
+  readonly headers: Readonly<Record<string, string>> | undefined;
+  /** Counts this one. */
+  readonly attempts: number;
+}
+
+export interface OutboxFailure {
+  readonly row: OutboxRow;
+  readonly reason: string;
+  /** When it may be picked up again. */
+  readonly retryAfterMs: number;
+}
+
+export abstract class OutboxRepo {
+  /**
+   * Takes rows of a topic that wait and that nobody else has, oldest first, for `leaseMs`: after that anybody may take
+   * them again, so a relay that dies loses nothing.
+   */
+  abstract claim(topic: string, limit: number, leaseMs: number): Promise<readonly OutboxRow[]>;
+  /** The same for rows whose topic is none of these. */
+  abstract claimOthers(knownTopics: readonly string[], limit: number, leaseMs: number): Promise<readonly OutboxRow[]>;
+  abstract markPublished(rows: readonly OutboxRow[]): Promise<void>;
+  /** Records why; a row that somebody else has claimed or published since stays as it is. */
+  abstract markFailed(failures: readonly OutboxFailure[]): Promise<void>;
+}
+
+/** undefined: done, for good. Otherwise why not; it will be tried again. */
+export type DispatchFailure = { readonly reason: string } | undefined;
+
+/** Carries out one topic. It must bear being given a row again that it has carried out before. */
+export abstract class OutboxHandler {
+  abstract readonly topic: string;
+  /** @returns one for each row, in order. Throwing fails all of them. */
+  abstract dispatch(rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]>;
+}
+
+export interface OutboxOptions {
+  /** Rows one round takes at most. */
+  readonly batchSize: number;
+  readonly leaseMs: number;
+}
+
+/** What a round found: nothing to do; more to do at once; or that nothing goes through at present. */
+export type RoundOutcome = 'idle' | 'busy' | 'stalled';
+
+export interface OutboxRound {
+  readonly outcome: RoundOutcome;
+  readonly published: number;
+  readonly failed: number;
+  /** Why the first of the failed failed. */
+  readonly reason: string | undefined;
+}
+
+const FIRST_RETRY_MS = 200;
+const LAST_RETRY_MS = 60_000;
+const UNKNOWN_TOPIC_RETRY_MS = 60_000;
+
+/** Takes waiting rows to where they go. Any number of these may run side by side. */
+export class OutboxUsecase {
+  private readonly handlers: ReadonlyMap<string, OutboxHandler>;
+
+  constructor(
+    private readonly outbox: OutboxRepo,
+    handlers: readonly OutboxHandler[],
+    private readonly options: OutboxOptions,
+  ) {
+    this.handlers = new Map(handlers.map((h) => [h.topic, h]));
+    if (this.handlers.size !== handlers.length) throw new Error('two outbox handlers share a topic');
+  }
+
+  get topics(): readonly string[] {
+    return [...this.handlers.keys()];
+  }
+
+  /**
+   * One round: claim, dispatch, mark. Rows are claimed by a lease and not by a transaction held open, since dispatching
+   * waits for other servers.
+   *
+   * A round in which nothing went through tells of the destination, so its rows stay first in line and the caller
+   * waits; a round in which some went through tells of the rows that did not, so those wait, ever longer.
+   *
+   * @param found called when there are more rows than this round could take
+   */
+  async dispatchRound(topic: string, found: () => void): Promise<OutboxRound> {
+    const handler = this.handlers.get(topic);
+    if (!handler) throw new Error(`no outbox handler for topic ${topic}`);
+    const rows = await this.outbox.claim(topic, this.options.batchSize, this.options.leaseMs);
+    if (rows.length === 0) return { outcome: 'idle', published: 0, failed: 0, reason: undefined };
+    // A batch that is not full has taken all there was.
+    if (rows.length === this.options.batchSize) found();
+    const failures = await this.dispatch(handler, rows);
+    const published = rows.filter((_, i) => failures[i] === undefined);
+    const failed = rows.flatMap((row, i) => {
+      const failure = failures[i];
+      if (!failure) return [];
+      return [{ row, reason: failure.reason, retryAfterMs: published.length === 0 ? 0 : retryAfterMs(row.attempts) }];
+    });
+    await Promise.all([
+      published.length > 0 ? this.outbox.markPublished(published) : undefined,
+      failed.length > 0 ? this.outbox.markFailed(failed) : undefined,
+    ]);
+    return {
+      outcome: published.length === 0 ? 'stalled' : 'busy',
+      published: published.length,
+      failed: failed.length,
+      reason: failed[0]?.reason,
+    };
+  }
+
+  /** Puts the reason on rows whose topic nobody handles here, and leaves them for a version that does. */
+  async flagUnknownTopics(): Promise<OutboxRound> {
+    const rows = await this.outbox.claimOthers(this.topics, this.options.batchSize, UNKNOWN_TOPIC_RETRY_MS);
+    if (rows.length === 0) return { outcome: 'idle', published: 0, failed: 0, reason: undefined };
+    const failures = rows.map((row) => ({
+      row,
+      reason: `no handler for topic ${row.topic}`,
+      retryAfterMs: UNKNOWN_TOPIC_RETRY_MS,
+    }));
+    await this.outbox.markFailed(failures);
+    return { outcome: 'busy', published: 0, failed: rows.length, reason: failures[0]?.reason };
+  }
+
+  private async dispatch(handler: OutboxHandler, rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
+    try {
+      const failures = await handler.dispatch(rows);
+      if (failures.length !== rows.length) throw new Error(`the handler of ${handler.topic} must answer for each row`);
+      return failures;
+    } catch (err) {
+      const reason = err instanceof Error ? err.message : String(err);
+      return rows.map(() => ({ reason }));
+    }
+  }
+}
+
+/** Publishes a topic's rows to a queue. */
+export class PublishingHandler extends OutboxHandler {
+  constructor(
+    readonly topic: string,
+    private readonly publisher: QueuePublisher,
+  ) {
+    super();
+  }
+
+  async dispatch(rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
+    const outcomes = await this.publisher.publish(rows.map(messageOf));
+    return outcomes.map((outcome) => {
+      switch (outcome.kind) {
+        case 'published':
+          return undefined;
+        case 'returned':
+          return { reason: `returned: ${outcome.reason}` };
+        case 'nacked':
+          return { reason: 'nacked: the queue is full or failed' };
+        case 'unconfirmed':
+          return { reason: `unconfirmed: ${outcome.reason}` };
+        default:
+          return outcome satisfies never;
+      }
+    });
+  }
+}
+
+function messageOf(row: OutboxRow): OutgoingMessage {
+  return { messageId: `outbox-${row.id}`, payload: row.payload, headers: row.headers };
+}
+
+function retryAfterMs(attempts: number): number {
+  return Math.min(FIRST_RETRY_MS * 2 ** Math.min(attempts - 1, 20), LAST_RETRY_MS);
+}

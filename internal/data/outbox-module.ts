@@ -1,0 +1,41 @@
+import { ContainerModule } from 'inversify';
+import { HealthProbe } from '../biz/health-probe.js';
+import { Logger } from '../biz/logger.js';
+import { QueuePublisher } from '../biz/message-queue.js';
+import { OutboxHandler, OutboxRepo, PublishingHandler } from '../biz/outbox.js';
+import { Resources } from '../biz/resources.js';
+import { CONFIG, type Config } from '../conf/config.js';
+import { Worker } from '../conf/worker.js';
+import { TOPIC_INSTANCE_CREATED } from './instance.js';
+import { PgOutboxRepo } from './outbox.js';
+import { Postgres } from './postgres.js';
+import { rabbitOptions, rabbitProbe } from './rabbitmq.js';
+import { RabbitPublisher } from './rabbitmq-publisher.js';
+
+/**
+ * The outbox and where its rows go. It needs Postgres. Another topic is one more binding of OutboxHandler, in whichever
+ * module knows its destination.
+ */
+export const outboxDataModule = new ContainerModule(({ bind }) => {
+  bind(OutboxRepo).toResolvedValue((db: Postgres) => new PgOutboxRepo(db), [Postgres]);
+  bind(RabbitPublisher).toResolvedValue(openPublisher, [CONFIG, Logger, Worker, Resources]);
+  bind(QueuePublisher).toService(RabbitPublisher);
+  bind(HealthProbe).toResolvedValue(rabbitProbe, [RabbitPublisher]);
+  bind(OutboxHandler).toResolvedValue(
+    (publisher: QueuePublisher) => new PublishingHandler(TOPIC_INSTANCE_CREATED, publisher),
+    [QueuePublisher],
+  );
+});
+
+async function openPublisher(
+  config: Config,
+  logger: Logger,
+  worker: Worker,
+  resources: Resources,
+): Promise<RabbitPublisher> {
+  const { confirmTimeoutMs } = config.data.rabbitmq;
+  const publisher = new RabbitPublisher({ ...rabbitOptions(config, worker), confirmTimeoutMs }, logger);
+  resources.add('rabbitmq publisher', () => publisher.close());
+  await publisher.open();
+  return publisher;
+}

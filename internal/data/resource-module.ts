@@ -1,0 +1,43 @@
+import { ContainerModule } from 'inversify';
+import { HealthProbe } from '../biz/health-probe.js';
+import { InstanceReporter, Provisioner } from '../biz/instance-job.js';
+import { InstanceLogRepo } from '../biz/instance-log.js';
+import { Logger } from '../biz/logger.js';
+import { QueueConsumer } from '../biz/message-queue.js';
+import { Resources } from '../biz/resources.js';
+import { CONFIG, type Config } from '../conf/config.js';
+import { Worker } from '../conf/worker.js';
+import { GrpcClient } from './grpc-client.js';
+import { PgInstanceLogRepo } from './instance-log.js';
+import { Postgres } from './postgres.js';
+import { GrpcInstanceReporter } from './product-client.js';
+import { SimulatedProvisioner } from './provisioner-simulator.js';
+import { rabbitOptions, rabbitProbe } from './rabbitmq.js';
+import { RabbitConsumer } from './rabbitmq-consumer.js';
+
+/** The resource domain's side of its ports. It needs Postgres. */
+export const resourceDataModule = new ContainerModule(({ bind }) => {
+  bind(InstanceLogRepo).toResolvedValue((db: Postgres) => new PgInstanceLogRepo(db), [Postgres]);
+  bind(Provisioner).toResolvedValue(
+    (db: Postgres, config: Config) => new SimulatedProvisioner(db, config.resource.simulator),
+    [Postgres, CONFIG],
+  );
+  bind(InstanceReporter).toResolvedValue(openReporter, [CONFIG, Resources]);
+  bind(RabbitConsumer).toResolvedValue(
+    (config: Config, logger: Logger, worker: Worker) =>
+      new RabbitConsumer({ ...rabbitOptions(config, worker), prefetch: config.data.rabbitmq.prefetch }, logger),
+    [CONFIG, Logger, Worker],
+  );
+  bind(QueueConsumer).toService(RabbitConsumer);
+  bind(HealthProbe).toResolvedValue(rabbitProbe, [RabbitConsumer]);
+});
+
+function openReporter(config: Config, resources: Resources): InstanceReporter {
+  const client = new GrpcClient({
+    addr: config.resource.productAddr,
+    internalToken: config.auth.internalToken,
+    timeoutMs: config.server.grpc.timeoutMs,
+  });
+  resources.add('product client', async () => client.close());
+  return new GrpcInstanceReporter(client);
+}

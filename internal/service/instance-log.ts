@@ -1,0 +1,66 @@
+import {
+  type GetInstanceStatsRequest,
+  type InstanceLog as InstanceLogMessage,
+  type InstanceLogServiceService,
+  type InstanceStats as InstanceStatsMessage,
+  type ListInstanceLogsReply,
+  type ListInstanceLogsRequest,
+  InstanceLog_Status as Status,
+} from '../../gen/resource/v1/instance_log.js';
+import type { InstanceLog, InstanceLogStatus, InstanceLogUsecase } from '../biz/instance-log.js';
+import type { CallContext, ServiceOf } from './context.js';
+
+export class InstanceLogService implements ServiceOf<typeof InstanceLogServiceService> {
+  constructor(private readonly logs: InstanceLogUsecase) {}
+
+  listInstanceLogs = async (req: ListInstanceLogsRequest, ctx: CallContext): Promise<ListInstanceLogsReply> => {
+    const { items, total } = await this.logs.list(
+      ctx.identity,
+      {
+        source: req.source === '' ? undefined : req.source,
+        sourceId: req.sourceId === '' ? undefined : req.sourceId,
+        productId: req.productId === 0n ? undefined : req.productId,
+        instanceId: req.instanceId === 0n ? undefined : req.instanceId,
+        status: statusOf(req.status),
+      },
+      { offset: req.offset, limit: req.limit },
+    );
+    return { logs: items.map(logReply), total };
+  };
+
+  getInstanceStats = async (req: GetInstanceStatsRequest): Promise<InstanceStatsMessage> => {
+    const { bySource, byMinute } = await this.logs.stats(req.since);
+    return { bySource: [...bySource], byMinute: [...byMinute] };
+  };
+}
+
+function statusOf(status: Status): InstanceLogStatus | undefined {
+  switch (status) {
+    case Status.PROCESSING:
+      return 'PROCESSING';
+    case Status.SUCCESS:
+      return 'SUCCESS';
+    case Status.FAILED:
+      return 'FAILED';
+    case Status.STATUS_UNSPECIFIED:
+    case Status.UNRECOGNIZED:
+      return undefined;
+    default:
+      return status satisfies never;
+  }
+}
+
+function logReply(log: InstanceLog): InstanceLogMessage {
+  return {
+    id: log.id,
+    productId: log.productId,
+    userId: log.userId,
+    instanceId: log.instanceId,
+    source: log.source,
+    sourceId: log.sourceId,
+    status: Status[log.status],
+    reason: log.reason,
+    createdAt: log.createdAt,
+    updatedAt: log.updatedAt,
+  };
+}

@@ -1,0 +1,227 @@
+import assert from 'node:assert/strict';
+import { Registry } from 'prom-client';
+import { SilentLogger } from '../../internal/biz/logger.js';
+import { type OutgoingMessage, type PublishOutcome, QueuePublisher } from '../../internal/biz/message-queue.js';
+import {
+  type DispatchFailure,
+  OutboxHandler,
+  type OutboxRow,
+  OutboxUsecase,
+  PublishingHandler,
+} from '../../internal/biz/outbox.js';
+import { PgOutboxRepo } from '../../internal/data/outbox.js';
+import type { Postgres } from '../../internal/data/postgres.js';
+import { OutboxRelay } from '../../internal/server/outbox-relay.js';
+import { FaultProxy } from '../support/fault-proxy.js';
+import { openPostgres } from '../support/instances.js';
+import { useServers } from '../support/servers.js';
+import { eventually } from '../support/wait.js';
+
+const TOPIC = 'instance.created';
+const OPTIONS = { batchSize: 50, leaseMs: 10_000 };
+const logger = new SilentLogger();
+
+/** Publishes into memory, as it is told. */
+class FakePublisher extends QueuePublisher {
+  readonly published: string[] = [];
+  outcome: (message: OutgoingMessage) => PublishOutcome = () => ({ kind: 'published' });
+
+  async publish(messages: readonly OutgoingMessage[]): Promise<readonly PublishOutcome[]> {
+    return messages.map((message) => {
+      const outcome = this.outcome(message);
+      if (outcome.kind === 'published') this.published.push(Buffer.from(message.payload).toString());
+      return outcome;
+    });
+  }
+}
+
+class Recorder extends OutboxHandler {
+  readonly topic = 'seckill.return';
+  readonly refs: bigint[] = [];
+  async dispatch(rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
+    this.refs.push(...rows.map((r) => r.refId));
+    return rows.map(() => undefined);
+  }
+}
+
+describe('outbox relay', () => {
+  const servers = useServers('postgres');
+  const closing: (() => Promise<unknown>)[] = [];
+  let db: Postgres;
+  let publisher: FakePublisher;
+
+  before(() => {
+    db = openPostgres(servers.postgresUrl, 'kaimai_product');
+  });
+  beforeEach(async () => {
+    await db.pool.query('DELETE FROM outbox');
+    publisher = new FakePublisher();
+  });
+  afterEach(async () => {
+    for (const close of closing.splice(0).reverse()) await close();
+  });
+  after(() => db.close());
+
+  const usecase = (changes: Partial<typeof OPTIONS> = {}, on = db) =>
+    new OutboxUsecase(new PgOutboxRepo(on), [new PublishingHandler(TOPIC, publisher)], { ...OPTIONS, ...changes });
+
+  function startRelay(outbox = usecase()): OutboxRelay {
+    const relay = new OutboxRelay(outbox, { pollIntervalMs: 20 }, logger, new Registry());
+    closing.push(() => relay.stop(AbortSignal.timeout(5_000)));
+    void relay.start();
+    return relay;
+  }
+
+  it('publishes each row once and marks it, oldest first', async () => {
+    await addRows(TOPIC, 120);
+    startRelay();
+    await eventually('all are marked', async () => (await waiting()) === 0);
+    assert.deepEqual([...publisher.published].sort(), names(120).sort());
+    const { rows } = await db.pool.query(
+      'SELECT attempts, last_error FROM outbox WHERE published_at IS NULL OR attempts <> 1',
+    );
+    assert.deepEqual(rows, []);
+  });
+
+  it('finds rows that come later, and a late commit with a lower id', async () => {
+    startRelay();
+    const late = await db.pool.connect();
+    await late.query('BEGIN');
+    await late.query(`INSERT INTO outbox (topic, ref_id, payload) VALUES ($1, 1, 'late')`, [TOPIC]);
+    await addRows(TOPIC, 3);
+    await eventually('the committed are published', () => publisher.published.length === 3);
+    await late.query('COMMIT');
+    late.release();
+    await eventually('the late one too', () => publisher.published.length === 4);
+    assert.equal(publisher.published[3], 'late');
+  });
+
+  it('shares the rows among several relays without publishing one twice', async () => {
+    await addRows(TOPIC, 2_000);
+    for (let i = 0; i < 3; i++) startRelay();
+    await eventually('all are marked', async () => (await waiting()) === 0);
+    assert.equal(publisher.published.length, 2_000);
+    assert.equal(new Set(publisher.published).size, 2_000);
+  });
+
+  it('keeps what is not confirmed, tells why, and publishes it when the broker is back', async () => {
+    await addRows(TOPIC, 5);
+    publisher.outcome = () => ({ kind: 'unconfirmed', reason: 'not connected' });
+    startRelay();
+    await eventually('the reason is on the rows', async () => {
+      const { rows } = await db.pool.query('SELECT DISTINCT last_error FROM outbox');
+      return rows.length === 1 && rows[0].last_error === 'unconfirmed: not connected';
+    });
+    assert.equal(await waiting(), 5);
+    publisher.outcome = () => ({ kind: 'published' });
+    await eventually('all are marked', async () => (await waiting()) === 0);
+    assert.equal(publisher.published.length, 5);
+    const { rows } = await db.pool.query('SELECT DISTINCT last_error FROM outbox');
+    assert.deepEqual(rows, [{ last_error: null }]);
+  });
+
+  it('lets a row that fails by itself wait, and passes it by', async () => {
+    await addRows(TOPIC, 3);
+    publisher.outcome = (m) =>
+      Buffer.from(m.payload).toString() === 'row 0' ? { kind: 'returned', reason: 'NO_ROUTE' } : { kind: 'published' };
+    const outbox = usecase();
+    assert.deepEqual(await outbox.dispatchRound(TOPIC, () => {}), {
+      outcome: 'busy',
+      published: 2,
+      failed: 1,
+      reason: 'returned: NO_ROUTE',
+    });
+    assert.equal((await outbox.dispatchRound(TOPIC, () => {})).outcome, 'idle');
+    const { rows } = await db.pool.query(
+      `SELECT attempts, last_error, next_attempt_at > now() AS waits FROM outbox WHERE published_at IS NULL`,
+    );
+    assert.deepEqual(rows, [{ attempts: 1, last_error: 'returned: NO_ROUTE', waits: true }]);
+    publisher.outcome = () => ({ kind: 'published' });
+    await eventually('its time comes', async () => (await outbox.dispatchRound(TOPIC, () => {})).published === 1);
+  });
+
+  it('takes over the rows of a relay that died with them, once their lease is over', async () => {
+    await addRows(TOPIC, 3);
+    const repo = new PgOutboxRepo(db);
+    assert.equal((await repo.claim(TOPIC, 10, 300)).length, 3);
+    const outbox = usecase();
+    assert.equal((await outbox.dispatchRound(TOPIC, () => {})).outcome, 'idle');
+    await eventually('the lease is over', async () => (await outbox.dispatchRound(TOPIC, () => {})).published === 3);
+  });
+
+  it('does not let a relay whose lease is over put back what another has claimed', async () => {
+    await addRows(TOPIC, 1);
+    const repo = new PgOutboxRepo(db);
+    const [slow] = await repo.claim(TOPIC, 1, 0);
+    const [fast] = await repo.claim(TOPIC, 1, 60_000);
+    await repo.markFailed([{ row: slow!, reason: 'too late', retryAfterMs: 0 }]);
+    assert.deepEqual(await repo.claim(TOPIC, 1, 0), []);
+    await repo.markPublished([fast!]);
+    assert.equal(await waiting(), 0);
+  });
+
+  it('runs each topic by itself: one that stalls does not hold up another', async () => {
+    await addRows(TOPIC, 3);
+    await addRows('seckill.return', 3);
+    publisher.outcome = () => ({ kind: 'nacked' });
+    const recorder = new Recorder();
+    const handlers = [new PublishingHandler(TOPIC, publisher), recorder];
+    startRelay(new OutboxUsecase(new PgOutboxRepo(db), handlers, OPTIONS));
+    await eventually('the other topic is done', async () => (await waiting()) === 3);
+    assert.deepEqual(recorder.refs, [0n, 1n, 2n]);
+  });
+
+  it('flags rows of a topic nobody handles, and leaves them', async () => {
+    await addRows('from.the.future', 2);
+    await addRows(TOPIC, 2);
+    startRelay();
+    await eventually('they are flagged', async () => {
+      const { rows } = await db.pool.query(
+        `SELECT topic, count(*)::int AS n FROM outbox WHERE last_error IS NOT NULL GROUP BY 1`,
+      );
+      return rows[0]?.topic === 'from.the.future' && rows[0].n === 2;
+    });
+    await eventually('the others are published', async () => (await waiting()) === 2);
+    assert.equal(publisher.published.length, 2);
+  });
+
+  it('outlives the database', async () => {
+    await addRows(TOPIC, 3);
+    const proxy = await FaultProxy.open(servers.postgresUrl);
+    closing.push(() => proxy.close());
+    const far = openPostgres(proxy.url(servers.postgresUrl), 'kaimai_product');
+    closing.push(() => far.close());
+    proxy.refuse = true;
+    startRelay(usecase({}, far));
+    await eventually('it has tried', () => proxy.refused > 2);
+    proxy.refuse = false;
+    await eventually('all are marked', async () => (await waiting()) === 0);
+  });
+
+  it('finishes the round under way when it stops, so that no lease is left behind', async () => {
+    await addRows(TOPIC, 200);
+    const relay = startRelay();
+    await eventually('it has begun', () => publisher.published.length > 0);
+    await relay.stop(AbortSignal.timeout(5_000));
+    const { rows } = await db.pool.query(
+      'SELECT count(*)::int AS leased FROM outbox WHERE published_at IS NULL AND next_attempt_at > now()',
+    );
+    assert.deepEqual(rows, [{ leased: 0 }]);
+    assert.equal(200 - (await waiting()), publisher.published.length);
+  });
+
+  const names = (n: number) => Array.from({ length: n }, (_, i) => `row ${i}`);
+
+  async function addRows(topic: string, n: number): Promise<void> {
+    await db.pool.query(
+      `INSERT INTO outbox (topic, ref_id, payload)
+       SELECT $1, i, convert_to('row ' || i, 'UTF8') FROM generate_series(0, $2::int - 1) i`,
+      [topic, n],
+    );
+  }
+
+  async function waiting(): Promise<number> {
+    const { rows } = await db.pool.query('SELECT count(*)::int AS n FROM outbox WHERE published_at IS NULL');
+    return rows[0].n;
+  }
+});

@@ -1,0 +1,198 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import type { Channel } from 'amqplib';
+import { SilentLogger } from '../../internal/biz/logger.js';
+import type { Delivery, OutgoingMessage, Verdict } from '../../internal/biz/message-queue.js';
+import { deadLetterQueue, type RabbitOptions } from '../../internal/data/rabbitmq.js';
+import { RabbitConsumer } from '../../internal/data/rabbitmq-consumer.js';
+import { RabbitPublisher } from '../../internal/data/rabbitmq-publisher.js';
+import { FaultProxy } from '../support/fault-proxy.js';
+import { queueDepth, withChannel } from '../support/queues.js';
+import { useServers } from '../support/servers.js';
+import { eventually } from '../support/wait.js';
+
+const logger = new SilentLogger();
+const never = new AbortController().signal;
+
+describe('RabbitMQ', () => {
+  const servers = useServers('rabbitmq');
+  const closing: (() => Promise<unknown>)[] = [];
+  let options: RabbitOptions;
+
+  beforeEach(() => {
+    const queue = servers.queue(`queue-${randomBytes(4).toString('hex')}`);
+    servers.queue(deadLetterQueue(queue));
+    options = { url: servers.rabbitmqUrl, queue, queueType: 'classic', applicationName: 'test' };
+  });
+  afterEach(async () => {
+    for (const close of closing.splice(0).reverse()) await close();
+  });
+
+  async function openPublisher(changes: Partial<RabbitOptions> & { confirmTimeoutMs?: number } = {}) {
+    const publisher = new RabbitPublisher({ ...options, confirmTimeoutMs: 5_000, ...changes }, logger);
+    closing.push(() => publisher.close());
+    await publisher.open();
+    await eventually('the publisher is connected', () => publisher.ping().then(() => true));
+    return publisher;
+  }
+
+  function openConsumer(handle: (deliveries: readonly Delivery[], signal: AbortSignal) => Promise<readonly Verdict[]>) {
+    const consumer = new RabbitConsumer({ ...options, prefetch: 16 }, logger);
+    closing.push(() => consumer.stop(AbortSignal.timeout(2_000)));
+    consumer.start(handle);
+    return consumer;
+  }
+
+  it('publishes persistent messages of bytes to the queue itself', async () => {
+    const publisher = await openPublisher();
+    const [outcome] = await publisher.publish([{ ...message(7), headers: { traceparent: '00-1-2-03' } }]);
+    assert.deepEqual(outcome, { kind: 'published' });
+    const got = await onChannel((channel) => channel.get(options.queue, { noAck: true }));
+    assert.ok(got);
+    assert.equal(got.fields.exchange, '');
+    assert.equal(got.fields.routingKey, options.queue);
+    assert.equal(got.properties.contentType, 'application/octet-stream');
+    assert.equal(got.properties.deliveryMode, 2);
+    assert.equal(got.properties.messageId, 'message-7');
+    assert.equal(got.properties.headers?.traceparent, '00-1-2-03');
+    assert.deepEqual(got.content, Buffer.from([7]));
+  });
+
+  it('tells a message that no queue took from one that was stored', async () => {
+    const publisher = await openPublisher();
+    await onChannel((channel) => channel.deleteQueue(options.queue));
+    const outcomes = await publisher.publish([message(1), message(2)]);
+    assert.deepEqual(
+      outcomes.map((o) => o.kind),
+      ['returned', 'returned'],
+    );
+  });
+
+  it('is refused by a full queue, message by message', async () => {
+    await onChannel((channel) =>
+      channel.assertQueue(options.queue, {
+        durable: true,
+        arguments: { 'x-max-length': 2, 'x-overflow': 'reject-publish' },
+      }),
+    );
+    // The queue is there with other arguments: it is used as it is.
+    const publisher = await openPublisher();
+    const outcomes: string[] = [];
+    for (let i = 0; i < 4; i++) outcomes.push((await publisher.publish([message(i)]))[0]!.kind);
+    assert.deepEqual(outcomes, ['published', 'published', 'nacked', 'nacked']);
+  });
+
+  it('answers unconfirmed at once while there is no broker', async () => {
+    const publisher = new RabbitPublisher(
+      { ...options, url: 'amqp://guest:guest@127.0.0.1:1', confirmTimeoutMs: 60_000 },
+      logger,
+    );
+    closing.push(() => publisher.close());
+    await publisher.open();
+    const outcomes = await publisher.publish([message(1)]);
+    assert.deepEqual(outcomes, [{ kind: 'unconfirmed', reason: 'not connected' }]);
+  });
+
+  it('gives up a broker that swallows messages, and comes back', async () => {
+    const proxy = await FaultProxy.open(options.url);
+    closing.push(() => proxy.close());
+    const publisher = await openPublisher({ url: proxy.url(options.url), confirmTimeoutMs: 300 });
+    proxy.swallow = true;
+    const outcomes = await publisher.publish([message(1), message(2)]);
+    assert.deepEqual(
+      outcomes.map((o) => o.kind),
+      ['unconfirmed', 'unconfirmed'],
+    );
+    proxy.swallow = false;
+    await eventually(
+      'it publishes again',
+      async () => (await publisher.publish([message(3)]))[0]?.kind === 'published',
+    );
+  });
+
+  it('publishes ten thousand messages at once, each confirmed', async () => {
+    const publisher = await openPublisher();
+    const batch = Array.from({ length: 10_000 }, (_, i) => message(i));
+    const outcomes = await publisher.publish(batch);
+    assert.equal(outcomes.filter((o) => o.kind === 'published').length, batch.length);
+    assert.equal(await queueDepth(servers.rabbitmqUrl, options.queue), batch.length);
+  });
+
+  it('hands over what has arrived in one go, and never more than the prefetch', async () => {
+    const publisher = await openPublisher();
+    await publisher.publish(Array.from({ length: 100 }, (_, i) => message(i)));
+    const batches: number[] = [];
+    const seen = new Set<number>();
+    openConsumer(async (deliveries) => {
+      batches.push(deliveries.length);
+      for (const d of deliveries) seen.add(d.payload[0]!);
+      return deliveries.map(() => 'accept');
+    });
+    await eventually('all are handed over', () => seen.size === 100);
+    assert.ok(batches.length < 100, `batches ${batches}`);
+    assert.ok(Math.max(...batches) <= 16, `batches ${batches}`);
+    await eventually('all are acknowledged', () => isEmpty(options.queue));
+  });
+
+  it('puts what the handler rejects in the dead-letter queue', async () => {
+    const publisher = await openPublisher();
+    await publisher.publish([message(1), message(2), message(3)]);
+    openConsumer(async (deliveries) => deliveries.map((d) => (d.payload[0] === 2 ? 'reject' : 'accept')));
+    await eventually(
+      'one is dead',
+      async () => (await queueDepth(servers.rabbitmqUrl, deadLetterQueue(options.queue))) === 1,
+    );
+    await eventually('the others are done', () => isEmpty(options.queue));
+  });
+
+  it('delivers again what a handler failed on, and what was held when the connection broke', async () => {
+    const proxy = await FaultProxy.open(options.url);
+    closing.push(() => proxy.close());
+    const publisher = await openPublisher();
+    await publisher.publish([message(1)]);
+    options = { ...options, url: proxy.url(options.url) };
+    const calls: boolean[] = [];
+    openConsumer(async (deliveries, signal) => {
+      calls.push(deliveries[0]!.redelivered);
+      if (calls.length === 1) throw new Error('not this time');
+      if (calls.length === 2) {
+        proxy.reset();
+        await new Promise((resolve) => signal.addEventListener('abort', resolve));
+      }
+      return deliveries.map(() => 'accept');
+    });
+    await eventually('third time lucky', () => calls.length === 3);
+    assert.deepEqual(calls, [false, true, true]);
+    await eventually('it is acknowledged', () => isEmpty(options.queue));
+  });
+
+  it('gives back what it has not handed over when it stops, and finishes what it has', async () => {
+    const publisher = await openPublisher();
+    await publisher.publish([message(1)]);
+    let release: () => void = () => {};
+    let started = false;
+    const consumer = openConsumer(async (deliveries) => {
+      started = true;
+      await new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      return deliveries.map(() => 'accept');
+    });
+    await eventually('the first is handed over', () => started);
+    await publisher.publish([message(2)]);
+    const stopped = consumer.stop(never);
+    release();
+    await stopped;
+    await eventually(
+      'the second waits for another',
+      async () => (await queueDepth(servers.rabbitmqUrl, options.queue)) === 1,
+    );
+  });
+
+  function message(i: number): OutgoingMessage {
+    return { messageId: `message-${i}`, payload: Uint8Array.of(i % 256), headers: undefined };
+  }
+
+  const onChannel = <T>(work: (channel: Channel) => Promise<T>) => withChannel(servers.rabbitmqUrl, work);
+  const isEmpty = async (queue: string) => (await queueDepth(servers.rabbitmqUrl, queue)) === 0;
+});

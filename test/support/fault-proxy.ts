@@ -1,0 +1,70 @@
+import type { AddressInfo } from 'node:net';
+import { createServer, connect as dial, type Server, type Socket } from 'node:net';
+
+/** A TCP proxy in front of a real server that can be told to misbehave. */
+export class FaultProxy {
+  /** Takes bytes from both sides and passes none on. */
+  swallow = false;
+  /** Ends each new connection at once. */
+  refuse = false;
+  /** Connections ended that way. */
+  refused = 0;
+  private readonly sockets = new Set<Socket>();
+
+  private constructor(
+    private readonly server: Server,
+    readonly port: number,
+  ) {}
+
+  /** In front of the host and port of `url`. */
+  static async open(url: string): Promise<FaultProxy> {
+    const target = new URL(url);
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const proxy = new FaultProxy(server, (server.address() as AddressInfo).port);
+    server.on('connection', (client) => proxy.join(client, target.hostname, Number(target.port)));
+    return proxy;
+  }
+
+  /** `url` with this proxy's address. */
+  url(url: string): string {
+    const changed = new URL(url);
+    changed.hostname = '127.0.0.1';
+    changed.port = String(this.port);
+    return changed.href;
+  }
+
+  /** Ends every connection without a word. */
+  reset(): void {
+    for (const socket of this.sockets) socket.resetAndDestroy();
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.sockets) socket.destroy();
+    await new Promise((resolve) => this.server.close(resolve));
+  }
+
+  private join(client: Socket, host: string, port: number): void {
+    if (this.refuse) {
+      this.refused++;
+      client.resetAndDestroy();
+      return;
+    }
+    const upstream = dial(port, host);
+    for (const [from, to] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      this.sockets.add(from);
+      from.setNoDelay(true);
+      from.on('data', (bytes) => {
+        if (!this.swallow) to.write(bytes);
+      });
+      from.on('error', () => {});
+      from.on('close', () => {
+        this.sockets.delete(from);
+        to.destroy();
+      });
+    }
+  }
+}

@@ -1,0 +1,45 @@
+import { Event } from '../../gen/instance/v1/event.js';
+import { formatUserId } from '../../internal/biz/identity.js';
+import { instanceName } from '../../internal/biz/instance.js';
+import type { InstanceOrder } from '../../internal/biz/instance-log.js';
+import { Postgres } from '../../internal/data/postgres.js';
+
+/** A valid order of an instance; each id gives another. */
+export function instanceOrder(instanceId: bigint, changes: Partial<InstanceOrder> = {}): InstanceOrder {
+  return {
+    instanceId,
+    productId: 1001n,
+    userId: formatUserId('123'),
+    source: 'ORDER',
+    sourceId: String(instanceId),
+    orderId: instanceId + 1_000_000n,
+    name: instanceName(instanceId),
+    size: { cpus: 4, memoryMb: 8192, gpu: 0, image: 'ubuntu-22.04' },
+    ...changes,
+  };
+}
+
+/** The message that asks for it. */
+export function instanceMessage(order: InstanceOrder, changes: Partial<Event> = {}): Buffer {
+  const { size, ...rest } = order;
+  const event: Event = {
+    ...rest,
+    eventType: 'INSTANCE_CREATED',
+    spec: size,
+    timestamp: new Date(),
+    orderId: order.orderId ?? 0n,
+    ...changes,
+  };
+  return Buffer.from(Event.encode(event).finish());
+}
+
+export function openPostgres(source: string, role: string, changes: { poolSize?: number } = {}): Postgres {
+  return new Postgres({
+    source,
+    poolSize: changes.poolSize ?? 8,
+    role,
+    statementTimeoutMs: 10_000,
+    connectTimeoutMs: 3_000,
+    applicationName: `test-${role}`,
+  });
+}

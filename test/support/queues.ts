@@ -1,0 +1,16 @@
+import { type Channel, connect } from 'amqplib';
+
+/** Runs `work` on a channel of a connection of its own. */
+export async function withChannel<T>(url: string, work: (channel: Channel) => Promise<T>): Promise<T> {
+  const connection = await connect(url);
+  try {
+    return await work(await connection.createChannel());
+  } finally {
+    await connection.close();
+  }
+}
+
+/** Messages that wait in a queue; those that a consumer holds are not counted. */
+export function queueDepth(url: string, queue: string): Promise<number> {
+  return withChannel(url, async (channel) => (await channel.checkQueue(queue)).messageCount);
+}
