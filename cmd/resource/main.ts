@@ -1,8 +1,7 @@
 import { runProcess } from '../../internal/server/process.js';
-import { wire } from './wire.js';
 
 process.exitCode = await runProcess({
   name: 'resource',
   argv: process.argv.slice(2),
-  wire,
+  wire: async (context) => (await import('./wire.js')).wire(context),
 });

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type CallOptions, Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { context, propagation, SpanKind, SpanStatusCode, type TextMapSetter, trace } from '@opentelemetry/api';
 import { cancelled, deadlineExceeded, unavailable } from '../../gen/common/v1/errors.js';
 import type { KaimaiError } from '../errors/error.js';
 import { decodeStatus } from '../errors/rpc-status.js';
@@ -25,6 +26,8 @@ export interface OutgoingCall {
   /** The user that the call acts for. */
   readonly userId?: string;
 }
+
+const HEADERS: TextMapSetter<Metadata> = { set: (metadata, key, value) => metadata.set(key, value) };
 
 /** A unary method of a service definition that ts-proto generates. */
 export interface UnaryMethod<Request, Reply> {
@@ -116,6 +119,8 @@ export class GrpcClient {
     metadata.set('x-internal-token', this.options.internalToken);
     if (userId !== undefined) metadata.set('x-user-id', userId);
     const callOptions: CallOptions = { deadline: deadlineAtMs };
+    const span = trace.getTracer('kaimai').startSpan(method.path.slice(1), { kind: SpanKind.CLIENT });
+    propagation.inject(trace.setSpan(context.active(), span), metadata, HEADERS);
     return new Promise((resolve, reject) => {
       const { path, requestSerialize, responseDeserialize } = method;
       const call = this.#client.makeUnaryRequest(
@@ -127,6 +132,8 @@ export class GrpcClient {
         callOptions,
         (err, reply) => {
           signal?.removeEventListener('abort', giveUp);
+          if (err) span.setStatus({ code: SpanStatusCode.ERROR, message: err.details });
+          span.end();
           if (err) reject(toKaimaiError(err));
           else resolve(reply as Reply);
         },

@@ -7,6 +7,7 @@ import { ServerReflectionService as ServerReflectionServiceAlpha } from '../../g
 import { HealthProbe } from '../biz/health-probe.js';
 import { Logger } from '../biz/logger.js';
 import { Resources } from '../biz/resources.js';
+import { Trace } from '../biz/trace.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { loadDescriptors } from '../conf/descriptors.js';
 import { ConfigError } from '../conf/load.js';
@@ -29,8 +30,10 @@ import { logging } from './middleware/logging.js';
 import { metrics } from './middleware/metrics.js';
 import { rateLimit } from './middleware/rate-limit.js';
 import { recovery } from './middleware/recovery.js';
+import { tracing } from './middleware/tracing.js';
 import { validation } from './middleware/validation.js';
 import { OpsListener, opsRoute } from './ops.js';
+import { OtelTrace } from './otel-trace.js';
 import { GrpcReflectionService } from './reflection-service.js';
 import type { Server } from './server.js';
 import type { WorkerMessage } from './workers.js';
@@ -49,6 +52,7 @@ import type { WorkerMessage } from './workers.js';
  */
 export const serverModule = new ContainerModule(({ bind }) => {
   bind(Registry).toResolvedValue(metricsRegistry);
+  bind(Trace).toResolvedValue(() => new OtelTrace());
   bind(Health).toResolvedValue(
     (logger: Logger, probes: HealthProbe[] | undefined) => new Health(probes ?? [], logger),
     [Logger, { serviceIdentifier: HealthProbe, isMultiple: true, optional: true }],
@@ -69,6 +73,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
     ) =>
       makeDispatcher(config, health, services ?? [], [
         recovery(),
+        ...(config.trace.endpoint === '' ? [] : [tracing()]),
         logging(logger),
         metrics(registry),
         deadline({ grpcTimeoutMs: config.server.grpc.timeoutMs, httpTimeoutMs: config.server.http.timeoutMs }),

@@ -1,3 +1,4 @@
+import { trace } from '@opentelemetry/api';
 import { type DestinationStream, destination, type Logger as Pino, pino, stdTimeFunctions } from 'pino';
 import { type LogFields, Logger } from '../biz/logger.js';
 
@@ -39,6 +40,7 @@ export class PinoLogger extends Logger {
         {
           level: options.level,
           base: fields,
+          mixin: traceFields,
           timestamp: stdTimeFunctions.isoTime,
           formatters: { level: (label) => ({ level: label }) },
           redact: {
@@ -72,6 +74,11 @@ export class PinoLogger extends Logger {
   override child(fields: LogFields): Logger {
     return new PinoLogger(this.#pino.child(fields));
   }
+}
+
+function traceFields(): object {
+  const span = trace.getActiveSpan()?.spanContext();
+  return span ? { traceId: span.traceId, spanId: span.spanId } : {};
 }
 
 /** `12:00:00.000 INFO  message key=value …`, with the stack of an error below. */

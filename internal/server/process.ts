@@ -7,6 +7,7 @@ import { ConfigError, loadBootstrap } from '../conf/load.js';
 import { Worker } from '../conf/worker.js';
 import type { App } from './app.js';
 import { PinoLogger } from './pino-logger.js';
+import { startTracing } from './tracing.js';
 import { runPrimary, STOP_MESSAGE, WORKER_INDEX } from './workers.js';
 
 /** What is settled before a container can be built. */
@@ -20,6 +21,7 @@ export interface ProcessSpec {
   /** "product" or "resource". */
   readonly name: string;
   readonly argv: readonly string[];
+  /** Loads what it wires only when it is called: tracing has to come first. */
   readonly wire: (context: ProcessContext) => Promise<App>;
 }
 
@@ -57,6 +59,7 @@ async function run(spec: ProcessSpec): Promise<number> {
   }
   const logger = PinoLogger.create(config.log, count > 1 ? { ...fields, worker: index } : fields);
   const worker = new Worker(spec.name, index, count);
+  const stopTracing = config.trace.endpoint === '' ? undefined : await startTracing(config.trace, spec.name);
   let app: App;
   try {
     app = await spec.wire({ config, logger, worker });
@@ -66,7 +69,9 @@ async function run(spec: ProcessSpec): Promise<number> {
     return 1;
   }
   if (cluster.isWorker) obeyPrimary(app);
-  return app.run();
+  const code = await app.run();
+  await stopTracing?.();
+  return code;
 }
 
 /** Kratos' `-conf` next to the usual `--conf`. */
