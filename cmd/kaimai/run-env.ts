@@ -5,6 +5,8 @@ import { projectRoot } from './project.js';
 /** What `kaimai up` runs, as `export` lines for shells: `. .run/env`. There only while it runs. */
 export const RUN_ENV_FILE = join(projectRoot, '.run', 'env');
 
+const OWN_URLS_FILE = join(projectRoot, '.run', 'own-urls.json');
+
 /** Goes to the front of the PATH of shells that read the file. */
 export const BIN_FOLDER = join(projectRoot, '.run', 'bin');
 
@@ -27,6 +29,27 @@ export function parseRunEnv(text: string): Record<string, string> {
 export function writeRunEnv(variables: Readonly<Record<string, string>>): void {
   mkdirSync(dirname(RUN_ENV_FILE), { recursive: true });
   writeFileSync(RUN_ENV_FILE, `${formatRunEnv(variables)}export PATH="${BIN_FOLDER}:$PATH"\n`, { mode: 0o600 });
+}
+
+/**
+ * A shell that has read .run/env still names the servers of a launcher that has since stopped. What was written there is
+ * remembered, and does not count as a server that somebody gave.
+ */
+export function rememberOwnUrls(urls: Readonly<Record<string, string>>): void {
+  writeFileSync(OWN_URLS_FILE, JSON.stringify(urls), { mode: 0o600 });
+}
+
+/** Takes out of the environment what an earlier `kaimai up` of this project wrote to .run/env. */
+export function forgetOwnUrls(): void {
+  let urls: Record<string, string>;
+  try {
+    urls = JSON.parse(readFileSync(OWN_URLS_FILE, 'utf8')) as Record<string, string>;
+  } catch {
+    return;
+  }
+  for (const [name, url] of Object.entries(urls)) {
+    if (process.env[name] === url) delete process.env[name];
+  }
 }
 
 export function removeRunEnv(): void {

@@ -8,7 +8,7 @@ import { loadDemoData } from './demo-data.js';
 import { Launch, RUN_FOLDER } from './launch.js';
 import { migrationsFolder } from './migrate.js';
 import { projectRoot } from './project.js';
-import { BIN_FOLDER, removeRunEnv, writeRunEnv } from './run-env.js';
+import { BIN_FOLDER, forgetOwnUrls, rememberOwnUrls, removeRunEnv, writeRunEnv } from './run-env.js';
 import { localDataRoot } from './servers/data-root.js';
 import { nextFreePort } from './servers/ports.js';
 import { tail } from './servers/process.js';
@@ -37,6 +37,7 @@ export const upCommand = new Command('up')
 
 /** Runs until a signal or until something it runs ends. Resolves with the exit code. */
 async function up(commands: readonly string[]): Promise<number> {
+  forgetOwnUrls();
   const launch = await Launch.begin();
   const interruption = new AbortController();
   const signals: NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
@@ -146,6 +147,7 @@ async function start(launch: Launch, signal: AbortSignal): Promise<Started> {
   await tasks.run();
   signal.throwIfAborted();
   writeRunEnv(variables(context));
+  rememberOwnUrls(ownUrls(context));
   linkCommand();
   return context;
 }
@@ -214,6 +216,12 @@ function variables(ctx: Context): Record<string, string> {
   }
   for (const [name, addresses] of ctx.addresses) Object.assign(result, addressVariables(name, addresses));
   return result;
+}
+
+/** The URLs of servers that were started here. */
+function ownUrls(ctx: Context): Record<string, string> {
+  const started = SERVERS.filter((name) => ctx.sources.get(name)?.type !== 'given');
+  return Object.fromEntries(started.map((name) => [serverKinds[name].urlVariable, urlOf(ctx, name)]));
 }
 
 function describeSource(source: Source | undefined): string {

@@ -6,6 +6,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { forgetOwnUrls } from '../../cmd/kaimai/run-env.js';
 import { isRoot, isTraversable } from '../../cmd/kaimai/servers/account.js';
 import { freePort } from '../../cmd/kaimai/servers/ports.js';
 import { isAlive, killProcessNow, type ProcessId, startTime } from '../../cmd/kaimai/servers/process.js';
@@ -56,6 +57,7 @@ async function start(name: ServerName): Promise<RunningServer> {
 }
 
 async function makeRoot(): Promise<string> {
+  forgetOwnUrls();
   await sweep();
   const folder = mkdtempSync(join(base, PREFIX));
   const owner: ProcessId = { pid: process.pid, startedAt: startTime(process.pid) ?? '' };
