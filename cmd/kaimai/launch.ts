@@ -1,7 +1,7 @@
 /** What one `kaimai up` runs, and a record of it on disk, so that the next one finds what a launcher that died left. */
 import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { projectRoot } from './project.js';
+import { runFolder } from './project.js';
 import { isRoot } from './servers/account.js';
 import {
   isAlive,
@@ -13,8 +13,7 @@ import {
 } from './servers/process.js';
 import type { RunningServer } from './servers/server.js';
 
-export const RUN_FOLDER = join(projectRoot, '.run');
-const RECORD = join(RUN_FOLDER, 'up.json');
+const RECORD = join(runFolder, 'up.json');
 
 interface Record {
   launcher: ProcessId;
@@ -36,9 +35,9 @@ export class Launch {
 
   /** Takes the project for this launcher. Stops services that a dead launcher left; throws when a live one is there. */
   static async begin(): Promise<Launch> {
-    mkdirSync(RUN_FOLDER, { recursive: true });
+    mkdirSync(runFolder, { recursive: true });
     // The accounts of the servers pass through it.
-    if (isRoot) chmodSync(RUN_FOLDER, 0o755);
+    if (isRoot) chmodSync(runFolder, 0o755);
     const earlier = readRecord();
     if (earlier && isAlive(earlier.launcher)) {
       throw new Error(`kaimai up already runs here (pid ${earlier.launcher.pid}). Its addresses are in .run/env`);

@@ -1,14 +1,14 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { projectRoot } from './project.js';
+import { runFolder } from './project.js';
 
 /** What `kaimai up` runs, as `export` lines for shells: `. .run/env`. There only while it runs. */
-export const RUN_ENV_FILE = join(projectRoot, '.run', 'env');
+export const RUN_ENV_FILE = join(runFolder, 'env');
 
-const OWN_URLS_FILE = join(projectRoot, '.run', 'own-urls.json');
+const OWN_URLS_FILE = join(runFolder, 'own-urls.json');
 
 /** Goes to the front of the PATH of shells that read the file. */
-export const BIN_FOLDER = join(projectRoot, '.run', 'bin');
+export const BIN_FOLDER = join(runFolder, 'bin');
 
 export function formatRunEnv(variables: Readonly<Record<string, string>>): string {
   return Object.entries(variables)

@@ -5,9 +5,9 @@ import { Command } from 'commander';
 import { Listr, type ListrTask } from 'listr2';
 import { loadMigrations, migrate } from '../../internal/data/migrate.js';
 import { loadDemoData } from './demo-data.js';
-import { Launch, RUN_FOLDER } from './launch.js';
+import { Launch } from './launch.js';
 import { migrationsFolder } from './migrate.js';
-import { projectRoot } from './project.js';
+import { projectRoot, runFolder } from './project.js';
 import { BIN_FOLDER, forgetOwnUrls, rememberOwnUrls, removeRunEnv, writeRunEnv } from './run-env.js';
 import { localDataRoot } from './servers/data-root.js';
 import { nextFreePort } from './servers/ports.js';
@@ -173,7 +173,7 @@ function startServiceTask(name: ServiceName, launch: Launch, signal: AbortSignal
     async task(ctx, task) {
       const addresses = ctx.addresses.get(name);
       if (!addresses) throw new Error(`${name} has no addresses`);
-      const logFile = join(RUN_FOLDER, `${name}.log`);
+      const logFile = join(runFolder, `${name}.log`);
       const service = await startService(name, {
         addresses,
         env: variables(ctx),

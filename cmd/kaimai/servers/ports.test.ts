@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
+import { freePort, isListening, nextFreePort, returnPort } from './ports.js';
+
+describe('ports', () => {
+  it('takes the next one when the standard one is taken by somebody', async () => {
+    const standard = await freePort();
+    returnPort(standard);
+    const server = createServer().listen(standard, '127.0.0.1');
+    await once(server, 'listening');
+    assert.equal((server.address() as AddressInfo).port, standard);
+    assert.equal(await isListening(standard), true);
+    const next = await nextFreePort(standard);
+    assert.ok(next > standard && next < 32768);
+    server.close();
+    await once(server, 'close');
+    assert.equal(await isListening(standard), false);
+    assert.equal(await nextFreePort(standard), standard);
+  });
+
+  it('gives none twice, nor one that outgoing connections may take', async () => {
+    const ports = await Promise.all(Array.from({ length: 50 }, freePort));
+    assert.equal(new Set(ports).size, 50);
+    assert.ok(ports.every((port) => port >= 10000 && port < 32768));
+    const [first] = ports;
+    assert.ok(first);
+    assert.notEqual(await nextFreePort(first), first);
+  });
+
+  it('fails where there is none left', async () => {
+    await assert.rejects(nextFreePort(32768), /no free port/);
+  });
+});
