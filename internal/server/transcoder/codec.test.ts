@@ -195,7 +195,7 @@ describe('codec against the reference', () => {
           return;
         }
         // Read exactly here, and rounded or refused there: numbers above 2^53, exponents in quotes.
-        fc.pre(!/[0-9]{16}|"-?[0-9.]*e/.test(broken));
+        fc.pre(!/[0-9]{16}|[0-9]{7}e|"-?[0-9.]*e/.test(broken));
         const expected = toBinary(everything, fromJsonString(everything, broken, { registry }));
         // It tidies up type URLs.
         if (!broken.includes('@type')) {

@@ -427,7 +427,8 @@ export class Exchange implements TranscoderCall {
     const { res, edge, route } = this;
     const headers = this.replyHeaders();
     if (reply.headers !== undefined) headers.push(...httpHeadersOf(reply.headers, 'grpc-metadata-', edge.exposed));
-    headers.push('cache-control', 'no-store', 'x-accel-buffering', 'no');
+    headers.push('x-accel-buffering', 'no');
+    if (!headers.includes('cache-control')) headers.push('cache-control', 'no-store');
     const isSse = this.format === 'sse';
     const { httpBody } = route;
     const begin = (first: Uint8Array | undefined): void => {

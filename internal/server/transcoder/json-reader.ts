@@ -270,12 +270,20 @@ export class JsonReader {
   /** An integer, as a number or in a string; exact. A bigint where a double cannot hold it. */
   integer(): number | bigint {
     const unit = this.peek();
-    if (unit === QUOTE) return this.wholeNumber(this.string());
-    const fast = this.smallInteger(unit);
-    if (fast !== undefined) return fast;
-    return this.wholeNumber(this.numberToken());
+    if (unit === QUOTE) {
+      const start = this.position++;
+      const fast = this.smallInteger(this.text.charCodeAt(this.position));
+      if (fast !== undefined && this.text.charCodeAt(this.position) === QUOTE) {
+        this.position++;
+        return fast;
+      }
+      this.position = start;
+      return this.wholeNumber(this.string());
+    }
+    return this.smallInteger(unit) ?? this.wholeNumber(this.numberToken());
   }
 
+  /** An integer of few digits and no more; undefined, and nothing read, where it is anything else. */
   private smallInteger(first: number): number | undefined {
     const text = this.text;
     const negative = first === MINUS;

@@ -75,6 +75,7 @@ export class JsonToWire {
 
   /** Writes the field from the JSON of its value; also for `body: "field"`. */
   field(field: DescField, index = 0): FieldWriter {
+    refuseGroup(field);
     const oneofIndex = field.oneof === undefined ? -1 : field.parent.oneofs.indexOf(field.oneof);
     return { field, nullIsAbsent: !takesNull(field), write: this.fieldWrite(field), index, oneofIndex };
   }
@@ -320,6 +321,13 @@ class ObjectWriter implements MessageWriter {
       reader.pop();
     }
     return oneofs;
+  }
+}
+
+/** @throws Error for groups: no JSON API of proto3 has them */
+export function refuseGroup(field: DescField): void {
+  if ('delimitedEncoding' in field && field.delimitedEncoding) {
+    throw new Error(`${field.parent.typeName}.${field.name}: group encoding is not supported`);
   }
 }
 

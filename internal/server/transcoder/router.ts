@@ -39,7 +39,7 @@ export class Router<Route> {
   private readonly root = new Node<Route>();
   private readonly verbs = new Set<string>();
   /** Templates without variables by their path: nothing can beat them, and most requests hit them. */
-  private readonly fixed = new Map<string, Map<string, Leaf<Route>>>();
+  private readonly fixed = new Map<string, Map<string, Found<Route>>>();
 
   constructor(private readonly fullyDecodeReserved: boolean) {}
 
@@ -83,14 +83,14 @@ export class Router<Route> {
         fixed = new Map();
         this.fixed.set(template.source, fixed);
       }
-      fixed.set(httpMethod, leaf);
+      fixed.set(httpMethod, { kind: 'match', match: { route, values: NO_VALUES } });
     }
   }
 
   /** `path` as it stands in the request line, without the query. */
   find(httpMethod: string, path: string): Found<Route> {
     const fixed = this.fixed.get(path)?.get(httpMethod);
-    if (fixed !== undefined) return { kind: 'match', match: { route: fixed.route, values: NO_VALUES } };
+    if (fixed !== undefined) return fixed;
     if (!path.startsWith('/')) return { kind: 'not-found' };
     const raw = path === '/' ? [] : path.slice(1).split('/');
     const decoded: string[] = [];

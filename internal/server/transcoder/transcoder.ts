@@ -54,7 +54,9 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
     cors: options.cors === undefined ? undefined : new Cors(options.cors),
     envelope: options.envelope ?? false,
     envelopeHeader: (options.envelopeHeader ?? 'x-kaimai-envelope').toLowerCase(),
-    replyHeaders: Object.entries({ 'x-content-type-options': 'nosniff', ...options.replyHeaders }).flat(),
+    replyHeaders: Object.entries({ 'x-content-type-options': 'nosniff', ...options.replyHeaders }).flatMap(
+      ([name, value]) => [name.toLowerCase(), value],
+    ),
     gzipMinBytes: options.gzipMinBytes === false ? Number.POSITIVE_INFINITY : (options.gzipMinBytes ?? 1024),
     maxBodyBytes: limits.maxBodyBytes,
     writeTimeoutMs: limits.writeTimeoutMs,

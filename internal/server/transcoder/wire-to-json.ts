@@ -1,5 +1,5 @@
 import { type DescEnum, type DescField, type DescMessage, type Registry, ScalarType } from '@bufbuild/protobuf';
-import { hasOwnJson } from './json-to-wire.js';
+import { hasOwnJson, refuseGroup } from './json-to-wire.js';
 import { floatText, numberText } from './number-text.js';
 import { scalarWriter, Wire } from './scalar.js';
 import { durationText, fieldMaskText, timestampText } from './well-known-text.js';
@@ -82,6 +82,7 @@ export class WireToJson {
   }
 
   private field(field: DescField, slot: number): FieldReader {
+    refuseGroup(field);
     const rivals =
       field.oneof === undefined
         ? []
