@@ -1,0 +1,135 @@
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis } from 'ioredis';
+import pg from 'pg';
+import { type TestProcess, useProcesses } from '../support/processes.js';
+import { useServers } from '../support/servers.js';
+import { eventually } from '../support/wait.js';
+
+const BUYERS = 200;
+const STOCK = 150;
+const ADMIN = { 'x-user-role': 'ADMIN', 'content-type': 'application/json' };
+
+describe('kill -9 in the middle of 200 purchases', function () {
+  this.timeout(180_000);
+  const servers = useServers('postgres', 'redis', 'rabbitmq');
+  const processes = useProcesses();
+  let db: pg.Client;
+  let redis: Redis;
+  let product: TestProcess;
+  let resource: TestProcess;
+  let itemId: string;
+
+  before(async () => {
+    db = new pg.Client({ connectionString: servers.postgresUrl });
+    await db.connect();
+    redis = new Redis(servers.redisUrl);
+    product = await processes.start('product', { env: servers.env() });
+    // Slow enough that instances are still being created when the resource domain is killed.
+    resource = await processes.start('resource', {
+      env: { ...servers.env(), ...product.env() },
+      config: { resource: { simulator: { delay: '0.05s' } } },
+    });
+    const spec = await admin('/v1/product-specs', { cpu: 1, memory: 1, image: 'debian-12' });
+    const plan = await admin('/v1/products', { name: 'plan', priceFen: '1', specId: spec.id, status: 'ENABLED' });
+    itemId = plan.id;
+    await admin('/v1/sales', { itemId, total: String(STOCK), defaultLimit: 1 });
+    await admin(`/v1/sales/${itemId}/open`, {});
+  });
+  after(async () => {
+    redis.disconnect();
+    await db.end();
+  });
+
+  async function admin(path: string, body: unknown): Promise<{ id: string }> {
+    const reply = await fetch(`http://${product.http}${path}`, {
+      method: 'POST',
+      headers: ADMIN,
+      body: JSON.stringify(body),
+    });
+    const text = await reply.text();
+    assert.equal(reply.status, 200, text);
+    return JSON.parse(text) as { id: string };
+  }
+
+  /** Buys as a client that never gives up: the same request id until there is an answer. */
+  async function buy(user: number): Promise<string> {
+    const giveUpAtMs = Date.now() + 120_000;
+    for (;;) {
+      try {
+        const reply = await fetch(`http://${product.http}/v1/seckill`, {
+          method: 'POST',
+          headers: { 'x-user-id': String(user), 'content-type': 'application/json' },
+          body: JSON.stringify({ itemId, requestId: `buyer-${user}` }),
+          signal: AbortSignal.timeout(5_000),
+        });
+        const body = (await reply.json()) as { code: string };
+        if (reply.ok) return body.code;
+        assert.equal(reply.status, 503, JSON.stringify(body));
+      } catch (err) {
+        if (err instanceof assert.AssertionError) throw err;
+      }
+      assert.ok(Date.now() < giveUpAtMs, `buyer ${user} got no answer`);
+      await sleep(50);
+    }
+  }
+
+  const one = async (sql: string): Promise<number> => Number((await db.query<{ n: string }>(sql)).rows[0]?.n);
+
+  it('completes every order exactly once, with sold = stock given', async () => {
+    const buying = Array.from({ length: BUYERS }, async (_, i) => {
+      // A crowd that arrives over a second, so that the kills fall in its middle.
+      await sleep(i * 5);
+      return buy(i + 1);
+    });
+
+    await eventually('some orders exist', async () => (await one('SELECT count(*) AS n FROM orders')) > 20);
+    await product.kill();
+    product = await product.again();
+
+    await eventually(
+      'some instances run',
+      async () => (await one('SELECT count(*) AS n FROM simulated_instances')) > 10,
+    );
+    await resource.kill();
+    const running = await one('SELECT count(*) AS n FROM simulated_instances');
+    assert.ok(running < STOCK, 'the resource domain was killed too late to show anything');
+    resource = await resource.again();
+
+    const codes = await Promise.all(buying);
+    assert.deepEqual(count(codes), { QUEUED: STOCK, SOLD_OUT: BUYERS - STOCK });
+
+    await eventually(
+      'every order is completed',
+      async () => (await one('SELECT count(*) AS n FROM orders WHERE status = 3')) === STOCK,
+      { timeoutMs: 90_000 },
+    );
+    assert.equal(await one('SELECT count(*) AS n FROM orders'), STOCK);
+    assert.equal(await one('SELECT sold AS n FROM sales'), STOCK);
+    assert.equal(await one('SELECT count(DISTINCT user_id) AS n FROM orders'), STOCK);
+    assert.equal(await one('SELECT count(DISTINCT instance_id) AS n FROM orders'), STOCK);
+    assert.equal(await one('SELECT count(*) AS n FROM instance_requests'), STOCK);
+    assert.equal(await one("SELECT count(*) AS n FROM instance_logs WHERE status = 'SUCCESS'"), STOCK);
+    assert.equal(await one('SELECT count(*) AS n FROM simulated_instances'), STOCK);
+    assert.equal(
+      await one('SELECT count(*) AS n FROM order_events WHERE to_status = 3'),
+      STOCK,
+      'an order was completed twice',
+    );
+    assert.equal(await one("SELECT count(*) AS n FROM stream_inbox WHERE outcome = 'ORDER'"), STOCK);
+    assert.equal(await one('SELECT count(*) AS n FROM dead_letters'), 0);
+    assert.equal(await one('SELECT count(*) AS n FROM resource_dead_letters'), 0);
+    await eventually(
+      'the outbox is empty',
+      async () => (await one('SELECT count(*) AS n FROM outbox WHERE published_at IS NULL')) === 0,
+    );
+    await eventually('the stream is empty', async () => (await redis.xlen(`stream:seckill:${itemId}`)) === 0);
+    assert.equal(await redis.get(`seckill:${itemId}:stock`), '0');
+  });
+});
+
+function count(words: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const word of words) counts[word] = (counts[word] ?? 0) + 1;
+  return counts;
+}
