@@ -115,12 +115,16 @@ export async function rush(
 ): Promise<void> {
   const outcomes = new Map<string, number>();
   let done = 0;
+  let example = '';
   const begun = performance.now();
   await inParallel(options.buyers, async () => {
     const userId = randomUUID();
     const reply = await client.user<PurchaseReply>(userId, 'POST', '/v1/seckill', { itemId: state.productId });
     outcomes.set(reply.code, (outcomes.get(reply.code) ?? 0) + 1);
-    if (reply.code === 'QUEUED' && reply.data) state.seckills.push({ id: reply.data.seckillId, userId });
+    if (reply.code === 'QUEUED' && reply.data) {
+      example = `e.g. seckill ${reply.data.seckillId}`;
+      state.seckills.push({ id: reply.data.seckillId, userId });
+    }
     progress(`${++done}/${options.buyers} buyers`);
   });
   const tookMs = Math.round(performance.now() - begun);
@@ -129,7 +133,7 @@ export async function rush(
   state.steps.push({
     step: 'rush of buyers',
     result: `${options.buyers} in ${tookMs} ms: ${[...outcomes].map(([code, n]) => `${n} ${code}`).join(', ')}`,
-    ids: state.seckills[0] ? `e.g. seckill ${state.seckills[0].id}` : '',
+    ids: example,
   });
 }
 
