@@ -45,7 +45,10 @@ async function start(name: ServerName): Promise<RunningServer> {
   root ??= makeRoot();
   const folder = await root;
   const sources = await chooseSources([name]);
-  const install = installing.then(() => installMissing(sources, abort.signal, (line) => console.error(`  ${line}`)));
+  const install = installing.then(() => {
+    if (sources.get(name)?.type === 'apt') console.error(`installing ${name} by apt …`);
+    return installMissing(sources, abort.signal, () => {});
+  });
   installing = install.catch(() => {});
   await install;
   const source = sources.get(name);
