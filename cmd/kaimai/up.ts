@@ -98,7 +98,7 @@ async function start(launch: Launch, signal: AbortSignal): Promise<Started> {
         enabled: (ctx) => [...ctx.sources.values()].some((source) => source.type === 'apt'),
         async task(ctx, task) {
           await installMissing(ctx.sources, signal, (line) => {
-            task.output = line;
+            if (line.startsWith('Setting up ')) task.output = line;
           });
         },
       },
