@@ -1,6 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { BackgroundMeter } from '../biz/background-meter.js';
 import type { Logger } from '../biz/logger.js';
+import { RoundLoop } from './round-loop.js';
 import type { Server } from './server.js';
 
 export interface LoopOptions {
@@ -10,72 +9,37 @@ export interface LoopOptions {
    * waits. `signal` is aborted when the server stops and waits no longer.
    */
   readonly round: (signal: AbortSignal) => Promise<number>;
-  /** Wait after a round that found nothing. */
+  /** Wait after a round that found nothing; after rounds that failed it doubles. */
   readonly idleMs: number;
-  /** Longest wait after rounds that failed; it doubles from `idleMs` on. */
-  readonly maxBackoffMs: number;
   readonly logger: Logger;
 }
 
 /** A background server that works in rounds, one at a time, and outlives whatever a round throws. */
 export class Loop implements Server {
   readonly name: string;
-  readonly #options: LoopOptions;
-  readonly #stopping = new AbortController();
+  readonly #rounds: RoundLoop;
   readonly #giveUp = new AbortController();
-  #done: Promise<void> = Promise.resolve();
-  #meter: BackgroundMeter | undefined;
 
-  constructor(options: LoopOptions) {
-    this.name = options.name;
-    this.#options = options;
-  }
-
-  observe(meter: BackgroundMeter): void {
-    this.#meter = meter;
+  constructor({ name, round, idleMs, logger }: LoopOptions) {
+    this.name = name;
+    this.#rounds = new RoundLoop(
+      {
+        name,
+        lanes: 1,
+        pollIntervalMs: idleMs,
+        round: async () => ({ outcome: (await round(this.#giveUp.signal)) > 0 ? 'busy' : 'idle' }),
+      },
+      logger,
+    );
   }
 
   async start(): Promise<void> {
-    this.#done = this.#run();
+    this.#rounds.start();
   }
 
   /** Lets the round under way finish; at the deadline its signal is aborted. */
   async stop(deadline: AbortSignal): Promise<void> {
-    this.#stopping.abort();
-    const giveUp = () => this.#giveUp.abort();
-    if (deadline.aborted) giveUp();
-    deadline.addEventListener('abort', giveUp, { once: true });
-    await this.#done;
-    deadline.removeEventListener('abort', giveUp);
-  }
-
-  async #run(): Promise<void> {
-    const { round, idleMs, maxBackoffMs, logger } = this.#options;
-    let failures = 0;
-    while (!this.#stopping.signal.aborted) {
-      let waitMs = idleMs;
-      try {
-        const startedAt = performance.now();
-        const units = await round(this.#giveUp.signal);
-        this.#meter?.round(units, performance.now() - startedAt);
-        if (units > 0) waitMs = 0;
-        failures = 0;
-      } catch (err) {
-        failures += 1;
-        this.#meter?.failed();
-        // Jitter, so that replicas that lost the same server do not come back in step.
-        waitMs = Math.min(maxBackoffMs, idleMs * 2 ** Math.min(failures, 16)) * (0.5 + Math.random() / 2);
-        logger.warn(`${this.name}: a round failed`, { err, failures, retryInMs: Math.round(waitMs) });
-      }
-      if (waitMs > 0) await this.#pause(waitMs);
-    }
-  }
-
-  async #pause(ms: number): Promise<void> {
-    try {
-      await sleep(ms, undefined, { signal: this.#stopping.signal });
-    } catch {
-      // Woken by the stop.
-    }
+    await this.#rounds.stop(deadline);
+    this.#giveUp.abort();
   }
 }

@@ -8,14 +8,11 @@ export interface OrderSweeperOptions {
   readonly batch: number;
 }
 
-const MAX_BACKOFF_MS = 30_000;
-
 /** Cancels orders whose pay deadline is over. */
 export function orderSweeper(orders: OrderUsecase, options: OrderSweeperOptions, logger: Logger): Loop {
   return new Loop({
     name: 'order_sweeper',
     idleMs: options.intervalMs,
-    maxBackoffMs: MAX_BACKOFF_MS,
     logger,
     round: async () => {
       const cancelled = await orders.sweepOverdue(options.batch);

@@ -21,7 +21,6 @@ export interface SeckillConsumerOptions {
 const DISCOVER_MS = 500;
 const MAX_BLOCK_MS = 500;
 const IDLE_MS = 50;
-const MAX_BACKOFF_MS = 2_000;
 /** Items whose batches are settled side by side. */
 const SIDE_BY_SIDE = 4;
 
@@ -64,14 +63,12 @@ export class SeckillConsumer implements Server {
       name: this.name,
       round: () => this.readRound(),
       idleMs: IDLE_MS,
-      maxBackoffMs: MAX_BACKOFF_MS,
       logger,
     });
     this.claimer = new Loop({
       name: `${this.name}_claims`,
       round: () => this.claimRound(),
       idleMs: Math.max(IDLE_MS, options.claimIdleMs / 3),
-      maxBackoffMs: Math.max(MAX_BACKOFF_MS, options.claimIdleMs),
       logger,
     });
   }
