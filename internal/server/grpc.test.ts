@@ -267,7 +267,8 @@ describe('gRPC listener and its chain', () => {
     assert.ok(signal);
     assert.equal((await answer).error?.code, status.DEADLINE_EXCEEDED);
     if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
-    assert.equal((signal.reason as KaimaiError).reason, 'DEADLINE_EXCEEDED');
+    // The client counts from an earlier moment than the server, and its cancellation may come first.
+    assert.match((signal.reason as KaimaiError).reason, /^(DEADLINE_EXCEEDED|CANCELLED)$/);
   });
 
   it('drains: waits for handlers whose caller has left, and gives them up at the deadline', async () => {
