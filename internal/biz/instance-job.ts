@@ -1,6 +1,7 @@
 import type { InstanceJob, InstanceLogRepo } from './instance-log.js';
 import type { Logger } from './logger.js';
 import type { RoundOutcome } from './outbox.js';
+import { NoTrace, type Trace } from './trace.js';
 
 export type ProvisionOutcome =
   /** The instance exists, made now or before, with the size and owner that were asked for. */
@@ -74,6 +75,7 @@ export class InstanceJobUsecase {
     private readonly reporter: InstanceReporter,
     private readonly options: InstanceJobOptions,
     private readonly logger: Logger,
+    private readonly trace: Trace = new NoTrace(),
   ) {}
 
   /**
@@ -84,7 +86,7 @@ export class InstanceJobUsecase {
     const job = await this.logs.claimToCreate(this.options.leaseMs);
     if (!job) return IDLE;
     found();
-    const outcome = await this.provisioner.create(job);
+    const outcome = await this.trace.resume('instance create', job.trace, () => this.provisioner.create(job));
     switch (outcome.kind) {
       case 'running':
         return this.settle(job, 'SUCCESS', '');
@@ -121,7 +123,7 @@ export class InstanceJobUsecase {
   /** @returns undefined when the product domain had its last word, else why it is to be tried again */
   private async report(job: InstanceJob): Promise<string | undefined> {
     if (job.status === 'FAILED') await this.provisioner.remove(job);
-    const outcome = await this.reporter.report(job);
+    const outcome = await this.trace.resume('instance report', job.trace, () => this.reporter.report(job));
     switch (outcome.kind) {
       case 'taken':
         await this.logs.markReported(job, '');

@@ -24,6 +24,8 @@ export interface InstanceOrder {
   readonly orderId: bigint | undefined;
   readonly name: string;
   readonly size: InstanceSize;
+  /** W3C traceparent of the message that asked for it. */
+  readonly trace?: string | undefined;
 }
 
 export interface InstanceLog extends InstanceOrder {

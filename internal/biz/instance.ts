@@ -18,6 +18,8 @@ export interface CreateInstance {
   /** SECKILL: the stream id; ORDER: the order id. */
   readonly sourceId: string;
   readonly orderId?: bigint | undefined;
+  /** W3C traceparent of what asks for it; that of the work under way where it is not given. */
+  readonly trace?: string | undefined;
 }
 
 export type InstanceStatus = 'REQUESTED' | 'SUCCESS' | 'FAILED';

@@ -218,7 +218,7 @@ export class SettlementUsecase {
       const order = this.newOrder(parsed, product, sale, taken.reqId);
       orders.push(order);
       added.push({ ...base, ...user, kind: 'ORDER', reason: '', orderId: order.id });
-      if (order.status === 'PAID') wanted.push(instanceOf(order, itemId, parsed.streamId));
+      if (order.status === 'PAID') wanted.push(instanceOf(order, itemId, entry));
     }
     await this.store(tx, itemId, { orders, wanted, added, letters, sold: ledger.sold });
     for (const row of added) rows.set(row.streamId, row);
@@ -347,9 +347,20 @@ function epochFault(purchase: Purchase, sale: Sale | undefined): string | undefi
   return purchase.epoch !== undefined && !sale ? `no sale of the item had epoch ${purchase.epoch}` : undefined;
 }
 
-function instanceOf(order: NewOrder, productId: bigint, streamId: string): CreateInstance {
-  return { productId, userId: order.userId, source: 'SECKILL', sourceId: streamId, orderId: order.id };
+function instanceOf(order: NewOrder, productId: bigint, entry: StreamEntry): CreateInstance {
+  const trace = entry.fields.get('tp');
+  return {
+    productId,
+    userId: order.userId,
+    source: 'SECKILL',
+    sourceId: entry.streamId,
+    orderId: order.id,
+    ...(trace !== undefined && TRACEPARENT.test(trace) && { trace }),
+  };
 }
+
+/** Anybody may have added the entry: what is no traceparent goes no further. */
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 /** Only where the outcome is not what the entry's units were taken for, and the sale still admits. */
 function squaringOf(row: InboxRow, parsed: Purchase | Malformed, sales: readonly Sale[]): Squaring | undefined {

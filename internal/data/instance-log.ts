@@ -21,16 +21,16 @@ import { storableText } from './text.js';
 const REASON_MAX = 1024;
 const BATCH_MAX = 256;
 
-const COLUMNS = `id, instance_id, product_id, user_id, source, source_id, order_id, name, cpus, memory_mb, gpu, image,
+const COLUMNS = `id, instance_id, product_id, user_id, source, source_id, order_id, name, cpus, memory_mb, gpu, image, trace,
   status, reason, created_at, updated_at`;
 
 /** Sorted, so that two consumers that insert the same orders wait for each other and do not deadlock. */
 const INSERT: Statement = {
   name: 'instance_log_insert',
   text: `INSERT INTO instance_logs (instance_id, product_id, user_id, source, source_id, order_id, name, cpus, memory_mb,
-      gpu, image)
+      gpu, image, trace)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::text[],
-      $8::int[], $9::int[], $10::int[], $11::text[]) AS t(instance_id)
+      $8::int[], $9::int[], $10::int[], $11::text[], $12::text[]) AS t(instance_id)
     ORDER BY instance_id
     ON CONFLICT DO NOTHING
     RETURNING ${COLUMNS}`,
@@ -164,6 +164,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
       orders.map((o) => o.size.memoryMb),
       orders.map((o) => o.size.gpu),
       orders.map((o) => o.size.image),
+      orders.map((o) => o.trace ?? null),
     ];
     const { rows } = await this.db.query<LogRow>(INSERT, values).catch(explain);
     const logs = new Known(rows.map(logOf));
@@ -331,6 +332,7 @@ function explain(err: unknown): never {
 }
 
 interface LogRow {
+  trace: string | null;
   id: bigint;
   instance_id: bigint;
   product_id: bigint;
@@ -385,6 +387,7 @@ function logOf(row: LogRow): InstanceLog {
     reason: row.reason,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
+    ...(row.trace !== null && { trace: row.trace }),
   };
 }
 

@@ -7,6 +7,7 @@ import type {
   InstanceStatus,
 } from '../biz/instance.js';
 import { InstanceRepo } from '../biz/instance.js';
+import { NoTrace, type Trace } from '../biz/trace.js';
 import type { Transaction } from '../biz/transaction.js';
 import type { Postgres, Statement } from './postgres.js';
 
@@ -52,12 +53,16 @@ const SET_REPORT: Statement = {
 
 const APPEND_EVENTS: Statement = {
   name: 'outbox_append',
-  text: `INSERT INTO outbox (topic, ref_id, payload)
-    SELECT $1, ref_id, payload FROM unnest($2::bigint[], $3::bytea[]) AS t(ref_id, payload)`,
+  text: `INSERT INTO outbox (topic, ref_id, payload, headers)
+    SELECT $1, ref_id, payload, CASE WHEN trace IS NOT NULL THEN jsonb_build_object('traceparent', trace) END
+    FROM unnest($2::bigint[], $3::bytea[], $4::text[]) AS t(ref_id, payload, trace)`,
 };
 
 export class PgInstanceRepo extends InstanceRepo {
-  constructor(private readonly db: Postgres) {
+  constructor(
+    private readonly db: Postgres,
+    private readonly trace: Trace = new NoTrace(),
+  ) {
     super();
   }
 
@@ -96,7 +101,12 @@ export class PgInstanceRepo extends InstanceRepo {
 
   async appendEvents(tx: Transaction, events: readonly InstanceEvent[]): Promise<void> {
     const payloads = events.map((e) => Buffer.from(Event.encode(messageOf(e)).finish()));
-    await this.db.query(APPEND_EVENTS, [TOPIC_INSTANCE_CREATED, events.map((e) => e.instanceId), payloads], tx);
+    const here = this.trace.capture() ?? null;
+    await this.db.query(
+      APPEND_EVENTS,
+      [TOPIC_INSTANCE_CREATED, events.map((e) => e.instanceId), payloads, events.map((e) => e.trace ?? here)],
+      tx,
+    );
   }
 
   async find(instanceId: bigint): Promise<InstanceRequest | undefined> {

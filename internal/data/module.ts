@@ -12,6 +12,7 @@ import { PurchaseConsumer, PurchaseStream } from '../biz/purchase-stream.js';
 import { Resources } from '../biz/resources.js';
 import { SaleRepo } from '../biz/sale-state.js';
 import { SettlementRepo } from '../biz/settlement.js';
+import { Trace } from '../biz/trace.js';
 import { TransactionRunner } from '../biz/transaction.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { Worker } from '../conf/worker.js';
@@ -44,7 +45,7 @@ export const productDataModule = new ContainerModule(({ bind }) => {
   bind(ProductRepo).toResolvedValue((db: Postgres) => new PgProductRepo(db), [Postgres]);
   bind(OrderRepo).toResolvedValue((db: Postgres) => new PgOrderRepo(db), [Postgres]);
   bind(PaymentRepo).toResolvedValue((db: Postgres) => new PgPaymentRepo(db), [Postgres]);
-  bind(InstanceRepo).toResolvedValue((db: Postgres) => new PgInstanceRepo(db), [Postgres]);
+  bind(InstanceRepo).toResolvedValue((db: Postgres, trace: Trace) => new PgInstanceRepo(db, trace), [Postgres, Trace]);
   bind(HeldUnits).toResolvedValue((db: Postgres) => new PgHeldUnits(db), [Postgres]);
   bind(SaleRepo).toResolvedValue((db: Postgres) => new PgSaleRepo(db), [Postgres]);
   bind(SettlementRepo).toResolvedValue((db: Postgres) => new PgSettlementRepo(db), [Postgres]);

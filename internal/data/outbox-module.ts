@@ -4,6 +4,7 @@ import { Logger } from '../biz/logger.js';
 import { QueuePublisher } from '../biz/message-queue.js';
 import { OutboxHandler, OutboxRepo, PublishingHandler } from '../biz/outbox.js';
 import { Resources } from '../biz/resources.js';
+import { Trace } from '../biz/trace.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { Worker } from '../conf/worker.js';
 import { TOPIC_INSTANCE_CREATED } from './instance.js';
@@ -18,7 +19,7 @@ import { RabbitPublisher } from './rabbitmq-publisher.js';
  */
 export const outboxDataModule = new ContainerModule(({ bind }) => {
   bind(OutboxRepo).toResolvedValue((db: Postgres) => new PgOutboxRepo(db), [Postgres]);
-  bind(RabbitPublisher).toResolvedValue(openPublisher, [CONFIG, Logger, Worker, Resources]);
+  bind(RabbitPublisher).toResolvedValue(openPublisher, [CONFIG, Logger, Worker, Resources, Trace]);
   bind(QueuePublisher).toService(RabbitPublisher);
   bind(HealthProbe).toResolvedValue(rabbitProbe, [RabbitPublisher]);
   bind(OutboxHandler).toResolvedValue(
@@ -32,9 +33,10 @@ async function openPublisher(
   logger: Logger,
   worker: Worker,
   resources: Resources,
+  trace: Trace,
 ): Promise<RabbitPublisher> {
   const { confirmTimeoutMs } = config.data.rabbitmq;
-  const publisher = new RabbitPublisher({ ...rabbitOptions(config, worker), confirmTimeoutMs }, logger);
+  const publisher = new RabbitPublisher({ ...rabbitOptions(config, worker), confirmTimeoutMs }, logger, trace);
   resources.add('rabbitmq publisher', () => publisher.close());
   await publisher.open();
   return publisher;

@@ -1,6 +1,7 @@
 import type { ConfirmChannel } from 'amqplib';
 import type { Logger } from '../biz/logger.js';
 import { type OutgoingMessage, type PublishOutcome, QueuePublisher } from '../biz/message-queue.js';
+import { NoTrace, type Trace } from '../biz/trace.js';
 import { declareQueue, RabbitLink, type RabbitOptions } from './rabbitmq.js';
 
 export interface RabbitPublisherOptions extends RabbitOptions {
@@ -32,6 +33,7 @@ export class RabbitPublisher extends QueuePublisher {
   constructor(
     private readonly options: RabbitPublisherOptions,
     private readonly logger: Logger,
+    private readonly trace: Trace = new NoTrace(),
   ) {
     super();
     this.link = new RabbitLink(options, logger, async (model) => {
@@ -138,14 +140,17 @@ export class RabbitPublisher extends QueuePublisher {
       ...(message.headers && { headers: message.headers }),
     };
     try {
-      channel.publish('', this.options.queue, bufferOf(message.payload), options, (err: Error | null) => {
+      const answered = (err: Error | null) => {
         this.pending.delete(id);
         if (pending.returned !== undefined) settle({ kind: 'returned', reason: pending.returned });
         else if (!err) settle({ kind: 'published' });
         // amqplib tells a nack and a lost channel apart by this message only.
         else if (err.message === 'message nacked') settle({ kind: 'nacked' });
         else settle({ kind: 'unconfirmed', reason: err.message });
-      });
+      };
+      this.trace.within(message.headers?.traceparent, () =>
+        channel.publish('', this.options.queue, bufferOf(message.payload), options, answered),
+      );
     } catch (err) {
       // The channel closed under our feet.
       this.pending.delete(id);

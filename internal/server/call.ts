@@ -10,6 +10,8 @@ export abstract class Call implements CallContext {
   identity: Identity = ANONYMOUS;
   /** Epoch ms after which nobody waits for the reply. The caller's own, then what the deadline middleware makes of it. */
   deadlineAtMs: number | undefined;
+  /** W3C traceparent of this call, once the tracing middleware ran; undefined where it is not traced. */
+  traceparent: string | undefined;
   readonly replyHeaders = new Map<string, string>();
   #controller: AbortController | undefined;
   #aborted: KaimaiError | undefined;

@@ -1,18 +1,18 @@
-import { context, propagation, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
-import { Trace, type TraceHeaders } from '../biz/trace.js';
+import { type Context, context, propagation, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
+import { Trace } from '../biz/trace.js';
 
 /** `Trace` by OpenTelemetry. Where no SDK was started it does nothing, at next to no cost. */
 export class OtelTrace extends Trace {
-  override capture(): TraceHeaders | undefined {
+  override capture(): string | undefined {
     if (!trace.getActiveSpan()?.isRecording()) return undefined;
-    const headers: Record<string, string> = {};
+    const headers: { traceparent?: string } = {};
     propagation.inject(context.active(), headers);
-    return headers;
+    return headers.traceparent;
   }
 
-  override async resume<T>(name: string, headers: TraceHeaders | undefined, work: () => Promise<T>): Promise<T> {
-    if (!headers) return work();
-    const parent = propagation.extract(context.active(), headers);
+  override async resume<T>(name: string, place: string | undefined, work: () => Promise<T>): Promise<T> {
+    if (place === undefined) return work();
+    const parent = contextOf(place);
     const span = trace.getTracer('kaimai').startSpan(name, { kind: SpanKind.CONSUMER }, parent);
     try {
       return await context.with(trace.setSpan(parent, span), work);
@@ -23,4 +23,12 @@ export class OtelTrace extends Trace {
       span.end();
     }
   }
+
+  override within<T>(place: string | undefined, work: () => T): T {
+    return place === undefined ? work() : context.with(contextOf(place), work);
+  }
+}
+
+function contextOf(traceparent: string): Context {
+  return propagation.extract(context.active(), { traceparent });
 }

@@ -5,6 +5,7 @@ import { InstanceJobUsecase, InstanceReporter, Provisioner } from '../biz/instan
 import { InstanceLogRepo, InstanceLogUsecase } from '../biz/instance-log.js';
 import { Logger } from '../biz/logger.js';
 import { QueueConsumer } from '../biz/message-queue.js';
+import { Trace } from '../biz/trace.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { InstanceEventService } from '../service/instance-event.js';
 import { InstanceLogService } from '../service/instance-log.js';
@@ -26,8 +27,9 @@ export const resourceServerModule = new ContainerModule(({ bind }) => {
       reporter: InstanceReporter,
       { resource: { maxAttempts, retryBackoffMs, leaseMs } }: Config,
       logger: Logger,
-    ) => new InstanceJobUsecase(logs, provisioner, reporter, { maxAttempts, retryBackoffMs, leaseMs }, logger),
-    [InstanceLogRepo, Provisioner, InstanceReporter, CONFIG, Logger],
+      trace: Trace,
+    ) => new InstanceJobUsecase(logs, provisioner, reporter, { maxAttempts, retryBackoffMs, leaseMs }, logger, trace),
+    [InstanceLogRepo, Provisioner, InstanceReporter, CONFIG, Logger, Trace],
   );
 
   bind(ServiceBinding).toResolvedValue(

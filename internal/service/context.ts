@@ -13,6 +13,8 @@ export interface CallContext {
   readonly deadlineAtMs: number | undefined;
   /** The first value of a lower-case name; bytes for names that end in "-bin". */
   metadata(name: string): string | Uint8Array | undefined;
+  /** Where the call stands in its trace, to be stored with what continues it later; undefined where it is not traced. */
+  readonly traceparent?: string | undefined;
   /** The JSON edge's body as it was sent, for signatures; undefined by gRPC. */
   readonly rawBody: Uint8Array | undefined;
   /** Sent with the reply: gRPC metadata, or `Grpc-Metadata-` headers. Lower-case names; set before the first message. */

@@ -19,10 +19,19 @@ export class InstanceEventService {
    */
   async handle(queue: string, deliveries: readonly Delivery[]): Promise<readonly Verdict[]> {
     const kept = deliveries.filter((d) => d.payload.length <= PAYLOAD_MAX_BYTES);
-    const messages = kept.map((d): InstanceMessage => ({ payload: d.payload, order: decode(d.payload) }));
+    const messages = kept.map((d): InstanceMessage => ({ payload: d.payload, order: orderOf(d) }));
     await this.logs.record(queue, messages);
     return deliveries.map((d) => (d.payload.length <= PAYLOAD_MAX_BYTES ? 'accept' : 'reject'));
   }
+}
+
+/** What the message itself says of its trace; its publisher may be anybody. */
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+function orderOf({ payload, headers }: Delivery): InstanceOrder | { readonly fault: string } {
+  const order = decode(payload);
+  const trace = headers.traceparent;
+  return 'fault' in order || typeof trace !== 'string' || !TRACEPARENT.test(trace) ? order : { ...order, trace };
 }
 
 function decode(payload: Uint8Array): InstanceOrder | { readonly fault: string } {

@@ -37,7 +37,7 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
         userId: userOf(ctx),
         quantity: req.quantity ?? 1,
         requestId: req.requestId,
-        traceparent: traceparentOf(ctx),
+        traceparent: ctx.traceparent ?? '',
       }),
     );
 
@@ -78,13 +78,6 @@ export class SeckillOrderService {
   handleSeckillOrder(itemId: bigint, deliveries: readonly Delivery[]): Promise<Settlement> {
     return this.settlements.settle(itemId, deliveries);
   }
-}
-
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
-
-function traceparentOf(ctx: CallContext): string {
-  const value = ctx.metadata('traceparent');
-  return typeof value === 'string' && TRACEPARENT.test(value) ? value : '';
 }
 
 function saleStatusOf(status: SaleStatusCode): SaleStatus | undefined {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { useProcesses } from '../support/processes.js';
@@ -9,7 +10,9 @@ interface Span {
   readonly spanId: string;
   readonly parentSpanId?: string;
   readonly name: string;
-  readonly attributes: readonly { readonly key: string; readonly value: { readonly stringValue?: string } }[];
+  /** 2 is a server's, 3 a client's. */
+  readonly kind: number;
+  readonly startTimeUnixNano: string;
   readonly scope: string;
 }
 
@@ -57,7 +60,22 @@ class Collector {
   }
 }
 
-describe('tracing of the product process', function () {
+/** The spans of a trace, each below what caused it, in the order of their starts. */
+function treeOf(spans: readonly Span[]): string {
+  const ids = new Set(spans.map((s) => s.spanId));
+  const lines: string[] = [];
+  const add = (span: Span, depth: number) => {
+    lines.push(`${'  '.repeat(depth + 4)}${span.name}`);
+    const below = spans.filter((s) => s.parentSpanId === span.spanId);
+    for (const s of below.sort((a, b) => (BigInt(a.startTimeUnixNano) < BigInt(b.startTimeUnixNano) ? -1 : 1))) {
+      add(s, depth + 1);
+    }
+  };
+  for (const span of spans) if (!ids.has(span.parentSpanId ?? '')) add(span, 0);
+  return lines.join('\n');
+}
+
+describe('tracing of the processes', function () {
   this.timeout(120_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
@@ -97,6 +115,65 @@ describe('tracing of the product process', function () {
     assert.equal(await product.stop(), 'exited with code 0');
     assert.deepEqual([...new Set(collector.spans.map((s) => s.traceId))], [traceId]);
   });
+
+  for (const way of ['ordinary order', 'flash sale'] as const) {
+    it(`runs one trace from the click to the instance: ${way}`, async () => {
+      const config = { trace: { endpoint } };
+      const product = await processes.start('product', { env: servers.env(), config });
+      const resource = await processes.start('resource', { env: { ...servers.env(), ...product.env() }, config });
+      const traceId = randomBytes(16).toString('hex');
+      const send = async <T>(path: string, body: unknown, headers: Record<string, string>): Promise<T> => {
+        const res = await fetch(`http://${product.http}${path}`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json', ...headers },
+          body: JSON.stringify(body),
+        });
+        assert.equal(res.status, 200, await res.clone().text());
+        return (await res.json()) as T;
+      };
+      const admin = { 'x-user-role': 'ADMIN' };
+      const buyer = { 'x-user-id': '123' };
+      const click = { ...buyer, traceparent: `00-${traceId}-b7ad6b7169203331-01` };
+      const spec = await send<{ id: string }>('/v1/product-specs', { cpu: 1, memory: 1, image: 'debian' }, admin);
+      const item = await send<{ id: string }>(
+        '/v1/products',
+        { name: 'Traced', status: 'ENABLED', priceFen: '100', specId: spec.id },
+        admin,
+      );
+      if (way === 'ordinary order') {
+        const order = await send<{ id: string }>('/v1/orders', { productId: item.id }, buyer);
+        await send(`/v1/orders/${order.id}/paid`, { provider: 'test', eventId: traceId }, click);
+      } else {
+        await send('/v1/sales', { itemId: item.id, total: '1', priceFen: '100' }, admin);
+        await send(`/v1/sales/${item.id}/open`, {}, admin);
+        const reply = await send<{ code: string }>('/v1/seckill', { itemId: item.id }, click);
+        assert.equal(reply.code, 'QUEUED');
+      }
+      const reported = await collector.find(
+        (s) => s.traceId === traceId && s.name === 'instance.v1.InstanceService/ReportInstance' && s.kind === 2,
+      );
+      assert.equal(await resource.stop(), 'exited with code 0');
+      assert.equal(await product.stop(), 'exited with code 0');
+
+      const spans = collector.spans.filter((s) => s.traceId === traceId);
+      const byId = new Map(spans.map((s) => [s.spanId, s]));
+      const path: string[] = [];
+      for (let s: Span | undefined = reported; s; s = byId.get(s.parentSpanId ?? '')) path.unshift(s.name);
+      assert.equal(
+        path[0],
+        way === 'ordinary order' ? 'order.v1.OrderService/MarkOrderPaid' : 'seckill.v1.SeckillService/Purchase',
+      );
+      assert.deepEqual(path.slice(1), [
+        'publish <default>',
+        'instance report',
+        'instance.v1.InstanceService/ReportInstance',
+        'instance.v1.InstanceService/ReportInstance',
+      ]);
+      assert.ok(spans.some((s) => s.name === 'instance create'));
+      assert.ok(spans.some((s) => s.name.startsWith('resource.instance.created') || s.name.includes('process')));
+      console.log(treeOf(spans));
+    });
+  }
 
   it('serves on when the collector is away', async () => {
     const config = { trace: { endpoint: 'http://127.0.0.1:1/v1/traces' } };

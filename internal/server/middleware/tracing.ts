@@ -26,6 +26,11 @@ export function tracing(): Middleware {
       const span = tracer.startSpan(name, { kind: SpanKind.SERVER, attributes }, parent);
       const within = trace.setSpan(parent, span);
       span.setAttribute('network.protocol.name', call.transport);
+      if (span.isRecording()) {
+        const headers: { traceparent?: string } = {};
+        propagation.inject(within, headers);
+        call.traceparent = headers.traceparent;
+      }
       const reply = await context.with(within, () =>
         watchEnd(next, call, (err) => {
           span.setAttribute('rpc.grpc.status_code', err?.grpcCode ?? 0);
