@@ -2,9 +2,11 @@ import assert from 'node:assert/strict';
 import { Registry } from 'prom-client';
 import { SilentLogger } from '../biz/logger.js';
 import { BackgroundMetrics } from './background-metrics.js';
-import type { Loop } from './loop.js';
+import { Loop } from './loop.js';
 
-function loop(round: (signal: AbortSignal) => Promise<number>, idleMs = 1): Loop {}
+function loop(round: (signal: AbortSignal) => Promise<number>, idleMs = 1): Loop {
+  return new Loop({ name: 'test', round, idleMs, logger: new SilentLogger() });
+}
 
 describe('Loop', () => {
   it('goes on after rounds that throw', async () => {

@@ -1,3 +1,4 @@
+import type { BackgroundMeter } from '../biz/background-meter.js';
 import type { Logger } from '../biz/logger.js';
 import { RoundLoop } from './round-loop.js';
 import type { Server } from './server.js';
@@ -18,19 +19,18 @@ export interface LoopOptions {
 export class Loop implements Server {
   readonly name: string;
   readonly #rounds: RoundLoop;
+  readonly #round: LoopOptions['round'];
   readonly #giveUp = new AbortController();
+  #meter: BackgroundMeter | undefined;
 
   constructor({ name, round, idleMs, logger }: LoopOptions) {
     this.name = name;
-    this.#rounds = new RoundLoop(
-      {
-        name,
-        lanes: 1,
-        pollIntervalMs: idleMs,
-        round: async () => ({ outcome: (await round(this.#giveUp.signal)) > 0 ? 'busy' : 'idle' }),
-      },
-      logger,
-    );
+    this.#round = round;
+    this.#rounds = new RoundLoop({ name, lanes: 1, pollIntervalMs: idleMs, round: () => this.#measured() }, logger);
+  }
+
+  observe(meter: BackgroundMeter): void {
+    this.#meter = meter;
   }
 
   async start(): Promise<void> {
@@ -41,5 +41,17 @@ export class Loop implements Server {
   async stop(deadline: AbortSignal): Promise<void> {
     await this.#rounds.stop(deadline);
     this.#giveUp.abort();
+  }
+
+  async #measured(): Promise<{ outcome: 'busy' | 'idle' }> {
+    const startedAt = performance.now();
+    try {
+      const units = await this.#round(this.#giveUp.signal);
+      this.#meter?.round(units, performance.now() - startedAt);
+      return { outcome: units > 0 ? 'busy' : 'idle' };
+    } catch (err) {
+      this.#meter?.failed();
+      throw err;
+    }
   }
 }

@@ -20,6 +20,7 @@ export interface SeckillConsumerOptions {
 /** How often new streams are looked for; a stream that appears is read after at most this and one wait. */
 const DISCOVER_MS = 500;
 const MAX_BLOCK_MS = 500;
+const MAX_BACKOFF_MS = 2_000;
 const IDLE_MS = 50;
 /** Items whose batches are settled side by side. */
 const SIDE_BY_SIDE = 4;
