@@ -1,11 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { gunzip, gzip } from 'node:zlib';
+import { gzip } from 'node:zlib';
 import type { DescMethod } from '@bufbuild/protobuf';
 import { Cors } from './cors.js';
 import { type ErrorWriter, edgeErrors, httpStatusOf } from './error-reply.js';
 import { httpHeadersOf, type MetadataRules, parseGrpcTimeout, type RequestMetadata } from './metadata.js';
 import { acceptsGzip, bodyEncodingOf, negotiate, type ReplyFormat, streamContentType } from './negotiation.js';
 import type { BodyEncoding } from './request-binder.js';
+import { discardBody, readBody } from './request-body.js';
 import type { Router } from './router.js';
 import type { Route } from './routes.js';
 import { StreamReply } from './stream-reply.js';
@@ -43,8 +44,6 @@ export interface Edge {
 }
 
 const NO_BODY: Uint8Array = new Uint8Array();
-/** How much of a refused body is read and dropped, so that the client sees the refusal rather than a reset. */
-const DISCARDED_BODIES = 64;
 
 /**
  * One request and its reply: route → body → call → reply. `answered` is set by whatever replies first (the handler, the
@@ -184,7 +183,15 @@ export class Exchange implements TranscoderCall {
     if (typeof timeout === 'string') this.startDeadline(parseGrpcTimeout(timeout));
     const length = req.headers['content-length'];
     if ((length === undefined || length === '0') && req.headers['transfer-encoding'] === undefined) this.dispatch();
-    else this.readBody();
+    else {
+      readBody(req, this.edge.maxBodyBytes, {
+        done: (body) => {
+          this.rawBody = body;
+          this.dispatch();
+        },
+        refuse: (error) => this.refuse(error),
+      });
+    }
   }
 
   private noRoute(allow: readonly string[] | undefined, badPath: boolean, path: string): void {
@@ -233,53 +240,6 @@ export class Exchange implements TranscoderCall {
       if (this.handling) this.cut(reason);
       else this.refuse(reason);
     }, timeoutMs);
-  }
-
-  private readBody(): void {
-    const { req, edge } = this;
-    const coding = req.headers['content-encoding'];
-    if (coding !== undefined && coding !== 'gzip' && coding !== 'identity') {
-      throw edgeErrors.unsupportedMediaType(`Content-Encoding ${coding} is not supported`, {
-        'accept-encoding': 'gzip, identity',
-      });
-    }
-    if (Number(req.headers['content-length'] ?? '0') > edge.maxBodyBytes) throw this.bodyTooLarge();
-    const chunks: Buffer[] = [];
-    let length = 0;
-    const onData = (chunk: Buffer): void => {
-      length += chunk.length;
-      if (length > edge.maxBodyBytes) {
-        req.off('data', onData);
-        req.off('end', onEnd);
-        this.refuse(this.bodyTooLarge());
-      } else {
-        chunks.push(chunk);
-      }
-    };
-    const onEnd = (): void => {
-      const body = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
-      if (coding === 'gzip') this.unzip(body);
-      else this.dispatchWith(body);
-    };
-    req.on('data', onData);
-    req.on('end', onEnd);
-  }
-
-  private unzip(body: Buffer): void {
-    gunzip(body, { maxOutputLength: this.edge.maxBodyBytes }, (err, bytes) => {
-      if (err === null) this.dispatchWith(bytes);
-      else if ((err as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') this.refuse(this.bodyTooLarge());
-      else this.refuse(edgeErrors.badRequest('body is not gzip'));
-    });
-  }
-
-  private bodyTooLarge(): TranscodeError {
-    return edgeErrors.bodyTooLarge(`body is larger than ${this.edge.maxBodyBytes} bytes`);
-  }
-
-  private dispatchWith(body: Uint8Array): void {
-    this.rawBody = body;
-    this.dispatch();
   }
 
   private dispatch(): void {
@@ -483,7 +443,7 @@ export class Exchange implements TranscoderCall {
     const error = err instanceof TranscodeError ? err : edgeErrors.internal('internal error');
     this.edge.onEdgeError(error, this.req, err);
     this.fail(error);
-    this.discardBody();
+    if (!this.req.complete) discardBody(this.req, this.edge.maxBodyBytes);
   }
 
   private fail(err: unknown): void {
@@ -494,17 +454,6 @@ export class Exchange implements TranscoderCall {
     for (const [name, value] of Object.entries(error.httpHeaders ?? {})) headers.push(name, value);
     headers.push('content-type', 'application/json');
     this.send(httpStatusOf(error), headers, this.edge.errors.json(error), undefined);
-  }
-
-  /** Reads on and drops, within bounds: closing at once would reset the connection before the client has read the refusal. */
-  private discardBody(): void {
-    const { req } = this;
-    if (req.complete) return;
-    let left = this.edge.maxBodyBytes * DISCARDED_BODIES;
-    req.on('data', (chunk: Buffer) => {
-      left -= chunk.length;
-      if (left < 0) req.socket.destroy();
-    });
   }
 }
 

@@ -1,9 +1,9 @@
 import { type DescField, type DescMessage, type Registry, ScalarType } from '@bufbuild/protobuf';
 import type { JsonReader } from './json-reader.js';
-import { doubleOf } from './number-text.js';
 import { enumWriter, type ScalarWriter, scalarWriter, Wire } from './scalar.js';
 import { parseDuration, parseFieldMask, parseTimestamp } from './well-known-text.js';
-import type { WireWriter } from './wire-writer.js';
+import { writeFieldMask, writeInstant, writeListValue, writeStruct, writeValue } from './well-known-writer.js';
+import { tagOf, type WireWriter } from './wire-writer.js';
 
 /** Writes a JSON value in wire form. */
 type Write = (reader: JsonReader, writer: WireWriter) => void;
@@ -331,10 +331,6 @@ export function refuseGroup(field: DescField): void {
   }
 }
 
-export function tagOf(number: number, wireType: number): number {
-  return ((number << 3) | wireType) >>> 0;
-}
-
 function tagged(number: number, scalar: ScalarWriter): Write {
   const tag = tagOf(number, scalar.wireType);
   return (reader, writer) => {
@@ -364,86 +360,4 @@ export function mapKeyWriter(type: ScalarType): (text: string, writer: WireWrite
     writer.uint32(tag);
     return scalar.text(text, writer);
   };
-}
-
-export function writeInstant(seconds: number, nanos: number, writer: WireWriter): void {
-  if (seconds !== 0) {
-    writer.uint32(tagOf(1, Wire.VARINT));
-    writer.int64(seconds);
-  }
-  if (nanos !== 0) {
-    writer.uint32(tagOf(2, Wire.VARINT));
-    writer.int32(nanos);
-  }
-}
-
-export function writeFieldMask(paths: readonly string[], writer: WireWriter): void {
-  for (const path of paths) {
-    writer.uint32(tagOf(1, Wire.LENGTH));
-    writer.string(path);
-  }
-}
-
-function writeStruct(reader: JsonReader, writer: WireWriter): void {
-  const seen = new Set<string>();
-  reader.beginObject();
-  for (let key = reader.nextKey(true); key !== undefined; key = reader.nextKey(false)) {
-    reader.pushKey(key);
-    if (seen.has(key)) throw reader.fault('duplicate key');
-    seen.add(key);
-    writer.uint32(tagOf(1, Wire.LENGTH));
-    const entry = writer.begin();
-    writer.uint32(tagOf(1, Wire.LENGTH));
-    writer.string(key);
-    writer.uint32(tagOf(2, Wire.LENGTH));
-    const value = writer.begin();
-    writeValue(reader, writer);
-    writer.end(value);
-    writer.end(entry);
-    reader.pop();
-  }
-}
-
-function writeListValue(reader: JsonReader, writer: WireWriter): void {
-  let i = 0;
-  reader.beginArray();
-  for (let more = reader.nextItem(true); more; more = reader.nextItem(false)) {
-    reader.push(i++);
-    writer.uint32(tagOf(1, Wire.LENGTH));
-    const start = writer.begin();
-    writeValue(reader, writer);
-    writer.end(start);
-    reader.pop();
-  }
-}
-
-function writeValue(reader: JsonReader, writer: WireWriter): void {
-  if (reader.isNull()) {
-    reader.null();
-    writer.uint32(tagOf(1, Wire.VARINT));
-    writer.uint32(0);
-  } else if (reader.isString()) {
-    writer.uint32(tagOf(3, Wire.LENGTH));
-    writer.string(reader.string());
-  } else if (reader.isObject()) {
-    writer.uint32(tagOf(5, Wire.LENGTH));
-    const start = writer.begin();
-    writeStruct(reader, writer);
-    writer.end(start);
-  } else if (reader.isArray()) {
-    writer.uint32(tagOf(6, Wire.LENGTH));
-    const start = writer.begin();
-    writeListValue(reader, writer);
-    writer.end(start);
-  } else if (reader.isNumber()) {
-    const token = reader.numberToken();
-    const value = doubleOf(token)!;
-    if (!Number.isFinite(value)) throw reader.fault('out of range');
-    writer.uint32(tagOf(2, Wire.BIT64));
-    writer.double(value);
-  } else {
-    const value = reader.boolean();
-    writer.uint32(tagOf(4, Wire.VARINT));
-    writer.bool(value);
-  }
 }

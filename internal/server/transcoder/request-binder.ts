@@ -1,13 +1,13 @@
 import { isUtf8 } from 'node:buffer';
 import { type DescField, type DescMessage, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { JsonReader } from './json-reader.js';
-import { type FieldWriter, type JsonToWire, type MessageWriter, tagOf } from './json-to-wire.js';
+import type { FieldWriter, JsonToWire, MessageWriter } from './json-to-wire.js';
 import type { PathVariable } from './path-template.js';
 import { parseQuery } from './query.js';
 import { Wire } from './scalar.js';
 import { mapEntryWriter, takesEmptyText, textWriter, type WriteText } from './text-to-wire.js';
 import { invalidArgument } from './transcode-error.js';
-import type { WireWriter } from './wire-writer.js';
+import { tagOf, type WireWriter } from './wire-writer.js';
 
 export interface BinderOptions {
   readonly codec: JsonToWire;

@@ -1,7 +1,7 @@
 import type { DescField, DescMessage } from '@bufbuild/protobuf';
 import { JsonReader } from './json-reader.js';
 import type { JsonToWire } from './json-to-wire.js';
-import { hasOwnJson, mapKeyWriter, tagOf, writeFieldMask } from './json-to-wire.js';
+import { hasOwnJson, mapKeyWriter } from './json-to-wire.js';
 import { enumWriter, type ScalarWriter, scalarWriter, Wire } from './scalar.js';
 import { TranscodeError } from './transcode-error.js';
 import {
@@ -11,7 +11,8 @@ import {
   parseGoDuration,
   parseTimestamp,
 } from './well-known-text.js';
-import type { WireWriter } from './wire-writer.js';
+import { writeFieldMask } from './well-known-writer.js';
+import { tagOf, type WireWriter } from './wire-writer.js';
 
 /** Writes a value from text, tag included; returns what is wrong with the text. */
 export type WriteText = (text: string, writer: WireWriter) => string | undefined;

@@ -1,12 +1,10 @@
-import { type DescEnum, type DescField, type DescMessage, type Registry, ScalarType } from '@bufbuild/protobuf';
+import type { DescField, DescMessage, Registry } from '@bufbuild/protobuf';
 import { hasOwnJson, refuseGroup } from './json-to-wire.js';
-import { floatText, numberText } from './number-text.js';
+import { numberText } from './number-text.js';
 import { scalarWriter, Wire } from './scalar.js';
+import { enumReader, enumText, type ReadValue, scalarReader, zeroText } from './scalar-reader.js';
 import { durationText, fieldMaskText, timestampText } from './well-known-text.js';
 import { WireFault, WireReader } from './wire-reader.js';
-
-/** Reads one value and gives its JSON. */
-type ReadValue = (reader: WireReader) => string;
 
 /** How the wire form of a message becomes its JSON. */
 export interface MessageReader {
@@ -290,79 +288,6 @@ function asText(slot: Found): string {
 
 function append(before: Slot, item: string): string {
   return before === undefined ? item : `${before as string},${item}`;
-}
-
-function zeroText(type: ScalarType): string {
-  switch (type) {
-    case ScalarType.STRING:
-    case ScalarType.BYTES:
-      return '""';
-    case ScalarType.BOOL:
-      return 'false';
-    case ScalarType.INT64:
-    case ScalarType.UINT64:
-    case ScalarType.SINT64:
-    case ScalarType.FIXED64:
-    case ScalarType.SFIXED64:
-      return '"0"';
-    default:
-      return '0';
-  }
-}
-
-function scalarReader(type: ScalarType): ReadValue {
-  switch (type) {
-    case ScalarType.INT32:
-      return (r) => String(r.int32());
-    case ScalarType.SINT32:
-      return (r) => String(r.sint32());
-    case ScalarType.UINT32:
-      return (r) => String(r.uint32());
-    case ScalarType.FIXED32:
-      return (r) => String(r.fixed32());
-    case ScalarType.SFIXED32:
-      return (r) => String(r.sfixed32());
-    case ScalarType.INT64:
-      return (r) => `"${r.int64Text(true)}"`;
-    case ScalarType.UINT64:
-      return (r) => `"${r.int64Text(false)}"`;
-    case ScalarType.SINT64:
-      return (r) => `"${r.sint64Text()}"`;
-    case ScalarType.FIXED64:
-      return (r) => `"${r.fixed64Text()}"`;
-    case ScalarType.SFIXED64:
-      return (r) => `"${r.sfixed64Text()}"`;
-    case ScalarType.FLOAT:
-      return (r) => {
-        const value = r.float();
-        return Number.isFinite(value) ? floatText(value) : `"${value}"`;
-      };
-    case ScalarType.DOUBLE:
-      return (r) => {
-        const value = r.double();
-        return Number.isFinite(value) ? numberText(value) : `"${value}"`;
-      };
-    case ScalarType.BOOL:
-      return (r) => (r.bool() ? 'true' : 'false');
-    case ScalarType.STRING:
-      return (r) => JSON.stringify(r.string());
-    case ScalarType.BYTES:
-      return (r) => `"${r.base64()}"`;
-  }
-}
-
-function enumReader(desc: DescEnum): ReadValue {
-  const texts = new Map(Object.keys(desc.value).map((number) => [Number(number), enumText(desc, Number(number))]));
-  return (reader) => {
-    const number = reader.int32();
-    return texts.get(number) ?? String(number);
-  };
-}
-
-function enumText(desc: DescEnum, number: number): string {
-  if (desc.typeName === 'google.protobuf.NullValue') return 'null';
-  const value = desc.value[number];
-  return value === undefined ? String(number) : JSON.stringify(value.name);
 }
 
 function mapText(slot: Found): string {

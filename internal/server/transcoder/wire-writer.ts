@@ -2,6 +2,11 @@ const INITIAL_BYTES = 4096;
 /** A larger buffer is given back after use, so that one large request does not hold memory for ever. */
 const KEPT_BYTES = 1 << 20;
 
+/** A field's tag. */
+export function tagOf(number: number, wireType: number): number {
+  return ((number << 3) | wireType) >>> 0;
+}
+
 /** Writes protobuf wire format into one buffer that is kept between messages. */
 export class WireWriter {
   private buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES);
