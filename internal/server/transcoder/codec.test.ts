@@ -251,6 +251,15 @@ describe('codec on the wire', () => {
     assert.deepEqual(json.unpackedList, [3, 4]);
   });
 
+  it('passes over unknown fields of every wire type, groups within groups too', () => {
+    const unknown = [0xc0, 0x3e, 1, 0xc1, 0x3e, 1, 2, 3, 4, 5, 6, 7, 8, 0xc2, 0x3e, 1, 9, 0xc5, 0x3e, 1, 2, 3, 4];
+    const group = [0xc3, 0x3e, ...unknown, 0xcb, 0x3e, 0xcc, 0x3e, 0xc4, 0x3e];
+    const json = JSON.parse(toJson.message(everything).json(Buffer.from([...unknown, ...group, 0x08, 5])));
+    assert.equal(json.int32Value, 5);
+    assert.throws(() => toJson.message(everything).json(Buffer.from(group.slice(0, -2))), WireFault);
+    assert.throws(() => toJson.message(everything).json(Buffer.alloc(1000, 0x5b)), WireFault);
+  });
+
   it('writes messages of any size', () => {
     for (const length of [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152]) {
       const text = `{"nested":{"stringValue":"${'a'.repeat(length)}"}}`;

@@ -3,7 +3,13 @@ import { gzip } from 'node:zlib';
 import type { DescMethod } from '@bufbuild/protobuf';
 import { Cors } from './cors.js';
 import { type ErrorWriter, edgeErrors, httpStatusOf } from './error-reply.js';
-import { httpHeadersOf, type MetadataRules, parseGrpcTimeout, type RequestMetadata } from './metadata.js';
+import {
+  httpHeadersOf,
+  isHeaderValue,
+  type MetadataRules,
+  parseGrpcTimeout,
+  type RequestMetadata,
+} from './metadata.js';
 import { acceptsGzip, bodyEncodingOf, negotiate, type ReplyFormat, streamContentType } from './negotiation.js';
 import type { BodyEncoding } from './request-binder.js';
 import { discardBody, readBody } from './request-body.js';
@@ -271,6 +277,7 @@ export class Exchange implements TranscoderCall {
       // The handler's message is not what the method declares, or a header cannot be sent: no fault of the client.
       const error = edgeErrors.internal('the reply could not be written');
       this.edge.onEdgeError(error, this.req, err);
+      this.answered = this.res.headersSent;
       this.fail(error);
     }
   }
@@ -285,7 +292,7 @@ export class Exchange implements TranscoderCall {
     if (httpBody !== undefined) {
       const { contentType, data } = readHttpBody(httpBody(reply.message));
       this.answered = true;
-      this.compressAndSend(status, headers, contentType || 'application/octet-stream', data, reply);
+      this.compressAndSend(status, headers, mediaType(contentType), data, reply);
     } else if (this.format === 'protobuf') {
       this.answered = true;
       this.compressAndSend(status, headers, 'application/x-protobuf', reply.message, reply);
@@ -394,7 +401,7 @@ export class Exchange implements TranscoderCall {
     const begin = (first: Uint8Array | undefined): void => {
       let contentType = isSse ? 'text/event-stream' : streamContentType(this.req.headers.accept);
       if (httpBody !== undefined) {
-        contentType = (first && readHttpBody(httpBody(first)).contentType) || 'application/octet-stream';
+        contentType = mediaType(first === undefined ? '' : readHttpBody(httpBody(first)).contentType);
       }
       this.answered = true;
       if (edge.stopping) headers.push('connection', 'close');
@@ -451,10 +458,16 @@ export class Exchange implements TranscoderCall {
     const error = this.describe(err);
     this.answered = true;
     const headers = this.replyHeaders();
-    for (const [name, value] of Object.entries(error.httpHeaders ?? {})) headers.push(name, value);
+    for (const [name, value] of Object.entries(error.httpHeaders ?? {})) {
+      if (isHeaderValue(value)) headers.push(name, value);
+    }
     headers.push('content-type', 'application/json');
     this.send(httpStatusOf(error), headers, this.edge.errors.json(error), undefined);
   }
+}
+
+function mediaType(declared: string): string {
+  return declared !== '' && isHeaderValue(declared) ? declared : 'application/octet-stream';
 }
 
 /** Tells the source of a stream that nobody will read it. */

@@ -99,14 +99,18 @@ export function httpHeadersOf(entries: MetadataEntries, prefix: string, exposed:
   for (const [name, value] of entries) {
     if (!METADATA_NAME.test(name)) continue;
     const text = typeof value === 'string' ? value : Buffer.from(value).toString('base64');
-    if (!HEADER_VALUE.test(text)) continue;
+    if (!isHeaderValue(text)) continue;
     out.push(exposed.has(name) ? name : prefix + name, text);
   }
   return out;
 }
 
-/** No control characters: a newline would start another header. */
 const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+
+/** Whether HTTP can carry it. A newline would start another header, and node:http throws on it. */
+export function isHeaderValue(text: string): boolean {
+  return HEADER_VALUE.test(text);
+}
 
 const TIMEOUT = /^([0-9]{1,8})([HMSmun])$/;
 const UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };

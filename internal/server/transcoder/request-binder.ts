@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { type DescField, type DescMessage, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { type DescField, type DescMessage, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
 import { JsonReader } from './json-reader.js';
 import type { FieldWriter, JsonToWire, MessageWriter } from './json-to-wire.js';
 import type { PathVariable } from './path-template.js';
@@ -175,24 +175,21 @@ export class RequestBinder {
     if (message === undefined) {
       throw invalidArgument(field!.jsonName, 'this body is no message, so it must be JSON');
     }
-    try {
-      const value = fromBinary(message, body);
-      if (field === undefined) {
-        for (const oneof of this.input.oneofs) {
-          const set = (value as unknown as Record<string, { case?: string } | undefined>)[oneof.localName]?.case;
-          const member = oneof.fields.find((candidate) => candidate.localName === set);
-          if (member !== undefined) oneofs.set(`#${oneof.name}`, member.jsonName);
-        }
-      }
-    } catch {
-      throw invalidArgument(field?.jsonName ?? '', `body is not a ${message.typeName} in protobuf`);
-    }
-    if (field === undefined) {
-      writer.raw(body);
-    } else {
+    // Decoded and encoded again without what is unknown, so that only well-formed messages go on, as from JSON.
+    const value = readMessage(message, body, field?.jsonName ?? '');
+    const bytes = toBinary(message, value, { writeUnknownFields: false });
+    if (field !== undefined) {
       writer.uint32(tagOf(field.number, Wire.LENGTH));
-      writer.bytes(body);
+      writer.bytes(bytes);
+      return;
     }
+    const members = value as unknown as Readonly<Record<string, { case?: string } | undefined>>;
+    for (const oneof of this.input.oneofs) {
+      const set = members[oneof.localName]?.case;
+      const member = oneof.fields.find((candidate) => candidate.localName === set);
+      if (member !== undefined) oneofs.set(`#${oneof.name}`, member.jsonName);
+    }
+    writer.raw(bytes);
   }
 
   /** How many of the parameters were for fields of inner messages. */
@@ -253,6 +250,14 @@ export class RequestBinder {
     const within = (bound: string): boolean => place.jsonPath === bound || place.jsonPath.startsWith(`${bound}.`);
     if (this.bodyField !== undefined && within(this.bodyField.field.jsonName)) return true;
     return this.path.some((variable) => within(variable.jsonPath));
+  }
+}
+
+function readMessage(desc: DescMessage, bytes: Uint8Array, field: string): Message {
+  try {
+    return fromBinary(desc, bytes, { readUnknownFields: false });
+  } catch {
+    throw invalidArgument(field, `body is not a ${desc.typeName} in protobuf`);
   }
 }
 

@@ -314,6 +314,28 @@ describe('transcoder server: requests and connections', () => {
     assert.equal(edgeErrors[0]?.reason, 'INTERNAL');
   });
 
+  it('answers 500 where the reply cannot be sent: no such status', async () => {
+    handler = async () => ({ kind: 'unary', message: book('Tao'), status: 9999 });
+    assert.equal((await send(running.port, { path: '/v1/books/7' })).status, 500);
+    assert.equal(edgeErrors[0]?.reason, 'INTERNAL');
+  });
+
+  it('leaves out headers that HTTP cannot carry', async () => {
+    const split = 'a\r\nx-injected: 1';
+    handler = () =>
+      Promise.reject(new HostError({ code: 5, reason: 'X', message: 'x', httpHeaders: { 'x-a': split } }));
+    const failed = await send(running.port, { path: '/v1/books/7' });
+    assert.equal(failed.status, 404);
+    assert.equal(failed.headers['x-injected'], undefined);
+    const message = wire(messageType('google.api.HttpBody'), { contentType: split, data: '' });
+    handler = async () => ({ kind: 'unary', message });
+    const bytes = await send(running.port, { method: 'POST', path: '/v1/upload' });
+    assert.equal(bytes.headers['content-type'], 'application/octet-stream');
+    handler = async () => ({ kind: 'stream', messages: streamOf([message]) });
+    const stream = await send(running.port, { path: '/v1/books/7/download' });
+    assert.equal(stream.headers['content-type'], 'application/octet-stream');
+  });
+
   it('takes an HTTP status from the handler', async () => {
     handler = async () => ({ kind: 'unary', message: book('Tao'), status: 201 });
     assert.equal((await send(running.port, { path: '/v1/books/7' })).status, 201);

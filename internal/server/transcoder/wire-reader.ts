@@ -3,6 +3,8 @@ export class WireFault extends Error {
   override readonly name = 'WireFault';
 }
 
+const MAX_GROUP_DEPTH = 100;
+
 /** Reads protobuf wire format. */
 export class WireReader {
   private readonly buffer: Buffer;
@@ -153,7 +155,8 @@ export class WireReader {
     return this.buffer.subarray(start, this.position);
   }
 
-  skip(wireType: number): void {
+  /** Passes over a value of no interest; groups too, which other writers may have put among unknown fields. */
+  skip(wireType: number, depth = 0): void {
     switch (wireType) {
       case 0:
         this.bool();
@@ -163,6 +166,10 @@ export class WireReader {
         return;
       case 2:
         this.take(this.uint32());
+        return;
+      case 3:
+        if (depth === MAX_GROUP_DEPTH) throw new WireFault('groups are nested too deep');
+        for (let tag = this.uint32(); (tag & 7) !== 4; tag = this.uint32()) this.skip(tag & 7, depth + 1);
         return;
       case 5:
         this.take(4);
