@@ -438,6 +438,7 @@ export class Exchange implements TranscoderCall {
       },
     });
     if (this.abortReason !== undefined) this.stream.fail(this.abortReason);
+    else if (edge.stopping) this.abort(edgeErrors.stopping('the server is stopping'));
     else this.stream.run();
   }
 

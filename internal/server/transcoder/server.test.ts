@@ -550,6 +550,32 @@ describe('transcoder server: stop', () => {
     assert.equal(JSON.parse(lines[1]!).error.reason, 'SERVER_STOPPING');
   });
 
+  it('begins no stream any more', async () => {
+    const started = signalled();
+    const go = signalled();
+    const running = await serve({
+      handler: async (call) => {
+        started.resolve();
+        await go.promise;
+        return {
+          kind: 'stream',
+          messages: (async function* () {
+            await once(call.signal, 'abort');
+            yield book('never');
+          })(),
+        };
+      },
+    });
+    const pending = send(running.port, { path: '/v1/books/7/watch' });
+    await started.promise;
+    const stopped = running.server.stop(Date.now() + 10_000);
+    go.resolve();
+    const reply = await pending;
+    assert.equal(reply.status, 503);
+    assert.equal(JSON.parse(reply.body.toString()).reason, 'SERVER_STOPPING');
+    await stopped;
+  });
+
   it('cuts at the deadline what does not end', async () => {
     const started = signalled();
     const aborted = signalled();
