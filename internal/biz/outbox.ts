@@ -28,7 +28,7 @@ export abstract class OutboxRepo {
   /** The same for rows whose topic is none of these. */
   abstract claimOthers(knownTopics: readonly string[], limit: number, leaseMs: number): Promise<readonly OutboxRow[]>;
   abstract markPublished(rows: readonly OutboxRow[]): Promise<void>;
-  /** Records why; a row that somebody else has claimed or published since stays as it is. */
+  /** Records why; a row that somebody else has claimed since stays as it is. */
   abstract markFailed(failures: readonly OutboxFailure[]): Promise<void>;
 }
 

@@ -24,17 +24,20 @@ function claim(name: string, ofTopic: string): Statement {
 const CLAIM = claim('outbox_claim', 'topic = $1');
 const CLAIM_OTHERS = claim('outbox_claim_others', 'topic <> ALL ($1::text[])');
 
+/*
+ * Neither of these says `published_at IS NULL`: with the statistics of a moment ago the planner takes the index of waiting
+ * rows for empty, reads the whole backlog through it, and 500 marks take 290 ms instead of 8 (50,000 rows waiting).
+ */
 const MARK_PUBLISHED: Statement = {
   name: 'outbox_mark_published',
-  text: `UPDATE outbox SET published_at = now(), last_error = NULL
-    WHERE id = ANY ($1::bigint[]) AND published_at IS NULL`,
+  text: 'UPDATE outbox SET published_at = now(), last_error = NULL WHERE id = ANY ($1::bigint[])',
 };
 
 const MARK_FAILED: Statement = {
   name: 'outbox_mark_failed',
   text: `UPDATE outbox o SET last_error = f.reason, next_attempt_at = now() + f.retry_ms * interval '1 ms'
     FROM unnest($1::bigint[], $2::int[], $3::text[], $4::float8[]) AS f(id, attempts, reason, retry_ms)
-    WHERE o.id = f.id AND o.attempts = f.attempts AND o.published_at IS NULL`,
+    WHERE o.id = f.id AND o.attempts = f.attempts`,
 };
 
 export class PgOutboxRepo extends OutboxRepo {
