@@ -1,10 +1,10 @@
-import type { Transaction } from '../../internal/biz/transaction.js';
 import { MemoryHeldUnits } from '../support/memory/held-units.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemoryProductRepo } from '../support/memory/product.js';
+import { openSale } from '../support/memory/settlement.js';
 import { MemoryStore } from '../support/memory/store.js';
 import type { Backend } from './backend.js';
 
@@ -22,13 +22,16 @@ export async function openMemoryBackend(): Promise<Backend> {
     instances: new MemoryInstanceRepo(store, outbox),
     units,
     topics: async (refId) => outbox.table.rows().flatMap((row) => (row.refId === refId ? [row.topic] : [])),
-    insertSale: (sale) => units.insertSale({ ...sale, sold: 0n }),
+    insertSale: (sale) => units.insertSale(openSale(sale)),
     sell: async (tx, saleId) => {
-      if (!(await units.hold(tx, saleId, 1))) throw new Error(`sale ${saleId} is sold out`);
+      await units.sales.update(tx, String(saleId), (s) => ({ ...s, sold: s.sold + 1n }));
     },
     sold: async (saleId) => units.sales.find(String(saleId))?.sold ?? -1n,
-    insertInboxRow: (order, streamId) =>
-      store.run(async (tx: Transaction) => void (await orders.inbox.insert(tx, { orderId: order.id, streamId }))),
+    insertInboxRow: ({ id: orderId, productId: itemId = 0n, userId, quantity }, streamId) =>
+      store.run(async (tx) => {
+        const none = { reason: '', saleId: undefined, epoch: undefined };
+        await orders.inbox.insert(tx, { itemId, streamId, kind: 'ORDER', userId, quantity, orderId, ...none });
+      }),
     breakConnection: async (tx) => store.breakConnection(tx),
     loseCommitReply: (tx) => store.loseCommitReply(tx),
     close: async () => {},

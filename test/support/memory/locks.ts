@@ -19,6 +19,9 @@ interface Lock {
 export class Locks {
   private readonly locks = new Map<string, Lock>();
 
+  /** @param pause what a wait for a lock goes through */
+  constructor(private readonly pause: (wait: Promise<void>) => Promise<void> = (wait) => wait) {}
+
   /** @throws Deadlock where waiting would close a circle; the one who closes it loses */
   async acquire(owner: LockOwner, key: string): Promise<void> {
     if (this.tryAcquire(owner, key)) return;
@@ -28,7 +31,7 @@ export class Locks {
       other = other.waitsFor === undefined ? undefined : this.locks.get(other.waitsFor)?.owner;
     }
     owner.waitsFor = key;
-    await new Promise<void>((resolve, reject) => lock.queue.push({ owner, resolve, reject }));
+    await this.pause(new Promise<void>((resolve, reject) => lock.queue.push({ owner, resolve, reject })));
   }
 
   /** Takes the lock if nobody else has it. */

@@ -8,12 +8,17 @@ import {
   OrderRepo,
 } from '../../../internal/biz/order-state.js';
 import type { Page, PageRequest } from '../../../internal/biz/page.js';
+import type { InboxRow } from '../../../internal/biz/settlement.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
 
 interface EventRow extends OrderEvent {
   readonly orderId: bigint;
   readonly version: bigint;
+}
+
+export interface MemoryInboxRow extends InboxRow {
+  readonly itemId: bigint;
 }
 
 const CLOSE_REASON_MAX = 64;
@@ -23,8 +28,7 @@ const REQUEST_KEY = 'user and request';
 export class MemoryOrderRepo extends OrderRepo {
   readonly orders: MemoryTable<Order>;
   readonly events: MemoryTable<EventRow>;
-  /** Of `stream_inbox` what an order needs to know. */
-  readonly inbox: MemoryTable<{ readonly orderId: bigint; readonly streamId: string }>;
+  readonly inbox: MemoryTable<MemoryInboxRow>;
 
   constructor(protected readonly store: MemoryStore) {
     super();
@@ -33,7 +37,7 @@ export class MemoryOrderRepo extends OrderRepo {
       { name: 'product and req_id', of: (o) => (o.productId === undefined ? undefined : `${o.productId} ${o.reqId}`) },
     ]);
     this.events = new MemoryTable(store, 'order_events', (e) => `${e.orderId} ${e.version}`);
-    this.inbox = new MemoryTable(store, 'stream_inbox', (i) => String(i.orderId));
+    this.inbox = new MemoryTable(store, 'stream_inbox', (i) => `${i.itemId} ${i.streamId}`);
   }
 
   insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean> {
@@ -63,7 +67,7 @@ export class MemoryOrderRepo extends OrderRepo {
 
   findStreamId(tx: Transaction, orderId: bigint): Promise<string | undefined> {
     return this.store.statement('order.findStreamId', tx, async () => {
-      return this.inbox.find(String(orderId), tx)?.streamId;
+      return this.inbox.rows(tx).find((row) => row.orderId === orderId)?.streamId;
     });
   }
 

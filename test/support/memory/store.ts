@@ -17,11 +17,26 @@ export class ConstraintViolation extends Error {
   override readonly name = 'ConstraintViolation';
 }
 
+/**
+ * The process that ran the statement is gone. Nobody hears of it: what it awaits never settles, and the server rolls its
+ * transaction back.
+ */
+export class ProcessDied extends Error {
+  override readonly name = 'ProcessDied';
+
+  /** @param tell called when the server has let go of what the process held */
+  constructor(readonly tell: () => void) {
+    super('the process died');
+  }
+}
+
 /** Stands around every operation of the store: the place where others run, and where faults come from. */
 export type Around = <T>(operation: string, work: () => Promise<T>) => Promise<T>;
 
 export interface StoreOptions {
   readonly around?: Around;
+  /** What a wait for a lock goes through. */
+  readonly pause?: (wait: Promise<void>) => Promise<void>;
   readonly now?: () => Date;
 }
 
@@ -48,12 +63,13 @@ const yielding: Around = async (_operation, work) => {
  * failed cannot commit, and the same retries as the real runner.
  */
 export class MemoryStore extends TransactionRunner {
-  readonly locks = new Locks();
+  readonly locks: Locks;
   readonly now: () => Date;
   private readonly around: Around;
 
   constructor(options: StoreOptions = {}) {
     super();
+    this.locks = new Locks(options.pause);
     this.around = options.around ?? yielding;
     this.now = options.now ?? (() => new Date());
   }
@@ -71,6 +87,7 @@ export class MemoryStore extends TransactionRunner {
         return result;
       } catch (err) {
         this.end(tx);
+        if (err instanceof ProcessDied) return silence(err);
         const again =
           err instanceof Deadlock ||
           err instanceof Conflict ||
@@ -97,6 +114,10 @@ export class MemoryStore extends TransactionRunner {
       });
       return result;
     } catch (err) {
+      if (err instanceof ProcessDied) {
+        this.end(own);
+        return silence(err);
+      }
       if (tx !== undefined) {
         own.state = 'failed';
         throw err;
@@ -104,6 +125,11 @@ export class MemoryStore extends TransactionRunner {
       this.end(own);
       throw asUnavailable(err);
     }
+  }
+
+  /** An advisory lock, held until `tx` ends. */
+  async lock(tx: Transaction, name: string): Promise<void> {
+    await this.locks.acquire(stateOf(tx), `advisory ${name}`);
   }
 
   /** The next statement of `tx` finds its connection broken. */
@@ -233,6 +259,11 @@ export class MemoryTable<Row extends object> {
     if (tx === undefined) return undefined;
     return stateOf(tx).writes.get(this as unknown as MemoryTable<object>) as ReadonlyMap<string, Row> | undefined;
   }
+}
+
+function silence(death: ProcessDied): Promise<never> {
+  death.tell();
+  return new Promise(() => {});
 }
 
 function stateOf(tx: Transaction): MemoryTransaction {

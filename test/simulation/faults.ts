@@ -1,0 +1,119 @@
+import { isUnavailable } from '../../gen/common/v1/errors.js';
+import { KaimaiError } from '../../internal/errors/error.js';
+import { type Around, Conflict, ConnectionLost, ProcessDied } from '../support/memory/store.js';
+import type { Random } from './random.js';
+import type { Scheduler } from './scheduler.js';
+
+/** The process that served a call died, or its reply was lost: the caller knows nothing. */
+class NoReply extends Error {
+  override readonly name = 'NoReply';
+}
+
+interface Call {
+  readonly name: string;
+  readonly die: () => void;
+}
+
+const MAX_TRIES = 60;
+const TRACE = 60;
+
+/** What goes wrong between an actor and the store, and between a caller and what it calls. */
+export class Faults {
+  /** Switched off when the system is to come to rest. */
+  active = true;
+  /** The last operations, with what befell them. */
+  readonly trace: string[] = [];
+
+  constructor(
+    private readonly random: Random,
+    private readonly scheduler: Scheduler,
+    /** Of each operation. */
+    private readonly rate: number,
+  ) {}
+
+  /** Around each statement. */
+  readonly around: Around = async (operation, work) => {
+    await this.scheduler.turn();
+    const fault = this.next();
+    this.note(operation, fault);
+    switch (fault) {
+      case 'none':
+        return work();
+      case 'lost before':
+        throw new ConnectionLost(operation);
+      case 'lost after':
+        await work();
+        throw new ConnectionLost(operation);
+      case 'died before':
+        throw this.died();
+      case 'died after':
+        await work();
+        throw this.died();
+      case 'conflict':
+        throw new Conflict(operation);
+      default:
+        return fault satisfies never;
+    }
+  };
+
+  /** A call to another process: it may never answer. @throws NoReply */
+  async call<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const { context } = this.scheduler;
+    const result = await new Promise<T>((resolve, reject) => {
+      this.scheduler.context = { name, die: () => reject(new NoReply(name)) } satisfies Call;
+      // A turn first, so that nothing runs between the call's context and the first turn that keeps it.
+      this.scheduler.turn().then(work).then(resolve, reject);
+      this.scheduler.context = context;
+    });
+    if (this.occurs()) {
+      this.note(`reply of ${name}`, 'lost');
+      throw new NoReply(name);
+    }
+    return result;
+  }
+
+  /** Calls until there is an answer: a result, or an error that is one. */
+  async insist<T>(name: string, work: () => Promise<T>): Promise<T | KaimaiError> {
+    for (let i = 0; i < MAX_TRIES; i++) {
+      try {
+        return await this.call(name, work);
+      } catch (err) {
+        if (err instanceof NoReply || isUnavailable(err)) continue;
+        if (err instanceof KaimaiError) return err;
+        throw err;
+      }
+    }
+    throw new Error(`${name} was never answered in ${MAX_TRIES} tries`);
+  }
+
+  /** Does it once; what goes wrong is left to the next time. @returns undefined where it went wrong */
+  async attempt<T>(name: string, work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await this.call(name, work);
+    } catch (err) {
+      if (err instanceof NoReply || isUnavailable(err)) return undefined;
+      throw err;
+    }
+  }
+
+  occurs(): boolean {
+    return this.active && this.random.chance(this.rate);
+  }
+
+  private next() {
+    if (!this.occurs()) return 'none';
+    return this.random.pick(['lost before', 'lost after', 'died before', 'died after', 'conflict'] as const);
+  }
+
+  private died(): ProcessDied {
+    const call = this.scheduler.context as Call | undefined;
+    if (!call) throw new Error('a statement outside of any call');
+    return new ProcessDied(call.die);
+  }
+
+  private note(operation: string, fault: string): void {
+    const by = (this.scheduler.context as Call | undefined)?.name ?? '';
+    this.trace.push(`${by}: ${operation}${fault === 'none' ? '' : ` — ${fault}`}`);
+    if (this.trace.length > TRACE) this.trace.shift();
+  }
+}

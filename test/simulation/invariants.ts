@@ -1,0 +1,203 @@
+import type { Order } from '../../internal/biz/order-state.js';
+import type { ResourceDomain } from './resource-domain.js';
+import type { World } from './world.js';
+
+/** What is wrong with a world at rest, by the invariants' numbers in the design of reliability. */
+export function violationsOf(world: World, resource: ResourceDomain): string[] {
+  const found: string[] = [];
+  const expect = (holds: boolean, invariant: string, what: () => string) => {
+    if (!holds) found.push(`${invariant}: ${what()}`);
+  };
+  const { history } = world;
+  const orders = world.orderRepo.orders.rows();
+  const events = world.orderRepo.events.rows();
+  const inbox = world.orderRepo.inbox.rows();
+  const payments = world.paymentRepo.payments.rows();
+  const refunds = world.paymentRepo.refunds.rows();
+  const requests = world.instanceRepo.requests.rows();
+  const outbox = world.outbox.table.rows();
+  const logs = [...resource.logs.values()];
+  const byId = new Map(orders.map((o) => [o.id, o]));
+
+  for (const sale of world.units.sales.rows()) {
+    const live = orders.filter((o) => o.saleId === sale.id && o.status !== 'CANCELLED');
+    const units = live.reduce((sum, o) => sum + BigInt(o.quantity), 0n);
+    expect(
+      sale.sold === units && units <= sale.total,
+      '1',
+      () => `sale ${sale.id}: ${sale.sold}/${sale.total}, ${units} live`,
+    );
+    const users = new Set(live.map((o) => o.userId));
+    expect(users.size === live.length || sale.defaultLimit > 1, '3', () => `sale ${sale.id}: a user is over the limit`);
+  }
+
+  expect(world.stream.length === 0, '4', () => `${world.stream.length} entries are left in the stream`);
+  for (const { streamId, fields } of world.entries) {
+    const rows = inbox.filter((row) => row.streamId === streamId && String(row.itemId) === fields.get('item'));
+    const [row] = rows;
+    expect(rows.length === 1, '5', () => `entry ${streamId} has ${rows.length} outcomes`);
+    const order = row?.orderId === undefined ? undefined : byId.get(row.orderId);
+    expect(row?.kind !== 'ORDER' || order !== undefined, '5', () => `entry ${streamId} has no order`);
+    const letters = world.settlementRepo.deadLetters.rows().filter((d) => d.streamId === streamId);
+    expect(
+      (row?.kind === 'DEAD') === (letters.length === 1),
+      '5',
+      () => `entry ${streamId}: ${letters.length} dead letters`,
+    );
+  }
+  for (const order of orders.filter((o) => o.source === 'SECKILL')) {
+    const rows = inbox.filter((row) => row.orderId === order.id);
+    expect(rows.length === 1, '5', () => `order ${order.id} came of ${rows.length} entries`);
+  }
+
+  const unique = (what: string, keys: readonly (string | undefined)[]) => {
+    const given = keys.filter((k) => k !== undefined);
+    const twice = given.filter((k, i) => given.indexOf(k) !== i);
+    expect(twice.length === 0, '6', () => `${what} twice: ${twice.join(', ')}`);
+  };
+  unique(
+    'item and req_id',
+    orders.map((o) => `${o.productId} ${o.reqId}`),
+  );
+  unique(
+    'user and request id',
+    orders.map((o) => (o.requestId === undefined ? undefined : `${o.userId} ${o.requestId}`)),
+  );
+  unique(
+    'source',
+    requests.map((r) => `${r.source} ${r.productId} ${r.sourceId}`),
+  );
+  unique(
+    'instance of an order',
+    orders.map((o) => o.instanceId?.toString()),
+  );
+  unique(
+    'payment event',
+    payments.map((p) => `${p.provider} ${p.eventId}`),
+  );
+
+  const created = outbox.filter((row) => row.topic === 'instance.created');
+  const paid = (o: Order) => o.status === 'PAID' || o.status === 'COMPLETED' || o.status === 'REFUNDING';
+  for (const order of orders) {
+    const asked = requests.filter((r) => r.orderId === order.id);
+    const told = created.filter((row) => row.event?.orderId === order.id);
+    const one = asked.length === 1 && told.length === 1 && asked[0]?.instanceId === order.instanceId;
+    const none = asked.length === 0 && told.length === 0 && order.instanceId === undefined;
+    expect(
+      paid(order) ? one : none,
+      '7',
+      () => `order ${order.id} ${order.status}: ${asked.length} requests, ${told.length} events`,
+    );
+    // With nobody left at work no order stays on the way.
+    expect(order.status !== 'PAID', '10', () => `order ${order.id} is still PAID`);
+  }
+  for (const request of requests) {
+    const told = created.filter((row) => row.refId === request.instanceId);
+    expect(told.length === 1, '7', () => `request ${request.instanceId} has ${told.length} events`);
+  }
+  expect(created.length === requests.length, '7', () => `${created.length} events of ${requests.length} requests`);
+
+  for (const row of outbox) expect(row.publishedAt !== undefined, '8', () => `outbox row ${row.id} is not published`);
+  const publishedIds = new Set(world.published.map((e) => e.instanceId));
+  expect(world.queue.length === 0, '8', () => `${world.queue.length} messages are left`);
+  expect(
+    publishedIds.size === created.length,
+    '8',
+    () => `${publishedIds.size} of ${created.length} events were published`,
+  );
+  expect(logs.length === created.length, '8', () => `${logs.length} logs of ${created.length} events`);
+
+  for (const { event, status } of logs) {
+    const running = resource.running.get(event.name);
+    const same = running?.instanceId === event.instanceId && running.userId === event.userId;
+    expect((status === 'SUCCESS') === (running !== undefined && same), '9', () => `${event.name} is ${status}`);
+    const request = requests.find((r) => r.instanceId === event.instanceId);
+    expect(request?.status === status, '9', () => `request ${event.instanceId}: ${request?.status}, but ${status}`);
+  }
+  expect(resource.running.size <= logs.length, '9', () => 'an instance has no log');
+
+  for (const order of orders) {
+    const log = logs.find((l) => l.event.instanceId === order.instanceId);
+    const expected = log?.status === 'SUCCESS' ? 'COMPLETED' : log?.status === 'FAILED' ? 'REFUNDING' : 'CANCELLED';
+    expect(order.status === expected, '10', () => `order ${order.id} is ${order.status}, its instance ${log?.status}`);
+    expect(
+      order.completedAt === undefined || (order.paidAt !== undefined && order.paidAt <= order.completedAt),
+      '10',
+      () => `order ${order.id} was completed before it was paid`,
+    );
+    expect(order.status !== 'PENDING', '11', () => `order ${order.id} is PENDING past its deadline`);
+
+    const way = events.filter((e) => e.orderId === order.id).sort((a, b) => Number(a.version - b.version));
+    expect(
+      way.length > 0 && way.every((e, i) => e.from === way[i - 1]?.to) && way.at(-1)?.to === order.status,
+      'events',
+      () => `order ${order.id} is ${order.status} by ${way.map((e) => `${e.from}>${e.to}`).join(' ')}`,
+    );
+
+    const applied = payments.filter((p) => p.orderId === order.id && p.outcome === 'APPLIED');
+    const prepaid = order.source === 'SECKILL' && way[0]?.to === 'PAID';
+    expect(
+      applied.length === (paid(order) && !prepaid ? 1 : 0),
+      '12',
+      () => `order ${order.id} ${order.status}: ${applied.length} payments`,
+    );
+    const back = refunds.filter(
+      (r) => r.orderId === order.id && !payments.some((p) => p.id === r.paymentId && p.outcome === 'REFUNDED'),
+    );
+    expect(
+      back.length === (order.status === 'REFUNDING' ? 1 : 0),
+      '12',
+      () => `order ${order.id} ${order.status}: ${back.length} refunds`,
+    );
+  }
+  for (const payment of payments.filter((p) => p.outcome === 'REFUNDED')) {
+    const back = refunds.filter((r) => r.paymentId === payment.id);
+    expect(
+      back.length === 1 && back[0]?.amountFen === payment.amountFen,
+      '12',
+      () => `payment ${payment.id}: ${back.length} refunds`,
+    );
+  }
+  const captured = payments.reduce((sum, p) => sum + p.amountFen, 0n);
+  const ofPayments = refunds.filter((r) => r.paymentId !== undefined).reduce((sum, r) => sum + r.amountFen, 0n);
+  const kept = orders
+    .filter(
+      (o) =>
+        (o.status === 'PAID' || o.status === 'COMPLETED') &&
+        payments.some((p) => p.orderId === o.id && p.outcome === 'APPLIED'),
+    )
+    .reduce((sum, o) => sum + o.amountFen, 0n);
+  expect(captured - ofPayments === kept, '12', () => `captured ${captured}, refunded ${ofPayments}, due ${kept}`);
+
+  for (const [key, ids] of history.created) {
+    expect(ids.size === 1, '14', () => `request ${key} was answered with orders ${[...ids].join(', ')}`);
+    for (const id of ids) expect(byId.has(id), '14', () => `order ${id} was acknowledged and is gone`);
+  }
+  for (const [key, ids] of history.granted) {
+    expect(ids.size === 1, '14', () => `${key} was answered with instances ${[...ids].join(', ')}`);
+    for (const id of ids)
+      expect(
+        requests.some((r) => r.instanceId === id),
+        '14',
+        () => `instance ${id} is not asked for`,
+      );
+  }
+  for (const id of history.cancelled) {
+    expect(byId.get(id)?.status === 'CANCELLED', '14', () => `order ${id} was said to be cancelled`);
+  }
+  for (const { orderId, provider, eventId, answers } of history.payments) {
+    const stored = payments.find((p) => p.provider === provider && p.eventId === eventId);
+    expect(stored !== undefined, '14', () => `payment ${eventId} is not on record`);
+    const outcome =
+      stored?.orderId !== orderId ? 'REQUEST_ID_REUSED' : stored.outcome === 'APPLIED' ? 'PAID' : 'another';
+    for (const answer of answers) {
+      const fits = outcome === 'another' ? answer !== 'PAID' && answer !== 'REQUEST_ID_REUSED' : answer === outcome;
+      expect(
+        fits,
+        '14',
+        () => `payment ${eventId} of order ${orderId} is ${stored?.outcome}, the answer was ${answer}`,
+      );
+    }
+  }
+  return found;
+}

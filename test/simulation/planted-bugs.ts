@@ -1,0 +1,118 @@
+import type { InstanceRequest } from '../../internal/biz/instance.js';
+import type { Move, NewOrder, Order, OrderActor } from '../../internal/biz/order-state.js';
+import type { Payment } from '../../internal/biz/payment.js';
+import type { InboxRow } from '../../internal/biz/settlement.js';
+import type { Transaction } from '../../internal/biz/transaction.js';
+import { MemoryHeldUnits } from '../support/memory/held-units.js';
+import { MemoryInstanceRepo } from '../support/memory/instance.js';
+import { MemoryOrderRepo } from '../support/memory/order.js';
+import { MemoryOutbox } from '../support/memory/outbox.js';
+import { MemoryPaymentRepo } from '../support/memory/payment.js';
+import { MemorySettlementRepo } from '../support/memory/settlement.js';
+import type { Bugs } from './world.js';
+
+class LocksNothing extends MemoryOrderRepo {
+  override lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
+    return this.find(id, userId, tx);
+  }
+}
+
+class LocksAndComparesNothing extends LocksNothing {
+  override compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined> {
+    return this.store.statement('order.compareAndSet', tx, () => this.move(tx, order, move, false));
+  }
+}
+
+class TakesOverdueOrdersOfOthers extends MemoryOrderRepo {
+  override lockOverdue(tx: Transaction, limit: number): Promise<readonly Order[]> {
+    return this.store.statement('order.lockOverdue', tx, async () =>
+      this.orders
+        .rows(tx)
+        .filter((o) => o.status === 'PENDING' && (o.payDeadline?.getTime() ?? Infinity) < this.store.now().getTime())
+        .slice(0, limit),
+    );
+  }
+}
+
+class ForgetsRequestIds extends MemoryOrderRepo {
+  override insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean> {
+    const anonymous = orders.map((o) => ({ ...o, requestId: undefined }));
+    return super.insert(tx, anonymous, actor);
+  }
+}
+
+class FindsNoPayment extends MemoryPaymentRepo {
+  override async find(): Promise<undefined> {
+    return undefined;
+  }
+}
+
+class IgnoresPaymentConflict extends MemoryPaymentRepo {
+  override async insert(tx: Transaction, payment: Payment): Promise<boolean> {
+    await super.insert(tx, payment);
+    return true;
+  }
+}
+
+class ForgetsRefunds extends MemoryPaymentRepo {
+  override async insertRefund(): Promise<void> {}
+}
+
+class IgnoresRequestConflict extends MemoryInstanceRepo {
+  override async insertRequests(
+    tx: Transaction,
+    requests: Parameters<MemoryInstanceRepo['insertRequests']>[1],
+  ): Promise<readonly InstanceRequest[]> {
+    const stored = await super.insertRequests(tx, requests);
+    return stored.map((s, i) => ({ ...s, instanceId: requests[i]?.instanceId ?? s.instanceId }));
+  }
+}
+
+class AppendsNoEvents extends MemoryInstanceRepo {
+  override async appendEvents(): Promise<void> {}
+}
+
+class NeverMarks extends MemoryOutbox {
+  override async markPublished(): Promise<void> {}
+}
+
+class KeepsUnits extends MemoryHeldUnits {
+  override async giveBack(): Promise<void> {}
+}
+
+class SkipsInbox extends MemorySettlementRepo {
+  override async findRows(): Promise<readonly InboxRow[]> {
+    return [];
+  }
+}
+
+class CountsNoHoldings extends MemorySettlementRepo {
+  override async findHoldings(): Promise<readonly []> {
+    return [];
+  }
+}
+
+class ForgetsSold extends MemorySettlementRepo {
+  override async addSold(): Promise<void> {}
+}
+
+/** What somebody might get wrong, each as small as it would happen. */
+export const PLANTED_BUGS: Readonly<Record<string, Bugs>> = {
+  'the lock on an order locks nothing': { orders: LocksNothing },
+  'an order moves without lock and compare-and-set': { orders: LocksAndComparesNothing },
+  'the sweeper takes orders that others hold': { orders: TakesOverdueOrdersOfOthers },
+  'request ids are not stored': { orders: ForgetsRequestIds },
+  'a payment is not looked up before it is taken': { payments: FindsNoPayment },
+  'the conflict of a payment is ignored': { payments: IgnoresPaymentConflict },
+  'a refund is not written': { payments: ForgetsRefunds },
+  'the conflict of an instance request is ignored': { instances: IgnoresRequestConflict },
+  'an instance is asked for without its event': { instances: AppendsNoEvents },
+  'published rows are not marked': { outbox: NeverMarks },
+  'rows are marked before they are published': { relayMarksFirst: true },
+  'a message is acknowledged before it is recorded': { consumerAcksFirst: true },
+  'an entry leaves the stream before its order is committed': { entriesLeaveFirst: true },
+  'a cancelled order keeps its units': { units: KeepsUnits },
+  'the inbox is not asked': { settlements: SkipsInbox },
+  'a user’s earlier units are not counted': { settlements: CountsNoHoldings },
+  'sold units are not counted': { settlements: ForgetsSold },
+};

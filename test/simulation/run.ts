@@ -1,0 +1,291 @@
+import type { Product } from '../../internal/biz/product.js';
+import type { Sale } from '../../internal/biz/sale-state.js';
+import type { SettlementUsecase } from '../../internal/biz/settlement.js';
+import { KaimaiError } from '../../internal/errors/error.js';
+import { violationsOf } from './invariants.js';
+import { ResourceDomain } from './resource-domain.js';
+import { type Bugs, type KnownPayment, PAY_TIMEOUT_MS, World } from './world.js';
+
+const BUYERS = 5;
+const USERS = 3;
+const SETTLE_ROUNDS = 40;
+const BATCH = 4;
+
+/** One run: buyers, providers, operators and background work at once; then rest; then the reckoning. */
+export async function simulate(
+  seed: number,
+  bugs: Bugs = {},
+): Promise<{ violations: string[]; trace: readonly string[] }> {
+  const world = new World(seed, bugs);
+  const violations = await world.clocked(async () => {
+    try {
+      return await new Run(world).play();
+    } catch (err) {
+      return [`${(err as Error).name}: ${(err as Error).stack ?? err}`];
+    }
+  });
+  return { violations, trace: world.faults.trace };
+}
+
+class Run {
+  private readonly resource: ResourceDomain;
+  private lastEvent = 0;
+  private buyersLeft = 0;
+
+  constructor(private readonly world: World) {
+    this.resource = new ResourceDomain(world.random, world.random.pick([0, 0.3]));
+  }
+
+  async play(): Promise<string[]> {
+    const { world } = this;
+    const { plan, prepaid, later } = await world.open();
+    const buyers = [
+      ...Array.from({ length: BUYERS }, (_, i) => () => this.buyer(i, plan)),
+      () => this.flashBuyers([prepaid, later]),
+      () => this.grants(plan),
+      () => this.clock(),
+    ];
+    this.buyersLeft = buyers.length;
+    const counted = buyers.map((buyer) => () => buyer().finally(() => this.buyersLeft--));
+    const busy = (work: () => Promise<unknown>) => async () => {
+      while (this.buyersLeft > 0) {
+        await world.scheduler.turn();
+        if (world.random.chance(0.3)) await work();
+      }
+    };
+    const consumers = [world.newConsumer(), world.newConsumer()];
+    await world.scheduler.run([
+      ...counted,
+      ...consumers.map((consumer) => busy(() => this.settleEntries(consumer))),
+      ...[1, 2].map(() => busy(() => this.relay())),
+      ...[1, 2].map(() => busy(() => this.sweep())),
+      ...[1, 2].map(() => busy(() => this.consume())),
+      ...[1, 2].map(() => busy(() => this.workAndReport())),
+      busy(() => this.repeatPayment()),
+    ]);
+    await world.calmly(() => this.comeToRest());
+    return violationsOf(world, this.resource);
+  }
+
+  /** Opens an order, perhaps by several clicks, and then does several things to it at once. */
+  private async buyer(i: number, plan: Product): Promise<void> {
+    const { random, faults, orders, history } = this.world;
+    const userId = this.world.user(random.int(USERS));
+    const requestId = random.chance(0.8) ? `request-${random.chance(0.2) ? 'shared' : i}` : '';
+    const wanted = { userId, productId: plan.id, quantity: 1, requestId, remark: '' };
+    const found = await this.together(1 + random.int(3), async () => {
+      const order = await faults.insist('create', () => orders.create(wanted));
+      if (order instanceof KaimaiError) throw order;
+      const key = requestId === '' ? `${userId} alone ${order.id}` : `${userId} ${requestId}`;
+      history.created.set(key, (history.created.get(key) ?? new Set()).add(order.id));
+      return order;
+    });
+    const order = random.pick(found);
+    const did: (() => Promise<void>)[] = [];
+    const pay = (payment: KnownPayment) =>
+      did.push(async () => void (await this.together(1 + random.int(3), () => this.notify(payment))));
+    if (random.chance(0.7)) pay(this.payment(order.id, order.amountFen));
+    if (random.chance(0.2)) pay(this.payment(order.id, order.amountFen));
+    if (random.chance(0.15)) pay(this.payment(order.id, 1n));
+    if (random.chance(0.25)) pay(this.payment(order.id, order.amountFen, 'shared'));
+    if (random.chance(0.15))
+      pay({ orderId: order.id, provider: '', eventId: '', amountFen: order.amountFen, answers: [] });
+    if (random.chance(0.3)) did.push(() => this.cancel(order.id, userId));
+    if (random.chance(0.2)) did.push(() => this.grant(plan, userId, 'ORDER', String(order.id), order.id));
+    await Promise.all(did.map((act) => act()));
+  }
+
+  /** What admission lets in, more than there is, and what somebody adds by hand; those who pay later may do so. */
+  private async flashBuyers(sales: readonly Sale[]): Promise<void> {
+    const { random, scheduler, entries, stream } = this.world;
+    for (let n = 0; n < 8; n++) {
+      for (let turns = random.int(10); turns > 0; turns--) await scheduler.turn();
+      const sale = random.pick(sales);
+      const uid = random.chance(0.1) ? 'nobody' : this.world.user(random.int(USERS));
+      const fields = new Map([
+        ['uid', uid],
+        ['item', String(sale.itemId)],
+      ]);
+      if (random.chance(0.7)) fields.set('req_id', String((sale.epoch << 32n) + BigInt(random.int(8))));
+      if (random.chance(0.7)) fields.set('epoch', String(sale.epoch));
+      const entry = { streamId: `${this.world.nowMs}-${entries.length}`, fields, deliveries: 0 };
+      entries.push(entry);
+      stream.push(entry);
+    }
+    const waiting = this.world.orderRepo.orders
+      .rows()
+      .filter((o) => o.saleId === sales[1]?.id && o.status === 'PENDING');
+    await Promise.all(
+      waiting.map(async (order) => {
+        const does = random.int(3);
+        if (does === 0) await this.notify(this.payment(order.id, order.amountFen));
+        if (does === 1) await this.cancel(order.id, order.userId);
+      }),
+    );
+  }
+
+  private async grants(plan: Product): Promise<void> {
+    for (let n = 0; n < 2; n++) {
+      const userId = this.world.user(n);
+      await this.together(3, () => this.grant(plan, userId, 'ACTIVITY', `spring-${n}`, undefined));
+    }
+  }
+
+  /** Lets pay deadlines pass while things go on. */
+  private async clock(): Promise<void> {
+    const { random, scheduler } = this.world;
+    for (let n = random.int(3); n > 0; n--) {
+      for (let turns = random.int(60); turns > 0; turns--) await scheduler.turn();
+      this.world.pass(PAY_TIMEOUT_MS + 1_000);
+    }
+  }
+
+  private payment(orderId: bigint, amountFen: bigint, eventId = `event-${++this.lastEvent}`): KnownPayment {
+    const payment = { orderId, provider: 'testpay', eventId, amountFen, answers: [] };
+    this.world.history.payments.push(payment);
+    return payment;
+  }
+
+  private async notify(payment: KnownPayment): Promise<void> {
+    const { faults, orders } = this.world;
+    const { answers, ...notice } = payment;
+    const answer = await faults.insist('pay', () => orders.markPaid({ ...notice, userId: undefined }));
+    const unknown = answer instanceof KaimaiError && !PAYMENT_ANSWERS.has(answer.reason);
+    if (unknown) throw answer;
+    answers.push(answer instanceof KaimaiError ? answer.reason : 'PAID');
+  }
+
+  /** A provider that did not hear the answer, or sends what it sent long ago. */
+  private async repeatPayment(): Promise<void> {
+    const { random, history } = this.world;
+    if (history.payments.length > 0 && random.chance(0.05)) await this.notify(random.pick(history.payments));
+  }
+
+  private async cancel(orderId: bigint, userId: string): Promise<void> {
+    const { faults, orders, history } = this.world;
+    const answer = await faults.insist('cancel', () => orders.cancel(orderId, userId, ''));
+    if (!(answer instanceof KaimaiError)) history.cancelled.add(orderId);
+    else if (answer.reason !== 'ORDER_ALREADY_PAID') throw answer;
+  }
+
+  private async grant(plan: Product, userId: string, source: string, sourceId: string, orderId: bigint | undefined) {
+    const { faults, instances, history } = this.world;
+    const request = { productId: plan.id, userId, source, sourceId, orderId };
+    const answer = await faults.insist('grant', () => instances.createInstance(request));
+    if (!(answer instanceof KaimaiError)) {
+      const key = `${source} ${sourceId}`;
+      history.granted.set(key, (history.granted.get(key) ?? new Set()).add(answer.instanceId));
+    } else if (answer.reason !== 'ORDER_STATUS_CONFLICT') throw answer;
+  }
+
+  private async settleEntries(consumer: SettlementUsecase): Promise<void> {
+    const { random, faults, stream, bugs } = this.world;
+    const entry = stream.length > 0 ? random.pick(stream) : undefined;
+    if (!entry) return;
+    const itemId = BigInt(entry.fields.get('item') ?? '');
+    const batch = stream
+      .filter((e) => e.fields.get('item') === entry.fields.get('item'))
+      .slice(0, 1 + random.int(BATCH));
+    if (bugs.entriesLeaveFirst) this.leave(batch.map((e) => e.streamId));
+    const settled = await faults.attempt('settle', () =>
+      consumer.settle(
+        itemId,
+        batch.map((e) => ({ ...e, deliveries: 1 })),
+      ),
+    );
+    for (const { streamId, cause } of settled?.failed ?? []) {
+      throw new Error(`entry ${streamId} fails by itself`, { cause });
+    }
+    // XACK and XDEL may fail too: then the entries come again.
+    if (settled && !faults.occurs()) this.leave(settled.finished.map((f) => f.streamId));
+  }
+
+  private leave(streamIds: readonly string[]): void {
+    const { stream } = this.world;
+    for (const id of streamIds) {
+      const i = stream.findIndex((e) => e.streamId === id);
+      if (i >= 0) stream.splice(i, 1);
+    }
+  }
+
+  private async relay(): Promise<void> {
+    const { random, faults, outbox, queue, published, bugs } = this.world;
+    const limit = 1 + random.int(BATCH);
+    await faults.attempt('relay', async () => {
+      const rows = await outbox.waiting('instance.created', limit);
+      if (bugs.relayMarksFirst) await outbox.markPublished(rows);
+      const confirmed = [];
+      for (const row of rows) {
+        await this.world.scheduler.turn();
+        if (faults.occurs()) continue;
+        if (!row.event) throw new Error(`outbox row ${row.id} has no event`);
+        queue.push(row.event);
+        published.push(row.event);
+        if (!faults.occurs()) confirmed.push(row);
+      }
+      await outbox.markPublished(confirmed);
+    });
+    await faults.attempt('relay', async () => outbox.markPublished(await outbox.waiting('seckill.return', limit)));
+  }
+
+  /** Takes any message, so that they come in any order. */
+  private async consume(): Promise<void> {
+    const { random, faults, queue, bugs } = this.world;
+    const event = queue.length > 0 ? random.pick(queue) : undefined;
+    if (!event) return;
+    const acknowledge = () => {
+      const i = queue.indexOf(event);
+      if (i >= 0) queue.splice(i, 1);
+    };
+    if (bugs.consumerAcksFirst) acknowledge();
+    await this.world.scheduler.turn();
+    if (faults.occurs() || faults.occurs()) return;
+    this.resource.record(event);
+    if (!faults.occurs()) acknowledge();
+  }
+
+  private async workAndReport(): Promise<void> {
+    const { random, faults, instances } = this.world;
+    const open = [...this.resource.logs.values()].filter((log) => !log.reported);
+    if (open.length === 0) return;
+    const log = random.pick(open);
+    if (log.status === 'PROCESSING') this.resource.work(log);
+    const taken = await faults.attempt('report', () => instances.reportInstance(this.resource.reportOf(log)));
+    if (taken) log.reported = true;
+  }
+
+  private async sweep(): Promise<number> {
+    const { random, faults, orders } = this.world;
+    return (await faults.attempt('sweep', () => orders.sweepOverdue(1 + random.int(BATCH)))) ?? 0;
+  }
+
+  /** Without faults: providers send everything once more, deadlines pass, and what waits is done. */
+  private async comeToRest(): Promise<void> {
+    const { world } = this;
+    for (const payment of world.history.payments) await this.notify(payment);
+    const consumer = world.newConsumer();
+    const unpublished = () => world.outbox.table.rows().some((row) => row.publishedAt === undefined);
+    const unreported = () => [...this.resource.logs.values()].some((log) => !log.reported);
+    world.pass(2 * PAY_TIMEOUT_MS);
+    for (let round = 0; round < SETTLE_ROUNDS; round++) {
+      while (world.stream.length > 0) await this.settleEntries(consumer);
+      world.pass(2 * PAY_TIMEOUT_MS);
+      while ((await this.sweep()) > 0);
+      await this.relay();
+      while (world.queue.length > 0) await this.consume();
+      for (let n = this.resource.logs.size; n > 0 && unreported(); n--) await this.workAndReport();
+      if (!unpublished() && !unreported()) return;
+    }
+  }
+
+  private together<T>(n: number, work: () => Promise<T>): Promise<T[]> {
+    return Promise.all(Array.from({ length: n }, work));
+  }
+}
+
+const PAYMENT_ANSWERS: ReadonlySet<string> = new Set([
+  'ORDER_ALREADY_PAID',
+  'ORDER_CANCELLED',
+  'PAYMENT_AMOUNT_MISMATCH',
+  'REQUEST_ID_REUSED',
+]);

@@ -1,0 +1,198 @@
+import { formatUserId } from '../../internal/biz/identity.js';
+import { type InstanceEvent, InstanceUsecase } from '../../internal/biz/instance.js';
+import { OrderUsecase } from '../../internal/biz/order.js';
+import { type Product, ProductUsecase } from '../../internal/biz/product.js';
+import type { Sale } from '../../internal/biz/sale-state.js';
+import { SettlementUsecase } from '../../internal/biz/settlement.js';
+import { MemoryHeldUnits } from '../support/memory/held-units.js';
+import { CountingIds } from '../support/memory/id-generator.js';
+import { MemoryInstanceRepo } from '../support/memory/instance.js';
+import { MemoryOrderRepo } from '../support/memory/order.js';
+import { MemoryOutbox } from '../support/memory/outbox.js';
+import { MemoryPaymentRepo } from '../support/memory/payment.js';
+import { MemoryProductRepo } from '../support/memory/product.js';
+import { MemorySettlementRepo, openSale } from '../support/memory/settlement.js';
+import { MemoryStore } from '../support/memory/store.js';
+import { Faults } from './faults.js';
+import { Random } from './random.js';
+import { Scheduler } from './scheduler.js';
+
+/** Bugs that can be planted, to see that they are found. Empty: the real thing. */
+export interface Bugs {
+  readonly outbox?: new (store: MemoryStore) => MemoryOutbox;
+  readonly orders?: new (store: MemoryStore) => MemoryOrderRepo;
+  readonly payments?: new (store: MemoryStore) => MemoryPaymentRepo;
+  readonly units?: new (store: MemoryStore, outbox: MemoryOutbox) => MemoryHeldUnits;
+  readonly instances?: new (store: MemoryStore, outbox: MemoryOutbox) => MemoryInstanceRepo;
+  readonly settlements?: new (
+    store: MemoryStore,
+    orders: MemoryOrderRepo,
+    units: MemoryHeldUnits,
+  ) => MemorySettlementRepo;
+  readonly relayMarksFirst?: boolean;
+  readonly consumerAcksFirst?: boolean;
+  readonly entriesLeaveFirst?: boolean;
+}
+
+/** A payment as its provider knows it, with every answer it got. */
+export interface KnownPayment {
+  readonly orderId: bigint;
+  readonly provider: string;
+  readonly eventId: string;
+  readonly amountFen: bigint;
+  /** PAID, or the reason of the error. */
+  readonly answers: string[];
+}
+
+export interface Entry {
+  readonly streamId: string;
+  readonly fields: ReadonlyMap<string, string>;
+  deliveries: number;
+}
+
+/** What callers were told, whatever became of it inside. */
+export class History {
+  /** User and request id → orders it was answered with. */
+  readonly created = new Map<string, Set<bigint>>();
+  readonly payments: KnownPayment[] = [];
+  readonly cancelled = new Set<bigint>();
+  /** (source, source id) → instances it was answered with. */
+  readonly granted = new Map<string, Set<bigint>>();
+}
+
+const MAX_TURNS = 60_000;
+const TIME_ZERO_MS = Date.UTC(2026, 0, 1);
+export const PAY_TIMEOUT_MS = 60_000;
+
+/** The product domain on doubles, and all that surrounds it. */
+export class World {
+  readonly random: Random;
+  readonly scheduler: Scheduler;
+  readonly faults: Faults;
+  readonly store: MemoryStore;
+  readonly outbox: MemoryOutbox;
+  readonly orderRepo: MemoryOrderRepo;
+  readonly paymentRepo: MemoryPaymentRepo;
+  readonly instanceRepo: MemoryInstanceRepo;
+  readonly units: MemoryHeldUnits;
+  readonly settlementRepo: MemorySettlementRepo;
+  readonly instances: InstanceUsecase;
+  readonly orders: OrderUsecase;
+  readonly history = new History();
+  /** Messages that are not acknowledged. */
+  readonly queue: InstanceEvent[] = [];
+  /** All messages that were ever published. */
+  readonly published: InstanceEvent[] = [];
+  /** Entries that have not left the stream. */
+  readonly stream: Entry[] = [];
+  /** All entries that were ever added. */
+  readonly entries: Entry[] = [];
+  private readonly products: ProductUsecase;
+  private readonly productRepo: MemoryProductRepo;
+  private readonly ids = new CountingIds();
+  private ageMs = 0;
+
+  constructor(
+    readonly seed: number,
+    readonly bugs: Bugs = {},
+  ) {
+    this.random = new Random(seed);
+    this.scheduler = new Scheduler(this.random, MAX_TURNS);
+    this.faults = new Faults(this.random, this.scheduler, this.random.pick([0, 0.02, 0.05, 0.1]));
+    this.store = new MemoryStore({
+      around: (operation, work) => this.faults.around(operation, work),
+      pause: (wait) => this.scheduler.after(wait),
+      now: () => new Date(this.nowMs),
+    });
+    this.outbox = new (bugs.outbox ?? MemoryOutbox)(this.store);
+    this.orderRepo = new (bugs.orders ?? MemoryOrderRepo)(this.store);
+    this.paymentRepo = new (bugs.payments ?? MemoryPaymentRepo)(this.store);
+    this.instanceRepo = new (bugs.instances ?? MemoryInstanceRepo)(this.store, this.outbox);
+    this.units = new (bugs.units ?? MemoryHeldUnits)(this.store, this.outbox);
+    this.settlementRepo = new (bugs.settlements ?? MemorySettlementRepo)(this.store, this.orderRepo, this.units);
+    this.productRepo = new MemoryProductRepo(this.store);
+    this.products = new ProductUsecase(this.productRepo);
+    const { store, ids, productRepo, orderRepo, paymentRepo, instanceRepo } = this;
+    this.instances = new InstanceUsecase(store, ids, productRepo, instanceRepo, orderRepo, paymentRepo);
+    const policy = { payTimeoutMs: PAY_TIMEOUT_MS };
+    this.orders = new OrderUsecase(
+      store,
+      ids,
+      this.products,
+      orderRepo,
+      paymentRepo,
+      this.instances,
+      this.units,
+      policy,
+    );
+  }
+
+  get nowMs(): number {
+    return TIME_ZERO_MS + this.ageMs;
+  }
+
+  pass(ms: number): void {
+    this.ageMs += ms;
+  }
+
+  user(i: number): string {
+    return formatUserId(String(i + 1));
+  }
+
+  /** A process of the consumer of purchases. Each knows by itself what it has read. */
+  newConsumer(): SettlementUsecase {
+    const { store, ids, productRepo, orderRepo, instances, settlementRepo } = this;
+    return new SettlementUsecase(store, ids, productRepo, orderRepo, instances, settlementRepo, { maxDeliveries: 10 });
+  }
+
+  /** What the shop has before the first buyer comes. */
+  async open(): Promise<{ readonly plan: Product; readonly prepaid: Sale; readonly later: Sale }> {
+    let made: { readonly plan: Product; readonly prepaid: Sale; readonly later: Sale } | undefined;
+    await this.calmly(async () => {
+      const product = async (name: string) => {
+        const spec = await this.products.createSpec({ cpu: 1, memoryGb: 1, gpu: 0, image: 'i', config: undefined });
+        return this.products.create({
+          ...{ name, description: '', status: 'ENABLED', priceFen: 9_900n, specId: spec.id },
+          ...{ imageUrl: '', sellerId: undefined },
+        });
+      };
+      const sale = async (payMode: Sale['payMode']) => {
+        const { id: itemId } = await product(payMode);
+        const total = BigInt(1 + this.random.int(4));
+        const priceFen = payMode === 'PREPAID' ? 0n : 100n;
+        const opened = openSale({
+          id: this.ids.nextId(),
+          itemId,
+          total,
+          payMode,
+          payTimeoutMs: PAY_TIMEOUT_MS,
+          priceFen,
+        });
+        await this.units.insertSale(opened);
+        return opened;
+      };
+      made = { plan: await product('plan'), prepaid: await sale('PREPAID'), later: await sale('PAY_LATER') };
+    });
+    if (!made) throw new Error('the shop did not open');
+    return made;
+  }
+
+  /** Runs `work` by this world's clock. */
+  async clocked<T>(work: () => Promise<T>): Promise<T> {
+    const real = Date.now;
+    Date.now = () => this.nowMs;
+    try {
+      return await work();
+    } finally {
+      Date.now = real;
+    }
+  }
+
+  /** Runs one actor without faults. */
+  async calmly(work: () => Promise<void>): Promise<void> {
+    const { active } = this.faults;
+    this.faults.active = false;
+    await this.scheduler.run([work]);
+    this.faults.active = active;
+  }
+}

@@ -1,0 +1,124 @@
+import type { Sale } from '../../../internal/biz/sale-state.js';
+import {
+  type DeadLetter,
+  type Holding,
+  type InboxRow,
+  type Outcome,
+  SettlementRepo,
+  type UserOfSale,
+} from '../../../internal/biz/settlement.js';
+import type { Transaction } from '../../../internal/biz/transaction.js';
+import type { MemoryHeldUnits } from './held-units.js';
+import type { MemoryOrderRepo } from './order.js';
+import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
+
+/** A sale that runs from 1970 on, in its first epoch. */
+export function openSale(sale: Pick<Sale, 'id' | 'itemId' | 'total'> & Partial<Sale>): Sale {
+  return {
+    name: '',
+    status: 'OPEN',
+    startsAt: new Date(0),
+    endsAt: undefined,
+    sold: 0n,
+    priceFen: 1n,
+    payMode: 'PREPAID',
+    payTimeoutMs: 60_000,
+    defaultLimit: 1,
+    epoch: 1n,
+    firstEpoch: 1n,
+    version: 1n,
+    ...sale,
+  };
+}
+
+export class MemorySettlementRepo extends SettlementRepo {
+  readonly deadLetters: MemoryTable<{ readonly itemId: bigint; readonly streamId: string; readonly reason: string }>;
+
+  constructor(
+    protected readonly store: MemoryStore,
+    protected readonly orders: MemoryOrderRepo,
+    protected readonly units: MemoryHeldUnits,
+  ) {
+    super();
+    this.deadLetters = new MemoryTable(store, 'dead_letters', (d) => `${d.itemId} ${d.streamId}`);
+  }
+
+  lock(tx: Transaction, itemId: bigint, epoch: bigint | undefined): Promise<readonly Sale[]> {
+    return this.store.statement('settlement.lock', tx, async () => {
+      await this.store.lock(tx, `settle ${itemId}`);
+      const found = this.units.sales
+        .rows(tx)
+        .filter((s) => s.itemId === itemId && (s.status !== 'CLOSED' || (epoch !== undefined && s.epoch >= epoch)))
+        .sort((a, b) => Number(a.id - b.id));
+      const locked: Sale[] = [];
+      for (const { id } of found) {
+        const sale = await this.units.sales.lock(tx, String(id));
+        if (sale) locked.push(sale);
+      }
+      return locked;
+    });
+  }
+
+  findRows(tx: Transaction, itemId: bigint, streamIds: readonly string[]): Promise<readonly InboxRow[]> {
+    return this.store.statement('settlement.findRows', tx, async () =>
+      this.orders.inbox.rows(tx).filter((row) => row.itemId === itemId && streamIds.includes(row.streamId)),
+    );
+  }
+
+  findHoldings(tx: Transaction, users: readonly UserOfSale[]): Promise<readonly Holding[]> {
+    return this.store.statement('settlement.findHoldings', tx, async () =>
+      users.flatMap(({ saleId, userId }) => {
+        const live = this.orders.orders
+          .rows(tx)
+          .filter((o) => o.saleId === saleId && o.userId === userId && o.status !== 'CANCELLED');
+        const units = live.reduce((sum, o) => sum + o.quantity, 0);
+        return live.length === 0 ? [] : [{ saleId, userId, units, vipLimit: undefined }];
+      }),
+    );
+  }
+
+  findReqIds(tx: Transaction, itemId: bigint, reqIds: readonly bigint[]): Promise<ReadonlyMap<bigint, string>> {
+    return this.store.statement('settlement.findReqIds', tx, async () => {
+      const found = this.orders.orders.rows(tx).filter((o) => o.productId === itemId && reqIds.includes(o.reqId));
+      return new Map(found.map((o) => [o.reqId, o.userId]));
+    });
+  }
+
+  insertRows(tx: Transaction, itemId: bigint, rows: readonly InboxRow[]): Promise<void> {
+    return this.store.statement('settlement.insertRows', tx, async () => {
+      for (const row of rows) await this.orders.inbox.insert(tx, { ...row, itemId });
+    });
+  }
+
+  insertDeadLetters(tx: Transaction, itemId: bigint, letters: readonly DeadLetter[]): Promise<void> {
+    return this.store.statement('settlement.insertDeadLetters', tx, async () => {
+      for (const { entry, reason } of letters) {
+        const { streamId } = entry;
+        if (!this.deadLetters.find(`${itemId} ${streamId}`, tx)) {
+          await this.deadLetters.insert(tx, { itemId, streamId, reason });
+        }
+      }
+    });
+  }
+
+  addSold(tx: Transaction, sold: ReadonlyMap<bigint, number>): Promise<void> {
+    return this.store.statement('settlement.addSold', tx, async () => {
+      for (const [id, units] of sold) {
+        await this.units.sales.update(tx, String(id), (s) => {
+          const after = s.sold + BigInt(units);
+          if (after > s.total) throw new ConstraintViolation(`sale ${id} would have sold ${after} of ${s.total}`);
+          return { ...s, sold: after, version: s.version + 1n };
+        });
+      }
+    });
+  }
+
+  find(itemId: bigint, streamId: string): Promise<Outcome | undefined> {
+    return this.store.statement('settlement.find', undefined, async () => {
+      const row = this.orders.inbox.find(`${itemId} ${streamId}`);
+      if (!row) return undefined;
+      const order = row.orderId === undefined ? undefined : this.orders.orders.find(String(row.orderId));
+      return { ...row, order: order && { id: order.id, status: order.status, closeReason: order.closeReason } };
+    });
+  }
+}
