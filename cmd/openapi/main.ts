@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadDescriptors } from '../../internal/conf/descriptors.js';
+import { projectVersion } from '../../internal/conf/version.js';
 import { openApiDocument, toYaml } from '../../internal/server/openapi/document.js';
 import { projectRoot } from '../kaimai/project.js';
 
@@ -11,7 +12,7 @@ const text = toYaml(
     registry: loadDescriptors().registry,
     services: publicServices(),
     title: 'Kaimai',
-    version: packageVersion(),
+    version: projectVersion(),
   }),
 );
 if (!process.argv.includes('--check')) {
@@ -25,8 +26,4 @@ if (!process.argv.includes('--check')) {
 function publicServices(): string[] {
   const files = [...loadDescriptors().registry.files].filter((f) => !/^(google|grpc|buf)\//.test(f.name));
   return files.flatMap((f) => f.services.map((s) => s.typeName)).sort();
-}
-
-function packageVersion(): string {
-  return (JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8')) as { version: string }).version;
 }

@@ -6,6 +6,7 @@ import { CONFIG } from '../../internal/conf/config.js';
 import { Worker } from '../../internal/conf/worker.js';
 import { connectionsModule, productDataModule } from '../../internal/data/module.js';
 import { outboxDataModule } from '../../internal/data/outbox-module.js';
+import { registryModule } from '../../internal/data/registry-module.js';
 import { App } from '../../internal/server/app.js';
 import { serverModule } from '../../internal/server/module.js';
 import type { ProcessContext } from '../../internal/server/process.js';
@@ -21,6 +22,7 @@ export function wire({ config, logger, worker }: ProcessContext): Promise<App> {
   container.bind(Resources).toConstantValue(new Resources());
   container.load(
     connectionsModule,
+    registryModule,
     productDataModule,
     outboxDataModule,
     bizModule,

@@ -4,6 +4,7 @@ import { Resources } from '../../internal/biz/resources.js';
 import { CONFIG } from '../../internal/conf/config.js';
 import { Worker } from '../../internal/conf/worker.js';
 import { connectionsModule } from '../../internal/data/module.js';
+import { registryModule } from '../../internal/data/registry-module.js';
 import { resourceDataModule } from '../../internal/data/resource-module.js';
 import { App } from '../../internal/server/app.js';
 import { serverModule } from '../../internal/server/module.js';
@@ -18,6 +19,13 @@ export function wire({ config, logger, worker }: ProcessContext): Promise<App> {
   container.bind(Logger).toConstantValue(logger);
   container.bind(Worker).toConstantValue(worker);
   container.bind(Resources).toConstantValue(new Resources());
-  container.load(connectionsModule, resourceDataModule, resourceServiceModule, resourceServerModule, serverModule);
+  container.load(
+    connectionsModule,
+    registryModule,
+    resourceDataModule,
+    resourceServiceModule,
+    resourceServerModule,
+    serverModule,
+  );
   return container.getAsync(App);
 }

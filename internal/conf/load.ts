@@ -286,6 +286,9 @@ function crossFaults(config: Config): string[] {
     if (issuer === '') faults.push('auth.jwt.issuer: must be named');
     if (audience === '') faults.push('auth.jwt.audience: must be named');
   }
+  if (registry.kind === 'none' && config.resource.productAddr.startsWith('discovery:')) {
+    faults.push('resource.product_addr: discovery:/// needs a registry: registry.kind');
+  }
   if (registry.kind === 'etcd' && registry.endpoints.length === 0) {
     faults.push('registry.endpoints: etcd needs at least one');
   }

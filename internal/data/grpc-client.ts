@@ -1,14 +1,26 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type CallOptions, Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import {
+  type CallOptions,
+  type ChannelOptions,
+  Client,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
 import { context, propagation, SpanKind, SpanStatusCode, type TextMapSetter, trace } from '@opentelemetry/api';
 import { cancelled, deadlineExceeded, unavailable } from '../../gen/common/v1/errors.js';
 import type { KaimaiError } from '../errors/error.js';
 import { decodeStatus } from '../errors/rpc-status.js';
 import { Breaker } from './breaker.js';
+import type { Discovery } from './discovery.js';
+import { discoveryOptions, isDiscoveryTarget, registerDiscovery } from './discovery-channel.js';
 
 export interface GrpcClientOptions {
-  /** host:port, or any target that grpc-js resolves. */
+  /** host:port, `discovery:///<service>`, or any other target that grpc-js resolves. */
   readonly addr: string;
+  /** Who knows the instances; for `discovery:///`. */
+  readonly discovery?: Discovery | undefined;
   /** What makes this process an INTERNAL caller. */
   readonly internalToken: string;
   /** For calls that bring no deadline of their own. */
@@ -61,6 +73,7 @@ export class GrpcClient {
 
   constructor(readonly options: GrpcClientOptions) {
     this.#client = new Client(options.addr, credentials.createInsecure(), {
+      ...targetOptions(options),
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.min_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 2_000,
@@ -142,6 +155,13 @@ export class GrpcClient {
       signal?.addEventListener('abort', giveUp, { once: true });
     });
   }
+}
+
+function targetOptions({ addr, discovery }: GrpcClientOptions): ChannelOptions {
+  if (!isDiscoveryTarget(addr)) return {};
+  if (!discovery) throw new Error(`${addr} needs a registry: registry.kind`);
+  registerDiscovery();
+  return discoveryOptions(discovery);
 }
 
 function toKaimaiError(err: ServiceError): KaimaiError {

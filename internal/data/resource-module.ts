@@ -4,6 +4,7 @@ import { InstanceReporter, Provisioner } from '../biz/instance-job.js';
 import { InstanceLogRepo } from '../biz/instance-log.js';
 import { Logger } from '../biz/logger.js';
 import { QueueConsumer } from '../biz/message-queue.js';
+import { Registry } from '../biz/registry.js';
 import { Resources } from '../biz/resources.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { Worker } from '../conf/worker.js';
@@ -14,15 +15,16 @@ import { GrpcInstanceReporter } from './product-client.js';
 import { SimulatedProvisioner } from './provisioner-simulator.js';
 import { rabbitOptions, rabbitProbe } from './rabbitmq.js';
 import { RabbitConsumer } from './rabbitmq-consumer.js';
+import { discoveryOf } from './registry-module.js';
 
-/** The resource domain's side of its ports. It needs Postgres. */
+/** The resource domain's side of its ports. It needs Postgres and Registry. */
 export const resourceDataModule = new ContainerModule(({ bind }) => {
   bind(InstanceLogRepo).toResolvedValue((db: Postgres) => new PgInstanceLogRepo(db), [Postgres]);
   bind(Provisioner).toResolvedValue(
     (db: Postgres, config: Config) => new SimulatedProvisioner(db, config.resource.simulator),
     [Postgres, CONFIG],
   );
-  bind(InstanceReporter).toResolvedValue(openReporter, [CONFIG, Resources]);
+  bind(InstanceReporter).toResolvedValue(openReporter, [CONFIG, Resources, Registry]);
   bind(RabbitConsumer).toResolvedValue(
     (config: Config, logger: Logger, worker: Worker) =>
       new RabbitConsumer({ ...rabbitOptions(config, worker), prefetch: config.data.rabbitmq.prefetch }, logger),
@@ -32,9 +34,10 @@ export const resourceDataModule = new ContainerModule(({ bind }) => {
   bind(HealthProbe).toResolvedValue(rabbitProbe, [RabbitConsumer]);
 });
 
-function openReporter(config: Config, resources: Resources): InstanceReporter {
+function openReporter(config: Config, resources: Resources, registry: Registry): InstanceReporter {
   const client = new GrpcClient({
     addr: config.resource.productAddr,
+    discovery: discoveryOf(registry),
     internalToken: config.auth.internalToken,
     timeoutMs: config.server.grpc.timeoutMs,
   });

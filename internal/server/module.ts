@@ -6,6 +6,7 @@ import { ServerReflectionService } from '../../gen/grpc/reflection/v1/reflection
 import { ServerReflectionService as ServerReflectionServiceAlpha } from '../../gen/grpc/reflection/v1alpha/reflection.js';
 import { HealthProbe } from '../biz/health-probe.js';
 import { Logger } from '../biz/logger.js';
+import { Registry as InstanceRegistry, NoRegistry } from '../biz/registry.js';
 import { Resources } from '../biz/resources.js';
 import { Trace } from '../biz/trace.js';
 import { CONFIG, type Config } from '../conf/config.js';
@@ -36,6 +37,7 @@ import { OpsListener, opsRoute } from './ops.js';
 import { OtelTrace } from './otel-trace.js';
 import { GrpcReflectionService } from './reflection-service.js';
 import type { Server } from './server.js';
+import { serviceInstance } from './service-instance.js';
 import type { WorkerMessage } from './workers.js';
 
 /**
@@ -46,6 +48,7 @@ import type { WorkerMessage } from './workers.js';
  * - `Background`: a consumer, relay or sweeper.
  *   `bind(Background).toResolvedValue((u: OrderUsecase) => new Background('order_sweeper', new OrderSweeper(u), false), [OrderUsecase])`
  * - `HealthProbe`: a server this process depends on.
+ * - `Registry` (at most one): where this process is found by others.
  *
  * Resources are opened by the modules that need them and closed through `Resources`, never by a deactivation: inversify
  * deactivates in the order of binding, which closes a pool before its users.
@@ -127,6 +130,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
     OpsListener,
     CpuMeter,
     BackgroundMetrics,
+    { serviceIdentifier: InstanceRegistry, optional: true },
     { serviceIdentifier: Background, isMultiple: true, optional: true },
   ]);
 });
@@ -178,19 +182,21 @@ function makeApp(
   ops: OpsListener,
   cpu: CpuMeter,
   backgroundMetrics: BackgroundMetrics,
-  backgrounds: Background[] | undefined,
+  registry: InstanceRegistry = new NoRegistry(),
+  backgrounds: Background[] = [],
 ): App {
-  checkRoles(config, worker, backgrounds ?? []);
+  checkRoles(config, worker, backgrounds);
   const servers: Server[] = [];
   // Several workers are asked through their primary.
   if (worker.count === 1 && config.server.metricsAddr !== '') servers.push(ops);
   servers.push(health);
-  for (const b of backgrounds ?? []) {
+  for (const b of backgrounds) {
     if (!b.runsIn(config, worker)) continue;
     b.server.observe?.(backgroundMetrics.of(b.server.name));
     servers.push(b.server);
   }
-  if (takesRole(config, 'api')) servers.push(cpu, handlers(dispatcher), grpc, http);
+  const serves = takesRole(config, 'api');
+  if (serves) servers.push(cpu, handlers(dispatcher), grpc, http);
   if (cluster.isWorker) health.onChange(() => tellPrimary(health.ready));
   return new App({
     name: worker.process,
@@ -199,6 +205,11 @@ function makeApp(
     health,
     drainDelayMs: config.server.drainDelayMs,
     stopTimeoutMs: config.server.stopTimeoutMs,
+    // Whoever takes no calls is not to be found.
+    register: async () => {
+      if (serves) await registry.register(serviceInstance(config, worker, { grpc: grpc.port, http: http.port }));
+    },
+    deregister: () => registry.deregister(),
     close: () => resources.close(),
   });
 }

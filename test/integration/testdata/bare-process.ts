@@ -5,6 +5,7 @@ import { Logger } from '../../../internal/biz/logger.js';
 import { Resources } from '../../../internal/biz/resources.js';
 import { CONFIG } from '../../../internal/conf/config.js';
 import { Worker } from '../../../internal/conf/worker.js';
+import { registryModule } from '../../../internal/data/registry-module.js';
 import { App } from '../../../internal/server/app.js';
 import { Background } from '../../../internal/server/background.js';
 import { bindService, ServiceBinding } from '../../../internal/server/dispatcher.js';
@@ -25,7 +26,7 @@ process.exitCode = await runProcess({
     container.bind(Logger).toConstantValue(logger);
     container.bind(Worker).toConstantValue(worker);
     container.bind(Resources).toConstantValue(new Resources());
-    container.load(serverModule);
+    container.load(registryModule, serverModule);
     const service = {
       getProduct: async ({ id }: { id: bigint }) => {
         await sleep(Number(id % 20n));

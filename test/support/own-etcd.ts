@@ -1,0 +1,86 @@
+/** An etcd that a suite may kill: its own, on the port and the data that it had, after each restart. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { isRoot, isTraversable } from '../../cmd/kaimai/servers/account.js';
+import { freePort } from '../../cmd/kaimai/servers/ports.js';
+import { killProcessNow } from '../../cmd/kaimai/servers/process.js';
+import type { RunningServer } from '../../cmd/kaimai/servers/server.js';
+import { chooseSources, installMissing, startServer } from '../../cmd/kaimai/servers/servers.js';
+import { START_TIMEOUT_MS } from './shared-servers.js';
+import { eventually } from './wait.js';
+
+export class OwnEtcd {
+  readonly #ports = new Map<number, number>();
+  readonly #abort = new AbortController();
+  #root: string | undefined;
+  #server: RunningServer | undefined;
+
+  get url(): string {
+    if (!this.#server) throw new Error('read it inside a hook or a test');
+    return this.#server.url;
+  }
+
+  /** Starts it, or starts it again. */
+  async restart(): Promise<void> {
+    this.#root ??= mkdtempSync(join(isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir(), 'kaimai-etcd-'));
+    const sources = await chooseSources(['etcd']);
+    // One that was given cannot be killed.
+    sources.set(
+      'etcd',
+      sources.get('etcd')?.type === 'apt' ? { type: 'apt', packages: ['etcd-server'] } : { type: 'programs' },
+    );
+    await installMissing(sources, this.#abort.signal, (line) => console.error(`  ${line}`));
+    this.#server = await startServer('etcd', sources.get('etcd') ?? { type: 'programs' }, {
+      root: this.#root,
+      port: async (standard) => {
+        const port = this.#ports.get(standard) ?? (await freePort());
+        this.#ports.set(standard, port);
+        return port;
+      },
+      signal: this.#abort.signal,
+      removeData: true,
+    });
+  }
+
+  /** SIGKILL; resolves when nobody listens any more. */
+  async kill(): Promise<void> {
+    for (const managed of this.#server?.processes ?? []) killProcessNow(managed);
+    await eventually('the end of etcd', () =>
+      fetch(`${this.url}/health`, { signal: AbortSignal.timeout(1_000) }).then(
+        () => false,
+        () => true,
+      ),
+    );
+  }
+
+  /** It keeps its connections and answers nobody. */
+  async pause(): Promise<void> {
+    for (const { pid } of this.#server?.processes ?? []) process.kill(pid, 'SIGSTOP');
+  }
+
+  async resume(): Promise<void> {
+    for (const { pid } of this.#server?.processes ?? []) process.kill(pid, 'SIGCONT');
+  }
+
+  /** @internal */
+  async end(): Promise<void> {
+    this.#abort.abort();
+    await this.#server?.stop();
+    if (this.#root) rmSync(this.#root, { recursive: true, force: true });
+  }
+}
+
+/** Registers the hooks of the enclosing suite. */
+export function useOwnEtcd(): OwnEtcd {
+  const etcd = new OwnEtcd();
+  before('etcd', async function () {
+    this.timeout(START_TIMEOUT_MS);
+    await etcd.restart();
+  });
+  after('stop etcd', async function () {
+    this.timeout(30_000);
+    await etcd.end();
+  });
+  return etcd;
+}
