@@ -3,6 +3,7 @@ import { Logger } from '../../internal/biz/logger.js';
 import { bizModule } from '../../internal/biz/module.js';
 import { Resources } from '../../internal/biz/resources.js';
 import { CONFIG } from '../../internal/conf/config.js';
+import { LiveConfig } from '../../internal/conf/live.js';
 import { Worker } from '../../internal/conf/worker.js';
 import { connectionsModule, productDataModule } from '../../internal/data/module.js';
 import { outboxDataModule } from '../../internal/data/outbox-module.js';
@@ -14,9 +15,10 @@ import { productServerModule } from '../../internal/server/product-module.js';
 import { productServiceModule } from '../../internal/service/module.js';
 
 /** The whole object graph of the process. */
-export function wire({ config, logger, worker }: ProcessContext): Promise<App> {
+export function wire({ config, live, logger, worker }: ProcessContext): Promise<App> {
   const container = new Container({ defaultScope: 'Singleton' });
   container.bind(CONFIG).toConstantValue(config);
+  container.bind(LiveConfig).toConstantValue(live);
   container.bind(Logger).toConstantValue(logger);
   container.bind(Worker).toConstantValue(worker);
   container.bind(Resources).toConstantValue(new Resources());

@@ -2,6 +2,7 @@ import { Container } from 'inversify';
 import { Logger } from '../../internal/biz/logger.js';
 import { Resources } from '../../internal/biz/resources.js';
 import { CONFIG } from '../../internal/conf/config.js';
+import { LiveConfig } from '../../internal/conf/live.js';
 import { Worker } from '../../internal/conf/worker.js';
 import { connectionsModule } from '../../internal/data/module.js';
 import { registryModule } from '../../internal/data/registry-module.js';
@@ -13,9 +14,10 @@ import { resourceServerModule } from '../../internal/server/resource-module.js';
 import { resourceServiceModule } from '../../internal/service/module.js';
 
 /** The whole object graph of the process. */
-export function wire({ config, logger, worker }: ProcessContext): Promise<App> {
+export function wire({ config, live, logger, worker }: ProcessContext): Promise<App> {
   const container = new Container({ defaultScope: 'Singleton' });
   container.bind(CONFIG).toConstantValue(config);
+  container.bind(LiveConfig).toConstantValue(live);
   container.bind(Logger).toConstantValue(logger);
   container.bind(Worker).toConstantValue(worker);
   container.bind(Resources).toConstantValue(new Resources());

@@ -15,7 +15,7 @@ class Machine {
     readonly width: number,
     limited: boolean,
   ) {
-    const options = { cpuPercent: 80, windowMs: 1_000, minInFlight: 2 };
+    const options = { enabled: true, cpuPercent: 80, windowMs: 1_000, minInFlight: 2 };
     this.limiter = limited
       ? new AdaptiveLimiter(
           options,
@@ -81,7 +81,7 @@ describe('AdaptiveLimiter', () => {
   it('never goes below the floor, and forgets a window that has passed', () => {
     let nowMs = 0;
     const limiter = new AdaptiveLimiter(
-      { cpuPercent: 80, windowMs: 1_000, minInFlight: 3 },
+      { enabled: true, cpuPercent: 80, windowMs: 1_000, minInFlight: 3 },
       () => 100,
       () => nowMs,
     );
@@ -94,7 +94,7 @@ describe('AdaptiveLimiter', () => {
     assert.ok(limiter.maxInFlight > 3);
     nowMs += 2_000;
     assert.equal(limiter.maxInFlight, 3);
-    limiter.options = { cpuPercent: 80, windowMs: 1_000, minInFlight: 1 };
+    limiter.options = { enabled: true, cpuPercent: 80, windowMs: 1_000, minInFlight: 1 };
     assert.equal(limiter.maxInFlight, 1);
   });
 });

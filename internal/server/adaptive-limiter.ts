@@ -1,4 +1,5 @@
 export interface LimiterOptions {
+  readonly enabled: boolean;
   /** CPU use in percent of one core above which the calls in flight are looked at. */
   readonly cpuPercent: number;
   /** What the limiter remembers of throughput and latency. */
@@ -63,7 +64,7 @@ export class AdaptiveLimiter {
   enter(): (() => void) | undefined {
     const startedAt = this.now();
     const tight = this.cpu() >= this.#options.cpuPercent || startedAt - this.#refusedAtMs < COOL_OFF_MS;
-    if (tight && this.#inFlight >= this.maxInFlight) {
+    if (this.#options.enabled && tight && this.#inFlight >= this.maxInFlight) {
       // A refusal while cooling off must not prolong it: it would never end under steady load.
       if (this.cpu() >= this.#options.cpuPercent) this.#refusedAtMs = startedAt;
       return undefined;

@@ -50,7 +50,15 @@ describe('JSON listener and its chain', () => {
         validation(registry),
       ],
     );
-    const options = { addr: '127.0.0.1:0', envelope: false, strictQuery: false, maxBodyBytes: 1024, timeoutMs: 5_000 };
+    const options = {
+      addr: '127.0.0.1:0',
+      envelope: false,
+      strictQuery: false,
+      maxBodyBytes: 1024,
+      errorShape: 'reason',
+      corsOrigins: ['https://shop.example'],
+      timeoutMs: 5_000,
+    };
     listener = new HttpListener(options, registry, dispatcher, new SilentLogger(), (req, res) => {
       if (req.url !== '/plain') return false;
       res.end('plain');
@@ -85,6 +93,13 @@ describe('JSON listener and its chain', () => {
     assert.equal(contexts[0]?.identity.userId, '00000000-0000-8000-8000-00000000007b');
     assert.equal(contexts[0]?.metadata('x-request-id'), 'r-1');
     assert.equal((await get('/plain')).text, 'plain');
+  });
+
+  it('lets the pages of the shop call, and no others', async () => {
+    const shop = await get('/v1/products/7', { origin: 'https://shop.example' });
+    assert.equal(shop.headers.get('access-control-allow-origin'), 'https://shop.example');
+    const other = await get('/v1/products/7', { origin: 'https://elsewhere.example' });
+    assert.equal(other.headers.get('access-control-allow-origin'), null);
   });
 
   it('writes errors with code, reason, message, metadata and violations', async () => {

@@ -23,6 +23,9 @@ export interface HttpOptions {
   readonly envelope: boolean;
   readonly strictQuery: boolean;
   readonly maxBodyBytes: number;
+  /** "reason" or "grpc-gateway". */
+  readonly errorShape: string;
+  readonly corsOrigins: readonly string[];
   readonly timeoutMs: number;
 }
 
@@ -64,6 +67,8 @@ export class HttpListener implements Server {
       },
       envelope: options.envelope,
       strictQuery: options.strictQuery,
+      errorShape: options.errorShape === 'grpc-gateway' ? 'grpc-gateway' : 'reason',
+      ...(options.corsOrigins.length > 0 && { cors: { origins: options.corsOrigins } }),
       forwardHeaders: IDENTITY_HEADERS,
       replyHeaders: { 'cache-control': 'no-store' },
       limits: {

@@ -11,6 +11,7 @@ import { Resources } from '../biz/resources.js';
 import { Trace } from '../biz/trace.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { loadDescriptors } from '../conf/descriptors.js';
+import { LiveConfig } from '../conf/live.js';
 import { ConfigError } from '../conf/load.js';
 import { Worker } from '../conf/worker.js';
 import { AdaptiveLimiter } from './adaptive-limiter.js';
@@ -18,6 +19,7 @@ import { App } from './app.js';
 import { Background, takesRole } from './background.js';
 import { BackgroundMetrics } from './background-metrics.js';
 import type { Middleware } from './call.js';
+import { ConfigWatcher } from './config-watcher.js';
 import { CpuMeter } from './cpu-meter.js';
 import { bindService, Dispatcher, ServiceBinding } from './dispatcher.js';
 import { GrpcListener } from './grpc.js';
@@ -41,7 +43,7 @@ import { serviceInstance } from './service-instance.js';
 import type { WorkerMessage } from './workers.js';
 
 /**
- * The server layer. It needs CONFIG, Logger, Worker and Resources, and takes what other modules bind, any number of:
+ * The server layer. It needs CONFIG, LiveConfig, Logger, Worker and Resources, and takes what other modules bind, any number of:
  *
  * - `ServiceBinding`: an RPC service. It is then served by gRPC and, by its google.api.http rules, as JSON.
  *   `bind(ServiceBinding).toResolvedValue((s: OrderService) => bindService(OrderServiceService, s), [OrderService])`
@@ -60,10 +62,20 @@ export const serverModule = new ContainerModule(({ bind }) => {
     (logger: Logger, probes: HealthProbe[] | undefined) => new Health(probes ?? [], logger),
     [Logger, { serviceIdentifier: HealthProbe, isMultiple: true, optional: true }],
   );
+  bind(ConfigWatcher).toResolvedValue(
+    (live: LiveConfig, logger: Logger) => new ConfigWatcher(live, logger),
+    [LiveConfig, Logger],
+  );
   bind(CpuMeter).toResolvedValue(() => new CpuMeter());
   bind(AdaptiveLimiter).toResolvedValue(
-    (config: Config, cpu: CpuMeter) => new AdaptiveLimiter(config.server.rateLimit, () => cpu.percent),
-    [CONFIG, CpuMeter],
+    (live: LiveConfig, cpu: CpuMeter) => {
+      const limiter = new AdaptiveLimiter(live.current.server.rateLimit, () => cpu.percent);
+      live.onChange((config) => {
+        limiter.options = config.server.rateLimit;
+      });
+      return limiter;
+    },
+    [LiveConfig, CpuMeter],
   );
   bind(Dispatcher).toResolvedValue(
     (
@@ -81,7 +93,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
         metrics(registry),
         deadline({ grpcTimeoutMs: config.server.grpc.timeoutMs, httpTimeoutMs: config.server.http.timeoutMs }),
         auth(authenticatorOf(config), loadDescriptors().registry),
-        rateLimit(config.server.rateLimit.enabled ? limiter : undefined),
+        rateLimit(limiter),
         validation(loadDescriptors().registry),
       ]),
     [
@@ -129,6 +141,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
     HttpListener,
     OpsListener,
     CpuMeter,
+    ConfigWatcher,
     BackgroundMetrics,
     { serviceIdentifier: InstanceRegistry, optional: true },
     { serviceIdentifier: Background, isMultiple: true, optional: true },
@@ -181,6 +194,7 @@ function makeApp(
   http: HttpListener,
   ops: OpsListener,
   cpu: CpuMeter,
+  watcher: ConfigWatcher,
   backgroundMetrics: BackgroundMetrics,
   registry: InstanceRegistry = new NoRegistry(),
   backgrounds: Background[] = [],
@@ -189,7 +203,7 @@ function makeApp(
   const servers: Server[] = [];
   // Several workers are asked through their primary.
   if (worker.count === 1 && config.server.metricsAddr !== '') servers.push(ops);
-  servers.push(health);
+  servers.push(watcher, health);
   for (const b of backgrounds) {
     if (!b.runsIn(config, worker)) continue;
     b.server.observe?.(backgroundMetrics.of(b.server.name));

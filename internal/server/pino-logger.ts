@@ -24,56 +24,78 @@ const SECRET_NAMES = [
   'apiKey',
 ];
 
+/** Shared by a logger and all its children, whenever they were made: a change of level reaches each. */
+interface Threshold {
+  level: number;
+}
+
+const {
+  debug: DEBUG,
+  info: INFO,
+  warn: WARN,
+  error: ERROR,
+} = pino.levels.values as Record<string, number> & {
+  readonly debug: number;
+  readonly info: number;
+  readonly warn: number;
+  readonly error: number;
+};
+
 /** JSON lines, written at once: a line that waits in a buffer is lost by the crash that it tells of. */
 export class PinoLogger extends Logger {
   readonly #pino: Pino;
+  readonly #threshold: Threshold;
 
-  constructor(instance: Pino) {
+  private constructor(instance: Pino, threshold: Threshold) {
     super();
     this.#pino = instance;
+    this.#threshold = threshold;
   }
 
   static create(options: LogOptions, fields: LogFields, to?: DestinationStream): PinoLogger {
     const out = to ?? (options.pretty ? prettyStream() : destination({ fd: 1, sync: true }));
-    return new PinoLogger(
-      pino(
-        {
-          level: options.level,
-          base: fields,
-          mixin: traceFields,
-          timestamp: stdTimeFunctions.isoTime,
-          formatters: { level: (label) => ({ level: label }) },
-          redact: {
-            paths: SECRET_NAMES.flatMap((n) => [`["${n}"]`, `*["${n}"]`, `*.*["${n}"]`]),
-            censor: '[redacted]',
-          },
-          serializers: { err: (err: unknown) => (err instanceof Error ? pino.stdSerializers.errWithCause(err) : err) },
+    const instance = pino(
+      {
+        level: 'trace',
+        base: fields,
+        mixin: traceFields,
+        timestamp: stdTimeFunctions.isoTime,
+        formatters: { level: (label) => ({ level: label }) },
+        redact: {
+          paths: SECRET_NAMES.flatMap((n) => [`["${n}"]`, `*["${n}"]`, `*.*["${n}"]`]),
+          censor: '[redacted]',
         },
-        out,
-      ),
+        serializers: { err: (err: unknown) => (err instanceof Error ? pino.stdSerializers.errWithCause(err) : err) },
+      },
+      out,
     );
+    return new PinoLogger(instance, { level: levelOf(options.level) });
   }
 
-  /** Applies to this logger and to children made later. */
+  /** trace, debug, info, warn or error: lines below it are not written. */
   set level(level: string) {
-    this.#pino.level = level;
+    this.#threshold.level = levelOf(level);
   }
 
   override debug(message: string, fields?: LogFields): void {
-    this.#pino.debug(fields ?? {}, message);
+    if (this.#threshold.level <= DEBUG) this.#pino.debug(fields ?? {}, message);
   }
   override info(message: string, fields?: LogFields): void {
-    this.#pino.info(fields ?? {}, message);
+    if (this.#threshold.level <= INFO) this.#pino.info(fields ?? {}, message);
   }
   override warn(message: string, fields?: LogFields): void {
-    this.#pino.warn(fields ?? {}, message);
+    if (this.#threshold.level <= WARN) this.#pino.warn(fields ?? {}, message);
   }
   override error(message: string, fields?: LogFields): void {
-    this.#pino.error(fields ?? {}, message);
+    if (this.#threshold.level <= ERROR) this.#pino.error(fields ?? {}, message);
   }
   override child(fields: LogFields): Logger {
-    return new PinoLogger(this.#pino.child(fields));
+    return new PinoLogger(this.#pino.child(fields), this.#threshold);
   }
+}
+
+function levelOf(name: string): number {
+  return pino.levels.values[name] ?? INFO;
 }
 
 function traceFields(): object {

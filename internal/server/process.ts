@@ -3,7 +3,8 @@ import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { Logger } from '../biz/logger.js';
 import type { Config } from '../conf/config.js';
-import { ConfigError, loadBootstrap } from '../conf/load.js';
+import { LiveConfig } from '../conf/live.js';
+import { ConfigError } from '../conf/load.js';
 import { Worker } from '../conf/worker.js';
 import type { App } from './app.js';
 import { PinoLogger } from './pino-logger.js';
@@ -13,6 +14,8 @@ import { runPrimary, STOP_MESSAGE, WORKER_INDEX } from './workers.js';
 /** What is settled before a container can be built. */
 export interface ProcessContext {
   readonly config: Config;
+  /** The same, as the files change. */
+  readonly live: LiveConfig;
   readonly logger: Logger;
   readonly worker: Worker;
 }
@@ -43,14 +46,15 @@ async function run(spec: ProcessSpec): Promise<number> {
     process.stderr.write(`usage: ${spec.name} [-conf <YAML file or directory>]\n`);
     return USAGE_FAULT;
   }
-  let config: Config;
+  let live: LiveConfig;
   try {
-    config = loadBootstrap(path);
+    live = new LiveConfig(path);
   } catch (err) {
     if (!(err instanceof ConfigError)) throw err;
     process.stderr.write(`${err.message}\n`);
     return 1;
   }
+  const config = live.current;
   const count = config.server.workers === 'auto' ? availableParallelism() : Number(config.server.workers);
   const index = Number(process.env[WORKER_INDEX] ?? 0);
   const fields = { app: spec.name, pid: process.pid };
@@ -58,11 +62,14 @@ async function run(spec: ProcessSpec): Promise<number> {
     return runPrimary(spec.name, count, config, PinoLogger.create(config.log, fields));
   }
   const logger = PinoLogger.create(config.log, count > 1 ? { ...fields, worker: index } : fields);
+  live.onChange((changed) => {
+    logger.level = changed.log.level;
+  });
   const worker = new Worker(spec.name, index, count);
   const stopTracing = config.trace.endpoint === '' ? undefined : await startTracing(config.trace, spec.name);
   let app: App;
   try {
-    app = await spec.wire({ config, logger, worker });
+    app = await spec.wire({ config, live, logger, worker });
   } catch (err) {
     if (err instanceof ConfigError) process.stderr.write(`${err.message}\n`);
     else logger.error('cannot be wired', { err });

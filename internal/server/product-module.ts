@@ -10,6 +10,7 @@ import { OutboxHandler, OutboxRepo, OutboxUsecase } from '../biz/outbox.js';
 import { POLICY, type Policy } from '../biz/policy.js';
 import { PurchaseConsumer } from '../biz/purchase-stream.js';
 import { CONFIG, type Config } from '../conf/config.js';
+import { LiveConfig } from '../conf/live.js';
 import { InstanceService } from '../service/instance.js';
 import { OrderService } from '../service/order.js';
 import { ProductService } from '../service/product.js';
@@ -23,12 +24,25 @@ import { SeckillConsumer } from './seckill-consumer.js';
 /** What the product process serves and what it does by itself. */
 export const productServerModule = new ContainerModule(({ bind }) => {
   bind(POLICY).toResolvedValue(
-    ({ order, seckill }: Config): Policy => ({
-      order: { payTimeoutMs: order.payTimeoutMs },
-      sale: { payTimeoutMs: order.payTimeoutMs, backlogLimit: seckill.backlogLimit },
-      settlement: { maxDeliveries: seckill.maxDeliveries },
-    }),
-    [CONFIG],
+    (live: LiveConfig): Policy => {
+      const { payTimeoutMs } = live.current.order;
+      // Read when they are used: these change while the process runs.
+      return {
+        order: { payTimeoutMs },
+        sale: {
+          payTimeoutMs,
+          get backlogLimit() {
+            return live.current.seckill.backlogLimit;
+          },
+        },
+        settlement: {
+          get maxDeliveries() {
+            return live.current.seckill.maxDeliveries;
+          },
+        },
+      };
+    },
+    [LiveConfig],
   );
 
   bind(ServiceBinding).toResolvedValue((s: ProductService) => bindService(ProductServiceService, s), [ProductService]);

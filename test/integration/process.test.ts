@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -121,9 +121,26 @@ describe('a process of the chassis', function () {
   it('serves only what its roles say', async () => {
     run({ roles: ['shared'] });
     const line = await serving('bare');
-    assert.deepEqual(line.servers, ['ops', 'health', 'shared']);
+    assert.deepEqual(line.servers, ['ops', 'config watcher', 'health', 'shared']);
     assert.equal((await fetch(`http://127.0.0.1:${ports.ops}/readyz`)).status, 200);
     await assert.rejects(fetch(`http://127.0.0.1:${ports.http}/healthz`));
+    child.kill('SIGTERM');
+    assert.equal(await ended(), 0);
+  });
+
+  it('takes over a log level while it runs', async () => {
+    run({});
+    await serving('bare');
+    const health = () => fetch(`http://127.0.0.1:${ports.http}/v1/products/1`);
+    const file = join(dir, 'bare.yaml');
+    const config = JSON.parse(readFileSync(file, 'utf8')) as object;
+    writeFileSync(file, JSON.stringify({ ...config, log: { level: 'debug' } }));
+    await logged(() => lines.find((l) => l.msg === 'configuration changed'));
+    await health();
+    await logged(() => lines.find((l) => l.msg === 'call served'));
+    writeFileSync(file, JSON.stringify({ ...config, log: { level: 'loud' } }));
+    await logged(() => lines.find((l) => l.msg === 'the changed configuration is refused, the old one stays'));
+    assert.equal((await health()).status, 200);
     child.kill('SIGTERM');
     assert.equal(await ended(), 0);
   });

@@ -7,9 +7,9 @@ import { watchEnd } from '../watch-end.js';
 const EXEMPT = /^grpc\./;
 
 /** Refuses unary calls above what the process can do. A stream is open for longer than it works: it is not counted. */
-export function rateLimit(limiter: AdaptiveLimiter | undefined): Middleware {
+export function rateLimit(limiter: AdaptiveLimiter): Middleware {
   return (next, method) => {
-    if (!limiter || EXEMPT.test(method.parent.typeName) || method.methodKind !== 'unary') return next;
+    if (EXEMPT.test(method.parent.typeName) || method.methodKind !== 'unary') return next;
     return async (call) => {
       const leave = limiter.enter();
       if (!leave) throw rateLimited('there is too much to do right now; try again shortly');

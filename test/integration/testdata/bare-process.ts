@@ -4,6 +4,7 @@ import { Product, ProductServiceService } from '../../../gen/product/v1/product.
 import { Logger } from '../../../internal/biz/logger.js';
 import { Resources } from '../../../internal/biz/resources.js';
 import { CONFIG } from '../../../internal/conf/config.js';
+import { LiveConfig } from '../../../internal/conf/live.js';
 import { Worker } from '../../../internal/conf/worker.js';
 import { registryModule } from '../../../internal/data/registry-module.js';
 import { App } from '../../../internal/server/app.js';
@@ -19,10 +20,11 @@ const unused = () => Promise.reject(new Error('not asked for in this test'));
 process.exitCode = await runProcess({
   name: 'bare',
   argv: process.argv.slice(2),
-  wire: ({ config, logger, worker }) => {
+  wire: ({ config, live, logger, worker }) => {
     if (process.env.BARE_FAILS === 'wire') throw new Error('cannot be wired');
     const container = new Container({ defaultScope: 'Singleton' });
     container.bind(CONFIG).toConstantValue(config);
+    container.bind(LiveConfig).toConstantValue(live);
     container.bind(Logger).toConstantValue(logger);
     container.bind(Worker).toConstantValue(worker);
     container.bind(Resources).toConstantValue(new Resources());

@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { PinoLogger } from './pino-logger.js';
+
+describe('PinoLogger', () => {
+  const written: Record<string, unknown>[] = [];
+  const to = { write: (line: string) => void written.push(JSON.parse(line) as Record<string, unknown>) };
+  beforeEach(() => written.splice(0));
+
+  it('blanks secrets by their names, also one and two levels down', () => {
+    const logger = PinoLogger.create({ level: 'info', pretty: false }, { app: 'test' }, to);
+    logger.info('m', {
+      token: 'hush-1',
+      headers: { authorization: 'hush-2', 'x-internal-token': 'hush-3' },
+      a: { b: { password: 'hush-4' } },
+    });
+    assert.equal(written.length, 1);
+    assert.doesNotMatch(JSON.stringify(written), /hush/);
+    assert.equal(written[0]?.app, 'test');
+    assert.equal(written[0]?.level, 'info');
+  });
+
+  it('writes an error with the chain of its causes', () => {
+    const logger = PinoLogger.create({ level: 'info', pretty: false }, {}, to);
+    logger.error('m', { err: new Error('outer', { cause: new Error('inner') }) });
+    assert.match(JSON.stringify(written[0]), /outer.*inner/);
+  });
+
+  it('changes the level of children that were made before', () => {
+    const logger = PinoLogger.create({ level: 'warn', pretty: false }, {}, to);
+    const child = logger.child({ part: 'x' });
+    child.info('quiet');
+    logger.level = 'debug';
+    child.debug('told');
+    logger.level = 'error';
+    child.warn('quiet again');
+    assert.deepEqual(
+      written.map((l) => [l.msg, l.part]),
+      [['told', 'x']],
+    );
+  });
+});
