@@ -7,8 +7,15 @@ const HTTP_STATUS: readonly number[] = [
   200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
 ];
 
+/** The status that the error asks for, or else that of its code. */
 export function httpStatusOf(error: ErrorInfo): number {
-  return error.httpStatus ?? HTTP_STATUS[error.code] ?? 500;
+  const asked = error.httpStatus;
+  return asked !== undefined && isHttpStatus(asked) ? asked : (HTTP_STATUS[error.code] ?? 500);
+}
+
+/** Of a final reply: 1xx are none. */
+export function isHttpStatus(status: number): boolean {
+  return Number.isInteger(status) && status >= 200 && status <= 599;
 }
 
 /** Writes errors in the shape that the host chose. */

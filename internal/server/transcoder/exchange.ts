@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { gzip } from 'node:zlib';
 import type { DescMethod } from '@bufbuild/protobuf';
 import { Cors } from './cors.js';
-import { type ErrorWriter, edgeErrors, httpStatusOf } from './error-reply.js';
+import { type ErrorWriter, edgeErrors, httpStatusOf, isHttpStatus } from './error-reply.js';
 import {
   httpHeadersOf,
   isHeaderValue,
@@ -288,6 +288,8 @@ export class Exchange implements TranscoderCall {
       headers.push(...httpHeadersOf(reply.headers, 'grpc-metadata-', this.edge.exposed));
     }
     const status = reply.status ?? 200;
+    // Checked here, where it is still an error of this reply: node:http would throw in the callback of gzip.
+    if (!isHttpStatus(status)) throw new RangeError(`${status} is no HTTP status`);
     const { httpBody } = this.route;
     if (httpBody !== undefined) {
       const { contentType, data } = readHttpBody(httpBody(reply.message));
@@ -421,8 +423,8 @@ export class Exchange implements TranscoderCall {
         httpBody !== undefined
           ? (message) => readHttpBody(httpBody(message)).data
           : isSse
-            ? (message) => `data: {"result":${route.reply.json(message)}}\n\n`
-            : (message) => `{"result":${route.reply.json(message)}}\n`,
+            ? (message) => `data: {"result":${this.streamedJson(message)}}\n\n`
+            : (message) => `{"result":${this.streamedJson(message)}}\n`,
       encodeError: (err) => {
         if (httpBody !== undefined) return undefined;
         const json = `{"error":${edge.errors.json(this.describe(err))}}`;
@@ -440,6 +442,16 @@ export class Exchange implements TranscoderCall {
     if (this.abortReason !== undefined) this.stream.fail(this.abortReason);
     else if (edge.stopping) this.abort(edgeErrors.stopping('the server is stopping'));
     else this.stream.run();
+  }
+
+  private streamedJson(message: Uint8Array): string {
+    try {
+      return this.route.reply.json(message);
+    } catch (err) {
+      const error = edgeErrors.internal('the reply could not be written');
+      this.edge.onEdgeError(error, this.req, err);
+      throw error;
+    }
   }
 
   private describe(err: unknown): ErrorInfo {

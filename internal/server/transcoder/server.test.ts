@@ -320,6 +320,11 @@ describe('transcoder server: requests and connections', () => {
     assert.equal(edgeErrors[0]?.reason, 'INTERNAL');
   });
 
+  it('falls back to the code where an error asks for no HTTP status', async () => {
+    handler = () => Promise.reject(new HostError({ code: 5, httpStatus: 7, reason: 'X', message: 'x' }));
+    assert.equal((await send(running.port, { path: '/v1/books/7' })).status, 404);
+  });
+
   it('leaves out headers that HTTP cannot carry', async () => {
     const split = 'a\r\nx-injected: 1';
     handler = () =>
@@ -408,6 +413,14 @@ describe('transcoder server: requests and connections', () => {
         assert.ok(reply.body.toString().endsWith(expected), reply.body.toString());
       });
     }
+
+    it('ends with INTERNAL where a message is none, and reports why', async () => {
+      handler = async () => ({ kind: 'stream', messages: streamOf([book('a'), new Uint8Array([0x12, 0x7f])]) });
+      const reply = await send(running.port, { path: '/v1/books/7/watch' });
+      const lines = reply.body.toString().trimEnd().split('\n');
+      assert.equal(JSON.parse(lines[1]!).error.reason, 'INTERNAL');
+      assert.equal(edgeErrors[0]?.reason, 'INTERNAL');
+    });
 
     it('ends a stream of bytes that fails by a cut, so that it shows', async () => {
       handler = async () => ({
