@@ -5,7 +5,7 @@ WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci
 COPY . .
-RUN make build && npm prune --omit=dev
+RUN make build && npm prune --omit=dev && find dist -name "*.test.*" -delete
 
 FROM node:20-bookworm-slim
 ENV NODE_ENV=production
