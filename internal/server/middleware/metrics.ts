@@ -23,13 +23,42 @@ const CODES: readonly string[] = [
   'UNAUTHENTICATED',
 ];
 
-/** Counts and times calls by operation, transport, code and reason. Labels come from the protos, never from callers. */
+interface Tally {
+  inFlight: number;
+  /** Calls that ended, by code and reason, since the last scrape. */
+  readonly ended: Map<string, { readonly labels: Record<'code' | 'reason' | 'transport', string>; count: number }>;
+}
+
+/**
+ * Counts and times calls by operation, transport, code and reason. Labels come from the protos and from our own
+ * reasons, never from callers. Counts are kept in plain numbers and given to Prometheus when it asks: its client
+ * hashes all labels anew with each increment, which cost more than the rest of the chain.
+ */
 export function metrics(registry: Registry): Middleware {
-  const handled = new Counter({
+  const tallies = new Map<string, Tally>();
+  const labelNames = ['operation', 'transport', 'code', 'reason'] as const;
+  new Counter({
     name: 'kaimai_server_handled_total',
     help: 'Calls that ended, by operation, transport, gRPC code and error reason.',
-    labelNames: ['operation', 'transport', 'code', 'reason'] as const,
+    labelNames,
     registers: [registry],
+    collect() {
+      for (const [operation, { ended }] of tallies) {
+        for (const entry of ended.values()) {
+          this.inc({ operation, ...entry.labels }, entry.count);
+          entry.count = 0;
+        }
+      }
+    },
+  });
+  new Gauge({
+    name: 'kaimai_server_in_flight',
+    help: 'Calls that are being served.',
+    labelNames: ['operation'] as const,
+    registers: [registry],
+    collect() {
+      for (const [operation, { inFlight }] of tallies) this.set({ operation }, inFlight);
+    },
   });
   const seconds = new Histogram({
     name: 'kaimai_server_handling_seconds',
@@ -38,24 +67,25 @@ export function metrics(registry: Registry): Middleware {
     buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
     registers: [registry],
   });
-  const inFlight = new Gauge({
-    name: 'kaimai_server_in_flight',
-    help: 'Calls that are being served.',
-    labelNames: ['operation'] as const,
-    registers: [registry],
-  });
   return (next, method) => {
     const operation = `/${method.parent.typeName}/${method.name}`;
-    const current = inFlight.labels(operation);
+    const tally: Tally = { inFlight: 0, ended: new Map() };
+    tallies.set(operation, tally);
     return (call) => {
       const startedAt = performance.now();
-      current.inc();
+      tally.inFlight++;
       return watchEnd(next, call, (err) => {
-        current.dec();
+        tally.inFlight--;
         const { transport } = call;
         seconds.observe({ operation, transport }, (performance.now() - startedAt) / 1000);
-        const code = CODES[err?.grpcCode ?? 0] ?? 'UNKNOWN';
-        handled.inc({ operation, transport, code, reason: err?.reason ?? '' });
+        const reason = err?.reason ?? '';
+        const key = `${transport} ${err?.grpcCode ?? 0} ${reason}`;
+        const entry = tally.ended.get(key);
+        if (entry) entry.count++;
+        else {
+          const code = CODES[err?.grpcCode ?? 0] ?? 'UNKNOWN';
+          tally.ended.set(key, { labels: { transport, code, reason }, count: 1 });
+        }
       });
     };
   };
