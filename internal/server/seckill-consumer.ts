@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import { isUnavailable } from '../../gen/common/v1/errors.js';
+import type { BackgroundMeter } from '../biz/background-meter.js';
 import type { Logger } from '../biz/logger.js';
 import type { Delivery, PurchaseConsumer } from '../biz/purchase-stream.js';
 import type { Settlement } from '../biz/settlement.js';
@@ -74,6 +75,10 @@ export class SeckillConsumer implements Server {
     });
   }
 
+  observe(meter: BackgroundMeter): void {
+    this.reader.observe(meter);
+  }
+
   async start(): Promise<void> {
     await this.reader.start();
     await this.claimer.start();
@@ -102,8 +107,9 @@ export class SeckillConsumer implements Server {
         if (reading && from === 'own' && read.get(itemId)?.length === 0) reading.own = false;
       }
       await this.settleAll(read);
-      // Whether there was something or not, the next read waits by itself.
-      return 1;
+      const entries = [...read.values()].reduce((sum, deliveries) => sum + deliveries.length, 0);
+      // After a read that found nothing the next one waits by itself.
+      return Math.max(1, entries);
     } catch (err) {
       if (this.stopping.signal.aborted) return 0;
       // What was read is pending under this name now, whether or not its reply came.

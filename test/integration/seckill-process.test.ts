@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict';
+import { Redis } from 'ioredis';
+import pg from 'pg';
+import { type TestProcess, useProcesses } from '../support/processes.js';
+import { useServers } from '../support/servers.js';
+import { eventually } from '../support/wait.js';
+
+describe('the flash sale of the product process', function () {
+  this.timeout(90_000);
+  const servers = useServers('postgres', 'redis', 'rabbitmq');
+  const processes = useProcesses();
+  let product: TestProcess;
+  let pool: pg.Pool;
+  let redis: Redis;
+
+  before(async () => {
+    const config = { data: { rabbitmq: { queue: servers.queue('resource.instance.created') } } };
+    product = await processes.start('product', { env: servers.env(), config });
+    pool = new pg.Pool({ connectionString: servers.postgresUrl, max: 2 });
+    redis = new Redis(servers.redisUrl);
+  });
+  after(async () => {
+    await pool?.end();
+    redis?.disconnect();
+  });
+
+  async function call(method: string, path: string, headers: Record<string, string>, body?: unknown) {
+    const response = await fetch(`http://${product.http}${path}`, {
+      method,
+      headers: { 'content-type': 'application/json', ...headers },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    return { status: response.status, body: (await response.json()) as Record<string, unknown> };
+  }
+  const admin = (method: string, path: string, body?: unknown) => call(method, path, { 'x-user-role': 'ADMIN' }, body);
+  const as = (user: number, method: string, path: string, body?: unknown) =>
+    call(method, path, { 'x-user-id': String(user) }, body);
+  const count = async (sql: string, ...values: unknown[]) =>
+    Number((await pool.query<{ n: string }>(`SELECT count(*) AS n FROM ${sql}`, values)).rows[0]?.n);
+
+  async function plan(): Promise<string> {
+    const spec = await admin('POST', '/v1/product-specs', { cpu: 2, memory: 4, image: 'debian-12' });
+    assert.equal(spec.status, 200, JSON.stringify(spec.body));
+    const made = await admin('POST', '/v1/products', {
+      name: 'p',
+      priceFen: '9900',
+      specId: spec.body.id,
+      status: 'ENABLED',
+    });
+    assert.equal(made.status, 200, JSON.stringify(made.body));
+    return made.body.id as string;
+  }
+
+  it('sells over JSON, and tells the buyer', async () => {
+    const itemId = await plan();
+    const created = await admin('POST', '/v1/sales', { itemId, total: '1', priceFen: '100', payTimeout: '90.5s' });
+    assert.deepEqual([created.status, created.body.status, created.body.payTimeout], [200, 'SCHEDULED', '90.500s']);
+    assert.equal((await as(1, 'POST', '/v1/seckill', { itemId })).body.code, 'NOT_STARTED');
+    const opened = await admin('POST', `/v1/sales/${itemId}/open`, {});
+    assert.deepEqual([opened.body.status, opened.body.remaining], ['OPEN', '1']);
+    const bought = await eventually('the sale is known to be open', async () => {
+      const reply = await as(1, 'POST', '/v1/seckill', { itemId, requestId: 'r' });
+      return reply.body.code === 'QUEUED' && reply;
+    });
+    const { seckillId } = bought.body.data as { seckillId: string };
+    assert.equal((await as(2, 'POST', '/v1/seckill', { itemId })).body.code, 'SOLD_OUT');
+    assert.equal((await as(1, 'POST', '/v1/seckill', { itemId, quantity: 2 })).status, 400);
+    assert.equal((await as(1, 'POST', '/v1/seckill', { itemId: '999999' })).status, 404);
+    await eventually(
+      'the order is there',
+      async () => (await as(1, 'GET', `/v1/seckill/${seckillId}`)).body.status === 'PAID',
+    );
+    assert.equal((await as(2, 'GET', `/v1/seckill/${seckillId}`)).status, 404);
+    const sale = await call('GET', `/v1/sales/${itemId}`, {});
+    assert.deepEqual([sale.body.sold, sale.body.remaining], ['1', '0']);
+    assert.ok(Date.parse(String(sale.body.serverTime)) > 0);
+    assert.equal((await admin('POST', `/v1/sales/${itemId}/close`, {})).body.status, 'CLOSED');
+  });
+
+  it("honours the second document's XADD within seconds", async () => {
+    const itemId = await plan();
+    await redis.xadd(`stream:seckill:${itemId}`, '*', 'uid', '123', 'ts', '1234567890');
+    await eventually(
+      'it is an order with an instance',
+      async () =>
+        (await count(
+          'orders o JOIN instance_requests r ON r.instance_id = o.instance_id WHERE o.product_id = $1',
+          itemId,
+        )) === 1,
+    );
+  });
+
+  it('loses and doubles nothing when it is killed in the middle', async () => {
+    const itemId = await plan();
+    const N = 600;
+    const add = async (from: number, to: number) => {
+      const pipeline = redis.pipeline();
+      for (let user = from; user < to; user++)
+        pipeline.xadd(`stream:seckill:${itemId}`, '*', 'uid', String(user), 'ts', '1');
+      await pipeline.exec();
+    };
+    await add(0, N / 2);
+    await eventually('it has begun', async () => (await count('stream_inbox WHERE item_id = $1', itemId)) > 0);
+    await add(N / 2, N);
+    await product.kill();
+    product = await product.again();
+    await eventually('all are orders', async () => (await count('orders WHERE product_id = $1', itemId)) === N, {
+      timeoutMs: 40_000,
+    });
+    await eventually('the stream is empty', async () => (await redis.xlen(`stream:seckill:${itemId}`)) === 0);
+    assert.equal(await count('orders WHERE product_id = $1', itemId), N);
+    assert.equal(await count('instance_requests WHERE product_id = $1', itemId), N);
+    assert.equal(
+      await count(`outbox b JOIN instance_requests r ON r.instance_id = b.ref_id WHERE r.product_id = $1`, itemId),
+      N,
+    );
+    assert.equal(await count('(SELECT DISTINCT user_id FROM orders WHERE product_id = $1) u', itemId), N);
+  });
+});
