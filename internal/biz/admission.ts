@@ -13,7 +13,8 @@ export interface Wish {
 
 export type Admitted =
   | { readonly kind: 'QUEUED'; readonly streamId: string }
-  | { readonly kind: 'SOLD_OUT' | 'NOT_STARTED' | 'ENDED' | 'LIMIT_REACHED' | 'BACKLOG_FULL' }
+  | { readonly kind: 'SOLD_OUT' | 'NOT_STARTED' | 'ENDED' | 'LIMIT_REACHED' }
+  | { readonly kind: 'BACKLOG_FULL' }
   /** Admission has the sale under another epoch, or not at all. Nothing was done. */
   | { readonly kind: 'STALE' };
 
@@ -54,7 +55,16 @@ export interface UnitsReturn {
  */
 export abstract class Admission {
   abstract admit(sale: Pick<Sale, 'itemId' | 'epoch'>, wish: Wish): Promise<Admitted>;
+  /** Many wishes in their order. @returns one for each */
+  abstract admitAll(sale: Pick<Sale, 'itemId' | 'epoch'>, wishes: readonly Wish[]): Promise<readonly Admitted[]>;
   abstract state(itemId: bigint): Promise<AdmissionState>;
+  /**
+   * The epochs under which items are loaded whole, on the very server that was loaded. One that took its place may have
+   * missed the last purchases.
+   */
+  abstract epochs(itemIds: readonly bigint[]): Promise<ReadonlyMap<bigint, bigint>>;
+  /** @param userId undefined: the default limit. @returns false where the epoch is not loaded: nothing was done */
+  abstract setLimit(sale: Pick<Sale, 'itemId' | 'epoch'>, userId: string | undefined, limit: number): Promise<boolean>;
   /** Nobody is admitted until the next load. */
   abstract shut(itemId: bigint): Promise<void>;
   /** Puts this state in place of any older one and admits by it. Repeating it changes nothing. */

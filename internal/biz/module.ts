@@ -4,6 +4,7 @@ import { IdGenerator } from './id-generator.js';
 import { InstanceRepo, InstanceUsecase } from './instance.js';
 import { HeldUnits, OrderUsecase } from './order.js';
 import { OrderRepo } from './order-state.js';
+import { OutboxHandler } from './outbox.js';
 import { PaymentRepo } from './payment.js';
 import { POLICY, type Policy } from './policy.js';
 import { ProductRepo, ProductUsecase } from './product.js';
@@ -11,8 +12,9 @@ import { PurchaseStream } from './purchase-stream.js';
 import { SaleUsecase } from './sale.js';
 import { SaleDirectory } from './sale-directory.js';
 import { SaleRepo } from './sale-state.js';
+import { SaleWatch } from './sale-watch.js';
 import { SeckillUsecase } from './seckill.js';
-import { SeckillReturnUsecase } from './seckill-return.js';
+import { SeckillReturnHandler } from './seckill-return.js';
 import { SettlementRepo, SettlementUsecase } from './settlement.js';
 import { TransactionRunner } from './transaction.js';
 
@@ -61,6 +63,7 @@ export const bizModule = new ContainerModule(({ bind }) => {
       new SeckillUsecase(sales, admission, stream, settlements),
     [SaleDirectory, Admission, PurchaseStream, SettlementRepo],
   );
+  bind(SaleWatch).toResolvedValue((sales: SaleUsecase) => new SaleWatch(sales), [SaleUsecase]);
   bind(SettlementUsecase).toResolvedValue(
     (
       transactions: TransactionRunner,
@@ -73,8 +76,8 @@ export const bizModule = new ContainerModule(({ bind }) => {
     ) => new SettlementUsecase(transactions, ids, products, orders, instances, settlements, policy.settlement),
     [TransactionRunner, IdGenerator, ProductRepo, OrderRepo, InstanceUsecase, SettlementRepo, POLICY],
   );
-  bind(SeckillReturnUsecase).toResolvedValue(
-    (admission: Admission, sales: SaleRepo) => new SeckillReturnUsecase(admission, sales),
+  bind(OutboxHandler).toResolvedValue(
+    (admission: Admission, sales: SaleRepo): OutboxHandler => new SeckillReturnHandler(admission, sales),
     [Admission, SaleRepo],
   );
 });

@@ -25,10 +25,42 @@ export interface Sale {
   readonly epoch: bigint;
   /** Of the first opening. */
   readonly firstEpoch: bigint;
+  /** Counts changes of the sale itself; what is sold does not count. */
   readonly version: bigint;
 }
 
+/** A sale as it is looked at. */
+export interface SaleReading extends Sale {
+  /** Whether an order of it waits for payment, so that its units may come back. */
+  readonly unpaid: boolean;
+}
+
+/** What may change of a sale; absent fields stay. */
+export interface SalePatch {
+  readonly defaultLimit?: number;
+}
+
+/** A user's own limit. */
+export interface VipLimit {
+  readonly units: number;
+  readonly version: bigint;
+}
+
+/** What is to be done now, as the database's clock has it. */
+export interface DueSales {
+  /** Scheduled, and their time has come. */
+  readonly toOpen: readonly bigint[];
+  /** Open, and past their end. */
+  readonly toClose: readonly bigint[];
+  readonly open: readonly Pick<Sale, 'itemId' | 'epoch'>[];
+}
+
 export type NewSale = Omit<Sale, 'status' | 'sold' | 'epoch' | 'firstEpoch' | 'version'>;
+
+export interface UserOfSale {
+  readonly saleId: bigint;
+  readonly userId: string;
+}
 
 export interface UnitsOfUser {
   readonly userId: string;
@@ -49,14 +81,28 @@ export abstract class SaleRepo {
   /** undefined where the item has a sale that is not closed. */
   abstract insert(sale: NewSale): Promise<Sale | undefined>;
   /** The item's sale that is not closed, else its last. */
-  abstract findCurrent(itemId: bigint): Promise<Sale | undefined>;
+  abstract findCurrent(itemId: bigint): Promise<SaleReading | undefined>;
   /** Newest first. */
-  abstract list(page: PageRequest, status: SaleStatus | undefined): Promise<Page<Sale>>;
+  abstract list(page: PageRequest, status: SaleStatus | undefined): Promise<Page<SaleReading>>;
   /** The item's sale that is not closed, locked until `tx` ends. */
   abstract lockLive(tx: Transaction, itemId: bigint): Promise<Sale | undefined>;
   /** Sets OPEN with the next epoch. */
   abstract open(tx: Transaction, saleId: bigint): Promise<Sale>;
   abstract close(tx: Transaction, saleId: bigint): Promise<Sale>;
+  /** Changes the sale only while its version is `version`. */
+  abstract update(tx: Transaction, saleId: bigint, version: bigint, patch: SalePatch): Promise<Sale | undefined>;
+  abstract findVipLimit(saleId: bigint, userId: string, tx?: Transaction): Promise<VipLimit | undefined>;
+  /** Writes it only while its version is `version`, 0 for none yet. */
+  abstract setVipLimit(
+    tx: Transaction,
+    user: UserOfSale,
+    units: number,
+    version: bigint,
+  ): Promise<VipLimit | undefined>;
+  /** Live units of one user. */
+  abstract countUnits(user: UserOfSale): Promise<number>;
+  /** @param leadMs how long before starts_at a sale counts as to be opened */
+  abstract findDue(leadMs: number): Promise<DueSales>;
   /** Call it with the sale locked. */
   abstract snapshot(tx: Transaction, sale: Sale, streamIds: readonly string[]): Promise<SaleSnapshot>;
 }

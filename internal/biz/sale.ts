@@ -1,18 +1,20 @@
 import { invalidArgument } from '../../gen/common/v1/errors.js';
 import {
+  isSaleStatusConflict,
   isSaleUnavailable,
   saleExists,
   saleNotFound,
   saleStatusConflict,
   saleUnavailable,
+  saleVersionConflict,
 } from '../../gen/seckill/v1/errors.js';
 import type { Admission } from './admission.js';
 import type { IdGenerator } from './id-generator.js';
 import { type Page, type PageRequest, pageOf } from './page.js';
 import type { ProductUsecase } from './product.js';
 import { belongsTo, type PurchaseStream, parseEntry } from './purchase-stream.js';
-import type { PayMode, Sale, SaleRepo, SaleStatus } from './sale-state.js';
-import type { TransactionRunner } from './transaction.js';
+import type { PayMode, Sale, SalePatch, SaleReading, SaleRepo, SaleStatus } from './sale-state.js';
+import type { Transaction, TransactionRunner } from './transaction.js';
 
 /** What `create` is asked for; undefined fields take the item's or the shop's value. */
 export interface CreateSale {
@@ -27,6 +29,9 @@ export interface CreateSale {
   readonly defaultLimit: number | undefined;
 }
 
+/** Whether buyers get something now. */
+export type Availability = 'NOT_STARTED' | 'AVAILABLE' | 'NONE_LEFT_NOW' | 'SOLD_OUT' | 'ENDED';
+
 /** A sale and what admission knows of it. */
 export interface SaleView {
   readonly sale: Sale;
@@ -34,7 +39,35 @@ export interface SaleView {
   readonly remaining: bigint;
   /** The clock that the window is judged by. */
   readonly serverTime: Date;
+  readonly availability: Availability;
 }
+
+export interface SetVipLimit {
+  readonly itemId: bigint;
+  readonly userId: string;
+  readonly limit: number;
+  /** That the caller saw; 0 for none yet. */
+  readonly version: bigint;
+}
+
+export interface VipLimitView {
+  readonly limit: number;
+  /** Units of it that are not taken. */
+  readonly left: number;
+  readonly version: bigint;
+}
+
+/** What a round of `keep` did. */
+export interface Kept {
+  readonly opened: number;
+  readonly closed: number;
+  readonly reloaded: number;
+  readonly failures: readonly { readonly itemId: bigint; readonly cause: unknown }[];
+}
+
+/** How long before its time a sale is opened, so that its first buyers find it open; the window keeps them out. */
+const OPEN_LEAD_MS = 5_000;
+const TELL_ATTEMPTS = 10;
 
 export interface SalePolicy {
   /** How long a buyer has to pay where the sale does not say. */
@@ -44,9 +77,9 @@ export interface SalePolicy {
 }
 
 /*
- * SCHEDULED → OPEN    open(): a new epoch in PostgreSQL, then admission is loaded under it
+ * SCHEDULED → OPEN    open(), by itself a moment before starts_at: a new epoch in PostgreSQL, then admission is loaded under it
  * OPEN      → OPEN    open() again: nothing where admission has the sale's epoch, else a new epoch and a new load
- * SCHEDULED, OPEN → CLOSED  close(): PostgreSQL first, then admission. What was admitted still becomes orders
+ * SCHEDULED, OPEN → CLOSED  close(), by itself after ends_at: PostgreSQL first, then admission. What was admitted still becomes orders
  *
  * A load: admission is shut, so that the stream gets no further entry of an older epoch; the stream's waiting entries
  * are read; one transaction takes the next epoch and reads, under the sale's lock, what is sold and which of those
@@ -98,10 +131,46 @@ export class SaleUsecase {
   async open(itemId: bigint): Promise<SaleView> {
     const sale = await this.current(itemId);
     if (sale.status === 'CLOSED') throw closed(sale);
-    const state = sale.status === 'OPEN' ? await this.admission.state(itemId) : undefined;
-    if (state !== undefined && state.epoch === sale.epoch) return this.viewOf(sale);
-    await this.load(itemId);
+    if (sale.status !== 'OPEN' || !(await this.isLoaded(sale))) await this.load(itemId);
     return this.get(itemId);
+  }
+
+  /** @throws SALE_NOT_FOUND, SALE_STATUS_CONFLICT when it is closed, SALE_VERSION_CONFLICT, SALE_UNAVAILABLE */
+  async update(itemId: bigint, version: bigint, patch: SalePatch): Promise<SaleView> {
+    const changed = await this.changeLive(itemId, async (tx, live) => {
+      const updated = await this.sales.update(tx, live.id, version, patch);
+      // Repeating a change that was made and could not be told to admission is no conflict.
+      if (!updated && patch.defaultLimit !== live.defaultLimit) throw versionConflict(itemId, live.version);
+      return updated ?? live;
+    });
+    if (changed.status === 'OPEN') {
+      await this.tell(async () => {
+        const { defaultLimit } = await this.current(itemId);
+        return { value: defaultLimit, set: () => this.admission.setLimit(changed, undefined, defaultLimit) };
+      });
+    }
+    return this.get(itemId);
+  }
+
+  /** The same as `update` throws. */
+  async setVipLimit(wanted: SetVipLimit): Promise<VipLimitView> {
+    const { itemId, userId, limit, version } = wanted;
+    const sale = await this.changeLive(itemId, async (tx, live) => {
+      if (await this.sales.setVipLimit(tx, { saleId: live.id, userId }, limit, version)) return live;
+      const there = await this.sales.findVipLimit(live.id, userId, tx);
+      if (there?.units !== limit) throw versionConflict(itemId, there?.version ?? 0n);
+      return live;
+    });
+    const find = async () => (await this.sales.findVipLimit(sale.id, userId)) ?? { units: limit, version: 0n };
+    if (sale.status === 'OPEN') {
+      await this.tell(async () => {
+        const { units } = await find();
+        return { value: units, set: () => this.admission.setLimit(sale, userId, units) };
+      });
+    }
+    const now = await find();
+    const taken = await this.sales.countUnits({ saleId: sale.id, userId });
+    return { limit: now.units, left: Math.max(0, now.units - taken), version: now.version };
   }
 
   /** Ends admission for good; of a closed sale it changes nothing. @throws SALE_NOT_FOUND */
@@ -129,6 +198,46 @@ export class SaleUsecase {
   }
 
   /**
+   * Opens what is due, closes what is over, and loads what admission has lost. Any number of these may run side by side.
+   * @returns how many sales it changed
+   */
+  async keep(): Promise<Kept> {
+    const due = await this.sales.findDue(OPEN_LEAD_MS);
+    const loaded =
+      due.open.length === 0 ? new Map<bigint, bigint>() : await this.admission.epochs(due.open.map((s) => s.itemId));
+    const lost = due.open.filter((s) => loaded.get(s.itemId) !== s.epoch);
+    const kept = { opened: 0, closed: 0, reloaded: 0, failures: [] as Kept['failures'][number][] };
+    const attempt = async (itemId: bigint, work: () => Promise<unknown>, done: () => void) => {
+      try {
+        await work();
+        done();
+      } catch (err) {
+        // Somebody else does it at this moment, or did it a moment ago.
+        if (!isSaleUnavailable(err) && !isSaleStatusConflict(err)) kept.failures.push({ itemId, cause: err });
+      }
+    };
+    for (const itemId of due.toClose)
+      await attempt(
+        itemId,
+        () => this.close(itemId),
+        () => kept.closed++,
+      );
+    for (const itemId of due.toOpen)
+      await attempt(
+        itemId,
+        () => this.open(itemId),
+        () => kept.opened++,
+      );
+    for (const { itemId } of lost)
+      await attempt(
+        itemId,
+        () => this.open(itemId),
+        () => kept.reloaded++,
+      );
+    return kept;
+  }
+
+  /**
    * Makes admission's state from PostgreSQL's, under a new epoch.
    * @throws SALE_UNAVAILABLE, also while somebody else loads it; SALE_STATUS_CONFLICT
    */
@@ -138,9 +247,7 @@ export class SaleUsecase {
     try {
       await this.admission.shut(itemId);
       const waiting = await this.stream.waiting(itemId);
-      const { sale, snapshot } = await this.transactions.run(async (tx) => {
-        const live = await this.sales.lockLive(tx, itemId);
-        if (!live) throw closed(await this.current(itemId));
+      const { sale, snapshot } = await this.changeLive(itemId, async (tx, live) => {
         const sale = await this.sales.open(tx, live.id);
         const ids = waiting.entries.map((e) => e.streamId);
         return { sale, snapshot: await this.sales.snapshot(tx, sale, ids) };
@@ -167,18 +274,66 @@ export class SaleUsecase {
     }
   }
 
-  private async current(itemId: bigint): Promise<Sale> {
+  private async isLoaded(sale: Sale): Promise<boolean> {
+    return (await this.admission.epochs([sale.itemId])).get(sale.itemId) === sale.epoch;
+  }
+
+  /** Runs `work` on the item's sale, locked. @throws SALE_NOT_FOUND, SALE_STATUS_CONFLICT when it is closed */
+  private async changeLive<T extends object>(
+    itemId: bigint,
+    work: (tx: Transaction, live: Sale) => Promise<T>,
+  ): Promise<T> {
+    const result = await this.transactions.run(async (tx) => {
+      const live = await this.sales.lockLive(tx, itemId);
+      return live && work(tx, live);
+    });
+    return result ?? Promise.reject(closed(await this.current(itemId)));
+  }
+
+  /** Tells admission a value that PostgreSQL has, until what it was told is what is there: others may change it too. */
+  private async tell(read: () => Promise<{ value: number; set: () => Promise<boolean> }>): Promise<void> {
+    let told = await read();
+    for (let attempt = 0; attempt < TELL_ATTEMPTS; attempt++) {
+      if (!(await told.set())) throw saleUnavailable('the sale is being loaded; repeat the change shortly');
+      const now = await read();
+      if (now.value === told.value) return;
+      told = now;
+    }
+    throw saleUnavailable('the limit is being changed by others; repeat the change shortly');
+  }
+
+  private async current(itemId: bigint): Promise<SaleReading> {
     const sale = await this.sales.findCurrent(itemId);
     if (!sale) throw saleNotFound(`item ${itemId} has no sale`, { metadata: { item_id: String(itemId) } });
     return sale;
   }
 
-  private async viewOf(sale: Sale): Promise<SaleView> {
+  private async viewOf(sale: Sale | SaleReading): Promise<SaleView> {
     // A sale can be looked at while admission is away.
     const state = sale.status === 'OPEN' ? await this.admission.state(sale.itemId).catch(ifAway) : undefined;
     const known = state !== undefined && state.epoch === sale.epoch;
-    return { sale, remaining: known ? state.remaining : 0n, serverTime: state?.now ?? new Date() };
+    const remaining = known ? state.remaining : 0n;
+    const serverTime = state?.now ?? new Date();
+    return { sale, remaining, serverTime, availability: availabilityOf(sale, known, remaining, serverTime) };
   }
+}
+
+/** Whether units may come back to a sale whose units are all taken. */
+export function mayReturn(sale: SaleReading): boolean {
+  return sale.sold < sale.total || sale.unpaid;
+}
+
+function availabilityOf(sale: Sale | SaleReading, loaded: boolean, remaining: bigint, now: Date): Availability {
+  if (sale.status === 'CLOSED' || (sale.endsAt !== undefined && sale.endsAt <= now)) return 'ENDED';
+  if (sale.status === 'SCHEDULED' || sale.startsAt > now) return 'NOT_STARTED';
+  if (remaining > 0n) return 'AVAILABLE';
+  return loaded && 'unpaid' in sale && !mayReturn(sale) ? 'SOLD_OUT' : 'NONE_LEFT_NOW';
+}
+
+function versionConflict(itemId: bigint, version: bigint) {
+  return saleVersionConflict(`it is at version ${version}`, {
+    metadata: { item_id: String(itemId), version: String(version) },
+  });
 }
 
 function ifAway(err: unknown): undefined {

@@ -1,10 +1,18 @@
-import { invalidArgument, isUnavailable } from '../../gen/common/v1/errors.js';
-import { purchaseNotFound, saleBacklogFull, saleNotFound, saleUnavailable } from '../../gen/seckill/v1/errors.js';
+import { INVALID_ARGUMENT, invalidArgument, isUnavailable } from '../../gen/common/v1/errors.js';
+import {
+  purchaseNotFound,
+  SALE_BACKLOG_FULL,
+  SALE_UNAVAILABLE,
+  saleBacklogFull,
+  saleNotFound,
+  saleUnavailable,
+} from '../../gen/seckill/v1/errors.js';
 import type { Admission, Admitted, Wish } from './admission.js';
 import type { OrderStatus } from './order-state.js';
 import { type PurchaseStream, parseEntry } from './purchase-stream.js';
+import { mayReturn } from './sale.js';
 import type { SaleDirectory } from './sale-directory.js';
-import type { Sale } from './sale-state.js';
+import type { Sale, SaleReading } from './sale-state.js';
 import type { Outcome, SettlementRepo } from './settlement.js';
 
 export interface PurchaseWish extends Wish {
@@ -13,7 +21,12 @@ export interface PurchaseWish extends Wish {
 
 export type PurchaseOutcome =
   | { readonly kind: 'QUEUED'; readonly seckillId: string }
-  | { readonly kind: 'SOLD_OUT' | 'NOT_STARTED' | 'ENDED' | 'LIMIT_REACHED' };
+  /** mayReturn: some units are not paid for or not settled yet. */
+  | { readonly kind: 'SOLD_OUT'; readonly mayReturn: boolean }
+  | { readonly kind: 'NOT_STARTED' | 'ENDED' | 'LIMIT_REACHED' };
+
+/** What became of one purchase of many; failed: why it would have thrown by itself. */
+export type BatchOutcome = PurchaseOutcome | { readonly kind: 'FAILED'; readonly reason: string };
 
 /** Where a purchase stands, in the fifth document's words. */
 export type PurchaseStatus = 'QUEUED' | 'AWAIT_PAY' | 'PAID' | 'CANCELLED' | 'TIMED_OUT' | 'REJECTED';
@@ -45,14 +58,40 @@ export class SeckillUsecase {
    * granted; repeating it with its request id tells)
    */
   async purchase(wish: PurchaseWish): Promise<PurchaseOutcome> {
-    const sale = this.sales.peek(wish.itemId) ?? (await this.sales.find(wish.itemId));
-    if (!sale) throw saleNotFound(`item ${wish.itemId} has no sale`, { metadata: { item_id: String(wish.itemId) } });
+    const sale = this.sales.peek(wish.itemId) ?? (await this.find(wish.itemId));
     validateQuantity(wish.quantity);
     if (sale.status === 'SCHEDULED') return { kind: 'NOT_STARTED' };
     // A repeated wish of a sale that closed meanwhile still learns that it was granted.
     if (sale.status === 'CLOSED' && (wish.requestId === '' || sale.epoch === 0n)) return { kind: 'ENDED' };
     const admitted = await this.admission.admit(sale, wish);
-    return outcomeOf(wish, admitted.kind === 'STALE' ? await this.admitAgain(sale, wish) : admitted);
+    const outcome = admitted.kind === 'STALE' ? await this.admitAgain(sale, wish) : admitted;
+    switch (outcome.kind) {
+      case 'BACKLOG_FULL':
+        throw saleBacklogFull('too many purchases wait to become orders; try again shortly');
+      case 'STALE':
+        throw saleUnavailable('the sale is being prepared; try again shortly');
+      default:
+        return outcomeOf(sale, outcome);
+    }
+  }
+
+  /**
+   * Many users' purchases of one item, in their order.
+   * @returns one for each
+   * @throws SALE_NOT_FOUND, SALE_UNAVAILABLE (then some may have been granted; repeating them with their request ids tells)
+   */
+  async purchaseAll(itemId: bigint, wishes: readonly Wish[]): Promise<readonly BatchOutcome[]> {
+    const sale = await this.find(itemId);
+    const good = wishes.filter((w) => w.quantity === 1);
+    const granted = await this.grantAll(sale, good);
+    let next = 0;
+    return wishes.map((wish): BatchOutcome => {
+      if (wish.quantity !== 1) return { kind: 'FAILED', reason: INVALID_ARGUMENT.reason };
+      const admitted = granted[next++];
+      if (!admitted || admitted.kind === 'STALE') return { kind: 'FAILED', reason: SALE_UNAVAILABLE.reason };
+      if (admitted.kind === 'BACKLOG_FULL') return { kind: 'FAILED', reason: SALE_BACKLOG_FULL.reason };
+      return outcomeOf(sale, admitted);
+    });
   }
 
   /** @throws PURCHASE_NOT_FOUND, for another user's purchase too; SALE_UNAVAILABLE while nothing can be said */
@@ -76,6 +115,27 @@ export class SeckillUsecase {
     return { seckillId, itemId, quantity: purchase.quantity, status: 'QUEUED', orderId: undefined, reason: '' };
   }
 
+  private async find(itemId: bigint): Promise<SaleReading> {
+    const sale = await this.sales.find(itemId);
+    if (!sale) throw saleNotFound(`item ${itemId} has no sale`, { metadata: { item_id: String(itemId) } });
+    return sale;
+  }
+
+  private async grantAll(sale: Sale, wishes: readonly Wish[]): Promise<readonly Admitted[]> {
+    if (sale.status === 'SCHEDULED') return wishes.map(() => ({ kind: 'NOT_STARTED' }));
+    if (sale.epoch === 0n) return wishes.map(() => ({ kind: 'ENDED' }));
+    const admitted = await this.admission.admitAll(sale, wishes);
+    if (!admitted.some((a) => a.kind === 'STALE')) return admitted;
+    if (sale.status === 'CLOSED') return wishes.map(() => ({ kind: 'ENDED' }));
+    const now = await this.sales.refresh(sale);
+    if (now === undefined || now.epoch === sale.epoch) return admitted;
+    // Those that were answered before the sale changed keep their answers.
+    const again = wishes.filter((_, i) => admitted[i]?.kind === 'STALE');
+    const answers = await this.admission.admitAll(now, again);
+    let next = 0;
+    return admitted.map((a) => (a.kind === 'STALE' ? (answers[next++] ?? a) : a));
+  }
+
   private async admitAgain(known: Sale, wish: PurchaseWish): Promise<Admitted> {
     if (known.status === 'CLOSED') return { kind: 'ENDED' };
     const sale = await this.sales.refresh(known);
@@ -84,19 +144,19 @@ export class SeckillUsecase {
   }
 }
 
-function outcomeOf(wish: PurchaseWish, admitted: Admitted): PurchaseOutcome {
+function outcomeOf(
+  sale: SaleReading,
+  admitted: Exclude<Admitted, { kind: 'BACKLOG_FULL' | 'STALE' }>,
+): PurchaseOutcome {
   switch (admitted.kind) {
     case 'QUEUED':
-      return { kind: 'QUEUED', seckillId: `${wish.itemId}-${admitted.streamId}` };
+      return { kind: 'QUEUED', seckillId: `${sale.itemId}-${admitted.streamId}` };
     case 'SOLD_OUT':
+      return { kind: 'SOLD_OUT', mayReturn: mayReturn(sale) };
     case 'NOT_STARTED':
     case 'ENDED':
     case 'LIMIT_REACHED':
       return { kind: admitted.kind };
-    case 'BACKLOG_FULL':
-      throw saleBacklogFull('too many purchases wait to become orders; try again shortly');
-    case 'STALE':
-      throw saleUnavailable('the sale is being prepared; try again shortly');
     default:
       return admitted satisfies never;
   }

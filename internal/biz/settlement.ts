@@ -14,7 +14,7 @@ import {
   type Squaring,
   type StreamEntry,
 } from './purchase-stream.js';
-import type { Sale } from './sale-state.js';
+import type { Sale, UserOfSale } from './sale-state.js';
 import type { Transaction, TransactionRunner } from './transaction.js';
 
 /** ORDER: it became one; REJECTED: a good entry that gets nothing; DEAD: an entry that can never become an order. */
@@ -38,11 +38,6 @@ export interface InboxRow {
 /** An outcome, with where its order stands now. */
 export interface Outcome extends InboxRow {
   readonly order: { readonly id: bigint; readonly status: OrderStatus; readonly closeReason: string } | undefined;
-}
-
-export interface UserOfSale {
-  readonly saleId: bigint;
-  readonly userId: string;
 }
 
 /** What a user has of a sale and may have. */

@@ -9,15 +9,19 @@ import {
   type Wish,
 } from '../biz/admission.js';
 import type { Sale } from '../biz/sale-state.js';
-import { ADMIT, CLOSE, GIVE_BACK, LOAD } from './lua-script.js';
+import { ADMIT, CLOSE, GIVE_BACK, LIMIT, LOAD } from './lua-script.js';
 import { MicroBatcher } from './micro-batcher.js';
 import { isRedisAway, type RedisServer } from './redis.js';
-import { nextKeys, type SaleKeys, saleKeys } from './seckill-keys.js';
+import { nextKeys, saleKeys } from './seckill-keys.js';
 
 /** Purchases of one script call. More would keep other callers of Redis waiting for longer than a round trip. */
 const MAX_BATCH = 128;
 /** Purchases of one item that may wait for their script call: about a second's worth. */
 const MAX_WAITING = 20_000;
+/** How long an item stays known as sold out; units that come back are seen after at most this. */
+const SOLD_OUT_MS = 200;
+/** Items whose lanes are kept while nobody buys. */
+const MAX_LANES = 10_000;
 /** Fields of one HSET while a sale is loaded. */
 const CHUNK = 2_000;
 /** How long a load may take before another may begin. */
@@ -27,8 +31,11 @@ const STAGING_TTL_S = 600;
 /** How long a closed sale's keys stay, for repeated requests and late callers. */
 const KEEP_CLOSED_MS = 24 * 3_600_000;
 
+/** One item's way to its script, under one epoch. */
 interface Lane {
   readonly epoch: bigint;
+  /** By performance.now(): until then the item is known to be sold out. */
+  soldOutUntilMs: number;
   readonly batcher: MicroBatcher<Wish, Admitted>;
 }
 
@@ -41,8 +48,21 @@ export class RedisAdmission extends Admission {
   }
 
   override async admit(sale: Pick<Sale, 'itemId' | 'epoch'>, wish: Wish): Promise<Admitted> {
-    const admitted = this.laneOf(sale.itemId, sale.epoch).batcher.submit(wish);
+    const lane = this.laneOf(sale.itemId, sale.epoch);
+    // A repeated request id may name a purchase that was granted.
+    if (lane.soldOutUntilMs > performance.now() && wish.requestId === '') return SOLD_OUT;
+    const admitted = lane.batcher.submit(wish);
     return admitted === undefined ? { kind: 'BACKLOG_FULL' } : admitted;
+  }
+
+  override async admitAll(sale: Pick<Sale, 'itemId' | 'epoch'>, wishes: readonly Wish[]): Promise<readonly Admitted[]> {
+    const lane = this.laneOf(sale.itemId, sale.epoch);
+    const batches: Promise<readonly Admitted[]>[] = [];
+    // Sent one after another on one connection, so they run in this order.
+    for (let i = 0; i < wishes.length; i += MAX_BATCH) {
+      batches.push(this.admitBatch(lane, sale.itemId, wishes.slice(i, i + MAX_BATCH)));
+    }
+    return (await Promise.all(batches)).flat();
   }
 
   override async state(itemId: bigint): Promise<AdmissionState> {
@@ -59,6 +79,33 @@ export class RedisAdmission extends Admission {
       remaining: units < 0n ? 0n : units,
       now: new Date(seconds * 1_000 + Math.floor(micros / 1_000)),
     };
+  }
+
+  override async epochs(itemIds: readonly bigint[]): Promise<ReadonlyMap<bigint, bigint>> {
+    const server = await this.serverId();
+    const known = await Promise.all(
+      itemIds.map(async (itemId): Promise<[bigint, bigint] | undefined> => {
+        const keys = saleKeys(this.server.keyPrefix, itemId);
+        const [[epoch, loadedOn], there] = await orSaleUnavailable(
+          Promise.all([
+            this.server.commands.hmget(keys.meta, 'epoch', 'server'),
+            this.server.commands.exists(keys.stock, keys.req),
+          ]),
+        );
+        return epoch && loadedOn === server && there === 2 ? [itemId, BigInt(epoch)] : undefined;
+      }),
+    );
+    return new Map(known.filter((entry) => entry !== undefined));
+  }
+
+  override async setLimit(
+    sale: Pick<Sale, 'itemId' | 'epoch'>,
+    userId: string | undefined,
+    limit: number,
+  ): Promise<boolean> {
+    const keys = saleKeys(this.server.keyPrefix, sale.itemId);
+    const args = [String(sale.epoch), userId ?? '', String(limit)];
+    return (await orSaleUnavailable(LIMIT.run(this.server.commands, keys, args))) === 'SET';
   }
 
   override async shut(itemId: bigint): Promise<void> {
@@ -79,6 +126,7 @@ export class RedisAdmission extends Admission {
       limit: String(sale.defaultLimit),
       backlog: String(state.backlogLimit),
       fence: state.fence,
+      server: await this.serverId(),
     };
     const reply = await orSaleUnavailable(
       LOAD.run(this.server.commands, { ...keys, ...next }, [
@@ -101,7 +149,11 @@ export class RedisAdmission extends Admission {
   override async giveBack(units: UnitsReturn): Promise<boolean> {
     const keys = saleKeys(this.server.keyPrefix, units.itemId);
     const args = [String(units.epoch), String(units.orderId), units.userId, String(units.quantity)];
-    return (await orSaleUnavailable(GIVE_BACK.run(this.server.commands, keys, args))) !== 'NOT_READY';
+    const reply = await orSaleUnavailable(GIVE_BACK.run(this.server.commands, keys, args));
+    // Other processes hear of it when their own knowledge runs out.
+    const lane = this.lanes.get(units.itemId);
+    if (lane) lane.soldOutUntilMs = 0;
+    return reply !== 'NOT_READY';
   }
 
   override async reserveLoad(itemId: bigint): Promise<(() => Promise<void>) | undefined> {
@@ -123,18 +175,12 @@ export class RedisAdmission extends Admission {
   private laneOf(itemId: bigint, epoch: bigint): Lane {
     const known = this.lanes.get(itemId);
     if (known?.epoch === epoch) return known;
-    const keys = saleKeys(this.server.keyPrefix, itemId);
+    if (this.lanes.size >= MAX_LANES) this.forgetIdleLanes();
     const lane: Lane = {
       epoch,
+      soldOutUntilMs: 0,
       batcher: new MicroBatcher({
-        run: async (wishes) => {
-          const admitted = await this.admitBatch(keys, epoch, wishes);
-          // Items come and go; one whose purchases are all answered is forgotten.
-          setImmediate(() => {
-            if (lane.batcher.idle && this.lanes.get(itemId) === lane) this.lanes.delete(itemId);
-          });
-          return admitted;
-        },
+        run: (wishes) => this.admitBatch(lane, itemId, wishes),
         maxBatch: MAX_BATCH,
         maxWaiting: MAX_WAITING,
       }),
@@ -143,12 +189,26 @@ export class RedisAdmission extends Admission {
     return lane;
   }
 
-  private async admitBatch(keys: SaleKeys, epoch: bigint, wishes: readonly Wish[]): Promise<readonly Admitted[]> {
-    const args = [String(epoch)];
+  private forgetIdleLanes(): void {
+    for (const [itemId, lane] of this.lanes) if (lane.batcher.idle) this.lanes.delete(itemId);
+  }
+
+  private async admitBatch(lane: Lane, itemId: bigint, wishes: readonly Wish[]): Promise<readonly Admitted[]> {
+    const keys = saleKeys(this.server.keyPrefix, itemId);
+    const args = [String(lane.epoch)];
     for (const w of wishes) args.push(w.userId, String(w.quantity), w.requestId, w.traceparent);
     const reply = await orSaleUnavailable(ADMIT.run(this.server.admission, keys, args));
-    const [status, , , ...outcomes] = reply as [string, number, number, ...string[]];
-    return status === 'OK' ? outcomes.map(admittedOf) : wishes.map(() => STALE);
+    const [status, , left, ...outcomes] = reply as [string, number, number, ...string[]];
+    if (status !== 'OK') return wishes.map(() => STALE);
+    const admitted = outcomes.map(admittedOf);
+    lane.soldOutUntilMs = left <= 0 && admitted.at(-1)?.kind === 'SOLD_OUT' ? performance.now() + SOLD_OUT_MS : 0;
+    return admitted;
+  }
+
+  /** Another one after a restart and on every replica. */
+  private async serverId(): Promise<string> {
+    const info = await orSaleUnavailable(this.server.commands.info('server'));
+    return /^run_id:(\w+)/m.exec(info)?.[1] ?? '';
   }
 
   private async stage(key: string, users: ReadonlyMap<string, number>): Promise<void> {
@@ -169,6 +229,7 @@ export class RedisAdmission extends Admission {
 }
 
 const STALE: Admitted = { kind: 'STALE' };
+const SOLD_OUT: Admitted = { kind: 'SOLD_OUT' };
 const QUEUED = 'QUEUED ';
 
 function admittedOf(outcome: string): Admitted {

@@ -12,7 +12,7 @@ const GIVE_BACK: Statement = {
       SELECT sale_id, sum(quantity) AS quantity FROM unnest($1::bigint[], $2::int[]) AS t(sale_id, quantity)
       GROUP BY sale_id),
     locked AS (SELECT id FROM sales WHERE id IN (SELECT sale_id FROM t) ORDER BY id FOR UPDATE)
-    UPDATE sales SET sold = sold - t.quantity, version = version + 1, updated_at = now()
+    UPDATE sales SET sold = sold - t.quantity, updated_at = now()
     FROM t JOIN locked ON locked.id = t.sale_id WHERE sales.id = t.sale_id
     RETURNING sales.id, sales.item_id, sales.epoch, sales.status`,
 };

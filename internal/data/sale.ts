@@ -1,11 +1,16 @@
 import type { Page, PageRequest } from '../biz/page.js';
 import {
+  type DueSales,
   type NewSale,
   type PayMode,
   type Sale,
+  type SalePatch,
+  type SaleReading,
   SaleRepo,
   type SaleSnapshot,
   type SaleStatus,
+  type UserOfSale,
+  type VipLimit,
 } from '../biz/sale-state.js';
 import type { Transaction } from '../biz/transaction.js';
 import type { Postgres, Statement } from './postgres.js';
@@ -15,6 +20,9 @@ const STATUSES: readonly SaleStatus[] = ['SCHEDULED', 'OPEN', 'CLOSED'];
 
 export const SALE_COLUMNS = `id, item_id, name, status, starts_at, ends_at, total, sold, price, pay_mode, pay_timeout_ms,
   default_limit, epoch, first_epoch, version`;
+
+// An index of unpaid orders answers this, however many orders the sale has.
+const READ_COLUMNS = `${SALE_COLUMNS}, EXISTS (SELECT FROM orders WHERE sale_id = sales.id AND status = 0) AS unpaid`;
 
 const INSERT: Statement = {
   name: 'sale_insert',
@@ -26,12 +34,12 @@ const INSERT: Statement = {
 
 const FIND_CURRENT: Statement = {
   name: 'sale_find_current',
-  text: `SELECT ${SALE_COLUMNS} FROM sales WHERE item_id = $1 ORDER BY status = 2, id DESC LIMIT 1`,
+  text: `SELECT ${READ_COLUMNS} FROM sales WHERE item_id = $1 ORDER BY status = 2, id DESC LIMIT 1`,
 };
 
 const LIST: Statement = {
   name: 'sale_list',
-  text: `SELECT ${SALE_COLUMNS} FROM sales WHERE $1::smallint IS NULL OR status = $1
+  text: `SELECT ${READ_COLUMNS} FROM sales WHERE $1::smallint IS NULL OR status = $1
     ORDER BY id DESC OFFSET $2 LIMIT $3`,
 };
 
@@ -56,6 +64,47 @@ const OPEN: Statement = {
 const CLOSE: Statement = {
   name: 'sale_close',
   text: `UPDATE sales SET status = 2, version = version + 1, updated_at = now() WHERE id = $1 RETURNING ${SALE_COLUMNS}`,
+};
+
+const UPDATE: Statement = {
+  name: 'sale_update',
+  text: `UPDATE sales SET default_limit = coalesce($3, default_limit), version = version + 1, updated_at = now()
+    WHERE id = $1 AND version = $2 RETURNING ${SALE_COLUMNS}`,
+};
+
+const FIND_VIP_LIMIT: Statement = {
+  name: 'vip_limit_find',
+  text: 'SELECT units, version FROM vip_limits WHERE sale_id = $1 AND user_id = $2',
+};
+
+const SET_VIP_LIMIT: Statement = {
+  name: 'vip_limit_set',
+  text: `INSERT INTO vip_limits (sale_id, user_id, units) SELECT $1, $2, $3 WHERE $4::bigint = 0
+    ON CONFLICT (sale_id, user_id) DO NOTHING RETURNING units, version`,
+};
+
+const CHANGE_VIP_LIMIT: Statement = {
+  name: 'vip_limit_change',
+  text: `UPDATE vip_limits SET units = $3, version = version + 1, updated_at = now()
+    WHERE sale_id = $1 AND user_id = $2 AND version = $4 RETURNING units, version`,
+};
+
+const VIP_LIMITS: Statement = {
+  name: 'vip_limit_list',
+  text: 'SELECT user_id, units FROM vip_limits WHERE sale_id = $1',
+};
+
+const COUNT_UNITS: Statement = {
+  name: 'sale_count_units',
+  text: `SELECT coalesce(sum(quantity), 0)::int AS units FROM orders
+    WHERE sale_id = $1 AND user_id = $2 AND status <> 2`,
+};
+
+const FIND_DUE: Statement = {
+  name: 'sale_find_due',
+  text: `SELECT item_id, status, epoch, coalesce(ends_at <= now(), false) AS over FROM sales
+    WHERE status = 1 OR (status = 0 AND starts_at <= now() + $1 * interval '1 ms')
+    ORDER BY id LIMIT 10000`,
 };
 
 const BUYERS: Statement = {
@@ -89,18 +138,18 @@ export class PgSaleRepo extends SaleRepo {
     return rows[0] && saleOf(rows[0]);
   }
 
-  override async findCurrent(itemId: bigint): Promise<Sale | undefined> {
-    const { rows } = await this.db.query<SaleRow>(FIND_CURRENT, [itemId]);
-    return rows[0] && saleOf(rows[0]);
+  override async findCurrent(itemId: bigint): Promise<SaleReading | undefined> {
+    const { rows } = await this.db.query<ReadRow>(FIND_CURRENT, [itemId]);
+    return rows[0] && readingOf(rows[0]);
   }
 
-  override async list(page: PageRequest, status: SaleStatus | undefined): Promise<Page<Sale>> {
+  override async list(page: PageRequest, status: SaleStatus | undefined): Promise<Page<SaleReading>> {
     const code = status === undefined ? null : STATUS_CODES[status];
     const [list, count] = await Promise.all([
-      this.db.query<SaleRow>(LIST, [code, page.offset, page.limit]),
+      this.db.query<ReadRow>(LIST, [code, page.offset, page.limit]),
       this.db.query<{ total: bigint }>(COUNT, [code]),
     ]);
-    return { items: list.rows.map(saleOf), total: count.rows[0]?.total ?? 0n };
+    return { items: list.rows.map(readingOf), total: count.rows[0]?.total ?? 0n };
   }
 
   override async lockLive(tx: Transaction, itemId: bigint): Promise<Sale | undefined> {
@@ -118,15 +167,51 @@ export class PgSaleRepo extends SaleRepo {
     return saleOf(rows[0]!);
   }
 
+  override async update(tx: Transaction, saleId: bigint, version: bigint, patch: SalePatch): Promise<Sale | undefined> {
+    const { rows } = await this.db.query<SaleRow>(UPDATE, [saleId, version, patch.defaultLimit ?? null], tx);
+    return rows[0] && saleOf(rows[0]);
+  }
+
+  override async findVipLimit(saleId: bigint, userId: string, tx?: Transaction): Promise<VipLimit | undefined> {
+    return (await this.db.query<VipLimit>(FIND_VIP_LIMIT, [saleId, userId], tx)).rows[0];
+  }
+
+  override async setVipLimit(
+    tx: Transaction,
+    user: UserOfSale,
+    units: number,
+    version: bigint,
+  ): Promise<VipLimit | undefined> {
+    const statement = version === 0n ? SET_VIP_LIMIT : CHANGE_VIP_LIMIT;
+    return (await this.db.query<VipLimit>(statement, [user.saleId, user.userId, units, version], tx)).rows[0];
+  }
+
+  override async countUnits(user: UserOfSale): Promise<number> {
+    const { rows } = await this.db.query<{ units: number }>(COUNT_UNITS, [user.saleId, user.userId]);
+    return rows[0]?.units ?? 0;
+  }
+
+  override async findDue(leadMs: number): Promise<DueSales> {
+    const { rows } = await this.db.query<DueRow>(FIND_DUE, [leadMs]);
+    return {
+      toOpen: rows.filter((row) => row.status === STATUS_CODES.SCHEDULED && !row.over).map((row) => row.item_id),
+      toClose: rows.filter((row) => row.over).map((row) => row.item_id),
+      open: rows
+        .filter((row) => row.status === STATUS_CODES.OPEN && !row.over)
+        .map((row) => ({ itemId: row.item_id, epoch: row.epoch })),
+    };
+  }
+
   override async snapshot(tx: Transaction, sale: Sale, streamIds: readonly string[]): Promise<SaleSnapshot> {
     const buyers = await this.db.query<{ user_id: string; units: number }>(BUYERS, [sale.id], tx);
+    const vip = await this.db.query<{ user_id: string; units: number }>(VIP_LIMITS, [sale.id], tx);
     const settled =
       streamIds.length === 0
         ? []
         : (await this.db.query<{ stream_id: string }>(SETTLED, [sale.itemId, streamIds], tx)).rows;
     return {
       buyers: buyers.rows.map((row) => ({ userId: row.user_id, units: row.units })),
-      vipLimits: [],
+      vipLimits: vip.rows.map((row) => ({ userId: row.user_id, units: row.units })),
       settled: new Set(settled.map((row) => row.stream_id)),
     };
   }
@@ -148,6 +233,21 @@ export interface SaleRow {
   epoch: bigint;
   first_epoch: bigint;
   version: bigint;
+}
+
+interface ReadRow extends SaleRow {
+  unpaid: boolean;
+}
+
+interface DueRow {
+  item_id: bigint;
+  status: number;
+  epoch: bigint;
+  over: boolean;
+}
+
+function readingOf(row: ReadRow): SaleReading {
+  return { ...saleOf(row), unpaid: row.unpaid };
 }
 
 export function saleOf(row: SaleRow): Sale {

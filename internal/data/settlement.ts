@@ -1,4 +1,4 @@
-import type { Sale } from '../biz/sale-state.js';
+import type { Sale, UserOfSale } from '../biz/sale-state.js';
 import {
   type DeadLetter,
   type Holding,
@@ -6,7 +6,6 @@ import {
   type Outcome,
   type OutcomeKind,
   SettlementRepo,
-  type UserOfSale,
 } from '../biz/settlement.js';
 import type { Transaction } from '../biz/transaction.js';
 import { orderStatusOf } from './order.js';
@@ -34,10 +33,11 @@ const FIND_ROWS: Statement = {
 
 const FIND_HOLDINGS: Statement = {
   name: 'settlement_find_holdings',
-  text: `SELECT o.sale_id, o.user_id, sum(o.quantity)::int AS units
+  text: `SELECT u.sale_id, u.user_id, coalesce(sum(o.quantity), 0)::int AS units, max(v.units) AS vip_limit
     FROM unnest($1::bigint[], $2::uuid[]) AS u(sale_id, user_id)
-    JOIN orders o ON o.sale_id = u.sale_id AND o.user_id = u.user_id
-    WHERE o.status <> 2 GROUP BY o.sale_id, o.user_id`,
+    LEFT JOIN orders o ON o.sale_id = u.sale_id AND o.user_id = u.user_id AND o.status <> 2
+    LEFT JOIN vip_limits v ON v.sale_id = u.sale_id AND v.user_id = u.user_id
+    GROUP BY u.sale_id, u.user_id`,
 };
 
 const FIND_REQ_IDS: Statement = {
@@ -61,7 +61,7 @@ const INSERT_DEAD_LETTERS: Statement = {
 
 const ADD_SOLD: Statement = {
   name: 'settlement_add_sold',
-  text: `UPDATE sales SET sold = sold + t.units, version = version + 1, updated_at = now()
+  text: `UPDATE sales SET sold = sold + t.units, updated_at = now()
     FROM unnest($1::bigint[], $2::int[]) AS t(id, units) WHERE sales.id = t.id`,
 };
 
@@ -89,12 +89,17 @@ export class PgSettlementRepo extends SettlementRepo {
   }
 
   override async findHoldings(tx: Transaction, users: readonly UserOfSale[]): Promise<readonly Holding[]> {
-    const { rows } = await this.db.query<{ sale_id: bigint; user_id: string; units: number }>(
+    const { rows } = await this.db.query<HoldingRow>(
       FIND_HOLDINGS,
       [users.map((u) => u.saleId), users.map((u) => u.userId)],
       tx,
     );
-    return rows.map((row) => ({ saleId: row.sale_id, userId: row.user_id, units: row.units, vipLimit: undefined }));
+    return rows.map((row) => ({
+      saleId: row.sale_id,
+      userId: row.user_id,
+      units: row.units,
+      vipLimit: row.vip_limit ?? undefined,
+    }));
   }
 
   override async findReqIds(
@@ -151,6 +156,13 @@ export class PgSettlementRepo extends SettlementRepo {
         : { id: row.order_id, status: orderStatusOf(row.order_status), closeReason: row.close_reason ?? '' };
     return { ...rowOf(row), order };
   }
+}
+
+interface HoldingRow {
+  sale_id: bigint;
+  user_id: string;
+  units: number;
+  vip_limit: number | null;
 }
 
 interface Row {

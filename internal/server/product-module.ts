@@ -9,6 +9,7 @@ import { OrderUsecase } from '../biz/order.js';
 import { OutboxHandler, OutboxRepo, OutboxUsecase } from '../biz/outbox.js';
 import { POLICY, type Policy } from '../biz/policy.js';
 import { PurchaseConsumer } from '../biz/purchase-stream.js';
+import { SaleUsecase } from '../biz/sale.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { LiveConfig } from '../conf/live.js';
 import { InstanceService } from '../service/instance.js';
@@ -19,6 +20,7 @@ import { Background } from './background.js';
 import { bindService, ServiceBinding } from './dispatcher.js';
 import { orderSweeper } from './order-sweeper.js';
 import { OutboxRelay } from './outbox-relay.js';
+import { saleKeeper } from './sale-keeper.js';
 import { SeckillConsumer } from './seckill-consumer.js';
 
 /** What the product process serves and what it does by itself. */
@@ -65,6 +67,10 @@ export const productServerModule = new ContainerModule(({ bind }) => {
     [OrderUsecase, CONFIG, Logger],
   );
 
+  bind(Background).toResolvedValue(
+    (sales: SaleUsecase, logger: Logger) => new Background('sale_keeper', saleKeeper(sales, logger), false),
+    [SaleUsecase, Logger],
+  );
   bind(Background).toResolvedValue(
     (consumer: PurchaseConsumer, service: SeckillOrderService, config: Config, logger: Logger, registry: Registry) =>
       new Background(

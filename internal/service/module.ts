@@ -4,6 +4,7 @@ import { InstanceLogUsecase } from '../biz/instance-log.js';
 import { OrderUsecase } from '../biz/order.js';
 import { ProductUsecase } from '../biz/product.js';
 import { SaleUsecase } from '../biz/sale.js';
+import { SaleWatch } from '../biz/sale-watch.js';
 import { SeckillUsecase } from '../biz/seckill.js';
 import { SettlementUsecase } from '../biz/settlement.js';
 import { InstanceService } from './instance.js';
@@ -19,8 +20,8 @@ export const productServiceModule = new ContainerModule(({ bind }) => {
   bind(OrderService).toResolvedValue((u: OrderUsecase) => new OrderService(u), [OrderUsecase]);
   bind(InstanceService).toResolvedValue((u: InstanceUsecase) => new InstanceService(u), [InstanceUsecase]);
   bind(SeckillService).toResolvedValue(
-    (sales: SaleUsecase, seckill: SeckillUsecase) => new SeckillService(sales, seckill),
-    [SaleUsecase, SeckillUsecase],
+    (sales: SaleUsecase, watch: SaleWatch, seckill: SeckillUsecase) => new SeckillService(sales, watch, seckill),
+    [SaleUsecase, SaleWatch, SeckillUsecase],
   );
   bind(SeckillOrderService).toResolvedValue((u: SettlementUsecase) => new SeckillOrderService(u), [SettlementUsecase]);
 });

@@ -1,5 +1,7 @@
+import { invalidArgument } from '../../gen/common/v1/errors.js';
 import type { Duration } from '../../gen/google/protobuf/duration.js';
 import {
+  Sale_Availability as Availability,
   type CloseSaleRequest,
   PurchaseReply_Code as Code,
   type CreateSaleRequest,
@@ -9,6 +11,9 @@ import {
   type ListSalesRequest,
   type OpenSaleRequest,
   Sale_PayMode as PayMode,
+  type PurchaseBatchReply,
+  type PurchaseBatchReply_Result,
+  type PurchaseBatchRequest,
   type PurchaseRecord as PurchaseRecordMessage,
   type PurchaseReply,
   type PurchaseRequest,
@@ -16,17 +21,24 @@ import {
   type Sale as SaleMessage,
   Sale_Status as SaleStatusCode,
   type SeckillServiceService,
+  type SetVipLimitRequest,
+  type UpdateSaleRequest,
+  type VipLimit as VipLimitMessage,
+  type WatchSaleRequest,
 } from '../../gen/seckill/v1/seckill.js';
+import { formatUserId } from '../biz/identity.js';
 import type { Delivery } from '../biz/purchase-stream.js';
 import type { SaleUsecase, SaleView } from '../biz/sale.js';
 import type { SaleStatus } from '../biz/sale-state.js';
-import type { PurchaseOutcome, PurchaseRecord, SeckillUsecase } from '../biz/seckill.js';
+import type { SaleWatch } from '../biz/sale-watch.js';
+import type { BatchOutcome, PurchaseOutcome, PurchaseRecord, SeckillUsecase } from '../biz/seckill.js';
 import type { Settlement, SettlementUsecase } from '../biz/settlement.js';
 import { type CallContext, type ServiceOf, userOf } from './context.js';
 
 export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
   constructor(
     private readonly sales: SaleUsecase,
+    private readonly watches: SaleWatch,
     private readonly seckill: SeckillUsecase,
   ) {}
 
@@ -67,6 +79,33 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
     );
 
   openSale = async (req: OpenSaleRequest): Promise<SaleMessage> => saleReply(await this.sales.open(req.itemId));
+
+  updateSale = async (req: UpdateSaleRequest): Promise<SaleMessage> => {
+    if (req.defaultLimit === undefined) throw invalidArgument('nothing to change: give at least one field');
+    return saleReply(await this.sales.update(req.itemId, req.version, { defaultLimit: req.defaultLimit }));
+  };
+
+  setVipLimit = async (req: SetVipLimitRequest): Promise<VipLimitMessage> => {
+    const { itemId, limit, version } = req;
+    const userId = formatUserId(req.userId);
+    const set = await this.sales.setVipLimit({ itemId, userId, limit, version });
+    return { itemId, userId, limit: set.limit, left: set.left, version: set.version };
+  };
+
+  purchaseBatch = async (req: PurchaseBatchRequest, ctx: CallContext): Promise<PurchaseBatchReply> => {
+    const traceparent = ctx.traceparent ?? '';
+    const wishes = req.purchases.map((p, i) => ({
+      userId: formatUserId(p.userId, `purchases[${i}].user_id`),
+      quantity: p.quantity ?? 1,
+      requestId: p.requestId,
+      traceparent,
+    }));
+    return { results: (await this.seckill.purchaseAll(req.itemId, wishes)).map(resultReply) };
+  };
+
+  watchSale = async function* (this: SeckillService, req: WatchSaleRequest, ctx: CallContext) {
+    for await (const view of this.watches.watch(req.itemId, ctx.signal)) yield saleReply(view);
+  }.bind(this);
 
   closeSale = async (req: CloseSaleRequest): Promise<SaleMessage> => saleReply(await this.sales.close(req.itemId));
 }
@@ -109,7 +148,13 @@ function purchaseReply(outcome: PurchaseOutcome): PurchaseReply {
     code: Code[outcome.kind],
     message: MESSAGES[outcome.kind],
     data: outcome.kind === 'QUEUED' ? { seckillId: outcome.seckillId } : undefined,
+    mayReturn: outcome.kind === 'SOLD_OUT' && outcome.mayReturn,
   };
+}
+
+function resultReply(outcome: BatchOutcome): PurchaseBatchReply_Result {
+  if (outcome.kind === 'FAILED') return { code: Code.CODE_UNSPECIFIED, seckillId: '', reason: outcome.reason };
+  return { code: Code[outcome.kind], seckillId: outcome.kind === 'QUEUED' ? outcome.seckillId : '', reason: '' };
 }
 
 function recordReply(record: PurchaseRecord): PurchaseRecordMessage {
@@ -123,7 +168,7 @@ function recordReply(record: PurchaseRecord): PurchaseRecordMessage {
   };
 }
 
-function saleReply({ sale, remaining, serverTime }: SaleView): SaleMessage {
+function saleReply({ sale, remaining, serverTime, availability }: SaleView): SaleMessage {
   return {
     id: sale.id,
     itemId: sale.itemId,
@@ -140,6 +185,8 @@ function saleReply({ sale, remaining, serverTime }: SaleView): SaleMessage {
     defaultLimit: sale.defaultLimit,
     epoch: sale.epoch,
     serverTime,
+    availability: Availability[availability],
+    version: sale.version,
   };
 }
 

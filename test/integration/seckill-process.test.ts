@@ -55,7 +55,9 @@ describe('the flash sale of the product process', function () {
     const itemId = await plan();
     const created = await admin('POST', '/v1/sales', { itemId, total: '1', priceFen: '100', payTimeout: '90.5s' });
     assert.deepEqual([created.status, created.body.status, created.body.payTimeout], [200, 'SCHEDULED', '90.500s']);
-    assert.equal((await as(1, 'POST', '/v1/seckill', { itemId })).body.code, 'NOT_STARTED');
+    const later = await plan();
+    await admin('POST', '/v1/sales', { itemId: later, total: '1', startsAt: new Date(Date.now() + 3_600_000) });
+    assert.equal((await as(1, 'POST', '/v1/seckill', { itemId: later })).body.code, 'NOT_STARTED');
     const opened = await admin('POST', `/v1/sales/${itemId}/open`, {});
     assert.deepEqual([opened.body.status, opened.body.remaining], ['OPEN', '1']);
     const bought = await eventually('the sale is known to be open', async () => {
@@ -74,7 +76,14 @@ describe('the flash sale of the product process', function () {
     const sale = await call('GET', `/v1/sales/${itemId}`, {});
     assert.deepEqual([sale.body.sold, sale.body.remaining], ['1', '0']);
     assert.ok(Date.parse(String(sale.body.serverTime)) > 0);
+    const limit = await admin('PUT', `/v1/sales/${itemId}/vip-limits/7`, { limit: 3 });
+    assert.deepEqual([limit.status, limit.body.limit, limit.body.left, limit.body.version], [200, 3, 3, '1']);
+    const changed = await admin('PATCH', `/v1/sales/${itemId}`, { version: sale.body.version, defaultLimit: 2 });
+    assert.deepEqual([changed.status, changed.body.defaultLimit], [200, 2]);
+    const watch = await fetch(`http://${product.http}/v1/sales/${itemId}/watch`);
     assert.equal((await admin('POST', `/v1/sales/${itemId}/close`, {})).body.status, 'CLOSED');
+    const lines = (await watch.text()).trim().split('\n');
+    assert.equal((JSON.parse(lines.at(-1) ?? '') as { result: { availability: string } }).result.availability, 'ENDED');
   });
 
   it("honours the second document's XADD within seconds", async () => {

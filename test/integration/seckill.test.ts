@@ -18,8 +18,6 @@ import { MAX_DELIVERIES, SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-const GIVE_UP = AbortSignal.abort();
-
 describe('flash sale on PostgreSQL and Redis', function () {
   this.timeout(30_000);
   const servers = useServers('postgres', 'redis');
@@ -32,7 +30,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
   });
   after(() => replica?.close());
   afterEach(async () => {
-    await Promise.all(running.map((c) => c.stop(GIVE_UP)));
+    await Promise.all(running.map((c) => c.stop(AbortSignal.timeout(10_000))));
     running = [];
   });
 

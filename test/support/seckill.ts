@@ -4,17 +4,20 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import { InstanceUsecase } from '../../internal/biz/instance.js';
 import { SilentLogger } from '../../internal/biz/logger.js';
 import { OrderUsecase } from '../../internal/biz/order.js';
+import { OutboxUsecase } from '../../internal/biz/outbox.js';
 import { type Product, ProductUsecase } from '../../internal/biz/product.js';
 import { type CreateSale, SaleUsecase } from '../../internal/biz/sale.js';
 import { SaleDirectory } from '../../internal/biz/sale-directory.js';
+import { SaleWatch } from '../../internal/biz/sale-watch.js';
 import { SeckillUsecase } from '../../internal/biz/seckill.js';
-import { decodeUnitsReturn, SeckillReturnUsecase } from '../../internal/biz/seckill-return.js';
+import { SeckillReturnHandler, TOPIC_SECKILL_RETURN } from '../../internal/biz/seckill-return.js';
 import { SettlementUsecase } from '../../internal/biz/settlement.js';
 import { RedisAdmission } from '../../internal/data/admission.js';
 import { PgHeldUnits } from '../../internal/data/held-units.js';
 import { LeasedIdGenerator } from '../../internal/data/id-generator.js';
 import { PgInstanceRepo } from '../../internal/data/instance.js';
 import { PgOrderRepo } from '../../internal/data/order.js';
+import { PgOutboxRepo } from '../../internal/data/outbox.js';
 import { PgPaymentRepo } from '../../internal/data/payment.js';
 import { Postgres } from '../../internal/data/postgres.js';
 import { PgProductRepo } from '../../internal/data/product.js';
@@ -40,9 +43,10 @@ export class SeckillReplica {
   readonly admission: RedisAdmission;
   readonly sales: SaleUsecase;
   readonly directory: SaleDirectory;
+  readonly watches: SaleWatch;
   readonly seckill: SeckillUsecase;
   readonly settlements: SettlementUsecase;
-  readonly returns: SeckillReturnUsecase;
+  readonly outbox: OutboxUsecase;
   readonly saleRepo: PgSaleRepo;
 
   constructor(servers: SuiteServers, connectTimeoutMs = 5_000) {
@@ -79,12 +83,14 @@ export class SeckillReplica {
       payTimeoutMs: 60_000,
       backlogLimit: 100_000,
     });
+    this.watches = new SaleWatch(this.sales, 20);
     this.directory = new SaleDirectory(this.saleRepo);
     this.seckill = new SeckillUsecase(this.directory, this.admission, stream, settlements);
     this.settlements = new SettlementUsecase(this.db, this.ids, products, orders, this.instances, settlements, {
       maxDeliveries: MAX_DELIVERIES,
     });
-    this.returns = new SeckillReturnUsecase(this.admission, this.saleRepo);
+    const returns = new SeckillReturnHandler(this.admission, this.saleRepo);
+    this.outbox = new OutboxUsecase(new PgOutboxRepo(this.db), [returns], { batchSize: 100, leaseMs: 10_000 });
   }
 
   async start(): Promise<void> {
@@ -154,18 +160,9 @@ export class SeckillReplica {
     return this.seckill.purchase({ itemId, userId, quantity: 1, requestId, traceparent: '' });
   }
 
-  /** Carries out the returns that wait in the outbox, as the relay does. */
+  /** Carries out the returns that wait in the outbox. */
   async relayReturns(): Promise<number> {
-    const { rows } = await this.db.pool.query<{ id: bigint; payload: Buffer }>(
-      `SELECT id, payload FROM outbox WHERE topic = 'seckill.return' AND published_at IS NULL ORDER BY id`,
-    );
-    let done = 0;
-    for (const row of rows) {
-      if (!(await this.returns.giveBack(decodeUnitsReturn(row.payload.toString())))) continue;
-      await this.db.pool.query('UPDATE outbox SET published_at = now() WHERE id = $1', [row.id]);
-      done += 1;
-    }
-    return done;
+    return (await this.outbox.dispatchRound(TOPIC_SECKILL_RETURN, () => {})).published;
   }
 
   async rows<T extends object>(sql: string, ...values: unknown[]): Promise<T[]> {

@@ -37,7 +37,8 @@ if redis.call('HLEN', KEYS[7]) ~= tonumber(ARGV[4]) or redis.call('HLEN', KEYS[8
   return 'INCOMPLETE'
 end
 
-redis.call('DEL', KEYS[1], KEYS[4], KEYS[5], KEYS[6])
+-- UNLINK: freeing a million buyers in place would hold up everybody else.
+redis.call('UNLINK', KEYS[1], KEYS[4], KEYS[5], KEYS[6])
 for next, key in pairs({ [KEYS[7]] = KEYS[4], [KEYS[8]] = KEYS[5] }) do
   if redis.call('EXISTS', next) == 1 then
     redis.call('RENAME', next, key)

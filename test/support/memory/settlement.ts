@@ -1,11 +1,10 @@
-import type { Sale } from '../../../internal/biz/sale-state.js';
+import type { Sale, UserOfSale } from '../../../internal/biz/sale-state.js';
 import {
   type DeadLetter,
   type Holding,
   type InboxRow,
   type Outcome,
   SettlementRepo,
-  type UserOfSale,
 } from '../../../internal/biz/settlement.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import type { MemoryHeldUnits } from './held-units.js';
