@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, type Registry } from 'prom-client';
 import { UNAVAILABLE } from '../../gen/common/v1/errors.js';
+import type { BackgroundMeter } from '../biz/background-meter.js';
 import type { Logger } from '../biz/logger.js';
 import type { Delivery, QueueConsumer, Verdict } from '../biz/message-queue.js';
 import { hasReason } from '../errors/error.js';
@@ -21,6 +22,7 @@ export class InstanceConsumer implements Server {
   readonly name = 'instance_consumer';
   private readonly logger: Logger;
   private readonly messages: Counter<'verdict'>;
+  private meter: BackgroundMeter | undefined;
 
   constructor(
     private readonly queue: QueueConsumer,
@@ -38,9 +40,15 @@ export class InstanceConsumer implements Server {
     });
   }
 
+  observe(meter: BackgroundMeter): void {
+    this.meter = meter;
+  }
+
   async start(): Promise<void> {
     this.queue.start(async (deliveries, signal) => {
+      const startedAt = performance.now();
       const verdicts = await this.handle(deliveries, signal);
+      this.meter?.round(verdicts.length, performance.now() - startedAt);
       for (const verdict of verdicts) this.messages.inc({ verdict });
       return verdicts;
     });
@@ -59,6 +67,7 @@ export class InstanceConsumer implements Server {
         this.onStored();
         return verdicts;
       } catch (err) {
+        this.meter?.failed();
         if (tries === 0) this.logger.error('queue messages cannot be stored for now', { err });
         if (!hasReason(err, UNAVAILABLE)) failures++;
         if (failures > 0 && deliveries.length > 1) return this.handleEach(deliveries, signal);

@@ -1,4 +1,5 @@
 import { Counter, type Registry } from 'prom-client';
+import type { BackgroundMeter } from '../biz/background-meter.js';
 import type { InstanceJobUsecase } from '../biz/instance-job.js';
 import type { Logger } from '../biz/logger.js';
 import { RoundLoop } from './round-loop.js';
@@ -18,6 +19,7 @@ export class InstanceWorker implements Server {
   readonly name = 'instance_worker';
   private readonly creating: RoundLoop;
   private readonly reporting: RoundLoop;
+  private meter: BackgroundMeter | undefined;
 
   constructor(jobs: InstanceJobUsecase, options: InstanceWorkerOptions, logger: Logger, registry: Registry) {
     const log = logger.child({ server: this.name });
@@ -47,7 +49,10 @@ export class InstanceWorker implements Server {
         lanes: options.concurrency,
         pollIntervalMs,
         round: async (found) => {
+          const startedAt = performance.now();
           const round = await jobs.createRound(found);
+          if (round.outcome === 'busy') this.meter?.round(1, performance.now() - startedAt);
+          if (round.outcome === 'stalled') this.meter?.failed();
           if (round.outcome !== 'idle') rounds.inc({ work: 'create', outcome: round.outcome });
           if (round.outcome === 'busy') this.reporting.wake();
           return round;
@@ -55,6 +60,10 @@ export class InstanceWorker implements Server {
       },
       log,
     );
+  }
+
+  observe(meter: BackgroundMeter): void {
+    this.meter = meter;
   }
 
   async start(): Promise<void> {

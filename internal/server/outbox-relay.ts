@@ -1,4 +1,5 @@
 import { Counter, type Registry } from 'prom-client';
+import type { BackgroundMeter } from '../biz/background-meter.js';
 import type { Logger } from '../biz/logger.js';
 import type { OutboxUsecase } from '../biz/outbox.js';
 import { RoundLoop } from './round-loop.js';
@@ -19,6 +20,7 @@ const UNKNOWN_TOPIC_POLL_MS = 30_000;
 export class OutboxRelay implements Server {
   readonly name = 'outbox_relay';
   private readonly loops: readonly RoundLoop[];
+  private meter: BackgroundMeter | undefined;
 
   constructor(outbox: OutboxUsecase, options: OutboxRelayOptions, logger: Logger, registry: Registry) {
     const log = logger.child({ server: this.name });
@@ -36,7 +38,10 @@ export class OutboxRelay implements Server {
             lanes: LANES,
             pollIntervalMs: options.pollIntervalMs,
             round: async (found) => {
+              const startedAt = performance.now();
               const round = await outbox.dispatchRound(topic, found);
+              this.meter?.round(round.published, performance.now() - startedAt);
+              if (round.outcome === 'stalled') this.meter?.failed();
               dispatched.inc({ topic, outcome: 'published' }, round.published);
               dispatched.inc({ topic, outcome: 'failed' }, round.failed);
               if (round.outcome === 'busy' && round.failed > 0) {
@@ -63,6 +68,10 @@ export class OutboxRelay implements Server {
       log,
     );
     this.loops = [...topics, unknown];
+  }
+
+  observe(meter: BackgroundMeter): void {
+    this.meter = meter;
   }
 
   async start(): Promise<void> {

@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import { internal, invalidArgument, unauthenticated } from '../../gen/common/v1/errors.js';
+import { instanceReportConflict, instanceRequestNotFound } from '../../gen/instance/v1/errors.js';
+import {
+  InstanceRequest,
+  InstanceServiceService,
+  type ReportInstanceRequest,
+  InstanceRequest_Status as Status,
+} from '../../gen/instance/v1/instance.js';
+import type { InstanceJob } from '../../internal/biz/instance-log.js';
+import { loadDescriptors } from '../../internal/conf/descriptors.js';
+import { GrpcClient } from '../../internal/data/grpc-client.js';
+import { GrpcInstanceReporter } from '../../internal/data/product-client.js';
+import { bindService, Dispatcher } from '../../internal/server/dispatcher.js';
+import { GrpcListener } from '../../internal/server/grpc.js';
+import { auth, headerAuthenticator } from '../../internal/server/middleware/auth.js';
+import { deadline } from '../../internal/server/middleware/deadline.js';
+import { recovery } from '../../internal/server/middleware/recovery.js';
+import { validation } from '../../internal/server/middleware/validation.js';
+import { instanceOrder } from '../support/instances.js';
+
+const TOKEN = 'a-token-for-this-test';
+
+describe('reports to the product domain', () => {
+  const { registry } = loadDescriptors();
+  let requests: ReportInstanceRequest[];
+  let fault: Error | undefined;
+  let listener: GrpcListener;
+  let client: GrpcClient;
+
+  beforeEach(async () => {
+    requests = [];
+    fault = undefined;
+    const report = async (request: ReportInstanceRequest): Promise<InstanceRequest> => {
+      requests.push(request);
+      if (fault) throw fault;
+      return InstanceRequest.fromPartial({ instanceId: request.instanceId, status: request.status });
+    };
+    const unused = async (): Promise<never> => assert.fail('not asked for');
+    const service = {
+      createInstance: unused,
+      grantInstance: unused,
+      getInstanceRequest: unused,
+      reportInstance: report,
+    };
+    const dispatcher = new Dispatcher(
+      registry,
+      [bindService(InstanceServiceService, service)],
+      [
+        recovery(),
+        deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 5_000 }),
+        auth(headerAuthenticator({ internalToken: TOKEN, bffToken: '' }), registry),
+        validation(registry),
+      ],
+    );
+    listener = new GrpcListener({ addr: '127.0.0.1:0', maxMessageBytes: 65536 }, dispatcher);
+    await listener.start();
+    client = new GrpcClient({ addr: `127.0.0.1:${listener.port}`, internalToken: TOKEN, timeoutMs: 5_000 });
+  });
+  afterEach(async () => {
+    client.close();
+    await listener.stop(AbortSignal.timeout(2_000));
+  });
+
+  const job = (changes: Partial<InstanceJob> = {}) =>
+    ({ ...instanceOrder(7n), status: 'SUCCESS', reason: '', ...changes }) as InstanceJob;
+  const report = (of = job()) => new GrpcInstanceReporter(client).report(of);
+
+  it('are taken, a failure with its reason, cut to what the contract takes', async () => {
+    assert.deepEqual(await report(), { kind: 'taken' });
+    assert.deepEqual(await report(job({ status: 'FAILED', reason: '坏'.repeat(2_000) })), { kind: 'taken' });
+    assert.deepEqual(requests, [
+      { instanceId: 7n, status: Status.SUCCESS, reason: '' },
+      { instanceId: 7n, status: Status.FAILED, reason: '坏'.repeat(1_024) },
+    ]);
+  });
+
+  it('leave out the reason of an attempt that was overcome', async () => {
+    await report(job({ reason: 'stumbled once' }));
+    assert.equal(requests[0]?.reason, '');
+  });
+
+  for (const [what, error, kind] of [
+    ['knows no such request', instanceRequestNotFound('no instance request 7'), 'refused'],
+    ['was told otherwise', instanceReportConflict('it was FAILED'), 'refused'],
+    ['finds it malformed', invalidArgument('nonsense'), 'refused'],
+    ['stumbles', internal('oops'), 'retry'],
+    ['throws something unknown', new TypeError('oops'), 'retry'],
+    ['does not know us', unauthenticated('who?'), 'unavailable'],
+  ] as const) {
+    it(`are '${kind}' where it ${what}`, async () => {
+      fault = error;
+      assert.equal((await report()).kind, kind);
+    });
+  }
+
+  it('are unavailable where nobody answers', async () => {
+    await listener.stop(AbortSignal.timeout(2_000));
+    assert.equal((await report()).kind, 'unavailable');
+  });
+});

@@ -1,0 +1,48 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { isRoot, isTraversable } from '../../cmd/kaimai/servers/account.js';
+import { freePort } from '../../cmd/kaimai/servers/ports.js';
+import { killProcessNow } from '../../cmd/kaimai/servers/process.js';
+import { rabbitmq } from '../../cmd/kaimai/servers/rabbitmq.js';
+import type { RunningServer } from '../../cmd/kaimai/servers/server.js';
+import { startServer } from '../../cmd/kaimai/servers/servers.js';
+
+/** A RabbitMQ of one suite, which may be killed and started again with the same data at the same address. */
+export class KillableRabbitmq {
+  private readonly root = mkdtempSync(join(isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir(), 'kaimai-kill-'));
+  private readonly ports = new Map<number, number>();
+  private readonly abort = new AbortController();
+  private server: RunningServer | undefined;
+
+  /** Whether its programs are on this machine. */
+  static get available(): boolean {
+    return rabbitmq.find() !== undefined;
+  }
+
+  get url(): string {
+    return this.server!.url;
+  }
+
+  async start(): Promise<void> {
+    const options = { root: this.root, port: (standard: number) => this.port(standard), signal: this.abort.signal };
+    this.server = await startServer('rabbitmq', { type: 'programs' }, { ...options, removeData: true });
+  }
+
+  /** SIGKILL: nothing is flushed, nobody is told. */
+  kill(): void {
+    killProcessNow(this.server!.processes.at(-1)!);
+  }
+
+  async close(): Promise<void> {
+    this.abort.abort();
+    await this.server?.stop();
+    rmSync(this.root, { recursive: true, force: true });
+  }
+
+  private async port(standard: number): Promise<number> {
+    const port = this.ports.get(standard) ?? (await freePort());
+    this.ports.set(standard, port);
+    return port;
+  }
+}
