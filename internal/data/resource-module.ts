@@ -7,6 +7,7 @@ import { QueueConsumer } from '../biz/message-queue.js';
 import { Registry } from '../biz/registry.js';
 import { Resources } from '../biz/resources.js';
 import { CONFIG, type Config } from '../conf/config.js';
+import { ConfigError } from '../conf/load.js';
 import { Worker } from '../conf/worker.js';
 import { GrpcClient } from './grpc-client.js';
 import { PgInstanceLogRepo } from './instance-log.js';
@@ -20,10 +21,7 @@ import { discoveryOf } from './registry-module.js';
 /** The resource domain's side of its ports. It needs Postgres and Registry. */
 export const resourceDataModule = new ContainerModule(({ bind }) => {
   bind(InstanceLogRepo).toResolvedValue((db: Postgres) => new PgInstanceLogRepo(db), [Postgres]);
-  bind(Provisioner).toResolvedValue(
-    (db: Postgres, config: Config) => new SimulatedProvisioner(db, config.resource.simulator),
-    [Postgres, CONFIG],
-  );
+  bind(Provisioner).toResolvedValue(openProvisioner, [Postgres, CONFIG]);
   bind(InstanceReporter).toResolvedValue(openReporter, [CONFIG, Resources, Registry]);
   bind(RabbitConsumer).toResolvedValue(
     (config: Config, logger: Logger, worker: Worker) =>
@@ -33,6 +31,15 @@ export const resourceDataModule = new ContainerModule(({ bind }) => {
   bind(QueueConsumer).toService(RabbitConsumer);
   bind(HealthProbe).toResolvedValue(rabbitProbe, [RabbitConsumer]);
 });
+
+function openProvisioner(db: Postgres, { resource: { simulator, leaseMs } }: Config): Provisioner {
+  if (simulator.delayMs >= leaseMs) {
+    throw new ConfigError('configuration', [
+      'resource.simulator.delay: must be shorter than resource.lease, or no creation ends in time',
+    ]);
+  }
+  return new SimulatedProvisioner(db, simulator);
+}
 
 function openReporter(config: Config, resources: Resources, registry: Registry): InstanceReporter {
   const client = new GrpcClient({

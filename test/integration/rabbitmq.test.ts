@@ -68,6 +68,17 @@ describe('RabbitMQ', () => {
     );
   });
 
+  it('declares a quorum queue where it is told to, with the same promises', async () => {
+    options = { ...options, queueType: 'quorum' };
+    const publisher = await openPublisher();
+    const outcomes = await publisher.publish([message(1), message(2)]);
+    assert.deepEqual(outcomes, [{ kind: 'published' }, { kind: 'published' }]);
+    openConsumer(async (deliveries) => deliveries.map((d) => (d.payload[0] === 2 ? 'reject' : 'accept')));
+    const dead = deadLetterQueue(options.queue);
+    await eventually('one is dead', async () => (await queueDepth(servers.rabbitmqUrl, dead)) === 1);
+    await eventually('the other is done', () => isEmpty(options.queue));
+  });
+
   it('is refused by a full queue, message by message', async () => {
     await onChannel((channel) =>
       channel.assertQueue(options.queue, {
