@@ -52,7 +52,6 @@ export const DEFAULTS: JsonObject = {
     claimIdle: '15s',
     maxDeliveries: 5,
     backlogLimit: 200000,
-    maxQuantity: 100,
   },
   outbox: { batchSize: 500, pollInterval: '0.2s', lease: '10s' },
   resource: {

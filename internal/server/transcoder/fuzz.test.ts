@@ -255,8 +255,8 @@ describe('fuzz', () => {
       { numRuns: Math.ceil(RUNS / BATCH), endOnFailure: true },
     );
     assert.deepEqual(rejections, []);
-    // The generator is worth something only where much of it gets through.
-    for (const status of [200, 400, 404, 405, 413, 415])
-      assert.ok(statuses.has(status), `no ${status} among the replies`);
+    // The generator is worth something only where much of it gets through: each of these is a good share of the replies,
+    // so that a round without one says something of the generator and not of chance.
+    for (const status of [200, 400, 404, 405]) assert.ok(statuses.has(status), `no ${status} among the replies`);
   });
 });
