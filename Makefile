@@ -31,6 +31,7 @@ build: gen/.stamp ## compile to dist/
 	$(BIN)/tsc -p .
 	@mkdir -p dist/gen && cp gen/descriptor.binpb dist/gen/
 	@mkdir -p dist/internal/data/lua && cp internal/data/lua/*.lua dist/internal/data/lua/
+	@mkdir -p dist/internal/server/docs && cp internal/server/docs/page.html dist/internal/server/docs/
 	@chmod +x dist/cmd/kaimai/main.js
 
 lint: lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code ## format, types, layers, protos, openapi.yaml, dead code

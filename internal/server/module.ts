@@ -1,4 +1,5 @@
 import cluster from 'node:cluster';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ContainerModule } from 'inversify';
 import { AggregatorRegistry, collectDefaultMetrics, Registry } from 'prom-client';
 import { HealthService } from '../../gen/grpc/health/v1/health.js';
@@ -13,6 +14,7 @@ import { CONFIG, type Config } from '../conf/config.js';
 import { loadDescriptors } from '../conf/descriptors.js';
 import { LiveConfig } from '../conf/live.js';
 import { ConfigError } from '../conf/load.js';
+import { projectVersion } from '../conf/version.js';
 import { Worker } from '../conf/worker.js';
 import { AdaptiveLimiter } from './adaptive-limiter.js';
 import { App } from './app.js';
@@ -22,6 +24,7 @@ import type { Middleware } from './call.js';
 import { ConfigWatcher } from './config-watcher.js';
 import { CpuMeter } from './cpu-meter.js';
 import { bindService, Dispatcher, ServiceBinding } from './dispatcher.js';
+import { docsRoute } from './docs.js';
 import { GrpcListener } from './grpc.js';
 import { Health } from './health.js';
 import { GrpcHealthService } from './health-service.js';
@@ -114,11 +117,15 @@ export const serverModule = new ContainerModule(({ bind }) => {
     [CONFIG, Dispatcher],
   );
   bind(HttpListener).toResolvedValue(
-    (config: Config, dispatcher: Dispatcher, logger: Logger, health: Health) =>
-      new HttpListener(config.server.http, loadDescriptors().registry, dispatcher, logger, (req, res) =>
-        opsRoute({ ready: () => health.ready, dependencies: () => health.dependencies }, req, res),
+    (config: Config, dispatcher: Dispatcher, logger: Logger, health: Health, worker: Worker) =>
+      new HttpListener(
+        config.server.http,
+        loadDescriptors().registry,
+        dispatcher,
+        logger,
+        plainRoutes(config, worker, dispatcher, health),
       ),
-    [CONFIG, Dispatcher, Logger, Health],
+    [CONFIG, Dispatcher, Logger, Health, Worker],
   );
   bind(BackgroundMetrics).toResolvedValue((registry: Registry) => new BackgroundMetrics(registry), [Registry]);
   bind(OpsListener).toResolvedValue(
@@ -147,6 +154,21 @@ export const serverModule = new ContainerModule(({ bind }) => {
     { serviceIdentifier: Background, isMultiple: true, optional: true },
   ]);
 });
+
+/** Routes of the JSON listener that are no RPCs. */
+function plainRoutes(config: Config, worker: Worker, dispatcher: Dispatcher, health: Health) {
+  const ops = { ready: () => health.ready, dependencies: () => health.dependencies };
+  const docs = docsRoute({
+    registry: loadDescriptors().registry,
+    services: dispatcher.services.filter((name) => !name.startsWith('grpc.')).sort(),
+    title: `Kaimai ${worker.process}`,
+    version: projectVersion(),
+    auth: config.auth.mode === 'jwt' ? 'jwt' : 'header',
+    errorShape: config.server.http.errorShape === 'grpc-gateway' ? 'grpc-gateway' : 'reason',
+  });
+  return (req: IncomingMessage, res: ServerResponse): boolean =>
+    opsRoute(ops, req, res) || (config.server.http.docs && docs(req, res));
+}
 
 function authenticatorOf(config: Config): Authenticator {
   return config.auth.mode === 'jwt' ? jwtAuthenticator(config.auth) : headerAuthenticator(config.auth);

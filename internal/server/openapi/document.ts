@@ -168,14 +168,15 @@ function tagOf(service: DescService): Schema {
 
 /** Each alternative is enough. */
 function securityOf(role: Role, auth: DocumentOptions['auth']): Schema[] {
-  const user = [...(auth === 'jwt' ? [] : [{ userId: [] }]), ...(auth === 'header' ? [] : [{ bearer: [] }])];
+  const bearer = auth === 'header' ? [] : [{ bearer: [] }];
+  const told = (name: string) => (auth === 'jwt' ? [] : [{ [name]: [] }, { [name]: [], bffToken: [] }]);
   switch (role) {
     case Role.PUBLIC:
       return [];
     case Role.USER:
-      return [...user, { internalToken: [], userId: [] }];
+      return [...told('userId'), ...bearer, { internalToken: [], userId: [] }];
     case Role.ADMIN:
-      return [...(auth === 'jwt' ? [] : [{ userRole: [] }]), ...(auth === 'header' ? [] : [{ bearer: [] }])];
+      return [...told('userRole'), ...bearer];
     default:
       return [{ internalToken: [] }];
   }
