@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { projectRoot } from '../../cmd/kaimai/project.js';
 import { isInvalidArgument } from '../../gen/common/v1/errors.js';
 import { isSaleNotFound, isSaleStatusConflict, isSaleVersionConflict } from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { CreateSale, SaleView } from '../../internal/biz/sale.js';
+import { ADMIT } from '../../internal/data/lua-script.js';
 import { saleKeys } from '../../internal/data/seckill-keys.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { SeckillService } from '../../internal/service/seckill.js';
@@ -385,5 +389,39 @@ describe('the life of a sale', function () {
       const told = await replica.seckill.getPurchase(r.seckill_id, r.user_id);
       assert.deepEqual([told.status, told.reason], [r.status, r.reason]);
     }
+  });
+
+  it('is the same for a caller that runs the published script itself', async () => {
+    const itemId = await plan({ total: 2n });
+    await replica.sales.open(itemId);
+    const guide = readFileSync(join(projectRoot, 'docs/seckill-scripts.md'), 'utf8');
+    const names = /The keys, in this order:\s+```\n([^`]+)```/.exec(guide)?.[1] ?? '';
+    const keys = names
+      .trim()
+      .split(/\s+/)
+      .map((key) => key.replace('<item_id>', String(itemId)));
+    assert.deepEqual(
+      keys,
+      ADMIT.keys.map((key) => saleKeys('', itemId)[key]),
+    );
+    const script = readFileSync(join(projectRoot, 'internal/data/lua/admit.lua'), 'utf8');
+    const epoch = await replica.redis.commands.hget(keys[0]!, 'epoch');
+    const uids = [1, 1, 2, 3].map((user) => formatUserId(String(user)));
+    const args = uids.flatMap((uid, i) => [uid, '1', `request-${i}`, '']);
+    const run = () => replica.redis.commands.eval(script, keys.length, ...keys, epoch!, ...args) as Promise<string[]>;
+    const [status, , left, ...outcomes] = await run();
+    assert.deepEqual([status, left], ['OK', 0]);
+    assert.deepEqual(
+      outcomes.slice(1).map((o) => o.split(' ')[0]),
+      ['LIMIT_REACHED', 'QUEUED', 'SOLD_OUT'],
+    );
+    const first = outcomes[0]!.split(' ');
+    assert.equal(first[0], 'QUEUED');
+    await settled(itemId);
+    assert.equal((await replica.seckill.getPurchase(`${itemId}-${first[1]}`, ALICE)).status, 'PAID');
+    // Beside the service: both see what the other took.
+    assert.equal((await replica.buy(itemId, 1)).kind, 'SOLD_OUT');
+    assert.equal((await run())[3], outcomes[0]);
+    await holds(itemId);
   });
 });
