@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { credentials, loadPackageDefinition } from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
 import amqp from 'amqplib';
 import { Redis } from 'ioredis';
 import pg from 'pg';
+import { projectRoot } from '../../cmd/kaimai/project.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
@@ -64,6 +68,25 @@ describe('the documents’ integration script', () => {
       status: 'ENABLED',
     });
     assert.equal(plan.id, '1001');
+  });
+
+  it('   (a client that loads the protos at run time finds the product)', async () => {
+    const loaded = loadSync('product/v1/product.proto', {
+      includeDirs: [join(projectRoot, 'api'), join(projectRoot, 'third_party')],
+      longs: String,
+      enums: String,
+    });
+    // biome-ignore lint/suspicious/noExplicitAny: a client made at run time has no types
+    const { ProductService } = (loadPackageDefinition(loaded) as any).product.v1;
+    const client = new ProductService(product.grpc, credentials.createInsecure());
+    try {
+      const reply = await new Promise<{ name: string; status: string; priceFen: string }>((resolve, reject) =>
+        client.getProduct({ id: '1001' }, (err: Error | null, r: never) => (err ? reject(err) : resolve(r))),
+      );
+      assert.deepEqual([reply.name, reply.status, reply.priceFen], ['small', 'ENABLED', '9900']);
+    } finally {
+      client.close();
+    }
   });
 
   it('2. flash sale: redis-cli XADD stream:seckill:1001 * uid 123 ts 1234567890', async function () {
