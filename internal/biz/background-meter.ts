@@ -7,3 +7,18 @@ export abstract class BackgroundMeter {
   /** What waits now: units, and the age of the oldest; 0 and 0 where nothing waits. */
   abstract backlog(units: number, oldestAgeMs: number): void;
 }
+
+/** What waits for a background server. */
+export interface Backlog {
+  readonly units: number;
+  /** Age of the oldest that waits; 0 where nothing does. */
+  readonly oldestAgeMs: number;
+}
+
+/** Looks at what waits for a background server, wherever it waits. */
+export abstract class BacklogProbe {
+  /** The server's name. */
+  abstract readonly server: string;
+  /** Counts up to a bound, so that a large backlog is not made worse by being looked at. */
+  abstract read(): Promise<Backlog>;
+}

@@ -1,5 +1,6 @@
 import { ContainerModule } from 'inversify';
 import { Admission } from '../biz/admission.js';
+import { BacklogProbe } from '../biz/background-meter.js';
 import { HealthProbe } from '../biz/health-probe.js';
 import { IdGenerator } from '../biz/id-generator.js';
 import { InstanceRepo } from '../biz/instance.js';
@@ -17,6 +18,7 @@ import { TransactionRunner } from '../biz/transaction.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { Worker } from '../conf/worker.js';
 import { RedisAdmission } from './admission.js';
+import { overdueBacklog } from './backlog.js';
 import { PgHeldUnits } from './held-units.js';
 import { LeasedIdGenerator } from './id-generator.js';
 import { PgInstanceRepo } from './instance.js';
@@ -57,10 +59,19 @@ export const productDataModule = new ContainerModule(({ bind }) => {
   );
   bind(Admission).toResolvedValue((redis: RedisServer) => new RedisAdmission(redis), [RedisServer]);
   bind(PurchaseStream).toResolvedValue((redis: RedisServer) => new RedisPurchaseStream(redis), [RedisServer]);
-  bind(PurchaseConsumer).toResolvedValue(
+  bind(RedisPurchaseConsumer).toResolvedValue(
     (redis: RedisServer, db: Postgres, worker: Worker) => new RedisPurchaseConsumer(redis, db, worker.consumerName),
     [RedisServer, Postgres, Worker],
   );
+  bind(PurchaseConsumer).toService(RedisPurchaseConsumer);
+  bind(BacklogProbe).toResolvedValue(
+    (consumer: RedisPurchaseConsumer): BacklogProbe => ({
+      server: 'seckill_consumer',
+      read: () => consumer.backlog(),
+    }),
+    [RedisPurchaseConsumer],
+  );
+  bind(BacklogProbe).toResolvedValue(overdueBacklog, [Postgres]);
 });
 
 async function openRedis(config: Config, logger: Logger, resources: Resources): Promise<RedisServer> {

@@ -1,4 +1,5 @@
 import { ContainerModule } from 'inversify';
+import { BacklogProbe } from '../biz/background-meter.js';
 import { HealthProbe } from '../biz/health-probe.js';
 import { Logger } from '../biz/logger.js';
 import { QueuePublisher } from '../biz/message-queue.js';
@@ -7,6 +8,7 @@ import { Resources } from '../biz/resources.js';
 import { Trace } from '../biz/trace.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { Worker } from '../conf/worker.js';
+import { outboxBacklog } from './backlog.js';
 import { TOPIC_INSTANCE_CREATED } from './instance.js';
 import { PgOutboxRepo } from './outbox.js';
 import { Postgres } from './postgres.js';
@@ -19,6 +21,7 @@ import { RabbitPublisher } from './rabbitmq-publisher.js';
  */
 export const outboxDataModule = new ContainerModule(({ bind }) => {
   bind(OutboxRepo).toResolvedValue((db: Postgres) => new PgOutboxRepo(db), [Postgres]);
+  bind(BacklogProbe).toResolvedValue(outboxBacklog, [Postgres]);
   bind(RabbitPublisher).toResolvedValue(openPublisher, [CONFIG, Logger, Worker, Resources, Trace]);
   bind(QueuePublisher).toService(RabbitPublisher);
   bind(HealthProbe).toResolvedValue(rabbitProbe, [RabbitPublisher]);

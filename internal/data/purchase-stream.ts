@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import type { Backlog } from '../biz/background-meter.js';
 import {
   type Delivery,
   type Finished,
@@ -86,6 +87,21 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
       if (there[i] === 1) this.found.add(id);
     });
     return [...this.found];
+  }
+
+  /** What is in the streams that were found; the oldest is told by the time in its id. */
+  async backlog(): Promise<Backlog> {
+    let units = 0;
+    let oldestAtMs = Number.POSITIVE_INFINITY;
+    for (const itemId of this.found) {
+      const key = this.keys(itemId);
+      const length = await orUnavailable(this.server.commands.xlen(key));
+      if (length === 0) continue;
+      units += length;
+      const [first] = await orUnavailable(this.server.commands.xrange(key, '-', '+', 'COUNT', 1));
+      if (first) oldestAtMs = Math.min(oldestAtMs, Number(first[0].split('-', 1)[0]));
+    }
+    return { units, oldestAgeMs: units === 0 ? 0 : Math.max(0, Date.now() - oldestAtMs) };
   }
 
   override async join(itemIds: readonly bigint[]): Promise<void> {

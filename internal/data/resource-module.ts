@@ -1,4 +1,5 @@
 import { ContainerModule } from 'inversify';
+import { BacklogProbe } from '../biz/background-meter.js';
 import { HealthProbe } from '../biz/health-probe.js';
 import { InstanceReporter, Provisioner } from '../biz/instance-job.js';
 import { InstanceLogRepo } from '../biz/instance-log.js';
@@ -9,6 +10,7 @@ import { Resources } from '../biz/resources.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { ConfigError } from '../conf/load.js';
 import { Worker } from '../conf/worker.js';
+import { jobBacklog } from './backlog.js';
 import { GrpcClient } from './grpc-client.js';
 import { PgInstanceLogRepo } from './instance-log.js';
 import { Postgres } from './postgres.js';
@@ -20,6 +22,7 @@ import { discoveryOf } from './registry-module.js';
 
 /** The resource domain's side of its ports. It needs Postgres and Registry. */
 export const resourceDataModule = new ContainerModule(({ bind }) => {
+  bind(BacklogProbe).toResolvedValue(jobBacklog, [Postgres]);
   bind(InstanceLogRepo).toResolvedValue((db: Postgres) => new PgInstanceLogRepo(db), [Postgres]);
   bind(Provisioner).toResolvedValue(openProvisioner, [Postgres, CONFIG]);
   bind(InstanceReporter).toResolvedValue(openReporter, [CONFIG, Resources, Registry]);

@@ -5,6 +5,7 @@ import { AggregatorRegistry, collectDefaultMetrics, Registry } from 'prom-client
 import { HealthService } from '../../gen/grpc/health/v1/health.js';
 import { ServerReflectionService } from '../../gen/grpc/reflection/v1/reflection.js';
 import { ServerReflectionService as ServerReflectionServiceAlpha } from '../../gen/grpc/reflection/v1alpha/reflection.js';
+import { BacklogProbe } from '../biz/background-meter.js';
 import { HealthProbe } from '../biz/health-probe.js';
 import { Logger } from '../biz/logger.js';
 import { Registry as InstanceRegistry, NoRegistry } from '../biz/registry.js';
@@ -20,6 +21,7 @@ import { AdaptiveLimiter } from './adaptive-limiter.js';
 import { App } from './app.js';
 import { Background, takesRole } from './background.js';
 import { BackgroundMetrics } from './background-metrics.js';
+import { backlogWatch } from './backlog-watch.js';
 import type { Middleware } from './call.js';
 import { ConfigWatcher } from './config-watcher.js';
 import { CpuMeter } from './cpu-meter.js';
@@ -152,6 +154,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
     BackgroundMetrics,
     { serviceIdentifier: InstanceRegistry, optional: true },
     { serviceIdentifier: Background, isMultiple: true, optional: true },
+    { serviceIdentifier: BacklogProbe, isMultiple: true, optional: true },
   ]);
 });
 
@@ -220,6 +223,7 @@ function makeApp(
   backgroundMetrics: BackgroundMetrics,
   registry: InstanceRegistry = new NoRegistry(),
   backgrounds: Background[] = [],
+  probes: BacklogProbe[] = [],
 ): App {
   checkRoles(config, worker, backgrounds);
   const servers: Server[] = [];
@@ -231,6 +235,9 @@ function makeApp(
     b.server.observe?.(backgroundMetrics.of(b.server.name));
     servers.push(b.server);
   }
+  const here = new Set(servers.map((s) => s.name));
+  const watched = probes.filter((p) => here.has(p.server));
+  if (watched.length > 0) servers.push(backlogWatch(watched, backgroundMetrics, logger));
   const serves = takesRole(config, 'api');
   if (serves) servers.push(cpu, handlers(dispatcher), grpc, http);
   if (cluster.isWorker) health.onChange(() => tellPrimary(health.ready));

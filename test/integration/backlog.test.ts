@@ -1,0 +1,33 @@
+import assert from 'node:assert/strict';
+import pg from 'pg';
+import { useProcesses } from '../support/processes.js';
+import { useServers } from '../support/servers.js';
+import { eventually } from '../support/wait.js';
+
+describe('metrics of what waits', function () {
+  this.timeout(60_000);
+  const servers = useServers('postgres', 'redis', 'rabbitmq');
+  const processes = useProcesses();
+
+  it('tells how much waits for each background server, and how old the oldest is', async () => {
+    const db = new pg.Client({ connectionString: servers.postgresUrl });
+    try {
+      await db.connect();
+      // Rows of a topic that nobody handles wait for ever.
+      await db.query(`INSERT INTO outbox (topic, ref_id, payload, created_at)
+        SELECT 'nobody.handles.this', n, '', now() - interval '90 seconds' FROM generate_series(1, 7) AS n`);
+      const product = await processes.start('product', { env: servers.env() });
+      const text = await eventually('the backlog is looked at', async () => {
+        const metrics = await (await fetch(`http://${product.metrics}/metrics`)).text();
+        return /kaimai_background_backlog\{server="outbox_relay"\} 7/.test(metrics) ? metrics : undefined;
+      });
+      const age = Number(/kaimai_background_oldest_age_seconds\{server="outbox_relay"\} (\S+)/.exec(text)?.[1]);
+      assert.ok(age >= 90 && age < 150, `the oldest is ${age} s old`);
+      assert.match(text, /kaimai_background_backlog\{server="order_sweeper"\} 0/);
+      assert.match(text, /kaimai_background_backlog\{server="seckill_consumer"\} 0/);
+      assert.match(text, /kaimai_background_errors_total\{server="seckill_consumer"\} 0/);
+    } finally {
+      await db.end();
+    }
+  });
+});
