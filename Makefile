@@ -9,7 +9,7 @@ NPM_STAMP := node_modules/.package-lock.json
 REMOVE_ORPHANS = mkdir -p dist; find dist -name '*.js' -not -path 'dist/gen/*' 2>/dev/null | while read -r f; do \
 	t=$${f\#dist/}; [ -e "$${t%.js}.ts" ] || rm -f "$$f" "$$f.map"; done
 
-.PHONY: help run test api openapi build lint deps clean
+.PHONY: help run test api openapi build bench lint deps clean
 .PHONY: lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code
 
 help: ## this list
@@ -33,6 +33,9 @@ build: gen/.stamp ## compile to dist/
 	@mkdir -p dist/internal/data/lua && cp internal/data/lua/*.lua dist/internal/data/lua/
 	@mkdir -p dist/internal/server/docs && cp internal/server/docs/page.html dist/internal/server/docs/
 	@chmod +x dist/cmd/kaimai/main.js
+
+bench: build ## measure against references and peers: bench/README.md; B="--short" for a quick look
+	@exec node --enable-source-maps dist/bench/main.js $(B)
 
 lint: lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code ## format, types, layers, protos, openapi.yaml, dead code
 

@@ -1,0 +1,66 @@
+/** What was measured, over all rounds. */
+export class Figures {
+  private readonly values = new Map<string, number[]>();
+  private readonly reasons = new Map<string, string>();
+
+  add(id: string, value: number): void {
+    const known = this.values.get(id);
+    if (known) known.push(value);
+    else this.values.set(id, [value]);
+  }
+
+  /** Says why there is no figure. */
+  skip(id: string, reason: string): void {
+    this.reasons.set(id, reason);
+  }
+
+  median(id: string): number | undefined {
+    return medianOf(this.values.get(id) ?? []);
+  }
+
+  of(id: string): readonly number[] {
+    return this.values.get(id) ?? [];
+  }
+
+  toJSON(): Record<string, { median: number | undefined; values: readonly number[] }> {
+    return Object.fromEntries([...this.values].map(([id, values]) => [id, { median: medianOf(values), values }]));
+  }
+
+  get skipped(): Readonly<Record<string, string>> {
+    return Object.fromEntries(this.reasons);
+  }
+}
+
+export function medianOf(values: readonly number[]): number | undefined {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  if (sorted.length % 2 === 1) return sorted[middle];
+  return sorted.length === 0 ? undefined : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** One thing to measure, once in each round. */
+export interface Measure {
+  readonly id: string;
+  run(): Promise<number>;
+}
+
+/** Rounds in which every measure has its turn, so that a machine that changes its pace changes it for all. */
+export async function interleave(
+  measures: readonly Measure[],
+  rounds: number,
+  figures: Figures,
+  onLine: (line: string) => void,
+): Promise<void> {
+  for (let round = 1; round <= rounds; round++) {
+    for (const measure of measures) {
+      try {
+        const value = await measure.run();
+        figures.add(measure.id, value);
+        onLine(`round ${round}/${rounds}  ${measure.id.padEnd(34)} ${value.toFixed(value < 100 ? 2 : 0)}`);
+      } catch (err) {
+        figures.skip(measure.id, (err as Error).message);
+        onLine(`round ${round}/${rounds}  ${measure.id.padEnd(34)} failed: ${(err as Error).message}`);
+      }
+    }
+  }
+}

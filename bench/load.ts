@@ -1,0 +1,253 @@
+/** The load generators, and what they report in one form. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { projectRoot } from '../cmd/kaimai/project.js';
+import { runTool } from './tool.js';
+
+/** The programs that are there. */
+export interface Generators {
+  readonly ghz: string | undefined;
+  readonly h2load: string | undefined;
+  readonly redisBenchmark: string | undefined;
+}
+
+/** What came of one load. */
+export interface Load {
+  /** Calls that were answered, per second. */
+  readonly perSecond: number;
+  readonly answered: number;
+  /** Calls that were not answered, or with an error. */
+  readonly failed: number;
+  readonly p50Ms: number | undefined;
+  readonly p99Ms: number | undefined;
+}
+
+/** Calls under way at a time, the same for every generator. */
+export const IN_FLIGHT = 128;
+const CONNECTIONS = 16;
+const MARGIN_MS = 30_000;
+const USER = '1';
+const GHZ_TIMEOUT_MS = 120_000;
+
+export interface CallOptions {
+  /** Path of the method or of the route. */
+  readonly path: string;
+  readonly body: Uint8Array;
+  readonly target: string;
+  readonly seconds: number;
+}
+
+export interface UnaryOptions extends CallOptions {
+  /** Calls per second; absent: as many as it can. Latencies are told only with it. */
+  readonly perSecond?: number | undefined;
+}
+
+/** What `unaryLoad` and `jsonLoad` use, for the results. */
+export function generatorNames({ h2load }: Generators): { unary: string; json: string } {
+  return h2load !== undefined
+    ? { unary: 'h2load', json: 'h2load' }
+    : { unary: 'grpc-js client (no h2load here)', json: 'autocannon (no h2load here)' };
+}
+
+/**
+ * Unary gRPC calls by h2load, which takes little from the server beside it. It sends the same headers with every call,
+ * so all calls are one user's; and it knows HTTP alone, so a call that failed by its grpc-status counts as answered:
+ * whoever calls this checks by what the server did.
+ */
+export async function unaryLoad(generators: Generators, options: UnaryOptions): Promise<Load> {
+  if (generators.h2load === undefined) return grpcJsLoad(options);
+  const rate = options.perSecond;
+  const flags = [`-c${CONNECTIONS}`, `-m${IN_FLIGHT / CONNECTIONS}`, '-H', 'te: trailers'];
+  if (rate !== undefined) flags.push(`--rps=${Math.max(1, Math.round(rate / CONNECTIONS))}`);
+  return h2load(generators.h2load, options, 'application/grpc', frame(options.body), flags, rate !== undefined);
+}
+
+/** JSON calls over HTTP/1.1, with the same number under way; all of one user. */
+export async function jsonLoad(generators: Generators, options: CallOptions): Promise<Load> {
+  if (generators.h2load === undefined) return autocannon(options);
+  return h2load(generators.h2load, options, 'application/json', options.body, [`-c${IN_FLIGHT}`, '-m1', '--h1'], false);
+}
+
+async function h2load(
+  program: string,
+  { path, target, seconds }: CallOptions,
+  contentType: string,
+  body: Uint8Array,
+  flags: readonly string[],
+  timed: boolean,
+): Promise<Load> {
+  const folder = mkdtempSync(join(tmpdir(), 'kaimai-h2load-'));
+  try {
+    const bodyFile = join(folder, 'body');
+    const log = join(folder, 'log');
+    writeFileSync(bodyFile, body);
+    const args = [
+      '-t1',
+      `-D${seconds}`,
+      '-d',
+      bodyFile,
+      '-H',
+      `content-type: ${contentType}`,
+      '-H',
+      `x-user-id: ${USER}`,
+    ];
+    if (timed) args.push(`--log-file=${log}`);
+    const report = await runTool(program, [...args, ...flags, `http://${target}${path}`], {
+      timeoutMs: seconds * 1_000 + MARGIN_MS,
+    });
+    const count = (of: string) => Number(new RegExp(`(\\d+) ${of}`).exec(report)?.[1] ?? Number.NaN);
+    const answered = count('2xx');
+    const times = timed ? latencies(readFileSync(log, 'utf8')) : [];
+    return {
+      perSecond: answered / seconds,
+      answered,
+      failed: count('4xx') + count('5xx'),
+      p50Ms: percentile(times, 0.5),
+      p99Ms: percentile(times, 0.99),
+    };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** A process of its own, so that it does not share a thread with whoever measures. */
+async function grpcJsLoad(options: UnaryOptions): Promise<Load> {
+  const settings = {
+    ...{ path: options.path, target: options.target, seconds: options.seconds, perSecond: options.perSecond },
+    ...{
+      body: Buffer.from(options.body).toString('base64'),
+      connections: CONNECTIONS,
+      inFlight: IN_FLIGHT,
+      user: USER,
+    },
+  };
+  const program = fileURLToPath(new URL('./grpc-load.js', import.meta.url));
+  const report = await runTool(process.execPath, [program, JSON.stringify(settings)], {
+    timeoutMs: options.seconds * 1_000 + MARGIN_MS,
+  });
+  const { answered, failed, latenciesMs } = JSON.parse(report) as {
+    answered: number;
+    failed: number;
+    latenciesMs: number[];
+  };
+  const times = options.perSecond === undefined ? [] : latenciesMs.sort((a, b) => a - b);
+  const perSecond = answered / options.seconds;
+  return { perSecond, answered, failed, p50Ms: percentile(times, 0.5), p99Ms: percentile(times, 0.99) };
+}
+
+async function autocannon({ path, body, target, seconds }: CallOptions): Promise<Load> {
+  const args = ['--yes', 'autocannon@9.0.0', '-c', String(IN_FLIGHT), '-d', String(seconds), '-m', 'POST', '--json'];
+  args.push('-H', 'content-type=application/json', '-H', `x-user-id=${USER}`, '-b', Buffer.from(body).toString());
+  const report = await runTool('npx', [...args, `http://${target}${path}`], {
+    timeoutMs: seconds * 1_000 + 4 * MARGIN_MS,
+  });
+  const result = JSON.parse(report) as { '2xx': number; non2xx: number; errors: number };
+  return {
+    perSecond: result['2xx'] / seconds,
+    answered: result['2xx'],
+    failed: result.non2xx + result.errors,
+    p50Ms: undefined,
+    p99Ms: undefined,
+  };
+}
+
+/** A message as gRPC sends it: not compressed, with its length. */
+function frame(message: Uint8Array): Buffer {
+  const bytes = Buffer.alloc(5 + message.length);
+  bytes.writeUInt32BE(message.length, 1);
+  bytes.set(message, 5);
+  return bytes;
+}
+
+/** Milliseconds of h2load's per-request lines: start, status, microseconds. */
+function latencies(log: string): number[] {
+  return log
+    .split('\n')
+    .map((line) => line.split('\t'))
+    .filter((columns) => columns[1] === '200')
+    .map((columns) => Number(columns[2]) / 1_000)
+    .sort((a, b) => a - b);
+}
+
+function percentile(sorted: readonly number[], share: number): number | undefined {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+}
+
+interface GhzReport {
+  readonly count: number;
+  readonly rps: number;
+  readonly statusCodeDistribution: Readonly<Record<string, number>>;
+  readonly latencyDistribution: readonly { readonly percentage: number; readonly latency: number }[] | null;
+}
+
+export interface GhzOptions {
+  /** A file of bench/ghz, without its ending. */
+  readonly scenario: string;
+  readonly itemId: bigint;
+  readonly target: string;
+  /** How long, in place of the scenario's own time. */
+  readonly seconds?: number;
+  /** How many calls, in place of a time. */
+  readonly count?: number;
+  /** From 1; runs of the same sale with different ones have no user in common. */
+  readonly run?: number;
+}
+
+/** ghz makes a user of its own for each call and reads every reply, which costs it more than many servers. */
+export async function ghz(program: string, options: GhzOptions): Promise<Load> {
+  const args = [`--config=bench/ghz/${options.scenario}.json`, `--data={"item_id":"${options.itemId}"}`];
+  if (options.seconds !== undefined) args.push(`--duration=${options.seconds}s`);
+  if (options.count !== undefined) args.push('--duration=0', `--total=${options.count}`);
+  if (options.run !== undefined) {
+    args.push(`--metadata={"x-user-id":"${options.run}{{printf \`%09d\` .RequestNumber}}"}`);
+  }
+  args.push('--format=json', options.target);
+  const report = JSON.parse(await runTool(program, args, { timeoutMs: GHZ_TIMEOUT_MS, cwd: projectRoot })) as GhzReport;
+  const latency = (percentage: number) => {
+    const found = report.latencyDistribution?.find((l) => l.percentage === percentage);
+    return found && found.latency / 1_000_000;
+  };
+  const answered = report.statusCodeDistribution.OK ?? 0;
+  return {
+    perSecond: (report.rps * answered) / Math.max(1, report.count),
+    answered,
+    failed: report.count - answered,
+    p50Ms: latency(50),
+    p99Ms: latency(99),
+  };
+}
+
+export interface RedisBenchmarkOptions {
+  readonly port: number;
+  readonly database: number;
+  readonly sha: string;
+  readonly keys: readonly string[];
+  readonly epoch: string;
+  readonly count: number;
+  /** Calls sent at once by each of the 50 connections. */
+  readonly pipeline: number;
+}
+
+/** redis-benchmark on the admission script; its 12 random digits make each purchase another user's. */
+export async function redisBenchmark(program: string, options: RedisBenchmarkOptions): Promise<Load> {
+  const args = [
+    ...['-h', '127.0.0.1', '-p', String(options.port), '-c', '50', '-n', String(options.count)],
+    ...['--dbnum', String(options.database), '-P', String(options.pipeline), '-r', '999999999999', '--csv'],
+    ...['EVALSHA', options.sha, String(options.keys.length), ...options.keys],
+    ...[options.epoch, '00000000-0000-8000-8000-__rand_int__', '1', '', ''],
+  ];
+  const report = await runTool(program, args, { timeoutMs: 10 * MARGIN_MS });
+  // "test","rps","avg_latency_ms","min","p50","p95","p99","max"
+  const row = report.trim().split('\n').at(-1) ?? '';
+  // The command's own text is quoted as the first column and may contain commas: count from the end.
+  const figures = row.split(',').map((column) => Number(column.replaceAll('"', '')));
+  return {
+    perSecond: figures.at(-7) ?? Number.NaN,
+    answered: options.count,
+    failed: 0,
+    p50Ms: figures.at(-4),
+    p99Ms: figures.at(-2),
+  };
+}

@@ -1,0 +1,119 @@
+/**
+ * `make bench`: measures Kaimai against its references and peers, as bench/README.md tells.
+ *
+ *     node dist/bench/main.js [--short] [--only rates,settlement,joins,memory] [--rounds N] [--orders N] [--out folder]
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { projectRoot } from '../cmd/kaimai/project.js';
+import type { Bench } from './bench.js';
+import { Figures } from './figures.js';
+import { measureJoins } from './join.js';
+import { type Generators, generatorNames } from './load.js';
+import { describeMachine, type Machine } from './machine.js';
+import { measureMemory } from './memory.js';
+import { obtainGhz, obtainH2load, obtainPeers } from './peers.js';
+import { FULL, type Plan, SHORT } from './plan.js';
+import { measureRates } from './rates.js';
+import { picture, table } from './report.js';
+import { measureSettlement } from './settle.js';
+import { Stage } from './stage.js';
+import { findProgram } from './tool.js';
+
+const PARTS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
+  rates: measureRates,
+  settlement: measureSettlement,
+  joins: measureJoins,
+  memory: measureMemory,
+};
+const RESULTS = join(projectRoot, 'bench/results');
+const README = join(projectRoot, 'bench/README.md');
+const MARKS = ['<!-- results -->', '<!-- /results -->'] as const;
+
+const { values } = parseArgs({
+  options: {
+    short: { type: 'boolean', default: false },
+    only: { type: 'string', default: Object.keys(PARTS).join(',') },
+    rounds: { type: 'string' },
+    orders: { type: 'string' },
+    out: { type: 'string', default: RESULTS },
+  },
+});
+const base = values.short ? SHORT : FULL;
+const plan: Plan = {
+  ...base,
+  rounds: Number(values.rounds ?? base.rounds),
+  joinOrders: Number(values.orders ?? base.joinOrders),
+};
+const parts = values.only.split(',').map((name) => {
+  const part = PARTS[name];
+  if (!part) throw new Error(`no part ${name}, only ${Object.keys(PARTS).join(', ')}`);
+  return part;
+});
+
+const onLine = (line: string) => console.log(line);
+const figures = new Figures();
+const machine = await describeMachine();
+const generators = await obtainGenerators();
+const peers = await obtainPeers(plan.buildPeers);
+const stage = new Stage();
+let interrupted = false;
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    interrupted = true;
+    // Whatever is being measured fails with its servers.
+    void stage.end().finally(() => process.exit(1));
+  });
+}
+try {
+  await stage.start(onLine);
+  for (const part of parts) await part({ stage, plan, peers, generators, figures, onLine });
+} finally {
+  if (!interrupted) await stage.end();
+}
+write(machine);
+
+async function obtainGenerators(): Promise<Generators> {
+  const ghz = await obtainGhz(plan.buildPeers).catch((err: Error) => {
+    onLine(`ghz cannot be had: ${err.message}`);
+    return undefined;
+  });
+  return { ghz, h2load: await obtainH2load(plan.buildPeers, onLine), redisBenchmark: findProgram('redis-benchmark') };
+}
+
+function write(of: Machine): void {
+  const date = new Date().toISOString().slice(0, 10);
+  const result = {
+    date,
+    plan,
+    machine: of,
+    loadAfter: Math.round((loadavg()[0] ?? 0) * 100) / 100,
+    generators: { ...generatorNames(generators), ghz: generators.ghz === undefined ? 'not here' : 'ghz' },
+    figures,
+    notMeasured: figures.skipped,
+  };
+  const drawn = picture(figures, `${date}, ${of.cores} cores, ${of.cpu}`);
+  mkdirSync(values.out, { recursive: true });
+  writeFileSync(join(values.out, `${date}.json`), `${JSON.stringify(result, undefined, 2)}\n`);
+  writeFileSync(join(values.out, `${date}.svg`), drawn);
+  const text = table(figures);
+  console.log(`\n${text}\n\n${join(values.out, `${date}.json`)}`);
+  // A part of the bench must not stand for the whole.
+  if (values.out !== RESULTS || parts.length !== Object.keys(PARTS).length || plan.name !== 'full') return;
+  const readme = readFileSync(README, 'utf8');
+  const [from, to] = MARKS.map((mark) => readme.indexOf(mark));
+  if (from === undefined || to === undefined || from < 0 || to < from) return;
+  const told = `${describe(of)}\n\n${text}\n\n![Purchases per second](results/${date}.svg)\n`;
+  writeFileSync(README, `${readme.slice(0, from)}${MARKS[0]}\n${told}${readme.slice(to)}`);
+}
+
+function describe({ cpu, cores, memoryGiB, system, node, loadBefore, versions }: Machine): string {
+  const servers = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
+  const names = generatorNames(generators);
+  return [
+    `Measured on ${cores} cores (${cpu}), ${memoryGiB} GiB, ${system}, Node ${node}, ${servers.join(', ')}.`,
+    `Load of the machine before the run: ${loadBefore}. Unary calls by ${names.unary}, JSON by ${names.json}.`,
+  ].join('\n');
+}

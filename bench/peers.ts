@@ -1,0 +1,80 @@
+/** Builds what the bench compares Kaimai with. A peer that cannot be had here is left out, and the results say why. */
+import { existsSync, mkdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { projectRoot } from '../cmd/kaimai/project.js';
+import { aptInstall, aptIsUsable } from '../cmd/kaimai/servers/apt.js';
+import { findProgram, runTool } from './tool.js';
+
+const FOLDER = join(projectRoot, 'bench/peers');
+const BIN = join(projectRoot, '.run/bench/bin');
+const GO_FOLDERS = ['/usr/local/go/bin', join(homedir(), 'go/bin')];
+const BUILD_TIMEOUT_MS = 15 * 60_000;
+const GHZ = 'github.com/bojand/ghz/cmd/ghz@latest';
+
+/** Where a peer's program is, or why there is none. */
+export type Peer = { readonly program: string } | { readonly program: undefined; readonly reason: string };
+
+export interface Peers {
+  readonly kratos: Peer;
+  readonly nestjs: Peer;
+}
+
+/** @param build false: takes only what was built before */
+export async function obtainPeers(build: boolean): Promise<Peers> {
+  // One after the other: both builds use all cores.
+  return { kratos: await obtain(build, KRATOS, buildKratos), nestjs: await obtain(build, NESTJS, buildNestjs) };
+}
+
+const KRATOS = join(FOLDER, 'kratos/dist/peer-kratos');
+const NESTJS = join(FOLDER, 'nestjs/dist/main.js');
+
+async function obtain(build: boolean, program: string, make: () => Promise<void>): Promise<Peer> {
+  if (!build) return existsSync(program) ? { program } : { program: undefined, reason: 'was not built before' };
+  try {
+    await make();
+    return { program };
+  } catch (err) {
+    return { program: undefined, reason: `cannot be built here: ${(err as Error).message}` };
+  }
+}
+
+async function buildKratos(): Promise<void> {
+  const go = findProgram('go', GO_FOLDERS);
+  if (go === undefined) throw new Error('Go is not on PATH');
+  const cwd = join(FOLDER, 'kratos');
+  const buf = join(projectRoot, 'node_modules/.bin/buf');
+  const env = { PATH: `${dirname(go)}${delimiter}${process.env.PATH}` };
+  await runTool(buf, ['generate'], { timeoutMs: BUILD_TIMEOUT_MS, cwd, env });
+  const args = ['build', '-trimpath', '-buildvcs=false', '-o', KRATOS, './cmd/peer'];
+  await runTool(go, args, { timeoutMs: BUILD_TIMEOUT_MS, cwd });
+}
+
+async function buildNestjs(): Promise<void> {
+  const cwd = join(FOLDER, 'nestjs');
+  await runTool('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { timeoutMs: BUILD_TIMEOUT_MS, cwd });
+  await runTool('npm', ['run', '--silent', 'build'], { timeoutMs: BUILD_TIMEOUT_MS, cwd });
+}
+
+/** ghz from where it can be had. @throws when nothing has it */
+export async function obtainGhz(build: boolean): Promise<string> {
+  const built = findProgram('ghz', [BIN, ...GO_FOLDERS]);
+  if (built !== undefined) return built;
+  const go = findProgram('go', GO_FOLDERS);
+  if (!build || go === undefined) throw new Error('neither ghz nor Go is on PATH');
+  mkdirSync(BIN, { recursive: true });
+  await runTool(go, ['install', GHZ], { timeoutMs: BUILD_TIMEOUT_MS, env: { GOBIN: BIN } });
+  return join(BIN, 'ghz');
+}
+
+/** h2load, by apt where it may; undefined where something else has to stand in. */
+export async function obtainH2load(install: boolean, onLine: (line: string) => void): Promise<string | undefined> {
+  const there = findProgram('h2load');
+  if (there !== undefined || !install || !aptIsUsable()) return there;
+  try {
+    await aptInstall(['nghttp2-client'], AbortSignal.timeout(BUILD_TIMEOUT_MS), onLine);
+  } catch (err) {
+    onLine(`h2load cannot be had: ${(err as Error).message}`);
+  }
+  return findProgram('h2load');
+}

@@ -1,0 +1,219 @@
+/** Purchases per second: Kaimai's, its peers', and what the pieces can do by themselves. */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { projectRoot } from '../cmd/kaimai/project.js';
+import { PurchaseRequest } from '../gen/seckill/v1/seckill.js';
+import type { Bench } from './bench.js';
+import { interleave, type Measure } from './figures.js';
+import { cpuOf, ID } from './goals.js';
+import { ghz, jsonLoad, type Load, redisBenchmark, unaryLoad } from './load.js';
+import { COUNTS, cpuSecondsOf } from './processes.js';
+import {
+  ADMIT_FILE,
+  admitSha,
+  type Listening,
+  NO_BACKLOG_LIMIT,
+  type Sale,
+  type Space,
+  type Stage,
+  takeAdmitted,
+  WORKERS,
+} from './stage.js';
+
+const UNITS = 100_000_000;
+const PURCHASE = '/seckill.v1.SeckillService/Purchase';
+
+interface Target {
+  readonly id: string;
+  readonly ghzId: string;
+  readonly addr: string;
+  readonly pid: number;
+  readonly sale: Sale;
+  /** Whether each answer is an admitted purchase, or none is. */
+  readonly admits: boolean;
+}
+
+export async function measureRates(bench: Bench): Promise<void> {
+  const { stage, plan, generators, figures, onLine } = bench;
+  const space = await stage.space();
+  const api = { server: { workers: String(WORKERS), roles: ['api'] }, ...NO_BACKLOG_LIMIT };
+  const product = await stage.service('product', space, api);
+  const sale = await stage.openSale(product, UNITS);
+  const soldOut = await stage.openSale(product, 1);
+  const rpc = await startRpcLimit(stage);
+  await space.redis.script('LOAD', readFileSync(ADMIT_FILE, 'utf8'));
+
+  const targets: Target[] = [
+    { id: ID.rpc, ghzId: ID.rpcGhz, ...rpc, sale: soldOut, admits: false },
+    ...(await startPeers(bench, space, sale)),
+    { id: ID.purchase, ghzId: ID.purchaseGhz, addr: product.grpc, pid: product.pid, sale, admits: true },
+    { id: ID.soldOut, ghzId: ID.soldOutGhz, addr: product.grpc, pid: product.pid, sale: soldOut, admits: false },
+  ];
+  // Also the one purchase that there is, so that the next is one too many.
+  for (const target of targets) await unaryLoad(generators, { ...unary(target), seconds: 1 });
+  await takeAdmitted(space, sale);
+  await takeAdmitted(space, soldOut);
+
+  const json = {
+    path: '/v1/seckill',
+    body: Buffer.from(JSON.stringify({ itemId: String(sale.itemId) })),
+    target: product.http,
+    seconds: plan.seconds,
+  };
+  const measures: Measure[] = [
+    ...scriptMeasures(bench, space, sale),
+    ...targets.map((target) => ({
+      id: target.id,
+      run: () =>
+        counted(bench, target, () =>
+          checked(space, target, () => unaryLoad(generators, { ...unary(target), seconds: plan.seconds })),
+        ),
+    })),
+    {
+      id: ID.json,
+      run: () =>
+        counted(bench, { id: ID.json, pid: product.pid }, () =>
+          checked(space, { sale, admits: true }, () => jsonLoad(generators, json)),
+        ),
+    },
+    ...ghzMeasures(bench, space, targets),
+  ];
+  await interleave(measures, plan.rounds, figures, onLine);
+  await measureLatency(bench, targets);
+  await product.stop();
+}
+
+function scriptMeasures({ stage, plan, generators, figures }: Bench, space: Space, sale: Sale): Measure[] {
+  const program = generators.redisBenchmark;
+  if (program === undefined) {
+    figures.skip(ID.redis, 'redis-benchmark is not on PATH');
+    return [];
+  }
+  const { meta, stock, req, buyers, vip, stream, seen0, seen1 } = sale.keys;
+  const options = {
+    port: stage.redisPort,
+    database: space.redisDatabase,
+    sha: admitSha(),
+    keys: [meta, stock, req, buyers, vip, stream, seen0, seen1],
+    epoch: sale.epoch,
+    count: plan.scriptCalls,
+  };
+  return (
+    [
+      [ID.redis, 1],
+      [ID.redisPipelined, 16],
+    ] as const
+  ).map(([id, pipeline]) => ({
+    id,
+    run: async () => {
+      const load = () => redisBenchmark(program, { ...options, pipeline });
+      return (await checked(space, { sale, admits: true }, load)).perSecond;
+    },
+  }));
+}
+
+function ghzMeasures({ plan, generators, figures }: Bench, space: Space, targets: readonly Target[]): Measure[] {
+  const program = generators.ghz;
+  if (program === undefined) {
+    for (const { ghzId } of targets) figures.skip(ghzId, 'ghz cannot be had here');
+    return [];
+  }
+  return targets.map((target) => ({
+    id: target.ghzId,
+    run: async () => {
+      const scenario = target.id === ID.soldOut ? 'purchase-sold-out' : 'purchase';
+      const options = { scenario, itemId: target.sale.itemId, target: target.addr, seconds: plan.seconds };
+      return (await checked(space, target, () => ghz(program, options))).perSecond;
+    },
+  }));
+}
+
+/** Each at the same rate, so that the slower server does not look better for having less to do. */
+async function measureLatency({ plan, generators, figures, onLine }: Bench, targets: readonly Target[]): Promise<void> {
+  const peak = figures.median(ID.purchase);
+  if (peak === undefined) return;
+  const measures = (
+    [
+      [ID.rpc, ID.rpcP99],
+      [ID.purchase, ID.purchaseP99],
+    ] as const
+  ).flatMap(([targetId, id]) =>
+    targets
+      .filter((target) => target.id === targetId)
+      .map((target) => ({
+        id,
+        run: async () => {
+          const options = { ...unary(target), seconds: plan.seconds, perSecond: peak / 2 };
+          const { p99Ms } = await unaryLoad(generators, options);
+          if (p99Ms === undefined) throw new Error('no call was answered');
+          return p99Ms;
+        },
+      })),
+  );
+  await interleave(measures, plan.rounds, figures, onLine);
+}
+
+async function startRpcLimit(stage: Stage): Promise<Listening> {
+  const program = fileURLToPath(new URL('./rpc-limit.js', import.meta.url));
+  return stage.server('rpc-limit', process.execPath, (addr) => [program, '--addr', addr, '--workers', String(WORKERS)]);
+}
+
+async function startPeers({ stage, peers, figures }: Bench, space: Space, sale: Sale): Promise<Target[]> {
+  const started: Target[] = [];
+  if (peers.kratos.program !== undefined) {
+    const args = (addr: string) => ['-addr', addr, '-redis', space.redisUrl, '-script', ADMIT_FILE];
+    const server = await stage.server('peer-kratos', peers.kratos.program, args);
+    started.push({ id: ID.kratos, ghzId: ID.kratosGhz, ...server, sale, admits: true });
+  } else {
+    figures.skip(ID.kratos, peers.kratos.reason);
+  }
+  if (peers.nestjs.program !== undefined) {
+    const entry = peers.nestjs.program;
+    const proto = `${projectRoot}/bench/peers/proto/seckill/v1/seckill.proto`;
+    const server = await stage.server('peer-nestjs', process.execPath, (at) => [
+      ...[entry, '--addr', at, '--redis', space.redisUrl, '--script', ADMIT_FILE],
+      ...['--proto', proto, '--workers', String(WORKERS)],
+    ]);
+    started.push({ id: ID.nestjs, ghzId: ID.nestjsGhz, ...server, sale, admits: true });
+  } else {
+    figures.skip(ID.nestjs, peers.nestjs.reason);
+  }
+  return started;
+}
+
+function unary({ addr, sale }: Target) {
+  const body = PurchaseRequest.encode({ itemId: sale.itemId, quantity: undefined, requestId: '' }).finish();
+  return { path: PURCHASE, body, target: addr };
+}
+
+/** The load, once it is sure that its answers were what they should be. */
+async function checked(
+  space: Space,
+  { sale, admits }: Pick<Target, 'sale' | 'admits'>,
+  run: () => Promise<Load>,
+): Promise<Load> {
+  // What was under way when the last load ended.
+  await takeAdmitted(space, sale);
+  const load = await run();
+  const admitted = await takeAdmitted(space, sale);
+  if (load.failed > 0) throw new Error(`${load.failed} of ${load.answered + load.failed} calls failed`);
+  if (admits && admitted < load.answered) {
+    throw new Error(`${load.answered} calls were answered, but only ${admitted} purchases admitted`);
+  }
+  if (!admits && admitted > 0) throw new Error(`${admitted} purchases admitted where none should be`);
+  return load;
+}
+
+/** The load's rate; what it cost is noted beside it. */
+async function counted(
+  { stage, figures }: Bench,
+  { id, pid }: Pick<Target, 'id' | 'pid'>,
+  run: () => Promise<Load>,
+): Promise<number> {
+  const { redisPid } = stage;
+  const seconds = () => cpuSecondsOf(pid) + (redisPid === undefined ? 0 : cpuSecondsOf(redisPid));
+  const before = COUNTS ? seconds() : 0;
+  const load = await run();
+  if (COUNTS && load.answered > 0) figures.add(cpuOf(id), ((seconds() - before) * 1e6) / load.answered);
+  return load.perSecond;
+}

@@ -1,0 +1,208 @@
+import { createHash } from 'node:crypto';
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import pg from 'pg';
+import { projectRoot } from '../cmd/kaimai/project.js';
+import { isRoot, isTraversable } from '../cmd/kaimai/servers/account.js';
+import { freePort, isListening } from '../cmd/kaimai/servers/ports.js';
+import { spawnProcess, stopProcess, untilReady } from '../cmd/kaimai/servers/process.js';
+import type { RunningServer, ServerName } from '../cmd/kaimai/servers/server.js';
+import { chooseSources, installMissing, startServer } from '../cmd/kaimai/servers/servers.js';
+import { loadMigrations, migrate } from '../internal/data/migrate.js';
+import { type SaleKeys, saleKeys } from '../internal/data/seckill-keys.js';
+import { TestProcesses } from '../test/support/processes.js';
+
+const START_TIMEOUT_MS = 120_000;
+const ENTRIES_MAX = 100_000_000;
+const SERVERS = ['postgres', 'redis', 'rabbitmq'] as const;
+
+/** As many as the bench gives every server that it compares. */
+export const WORKERS = availableParallelism();
+
+export interface Sale {
+  readonly itemId: bigint;
+  readonly epoch: string;
+  readonly keys: SaleKeys;
+}
+
+interface Client {
+  readonly http: string;
+}
+
+export interface Listening {
+  readonly addr: string;
+  readonly pid: number;
+}
+
+export interface Space {
+  readonly postgresUrl: string;
+  readonly redisUrl: string;
+  readonly redisDatabase: number;
+  readonly redis: Redis;
+  readonly queue: string;
+}
+
+/** Private servers on free ports with data of their own, and the processes that the bench starts on them. */
+export class Stage {
+  private readonly running: RunningServer[] = [];
+  private readonly processes = new TestProcesses();
+  private readonly endings: (() => Promise<void>)[] = [];
+  private readonly root: string;
+  private readonly abort = new AbortController();
+  private spaces = 0;
+
+  constructor() {
+    const base = isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir();
+    this.root = mkdtempSync(join(base, 'kaimai-bench-'));
+    if (isRoot) chmodSync(this.root, 0o711);
+  }
+
+  async start(onLine: (line: string) => void): Promise<void> {
+    const sources = await chooseSources([...SERVERS]);
+    await installMissing(sources, this.abort.signal, onLine);
+    const options = { root: this.root, port: freePort, signal: this.abort.signal, removeData: true };
+    const started = await Promise.allSettled(
+      [...sources].map(async ([name, source]) => this.running.push(await startServer(name, source, options))),
+    );
+    const failed = started.find((s) => s.status === 'rejected');
+    if (failed) throw failed.reason;
+  }
+
+  /** Stops everything that was started here, in reverse. */
+  async end(): Promise<void> {
+    this.abort.abort();
+    for (const ending of this.endings.reverse()) await ending();
+    await this.processes.end();
+    await Promise.all(this.running.map((server) => server.stop()));
+    rmSync(this.root, { recursive: true, force: true });
+  }
+
+  url(name: ServerName): string {
+    const found = this.running.find((server) => server.name === name);
+    if (!found) throw new Error(`${name} is not started`);
+    return found.url;
+  }
+
+  get redisPort(): number {
+    return Number(new URL(this.url('redis')).port || '6379');
+  }
+
+  /** A world of its own on the servers: a database with the newest schema, a Redis database, a queue. */
+  async space(): Promise<Space> {
+    const number = ++this.spaces;
+    const postgres = new URL(this.url('postgres'));
+    const name = `bench_${number}`;
+    await this.sql(postgres.href, `CREATE DATABASE ${name}`);
+    postgres.pathname = `/${name}`;
+    await migrate(postgres.href, await this.migrations());
+    const redis = new URL(this.url('redis'));
+    redis.pathname = `/${number}`;
+    const connection = new Redis(redis.href, { protocol: 2 });
+    this.endings.push(async () => connection.disconnect());
+    return { postgresUrl: postgres.href, redisUrl: redis.href, redisDatabase: number, redis: connection, queue: name };
+  }
+
+  async sql<Row extends pg.QueryResultRow>(url: string, text: string, values: unknown[] = []): Promise<Row[]> {
+    const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
+    await client.connect();
+    try {
+      return (await client.query<Row>(text, values)).rows;
+    } finally {
+      await client.end();
+    }
+  }
+
+  /** A process of Kaimai in a space, as `make run` starts it but for `config`. */
+  service(name: 'product' | 'resource', space: Space, config: Config, env: Record<string, string> = {}) {
+    return this.processes.start(name, {
+      env: {
+        KAIMAI_POSTGRES_URL: space.postgresUrl,
+        KAIMAI_REDIS_URL: space.redisUrl,
+        KAIMAI_RABBITMQ_URL: this.url('rabbitmq'),
+        KAIMAI_LOG_LEVEL: 'warn',
+        ...env,
+      },
+      config: { ...config, data: { rabbitmq: { queue: space.queue } } },
+    });
+  }
+
+  /** Any other server; `args` get the address that it is to listen on. */
+  async server(name: string, command: string, args: (addr: string) => string[]): Promise<Listening> {
+    const port = await freePort();
+    const logFile = join(this.root, `${name}.log`);
+    const child = spawnProcess({
+      name,
+      command,
+      args: args(`127.0.0.1:${port}`),
+      env: Object.fromEntries(Object.entries(process.env).filter((e): e is [string, string] => e[1] !== undefined)),
+      cwd: projectRoot,
+      logFile,
+      account: undefined,
+      stopSignal: 'SIGTERM',
+      graceMs: 5_000,
+    });
+    this.endings.push(() => stopProcess(child));
+    await untilReady(child, logFile, () => isListening(port), {
+      timeoutMs: START_TIMEOUT_MS,
+      signal: this.abort.signal,
+    });
+    return { addr: `127.0.0.1:${port}`, pid: child.pid };
+  }
+
+  /** Of the Redis server, where it is a process of this machine. */
+  get redisPid(): number | undefined {
+    return this.running.find((server) => server.name === 'redis')?.processes.at(-1)?.pid;
+  }
+
+  /** An open sale of an instance plan. One user may buy as often as a load generator asks for the same user. */
+  async openSale(product: Client, units: number): Promise<Sale> {
+    const spec = await post<{ id: string }>(product, '/v1/product-specs', { cpu: 2, memory: 4, image: 'debian-12' });
+    const plan = await post<{ id: string }>(product, '/v1/products', {
+      name: 'Bench plan',
+      priceFen: '9900',
+      specId: spec.id,
+      status: 'ENABLED',
+    });
+    await post(product, '/v1/sales', { itemId: plan.id, total: String(units), defaultLimit: 1_000_000 });
+    const sale = await post<{ epoch: string }>(product, `/v1/sales/${plan.id}/open`, {});
+    const itemId = BigInt(plan.id);
+    return { itemId, epoch: sale.epoch, keys: saleKeys('', itemId) };
+  }
+
+  private migrations() {
+    return loadMigrations(join(projectRoot, 'migrations'));
+  }
+}
+
+/** Purchases that were admitted since the last call, which takes them off the stream and off the buyers. */
+export async function takeAdmitted({ redis }: Space, sale: Sale): Promise<number> {
+  const admitted = await redis.xlen(sale.keys.stream);
+  await redis.unlink(sale.keys.stream, sale.keys.buyers);
+  return admitted;
+}
+
+/** Settings over those of configs/, in the shape of internal/conf/conf.proto. */
+type Config = Record<string, unknown>;
+
+/** Takes every purchase that the generators can send before anybody makes orders of them. */
+export const NO_BACKLOG_LIMIT = { seckill: { backlogLimit: ENTRIES_MAX } };
+
+export const ADMIT_FILE = join(projectRoot, 'internal/data/lua/admit.lua');
+
+export function admitSha(): string {
+  return createHash('sha1').update(readFileSync(ADMIT_FILE)).digest('hex');
+}
+
+async function post<T>(product: Client, path: string, body: unknown): Promise<T> {
+  const reply = await fetch(`http://${product.http}${path}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'x-user-role': 'ADMIN' },
+    body: JSON.stringify(body),
+    signal: AbortSignal.timeout(10_000),
+  });
+  const text = await reply.text();
+  if (!reply.ok) throw new Error(`POST ${path}: HTTP ${reply.status} ${text}`);
+  return JSON.parse(text) as T;
+}
