@@ -125,6 +125,7 @@ export class Stage {
         ...env,
       },
       config: { ...config, data: { rabbitmq: { queue: space.queue } } },
+      timeoutMs: START_TIMEOUT_MS,
     });
   }
 

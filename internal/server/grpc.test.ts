@@ -78,6 +78,7 @@ const instances = {
 };
 
 class Lines extends Logger {
+  override readonly debugs = true;
   readonly lines: { readonly level: string; readonly message: string; readonly fields: LogFields }[] = [];
   override debug(message: string, fields: LogFields = {}): void {
     this.lines.push({ level: 'debug', message, fields });

@@ -49,6 +49,8 @@ export class GrpcListener implements Server {
     this.#server = new GrpcServer({
       'grpc.max_receive_message_length': options.maxMessageBytes,
       'grpc.max_concurrent_streams': 1_000,
+      // Nothing here serves its figures, and keeping them costs each call.
+      'grpc.enable_channelz': 0,
       // A peer that vanished without a word is noticed, and its calls are given up.
       'grpc.keepalive_time_ms': 30_000,
       'grpc.keepalive_timeout_ms': 10_000,
@@ -102,6 +104,7 @@ export class GrpcListener implements Server {
 
 class GrpcCall extends Call {
   #headersSent = false;
+  #answered = false;
 
   constructor(
     method: DescMethod,
@@ -109,6 +112,8 @@ class GrpcCall extends Call {
   ) {
     super(method, 'grpc', toEpochMs(surface.getDeadline()));
     (surface as EventEmitter).on('cancelled', () => {
+      // grpc-js says so at the end of every stream, and an error that nobody sees costs more than the call.
+      if (this.#answered) return;
       const late = this.deadlineAtMs !== undefined && Date.now() >= this.deadlineAtMs;
       this.abort(late ? deadlineExceeded('the deadline of this call is over') : cancelled('the caller went away'));
     });
@@ -142,6 +147,11 @@ class GrpcCall extends Call {
       [Symbol.asyncIterator]: () =>
         (this.surface as ServerReadableStream<Buffer, Buffer>).iterator({ destroyOnReturn: false }),
     };
+  }
+
+  /** Nobody waits any more because there was an answer. */
+  answered(): void {
+    this.#answered = true;
   }
 
   /** Called with the first message: a stream's handler sets its headers on the way there. */
@@ -178,9 +188,13 @@ function unary(method: DescMethod, run: Next): handleUnaryCall<Buffer, Buffer> {
           return;
         }
         call.sendHeaders();
+        call.answered();
         callback(null, asBuffer(reply.message));
       },
-      (err: unknown) => callback(failure(err)),
+      (err: unknown) => {
+        call.answered();
+        callback(failure(err));
+      },
     );
   };
 }

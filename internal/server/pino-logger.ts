@@ -77,6 +77,9 @@ export class PinoLogger extends Logger {
     this.#threshold.level = levelOf(level);
   }
 
+  override get debugs(): boolean {
+    return this.#pino.isLevelEnabled('debug');
+  }
   override debug(message: string, fields?: LogFields): void {
     if (this.#threshold.level <= DEBUG) this.#pino.debug(fields ?? {}, message);
   }

@@ -6,20 +6,20 @@ import { toKaimaiError } from './to-kaimai-error.js';
  * Runs the rest of a chain and tells `end` once when the call is over: for a stream, when its last message went out,
  * it failed, or its reader left. Errors reach `end` and the caller as KaimaiError.
  */
-export async function watchEnd(next: Next, call: Call, end: (err: KaimaiError | undefined) => void): Promise<Reply> {
-  let reply: Reply;
-  try {
-    reply = await next(call);
-  } catch (err) {
-    const known = toKaimaiError(err);
-    end(known);
-    throw known;
-  }
-  if (reply.kind === 'unary') {
-    end(undefined);
-    return reply;
-  }
-  return { kind: 'stream', messages: new WatchedStream(reply.messages, call, end) };
+export function watchEnd(next: Next, call: Call, end: (err: KaimaiError | undefined) => void): Promise<Reply> {
+  // Every call passes several of these: one promise each, which an async function would double.
+  return next(call).then(
+    (reply) => {
+      if (reply.kind === 'stream') return { kind: 'stream', messages: new WatchedStream(reply.messages, call, end) };
+      end(undefined);
+      return reply;
+    },
+    (err: unknown) => {
+      const known = toKaimaiError(err);
+      end(known);
+      throw known;
+    },
+  );
 }
 
 /** Not an async generator: one that was never begun runs no `finally` when its reader leaves. */

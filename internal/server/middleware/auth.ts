@@ -27,10 +27,18 @@ export function roleOf(method: DescMethod, registry: Registry): Role {
 export function auth(authenticate: Authenticator, registry: Registry): Middleware {
   return (next, method) => {
     const role = roleOf(method, registry);
-    return async (call) => {
-      call.identity = await authenticate(call);
-      authorize(role, call.identity);
+    const admit = (call: Call, identity: Identity) => {
+      call.identity = identity;
+      authorize(role, identity);
       return next(call);
+    };
+    return (call) => {
+      try {
+        const identity = authenticate(call);
+        return identity instanceof Promise ? identity.then((found) => admit(call, found)) : admit(call, identity);
+      } catch (err) {
+        return Promise.reject(err);
+      }
     };
   };
 }

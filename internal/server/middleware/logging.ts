@@ -17,6 +17,7 @@ export function logging(logger: Logger): Middleware {
 
 function write(logger: Logger, call: Call, err: KaimaiError | undefined, tookMs: number): void {
   const level = levelOf(err);
+  if (level === 'debug' && !logger.debugs) return;
   const fields = {
     operation: call.operation,
     transport: call.transport,

@@ -10,9 +10,9 @@ const EXEMPT = /^grpc\./;
 export function rateLimit(limiter: AdaptiveLimiter): Middleware {
   return (next, method) => {
     if (EXEMPT.test(method.parent.typeName) || method.methodKind !== 'unary') return next;
-    return async (call) => {
+    return (call) => {
       const leave = limiter.enter();
-      if (!leave) throw rateLimited('there is too much to do right now; try again shortly');
+      if (!leave) return Promise.reject(rateLimited('there is too much to do right now; try again shortly'));
       return watchEnd(next, call, leave);
     };
   };

@@ -30,8 +30,7 @@ export function validation(registry: Registry): Middleware {
     }
     const compiled = validator.validate(input, create(input));
     if (compiled.kind === 'error') throw compiled.error;
-    return async (call) => {
-      const bytes = call.bind();
+    const check = (bytes: Uint8Array) => {
       let message: ReturnType<typeof create>;
       try {
         message = fromBinary(input, bytes);
@@ -55,6 +54,13 @@ export function validation(registry: Registry): Middleware {
         throw invalidArgument(first ? `${first.field ? `${first.field}: ` : ''}${first.description}` : 'invalid', {
           violations,
         });
+      }
+    };
+    return (call) => {
+      try {
+        check(call.bind());
+      } catch (err) {
+        return Promise.reject(err);
       }
       return next(call);
     };

@@ -10,6 +10,7 @@ function say(line: string): void {
 }
 
 class Printed extends Logger {
+  override readonly debugs = true;
   override debug(): void {}
   override info(message: string): void {
     if (message === 'serving') say('serving');
