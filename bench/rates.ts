@@ -182,7 +182,7 @@ async function startPeers({ stage, peers, figures }: Bench, space: Space, sale: 
 }
 
 function unary({ addr, sale }: Target) {
-  const body = PurchaseRequest.encode({ itemId: sale.itemId, quantity: undefined, requestId: '' }).finish();
+  const body = PurchaseRequest.encode(PurchaseRequest.fromPartial({ itemId: sale.itemId })).finish();
   return { path: PURCHASE, body, target: addr };
 }
 

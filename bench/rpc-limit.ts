@@ -2,14 +2,14 @@
 import cluster from 'node:cluster';
 import { parseArgs } from 'node:util';
 import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
-import { PurchaseReply_Code as Code, type PurchaseReply, SeckillServiceService } from '../gen/seckill/v1/seckill.js';
+import { PurchaseReply_Code as Code, PurchaseReply, SeckillServiceService } from '../gen/seckill/v1/seckill.js';
 
 const { values } = parseArgs({ options: { addr: { type: 'string' }, workers: { type: 'string', default: '1' } } });
-const REPLY: PurchaseReply = {
+const REPLY = PurchaseReply.fromPartial({
   code: Code.QUEUED,
   message: 'you are in: the order is being made',
   data: { seckillId: '1001-1700000000000-0' },
-};
+});
 
 if (cluster.isPrimary) {
   for (let i = 0; i < Number(values.workers); i++) cluster.fork();
