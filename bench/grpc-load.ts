@@ -11,12 +11,18 @@ interface Settings {
   readonly connections: number;
   readonly inFlight: number;
   readonly user: string;
+  /** As `name: value`. */
+  readonly headers: readonly string[];
 }
 
 const settings = JSON.parse(process.argv[2] ?? '{}') as Settings;
 const body = Buffer.from(settings.body, 'base64');
 const metadata = new Metadata();
 metadata.set('x-user-id', settings.user);
+for (const header of settings.headers) {
+  const [name = '', value = ''] = header.split(': ');
+  metadata.set(name, value);
+}
 const clients = Array.from(
   { length: settings.connections },
   () => new Client(settings.target, credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1 }),

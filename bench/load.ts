@@ -37,6 +37,8 @@ export interface CallOptions {
   readonly body: Uint8Array;
   readonly target: string;
   readonly seconds: number;
+  /** Further ones, as `name: value`. */
+  readonly headers?: readonly string[];
 }
 
 export interface UnaryOptions extends CallOptions {
@@ -60,6 +62,7 @@ export async function unaryLoad(generators: Generators, options: UnaryOptions): 
   if (generators.h2load === undefined) return grpcJsLoad(options);
   const rate = options.perSecond;
   const flags = [`-c${CONNECTIONS}`, `-m${IN_FLIGHT / CONNECTIONS}`, '-H', 'te: trailers'];
+  for (const header of options.headers ?? []) flags.push('-H', header);
   if (rate !== undefined) flags.push(`--rps=${Math.max(1, Math.round(rate / CONNECTIONS))}`);
   return h2load(generators.h2load, options, 'application/grpc', frame(options.body), flags, rate !== undefined);
 }
@@ -115,7 +118,13 @@ async function h2load(
 /** A process of its own, so that it does not share a thread with whoever measures. */
 async function grpcJsLoad(options: UnaryOptions): Promise<Load> {
   const settings = {
-    ...{ path: options.path, target: options.target, seconds: options.seconds, perSecond: options.perSecond },
+    ...{
+      headers: options.headers ?? [],
+      path: options.path,
+      target: options.target,
+      seconds: options.seconds,
+      perSecond: options.perSecond,
+    },
     ...{
       body: Buffer.from(options.body).toString('base64'),
       connections: CONNECTIONS,

@@ -2,7 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { projectRoot } from '../cmd/kaimai/project.js';
-import { PurchaseRequest } from '../gen/seckill/v1/seckill.js';
+import { PurchaseBatchRequest, PurchaseBatchRequest_Purchase, PurchaseRequest } from '../gen/seckill/v1/seckill.js';
+import { formatUserId } from '../internal/biz/identity.js';
+import { DEVELOPMENT_TOKEN } from '../internal/conf/defaults.js';
 import type { Bench } from './bench.js';
 import { interleave, type Measure } from './figures.js';
 import { cpuOf, ID } from './goals.js';
@@ -22,6 +24,10 @@ import {
 
 const UNITS = 100_000_000;
 const PURCHASE = '/seckill.v1.SeckillService/Purchase';
+
+const PURCHASE_BATCH = '/seckill.v1.SeckillService/PurchaseBatch';
+/** Purchases of one PurchaseBatch: the clicks of a few milliseconds. */
+const BATCH = 32;
 
 interface Target {
   readonly id: string;
@@ -60,6 +66,13 @@ export async function measureRates(bench: Bench): Promise<void> {
     target: product.http,
     seconds: plan.seconds,
   };
+  const batch = {
+    path: PURCHASE_BATCH,
+    body: PurchaseBatchRequest.encode({ itemId: sale.itemId, purchases: buyers() }).finish(),
+    target: product.grpc,
+    seconds: plan.seconds,
+    headers: [`x-internal-token: ${DEVELOPMENT_TOKEN}`],
+  };
   const measures: Measure[] = [
     ...scriptMeasures(bench, space, sale),
     ...targets.map((target) => ({
@@ -75,6 +88,11 @@ export async function measureRates(bench: Bench): Promise<void> {
         counted(bench, { id: ID.json, pid: product.pid }, () =>
           checked(space, { sale, admits: true }, () => jsonLoad(generators, json)),
         ),
+    },
+    {
+      id: ID.batch,
+      run: async () =>
+        BATCH * (await checked(space, { sale, admits: true }, () => unaryLoad(generators, batch), BATCH)).perSecond,
     },
     ...ghzMeasures(bench, space, targets),
   ];
@@ -181,6 +199,13 @@ async function startPeers({ stage, peers, figures }: Bench, space: Space, sale: 
   return started;
 }
 
+/** Each purchase another user's; the same ones in every call, which h2load cannot vary. */
+function buyers() {
+  return Array.from({ length: BATCH }, (_, i) =>
+    PurchaseBatchRequest_Purchase.fromPartial({ userId: formatUserId(String(1_000 + i)) }),
+  );
+}
+
 function unary({ addr, sale }: Target) {
   const body = PurchaseRequest.encode(PurchaseRequest.fromPartial({ itemId: sale.itemId })).finish();
   return { path: PURCHASE, body, target: addr };
@@ -191,13 +216,14 @@ async function checked(
   space: Space,
   { sale, admits }: Pick<Target, 'sale' | 'admits'>,
   run: () => Promise<Load>,
+  purchases = 1,
 ): Promise<Load> {
   // What was under way when the last load ended.
   await takeAdmitted(space, sale);
   const load = await run();
   const admitted = await takeAdmitted(space, sale);
   if (load.failed > 0) throw new Error(`${load.failed} of ${load.answered + load.failed} calls failed`);
-  if (admits && admitted < load.answered) {
+  if (admits && admitted < load.answered * purchases) {
     throw new Error(`${load.answered} calls were answered, but only ${admitted} purchases admitted`);
   }
   if (!admits && admitted > 0) throw new Error(`${admitted} purchases admitted where none should be`);
