@@ -8,7 +8,7 @@ import { toKaimaiError } from './to-kaimai-error.js';
  */
 export function watchEnd(next: Next, call: Call, end: (err: KaimaiError | undefined) => void): Promise<Reply> {
   // Every call passes several of these: one promise each, which an async function would double.
-  return next(call).then(
+  return begin(next, call).then(
     (reply) => {
       if (reply.kind === 'stream') return { kind: 'stream', messages: new WatchedStream(reply.messages, call, end) };
       end(undefined);
@@ -20,6 +20,15 @@ export function watchEnd(next: Next, call: Call, end: (err: KaimaiError | undefi
       throw known;
     },
   );
+}
+
+/** What a handler throws before its first wait is a rejection like any other: `end` must hear of it. */
+function begin(next: Next, call: Call): Promise<Reply> {
+  try {
+    return next(call);
+  } catch (err) {
+    return Promise.reject(err);
+  }
 }
 
 /** Not an async generator: one that was never begun runs no `finally` when its reader leaves. */
