@@ -6,6 +6,7 @@ import { HeldUnits, OrderUsecase } from './order.js';
 import { OrderRepo } from './order-state.js';
 import { OutboxHandler } from './outbox.js';
 import { PaymentRepo } from './payment.js';
+import { PaymentSignatures } from './payment-signature.js';
 import { POLICY, type Policy } from './policy.js';
 import { ProductRepo, ProductUsecase } from './product.js';
 import { PurchaseStream } from './purchase-stream.js';
@@ -20,6 +21,7 @@ import { TransactionRunner } from './transaction.js';
 
 /** The usecases. They need the ports, which the data modules bind, and POLICY. */
 export const bizModule = new ContainerModule(({ bind }) => {
+  bind(PaymentSignatures).toResolvedValue((policy: Policy) => new PaymentSignatures(policy.payment), [POLICY]);
   bind(ProductUsecase).toResolvedValue((products: ProductRepo) => new ProductUsecase(products), [ProductRepo]);
   bind(InstanceUsecase).toResolvedValue(
     (

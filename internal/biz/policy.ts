@@ -1,10 +1,12 @@
 import type { OrderPolicy } from './order.js';
+import type { PaymentSignaturePolicy } from './payment-signature.js';
 import type { SalePolicy } from './sale.js';
 import type { SettlementPolicy } from './settlement.js';
 
 /** What the shop settles by configuration; biz does not know configuration files. */
 export interface Policy {
   readonly order: OrderPolicy;
+  readonly payment: PaymentSignaturePolicy;
   readonly sale: SalePolicy;
   readonly settlement: SettlementPolicy;
 }

@@ -42,6 +42,7 @@ export const DEFAULTS: JsonObject = {
     bffToken: '',
     jwt: { algorithm: 'HS256', secret: '', publicKey: '', issuer: '', audience: '', clockTolerance: '5s' },
   },
+  payment: { secret: '', previousSecret: '' },
   trace: { endpoint: '', sampleRatio: 1 },
   registry: { kind: 'none', endpoints: [], prefix: '/kaimai/services', ttl: '15s', advertiseHost: '', weight: 100 },
   log: { level: 'info', pretty: false },

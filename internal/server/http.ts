@@ -29,8 +29,15 @@ export interface HttpOptions {
   readonly timeoutMs: number;
 }
 
-/** Request headers that the auth middleware reads. */
-const IDENTITY_HEADERS = ['x-user-id', 'x-user-role', 'x-internal-token', 'x-bff-token'];
+/** Plain headers that calls read by their own names. */
+const FORWARDED_HEADERS = [
+  'x-user-id',
+  'x-user-role',
+  'x-internal-token',
+  'x-bff-token',
+  'x-payment-timestamp',
+  'x-payment-signature',
+];
 
 /** Protocols of gRPC itself have no place at the JSON edge. */
 const GRPC_OWN = /^grpc\./;
@@ -69,7 +76,7 @@ export class HttpListener implements Server {
       strictQuery: options.strictQuery,
       errorShape: options.errorShape === 'grpc-gateway' ? 'grpc-gateway' : 'reason',
       ...(options.corsOrigins.length > 0 && { cors: { origins: options.corsOrigins } }),
-      forwardHeaders: IDENTITY_HEADERS,
+      forwardHeaders: FORWARDED_HEADERS,
       replyHeaders: { 'cache-control': 'no-store' },
       limits: {
         maxBodyBytes: options.maxBodyBytes,

@@ -28,9 +28,14 @@ export const productServerModule = new ContainerModule(({ bind }) => {
   bind(POLICY).toResolvedValue(
     (live: LiveConfig): Policy => {
       const { payTimeoutMs } = live.current.order;
+      const { secret, previousSecret } = live.current.payment;
       // Read when they are used: these change while the process runs.
       return {
         order: { payTimeoutMs },
+        payment: {
+          secrets: [secret, previousSecret].filter((s) => s !== ''),
+          acceptUnsigned: live.current.server.environment !== 'production',
+        },
         sale: {
           payTimeoutMs,
           get backlogLimit() {

@@ -2,6 +2,7 @@ import { ContainerModule } from 'inversify';
 import { InstanceUsecase } from '../biz/instance.js';
 import { InstanceLogUsecase } from '../biz/instance-log.js';
 import { OrderUsecase } from '../biz/order.js';
+import { PaymentSignatures } from '../biz/payment-signature.js';
 import { ProductUsecase } from '../biz/product.js';
 import { SaleUsecase } from '../biz/sale.js';
 import { SaleWatch } from '../biz/sale-watch.js';
@@ -17,7 +18,10 @@ import { SeckillOrderService, SeckillService } from './seckill.js';
 /** The product process's services. The server layer binds them to their definitions. */
 export const productServiceModule = new ContainerModule(({ bind }) => {
   bind(ProductService).toResolvedValue((u: ProductUsecase) => new ProductService(u), [ProductUsecase]);
-  bind(OrderService).toResolvedValue((u: OrderUsecase) => new OrderService(u), [OrderUsecase]);
+  bind(OrderService).toResolvedValue(
+    (u: OrderUsecase, signatures: PaymentSignatures) => new OrderService(u, signatures),
+    [OrderUsecase, PaymentSignatures],
+  );
   bind(InstanceService).toResolvedValue((u: InstanceUsecase) => new InstanceService(u), [InstanceUsecase]);
   bind(SeckillService).toResolvedValue(
     (sales: SaleUsecase, watch: SaleWatch, seckill: SeckillUsecase) => new SeckillService(sales, watch, seckill),

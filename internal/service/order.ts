@@ -16,12 +16,16 @@ import {
 } from '../../gen/order/v1/order.js';
 import type { OrderUsecase, PaymentNotice } from '../biz/order.js';
 import type { Order, OrderStatus, OrderType } from '../biz/order-state.js';
+import type { PaymentSignatures } from '../biz/payment-signature.js';
 import { type CallContext, type ServiceOf, userOf } from './context.js';
 
 const INT64_MAX = 0x7fff_ffff_ffff_ffffn;
 
 export class OrderService implements ServiceOf<typeof OrderServiceService> {
-  constructor(private readonly orders: OrderUsecase) {}
+  constructor(
+    private readonly orders: OrderUsecase,
+    private readonly signatures: PaymentSignatures,
+  ) {}
 
   createOrder = async (req: CreateOrderRequest, ctx: CallContext): Promise<OrderMessage> =>
     orderReply(
@@ -49,8 +53,14 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
   cancelOrder = async (req: CancelOrderRequest, ctx: CallContext): Promise<OrderMessage> =>
     orderReply(await this.orders.cancel(orderId(req.id), ctx.identity.userId, req.reason));
 
-  markOrderPaid = async (req: MarkOrderPaidRequest, ctx: CallContext): Promise<OrderMessage> =>
-    orderReply(
+  markOrderPaid = async (req: MarkOrderPaidRequest, ctx: CallContext): Promise<OrderMessage> => {
+    this.signatures.verify(ctx.identity, {
+      timestamp: header(ctx, 'x-payment-timestamp'),
+      signature: header(ctx, 'x-payment-signature'),
+      body: ctx.rawBody,
+      eventId: req.eventId,
+    });
+    return orderReply(
       await this.handleOrderPaid({
         orderId: orderId(req.id),
         userId: ctx.identity.userId,
@@ -59,6 +69,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
         amountFen: req.paidAmountFen,
       }),
     );
+  };
 
   listOrderEvents = async (req: ListOrderEventsRequest, ctx: CallContext): Promise<ListOrderEventsReply> => {
     const events = await this.orders.listEvents(orderId(req.id), ctx.identity.userId);
@@ -77,6 +88,11 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
   handleOrderPaid(notice: PaymentNotice): Promise<Order> {
     return this.orders.markPaid(notice);
   }
+}
+
+function header(ctx: CallContext, name: string): string | undefined {
+  const value = ctx.metadata(name);
+  return typeof value === 'string' ? value : undefined;
 }
 
 /** An order id, from an id or an order number. */

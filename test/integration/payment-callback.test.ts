@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
+import { type TestProcess, useProcesses } from '../support/processes.js';
+import { useServers } from '../support/servers.js';
+
+const SECRET = 'a-secret-of-the-payment-provider';
+
+describe('payment callback with a secret', function () {
+  this.timeout(60_000);
+  const servers = useServers('postgres', 'redis', 'rabbitmq');
+  const processes = useProcesses();
+  let product: TestProcess;
+
+  before(async () => {
+    product = await processes.start('product', { env: servers.env(), config: { payment: { secret: SECRET } } });
+  });
+
+  async function paid(headers: Record<string, string>, body: string): Promise<string> {
+    const reply = await fetch(`http://${product.http}/v1/orders/4242/paid`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body,
+    });
+    return `${reply.status} ${((await reply.json()) as { reason: string }).reason}`;
+  }
+
+  it('takes what is signed over its bytes, and nothing else, also not from the buyer', async () => {
+    // Spaces and order of the bytes count: the signature is over the body as it was sent.
+    const body = '{ "eventId":"evt-1",  "provider":"pay" }';
+    const timestamp = String(Math.floor(Date.now() / 1000));
+    const signature = createHmac('sha256', SECRET).update(`${timestamp}.${body}`).digest('hex');
+    const signed = { 'x-payment-timestamp': timestamp, 'x-payment-signature': signature };
+    assert.equal(await paid(signed, body), '404 ORDER_NOT_FOUND');
+    assert.equal(await paid(signed, body.replace('evt-1', 'evt-2')), '401 UNAUTHENTICATED');
+    assert.equal(await paid({}, body), '401 UNAUTHENTICATED');
+    assert.equal(await paid({ 'x-user-id': '7' }, body), '401 UNAUTHENTICATED');
+    assert.equal(await paid({ 'x-user-role': 'ADMIN' }, body), '404 ORDER_NOT_FOUND');
+  });
+});
