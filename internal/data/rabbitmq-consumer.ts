@@ -1,4 +1,5 @@
 import type { Channel, ConsumeMessage } from 'amqplib';
+import type { Backlog } from '../biz/background-meter.js';
 import type { Logger } from '../biz/logger.js';
 import { type Delivery, type DeliveryHandler, QueueConsumer, type Verdict } from '../biz/message-queue.js';
 import { declareQueue, RabbitLink, type RabbitOptions } from './rabbitmq.js';
@@ -25,6 +26,7 @@ export class RabbitConsumer extends QueueConsumer {
   private session: Session | undefined;
   private working: Promise<void> | undefined;
   private stopping = false;
+  private workingSinceMs: number | undefined;
 
   constructor(
     private readonly options: RabbitConsumerOptions,
@@ -75,6 +77,15 @@ export class RabbitConsumer extends QueueConsumer {
     return this.link.ping();
   }
 
+  /** What the queue holds and what was handed over; the oldest is the batch in hand, since a queue tells no age. */
+  async backlog(): Promise<Backlog> {
+    const { session } = this;
+    if (!session) return { units: 0, oldestAgeMs: 0 };
+    const { messageCount } = await session.channel.checkQueue(this.options.queue);
+    const oldestAgeMs = this.workingSinceMs === undefined ? 0 : performance.now() - this.workingSinceMs;
+    return { units: messageCount + session.arrived.length, oldestAgeMs };
+  }
+
   private take(session: Session, message: ConsumeMessage | null): void {
     if (message === null) {
       this.logger.error('RabbitMQ ended the subscription: the queue was deleted', { queue: this.options.queue });
@@ -90,6 +101,7 @@ export class RabbitConsumer extends QueueConsumer {
     if (this.working) return;
     this.working = this.drain(session).finally(() => {
       this.working = undefined;
+      this.workingSinceMs = undefined;
       const next = this.session;
       if (next && next.arrived.length > 0 && !this.stopping) this.work(next);
     });
@@ -100,6 +112,7 @@ export class RabbitConsumer extends QueueConsumer {
     await new Promise(setImmediate);
     while (session.arrived.length > 0 && !session.over.signal.aborted) {
       const batch = session.arrived.splice(0);
+      this.workingSinceMs = performance.now();
       try {
         const verdicts = await this.handle!(batch.map(deliveryOf), session.over.signal);
         if (!session.over.signal.aborted) settle(session.channel, batch, verdicts);

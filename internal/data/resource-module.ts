@@ -23,6 +23,10 @@ import { discoveryOf } from './registry-module.js';
 /** The resource domain's side of its ports. It needs Postgres and Registry. */
 export const resourceDataModule = new ContainerModule(({ bind }) => {
   bind(BacklogProbe).toResolvedValue(jobBacklog, [Postgres]);
+  bind(BacklogProbe).toResolvedValue(
+    (consumer: RabbitConsumer): BacklogProbe => ({ server: 'instance_consumer', read: () => consumer.backlog() }),
+    [RabbitConsumer],
+  );
   bind(InstanceLogRepo).toResolvedValue((db: Postgres) => new PgInstanceLogRepo(db), [Postgres]);
   bind(Provisioner).toResolvedValue(openProvisioner, [Postgres, CONFIG]);
   bind(InstanceReporter).toResolvedValue(openReporter, [CONFIG, Resources, Registry]);

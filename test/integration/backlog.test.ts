@@ -25,6 +25,13 @@ describe('metrics of what waits', function () {
       assert.ok(age >= 90 && age < 150, `the oldest is ${age} s old`);
       assert.match(text, /kaimai_background_backlog\{server="order_sweeper"\} 0/);
       assert.match(text, /kaimai_background_backlog\{server="seckill_consumer"\} 0/);
+      const resource = await processes.start('resource', { env: { ...servers.env(), ...product.env() } });
+      await eventually('the resource domain looks too', async () => {
+        const metrics = await (await fetch(`http://${resource.metrics}/metrics`)).text();
+        return ['instance_consumer', 'instance_worker'].every((server) =>
+          metrics.includes(`kaimai_background_backlog{server="${server}"} 0`),
+        );
+      });
       assert.match(text, /kaimai_background_errors_total\{server="seckill_consumer"\} 0/);
     } finally {
       await db.end();
