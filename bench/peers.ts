@@ -61,7 +61,8 @@ export async function obtainGhz(build: boolean): Promise<string> {
   const built = findProgram('ghz', [BIN, ...GO_FOLDERS]);
   if (built !== undefined) return built;
   const go = findProgram('go', GO_FOLDERS);
-  if (!build || go === undefined) throw new Error('neither ghz nor Go is on PATH');
+  if (!build) throw new Error('ghz is not on PATH, and a short round builds nothing');
+  if (go === undefined) throw new Error('neither ghz nor Go is on PATH');
   mkdirSync(BIN, { recursive: true });
   await runTool(go, ['install', GHZ], { timeoutMs: BUILD_TIMEOUT_MS, env: { GOBIN: BIN } });
   return join(BIN, 'ghz');
