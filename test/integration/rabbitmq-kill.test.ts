@@ -24,6 +24,7 @@ describe('RabbitMQ killed in the middle of publishing', function () {
   let db: Postgres;
 
   before(async function () {
+    // Killing a broker takes one of its own: one that was given by URL or runs in a container is not ours to kill.
     if (!KillableRabbitmq.available) this.skip();
     broker = new KillableRabbitmq();
     await broker.start();

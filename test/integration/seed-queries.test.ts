@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import pg from 'pg';
+import { STATISTICS } from '../../cmd/kaimai/demo/statistics.js';
 import { useServers } from '../support/servers.js';
 
 // The example queries of the product database document and of the CreateInstance document, as they are written there.
@@ -39,17 +40,6 @@ WHERE il.user_id = $1
 ORDER BY il.created_at DESC;`,
     params: ['00000000-0000-8000-8000-00000000007b'],
   },
-  {
-    name: '统计秒杀成功率',
-    sql: `SELECT 
-    source,
-    status,
-    COUNT(*) as count
-FROM instance_logs
-WHERE created_at >= NOW() - INTERVAL '1 day'
-GROUP BY source, status
-ORDER BY source, status;`,
-  },
   { name: '查询秒杀创建的实例', sql: `SELECT * FROM instance_logs WHERE source = 'SECKILL';` },
   { name: '查询订单创建的实例', sql: `SELECT * FROM instance_logs WHERE source = 'ORDER';` },
   {
@@ -66,27 +56,7 @@ ORDER BY source, status;`,
 FROM instance_logs
 GROUP BY source;`,
   },
-  {
-    name: '统计各来源的成功率',
-    sql: `SELECT 
-    source,
-    COUNT(*) as total,
-    SUM(CASE WHEN status = 'SUCCESS' THEN 1 ELSE 0 END) as success,
-    ROUND(100.0 * SUM(CASE WHEN status = 'SUCCESS' THEN 1 ELSE 0 END) / COUNT(*), 2) as success_rate
-FROM instance_logs
-GROUP BY source;`,
-  },
-  {
-    name: '最近 1 小时的实例创建趋势',
-    sql: `SELECT 
-    date_trunc('minute', created_at) as minute,
-    source,
-    COUNT(*) as count
-FROM instance_logs
-WHERE created_at >= NOW() - INTERVAL '1 hour'
-GROUP BY minute, source
-ORDER BY minute DESC;`,
-  },
+  ...STATISTICS.map(({ title, sql }) => ({ name: title, sql })),
 ];
 
 describe('schema', () => {

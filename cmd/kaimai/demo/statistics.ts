@@ -1,8 +1,8 @@
 import pg from 'pg';
 import { table } from './table.js';
 
-// As the first two documents write them.
-const STATISTICS: readonly { readonly title: string; readonly sql: string }[] = [
+/** As the first two documents write them. */
+export const STATISTICS: readonly { readonly title: string; readonly sql: string }[] = [
   {
     title: '统计秒杀成功率 (instances by source and status, last day)',
     sql: `SELECT 
