@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
 import { demoCommand } from './demo.js';
+import { importUsersCommand } from './import-users.js';
 import { migrateCommand } from './migrate.js';
 import { adoptRunEnv } from './run-env.js';
 import { upCommand } from './up.js';
@@ -10,6 +11,7 @@ const program = new Command('kaimai')
   .showHelpAfterError()
   .addCommand(upCommand)
   .addCommand(migrateCommand)
+  .addCommand(importUsersCommand)
   .addCommand(demoCommand)
   .hook('preAction', (_, command) => {
     if (command !== upCommand) adoptRunEnv();

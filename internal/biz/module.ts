@@ -18,11 +18,17 @@ import { SeckillUsecase } from './seckill.js';
 import { SeckillReturnHandler } from './seckill-return.js';
 import { SettlementRepo, SettlementUsecase } from './settlement.js';
 import { TransactionRunner } from './transaction.js';
+import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo, UserUsecase } from './user.js';
 
 /** The usecases. They need the ports, which the data modules bind, and POLICY. */
 export const bizModule = new ContainerModule(({ bind }) => {
   bind(PaymentSignatures).toResolvedValue((policy: Policy) => new PaymentSignatures(policy.payment), [POLICY]);
   bind(ProductUsecase).toResolvedValue((products: ProductRepo) => new ProductUsecase(products), [ProductRepo]);
+  bind(UserUsecase).toResolvedValue(
+    (users: UserRepo, passwords: PasswordHasher, tokens: TokenSigner, attempts: LoginAttempts) =>
+      new UserUsecase(users, passwords, tokens, attempts),
+    [UserRepo, PasswordHasher, TokenSigner, LoginAttempts],
+  );
   bind(InstanceUsecase).toResolvedValue(
     (
       transactions: TransactionRunner,

@@ -3,6 +3,9 @@ import type { JsonObject } from '@bufbuild/protobuf';
 /** Refused in production. */
 export const DEVELOPMENT_TOKEN = 'kaimai-development-token';
 
+/** What configs/product.yaml signs tokens with where nothing else is given; refused in production. */
+export const DEVELOPMENT_JWT_SECRET = 'kaimai-development-jwt-secret-32b';
+
 /** What a configuration starts from, as proto JSON of `Bootstrap`; a test holds it to the comments of conf.proto. */
 export const DEFAULTS: JsonObject = {
   server: {
@@ -40,7 +43,18 @@ export const DEFAULTS: JsonObject = {
     mode: 'header',
     internalToken: DEVELOPMENT_TOKEN,
     bffToken: '',
-    jwt: { algorithm: 'HS256', secret: '', publicKey: '', issuer: '', audience: '', clockTolerance: '5s' },
+    jwt: {
+      algorithm: 'HS256',
+      secret: '',
+      publicKey: '',
+      privateKey: '',
+      lifetime: '7200s',
+      issuer: '',
+      audience: '',
+      clockTolerance: '5s',
+    },
+    password: { memoryKib: 19456, iterations: 2, parallelism: 1, concurrency: 1, queue: 32 },
+    login: { maxAttempts: 10, window: '900s' },
   },
   payment: { secret: '', previousSecret: '' },
   trace: { endpoint: '', sampleRatio: 1 },

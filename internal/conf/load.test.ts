@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -123,6 +124,22 @@ resource: {simulator: {failure_rate: 2}}
 
   it('refuses development secrets in production', () => {
     assert.match(faultsOf(() => load(`${MINIMUM}server: {environment: production}\n`)).join(), /auth\.internal_token/);
+    const shipped = faultsOf(() => loadBootstrap('configs/product.yaml', { KAIMAI_ENVIRONMENT: 'production' }));
+    assert.ok(shipped.includes('auth.jwt.secret: the development secret is refused in production'));
+  });
+
+  it('wants keys of tokens that fit each other, also where only Login uses them', () => {
+    const pem = (key: KeyObject, type: 'spki' | 'pkcs8') =>
+      JSON.stringify(key.export({ type, format: 'pem' } as never));
+    const [a, b] = [generateKeyPairSync('ed25519'), generateKeyPairSync('ed25519')];
+    const faults = (jwt: string) => faultsOf(() => load(`${MINIMUM}auth: {jwt: {${jwt}}}\n`)).join();
+    const pair = (algorithm: string, key: KeyObject) =>
+      `algorithm: ${algorithm}, public_key: ${pem(a.publicKey, 'spki')}, private_key: ${pem(key, 'pkcs8')}`;
+    assert.match(faults(pair('EdDSA', b.privateKey)), /auth\.jwt\.private_key: must be the EdDSA key/);
+    assert.match(faults(pair('RS256', a.privateKey)), /auth\.jwt\.private_key/);
+    assert.match(faults('algorithm: EdDSA, private_key: nonsense'), /auth\.jwt\.private_key/);
+    assert.match(faults('secret: short'), /auth\.jwt\.secret: HS256 needs at least 32 bytes/);
+    assert.equal(load(`${MINIMUM}auth: {jwt: {${pair('EdDSA', a.privateKey)}}}\n`).auth.jwt.algorithm, 'EdDSA');
   });
 
   it('has the defaults that conf.proto tells', () => {

@@ -1,3 +1,4 @@
+import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import {
@@ -12,7 +13,7 @@ import { pathToString, reflect } from '@bufbuild/protobuf/reflect';
 import { createValidator } from '@bufbuild/protovalidate';
 import { parseAllDocuments } from 'yaml';
 import type { Config } from './config.js';
-import { DEFAULTS, DEVELOPMENT_TOKEN } from './defaults.js';
+import { DEFAULTS, DEVELOPMENT_JWT_SECRET, DEVELOPMENT_TOKEN } from './defaults.js';
 import { loadDescriptors } from './descriptors.js';
 
 /** What is wrong with a configuration: every fault, each as `path: what is wrong`. */
@@ -275,11 +276,17 @@ function crossFaults(config: Config): string[] {
   if (production && auth.mode === 'header' && auth.bffToken === '') {
     faults.push('auth.bff_token: production believes identity headers only from a caller that has this token');
   }
+  const { algorithm, secret, publicKey, privateKey, issuer, audience } = auth.jwt;
+  if (algorithm === 'HS256' && Buffer.byteLength(secret) < 32 && (auth.mode === 'jwt' || secret !== '')) {
+    faults.push('auth.jwt.secret: HS256 needs at least 32 bytes');
+  }
+  if (production && algorithm === 'HS256' && secret === DEVELOPMENT_JWT_SECRET) {
+    faults.push('auth.jwt.secret: the development secret is refused in production');
+  }
+  if (algorithm !== 'HS256' && privateKey !== '' && !isPair(algorithm, privateKey, publicKey)) {
+    faults.push(`auth.jwt.private_key: must be the ${algorithm} key (PKCS #8, PEM) that public_key is of`);
+  }
   if (auth.mode === 'jwt') {
-    const { algorithm, secret, publicKey, issuer, audience } = auth.jwt;
-    if (algorithm === 'HS256' && Buffer.byteLength(secret) < 32) {
-      faults.push('auth.jwt.secret: HS256 needs at least 32 bytes');
-    }
     if (algorithm !== 'HS256' && !publicKey.includes('-----BEGIN PUBLIC KEY-----')) {
       faults.push(`auth.jwt.public_key: ${algorithm} needs a public key in PEM`);
     }
@@ -296,6 +303,16 @@ function crossFaults(config: Config): string[] {
     faults.push('server.http.cors_origins: "*" stands alone');
   }
   return faults;
+}
+
+function isPair(algorithm: string, privateKey: string, publicKey: string): boolean {
+  try {
+    const key = createPrivateKey(privateKey);
+    const type = algorithm === 'RS256' ? 'rsa' : 'ed25519';
+    return key.asymmetricKeyType === type && createPublicKey(key).equals(createPublicKey(publicKey));
+  } catch {
+    return false;
+  }
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

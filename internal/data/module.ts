@@ -15,6 +15,7 @@ import { SaleRepo } from '../biz/sale-state.js';
 import { SettlementRepo } from '../biz/settlement.js';
 import { Trace } from '../biz/trace.js';
 import { TransactionRunner } from '../biz/transaction.js';
+import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo } from '../biz/user.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { Worker } from '../conf/worker.js';
 import { RedisAdmission } from './admission.js';
@@ -22,7 +23,9 @@ import { overdueBacklog } from './backlog.js';
 import { PgHeldUnits } from './held-units.js';
 import { LeasedIdGenerator } from './id-generator.js';
 import { PgInstanceRepo } from './instance.js';
+import { RedisLoginAttempts } from './login-attempts.js';
 import { PgOrderRepo } from './order.js';
+import { Argon2PasswordHasher } from './password-hasher.js';
 import { PgPaymentRepo } from './payment.js';
 import { Postgres } from './postgres.js';
 import { PgProductRepo } from './product.js';
@@ -30,6 +33,8 @@ import { RedisPurchaseConsumer, RedisPurchaseStream } from './purchase-stream.js
 import { RedisServer } from './redis.js';
 import { PgSaleRepo } from './sale.js';
 import { PgSettlementRepo } from './settlement.js';
+import { JwtTokenSigner } from './token-signer.js';
+import { PgUserRepo } from './user.js';
 
 /** Connections that both processes hold. It needs CONFIG, Logger, Worker and Resources. */
 export const connectionsModule = new ContainerModule(({ bind }) => {
@@ -51,6 +56,14 @@ export const productDataModule = new ContainerModule(({ bind }) => {
   bind(HeldUnits).toResolvedValue((db: Postgres) => new PgHeldUnits(db), [Postgres]);
   bind(SaleRepo).toResolvedValue((db: Postgres) => new PgSaleRepo(db), [Postgres]);
   bind(SettlementRepo).toResolvedValue((db: Postgres) => new PgSettlementRepo(db), [Postgres]);
+
+  bind(UserRepo).toResolvedValue((db: Postgres) => new PgUserRepo(db), [Postgres]);
+  bind(PasswordHasher).toResolvedValue((config: Config) => new Argon2PasswordHasher(config.auth.password), [CONFIG]);
+  bind(TokenSigner).toResolvedValue((config: Config) => new JwtTokenSigner(config.auth), [CONFIG]);
+  bind(LoginAttempts).toResolvedValue(
+    (redis: RedisServer, config: Config) => new RedisLoginAttempts(redis, config.auth.login),
+    [RedisServer, CONFIG],
+  );
 
   bind(RedisServer).toResolvedValue(openRedis, [CONFIG, Logger, Resources]);
   bind(HealthProbe).toResolvedValue(

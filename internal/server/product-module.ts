@@ -4,6 +4,7 @@ import { InstanceServiceService } from '../../gen/instance/v1/instance.js';
 import { OrderServiceService } from '../../gen/order/v1/order.js';
 import { ProductServiceService } from '../../gen/product/v1/product.js';
 import { SeckillServiceService } from '../../gen/seckill/v1/seckill.js';
+import { UserServiceService } from '../../gen/user/v1/user.js';
 import { Logger } from '../biz/logger.js';
 import { OrderUsecase } from '../biz/order.js';
 import { OutboxHandler, OutboxRepo, OutboxUsecase } from '../biz/outbox.js';
@@ -16,6 +17,7 @@ import { InstanceService } from '../service/instance.js';
 import { OrderService } from '../service/order.js';
 import { ProductService } from '../service/product.js';
 import { SeckillOrderService, SeckillService } from '../service/seckill.js';
+import { UserService } from '../service/user.js';
 import { Background } from './background.js';
 import { bindService, ServiceBinding } from './dispatcher.js';
 import { orderSweeper } from './order-sweeper.js';
@@ -59,6 +61,7 @@ export const productServerModule = new ContainerModule(({ bind }) => {
     [InstanceService],
   );
   bind(ServiceBinding).toResolvedValue((s: SeckillService) => bindService(SeckillServiceService, s), [SeckillService]);
+  bind(ServiceBinding).toResolvedValue((s: UserService) => bindService(UserServiceService, s), [UserService]);
 
   bind(Background).toResolvedValue(
     (orders: OrderUsecase, config: Config, logger: Logger) => {

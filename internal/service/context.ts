@@ -7,6 +7,8 @@ export interface CallContext {
   readonly operation: string;
   /** Who calls. It holds the role that the RPC asks for. */
   readonly identity: Identity;
+  /** Where the call comes from, as address:port. */
+  readonly peer: string;
   /** Aborted when the caller is gone, the deadline is over, or the server stops waiting. Pass it on to what waits. */
   readonly signal: AbortSignal;
   /** Epoch ms after which nobody waits for the reply; undefined for a stream that may stay open. */
@@ -60,4 +62,9 @@ export function userOf(ctx: CallContext): string {
   throw invalidArgument('x-user-id is required', {
     violations: [{ field: 'x-user-id', description: 'must name the user that this call acts for' }],
   });
+}
+
+/** The address of the caller, without its port. */
+export function addressOf(ctx: CallContext): string {
+  return ctx.peer.replace(/:[0-9]*$/, '');
 }

@@ -8,12 +8,14 @@ import { SaleUsecase } from '../biz/sale.js';
 import { SaleWatch } from '../biz/sale-watch.js';
 import { SeckillUsecase } from '../biz/seckill.js';
 import { SettlementUsecase } from '../biz/settlement.js';
+import { UserUsecase } from '../biz/user.js';
 import { InstanceService } from './instance.js';
 import { InstanceEventService } from './instance-event.js';
 import { InstanceLogService } from './instance-log.js';
 import { OrderService } from './order.js';
 import { ProductService } from './product.js';
 import { SeckillOrderService, SeckillService } from './seckill.js';
+import { UserService } from './user.js';
 
 /** The product process's services. The server layer binds them to their definitions. */
 export const productServiceModule = new ContainerModule(({ bind }) => {
@@ -22,6 +24,7 @@ export const productServiceModule = new ContainerModule(({ bind }) => {
     (u: OrderUsecase, signatures: PaymentSignatures) => new OrderService(u, signatures),
     [OrderUsecase, PaymentSignatures],
   );
+  bind(UserService).toResolvedValue((u: UserUsecase) => new UserService(u), [UserUsecase]);
   bind(InstanceService).toResolvedValue((u: InstanceUsecase) => new InstanceService(u), [InstanceUsecase]);
   bind(SeckillService).toResolvedValue(
     (sales: SaleUsecase, watch: SaleWatch, seckill: SeckillUsecase) => new SeckillService(sales, watch, seckill),

@@ -5,6 +5,7 @@ import type { NewOrder, OrderRepo } from '../../internal/biz/order-state.js';
 import type { PaymentRepo } from '../../internal/biz/payment.js';
 import type { NewProduct, Product, ProductRepo } from '../../internal/biz/product.js';
 import type { Transaction, TransactionRunner } from '../../internal/biz/transaction.js';
+import type { UserRepo } from '../../internal/biz/user.js';
 
 /** One implementation of the ports of biz, and what a test must be able to do behind their back. */
 export interface Backend {
@@ -14,6 +15,7 @@ export interface Backend {
   readonly payments: PaymentRepo;
   readonly instances: InstanceRepo;
   readonly units: HeldUnits;
+  readonly users: UserRepo;
   /** Topics of the outbox rows that refer to this id. */
   topics(refId: bigint): Promise<readonly string[]>;
   insertSale(sale: { readonly id: bigint; readonly itemId: bigint; readonly total: bigint }): Promise<void>;

@@ -8,6 +8,7 @@ import { paymentRepoContract } from './payment.js';
 import { openPostgresBackend } from './postgres-backend.js';
 import { productRepoContract } from './product.js';
 import { transactionRunnerContract } from './transaction.js';
+import { userRepoContract } from './user.js';
 
 const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
   transactionRunnerContract,
@@ -16,6 +17,7 @@ const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
   paymentRepoContract,
   instanceRepoContract,
   heldUnitsContract,
+  userRepoContract,
 ];
 
 describe('ports of biz in memory', () => {

@@ -6,6 +6,7 @@ import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemoryProductRepo } from '../support/memory/product.js';
 import { openSale } from '../support/memory/settlement.js';
 import { MemoryStore } from '../support/memory/store.js';
+import { MemoryUserRepo } from '../support/memory/user.js';
 import type { Backend } from './backend.js';
 
 /** The doubles of test/support/memory, on a store of their own. */
@@ -21,6 +22,7 @@ export async function openMemoryBackend(): Promise<Backend> {
     payments: new MemoryPaymentRepo(store),
     instances: new MemoryInstanceRepo(store, outbox),
     units,
+    users: new MemoryUserRepo(store),
     topics: async (refId) => outbox.table.rows().flatMap((row) => (row.refId === refId ? [row.topic] : [])),
     insertSale: (sale) => units.insertSale(openSale(sale)),
     sell: async (tx, saleId) => {

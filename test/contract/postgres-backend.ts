@@ -6,6 +6,7 @@ import { PgOrderRepo } from '../../internal/data/order.js';
 import { PgPaymentRepo } from '../../internal/data/payment.js';
 import { Postgres } from '../../internal/data/postgres.js';
 import { PgProductRepo } from '../../internal/data/product.js';
+import { PgUserRepo } from '../../internal/data/user.js';
 import type { Backend } from './backend.js';
 
 /** The adapters of internal/data. */
@@ -26,6 +27,7 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     payments: new PgPaymentRepo(db),
     instances: new PgInstanceRepo(db),
     units: new PgHeldUnits(db),
+    users: new PgUserRepo(db),
     topics: async (refId) => {
       const { rows } = await db.pool.query<{ topic: string }>('SELECT topic FROM outbox WHERE ref_id = $1', [refId]);
       return rows.map((row) => row.topic);

@@ -27,6 +27,8 @@ describe('jwtAuthenticator', () => {
     algorithm: 'HS256',
     secret: SECRET,
     publicKey: '',
+    privateKey: '',
+    lifetimeMs: 60_000,
     issuer: 'shop',
     audience: 'kaimai',
     clockToleranceMs: 5_000,

@@ -1,0 +1,25 @@
+-- Users and how they prove who they are.
+
+CREATE TABLE users (
+    id            BIGSERIAL PRIMARY KEY,
+    user_id       UUID NOT NULL,
+    username      VARCHAR(64) NOT NULL,
+    username_key  TEXT NOT NULL,
+    password_hash TEXT NOT NULL CHECK (password_hash ~ '^\$argon2id\$' OR password_hash ~ '^\$md5\$[0-9a-f]{32}$'),
+    first_name    VARCHAR(64) NOT NULL DEFAULT '',
+    last_name     VARCHAR(64) NOT NULL DEFAULT '',
+    version       BIGINT NOT NULL DEFAULT 1,
+    created_at    TIMESTAMPTZ NOT NULL DEFAULT now(),
+    updated_at    TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT uk_users_user_id UNIQUE (user_id),
+    CONSTRAINT uk_users_username_key UNIQUE (username_key)
+);
+COMMENT ON TABLE users IS 'Who may log in. Other tables hold ids of users that are not here: a trusted caller brings users of its own. Written by: product.';
+COMMENT ON COLUMN users.id IS 'Of this table alone; everything else knows a user by user_id';
+COMMENT ON COLUMN users.username IS 'As its user writes it, in NFKC';
+COMMENT ON COLUMN users.username_key IS 'The name without its case, as internal/biz/username.ts folds it: what makes two names one';
+COMMENT ON COLUMN users.password_hash IS '$argon2id$… (PHC); of imported users $md5$<32 hex digits> until their first login';
+COMMENT ON COLUMN users.version IS 'Counts the changes';
+
+GRANT SELECT, INSERT, UPDATE ON users TO kaimai_product;
+GRANT USAGE, SELECT ON SEQUENCE users_id_seq TO kaimai_product;

@@ -1,0 +1,59 @@
+import { type NewUser, type User, type UserPatch, UserRepo } from '../../../internal/biz/user.js';
+import { type MemoryStore, MemoryTable } from './store.js';
+
+type Row = User & { readonly key: string };
+
+export class MemoryUserRepo extends UserRepo {
+  private readonly users: MemoryTable<Row>;
+
+  constructor(private readonly store: MemoryStore) {
+    super();
+    this.users = new MemoryTable<Row>(store, 'users', (u) => u.id, [{ name: 'username_key', of: (u) => u.key }]);
+  }
+
+  insert(users: readonly NewUser[]): Promise<readonly User[]> {
+    return this.store.statement('user.insert', undefined, async (tx) => {
+      const stored: User[] = [];
+      for (const { username, createdAt = this.store.now(), ...user } of users) {
+        const row: Row = {
+          ...user,
+          username: username.name,
+          key: username.key,
+          version: 1n,
+          createdAt,
+          updatedAt: createdAt,
+        };
+        if (this.users.find(row.id, tx)) continue;
+        if ((await this.users.insert(tx, row, 'username_key')) === undefined) stored.push(userOf(row));
+      }
+      return stored;
+    });
+  }
+
+  update(id: string, version: bigint, patch: UserPatch): Promise<User | undefined> {
+    return this.store.statement('user.update', undefined, async (tx) => {
+      const row = await this.users.update(tx, id, (u) =>
+        u.version === version ? { ...u, ...patch, version: version + 1n, updatedAt: this.store.now() } : undefined,
+      );
+      return row && userOf(row);
+    });
+  }
+
+  find(id: string): Promise<User | undefined> {
+    return this.store.statement('user.find', undefined, async () => {
+      const row = this.users.find(id);
+      return row && userOf(row);
+    });
+  }
+
+  findByName(usernameKey: string): Promise<User | undefined> {
+    return this.store.statement('user.findByName', undefined, async () => {
+      const row = this.users.rows().find((u) => u.key === usernameKey);
+      return row && userOf(row);
+    });
+  }
+}
+
+function userOf({ key: _, ...user }: Row): User {
+  return user;
+}
