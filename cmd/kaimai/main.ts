@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
+import { auditCommand } from './audit.js';
 import { demoCommand } from './demo.js';
 import { importUsersCommand } from './import-users.js';
 import { migrateCommand } from './migrate.js';
@@ -13,6 +14,7 @@ const program = new Command('kaimai')
   .addCommand(migrateCommand)
   .addCommand(importUsersCommand)
   .addCommand(demoCommand)
+  .addCommand(auditCommand)
   .hook('preAction', (_, command) => {
     if (command !== upCommand) adoptRunEnv();
   });

@@ -136,6 +136,18 @@ export function belongsTo(purchase: Purchase, sale: Sale): boolean {
   return atMs >= sale.startsAt.getTime() && (sale.endsAt === undefined || atMs < sale.endsAt.getTime());
 }
 
+/** Their order in the stream: below, at or above 0. */
+export function compareStreamIds(a: string, b: string): number {
+  const [aMs = '', aSeq = ''] = a.split('-');
+  const [bMs = '', bSeq = ''] = b.split('-');
+  return compareDecimals(aMs, bMs) || compareDecimals(aSeq, bSeq);
+}
+
+/** Both parts go up to 2^64, beyond what a number holds; they have no leading zeros. */
+function compareDecimals(a: string, b: string): number {
+  return a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
+}
+
 const MS_BITS = 42n;
 const SEQUENCE_BITS = 20n;
 

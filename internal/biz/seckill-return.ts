@@ -10,7 +10,7 @@ export function encodeUnitsReturn(units: UnitsReturn): string {
   return JSON.stringify(units, (_, value) => (typeof value === 'bigint' ? String(value) : value));
 }
 
-function decodeUnitsReturn(text: string): UnitsReturn {
+export function decodeUnitsReturn(text: string): UnitsReturn {
   const raw = JSON.parse(text) as Record<keyof UnitsReturn, string | number>;
   return {
     orderId: BigInt(raw.orderId),

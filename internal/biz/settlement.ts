@@ -5,6 +5,7 @@ import type { NewOrder, OrderRepo, OrderStatus } from './order-state.js';
 import type { Product, ProductRepo } from './product.js';
 import {
   belongsTo,
+  compareStreamIds,
   type Delivery,
   derivedReqId,
   type Finished,
@@ -118,7 +119,9 @@ export class SettlementUsecase {
       counts: { ORDER: 0, REJECTED: 0, DEAD: 0 },
       failed: [] as Failed[],
     };
-    const unique = [...new Map(deliveries.map((d) => [d.streamId, d])).values()].sort(byStreamId);
+    const unique = [...new Map(deliveries.map((d) => [d.streamId, d])).values()].sort((a, b) =>
+      compareStreamIds(a.streamId, b.streamId),
+    );
     // One that was delivered this often may be to blame for it, so it does not take others with it.
     const suspects = unique.filter((d) => d.deliveries > this.policy.maxDeliveries);
     const batch = unique.filter((d) => d.deliveries <= this.policy.maxDeliveries);
@@ -379,17 +382,6 @@ function leastEpoch(purchases: readonly Purchase[]): bigint | undefined {
 
 function holderKey(saleId: bigint, userId: string): string {
   return `${saleId} ${userId}`;
-}
-
-function byStreamId(a: StreamEntry, b: StreamEntry): number {
-  const [aMs = '', aSeq = ''] = a.streamId.split('-');
-  const [bMs = '', bSeq = ''] = b.streamId.split('-');
-  return decimalOrder(aMs, bMs) || decimalOrder(aSeq, bSeq);
-}
-
-/** Ids go up to 2^64, beyond what a number holds; they have no leading zeros. */
-function decimalOrder(a: string, b: string): number {
-  return a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
 }
 
 function messageOf(err: unknown): string {

@@ -14,7 +14,7 @@ import type { Postgres, Statement } from './postgres.js';
 import { isRedisAway, orUnavailable, type RedisServer } from './redis.js';
 import { itemOfStream, saleKeys, streamPattern } from './seckill-keys.js';
 
-const GROUP = 'product';
+export const GROUP = 'product';
 /** Entries of one XRANGE. */
 const PAGE = 5_000;
 /** Entries of one call of the script that takes them off. */

@@ -68,7 +68,8 @@ const CLOSE: Statement = {
 
 const UPDATE: Statement = {
   name: 'sale_update',
-  text: `UPDATE sales SET default_limit = coalesce($3, default_limit), version = version + 1, updated_at = now()
+  // clock_timestamp, not now: the lock on the sale may have been waited for, and orders of before it count by the old limit.
+  text: `UPDATE sales SET default_limit = coalesce($3, default_limit), limited_at = CASE WHEN $3::int IS NULL THEN limited_at ELSE clock_timestamp() END, version = version + 1, updated_at = now()
     WHERE id = $1 AND version = $2 RETURNING ${SALE_COLUMNS}`,
 };
 
@@ -79,13 +80,14 @@ const FIND_VIP_LIMIT: Statement = {
 
 const SET_VIP_LIMIT: Statement = {
   name: 'vip_limit_set',
-  text: `INSERT INTO vip_limits (sale_id, user_id, units) SELECT $1, $2, $3 WHERE $4::bigint = 0
+  text: `INSERT INTO vip_limits (sale_id, user_id, units, updated_at)
+    SELECT $1, $2, $3, clock_timestamp() WHERE $4::bigint = 0
     ON CONFLICT (sale_id, user_id) DO NOTHING RETURNING units, version`,
 };
 
 const CHANGE_VIP_LIMIT: Statement = {
   name: 'vip_limit_change',
-  text: `UPDATE vip_limits SET units = $3, version = version + 1, updated_at = now()
+  text: `UPDATE vip_limits SET units = $3, version = version + 1, updated_at = clock_timestamp()
     WHERE sale_id = $1 AND user_id = $2 AND version = $4 RETURNING units, version`,
 };
 

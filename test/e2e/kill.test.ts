@@ -2,6 +2,9 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import pg from 'pg';
+import { RedisServer } from '../../internal/data/redis.js';
+import { offencesOf } from '../support/audit.js';
+import { openPostgres } from '../support/instances.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
@@ -74,6 +77,24 @@ describe('kill -9 in the middle of 200 purchases', function () {
     }
   }
 
+  /** Every invariant, now that all is done. */
+  async function audited(): Promise<void> {
+    const pool = openPostgres(servers.postgresUrl, 'kaimai_product');
+    const admission = new RedisServer({
+      addr: servers.redisUrl,
+      readTimeoutMs: 5_000,
+      connectTimeoutMs: 5_000,
+      keyPrefix: '',
+    });
+    try {
+      await admission.ready(5_000);
+      assert.deepEqual(await offencesOf(pool, admission), []);
+    } finally {
+      admission.close();
+      await pool.close();
+    }
+  }
+
   const one = async (sql: string): Promise<number> => Number((await db.query<{ n: string }>(sql)).rows[0]?.n);
 
   it('completes every order exactly once, with sold = stock given', async () => {
@@ -125,6 +146,7 @@ describe('kill -9 in the middle of 200 purchases', function () {
     );
     await eventually('the stream is empty', async () => (await redis.xlen(`stream:seckill:${itemId}`)) === 0);
     assert.equal(await redis.get(`seckill:${itemId}:stock`), '0');
+    await audited();
   });
 });
 

@@ -1,0 +1,451 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import pg from 'pg';
+import { projectRoot } from '../../cmd/kaimai/project.js';
+import { isOrderCancelled } from '../../gen/order/v1/errors.js';
+import { formatUserId } from '../../internal/biz/identity.js';
+import { instanceName } from '../../internal/biz/instance.js';
+import type { Delivery } from '../../internal/biz/purchase-stream.js';
+import type { CreateSale } from '../../internal/biz/sale.js';
+import { saleKeys } from '../../internal/data/seckill-keys.js';
+import { auditor, offencesOf, SALE_INVARIANTS } from '../support/audit.js';
+import { SeckillReplica } from '../support/seckill.js';
+import { useServers } from '../support/servers.js';
+import { eventually } from '../support/wait.js';
+
+const GROUP = 'product';
+
+describe('kaimai audit', function () {
+  this.timeout(60_000);
+  const servers = useServers('postgres', 'redis');
+  let replica: SeckillReplica;
+  /** Whoever breaks into the database: the product's own role may not change the schema or what is another's. */
+  let owner: pg.Pool;
+
+  before(async () => {
+    replica = new SeckillReplica(servers);
+    await replica.start();
+    owner = new pg.Pool({ connectionString: servers.postgresUrl, max: 1 });
+  });
+  after(async () => {
+    await owner?.end();
+    await replica?.close();
+  });
+
+  const sql = <T extends object>(text: string, ...values: unknown[]) => replica.rows<T>(text, ...values);
+  const force = (text: string) => owner.query(text);
+  const audit = (only?: readonly number[]) => offencesOf(replica.db, replica.redis, only);
+  const add = (itemId: bigint, ...fields: string[]) =>
+    replica.redis.commands.xadd(saleKeys('', itemId).stream, '*', ...fields) as Promise<string>;
+  const deliveries = async (itemId: bigint): Promise<Delivery[]> => {
+    const entries = await replica.redis.commands.xrange(saleKeys('', itemId).stream, '-', '+');
+    return entries.map(([streamId, raw]) => ({
+      streamId,
+      fields: new Map(Array.from({ length: raw.length / 2 }, (_, i) => [raw[2 * i]!, raw[2 * i + 1]!])),
+      deliveries: 1,
+    }));
+  };
+  /** Works off all streams, as a consumer does, and is gone again. */
+  const settle = async (...itemIds: bigint[]) => {
+    const consumer = replica.consumer('a');
+    await consumer.start();
+    for (const itemId of itemIds) await eventually('the stream is empty', () => replica.idle(itemId));
+    await consumer.stop(AbortSignal.timeout(10_000));
+  };
+  /** Plays the relay and the resource domain: every instance that was asked for runs, or fails where it is said so. */
+  const provision = async (failing: readonly bigint[] = []) => {
+    const asked = await sql<{ instance_id: bigint; order_id: bigint | null }>(
+      `UPDATE outbox SET published_at = now() WHERE topic = 'instance.created' AND published_at IS NULL
+         AND NOT EXISTS (SELECT FROM instance_logs l WHERE l.instance_id = ref_id) RETURNING ref_id AS instance_id`,
+    );
+    for (const { instance_id: id } of asked) {
+      const failed = failing.includes(id);
+      await force(`
+        INSERT INTO instance_logs (product_id, user_id, instance_id, source, source_id, order_id, name, cpus, memory_mb, image, status)
+          SELECT product_id, user_id, instance_id, source, source_id, order_id, '${instanceName(id)}', 2, 4096, 'debian-12',
+            '${failed ? 'FAILED' : 'SUCCESS'}' FROM instance_requests WHERE instance_id = ${id};
+        INSERT INTO simulated_instances (name, instance_id, user_id, product_id, cpus, memory_mb, gpu, image)
+          SELECT name, instance_id, user_id, product_id, cpus, memory_mb, gpu, image FROM instance_logs
+          WHERE instance_id = ${id} AND status = 'SUCCESS'`);
+      await replica.instances.reportInstance({ instanceId: id, status: failed ? 'FAILED' : 'SUCCESS', reason: '' });
+    }
+  };
+  const pay = (orderId: bigint, eventId: string) =>
+    replica.orders.markPaid({ orderId, userId: undefined, provider: 'p', eventId, amountFen: undefined });
+  const ordersOf = async (itemId: bigint) =>
+    (await sql<{ id: bigint }>('SELECT id FROM orders WHERE product_id = $1 ORDER BY req_id < 0, req_id', itemId)).map(
+      (o) => o.id,
+    );
+  const userId = (n: number) => formatUserId(String(n));
+
+  /** A sale of everything that may happen to a purchase, worked off. */
+  const busySale = async (change: Partial<CreateSale> = {}) => {
+    const { itemId } = await replica.openSale({ total: 12n, payMode: 'PAY_LATER', ...change });
+    await replica.sales.setVipLimit({ itemId, userId: userId(1), limit: 3, version: 0n });
+    for (const user of [1, 1, 2, 3, 4, 5]) await replica.buy(itemId, user);
+    await add(itemId, 'uid', '6');
+    await add(itemId, 'uid', '6');
+    await add(itemId, 'uid', 'nobody');
+    await settle(itemId);
+    const { id: saleId } = (await replica.sales.get(itemId)).sale;
+    return { itemId, saleId, orders: await ordersOf(itemId) };
+  };
+
+  describe('finds nothing', () => {
+    it('where everything happened that may happen', async () => {
+      const { itemId, orders } = await busySale();
+      assert.deepEqual(await audit(SALE_INVARIANTS), []);
+      const [paid, failed, cancelled, late] = orders as [bigint, bigint, bigint, bigint];
+      await pay(paid, 'e1');
+      const { instanceId } = await pay(failed, 'e2');
+      const buyer = (await sql<{ user_id: string }>('SELECT user_id FROM orders WHERE id = $1', cancelled))[0]!;
+      await replica.orders.cancel(cancelled, buyer.user_id, '');
+      await assert.rejects(pay(cancelled, 'e3'), isOrderCancelled);
+      await sql(`UPDATE orders SET pay_deadline = now() - interval '1 s' WHERE id = $1`, late);
+      await replica.orders.sweepOverdue(10);
+      // Units on their way back belong to neither side; they are counted all the same.
+      assert.deepEqual(await audit(SALE_INVARIANTS), []);
+      assert.equal(await replica.relayReturns(), 2);
+      // Two by a direct purchase and by an ordinary one; and who has more than a limit that was lowered keeps it.
+      const plan = await replica.plan();
+      await add(plan.id, 'uid', '1');
+      await settle(plan.id);
+      const order = await replica.orders.create({
+        userId: userId(1),
+        productId: plan.id,
+        quantity: 1,
+        requestId: 'r',
+        remark: '',
+      });
+      await pay(order.id, 'e4');
+      await replica.sales.setVipLimit({ itemId, userId: userId(1), limit: 1, version: 1n });
+      await provision([instanceId!]);
+      assert.deepEqual(await audit(), []);
+      const statuses = await sql<{ status: number }>('SELECT DISTINCT status FROM orders ORDER BY status');
+      assert.deepEqual(
+        statuses.map((s) => s.status),
+        [0, 2, 3, 5],
+      );
+    });
+
+    it('in a sale that was loaded anew while purchases waited', async () => {
+      const { itemId } = await replica.openSale({ total: 5n, defaultLimit: 2 });
+      for (const user of [1, 1, 2]) await replica.buy(itemId, user);
+      await add(itemId, 'uid', '3');
+      await replica.sales.load(itemId);
+      await replica.buy(itemId, 2);
+      assert.deepEqual(await audit([1, 2, 3, 5, 6]), []);
+      await settle(itemId);
+      await provision();
+      assert.deepEqual(await audit(), []);
+    });
+  });
+
+  it('counts what waits, and what is settled and not taken off, on the side it belongs to', async () => {
+    const { itemId } = await replica.openSale({ total: 4n, defaultLimit: 1 });
+    for (const user of [1, 2, 3]) await replica.buy(itemId, user);
+    // A foreign one takes a unit only when it is settled; the second of user 1 is refused, and so holds none.
+    await add(itemId, 'uid', '9');
+    await add(itemId, 'uid', '1');
+    await add(itemId, 'nonsense', 'x');
+    assert.deepEqual(await audit([1, 2, 3, 5, 6]), []);
+    const waiting = await audit([4]);
+    assert.equal(waiting.length, 6);
+    assert.ok(
+      waiting.every((o) => /^4 entry \d+-\d+-\d+: nobody was given it$/.test(o)),
+      waiting.join('\n'),
+    );
+    await replica.settlements.settle(itemId, await deliveries(itemId));
+    assert.deepEqual(await audit([1, 2, 3, 5, 6]), []);
+    const settled = await audit([4]);
+    assert.ok(settled.every((o) => /: it is (ORDER|REJECTED|DEAD) and was not taken off the stream$/.test(o)));
+    await settle(itemId);
+    await provision();
+    assert.deepEqual(await audit(), []);
+  });
+
+  it('leaves work alone that is young enough, and nothing older', async () => {
+    const { itemId } = await replica.openSale({ total: 4n });
+    await replica.buy(itemId, 1);
+    const stuck = await add(987_654n, 'uid', '1');
+    const consumer = replica.consumer('a', {});
+    const options = { limit: 10, ageMs: 1_500, only: SALE_INVARIANTS };
+    const looking = auditor(replica.db, replica.redis).run(options);
+    // The unknown product's entry is held by somebody who does nothing with it.
+    await replica.redis.commands.xgroup('CREATE', 'stream:seckill:987654', GROUP, '0');
+    await replica.redis.commands.xreadgroup('GROUP', GROUP, 'dead', 'STREAMS', 'stream:seckill:987654', '>');
+    await consumer.start();
+    try {
+      const { findings } = await looking;
+      assert.deepEqual(
+        findings.flatMap((f) => f.offences.map((o) => [f.invariant, o.id])),
+        [[4, `entry 987654-${stuck}`]],
+      );
+      assert.match(findings[0]?.offences[0]?.detail ?? '', /^dead has had it for \d+ ms, delivery 1$/);
+    } finally {
+      await consumer.stop(AbortSignal.timeout(10_000));
+    }
+    await replica.redis.commands.del('stream:seckill:987654');
+    await provision();
+    assert.deepEqual(await audit(), []);
+  });
+
+  it('ends with 0, 1 or 2: well, broken, not carried out', async () => {
+    const kaimai = (env: Record<string, string>, ...args: string[]) =>
+      new Promise<{ code: number; out: string; err: string }>((resolve) => {
+        execFile(
+          process.execPath,
+          [join(projectRoot, 'dist/cmd/kaimai/main.js'), 'audit', ...args],
+          { env: { ...process.env, ...servers.env(), ...env }, timeout: 30_000 },
+          (error, out, err) => resolve({ code: error ? Number(error.code) : 0, out, err }),
+        );
+      });
+    const well = await kaimai({});
+    assert.equal(well.code, 0, well.err);
+    assert.match(well.out, /^invariants 1, 2, 3, .*: all hold\n$/);
+    const { itemId } = await replica.openSale({ total: 4n });
+    const { id } = (await replica.sales.get(itemId)).sale;
+    await replica.redis.commands.incrby(saleKeys('', itemId).stock, 3);
+    const [broken, live] = await Promise.all([
+      kaimai({}, '--json', '--only', '1-2,4'),
+      kaimai({}, '--live', '0.2', '--only', '2'),
+    ]);
+    assert.equal(broken.code, 1, broken.err);
+    const report = JSON.parse(broken.out) as Record<string, unknown>;
+    assert.deepEqual([report.ok, report.checked, report.unchecked], [false, [1, 2, 4], []]);
+    const detail = '7 in Redis, 0 live, 0 waiting or on their way back: 7 of 4';
+    assert.deepEqual((report.findings as { offences: unknown }[])[0]?.offences, [{ id: `sale ${id}`, detail }]);
+    assert.deepEqual([live.code, live.out.includes(`   sale ${id}: ${detail}\n`)], [1, true]);
+    const away = await kaimai({ KAIMAI_POSTGRES_URL: 'postgres://127.0.0.1:1/none' });
+    assert.equal(away.code, 2, away.out);
+    assert.equal((await kaimai({}, '--only', '99')).code, 1);
+    await replica.redis.commands.decrby(saleKeys('', itemId).stock, 3);
+    assert.deepEqual(await audit(), []);
+  });
+
+  describe('reports', () => {
+    let itemId: bigint;
+    let saleId: bigint;
+    /** A paid one of user 1 with an instance, one of user 2 that waits for payment. */
+    let completed: bigint;
+    let pending: bigint;
+    let instanceId: bigint;
+    const keys = () => saleKeys('', itemId);
+
+    beforeEach(async () => {
+      const sale = await busySale();
+      ({ itemId, saleId } = sale);
+      [completed, , pending] = sale.orders as [bigint, bigint, bigint];
+      instanceId = (await pay(completed, `e${completed}`)).instanceId!;
+      await provision();
+    });
+
+    /** The damage tells what the audit must name. Nothing that others watch over may be reported beside it. */
+    const reports = (what: string, damage: () => Promise<string>, alsoBroken: readonly number[] = []) => {
+      it(what, async () => {
+        const before = new Set(await audit());
+        const wanted = await damage();
+        const added = (await audit()).filter((o) => !before.has(o));
+        assert.ok(
+          added.some((o) => o.startsWith(`${wanted}:`)),
+          `${wanted} is not among\n${added.join('\n')}`,
+        );
+        const expected = [Number(wanted.split(' ', 1)[0]), ...alsoBroken];
+        assert.deepEqual(
+          added.filter((o) => !expected.includes(Number(o.split(' ', 1)[0]))),
+          [],
+        );
+      });
+    };
+    const one = async <T extends object>(text: string, ...values: unknown[]) => (await sql<T>(text, ...values))[0]!;
+    const give = (text: string) =>
+      replica.redis.commands.xreadgroup('GROUP', GROUP, text, 'STREAMS', keys().stream, '>');
+    const ofSale = () => `sale ${saleId}`;
+
+    reports('1: a unit sold and not counted', async () => {
+      await sql('UPDATE sales SET sold = sold - 1 WHERE id = $1', saleId);
+      return `1 ${ofSale()}`;
+    });
+    reports('1: more sold than there is', async () => {
+      await force(
+        `ALTER TABLE sales DROP CONSTRAINT sales_not_oversold; UPDATE sales SET total = 2 WHERE id = ${saleId}`,
+      );
+      return `1 ${ofSale()}`;
+    }, [2]);
+    reports('1: an order of a sale that is not there', async () => {
+      await sql('UPDATE orders SET sale_id = 77 WHERE id = $1', pending);
+      return '1 sale 77';
+    }, [2, 3, 5]);
+    reports('2: a unit too many in Redis', async () => {
+      await replica.redis.commands.incr(keys().stock);
+      return `2 ${ofSale()}`;
+    });
+    reports('2: a unit lost in Redis', async () => {
+      await replica.redis.commands.decr(keys().stock);
+      return `2 ${ofSale()}`;
+    });
+    reports('2: a sale that Redis lost', async () => {
+      await replica.redis.commands.del(keys().meta);
+      return `2 ${ofSale()}`;
+    });
+    reports('2: a unit of a cancelled order that was not given back', async () => {
+      await replica.orders.cancel(pending, userId(2), '');
+      await sql("UPDATE outbox SET published_at = now() WHERE topic = 'seckill.return'");
+      return `2 ${ofSale()}`;
+    }, [3]);
+    reports('3: a user over the limit', async () => {
+      await sql('UPDATE orders SET user_id = $2, created_at = clock_timestamp() WHERE id = $1', pending, userId(3));
+      return `3 user ${userId(3)} of ${ofSale()}`;
+    }, [5]);
+    reports('3: a VIP over the own limit', async () => {
+      await sql("UPDATE vip_limits SET units = 1, updated_at = '-infinity' WHERE sale_id = $1", saleId);
+      return `3 user ${userId(1)} of ${ofSale()}`;
+    });
+    reports('3: a buyer that Redis forgot', async () => {
+      await replica.redis.commands.hdel(keys().buyers, userId(2));
+      return `3 user ${userId(2)} of ${ofSale()}`;
+    });
+    reports('3: a buyer that Redis made up', async () => {
+      await replica.redis.commands.hset(keys().buyers, userId(77), '1');
+      return `3 user ${userId(77)} of ${ofSale()}`;
+    });
+    reports('4: an entry that nobody works on', async () => `4 entry ${itemId}-${await add(itemId, 'uid', '55')}`);
+    reports('4: an entry acknowledged without an outcome', async () => {
+      const streamId = await add(itemId, 'uid', '55');
+      await give('x');
+      await replica.redis.commands.xack(keys().stream, GROUP, streamId);
+      return `4 entry ${itemId}-${streamId}`;
+    });
+    reports('4: an entry that is pending and gone', async () => {
+      const streamId = await add(itemId, 'uid', '55');
+      await give('x');
+      await replica.redis.commands.xdel(keys().stream, streamId);
+      return `4 entry ${itemId}-${streamId}`;
+    });
+    reports('4: an admitted purchase that left the stream before it became an order', async () => {
+      await replica.buy(itemId, 56);
+      await replica.redis.commands.xtrim(keys().stream, 'MAXLEN', 0);
+      return `4 stream of item ${itemId}`;
+    }, [2, 3]);
+    reports('5: an inbox row whose order is not there', async () => {
+      const { stream_id } = await one<{ stream_id: string }>(
+        'UPDATE stream_inbox SET order_id = 77 WHERE order_id = $1 RETURNING stream_id',
+        pending,
+      );
+      return `5 entry ${itemId}-${stream_id}`;
+    });
+    reports('5: an order that no entry asked for', async () => {
+      await sql("UPDATE stream_inbox SET outcome = 'REJECTED', order_id = NULL WHERE order_id = $1", pending);
+      return `5 order ${pending}`;
+    });
+    reports('5: an order that two entries lead to', async () => {
+      await sql(
+        `INSERT INTO stream_inbox (item_id, stream_id, user_id, quantity, outcome, order_id, sale_id)
+           SELECT item_id, '1-1', user_id, quantity, outcome, order_id, sale_id FROM stream_inbox WHERE order_id = $1`,
+        pending,
+      );
+      return `5 order ${pending}`;
+    });
+    reports('5: a dead entry without its letter', async () => {
+      const { message_id } = await one<{ message_id: string }>(
+        'DELETE FROM dead_letters WHERE origin = $1 RETURNING message_id',
+        keys().stream,
+      );
+      return `5 entry ${itemId}-${message_id}`;
+    });
+    reports('5: a letter of an entry that is not dead', async () => {
+      const { id } = await one<{ id: bigint }>(
+        "INSERT INTO dead_letters (origin, message_id, payload, reason) VALUES ($1, '1-2', '[]', '') RETURNING id",
+        keys().stream,
+      );
+      return `5 dead letter ${id}`;
+    });
+    reports('6: one request number twice', async () => {
+      const { req_id } = await one<{ req_id: bigint }>('SELECT req_id FROM orders WHERE id = $1', completed);
+      await force(
+        `DROP INDEX IF EXISTS uk_orders_product_req; UPDATE orders SET req_id = ${req_id} WHERE id = ${pending}`,
+      );
+      return `6 request number ${req_id} of item ${itemId}`;
+    });
+    reports('6: one source twice', async () => {
+      const { source_id } = await one<{ source_id: string }>(
+        'SELECT source_id FROM instance_logs WHERE instance_id = $1',
+        instanceId,
+      );
+      await force(`DROP INDEX IF EXISTS uk_instance_logs_source;
+        INSERT INTO instance_logs (product_id, user_id, instance_id, source, source_id, status)
+        SELECT product_id, user_id, instance_id + 1, source, source_id, 'FAILED' FROM instance_logs
+        WHERE instance_id = ${instanceId}`);
+      return `6 SECKILL ${source_id} of product ${itemId} in instance_logs`;
+    });
+    reports('6: one instance in two orders', async () => {
+      await sql('UPDATE orders SET instance_id = $2 WHERE id = $1', pending, instanceId);
+      return `6 instance ${instanceId} in orders`;
+    });
+    reports('7: a paid order without an instance', async () => {
+      await sql('UPDATE orders SET instance_id = NULL WHERE id = $1', completed);
+      return `7 order ${completed}`;
+    }, [10]);
+    reports('7: a request without its event', async () => {
+      await sql("DELETE FROM outbox WHERE topic = 'instance.created' AND ref_id = $1", instanceId);
+      return `7 instance ${instanceId}`;
+    });
+    reports('7: an event of an order that is not paid', async () => {
+      await sql('UPDATE instance_requests SET order_id = $2 WHERE instance_id = $1', instanceId, pending);
+      return `7 instance ${instanceId}`;
+    });
+    reports('7: an event without a request', async () => {
+      await sql("INSERT INTO outbox (topic, ref_id, payload, published_at) VALUES ('instance.created', 77, '', now())");
+      return '7 instance 77';
+    }, [8]);
+    reports('8: an event that was not published', async () => {
+      const { id } = await one<{ id: bigint }>(
+        'UPDATE outbox SET published_at = NULL WHERE ref_id = $1 RETURNING id',
+        instanceId,
+      );
+      return `8 outbox ${id}`;
+    });
+    reports('8: an event that was published and never taken', async () => {
+      await force(`DELETE FROM instance_logs WHERE instance_id = ${instanceId}`);
+      return `8 outbox ${(await one<{ id: bigint }>('SELECT id FROM outbox WHERE ref_id = $1', instanceId)).id}`;
+    }, [9, 10]);
+    reports('9: an instance that does not run', async () => {
+      await force(`DELETE FROM simulated_instances WHERE instance_id = ${instanceId}`);
+      return `9 instance ${instanceId}`;
+    });
+    reports('9: an instance that runs for somebody else', async () => {
+      await force(`UPDATE simulated_instances SET user_id = '${userId(9)}' WHERE instance_id = ${instanceId}`);
+      return `9 instance ${instanceId}`;
+    });
+    reports('9: an instance that nobody asked for', async () => {
+      await force(`INSERT INTO simulated_instances (name, instance_id, user_id, product_id, cpus, memory_mb, gpu, image)
+        VALUES ('orphan', 78, '${userId(9)}', 1, 1, 1, 0, 'x')`);
+      return '9 instance 78';
+    });
+    reports('10: a completed order whose instance failed', async () => {
+      await force(`UPDATE instance_logs SET status = 'FAILED' WHERE instance_id = ${instanceId}`);
+      return `10 order ${completed}`;
+    }, [9]);
+    reports('10: an order completed before it was paid', async () => {
+      await force(`ALTER TABLE orders DROP CONSTRAINT IF EXISTS orders_paid_before_completed;
+        UPDATE orders SET completed_at = paid_at - interval '1 s' WHERE id = ${completed}`);
+      return `10 order ${completed}`;
+    });
+    reports('11: an order that waits past its deadline', async () => {
+      await sql("UPDATE orders SET pay_deadline = now() - interval '2 minutes' WHERE id = $1", pending);
+      return `11 order ${pending}`;
+    });
+    reports('12: a paid order without a payment', async () => {
+      await sql('DELETE FROM payments WHERE order_id = $1', completed);
+      return `12 order ${completed}`;
+    });
+    const payment = async (id: bigint, orderId: bigint, outcome: string) => {
+      const columns = '(id, order_id, provider, event_id, amount, outcome)';
+      await sql(`INSERT INTO payments ${columns} VALUES ($1, $2, 'p', $3, 100, $4)`, id, orderId, `x${id}`, outcome);
+      return `12 payment ${id}`;
+    };
+    reports('12: a payment of an order that stays unpaid', () => payment(pending, pending, 'APPLIED'));
+    reports('12: a payment that was to go back and does not', () => payment(completed, completed, 'REFUNDED'));
+  });
+});
