@@ -2,7 +2,7 @@ import type { Metadata } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import { Controller } from '@nestjs/common';
 import { GrpcMethod, RpcException } from '@nestjs/microservices';
-import type { Code, SeckillService } from './seckill.service.js';
+import { type Code, SeckillService } from './seckill.service.js';
 
 interface PurchaseRequest {
   itemId: string;

@@ -1,7 +1,7 @@
 import { status } from '@grpc/grpc-js';
 import { Injectable } from '@nestjs/common';
 import { RpcException } from '@nestjs/microservices';
-import type { Admission, Wish } from './admission.js';
+import { Admission, type Wish } from './admission.js';
 
 export type Code = 'QUEUED' | 'SOLD_OUT' | 'NOT_STARTED' | 'ENDED' | 'LIMIT_REACHED';
 
