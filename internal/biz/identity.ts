@@ -13,6 +13,7 @@ export const ANONYMOUS: Identity = { role: 'ANONYMOUS', userId: undefined };
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const MAPPED = /^00000000-0000-8(00[0-7])-8([0-9a-f]{3})-([0-9a-f]{12})$/;
+const SHORT_DECIMAL = /^(0|[1-9][0-9]{0,13})$/;
 const DECIMAL = /^(0|[1-9][0-9]{0,18})$/;
 const INT64_MAX = 0x7fff_ffff_ffff_ffffn;
 
@@ -24,6 +25,8 @@ const INT64_MAX = 0x7fff_ffff_ffff_ffffn;
  */
 export function formatUserId(input: string, field = 'user_id'): string {
   if (UUID.test(input)) return input.toLowerCase();
+  // Below 2^48 all is in the last group, and needs no bigint.
+  if (SHORT_DECIMAL.test(input)) return `00000000-0000-8000-8000-${Number(input).toString(16).padStart(12, '0')}`;
   const n = DECIMAL.test(input) ? BigInt(input) : undefined;
   if (n === undefined || n > INT64_MAX) {
     throw invalidArgument(`${field} must be a UUID or a decimal int64`, {

@@ -47,12 +47,11 @@ export class RedisAdmission extends Admission {
     super();
   }
 
-  override async admit(sale: Pick<Sale, 'itemId' | 'epoch'>, wish: Wish): Promise<Admitted> {
+  override admit(sale: Pick<Sale, 'itemId' | 'epoch'>, wish: Wish): Promise<Admitted> {
     const lane = this.laneOf(sale.itemId, sale.epoch);
     // A repeated request id may name a purchase that was granted.
     if (lane.soldOutUntilMs > performance.now() && wish.requestId === '') return SOLD_OUT;
-    const admitted = lane.batcher.submit(wish);
-    return admitted === undefined ? { kind: 'BACKLOG_FULL' } : admitted;
+    return lane.batcher.submit(wish) ?? BACKLOG_FULL;
   }
 
   override async admitAll(sale: Pick<Sale, 'itemId' | 'epoch'>, wishes: readonly Wish[]): Promise<readonly Admitted[]> {
@@ -229,7 +228,8 @@ export class RedisAdmission extends Admission {
 }
 
 const STALE: Admitted = { kind: 'STALE' };
-const SOLD_OUT: Admitted = { kind: 'SOLD_OUT' };
+const SOLD_OUT = Promise.resolve<Admitted>({ kind: 'SOLD_OUT' });
+const BACKLOG_FULL = Promise.resolve<Admitted>({ kind: 'BACKLOG_FULL' });
 const QUEUED = 'QUEUED ';
 
 function admittedOf(outcome: string): Admitted {

@@ -5,25 +5,36 @@ import type { CallContext } from '../service/context.js';
 
 /** One call of an RPC, whichever transport it came by. A transport extends it. */
 export abstract class Call implements CallContext {
-  readonly operation: string;
   /** Who calls; `ANONYMOUS` until the auth middleware ran. */
   identity: Identity = ANONYMOUS;
   /** Epoch ms after which nobody waits for the reply. The caller's own, then what the deadline middleware makes of it. */
   deadlineAtMs: number | undefined;
   /** W3C traceparent of this call, once the tracing middleware ran; undefined where it is not traced. */
   traceparent: string | undefined;
-  readonly replyHeaders = new Map<string, string>();
+  // Most calls set no header and are not given up: what they need for it is made when it is asked for.
+  #replyHeaders: Map<string, string> | undefined;
   #controller: AbortController | undefined;
   #aborted: KaimaiError | undefined;
-  #onAbort: ((err: KaimaiError) => void)[] = [];
+  #onAbort: ((err: KaimaiError) => void)[] | undefined;
 
+  /** @param operation `/pkg.Service/Method` of `method` */
   constructor(
     readonly method: DescMethod,
+    readonly operation: string,
     readonly transport: 'grpc' | 'http',
     deadlineAtMs: number | undefined,
   ) {
-    this.operation = `/${method.parent.typeName}/${method.name}`;
     this.deadlineAtMs = deadlineAtMs;
+  }
+
+  get replyHeaders(): Map<string, string> {
+    this.#replyHeaders ??= new Map();
+    return this.#replyHeaders;
+  }
+
+  /** The reply's headers, if anybody set one. */
+  get headersToSend(): ReadonlyMap<string, string> | undefined {
+    return this.#replyHeaders;
   }
 
   /** Lower-case names. A `-bin` value is a Uint8Array. The first value of the name. */
@@ -60,15 +71,16 @@ export abstract class Call implements CallContext {
     if (this.#aborted) return;
     this.#aborted = reason;
     this.#controller?.abort(reason);
-    const listeners = this.#onAbort;
-    this.#onAbort = [];
+    const listeners = this.#onAbort ?? [];
+    this.#onAbort = undefined;
     for (const listener of listeners) listener(reason);
   }
 
   /** Calls `listener` once when the call is given up, at once when it was. */
   onAbort(listener: (err: KaimaiError) => void): void {
     if (this.#aborted) listener(this.#aborted);
-    else this.#onAbort.push(listener);
+    else if (this.#onAbort) this.#onAbort.push(listener);
+    else this.#onAbort = [listener];
   }
 }
 
@@ -77,14 +89,3 @@ export type Reply =
   | { readonly kind: 'stream'; readonly messages: AsyncIterable<Uint8Array> };
 
 export type Next = (call: Call) => Promise<Reply>;
-
-/**
- * Wraps the whole handler: binding, decoding, the service and encoding. It is applied to each method once, at boot, so
- * that what hangs on the method alone (its role, its rules, its labels) is found there. The first of a chain is the
- * outermost.
- */
-export type Middleware = (next: Next, method: DescMethod) => Next;
-
-export function chain(middleware: readonly Middleware[], method: DescMethod, last: Next): Next {
-  return middleware.reduceRight<Next>((next, m) => m(next, method), last);
-}

@@ -1,8 +1,9 @@
 import type { DescMethod, FileRegistry } from '@bufbuild/protobuf';
 import { invalidArgument, unavailable } from '../../gen/common/v1/errors.js';
 import type { CallContext, MethodDefinition, ServiceDefinition, ServiceOf } from '../service/context.js';
-import { type Call, chain, type Middleware, type Next } from './call.js';
-import { watchEnd } from './watch-end.js';
+import type { Call, Next } from './call.js';
+import { chain, type Layer, Observer } from './chain.js';
+import type { RequestRules } from './validation.js';
 
 /** A service and what implements it. Made by `bindService`, which checks one against the other. */
 export class ServiceBinding {
@@ -31,8 +32,18 @@ export class Dispatcher {
   readonly #inFlight = new Set<Call>();
   #idle: (() => void) | undefined;
 
-  /** @throws when a definition has no descriptor, two bindings name one service, or an implementation lacks a method */
-  constructor(registry: FileRegistry, bindings: readonly ServiceBinding[], middleware: readonly Middleware[]) {
+  /**
+   * @param rulesOf absent: requests are held to no rules
+   * @throws when a definition has no descriptor, two bindings name one service, or an implementation lacks a method
+   */
+  constructor(
+    registry: FileRegistry,
+    bindings: readonly ServiceBinding[],
+    layers: readonly Layer[],
+    rulesOf: RequestRules = () => undefined,
+  ) {
+    // Innermost, so that a handler's end is seen whatever the chain around it answers before.
+    const all = [...layers, new Observer(() => (call) => this.#track(call))];
     const services = new Set<string>();
     for (const { definition, implementation } of bindings) {
       for (const [name, method] of Object.entries(definition)) {
@@ -43,8 +54,8 @@ export class Dispatcher {
         if (typeof fn !== 'function') throw new Error(`${method.path} is not implemented`);
         if (this.#operations.has(method.path)) throw new Error(`${method.path} is bound twice`);
         services.add(service);
-        const last = this.#tracked(handler(desc, method, fn.bind(implementation)));
-        this.#operations.set(method.path, { method: desc, run: chain(middleware, desc, last) });
+        const last = handler(decoder(desc, method, rulesOf(desc)), method, fn.bind(implementation));
+        this.#operations.set(method.path, { method: desc, run: chain(all, desc, last) });
       }
     }
     this.services = [...services];
@@ -90,46 +101,62 @@ export class Dispatcher {
     });
   }
 
-  /** Innermost, so that a handler's end is seen whatever the chain around it answers before. */
-  #tracked(next: Next): Next {
-    return (call) => {
-      this.#inFlight.add(call);
-      return watchEnd(next, call, () => {
-        this.#inFlight.delete(call);
-        if (this.#inFlight.size === 0) this.#idle?.();
-      });
+  #track(call: Call): () => void {
+    this.#inFlight.add(call);
+    return () => {
+      this.#inFlight.delete(call);
+      if (this.#inFlight.size === 0) this.#idle?.();
     };
   }
 }
 
 type AnyHandler = (request: unknown, ctx: CallContext) => Promise<never> | AsyncIterable<never>;
 
-function handler(desc: DescMethod, method: MethodDefinition, fn: AnyHandler): Next {
+type Decode = (bytes: Uint8Array) => unknown;
+
+function handler(decode: Decode, method: MethodDefinition, fn: AnyHandler): Next {
   const request = method.requestStream
-    ? (call: Call) => decodeAll(desc, method, call.requests())
-    : (call: Call) => decode(desc, method, call.bind());
+    ? (call: Call) => decodeAll(decode, call.requests())
+    : (call: Call) => decode(call.bind());
   if (method.responseStream) {
     return async (call) => ({
       kind: 'stream',
       messages: encodeAll(method, fn(request(call), call) as AsyncIterable<never>),
     });
   }
-  return async (call) => ({
-    kind: 'unary',
-    message: method.responseSerialize(await (fn(request(call), call) as Promise<never>)),
-  });
+  const encode = encoder(method);
+  return async (call) => ({ kind: 'unary', message: encode(await (fn(request(call), call) as Promise<never>)) });
 }
 
-function decode(desc: DescMethod, method: MethodDefinition, bytes: Uint8Array): unknown {
-  try {
-    return method.requestDeserialize(bytes as Buffer);
-  } catch (err) {
-    throw invalidArgument(`the request is not a ${desc.input.typeName}`, { cause: err });
-  }
+/** A frozen reply is one that its service gives again and again: it is encoded once. */
+function encoder(method: MethodDefinition): (reply: never) => Uint8Array {
+  const encoded = new WeakMap<object, Uint8Array>();
+  return (reply) => {
+    if (!Object.isFrozen(reply)) return method.responseSerialize(reply);
+    let bytes = encoded.get(reply);
+    if (!bytes) {
+      bytes = method.responseSerialize(reply);
+      encoded.set(reply, bytes);
+    }
+    return bytes;
+  };
 }
 
-async function* decodeAll(desc: DescMethod, method: MethodDefinition, requests: AsyncIterable<Uint8Array>) {
-  for await (const bytes of requests) yield decode(desc, method, bytes);
+function decoder(desc: DescMethod, method: MethodDefinition, check: ReturnType<RequestRules>): Decode {
+  return (bytes) => {
+    let request: unknown;
+    try {
+      request = method.requestDeserialize(bytes as Buffer);
+    } catch (err) {
+      throw invalidArgument(`the request is not a ${desc.input.typeName}`, { cause: err });
+    }
+    check?.(bytes, request);
+    return request;
+  };
+}
+
+async function* decodeAll(decode: Decode, requests: AsyncIterable<Uint8Array>) {
+  for await (const bytes of requests) yield decode(bytes);
 }
 
 async function* encodeAll(method: MethodDefinition, replies: AsyncIterable<never>) {

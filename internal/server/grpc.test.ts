@@ -22,8 +22,8 @@ import { deadline } from './middleware/deadline.js';
 import { logging } from './middleware/logging.js';
 import { metrics } from './middleware/metrics.js';
 import { recovery } from './middleware/recovery.js';
-import { validation } from './middleware/validation.js';
 import { GrpcReflectionService } from './reflection-service.js';
+import { validation } from './validation.js';
 
 const TOKEN = 'a-token-for-this-test';
 const USER = '00000000-0000-8000-8000-00000000007b';
@@ -136,8 +136,8 @@ describe('gRPC listener and its chain', () => {
         metrics(prom),
         deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 5_000 }),
         auth(headerAuthenticator({ internalToken: TOKEN, bffToken: '' }), registry),
-        validation(registry),
       ],
+      validation(registry),
     );
     listener = new GrpcListener({ addr: '127.0.0.1:0', maxMessageBytes: 65536 }, dispatcher);
     await health.start();

@@ -58,7 +58,7 @@ export class GrpcListener implements Server {
     const bytes = (b: Buffer) => b;
     for (const method of dispatcher.methods) {
       const path = `/${method.parent.typeName}/${method.name}`;
-      const [handler, type] = adapt(method, dispatcher.operation(path));
+      const [handler, type] = adapt(method, path, dispatcher.operation(path));
       this.#server.register(path, handler, bytes, bytes, type);
     }
   }
@@ -108,9 +108,10 @@ class GrpcCall extends Call {
 
   constructor(
     method: DescMethod,
+    operation: string,
     readonly surface: Surface,
   ) {
-    super(method, 'grpc', toEpochMs(surface.getDeadline()));
+    super(method, operation, 'grpc', toEpochMs(surface.getDeadline()));
     (surface as EventEmitter).on('cancelled', () => {
       // grpc-js says so at the end of every stream, and an error that nobody sees costs more than the call.
       if (this.#answered) return;
@@ -156,31 +157,38 @@ class GrpcCall extends Call {
 
   /** Called with the first message: a stream's handler sets its headers on the way there. */
   sendHeaders(): void {
-    if (this.replyHeaders.size === 0 || this.#headersSent) return;
+    const given = this.headersToSend;
+    if (given === undefined || given.size === 0 || this.#headersSent) return;
     this.#headersSent = true;
     const headers = new Metadata();
-    for (const [name, value] of this.replyHeaders) headers.set(name, value);
+    for (const [name, value] of given) headers.set(name, value);
     this.surface.sendMetadata(headers);
   }
 }
 
 /** The grpc-js handler of a method. Replies of either form fit: grpc-js tells the four kinds of call apart, we do not. */
-function adapt(method: DescMethod, run: Next): [UntypedHandleCall, string] {
+function adapt(method: DescMethod, path: string, run: Next): [UntypedHandleCall, string] {
   switch (method.methodKind) {
     case 'unary':
-      return [unary(method, run), 'unary'];
+      return [unary(method, path, run), 'unary'];
     case 'server_streaming':
-      return [(surface: ServerWritableStream<Buffer, Buffer>) => void stream(method, run, surface), 'serverStream'];
+      return [
+        (surface: ServerWritableStream<Buffer, Buffer>) => void stream(new GrpcCall(method, path, surface), run),
+        'serverStream',
+      ];
     case 'bidi_streaming':
-      return [(surface: ServerDuplexStream<Buffer, Buffer>) => void stream(method, run, surface), 'bidi'];
+      return [
+        (surface: ServerDuplexStream<Buffer, Buffer>) => void stream(new GrpcCall(method, path, surface), run),
+        'bidi',
+      ];
     case 'client_streaming':
-      return [unary(method, run) as unknown as UntypedHandleCall, 'clientStream'];
+      return [unary(method, path, run) as unknown as UntypedHandleCall, 'clientStream'];
   }
 }
 
-function unary(method: DescMethod, run: Next): handleUnaryCall<Buffer, Buffer> {
+function unary(method: DescMethod, path: string, run: Next): handleUnaryCall<Buffer, Buffer> {
   return (surface, callback) => {
-    const call = new GrpcCall(method, surface);
+    const call = new GrpcCall(method, path, surface);
     run(call).then(
       (reply) => {
         if (reply.kind !== 'unary') {
@@ -199,12 +207,8 @@ function unary(method: DescMethod, run: Next): handleUnaryCall<Buffer, Buffer> {
   };
 }
 
-async function stream(
-  method: DescMethod,
-  run: Next,
-  surface: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>,
-): Promise<void> {
-  const call = new GrpcCall(method, surface);
+async function stream(call: GrpcCall, run: Next): Promise<void> {
+  const surface = call.surface as ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>;
   try {
     const reply = await run(call);
     if (reply.kind !== 'stream') throw new Error(`${call.operation} answered with one message`);

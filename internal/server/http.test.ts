@@ -9,7 +9,7 @@ import { HttpListener } from './http.js';
 import { auth, headerAuthenticator } from './middleware/auth.js';
 import { deadline } from './middleware/deadline.js';
 import { recovery } from './middleware/recovery.js';
-import { validation } from './middleware/validation.js';
+import { validation } from './validation.js';
 
 describe('JSON listener and its chain', () => {
   const { registry } = loadDescriptors();
@@ -47,8 +47,8 @@ describe('JSON listener and its chain', () => {
         recovery(),
         deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 250 }),
         auth(headerAuthenticator({ internalToken: 'a-token-for-this-test', bffToken: '' }), registry),
-        validation(registry),
       ],
+      validation(registry),
     );
     const options = {
       addr: '127.0.0.1:0',

@@ -109,7 +109,7 @@ class HttpCall extends Call {
   #request: Uint8Array | undefined;
 
   constructor(readonly inner: TranscoderCall) {
-    super(inner.method, 'http', inner.deadline);
+    super(inner.method, inner.operation, 'http', inner.deadline);
   }
 
   override metadata(name: string): string | Uint8Array | undefined {
@@ -151,7 +151,8 @@ class HttpCall extends Call {
 async function run(dispatcher: Dispatcher, inner: TranscoderCall): Promise<TranscoderReply> {
   const call = new HttpCall(inner);
   const reply = await dispatcher.operation(call.operation)(call);
-  return { ...reply, headers: call.replyHeaders };
+  const headers = call.headersToSend;
+  return headers ? { ...reply, headers } : reply;
 }
 
 function errorOf(err: unknown): ErrorInfo {

@@ -22,7 +22,7 @@ import { App } from './app.js';
 import { Background, takesRole } from './background.js';
 import { BackgroundMetrics } from './background-metrics.js';
 import { backlogWatch } from './backlog-watch.js';
-import type { Middleware } from './call.js';
+import type { Layer } from './chain.js';
 import { ConfigWatcher } from './config-watcher.js';
 import { CpuMeter } from './cpu-meter.js';
 import { bindService, Dispatcher, ServiceBinding } from './dispatcher.js';
@@ -39,12 +39,12 @@ import { metrics } from './middleware/metrics.js';
 import { rateLimit } from './middleware/rate-limit.js';
 import { recovery } from './middleware/recovery.js';
 import { tracing } from './middleware/tracing.js';
-import { validation } from './middleware/validation.js';
 import { OpsListener, opsRoute } from './ops.js';
 import { OtelTrace } from './otel-trace.js';
 import { GrpcReflectionService } from './reflection-service.js';
 import type { Server } from './server.js';
 import { serviceInstance } from './service-instance.js';
+import { validation } from './validation.js';
 import type { WorkerMessage } from './workers.js';
 
 /**
@@ -99,7 +99,6 @@ export const serverModule = new ContainerModule(({ bind }) => {
         deadline({ grpcTimeoutMs: config.server.grpc.timeoutMs, httpTimeoutMs: config.server.http.timeoutMs }),
         auth(authenticatorOf(config), loadDescriptors().registry),
         rateLimit(limiter),
-        validation(loadDescriptors().registry),
       ]),
     [
       CONFIG,
@@ -193,7 +192,7 @@ function makeDispatcher(
   config: Config,
   health: Health,
   services: readonly ServiceBinding[],
-  middleware: readonly Middleware[],
+  layers: readonly Layer[],
 ): Dispatcher {
   const { registry, set } = loadDescriptors();
   const own = services.flatMap((s) => Object.values(s.definition).map((m) => m.path.split('/')[1] ?? ''));
@@ -205,7 +204,7 @@ function makeDispatcher(
     bindings.push(bindService(ServerReflectionService, reflection));
     bindings.push(bindService(ServerReflectionServiceAlpha, reflection));
   }
-  return new Dispatcher(registry, bindings, middleware);
+  return new Dispatcher(registry, bindings, layers, validation(registry));
 }
 
 function makeApp(

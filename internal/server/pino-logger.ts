@@ -78,7 +78,7 @@ export class PinoLogger extends Logger {
   }
 
   override get debugs(): boolean {
-    return this.#pino.isLevelEnabled('debug');
+    return this.#threshold.level <= DEBUG;
   }
   override debug(message: string, fields?: LogFields): void {
     if (this.#threshold.level <= DEBUG) this.#pino.debug(fields ?? {}, message);

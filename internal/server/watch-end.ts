@@ -2,12 +2,15 @@ import type { KaimaiError } from '../errors/error.js';
 import type { Call, Next, Reply } from './call.js';
 import { toKaimaiError } from './to-kaimai-error.js';
 
+/** Told once when a call is over. */
+export type End = (err: KaimaiError | undefined) => void;
+
 /**
  * Runs the rest of a chain and tells `end` once when the call is over: for a stream, when its last message went out,
  * it failed, or its reader left. Errors reach `end` and the caller as KaimaiError.
  */
-export function watchEnd(next: Next, call: Call, end: (err: KaimaiError | undefined) => void): Promise<Reply> {
-  // Every call passes several of these: one promise each, which an async function would double.
+export function watchEnd(next: Next, call: Call, end: End): Promise<Reply> {
+  // Every call passes here: one promise, which an async function would double.
   return begin(next, call).then(
     (reply) => {
       if (reply.kind === 'stream') return { kind: 'stream', messages: new WatchedStream(reply.messages, call, end) };
@@ -39,7 +42,7 @@ class WatchedStream implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Arr
   constructor(
     readonly messages: AsyncIterable<Uint8Array>,
     readonly call: Call,
-    readonly end: (err: KaimaiError | undefined) => void,
+    readonly end: End,
   ) {}
 
   [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {

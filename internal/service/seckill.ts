@@ -143,13 +143,29 @@ const MESSAGES: Readonly<Record<PurchaseOutcome['kind'], string>> = {
   LIMIT_REACHED: 'you have as many as one user may have',
 };
 
+/** Frozen, so that what most buyers of a sale are told is encoded once. */
+const REFUSALS = {
+  NOT_STARTED: refusal('NOT_STARTED', false),
+  ENDED: refusal('ENDED', false),
+  LIMIT_REACHED: refusal('LIMIT_REACHED', false),
+};
+const SOLD_OUT = { forGood: refusal('SOLD_OUT', false), forNow: refusal('SOLD_OUT', true) };
+
+function refusal(kind: PurchaseOutcome['kind'], mayReturn: boolean): Readonly<PurchaseReply> {
+  return Object.freeze({ code: Code[kind], message: MESSAGES[kind], data: undefined, mayReturn });
+}
+
 function purchaseReply(outcome: PurchaseOutcome): PurchaseReply {
-  return {
-    code: Code[outcome.kind],
-    message: MESSAGES[outcome.kind],
-    data: outcome.kind === 'QUEUED' ? { seckillId: outcome.seckillId } : undefined,
-    mayReturn: outcome.kind === 'SOLD_OUT' && outcome.mayReturn,
-  };
+  switch (outcome.kind) {
+    case 'QUEUED': {
+      const data = { seckillId: outcome.seckillId };
+      return { code: Code.QUEUED, message: MESSAGES.QUEUED, data, mayReturn: false };
+    }
+    case 'SOLD_OUT':
+      return outcome.mayReturn ? SOLD_OUT.forNow : SOLD_OUT.forGood;
+    default:
+      return REFUSALS[outcome.kind];
+  }
 }
 
 function resultReply(outcome: BatchOutcome): PurchaseBatchReply_Result {

@@ -16,7 +16,7 @@ import { GrpcListener } from '../../internal/server/grpc.js';
 import { auth, headerAuthenticator } from '../../internal/server/middleware/auth.js';
 import { deadline } from '../../internal/server/middleware/deadline.js';
 import { recovery } from '../../internal/server/middleware/recovery.js';
-import { validation } from '../../internal/server/middleware/validation.js';
+import { validation } from '../../internal/server/validation.js';
 import { instanceOrder } from '../support/instances.js';
 
 const TOKEN = 'a-token-for-this-test';
@@ -50,8 +50,8 @@ describe('reports to the product domain', () => {
         recovery(),
         deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 5_000 }),
         auth(headerAuthenticator({ internalToken: TOKEN, bffToken: '' }), registry),
-        validation(registry),
       ],
+      validation(registry),
     );
     listener = new GrpcListener({ addr: '127.0.0.1:0', maxMessageBytes: 65536 }, dispatcher);
     await listener.start();

@@ -3,7 +3,8 @@ import { type DescMethod, getOption, type Registry } from '@bufbuild/protobuf';
 import { Role } from '../../../gen/auth/v1/auth.js';
 import { invalidArgument, permissionDenied, unauthenticated } from '../../../gen/common/v1/errors.js';
 import { ANONYMOUS, formatUserId, type Identity } from '../../biz/identity.js';
-import type { Call, Middleware } from '../call.js';
+import type { Call } from '../call.js';
+import type { Middleware } from '../chain.js';
 
 /** Protocols of gRPC itself, whose protos carry no role. */
 const PUBLIC_SERVICES = new Set([

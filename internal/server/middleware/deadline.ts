@@ -1,5 +1,6 @@
 import { deadlineExceeded } from '../../../gen/common/v1/errors.js';
-import type { Call, Middleware, Reply } from '../call.js';
+import type { Call, Reply } from '../call.js';
+import type { Middleware } from '../chain.js';
 
 /** setTimeout fires at once above this. */
 const MAX_TIMER_MS = 0x7fff_ffff;

@@ -1,18 +1,18 @@
 import type { Logger } from '../../biz/logger.js';
 import type { KaimaiError } from '../../errors/error.js';
-import type { Call, Middleware } from '../call.js';
-import { watchEnd } from '../watch-end.js';
+import type { Call } from '../call.js';
+import { Observer } from '../chain.js';
 
 /**
  * One line for each call, at its end. Faults of ours are errors with their cause; servers that are away and deadlines
  * are warnings; what a caller did wrong, or did well, is told at debug, since a flood of either must not become a
  * flood of lines.
  */
-export function logging(logger: Logger): Middleware {
-  return (next) => (call) => {
+export function logging(logger: Logger): Observer {
+  return new Observer(() => (call) => {
     const startedAt = performance.now();
-    return watchEnd(next, call, (err) => write(logger, call, err, performance.now() - startedAt));
-  };
+    return (err) => write(logger, call, err, performance.now() - startedAt);
+  });
 }
 
 function write(logger: Logger, call: Call, err: KaimaiError | undefined, tookMs: number): void {

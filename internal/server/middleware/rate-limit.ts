@@ -1,19 +1,18 @@
 import { rateLimited } from '../../../gen/common/v1/errors.js';
 import type { AdaptiveLimiter } from '../adaptive-limiter.js';
-import type { Middleware } from '../call.js';
-import { watchEnd } from '../watch-end.js';
+import { Observer } from '../chain.js';
 
 /** Health and reflection answer also, and just then, when there is too much to do. */
 const EXEMPT = /^grpc\./;
 
 /** Refuses unary calls above what the process can do. A stream is open for longer than it works: it is not counted. */
-export function rateLimit(limiter: AdaptiveLimiter): Middleware {
-  return (next, method) => {
-    if (EXEMPT.test(method.parent.typeName) || method.methodKind !== 'unary') return next;
-    return (call) => {
+export function rateLimit(limiter: AdaptiveLimiter): Observer {
+  return new Observer((method) => {
+    if (EXEMPT.test(method.parent.typeName) || method.methodKind !== 'unary') return undefined;
+    return () => {
       const leave = limiter.enter();
-      if (!leave) return Promise.reject(rateLimited('there is too much to do right now; try again shortly'));
-      return watchEnd(next, call, leave);
+      if (!leave) throw rateLimited('there is too much to do right now; try again shortly');
+      return leave;
     };
-  };
+  });
 }

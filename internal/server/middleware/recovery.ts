@@ -1,7 +1,6 @@
-import type { Middleware } from '../call.js';
-import { watchEnd } from '../watch-end.js';
+import { Observer } from '../chain.js';
 
-/** Outermost: whatever fails inside, also a middleware, leaves as a KaimaiError. */
-export function recovery(): Middleware {
-  return (next) => (call) => watchEnd(next, call, () => undefined);
+/** Outermost: whatever fails inside, also a middleware, leaves as a KaimaiError, as behind every observer. */
+export function recovery(): Observer {
+  return new Observer(() => () => () => undefined);
 }

@@ -1,5 +1,6 @@
 import { context, propagation, SpanKind, SpanStatusCode, type TextMapGetter, trace } from '@opentelemetry/api';
-import type { Call, Middleware } from '../call.js';
+import type { Call } from '../call.js';
+import type { Middleware } from '../chain.js';
 import { watchEnd } from '../watch-end.js';
 
 const FIELDS: TextMapGetter<Call> = {

@@ -1,18 +1,24 @@
-import { create, type DescMessage, fromBinary, hasOption, type Registry } from '@bufbuild/protobuf';
+import { create, type DescMessage, type DescMethod, fromBinary, hasOption, type Registry } from '@bufbuild/protobuf';
 import { isReflectMessage, pathToString, type ReflectMessage, reflect } from '@bufbuild/protobuf/reflect';
 import { createValidator } from '@bufbuild/protovalidate';
-import { invalidArgument } from '../../../gen/common/v1/errors.js';
-import type { FieldViolation } from '../../errors/error.js';
-import type { Middleware } from '../call.js';
+import { invalidArgument } from '../../gen/common/v1/errors.js';
+import type { FieldViolation } from '../errors/error.js';
+import { quickRules } from './quick-rules.js';
+
+/**
+ * What checks the requests of a method, given as it came and decoded; undefined where there is nothing to check.
+ * @throws INVALID_ARGUMENT naming the fields
+ */
+export type RequestRules = (method: DescMethod) => ((bytes: Uint8Array, request: unknown) => void) | undefined;
 
 /** Holds requests to the buf.validate rules of their protos. Rules that do not compile fail the boot. */
-export function validation(registry: Registry): Middleware {
+export function validation(registry: Registry): RequestRules {
   const validator = createValidator({ registry });
   const extensions = ['field', 'message', 'oneof'].map((n) => registry.getExtension(`buf.validate.${n}`));
   const [fieldRules, messageRules, oneofRules] = extensions;
   if (!fieldRules || !messageRules || !oneofRules) throw new Error('buf/validate is not among the descriptors');
 
-  const hasRules = (message: DescMessage, seen: Set<DescMessage>): boolean => {
+  const hasRules = (message: DescMessage, seen = new Set<DescMessage>()): boolean => {
     if (seen.has(message)) return false;
     seen.add(message);
     return (
@@ -22,12 +28,8 @@ export function validation(registry: Registry): Middleware {
     );
   };
 
-  return (next, method) => {
-    const { input } = method;
-    if (!hasRules(input, new Set())) return next;
-    if (method.methodKind === 'client_streaming' || method.methodKind === 'bidi_streaming') {
-      throw new Error(`${input.typeName} has rules, but requests of a stream are not validated`);
-    }
+  return ({ input }) => {
+    if (!hasRules(input)) return undefined;
     const compiled = validator.validate(input, create(input));
     if (compiled.kind === 'error') throw compiled.error;
     const check = (bytes: Uint8Array) => {
@@ -56,13 +58,10 @@ export function validation(registry: Registry): Middleware {
         });
       }
     };
-    return (call) => {
-      try {
-        check(call.bind());
-      } catch (err) {
-        return Promise.reject(err);
-      }
-      return next(call);
+    const quick = quickRules(input, fieldRules, hasRules);
+    if (!quick) return check;
+    return (bytes, request) => {
+      if (bytes.includes(0) || !quick(request as Readonly<Record<string, unknown>>)) check(bytes);
     };
   };
 }
