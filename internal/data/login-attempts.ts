@@ -37,7 +37,9 @@ export class RedisLoginAttempts extends LoginAttempts {
     try {
       return (await commands(this.redis.commands.multi()).exec()) ?? [];
     } catch (err) {
-      if (isRedisAway(err)) return [];
+      // A server that is full or a replica refuses each command, and then says of EXEC only that there were errors.
+      const { previousErrors = [err] } = err as { previousErrors?: readonly unknown[] };
+      if (previousErrors.some(isRedisAway)) return [];
       throw err;
     }
   }

@@ -142,6 +142,22 @@ describe('the interfaces of the flash-sale document', function () {
     assert.deepEqual((await ask(10, '/v1/orders')).orders, []);
   });
 
+  it('tells users their id for a name and a password', async () => {
+    const none = {};
+    const credentials = { username: 'Ann', password: 'correct horse' };
+    const { body: user } = await send('/v1/users', none, { ...credentials, firstName: '娜', lastName: '李' });
+    const { body: session } = await send('/v1/sessions', none, credentials);
+    assert.equal(session.userId, user.id);
+    assert.match(String(session.token), /^[\w-]+\.[\w-]+\.[\w-]+$/);
+    const me = await send('/v1/users/me', { 'x-user-id': String(session.userId) });
+    const { username, firstName, lastName, createdAt, updatedAt } = me.body;
+    assert.deepEqual([username, firstName, lastName], ['Ann', '娜', '李']);
+    assert.ok(createdAt === updatedAt && Date.parse(String(createdAt)) > 0);
+    // A user of the trusted caller's own.
+    const other = await send('/v1/users/me', { 'x-user-id': '9' });
+    assert.deepEqual([other.status, other.body.reason], [404, 'USER_NOT_FOUND']);
+  });
+
   it('tells failures apart: outcomes are data, errors have a code, a reason and a message', async () => {
     for (const _ of [1, 2, 3]) await purchase(3, item, 1);
     const refused = await ask(3, '/v1/seckill', { itemId: item, quantity: 1 });

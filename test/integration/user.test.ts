@@ -241,9 +241,23 @@ describe('users of the product process in auth.mode jwt', function () {
     } finally {
       redis.close();
     }
-    assert.equal(await attempts.take('ann', '10.0.0.1'), undefined);
-    await attempts.giveBack('ann', '10.0.0.1');
-    await attempts.clear('ann', '10.0.0.1');
+    const away = async (counter: RedisLoginAttempts) => {
+      assert.equal(await counter.take('ann', '10.0.0.1'), undefined);
+      await counter.giveBack('ann', '10.0.0.1');
+      await counter.clear('ann', '10.0.0.1');
+    };
+    await away(attempts);
+    const refusing = (...errors: string[]) => {
+      const aborted = Object.assign(new Error('EXECABORT Transaction discarded because of previous errors.'), {
+        previousErrors: errors.map((message) => new Error(message)),
+      });
+      const multi = { set: () => multi, incr: () => multi, decr: () => multi, del: () => multi, pttl: () => multi };
+      const exec = () => Promise.reject(aborted);
+      const server = { keyPrefix: '', commands: { multi: () => Object.assign(multi, { exec }) } };
+      return new RedisLoginAttempts(server as unknown as RedisServer, { maxAttempts: 2, windowMs: 60_000 });
+    };
+    await away(refusing("OOM command not allowed when used memory > 'maxmemory'."));
+    await assert.rejects(away(refusing('NOPERM this user has no permissions')), /EXECABORT/);
   });
 
   it('writes no password into replies, logs or traces', async () => {
