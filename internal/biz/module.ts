@@ -1,5 +1,6 @@
 import { ContainerModule } from 'inversify';
 import { Admission } from './admission.js';
+import { CatalogRepo, CatalogUsecase } from './catalog.js';
 import { IdGenerator } from './id-generator.js';
 import { InstanceRepo, InstanceUsecase } from './instance.js';
 import { HeldUnits, OrderUsecase } from './order.js';
@@ -17,6 +18,7 @@ import { SaleWatch } from './sale-watch.js';
 import { SeckillUsecase } from './seckill.js';
 import { SeckillReturnHandler } from './seckill-return.js';
 import { SettlementRepo, SettlementUsecase } from './settlement.js';
+import { StockRepo } from './stock.js';
 import { TransactionRunner } from './transaction.js';
 import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo, UserUsecase } from './user.js';
 
@@ -28,6 +30,11 @@ export const bizModule = new ContainerModule(({ bind }) => {
     (users: UserRepo, passwords: PasswordHasher, tokens: TokenSigner, attempts: LoginAttempts) =>
       new UserUsecase(users, passwords, tokens, attempts),
     [UserRepo, PasswordHasher, TokenSigner, LoginAttempts],
+  );
+  bind(CatalogUsecase).toResolvedValue(
+    (transactions: TransactionRunner, catalog: CatalogRepo, stock: StockRepo) =>
+      new CatalogUsecase(transactions, catalog, stock),
+    [TransactionRunner, CatalogRepo, StockRepo],
   );
   bind(InstanceUsecase).toResolvedValue(
     (

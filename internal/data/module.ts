@@ -1,6 +1,7 @@
 import { ContainerModule } from 'inversify';
 import { Admission } from '../biz/admission.js';
 import { BacklogProbe } from '../biz/background-meter.js';
+import { CatalogRepo } from '../biz/catalog.js';
 import { HealthProbe } from '../biz/health-probe.js';
 import { IdGenerator } from '../biz/id-generator.js';
 import { InstanceRepo } from '../biz/instance.js';
@@ -13,6 +14,7 @@ import { PurchaseConsumer, PurchaseStream } from '../biz/purchase-stream.js';
 import { Resources } from '../biz/resources.js';
 import { SaleRepo } from '../biz/sale-state.js';
 import { SettlementRepo } from '../biz/settlement.js';
+import { StockRepo } from '../biz/stock.js';
 import { Trace } from '../biz/trace.js';
 import { TransactionRunner } from '../biz/transaction.js';
 import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo } from '../biz/user.js';
@@ -20,6 +22,7 @@ import { CONFIG, type Config } from '../conf/config.js';
 import { Worker } from '../conf/worker.js';
 import { RedisAdmission } from './admission.js';
 import { overdueBacklog } from './backlog.js';
+import { PgCatalogRepo } from './catalog.js';
 import { PgHeldUnits } from './held-units.js';
 import { LeasedIdGenerator } from './id-generator.js';
 import { PgInstanceRepo } from './instance.js';
@@ -33,6 +36,7 @@ import { RedisPurchaseConsumer, RedisPurchaseStream } from './purchase-stream.js
 import { RedisServer } from './redis.js';
 import { PgSaleRepo } from './sale.js';
 import { PgSettlementRepo } from './settlement.js';
+import { PgStockRepo } from './stock.js';
 import { JwtTokenSigner } from './token-signer.js';
 import { PgUserRepo } from './user.js';
 
@@ -50,6 +54,8 @@ export const connectionsModule = new ContainerModule(({ bind }) => {
 export const productDataModule = new ContainerModule(({ bind }) => {
   bind(IdGenerator).toResolvedValue(openIdGenerator, [CONFIG, Logger, Resources]);
   bind(ProductRepo).toResolvedValue((db: Postgres) => new PgProductRepo(db), [Postgres]);
+  bind(CatalogRepo).toResolvedValue((db: Postgres) => new PgCatalogRepo(db), [Postgres]);
+  bind(StockRepo).toResolvedValue((db: Postgres) => new PgStockRepo(db), [Postgres]);
   bind(OrderRepo).toResolvedValue((db: Postgres) => new PgOrderRepo(db), [Postgres]);
   bind(PaymentRepo).toResolvedValue((db: Postgres) => new PgPaymentRepo(db), [Postgres]);
   bind(InstanceRepo).toResolvedValue((db: Postgres, trace: Trace) => new PgInstanceRepo(db, trace), [Postgres, Trace]);

@@ -1,5 +1,6 @@
 import { ContainerModule } from 'inversify';
 import { Registry } from 'prom-client';
+import { CatalogServiceService } from '../../gen/catalog/v1/catalog.js';
 import { InstanceServiceService } from '../../gen/instance/v1/instance.js';
 import { OrderServiceService } from '../../gen/order/v1/order.js';
 import { ProductServiceService } from '../../gen/product/v1/product.js';
@@ -13,6 +14,7 @@ import { PurchaseConsumer } from '../biz/purchase-stream.js';
 import { SaleUsecase } from '../biz/sale.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { LiveConfig } from '../conf/live.js';
+import { CatalogService } from '../service/catalog.js';
 import { InstanceService } from '../service/instance.js';
 import { OrderService } from '../service/order.js';
 import { ProductService } from '../service/product.js';
@@ -55,6 +57,7 @@ export const productServerModule = new ContainerModule(({ bind }) => {
   );
 
   bind(ServiceBinding).toResolvedValue((s: ProductService) => bindService(ProductServiceService, s), [ProductService]);
+  bind(ServiceBinding).toResolvedValue((s: CatalogService) => bindService(CatalogServiceService, s), [CatalogService]);
   bind(ServiceBinding).toResolvedValue((s: OrderService) => bindService(OrderServiceService, s), [OrderService]);
   bind(ServiceBinding).toResolvedValue(
     (s: InstanceService) => bindService(InstanceServiceService, s),

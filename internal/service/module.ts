@@ -1,4 +1,5 @@
 import { ContainerModule } from 'inversify';
+import { CatalogUsecase } from '../biz/catalog.js';
 import { InstanceUsecase } from '../biz/instance.js';
 import { InstanceLogUsecase } from '../biz/instance-log.js';
 import { OrderUsecase } from '../biz/order.js';
@@ -9,6 +10,7 @@ import { SaleWatch } from '../biz/sale-watch.js';
 import { SeckillUsecase } from '../biz/seckill.js';
 import { SettlementUsecase } from '../biz/settlement.js';
 import { UserUsecase } from '../biz/user.js';
+import { CatalogService } from './catalog.js';
 import { InstanceService } from './instance.js';
 import { InstanceEventService } from './instance-event.js';
 import { InstanceLogService } from './instance-log.js';
@@ -20,6 +22,7 @@ import { UserService } from './user.js';
 /** The product process's services. The server layer binds them to their definitions. */
 export const productServiceModule = new ContainerModule(({ bind }) => {
   bind(ProductService).toResolvedValue((u: ProductUsecase) => new ProductService(u), [ProductUsecase]);
+  bind(CatalogService).toResolvedValue((u: CatalogUsecase) => new CatalogService(u), [CatalogUsecase]);
   bind(OrderService).toResolvedValue(
     (u: OrderUsecase, signatures: PaymentSignatures) => new OrderService(u, signatures),
     [OrderUsecase, PaymentSignatures],

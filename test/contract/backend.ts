@@ -1,9 +1,11 @@
+import type { CatalogRepo, NewSku, NewSpu, Sku } from '../../internal/biz/catalog.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { InstanceRepo } from '../../internal/biz/instance.js';
 import type { HeldUnits } from '../../internal/biz/order.js';
 import type { NewOrder, OrderRepo } from '../../internal/biz/order-state.js';
 import type { PaymentRepo } from '../../internal/biz/payment.js';
 import type { NewProduct, Product, ProductRepo } from '../../internal/biz/product.js';
+import type { StockMove, StockRepo } from '../../internal/biz/stock.js';
 import type { Transaction, TransactionRunner } from '../../internal/biz/transaction.js';
 import type { UserRepo } from '../../internal/biz/user.js';
 
@@ -11,6 +13,8 @@ import type { UserRepo } from '../../internal/biz/user.js';
 export interface Backend {
   readonly transactions: TransactionRunner;
   readonly products: ProductRepo;
+  readonly catalog: CatalogRepo;
+  readonly stock: StockRepo;
   readonly orders: OrderRepo;
   readonly payments: PaymentRepo;
   readonly instances: InstanceRepo;
@@ -63,6 +67,30 @@ export async function insertProduct(products: ProductRepo, changes: Partial<NewP
   const product = await products.insert({ ...PLAN, specId: spec.id, ...changes });
   if (!product) throw new Error('the specification was just inserted');
   return product;
+}
+
+export async function insertSku(
+  { transactions, catalog, stock }: Backend,
+  units: bigint,
+  changes: { readonly spu?: Partial<NewSpu>; readonly sku?: Partial<NewSku> } = {},
+): Promise<Sku> {
+  const spu = await catalog.insertSpu({
+    ...{ spuNo: `spu-${freshId()}`, title: 'phone', categoryId: 1n, brandId: 2n, mainImages: [], detailHtml: '' },
+    ...{ publishStatus: 'PUBLISHED', ...changes.spu },
+  });
+  const sku = await transactions.run(async (tx) => {
+    const inserted = await catalog.insertSku(tx, {
+      ...{ spuId: spu!.id, skuNo: `sku-${freshId()}`, skuName: 'phone, black', priceFen: 500n, marketPriceFen: 0n },
+      ...{ specs: { color: 'black' }, ...changes.sku },
+    });
+    if (units > 0n) await stock.move(tx, [adjustment(inserted!.id, units)]);
+    return inserted!;
+  });
+  return (await catalog.findSku(sku.id))!;
+}
+
+export function adjustment(skuId: bigint, delta: bigint, requestId?: string): StockMove {
+  return { kind: 'ADJUST', skuId, requestId, units: delta < 0n ? -delta : delta, stockDelta: delta, lockDelta: 0n };
 }
 
 export function newOrder(product: Product, changes: Partial<NewOrder> = {}): NewOrder {

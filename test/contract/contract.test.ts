@@ -1,5 +1,6 @@
 import { useServers } from '../support/servers.js';
 import type { OpenBackend } from './backend.js';
+import { catalogRepoContract } from './catalog.js';
 import { heldUnitsContract } from './held-units.js';
 import { instanceRepoContract } from './instance.js';
 import { openMemoryBackend } from './memory-backend.js';
@@ -7,12 +8,15 @@ import { orderRepoContract } from './order.js';
 import { paymentRepoContract } from './payment.js';
 import { openPostgresBackend } from './postgres-backend.js';
 import { productRepoContract } from './product.js';
+import { stockRepoContract } from './stock.js';
 import { transactionRunnerContract } from './transaction.js';
 import { userRepoContract } from './user.js';
 
 const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
   transactionRunnerContract,
   productRepoContract,
+  catalogRepoContract,
+  stockRepoContract,
   orderRepoContract,
   paymentRepoContract,
   instanceRepoContract,

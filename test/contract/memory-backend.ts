@@ -1,3 +1,4 @@
+import { MemoryCatalogRepo } from '../support/memory/catalog.js';
 import { MemoryHeldUnits } from '../support/memory/held-units.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
@@ -5,6 +6,7 @@ import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemoryProductRepo } from '../support/memory/product.js';
 import { openSale } from '../support/memory/settlement.js';
+import { MemoryStockRepo } from '../support/memory/stock.js';
 import { MemoryStore } from '../support/memory/store.js';
 import { MemoryUserRepo } from '../support/memory/user.js';
 import type { Backend } from './backend.js';
@@ -13,11 +15,14 @@ import type { Backend } from './backend.js';
 export async function openMemoryBackend(): Promise<Backend> {
   const store = new MemoryStore();
   const outbox = new MemoryOutbox(store);
+  const catalog = new MemoryCatalogRepo(store);
   const orders = new MemoryOrderRepo(store);
   const units = new MemoryHeldUnits(store, outbox);
   return {
     transactions: store,
     products: new MemoryProductRepo(store),
+    catalog,
+    stock: new MemoryStockRepo(store, catalog.skus),
     orders,
     payments: new MemoryPaymentRepo(store),
     instances: new MemoryInstanceRepo(store, outbox),

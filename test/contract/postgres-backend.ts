@@ -1,11 +1,13 @@
 import pg from 'pg';
 import type { Transaction } from '../../internal/biz/transaction.js';
+import { PgCatalogRepo } from '../../internal/data/catalog.js';
 import { PgHeldUnits } from '../../internal/data/held-units.js';
 import { PgInstanceRepo } from '../../internal/data/instance.js';
 import { PgOrderRepo } from '../../internal/data/order.js';
 import { PgPaymentRepo } from '../../internal/data/payment.js';
 import { Postgres } from '../../internal/data/postgres.js';
 import { PgProductRepo } from '../../internal/data/product.js';
+import { PgStockRepo } from '../../internal/data/stock.js';
 import { PgUserRepo } from '../../internal/data/user.js';
 import type { Backend } from './backend.js';
 
@@ -23,6 +25,8 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
   return {
     transactions: db,
     products: new PgProductRepo(db),
+    catalog: new PgCatalogRepo(db),
+    stock: new PgStockRepo(db),
     orders: new PgOrderRepo(db),
     payments: new PgPaymentRepo(db),
     instances: new PgInstanceRepo(db),

@@ -14,7 +14,6 @@ export class MemoryProductRepo extends ProductRepo {
   private readonly specs: MemoryTable<ProductSpec>;
   private readonly products: MemoryTable<Product>;
   private lastSpecId = 0n;
-  private lastId = 1000n;
 
   constructor(private readonly store: MemoryStore) {
     super();
@@ -43,7 +42,7 @@ export class MemoryProductRepo extends ProductRepo {
       const { name, description, status, priceFen, imageUrl, sellerId } = product;
       const stored: Product = {
         ...{ name, description, status, priceFen, imageUrl, sellerId },
-        ...{ id: ++this.lastId, spec, version: 1n, createdAt: at, updatedAt: at },
+        ...{ id: this.store.nextItemId(), spec, version: 1n, createdAt: at, updatedAt: at },
       };
       await this.products.insert(tx, stored);
       return stored;

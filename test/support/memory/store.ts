@@ -65,6 +65,7 @@ const yielding: Around = async (_operation, work) => {
 export class MemoryStore extends TransactionRunner {
   readonly locks: Locks;
   readonly now: () => Date;
+  private lastItemId = 1_000n;
   private readonly around: Around;
 
   constructor(options: StoreOptions = {}) {
@@ -125,6 +126,11 @@ export class MemoryStore extends TransactionRunner {
       this.end(own);
       throw asUnavailable(err);
     }
+  }
+
+  /** Of the sequence that products and skus share. */
+  nextItemId(): bigint {
+    return ++this.lastItemId;
   }
 
   /** An advisory lock, held until `tx` ends. */

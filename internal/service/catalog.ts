@@ -1,0 +1,110 @@
+import {
+  type AdjustStockRequest,
+  type CatalogServiceService,
+  type CreateSkuRequest,
+  type CreateSpuRequest,
+  type GetSkuRequest,
+  type GetSpuRequest,
+  type ListSpusReply,
+  type ListSpusRequest,
+  type Sku as SkuMessage,
+  type Spu as SpuMessage,
+  Spu_PublishStatus as Status,
+  type UpdateSkuRequest,
+  type UpdateSpuRequest,
+} from '../../gen/catalog/v1/catalog.js';
+import type { CatalogUsecase, PublishStatus, Sku, SkuPatch, Spu, SpuPatch } from '../biz/catalog.js';
+import type { ServiceOf } from './context.js';
+
+export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
+  constructor(private readonly catalog: CatalogUsecase) {}
+
+  createSpu = async (req: CreateSpuRequest): Promise<SpuMessage> => {
+    const { spuNo, title, categoryId, brandId, mainImages, detailHtml } = req;
+    const publishStatus = statusOf(req.publishStatus) ?? 'UNPUBLISHED';
+    return spuReply(
+      await this.catalog.createSpu({ spuNo, title, categoryId, brandId, mainImages, detailHtml, publishStatus }),
+    );
+  };
+
+  updateSpu = async (req: UpdateSpuRequest): Promise<SpuMessage> => {
+    const status = req.publishStatus === undefined ? undefined : statusOf(req.publishStatus);
+    const patch: SpuPatch = {
+      ...(req.title === undefined ? {} : { title: req.title }),
+      ...(req.categoryId === undefined ? {} : { categoryId: req.categoryId }),
+      ...(req.brandId === undefined ? {} : { brandId: req.brandId }),
+      ...(req.mainImages.length === 0 ? {} : { mainImages: req.mainImages }),
+      ...(req.detailHtml === undefined ? {} : { detailHtml: req.detailHtml }),
+      ...(status === undefined ? {} : { publishStatus: status }),
+    };
+    return spuReply(await this.catalog.updateSpu(req.id, req.version, patch));
+  };
+
+  getSpu = async (req: GetSpuRequest): Promise<SpuMessage> => {
+    const { spu, skus } = await this.catalog.getSpu(req.id);
+    return spuReply(spu, skus);
+  };
+
+  listSpus = async (req: ListSpusRequest): Promise<ListSpusReply> => {
+    const page = await this.catalog.listSpus(
+      { offset: req.offset, limit: req.limit },
+      {
+        publishStatus: statusOf(req.publishStatus),
+        categoryId: req.categoryId,
+        spec: req.specName === '' ? undefined : { name: req.specName, value: req.specValue },
+      },
+    );
+    return { spus: page.items.map((spu) => spuReply(spu)), total: page.total };
+  };
+
+  createSku = async (req: CreateSkuRequest): Promise<SkuMessage> => {
+    const { spuId, skuNo, skuName, priceFen, marketPriceFen, specs } = req;
+    return skuReply(
+      await this.catalog.createSku({ spuId, skuNo, skuName, priceFen, marketPriceFen, specs }, req.stock),
+    );
+  };
+
+  updateSku = async (req: UpdateSkuRequest): Promise<SkuMessage> => {
+    const patch: SkuPatch = {
+      ...(req.skuName === undefined ? {} : { skuName: req.skuName }),
+      ...(req.priceFen === undefined ? {} : { priceFen: req.priceFen }),
+      ...(req.marketPriceFen === undefined ? {} : { marketPriceFen: req.marketPriceFen }),
+      ...(Object.keys(req.specs).length === 0 ? {} : { specs: req.specs }),
+    };
+    return skuReply(await this.catalog.updateSku(req.id, req.version, patch));
+  };
+
+  getSku = async (req: GetSkuRequest): Promise<SkuMessage> => skuReply(await this.catalog.getSku(req.id));
+
+  adjustStock = async (req: AdjustStockRequest): Promise<SkuMessage> => {
+    const { id: skuId, delta, version, requestId, reason } = req;
+    return skuReply(await this.catalog.adjustStock({ skuId, delta, version, requestId, reason }));
+  };
+}
+
+function statusOf(status: Status): PublishStatus | undefined {
+  switch (status) {
+    case Status.PUBLISHED:
+      return 'PUBLISHED';
+    case Status.UNPUBLISHED:
+      return 'UNPUBLISHED';
+    case Status.PUBLISH_STATUS_UNSPECIFIED:
+    case Status.UNRECOGNIZED:
+      return undefined;
+    default:
+      return status satisfies never;
+  }
+}
+
+function spuReply(spu: Spu, skus: readonly Sku[] = []): SpuMessage {
+  return {
+    ...spu,
+    mainImages: [...spu.mainImages],
+    publishStatus: Status[spu.publishStatus],
+    skus: skus.map(skuReply),
+  };
+}
+
+function skuReply(sku: Sku): SkuMessage {
+  return { ...sku, specs: { ...sku.specs } };
+}

@@ -1,0 +1,144 @@
+import assert from 'node:assert/strict';
+import type { NewSpu, Spu } from '../../internal/biz/catalog.js';
+import { freshId, insertProduct, insertSku, type OpenBackend, times, useBackend } from './backend.js';
+
+const SPU: Omit<NewSpu, 'spuNo'> = {
+  ...{
+    title: '手机',
+    categoryId: 7n,
+    brandId: 2n ** 53n + 1n,
+    mainImages: ['https://img.test/1', 'https://img.test/2'],
+  },
+  ...{ detailHtml: '<p>"a phone"</p>', publishStatus: 'UNPUBLISHED' },
+};
+
+export function catalogRepoContract(name: string, open: OpenBackend): void {
+  describe(`CatalogRepo ${name}`, () => {
+    const backend = useBackend(open);
+    const newSpu = async (changes: Partial<NewSpu> = {}) => {
+      const spu = await backend.it.catalog.insertSpu({ ...SPU, spuNo: `no-${freshId()}`, ...changes });
+      assert.ok(spu);
+      return spu;
+    };
+    const insertBare = (spuId: bigint, skuNo: string) =>
+      backend.it.transactions.run((tx) =>
+        backend.it.catalog.insertSku(tx, {
+          ...{ spuId, skuNo, skuName: 'n', priceFen: 2n ** 53n + 1n, marketPriceFen: 3n },
+          specs: { storage: '256G', color: '黑色' },
+        }),
+      );
+
+    it('stores an spu as it was given, at version 1, once for each number', async () => {
+      const { catalog } = backend.it;
+      const spu = await newSpu();
+      const { id, spuNo, version, createdAt, updatedAt, ...rest } = spu;
+      assert.deepEqual(rest, SPU);
+      assert.deepEqual([version, createdAt instanceof Date, updatedAt instanceof Date], [1n, true, true]);
+      assert.deepEqual(await catalog.findSpu(id), spu);
+      assert.equal(await catalog.insertSpu({ ...SPU, spuNo }), undefined);
+      assert.equal(await catalog.findSpu(999_999_999n), undefined);
+    });
+
+    it('stores a sku without stock, once for each number, and finds it with what its spu says', async () => {
+      const { catalog } = backend.it;
+      const spu = await newSpu();
+      const skuNo = `sku-${freshId()}`;
+      const sku = await insertBare(spu.id, skuNo);
+      assert.ok(sku);
+      assert.deepEqual(
+        [sku.spuId, sku.skuNo, sku.skuName, sku.priceFen, sku.marketPriceFen, sku.stock, sku.lockStock, sku.version],
+        [spu.id, skuNo, 'n', 2n ** 53n + 1n, 3n, 0n, 0n, 1n],
+      );
+      assert.deepEqual(sku.specs, { storage: '256G', color: '黑色' });
+      assert.deepEqual(await catalog.findSku(sku.id), sku);
+      const { title, mainImages, publishStatus } = spu;
+      assert.deepEqual(await catalog.findGoods(sku.id), { sku, spu: { title, mainImages, publishStatus } });
+      assert.equal(await insertBare(spu.id, skuNo), undefined);
+      assert.deepEqual(await catalog.listSkus(spu.id), [sku]);
+      assert.equal(await catalog.findSku(999_999_999n), undefined);
+      assert.equal(await catalog.findGoods(spu.id), undefined);
+    });
+
+    it('draws the ids of skus and products from one sequence', async () => {
+      const before = await insertProduct(backend.it.products);
+      const sku = await insertSku(backend.it, 0n);
+      const after = await insertProduct(backend.it.products);
+      assert.ok(before.id < sku.spuId && sku.spuId < sku.id && sku.id < after.id);
+    });
+
+    it('changes the fields that are given, from the version that was read', async () => {
+      const { catalog } = backend.it;
+      const spu = await newSpu();
+      const changed = await catalog.updateSpu(spu.id, 1n, {
+        title: 't',
+        publishStatus: 'PUBLISHED',
+        mainImages: ['x'],
+      });
+      assert.ok(changed);
+      const { updatedAt: _, ...rest } = changed;
+      const { updatedAt: __, ...was } = spu;
+      assert.deepEqual(rest, { ...was, title: 't', publishStatus: 'PUBLISHED', mainImages: ['x'], version: 2n });
+      assert.equal((await catalog.updateSpu(spu.id, 2n, { categoryId: 0n, detailHtml: '' }))?.detailHtml, '');
+      assert.equal(await catalog.updateSpu(spu.id, 2n, { brandId: 1n }), undefined);
+      assert.equal(await catalog.updateSpu(999_999_999n, 1n, { brandId: 1n }), undefined);
+
+      const sku = await insertSku(backend.it, 5n);
+      const patch = { skuName: 's', priceFen: 0n, marketPriceFen: 9n, specs: { size: 'L' } };
+      const cheaper = await catalog.updateSku(sku.id, sku.version, patch);
+      assert.ok(cheaper);
+      const { updatedAt: ___, ...now } = cheaper;
+      const { updatedAt: ____, ...then } = sku;
+      assert.deepEqual(now, { ...then, ...patch, version: sku.version + 1n });
+      assert.equal((await catalog.updateSku(sku.id, cheaper.version, { marketPriceFen: 0n }))?.marketPriceFen, 0n);
+      assert.equal(await catalog.updateSku(sku.id, sku.version, { priceFen: 1n }), undefined);
+    });
+
+    it('lets one of twenty changes from the same version win', async () => {
+      const { catalog } = backend.it;
+      const [spu, sku] = [await newSpu(), await insertSku(backend.it, 0n)];
+      const spus = await Promise.all(times(20, (i) => catalog.updateSpu(spu.id, 1n, { title: `t${i}` })));
+      const skus = await Promise.all(times(20, (i) => catalog.updateSku(sku.id, 1n, { skuName: `s${i}` })));
+      for (const results of [spus, skus]) assert.equal(results.filter((r) => r !== undefined).length, 1);
+    });
+
+    it('lists by id, a page at a time, without details, by status, category and specification', async () => {
+      const { catalog } = backend.it;
+      const categoryId = freshId();
+      const made: Spu[] = [];
+      for (let i = 0; i < 4; i++) {
+        made.push(await newSpu({ categoryId, publishStatus: i % 2 === 0 ? 'PUBLISHED' : 'UNPUBLISHED' }));
+      }
+      const ids = async (page: { offset: number; limit: number }, filter: Parameters<typeof catalog.listSpus>[1]) => {
+        const { items, total } = await catalog.listSpus(page, filter);
+        for (const item of items) assert.equal(item.detailHtml, '');
+        return [items.map((s) => made.findIndex((m) => m.id === s.id)), total];
+      };
+      const all = { offset: 0, limit: 10 };
+      assert.deepEqual(await ids(all, { categoryId }), [[0, 1, 2, 3], 4n]);
+      assert.deepEqual(await ids({ offset: 1, limit: 2 }, { categoryId }), [[1, 2], 4n]);
+      assert.deepEqual(await ids(all, { categoryId, publishStatus: 'UNPUBLISHED' }), [[1, 3], 2n]);
+      await insertBare(made[2]!.id, `sku-${freshId()}`);
+      assert.deepEqual(await ids(all, { categoryId, spec: { name: 'color', value: '黑色' } }), [[2], 1n]);
+      assert.deepEqual(await ids(all, { categoryId, spec: { name: 'color', value: '256G' } }), [[], 0n]);
+      assert.ok((await catalog.listSpus(all, {})).total >= 4n);
+    });
+
+    it('counts an spu’s skus, and keeps others from adding to them meanwhile', async () => {
+      const { catalog, transactions } = backend.it;
+      const spu = await newSpu();
+      const most = 3;
+      await Promise.all(
+        times(10, (i) =>
+          transactions.run(async (tx) => {
+            const count = await catalog.lockSpu(tx, spu.id);
+            if (count === undefined || count >= most) return;
+            const sku = { spuId: spu.id, skuNo: `of-${spu.id}-${i}`, skuName: 'n', priceFen: 1n, marketPriceFen: 0n };
+            await catalog.insertSku(tx, { ...sku, specs: {} });
+          }),
+        ),
+      );
+      assert.equal((await catalog.listSkus(spu.id)).length, most);
+      assert.equal(await transactions.run((tx) => catalog.lockSpu(tx, 999_999_999n)), undefined);
+    });
+  });
+}

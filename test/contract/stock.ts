@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict';
+import { orderDeducted, orderHeld, orderReturned, saleHeld, saleReturned } from '../../internal/biz/stock.js';
+import type { Transaction } from '../../internal/biz/transaction.js';
+import { adjustment, freshId, insertSku, type OpenBackend, times, useBackend } from './backend.js';
+
+export function stockRepoContract(name: string, open: OpenBackend): void {
+  describe(`StockRepo ${name}`, () => {
+    const backend = useBackend(open);
+    const run = <T>(work: (tx: Transaction) => Promise<T>) => backend.it.transactions.run(work);
+    const levelOf = async (skuId: bigint) => {
+      const { stock, lockStock } = (await backend.it.catalog.findSku(skuId))!;
+      return [stock, lockStock];
+    };
+    const orderOf = (skuId: bigint, quantity: number) => ({ id: freshId(), skuId, saleId: freshId(), quantity });
+
+    it('changes a sku by what the lines add up to', async () => {
+      const { id: skuId } = await insertSku(backend.it, 10n);
+      const sale = { id: freshId(), itemId: skuId };
+      await run((tx) => backend.it.stock.move(tx, [saleHeld(sale, 8n)]));
+      assert.deepEqual(await levelOf(skuId), [10n, 8n]);
+      const [paid, later, cancelled] = [orderOf(skuId, 1), orderOf(skuId, 2), orderOf(skuId, 3)];
+      await run((tx) => backend.it.stock.move(tx, [orderDeducted(paid), orderHeld(later), orderHeld(cancelled)]));
+      assert.deepEqual(await levelOf(skuId), [9n, 7n]);
+      await run((tx) => backend.it.stock.move(tx, [orderDeducted(later), orderReturned(cancelled, false)]));
+      assert.deepEqual(await levelOf(skuId), [7n, 5n]);
+      await run((tx) => backend.it.stock.move(tx, [saleReturned(sale, 5n)]));
+      assert.deepEqual(await levelOf(skuId), [7n, 0n]);
+      await run((tx) => backend.it.stock.move(tx, []));
+    });
+
+    it('moves several skus at once', async () => {
+      const [a, b] = [await insertSku(backend.it, 5n), await insertSku(backend.it, 5n)];
+      await run((tx) => backend.it.stock.move(tx, [adjustment(b.id, 1n), adjustment(a.id, -2n), adjustment(b.id, 1n)]));
+      assert.deepEqual(
+        [await levelOf(a.id), await levelOf(b.id)],
+        [
+          [3n, 0n],
+          [7n, 0n],
+        ],
+      );
+    });
+
+    it('never goes below what is held, nor below nothing', async () => {
+      const { id: skuId } = await insertSku(backend.it, 3n);
+      await run((tx) => backend.it.stock.move(tx, [saleHeld({ id: freshId(), itemId: skuId }, 2n)]));
+      for (const move of [
+        adjustment(skuId, -2n),
+        saleHeld({ id: freshId(), itemId: skuId }, 2n),
+        orderDeducted(orderOf(skuId, 3)),
+        orderReturned(orderOf(skuId, 3), true),
+      ]) {
+        await assert.rejects(run((tx) => backend.it.stock.move(tx, [move])));
+      }
+      assert.deepEqual(await levelOf(skuId), [3n, 2n]);
+    });
+
+    it('writes a line once for each order and kind, sale and kind, and request', async () => {
+      const { id: skuId } = await insertSku(backend.it, 10n);
+      const [sale, order] = [{ id: freshId(), itemId: skuId }, orderOf(skuId, 1)];
+      const moves = [saleHeld(sale, 3n), orderDeducted(order), adjustment(skuId, 1n, 'r')];
+      await run((tx) => backend.it.stock.move(tx, moves));
+      for (const move of moves) await assert.rejects(run((tx) => backend.it.stock.move(tx, [move])));
+      assert.deepEqual(await levelOf(skuId), [10n, 2n]);
+      await run((tx) => backend.it.stock.move(tx, [orderReturned(order, true), saleReturned(sale, 1n)]));
+      assert.deepEqual(await levelOf(skuId), [10n, 0n]);
+      await run((tx) => backend.it.stock.move(tx, [adjustment(skuId, 1n), adjustment(skuId, 1n)]));
+      assert.deepEqual(await levelOf(skuId), [12n, 0n]);
+    });
+
+    it('knows an adjustment by its request', async () => {
+      const [a, b] = [await insertSku(backend.it, 5n), await insertSku(backend.it, 5n)];
+      await run((tx) => backend.it.stock.move(tx, [adjustment(a.id, -2n, 'same'), adjustment(b.id, 4n, 'same')]));
+      const find = (skuId: bigint, requestId: string) =>
+        run((tx) => backend.it.stock.findAdjustment(tx, skuId, requestId));
+      assert.deepEqual([await find(a.id, 'same'), await find(b.id, 'same')], [-2n, 4n]);
+      assert.equal(await find(a.id, 'other'), undefined);
+    });
+
+    it('locks a level, whose version counts adjustments and nothing else', async () => {
+      const sku = await insertSku(backend.it, 5n);
+      await run((tx) => backend.it.stock.move(tx, [saleHeld({ id: freshId(), itemId: sku.id }, 2n)]));
+      const level = await run((tx) => backend.it.stock.lock(tx, sku.id));
+      assert.deepEqual(level, { stock: 5n, lockStock: 2n, version: sku.version });
+      await run((tx) => backend.it.stock.move(tx, [adjustment(sku.id, 1n)]));
+      assert.equal((await run((tx) => backend.it.stock.lock(tx, sku.id)))?.version, sku.version + 1n);
+      assert.equal(await run((tx) => backend.it.stock.lock(tx, 999_999_999n)), undefined);
+    });
+
+    it('counts every unit when twenty move the same skus at once, in whatever order', async () => {
+      const [a, b] = [await insertSku(backend.it, 100n), await insertSku(backend.it, 100n)];
+      await Promise.all(
+        times(20, (i) => {
+          const moves = [adjustment(a.id, -1n), adjustment(b.id, 2n)];
+          return run((tx) => backend.it.stock.move(tx, i % 2 === 0 ? moves : moves.reverse()));
+        }),
+      );
+      assert.deepEqual(
+        [await levelOf(a.id), await levelOf(b.id)],
+        [
+          [80n, 0n],
+          [140n, 0n],
+        ],
+      );
+    });
+
+    it('leaves nothing behind where the transaction is rolled back', async () => {
+      const { id: skuId } = await insertSku(backend.it, 5n);
+      await assert.rejects(
+        run(async (tx) => {
+          await backend.it.stock.move(tx, [adjustment(skuId, 3n, 'undone')]);
+          throw new Error('undone');
+        }),
+      );
+      assert.deepEqual(await levelOf(skuId), [5n, 0n]);
+      assert.equal(await run((tx) => backend.it.stock.findAdjustment(tx, skuId, 'undone')), undefined);
+    });
+  });
+}

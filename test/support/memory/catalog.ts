@@ -1,0 +1,110 @@
+import {
+  CatalogRepo,
+  type Goods,
+  type NewSku,
+  type NewSpu,
+  type Sku,
+  type SkuPatch,
+  type Spu,
+  type SpuFilter,
+  type SpuPatch,
+} from '../../../internal/biz/catalog.js';
+import type { Page, PageRequest } from '../../../internal/biz/page.js';
+import type { Transaction } from '../../../internal/biz/transaction.js';
+import { type MemoryStore, MemoryTable } from './store.js';
+
+const NUMBER_KEY = 'number';
+
+export class MemoryCatalogRepo extends CatalogRepo {
+  readonly skus: MemoryTable<Sku>;
+  private readonly spus: MemoryTable<Spu>;
+
+  constructor(private readonly store: MemoryStore) {
+    super();
+    this.spus = new MemoryTable(store, 'spu', (s) => String(s.id), [{ name: NUMBER_KEY, of: (s) => s.spuNo }]);
+    this.skus = new MemoryTable(store, 'sku', (s) => String(s.id), [{ name: NUMBER_KEY, of: (s) => s.skuNo }]);
+  }
+
+  insertSpu(spu: NewSpu): Promise<Spu | undefined> {
+    return this.store.statement('spu.insert', undefined, async (tx) => {
+      const at = this.store.now();
+      const stored: Spu = { ...spu, id: this.store.nextItemId(), version: 1n, createdAt: at, updatedAt: at };
+      return (await this.spus.insert(tx, stored, NUMBER_KEY)) ? undefined : stored;
+    });
+  }
+
+  updateSpu(id: bigint, version: bigint, patch: SpuPatch): Promise<Spu | undefined> {
+    return this.store.statement('spu.update', undefined, (tx) =>
+      this.spus.update(tx, String(id), (s) =>
+        s.version === version ? { ...s, ...patch, version: version + 1n, updatedAt: this.store.now() } : undefined,
+      ),
+    );
+  }
+
+  findSpu(id: bigint): Promise<Spu | undefined> {
+    return this.store.statement('spu.find', undefined, async () => this.spus.find(String(id)));
+  }
+
+  listSpus({ offset, limit }: PageRequest, { publishStatus, categoryId, spec }: SpuFilter): Promise<Page<Spu>> {
+    return this.store.statement('spu.list', undefined, async () => {
+      const found = this.spus
+        .rows()
+        .filter((s) => publishStatus === undefined || s.publishStatus === publishStatus)
+        .filter((s) => categoryId === undefined || s.categoryId === categoryId)
+        .filter(
+          (s) =>
+            spec === undefined || this.skus.rows().some((k) => k.spuId === s.id && k.specs[spec.name] === spec.value),
+        )
+        .sort((a, b) => (a.id < b.id ? -1 : 1));
+      const items = found.slice(offset, offset + limit).map((s) => ({ ...s, detailHtml: '' }));
+      return { items, total: BigInt(found.length) };
+    });
+  }
+
+  lockSpu(tx: Transaction, id: bigint): Promise<number | undefined> {
+    return this.store.statement('spu.lock', tx, async () => {
+      if (!(await this.spus.lock(tx, String(id)))) return undefined;
+      return this.skus.rows(tx).filter((s) => s.spuId === id).length;
+    });
+  }
+
+  insertSku(tx: Transaction, sku: NewSku): Promise<Sku | undefined> {
+    return this.store.statement('sku.insert', tx, async () => {
+      const at = this.store.now();
+      const none = { stock: 0n, lockStock: 0n, version: 1n };
+      const stored: Sku = { ...sku, ...none, id: this.store.nextItemId(), createdAt: at, updatedAt: at };
+      return (await this.skus.insert(tx, stored, NUMBER_KEY)) ? undefined : stored;
+    });
+  }
+
+  updateSku(id: bigint, version: bigint, patch: SkuPatch): Promise<Sku | undefined> {
+    return this.store.statement('sku.update', undefined, (tx) =>
+      this.skus.update(tx, String(id), (s) =>
+        s.version === version ? { ...s, ...patch, version: version + 1n, updatedAt: this.store.now() } : undefined,
+      ),
+    );
+  }
+
+  findSku(id: bigint, tx?: Transaction): Promise<Sku | undefined> {
+    return this.store.statement('sku.find', tx, async () => this.skus.find(String(id), tx));
+  }
+
+  listSkus(spuId: bigint): Promise<readonly Sku[]> {
+    return this.store.statement('sku.list', undefined, async () =>
+      this.skus
+        .rows()
+        .filter((s) => s.spuId === spuId)
+        .sort((a, b) => (a.id < b.id ? -1 : 1)),
+    );
+  }
+
+  findGoods(skuId: bigint): Promise<Goods | undefined> {
+    return this.store.statement('goods.find', undefined, async () => {
+      const sku = this.skus.find(String(skuId));
+      const spu = sku && this.spus.find(String(sku.spuId));
+      if (!sku || !spu) return undefined;
+      const { title, mainImages, publishStatus } = spu;
+      return { sku, spu: { title, mainImages, publishStatus } };
+    });
+  }
+}

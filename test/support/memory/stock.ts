@@ -1,0 +1,63 @@
+import type { Sku } from '../../../internal/biz/catalog.js';
+import { type StockLevel, type StockMove, StockRepo } from '../../../internal/biz/stock.js';
+import type { Transaction } from '../../../internal/biz/transaction.js';
+import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
+
+interface MoveRow extends StockMove {
+  readonly id: bigint;
+}
+
+export class MemoryStockRepo extends StockRepo {
+  readonly moves: MemoryTable<MoveRow>;
+  private lastId = 0n;
+
+  constructor(
+    protected readonly store: MemoryStore,
+    protected readonly skus: MemoryTable<Sku>,
+  ) {
+    super();
+    this.moves = new MemoryTable<MoveRow>(store, 'stock_moves', (m) => String(m.id), [
+      { name: 'order', of: (m) => (m.orderId === undefined ? undefined : `${m.orderId} ${m.skuId} ${m.kind}`) },
+      {
+        name: 'sale',
+        of: (m) => (m.saleId === undefined || m.orderId !== undefined ? undefined : `${m.saleId} ${m.kind}`),
+      },
+      { name: 'request', of: (m) => (m.requestId === undefined ? undefined : `${m.skuId} ${m.requestId}`) },
+    ]);
+  }
+
+  lock(tx: Transaction, skuId: bigint): Promise<StockLevel | undefined> {
+    return this.store.statement('stock.lock', tx, async () => {
+      const sku = await this.skus.lock(tx, String(skuId));
+      return sku && { stock: sku.stock, lockStock: sku.lockStock, version: sku.version };
+    });
+  }
+
+  findAdjustment(tx: Transaction, skuId: bigint, requestId: string): Promise<bigint | undefined> {
+    return this.store.statement('stock.findAdjustment', tx, async () => {
+      return this.moves.rows(tx).find((m) => m.skuId === skuId && m.requestId === requestId)?.stockDelta;
+    });
+  }
+
+  move(tx: Transaction, moves: readonly StockMove[]): Promise<void> {
+    return this.store.statement('stock.move', tx, async () => {
+      for (const move of [...moves].sort((a, b) => Number(a.skuId - b.skuId))) {
+        await this.change(tx, move);
+        await this.moves.insert(tx, { ...move, id: ++this.lastId });
+      }
+    });
+  }
+
+  protected async change(tx: Transaction, { kind, skuId, stockDelta, lockDelta }: StockMove): Promise<void> {
+    if (stockDelta === 0n && lockDelta === 0n) return;
+    await this.skus.update(tx, String(skuId), (s) => {
+      const stock = s.stock + stockDelta;
+      const lockStock = s.lockStock + lockDelta;
+      if (lockStock < 0n || stock < lockStock) {
+        throw new ConstraintViolation(`sku ${skuId} would have ${stock} units, ${lockStock} of them locked`);
+      }
+      const version = kind === 'ADJUST' ? s.version + 1n : s.version;
+      return { ...s, stock, lockStock, version, updatedAt: this.store.now() };
+    });
+  }
+}
