@@ -49,15 +49,10 @@ export interface InstanceReport {
 
 export abstract class InstanceRepo {
   /**
-   * Stores the requests that are new, in one statement, and returns for each given one, in order, what is stored under
-   * its identity: itself, or the one that was there before.
+   * Stores the requests that are new, each with the outbox row that dispatches it, in one statement, and returns for each
+   * given one, in order, what is stored under its identity: itself, or the one that was there before.
    */
-  abstract insertRequests(
-    tx: Transaction,
-    requests: readonly (CreateInstance & { readonly instanceId: bigint })[],
-  ): Promise<readonly InstanceRequest[]>;
-  /** Appends the outbox rows that dispatch these instances, in one statement. */
-  abstract appendEvents(tx: Transaction, events: readonly InstanceEvent[]): Promise<void>;
+  abstract insertRequests(tx: Transaction, events: readonly InstanceEvent[]): Promise<readonly InstanceRequest[]>;
   abstract find(instanceId: bigint): Promise<InstanceRequest | undefined>;
   /** The request, locked until `tx` ends. */
   abstract lock(tx: Transaction, instanceId: bigint): Promise<InstanceRequest | undefined>;
@@ -112,24 +107,20 @@ export class InstanceUsecase {
     if (requests.length === 0) return [];
     requests.forEach(validateSource);
     await this.loadSpecs(requests);
-    const wanted = requests.map((r) => ({ ...r, instanceId: this.ids.nextId() }));
-    const stored = await this.instances.insertRequests(tx, wanted);
     const at = new Date();
-    const events: InstanceEvent[] = [];
+    const wanted = requests.map((r): InstanceEvent => {
+      const instanceId = this.ids.nextId();
+      return { ...r, instanceId, name: instanceName(instanceId), spec: this.specOf(r.productId), at };
+    });
+    const stored = await this.instances.insertRequests(tx, wanted);
     stored.forEach((s, i) => {
       const w = wanted[i];
-      const spec = this.specs.get(s.productId);
-      if (!w || !spec) throw new Error('insertRequests answers each request in order');
-      if (s.userId !== w.userId || s.orderId !== w.orderId) {
+      if (s.userId !== w?.userId || s.orderId !== w.orderId) {
         throw instanceSourceReused(`${s.source} ${s.sourceId} already gave an instance to another user or order`, {
           metadata: { source: s.source, source_id: s.sourceId, product_id: String(s.productId) },
         });
       }
-      if (s.instanceId === w.instanceId) {
-        events.push({ ...w, name: instanceName(w.instanceId), spec, at });
-      }
     });
-    if (events.length > 0) await this.instances.appendEvents(tx, events);
     return stored;
   }
 
@@ -141,6 +132,12 @@ export class InstanceUsecase {
       if (!product) throw productNotFound(`no product ${productId}`, { metadata: { product_id: String(productId) } });
       this.specs.set(productId, product.spec);
     }
+  }
+
+  private specOf(productId: bigint): ProductSpec {
+    const spec = this.specs.get(productId);
+    if (!spec) throw new Error(`the spec of product ${productId} is not loaded`);
+    return spec;
   }
 
   async getRequest(instanceId: bigint): Promise<InstanceRequest> {

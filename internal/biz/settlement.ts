@@ -84,10 +84,20 @@ export interface Settlement {
 
 /** A delivery and what is known of it before the transaction. */
 interface Candidate {
-  readonly entry: StreamEntry;
+  readonly entry: Delivery;
   readonly parsed: Purchase | Malformed;
   /** Why it can never become an order. */
   readonly fault: string | undefined;
+}
+
+interface Item {
+  readonly id: bigint;
+  readonly product: Product | undefined;
+}
+
+interface How {
+  /** Whether to ask first which of the entries and request numbers are known. */
+  readonly lookUp: boolean;
 }
 
 /*
@@ -96,6 +106,9 @@ interface Candidate {
  *   lock the item and its sale → inbox rows that are there already (a redelivery: their outcome stands)
  *   → for each new entry in stream order: dead, rejected (cap, limit, request number), or an order
  *   → instance requests and outbox rows of the orders that are paid → orders → inbox → dead letters → sales.sold → COMMIT
+ *
+ * Entries that look like a first delivery are not looked up, neither in the inbox nor by request number: nearly always
+ * they are new, and where not, a unique key refuses the batch, which is then settled with looking up.
  *
  * Only then the entries leave the stream. Dying anywhere before COMMIT does nothing, dying after it delivers the entries
  * again, and the inbox answers. A batch that fails for another reason than a database that is away is halved until the
@@ -112,60 +125,71 @@ export class SettlementUsecase {
     private readonly policy: SettlementPolicy,
   ) {}
 
-  /** @throws UNAVAILABLE when the database is away: none of the entries not yet settled is lost, try again */
-  async settle(itemId: bigint, deliveries: readonly Delivery[]): Promise<Settlement> {
+  /**
+   * @param turn nothing is decided before it resolves, and nothing at all when it rejects; what needs no transaction is
+   * done meanwhile
+   * @throws UNAVAILABLE when the database is away: none of the entries not yet settled is lost, try again
+   */
+  async settle(itemId: bigint, deliveries: readonly Delivery[], turn?: Promise<unknown>): Promise<Settlement> {
     const settlement = {
       finished: [] as Finished[],
       counts: { ORDER: 0, REJECTED: 0, DEAD: 0 },
       failed: [] as Failed[],
     };
+    const item = { id: itemId, product: await this.products.find(itemId) };
+    if (item.product) await this.instances.loadSpecs([{ productId: itemId }]);
     const unique = [...new Map(deliveries.map((d) => [d.streamId, d])).values()].sort((a, b) =>
       compareStreamIds(a.streamId, b.streamId),
     );
+    const candidates = unique.map((entry): Candidate => {
+      const parsed = parseEntry(entry);
+      return { entry, parsed, fault: faultOf(parsed, item.product) };
+    });
     // One that was delivered this often may be to blame for it, so it does not take others with it.
-    const suspects = unique.filter((d) => d.deliveries > this.policy.maxDeliveries);
-    const batch = unique.filter((d) => d.deliveries <= this.policy.maxDeliveries);
-    if (batch.length > 0) await this.settleHalving(itemId, batch, settlement);
-    for (const suspect of suspects) await this.settleHalving(itemId, [suspect], settlement);
+    const suspects = candidates.filter((c) => c.entry.deliveries > this.policy.maxDeliveries);
+    const batch = candidates.filter((c) => c.entry.deliveries <= this.policy.maxDeliveries);
+    await turn;
+    if (batch.length > 0) await this.settleNew(item, batch, settlement);
+    for (const suspect of suspects) await this.settleHalving(item, [suspect], settlement);
     return settlement;
   }
 
-  private async settleHalving(itemId: bigint, batch: readonly Delivery[], into: Mutable): Promise<void> {
+  private async settleNew(item: Item, batch: readonly Candidate[], into: Mutable): Promise<void> {
+    if (batch.every((c) => c.entry.deliveries === 1)) {
+      try {
+        return await this.settleBatch(item, batch, { lookUp: false }, into);
+      } catch (err) {
+        if (isUnavailable(err)) throw err;
+      }
+    }
+    await this.settleHalving(item, batch, into);
+  }
+
+  private async settleHalving(item: Item, batch: readonly Candidate[], into: Mutable): Promise<void> {
     try {
-      await this.settleBatch(itemId, batch, undefined, into);
+      await this.settleBatch(item, batch, { lookUp: true }, into);
     } catch (err) {
       if (isUnavailable(err)) throw err;
       const [first] = batch;
       if (batch.length > 1) {
         const half = batch.length >> 1;
-        await this.settleHalving(itemId, batch.slice(0, half), into);
-        await this.settleHalving(itemId, batch.slice(half), into);
-      } else if (first && first.deliveries >= this.policy.maxDeliveries) {
-        await this.settleBatch(itemId, [first], `gave up: ${messageOf(err)}`, into);
+        await this.settleHalving(item, batch.slice(0, half), into);
+        await this.settleHalving(item, batch.slice(half), into);
+      } else if (first && first.entry.deliveries >= this.policy.maxDeliveries) {
+        await this.settleBatch(item, [{ ...first, fault: `gave up: ${messageOf(err)}` }], { lookUp: true }, into);
       } else if (first) {
-        into.failed.push({ streamId: first.streamId, cause: err });
+        into.failed.push({ streamId: first.entry.streamId, cause: err });
       }
     }
   }
 
-  private async settleBatch(
-    itemId: bigint,
-    batch: readonly StreamEntry[],
-    fault: string | undefined,
-    into: Mutable,
-  ): Promise<void> {
-    const product = await this.products.find(itemId);
-    if (product) await this.instances.loadSpecs([{ productId: itemId }]);
-    const candidates = batch.map((entry): Candidate => {
-      const parsed = parseEntry(entry);
-      return { entry, parsed, fault: fault ?? faultOf(parsed, product) };
-    });
-    const { rows, sales } = await this.transactions.run((tx) => this.decide(tx, itemId, product, candidates), {
+  private async settleBatch(item: Item, batch: readonly Candidate[], how: How, into: Mutable): Promise<void> {
+    const { rows, sales } = await this.transactions.run((tx) => this.decide(tx, item, batch, how), {
       idempotent: true,
     });
-    for (const { parsed } of candidates) {
+    for (const { parsed } of batch) {
       const row = rows.get(parsed.streamId);
-      if (!row) throw new Error(`entry ${parsed.streamId} of item ${itemId} has no outcome`);
+      if (!row) throw new Error(`entry ${parsed.streamId} of item ${item.id} has no outcome`);
       into.counts[row.kind] += 1;
       into.finished.push({ streamId: row.streamId, squaring: squaringOf(row, parsed, sales) });
     }
@@ -173,22 +197,19 @@ export class SettlementUsecase {
 
   private async decide(
     tx: Transaction,
-    itemId: bigint,
-    product: Product | undefined,
+    { id: itemId, product }: Item,
     candidates: readonly Candidate[],
+    { lookUp }: How,
   ): Promise<{ rows: ReadonlyMap<string, InboxRow>; sales: readonly Sale[] }> {
     const purchases = candidates.flatMap(({ parsed }) => (parsed.kind === 'purchase' ? [parsed] : []));
     const sales = await this.settlements.lock(tx, itemId, leastEpoch(purchases));
-    const known = await this.settlements.findRows(
-      tx,
-      itemId,
-      candidates.map((c) => c.parsed.streamId),
-    );
+    const streamIds = candidates.map((c) => c.parsed.streamId);
+    const known = lookUp ? await this.settlements.findRows(tx, itemId, streamIds) : [];
     const rows = new Map(known.map((row) => [row.streamId, row]));
     const fresh = candidates.filter((c) => !rows.has(c.parsed.streamId));
     if (fresh.length === 0) return { rows, sales };
 
-    const ledger = await this.openLedger(tx, itemId, sales, fresh);
+    const ledger = await this.openLedger(tx, itemId, sales, fresh, { lookUp });
     const orders: NewOrder[] = [];
     const letters: DeadLetter[] = [];
     const wanted: CreateInstance[] = [];
@@ -218,6 +239,10 @@ export class SettlementUsecase {
       added.push({ ...base, ...user, kind: 'ORDER', reason: '', orderId: order.id });
       if (order.status === 'PAID') wanted.push(instanceOf(order, itemId, entry));
     }
+    // Which reason goes first, that of a request number or another, is known when the numbers are.
+    if (!lookUp && added.some((row) => row.kind === 'REJECTED')) {
+      return this.decide(tx, { id: itemId, product }, candidates, { lookUp: true });
+    }
     await this.store(tx, itemId, { orders, wanted, added, letters, sold: ledger.sold });
     for (const row of added) rows.set(row.streamId, row);
     return { rows, sales };
@@ -228,6 +253,7 @@ export class SettlementUsecase {
     itemId: bigint,
     sales: readonly Sale[],
     fresh: readonly Candidate[],
+    { lookUp }: How,
   ): Promise<Ledger> {
     const users = new Map<string, UserOfSale>();
     const reqIds = new Set<bigint>();
@@ -238,7 +264,7 @@ export class SettlementUsecase {
       if (sale) users.set(holderKey(sale.id, parsed.userId), { saleId: sale.id, userId: parsed.userId });
     }
     const holdings = users.size > 0 ? await this.settlements.findHoldings(tx, [...users.values()]) : [];
-    const buyers = reqIds.size > 0 ? await this.settlements.findReqIds(tx, itemId, [...reqIds]) : [];
+    const buyers = lookUp && reqIds.size > 0 ? await this.settlements.findReqIds(tx, itemId, [...reqIds]) : [];
     return new Ledger(sales, holdings, new Map(buyers));
   }
 
@@ -273,15 +299,24 @@ export class SettlementUsecase {
       readonly sold: ReadonlyMap<bigint, number>;
     },
   ): Promise<void> {
-    const given = await this.instances.createInstances(tx, batch.wanted);
-    const instanceIds = new Map(given.map((g) => [g.orderId, g.instanceId]));
-    if (batch.orders.length > 0) {
-      const orders = batch.orders.map((o) => ({ ...o, instanceId: instanceIds.get(o.id) }));
-      if (!(await this.orders.insert(tx, orders, 'seckill'))) throw new Error('orders of a batch carry no request ids');
-    }
+    await this.storeOrders(tx, batch.orders, batch.wanted);
     await this.settlements.insertRows(tx, itemId, batch.added);
     if (batch.letters.length > 0) await this.settlements.insertDeadLetters(tx, itemId, batch.letters);
     if (batch.sold.size > 0) await this.settlements.addSold(tx, batch.sold);
+  }
+
+  private async storeOrders(
+    tx: Transaction,
+    orders: readonly NewOrder[],
+    wanted: readonly CreateInstance[],
+  ): Promise<void> {
+    if (orders.length === 0) return;
+    const given = await this.instances.createInstances(tx, wanted);
+    const instanceIds = new Map(given.map((g) => [g.orderId, g.instanceId]));
+    const withInstances = orders.map((o) => ({ ...o, instanceId: instanceIds.get(o.id) }));
+    if (!(await this.orders.insert(tx, withInstances, 'seckill'))) {
+      throw new Error('orders of a batch carry no request ids');
+    }
   }
 }
 

@@ -1,14 +1,9 @@
 import { Event } from '../../gen/instance/v1/event.js';
-import type {
-  CreateInstance,
-  InstanceEvent,
-  InstanceReport,
-  InstanceRequest,
-  InstanceStatus,
-} from '../biz/instance.js';
+import type { InstanceEvent, InstanceReport, InstanceRequest, InstanceStatus } from '../biz/instance.js';
 import { InstanceRepo } from '../biz/instance.js';
 import { NoTrace, type Trace } from '../biz/trace.js';
 import type { Transaction } from '../biz/transaction.js';
+import { byteas, int8s, texts, uuids } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
 
 /** Outbox topic of the events that ask the resource domain for an instance. */
@@ -20,16 +15,24 @@ const MB_PER_GB = 1024;
 const COLUMNS = `instance_id, product_id, user_id, source, source_id, order_id, status, reason, created_at, reported_at`;
 
 // Sorted by key, so that two batches that meet on several keys wait for each other in one order; then as given, so that
-// the first of those that repeat is the one that is kept.
+// the first of those that repeat is the one that is kept. `rows` counts what was new: to return it all, and to read it all
+// here, cost more than to store it.
 const INSERT: Statement = {
   name: 'instance_request_insert',
-  text: `INSERT INTO instance_requests (instance_id, product_id, user_id, source, source_id, order_id)
-    SELECT instance_id, product_id, user_id, source, source_id, order_id
-    FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::bigint[]) WITH ORDINALITY
-      AS t(instance_id, product_id, user_id, source, source_id, order_id, n)
-    ORDER BY source COLLATE "C", product_id, source_id COLLATE "C", n
-    ON CONFLICT (source, product_id, source_id) DO NOTHING
-    RETURNING ${COLUMNS}`,
+  text: `WITH r AS (
+      INSERT INTO instance_requests (instance_id, product_id, user_id, source, source_id, order_id)
+      SELECT instance_id, product_id, user_id, source, source_id, order_id
+      FROM unnest($2::bigint[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::bigint[]) WITH ORDINALITY
+        AS t(instance_id, product_id, user_id, source, source_id, order_id, n)
+      ORDER BY source COLLATE "C", product_id, source_id COLLATE "C", n
+      ON CONFLICT (source, product_id, source_id) DO NOTHING
+      RETURNING instance_id),
+    o AS (
+      INSERT INTO outbox (topic, ref_id, payload, headers)
+      SELECT $1, ref_id, payload, CASE WHEN trace IS NOT NULL THEN jsonb_build_object('traceparent', trace) END
+      FROM unnest($2::bigint[], $8::bytea[], $9::text[]) AS t(ref_id, payload, trace)
+      WHERE ref_id IN (SELECT instance_id FROM r))
+    SELECT count(*)::int AS added, now() AS at FROM r`,
 };
 
 const FIND_BY_SOURCE: Statement = {
@@ -51,13 +54,6 @@ const SET_REPORT: Statement = {
     WHERE instance_id = $1 RETURNING ${COLUMNS}`,
 };
 
-const APPEND_EVENTS: Statement = {
-  name: 'outbox_append',
-  text: `INSERT INTO outbox (topic, ref_id, payload, headers)
-    SELECT $1, ref_id, payload, CASE WHEN trace IS NOT NULL THEN jsonb_build_object('traceparent', trace) END
-    FROM unnest($2::bigint[], $3::bytea[], $4::text[]) AS t(ref_id, payload, trace)`,
-};
-
 export class PgInstanceRepo extends InstanceRepo {
   constructor(
     private readonly db: Postgres,
@@ -66,47 +62,38 @@ export class PgInstanceRepo extends InstanceRepo {
     super();
   }
 
-  async insertRequests(
-    tx: Transaction,
-    requests: readonly (CreateInstance & { readonly instanceId: bigint })[],
-  ): Promise<readonly InstanceRequest[]> {
-    const inserted = await this.db.query<RequestRow>(
+  async insertRequests(tx: Transaction, events: readonly InstanceEvent[]): Promise<readonly InstanceRequest[]> {
+    const here = this.trace.capture();
+    const { rows } = await this.db.query<{ added: number; at: Date }>(
       INSERT,
       [
-        requests.map((r) => r.instanceId),
-        requests.map((r) => r.productId),
-        requests.map((r) => r.userId),
-        requests.map((r) => r.source),
-        requests.map((r) => r.sourceId),
-        requests.map((r) => r.orderId ?? null),
+        TOPIC_INSTANCE_CREATED,
+        int8s(events, (e) => e.instanceId),
+        int8s(events, (e) => e.productId),
+        uuids(events, (e) => e.userId),
+        texts(events, (e) => e.source),
+        texts(events, (e) => e.sourceId),
+        int8s(events, (e) => e.orderId),
+        byteas(events, (e) => Event.encode(messageOf(e)).finish()),
+        texts(events, (e) => e.trace ?? here),
       ],
       tx,
     );
-    const stored = new Map(inserted.rows.map((row) => [keyOf(row.source, row.product_id, row.source_id), row]));
-    const known = requests.filter((r) => !stored.has(keyOf(r.source, r.productId, r.sourceId)));
-    if (known.length > 0) {
-      const { rows } = await this.db.query<RequestRow>(
-        FIND_BY_SOURCE,
-        [known.map((r) => r.source), known.map((r) => r.productId), known.map((r) => r.sourceId)],
-        tx,
-      );
-      for (const row of rows) stored.set(keyOf(row.source, row.product_id, row.source_id), row);
-    }
-    return requests.map((r) => {
-      const row = stored.get(keyOf(r.source, r.productId, r.sourceId));
-      if (!row) throw new Error(`instance request ${r.source} ${r.productId} ${r.sourceId} is neither new nor known`);
-      return requestOf(row);
-    });
-  }
-
-  async appendEvents(tx: Transaction, events: readonly InstanceEvent[]): Promise<void> {
-    const payloads = events.map((e) => Buffer.from(Event.encode(messageOf(e)).finish()));
-    const here = this.trace.capture() ?? null;
-    await this.db.query(
-      APPEND_EVENTS,
-      [TOPIC_INSTANCE_CREATED, events.map((e) => e.instanceId), payloads, events.map((e) => e.trace ?? here)],
+    const [{ added, at }] = rows as [{ added: number; at: Date }];
+    if (added === events.length) return events.map((e) => newRequestOf(e, at));
+    const stored = new Map<string, InstanceRequest>();
+    const found = await this.db.query<RequestRow>(
+      FIND_BY_SOURCE,
+      [texts(events, (e) => e.source), int8s(events, (e) => e.productId), texts(events, (e) => e.sourceId)],
       tx,
     );
+    for (const row of found.rows) stored.set(keyOf(row.source, row.product_id, row.source_id), requestOf(row));
+    return events.map((e) => {
+      const request = stored.get(keyOf(e.source, e.productId, e.sourceId));
+      if (!request)
+        throw new Error(`instance request ${e.source} ${e.productId} ${e.sourceId} is neither new nor known`);
+      return request;
+    });
   }
 
   async find(instanceId: bigint): Promise<InstanceRequest | undefined> {
@@ -154,6 +141,14 @@ function requestOf(row: RequestRow): InstanceRequest {
     reason: row.reason,
     createdAt: row.created_at,
     reportedAt: row.reported_at ?? undefined,
+  };
+}
+
+function newRequestOf(event: InstanceEvent, createdAt: Date): InstanceRequest {
+  const { instanceId, productId, userId, source, sourceId, orderId } = event;
+  return {
+    ...{ instanceId, productId, userId, source, sourceId, orderId },
+    ...{ status: 'REQUESTED', reason: '', createdAt, reportedAt: undefined },
   };
 }
 

@@ -87,10 +87,13 @@ export class Postgres extends TransactionRunner {
     for (let attempt = 1; ; attempt++) {
       let committing = false;
       let client: pg.PoolClient | undefined;
+      const open: OpenTransaction = { client: undefined };
       try {
         client = await this.pool.connect();
         await client.query('BEGIN');
-        const result = await work(client as unknown as Transaction);
+        open.client = client;
+        const result = await work(open as unknown as Transaction);
+        open.client = undefined;
         committing = true;
         // A transaction in which a statement failed answers COMMIT with ROLLBACK, and no error.
         const { command } = await client.query('COMMIT');
@@ -98,6 +101,7 @@ export class Postgres extends TransactionRunner {
         client.release();
         return result;
       } catch (err) {
+        open.client = undefined;
         const lost = isConnectionError(err);
         if (client) {
           if (lost) client.release(true);
@@ -119,8 +123,15 @@ export class Postgres extends TransactionRunner {
   }
 }
 
-function clientOf(tx: Transaction): pg.PoolClient {
-  return tx as unknown as pg.PoolClient;
+/** What a Transaction is here. Without a client once it ended: a statement that comes late must not run by itself. */
+interface OpenTransaction {
+  client: pg.PoolClient | undefined;
+}
+
+export function clientOf(tx: Transaction): pg.PoolClient {
+  const { client } = tx as unknown as OpenTransaction;
+  if (!client) throw new Error('the transaction has ended');
+  return client;
 }
 
 async function rollback(client: pg.PoolClient): Promise<void> {

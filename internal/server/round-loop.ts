@@ -109,7 +109,7 @@ export class RoundLoop {
 }
 
 /** Resolves when `signal` has fired. */
-function fired(signal: AbortSignal): Promise<void> {
+export function fired(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) resolve();
     else signal.addEventListener('abort', () => resolve(), { once: true });

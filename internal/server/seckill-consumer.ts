@@ -7,6 +7,7 @@ import type { Delivery, PurchaseConsumer } from '../biz/purchase-stream.js';
 import type { Settlement } from '../biz/settlement.js';
 import type { SeckillOrderService } from '../service/seckill.js';
 import { Loop } from './loop.js';
+import { fired } from './round-loop.js';
 import type { Server } from './server.js';
 
 export interface SeckillConsumerOptions {
@@ -41,6 +42,9 @@ interface Reading {
  *             ▲                                                          │ anything fails or is not finished
  *             └──────────────────────────────────────────────────────────┘
  *
+ * While a batch is settled the next one is read and made ready, no more than that one. It is decided when the one before
+ * it is committed, so that an item's entries are decided in the order of its stream.
+ *
  * An entry stays pending until its outcome is committed and it was taken off, so whatever fails in between is met again:
  * by the own name after a failure or a restart, by another consumer's claim after a death.
  */
@@ -50,6 +54,10 @@ export class SeckillConsumer implements Server {
   private readonly reader: Loop;
   private readonly claimer: Loop;
   private readonly metrics: Metrics;
+  /** What was read last and may still be settled. */
+  private underWay: Promise<void> = Promise.resolve();
+  /** Of the items that are being settled: when the last batch that was read is committed. */
+  private readonly turns = new Map<bigint, Promise<unknown>>();
   private discoverAtMs = 0;
   private readonly stopping = new AbortController();
 
@@ -89,12 +97,15 @@ export class SeckillConsumer implements Server {
     this.stopping.abort();
     this.consumer.interrupt();
     await Promise.all([this.reader.stop(deadline), this.claimer.stop(deadline)]);
+    await Promise.race([this.underWay.catch(() => {}), fired(deadline)]);
   }
 
   private async readRound(): Promise<number> {
     try {
       await this.discover();
       if (this.readings.size === 0) return 0;
+      // What is being settled would be read as unfinished.
+      if ([...this.readings.values()].some((r) => r.own)) await this.underWay;
       const nowMs = Date.now();
       const due = [...this.readings].filter(([, r]) => r.notBeforeMs <= nowMs);
       const requests = due.map(([itemId, r]) => ({ itemId, from: r.own ? ('own' as const) : ('new' as const) }));
@@ -106,11 +117,18 @@ export class SeckillConsumer implements Server {
         const reading = this.readings.get(itemId);
         if (reading && from === 'own' && read.get(itemId)?.length === 0) reading.own = false;
       }
-      await this.settleAll(read);
+      const before = this.underWay;
+      this.underWay = this.settleAll(read);
+      // The next round meets what it fails with.
+      this.underWay.catch(() => {});
+      await before;
       const entries = [...read.values()].reduce((sum, deliveries) => sum + deliveries.length, 0);
       // After a read that found nothing the next one waits by itself.
       return Math.max(1, entries);
     } catch (err) {
+      await this.underWay.catch(() => {});
+      this.underWay = Promise.resolve();
+      this.turns.clear();
       if (this.stopping.signal.aborted) return 0;
       // What was read is pending under this name now, whether or not its reply came.
       for (const reading of this.readings.values()) reading.own = true;
@@ -130,7 +148,7 @@ export class SeckillConsumer implements Server {
         itemId: String(itemId),
         count: deliveries.length,
       });
-      await this.settle(itemId, deliveries);
+      await this.settle(itemId, this.decide(itemId, deliveries));
     }
     return claimed;
   }
@@ -159,16 +177,25 @@ export class SeckillConsumer implements Server {
     const batches = [...read].filter(([, deliveries]) => deliveries.length > 0);
     for (let i = 0; i < batches.length; i += SIDE_BY_SIDE) {
       const settled = await Promise.allSettled(
-        batches.slice(i, i + SIDE_BY_SIDE).map(([itemId, deliveries]) => this.settle(itemId, deliveries)),
+        batches.slice(i, i + SIDE_BY_SIDE).map(([itemId, deliveries]) => this.settleInTurn(itemId, deliveries)),
       );
       const failed = settled.find((s) => s.status === 'rejected');
       if (failed) throw failed.reason;
     }
   }
 
-  private async settle(itemId: bigint, deliveries: readonly Delivery[]): Promise<void> {
+  private settleInTurn(itemId: bigint, deliveries: readonly Delivery[]): Promise<void> {
+    const decided = this.decide(itemId, deliveries, this.turns.get(itemId));
+    // One that failed stays, so that nothing behind it is decided before it is read again.
+    const turn = decided.then(() => {});
+    turn.catch(() => {});
+    this.turns.set(itemId, turn);
+    return this.settle(itemId, decided);
+  }
+
+  private async settle(itemId: bigint, decided: Promise<Settlement>): Promise<void> {
     const end = this.metrics.seconds.startTimer();
-    const { finished, counts, failed } = await this.decide(itemId, deliveries);
+    const { finished, counts, failed } = await decided;
     const later = await this.consumer.finish(itemId, finished);
     end();
     for (const [outcome, count] of Object.entries(counts)) this.metrics.entries.inc({ outcome }, count);
@@ -185,10 +212,10 @@ export class SeckillConsumer implements Server {
    * Waits for a database that is away with the batch in hand: reading it again would count as a delivery each time, and
    * entries would look as if they were to blame.
    */
-  private async decide(itemId: bigint, deliveries: readonly Delivery[]): Promise<Settlement> {
+  private async decide(itemId: bigint, deliveries: readonly Delivery[], turn?: Promise<unknown>): Promise<Settlement> {
     for (let failures = 0; ; ) {
       try {
-        return await this.service.handleSeckillOrder(itemId, deliveries);
+        return await this.service.handleSeckillOrder(itemId, deliveries, turn);
       } catch (err) {
         if (!isUnavailable(err) || this.stopping.signal.aborted) throw err;
         failures += 1;

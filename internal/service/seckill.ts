@@ -114,8 +114,8 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
 export class SeckillOrderService {
   constructor(private readonly settlements: SettlementUsecase) {}
 
-  handleSeckillOrder(itemId: bigint, deliveries: readonly Delivery[]): Promise<Settlement> {
-    return this.settlements.settle(itemId, deliveries);
+  handleSeckillOrder(itemId: bigint, deliveries: readonly Delivery[], turn?: Promise<unknown>): Promise<Settlement> {
+    return this.settlements.settle(itemId, deliveries, turn);
   }
 }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { type CreateInstance, instanceName } from '../../internal/biz/instance.js';
+import { type CreateInstance, type InstanceEvent, instanceName } from '../../internal/biz/instance.js';
 import type { Product } from '../../internal/biz/product.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import { freshId, freshUser, insertProduct, type OpenBackend, times, useBackend } from './backend.js';
@@ -24,7 +24,14 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
       orderId: undefined,
       ...changes,
     });
-    const insert = (requests: readonly NewRequest[]) => run((tx) => backend.it.instances.insertRequests(tx, requests));
+    const eventOf = (r: NewRequest): InstanceEvent => ({
+      ...r,
+      name: instanceName(r.instanceId),
+      spec: plan.spec,
+      at: new Date(),
+    });
+    const insert = (requests: readonly NewRequest[]) =>
+      run((tx) => backend.it.instances.insertRequests(tx, requests.map(eventOf)));
 
     it('stores requests and answers each, in order', async () => {
       const given = [newRequest({ orderId: freshId() }), newRequest(), newRequest({ source: 'ORDER' })];
@@ -91,7 +98,7 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
       const asked = newRequest();
       await assert.rejects(
         run(async (tx) => {
-          await backend.it.instances.insertRequests(tx, [asked]);
+          await backend.it.instances.insertRequests(tx, [eventOf(asked)]);
           throw new Error('undone');
         }),
       );
@@ -100,18 +107,23 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
       assert.equal((await insert([again]))[0]?.instanceId, again.instanceId);
     });
 
-    it('appends one event to the outbox for each, in the transaction', async () => {
+    it('appends an event to the outbox with each that is new, in the transaction', async () => {
       const asked = [newRequest(), newRequest({ orderId: freshId() })];
-      const events = asked.map((r) => ({ ...r, name: instanceName(r.instanceId), spec: plan.spec, at: new Date() }));
       await assert.rejects(
         run(async (tx) => {
-          await backend.it.instances.appendEvents(tx, events);
+          await backend.it.instances.insertRequests(tx, asked.map(eventOf));
           throw new Error('undone');
         }),
       );
       assert.deepEqual(await backend.it.topics(asked[0]!.instanceId), []);
-      await run((tx) => backend.it.instances.appendEvents(tx, events));
-      for (const { instanceId } of asked) assert.deepEqual(await backend.it.topics(instanceId), ['instance.created']);
+      await insert(asked);
+      const again = { ...asked[0]!, instanceId: freshId() };
+      const added = newRequest();
+      await insert([again, added]);
+      for (const { instanceId } of [...asked, added]) {
+        assert.deepEqual(await backend.it.topics(instanceId), ['instance.created']);
+      }
+      assert.deepEqual(await backend.it.topics(again.instanceId), []);
     });
 
     it('locks a request and records its report', async () => {

@@ -1,11 +1,10 @@
 import pg from 'pg';
-import type { Transaction } from '../../internal/biz/transaction.js';
 import { PgCatalogRepo } from '../../internal/data/catalog.js';
 import { PgHeldUnits } from '../../internal/data/held-units.js';
 import { PgInstanceRepo } from '../../internal/data/instance.js';
 import { PgOrderRepo } from '../../internal/data/order.js';
 import { PgPaymentRepo } from '../../internal/data/payment.js';
-import { Postgres } from '../../internal/data/postgres.js';
+import { clientOf, Postgres } from '../../internal/data/postgres.js';
 import { PgProductRepo } from '../../internal/data/product.js';
 import { PgStockRepo } from '../../internal/data/stock.js';
 import { PgUserRepo } from '../../internal/data/user.js';
@@ -75,9 +74,6 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
 }
 
 /** A transaction of `Postgres` is its client. */
-function clientOf(tx: Transaction): pg.PoolClient {
-  return tx as unknown as pg.PoolClient;
-}
 
 const prepared = new Set<string>();
 

@@ -474,9 +474,9 @@ describe('flash sale on PostgreSQL and Redis', function () {
       const { itemId } = await replica.openSale();
       let failures = 3;
       class Flaky extends SeckillOrderService {
-        override handleSeckillOrder(item: bigint, batch: readonly Delivery[]) {
+        override handleSeckillOrder(item: bigint, batch: readonly Delivery[], turn?: Promise<unknown>) {
           if (item === itemId && failures-- > 0) return Promise.reject(unavailable('away'));
-          return super.handleSeckillOrder(item, batch);
+          return super.handleSeckillOrder(item, batch, turn);
         }
       }
       await Promise.all([1, 2, 3].map((user) => replica.buy(itemId, user)));

@@ -1,4 +1,4 @@
-import type { InstanceRequest } from '../../internal/biz/instance.js';
+import type { InstanceEvent, InstanceRequest } from '../../internal/biz/instance.js';
 import type { Move, NewOrder, Order, OrderActor } from '../../internal/biz/order-state.js';
 import type { Payment } from '../../internal/biz/payment.js';
 import type { InboxRow } from '../../internal/biz/settlement.js';
@@ -61,15 +61,18 @@ class ForgetsRefunds extends MemoryPaymentRepo {
 class IgnoresRequestConflict extends MemoryInstanceRepo {
   override async insertRequests(
     tx: Transaction,
-    requests: Parameters<MemoryInstanceRepo['insertRequests']>[1],
+    events: readonly InstanceEvent[],
   ): Promise<readonly InstanceRequest[]> {
-    const stored = await super.insertRequests(tx, requests);
-    return stored.map((s, i) => ({ ...s, instanceId: requests[i]?.instanceId ?? s.instanceId }));
+    const stored = await super.insertRequests(tx, events);
+    for (const [i, event] of events.entries()) {
+      if (stored[i]?.instanceId !== event.instanceId) await this.appendEvent(tx, event);
+    }
+    return stored.map((s, i) => ({ ...s, instanceId: events[i]?.instanceId ?? s.instanceId }));
   }
 }
 
 class AppendsNoEvents extends MemoryInstanceRepo {
-  override async appendEvents(): Promise<void> {}
+  protected override async appendEvent(): Promise<void> {}
 }
 
 class NeverMarks extends MemoryOutbox {

@@ -25,24 +25,23 @@ export class MemoryInstanceRepo extends InstanceRepo {
     ]);
   }
 
-  insertRequests(
-    tx: Transaction,
-    requests: readonly (CreateInstance & { readonly instanceId: bigint })[],
-  ): Promise<readonly InstanceRequest[]> {
+  insertRequests(tx: Transaction, events: readonly InstanceEvent[]): Promise<readonly InstanceRequest[]> {
     return this.store.statement('instance.insertRequests', tx, async () => {
       const keyOf = (r: CreateInstance) => `${r.source} ${r.productId} ${r.sourceId}`;
       const stored = new Map<string, InstanceRequest>();
       // By key, so that two batches that meet on several keys lock them in one order.
-      for (const request of [...requests].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : keyOf(a) > keyOf(b) ? 1 : 0))) {
-        const wanted = requestOf(request, this.store.now());
-        stored.set(keyOf(request), (await this.requests.insert(tx, wanted, SOURCE_KEY)) ?? wanted);
+      for (const event of [...events].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : keyOf(a) > keyOf(b) ? 1 : 0))) {
+        const wanted = requestOf(event, this.store.now());
+        const known = await this.requests.insert(tx, wanted, SOURCE_KEY);
+        stored.set(keyOf(event), known ?? wanted);
+        if (!known) await this.appendEvent(tx, event);
       }
-      return requests.map((r) => stored.get(keyOf(r))!);
+      return events.map((e) => stored.get(keyOf(e))!);
     });
   }
 
-  appendEvents(tx: Transaction, events: readonly InstanceEvent[]): Promise<void> {
-    return this.store.statement('instance.appendEvents', tx, () => this.outbox.appendEvents(tx, events));
+  protected appendEvent(tx: Transaction, event: InstanceEvent): Promise<void> {
+    return this.outbox.append(tx, 'instance.created', event.instanceId, event);
   }
 
   find(instanceId: bigint): Promise<InstanceRequest | undefined> {
@@ -67,7 +66,7 @@ export class MemoryInstanceRepo extends InstanceRepo {
   }
 }
 
-function requestOf(wanted: CreateInstance & { readonly instanceId: bigint }, at: Date): InstanceRequest {
+function requestOf(wanted: InstanceEvent, at: Date): InstanceRequest {
   const { instanceId, productId, userId, source, sourceId, orderId } = wanted;
   return {
     ...{ instanceId, productId, userId, source, sourceId, orderId },

@@ -20,10 +20,6 @@ export class MemoryOutbox {
     this.table = new MemoryTable(store, 'outbox', (row) => String(row.id));
   }
 
-  async appendEvents(tx: Transaction, events: readonly InstanceEvent[]): Promise<void> {
-    for (const event of events) await this.append(tx, 'instance.created', event.instanceId, event);
-  }
-
   async append(tx: Transaction, topic: string, refId: bigint, event?: InstanceEvent): Promise<void> {
     await this.table.insert(tx, { id: ++this.lastId, topic, refId, event, publishedAt: undefined });
   }

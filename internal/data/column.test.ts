@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict';
+import { byteas, int2s, int4s, int8s, texts, timestamps, uuids } from './column.js';
+
+/** One dimension, no NULLs, the element's type; how many, from index 1 on. */
+const header = (oid: number, count: number) =>
+  [1, 1, oid, count, 1].map((n) => n.toString(16).padStart(8, '0')).join('');
+const hex = (buffer: Buffer) => buffer.toString('hex');
+const same = <T>(value: T) => value;
+
+describe('a column of an array parameter', () => {
+  it('is in the format that array_recv reads', () => {
+    assert.equal(hex(int8s([1n, -1n], same)), `${header(20, 2)}000000080000000000000001${'00000008ffffffffffffffff'}`);
+    assert.equal(hex(int4s([-2], same)), `${header(23, 1)}00000004fffffffe`);
+    assert.equal(hex(int2s([5], same)), `${header(21, 1)}000000020005`);
+    assert.equal(hex(texts(['é', ''], same)), `${header(25, 2)}00000002c3a900000000`);
+    assert.equal(hex(byteas([Uint8Array.of(0, 255)], same)), `${header(17, 1)}0000000200ff`);
+    assert.equal(
+      hex(timestamps([new Date('2000-01-01T00:00:00.001Z')], same)),
+      `${header(1184, 1)}0000000800000000000003e8`,
+    );
+    assert.equal(
+      hex(uuids(['00000000-0000-8000-8000-00000000Ab7f'], same)),
+      `${header(2950, 1)}000000100000000000008000800000000000ab7f`,
+    );
+  });
+
+  it('has NULL where there is no value', () => {
+    const nothing = [undefined, null];
+    for (const column of [int8s<undefined | null>, int4s, int2s, timestamps, uuids, texts, byteas]) {
+      assert.equal(hex(column(nothing, () => undefined)).slice(40), 'ffffffffffffffff');
+    }
+  });
+
+  it('of no rows has no dimension', () => {
+    assert.equal(hex(int8s([], same)), '000000000000000100000014');
+    assert.equal(hex(texts([], same)), '000000000000000100000019');
+  });
+
+  it('takes the values from the rows', () => {
+    assert.equal(hex(int4s([{ n: 7 }], (row) => row.n)), hex(int4s([7], same)));
+  });
+
+  it('takes no text for a UUID that is none', () => {
+    for (const text of ['', '1', 'g0000000-0000-8000-8000-000000000000', '00000000-0000-8000-8000-00000000000ı']) {
+      assert.throws(() => uuids([text], same), /is no UUID/);
+    }
+  });
+});
