@@ -9,6 +9,8 @@ export interface Wish {
   readonly requestId: string;
   /** W3C traceparent; empty: none. */
   readonly traceparent: string;
+  /** Of the purchase token, once it was verified. It is honoured once, as a request id is, and beside one. */
+  readonly tokenId?: string;
 }
 
 export type Admitted =
@@ -65,11 +67,13 @@ export abstract class Admission {
   abstract epochs(itemIds: readonly bigint[]): Promise<ReadonlyMap<bigint, bigint>>;
   /** @param userId undefined: the default limit. @returns false where the epoch is not loaded: nothing was done */
   abstract setLimit(sale: Pick<Sale, 'itemId' | 'epoch'>, userId: string | undefined, limit: number): Promise<boolean>;
+  /** @param perSecond users let in by the line; 0: no line. @returns false where the epoch is not loaded */
+  abstract setAdmitRate(sale: Pick<Sale, 'itemId' | 'epoch'>, perSecond: number): Promise<boolean>;
   /** Nobody is admitted until the next load. */
   abstract shut(itemId: bigint): Promise<void>;
   /** Puts this state in place of any older one and admits by it. Repeating it changes nothing. */
   abstract load(state: AdmissionLoad): Promise<void>;
-  /** Ends admission of this epoch; another one is left alone. */
+  /** Ends admission of this epoch, and its line; another one is left alone. */
   abstract close(sale: Pick<Sale, 'itemId' | 'epoch'>): Promise<void>;
   /**
    * Gives units back, once for each order and only in their epoch.

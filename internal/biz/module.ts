@@ -11,6 +11,7 @@ import { PaymentSignatures } from './payment-signature.js';
 import { POLICY, type Policy } from './policy.js';
 import { ProductRepo, ProductUsecase } from './product.js';
 import { PurchaseStream } from './purchase-stream.js';
+import { PurchaseTokens } from './purchase-token.js';
 import { SaleUsecase } from './sale.js';
 import { SaleDirectory } from './sale-directory.js';
 import { SaleRepo } from './sale-state.js';
@@ -21,6 +22,7 @@ import { SettlementRepo, SettlementUsecase } from './settlement.js';
 import { StockRepo } from './stock.js';
 import { TransactionRunner } from './transaction.js';
 import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo, UserUsecase } from './user.js';
+import { WaitingRoom, WaitingRoomUsecase } from './waiting-room.js';
 
 /** The usecases. They need the ports, which the data modules bind, and POLICY. */
 export const bizModule = new ContainerModule(({ bind }) => {
@@ -74,9 +76,20 @@ export const bizModule = new ContainerModule(({ bind }) => {
   );
   bind(SaleDirectory).toResolvedValue((sales: SaleRepo) => new SaleDirectory(sales), [SaleRepo]);
   bind(SeckillUsecase).toResolvedValue(
-    (sales: SaleDirectory, admission: Admission, stream: PurchaseStream, settlements: SettlementRepo) =>
-      new SeckillUsecase(sales, admission, stream, settlements),
-    [SaleDirectory, Admission, PurchaseStream, SettlementRepo],
+    (
+      sales: SaleDirectory,
+      admission: Admission,
+      stream: PurchaseStream,
+      settlements: SettlementRepo,
+      tokens: PurchaseTokens,
+    ) => new SeckillUsecase(sales, admission, stream, settlements, tokens),
+    [SaleDirectory, Admission, PurchaseStream, SettlementRepo, PurchaseTokens],
+  );
+  bind(PurchaseTokens).toResolvedValue((policy: Policy) => new PurchaseTokens(policy.token), [POLICY]);
+  bind(WaitingRoomUsecase).toResolvedValue(
+    (sales: SaleDirectory, room: WaitingRoom, tokens: PurchaseTokens, policy: Policy) =>
+      new WaitingRoomUsecase(sales, room, tokens, policy.waitingRoom),
+    [SaleDirectory, WaitingRoom, PurchaseTokens, POLICY],
   );
   bind(SaleWatch).toResolvedValue((sales: SaleUsecase) => new SaleWatch(sales), [SaleUsecase]);
   bind(SettlementUsecase).toResolvedValue(

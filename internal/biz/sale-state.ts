@@ -21,6 +21,10 @@ export interface Sale {
   readonly payTimeoutMs: number;
   /** Units one user may hold. */
   readonly defaultLimit: number;
+  /** Whether a purchase brings a token; see `needsToken`. */
+  readonly requireToken: boolean;
+  /** Users let in each second, in the order of their arrival; 0: no line. */
+  readonly admitRate: number;
   /** Grows with each opening; 0 before the first. Fences off whatever admission held before. */
   readonly epoch: bigint;
   /** Of the first opening. */
@@ -35,9 +39,16 @@ export interface SaleReading extends Sale {
   readonly unpaid: boolean;
 }
 
+/** A line lets nobody in without a token: the token is how a purchase shows that it was called. */
+export function needsToken(sale: Sale): boolean {
+  return sale.requireToken || sale.admitRate > 0;
+}
+
 /** What may change of a sale; absent fields stay. */
 export interface SalePatch {
   readonly defaultLimit?: number;
+  readonly requireToken?: boolean;
+  readonly admitRate?: number;
 }
 
 /** A user's own limit. */

@@ -27,6 +27,9 @@ export interface CreateSale {
   readonly payMode: PayMode;
   readonly payTimeoutMs: number | undefined;
   readonly defaultLimit: number | undefined;
+  readonly requireToken?: boolean;
+  /** Users let in each second; 0: no line. */
+  readonly admitRate?: number;
 }
 
 /** Whether buyers get something now. */
@@ -117,6 +120,8 @@ export class SaleUsecase {
       payMode: wanted.payMode,
       payTimeoutMs: wanted.payTimeoutMs ?? this.policy.payTimeoutMs,
       defaultLimit: wanted.defaultLimit ?? 1,
+      requireToken: wanted.requireToken ?? false,
+      admitRate: wanted.admitRate ?? 0,
     });
     if (!sale) {
       throw saleExists(`item ${item.id} has a sale that is not closed`, { metadata: { item_id: String(item.id) } });
@@ -140,13 +145,19 @@ export class SaleUsecase {
     const changed = await this.changeLive(itemId, async (tx, live) => {
       const updated = await this.sales.update(tx, live.id, version, patch);
       // Repeating a change that was made and could not be told to admission is no conflict.
-      if (!updated && patch.defaultLimit !== live.defaultLimit) throw versionConflict(itemId, live.version);
+      if (!updated && !isAs(live, patch)) throw versionConflict(itemId, live.version);
       return updated ?? live;
     });
-    if (changed.status === 'OPEN') {
+    if (changed.status === 'OPEN' && patch.defaultLimit !== undefined) {
       await this.tell(async () => {
         const { defaultLimit } = await this.current(itemId);
         return { value: defaultLimit, set: () => this.admission.setLimit(changed, undefined, defaultLimit) };
+      });
+    }
+    if (changed.status === 'OPEN' && patch.admitRate !== undefined) {
+      await this.tell(async () => {
+        const { admitRate } = await this.current(itemId);
+        return { value: admitRate, set: () => this.admission.setAdmitRate(changed, admitRate) };
       });
     }
     return this.get(itemId);
@@ -299,7 +310,7 @@ export class SaleUsecase {
       if (now.value === told.value) return;
       told = now;
     }
-    throw saleUnavailable('the limit is being changed by others; repeat the change shortly');
+    throw saleUnavailable('the sale is being changed by others; repeat the change shortly');
   }
 
   private async current(itemId: bigint): Promise<SaleReading> {
@@ -328,6 +339,11 @@ function availabilityOf(sale: Sale | SaleReading, loaded: boolean, remaining: bi
   if (sale.status === 'SCHEDULED' || sale.startsAt > now) return 'NOT_STARTED';
   if (remaining > 0n) return 'AVAILABLE';
   return loaded && 'unpaid' in sale && !mayReturn(sale) ? 'SOLD_OUT' : 'NONE_LEFT_NOW';
+}
+
+function isAs(sale: Sale, patch: SalePatch): boolean {
+  const { defaultLimit, requireToken, admitRate } = { ...sale, ...patch };
+  return defaultLimit === sale.defaultLimit && requireToken === sale.requireToken && admitRate === sale.admitRate;
 }
 
 function versionConflict(itemId: bigint, version: bigint) {

@@ -1,6 +1,7 @@
 import { INVALID_ARGUMENT, invalidArgument, isUnavailable } from '../../gen/common/v1/errors.js';
 import {
   purchaseNotFound,
+  purchaseTokenInvalid,
   SALE_BACKLOG_FULL,
   SALE_UNAVAILABLE,
   saleBacklogFull,
@@ -10,20 +11,24 @@ import {
 import type { Admission, Admitted, Wish } from './admission.js';
 import type { OrderStatus } from './order-state.js';
 import { type PurchaseStream, parseEntry } from './purchase-stream.js';
+import type { PurchaseTokens } from './purchase-token.js';
 import { mayReturn } from './sale.js';
 import type { SaleDirectory } from './sale-directory.js';
-import type { Sale, SaleReading } from './sale-state.js';
+import { needsToken, type Sale, type SaleReading } from './sale-state.js';
 import type { Outcome, SettlementRepo } from './settlement.js';
 
 export interface PurchaseWish extends Wish {
   readonly itemId: bigint;
+  /** A purchase token as it was given; empty: none. */
+  readonly token: string;
 }
 
 export type PurchaseOutcome =
   | { readonly kind: 'QUEUED'; readonly seckillId: string }
   /** mayReturn: some units are not paid for or not settled yet. */
   | { readonly kind: 'SOLD_OUT'; readonly mayReturn: boolean }
-  | { readonly kind: 'NOT_STARTED' | 'ENDED' | 'LIMIT_REACHED' };
+  | { readonly kind: 'NOT_STARTED' | 'ENDED' | 'LIMIT_REACHED' }
+  | { readonly kind: 'TOKEN_REQUIRED' | 'TOKEN_EXPIRED' };
 
 /** What became of one purchase of many; failed: why it would have thrown by itself. */
 export type BatchOutcome = PurchaseOutcome | { readonly kind: 'FAILED'; readonly reason: string };
@@ -51,18 +56,29 @@ export class SeckillUsecase {
     private readonly admission: Admission,
     private readonly stream: PurchaseStream,
     private readonly settlements: SettlementRepo,
+    private readonly tokens: PurchaseTokens,
   ) {}
 
   /**
-   * @throws SALE_NOT_FOUND, INVALID_ARGUMENT quantity, SALE_BACKLOG_FULL, SALE_UNAVAILABLE (then the wish may have been
+   * @throws SALE_NOT_FOUND, INVALID_ARGUMENT quantity, PURCHASE_TOKEN_INVALID, SALE_BACKLOG_FULL, SALE_UNAVAILABLE (then the wish may have been
    * granted; repeating it with its request id tells)
    */
-  async purchase(wish: PurchaseWish): Promise<PurchaseOutcome> {
-    const sale = this.sales.peek(wish.itemId) ?? (await this.find(wish.itemId));
-    validateQuantity(wish.quantity);
+  async purchase(asked: PurchaseWish): Promise<PurchaseOutcome> {
+    const sale = this.sales.peek(asked.itemId) ?? (await this.find(asked.itemId));
+    validateQuantity(asked.quantity);
     if (sale.status === 'SCHEDULED') return { kind: 'NOT_STARTED' };
+    const repeatable = asked.requestId !== '' || asked.token !== '';
     // A repeated wish of a sale that closed meanwhile still learns that it was granted.
-    if (sale.status === 'CLOSED' && (wish.requestId === '' || sale.epoch === 0n)) return { kind: 'ENDED' };
+    if (sale.status === 'CLOSED' && (!repeatable || sale.epoch === 0n)) return { kind: 'ENDED' };
+    let wish = asked;
+    if (asked.token !== '') {
+      const token = this.tokens.check({ saleId: sale.id, userId: asked.userId }, asked.token);
+      if (token.kind === 'FOREIGN') throw purchaseTokenInvalid('the token is not one of this user for this sale');
+      if (token.kind === 'EXPIRED') return { kind: sale.status === 'CLOSED' ? 'ENDED' : 'TOKEN_EXPIRED' };
+      wish = { ...asked, tokenId: token.id };
+    } else if (needsToken(sale) && sale.status === 'OPEN') {
+      return { kind: 'TOKEN_REQUIRED' };
+    }
     const admitted = await this.admission.admit(sale, wish);
     const outcome = admitted.kind === 'STALE' ? await this.admitAgain(sale, wish) : admitted;
     switch (outcome.kind) {

@@ -6,6 +6,9 @@ export const DEVELOPMENT_TOKEN = 'kaimai-development-token';
 /** What configs/product.yaml signs tokens with where nothing else is given; refused in production. */
 export const DEVELOPMENT_JWT_SECRET = 'kaimai-development-jwt-secret-32b';
 
+/** Refused in production by the process that signs with it. */
+export const DEVELOPMENT_TOKEN_SECRET = 'kaimai-development-token-secret';
+
 /** What a configuration starts from, as proto JSON of `Bootstrap`; a test holds it to the comments of conf.proto. */
 export const DEFAULTS: JsonObject = {
   server: {
@@ -26,6 +29,7 @@ export const DEFAULTS: JsonObject = {
     drainDelay: '0s',
     stopTimeout: '10s',
     environment: 'development',
+    trustedProxies: [],
   },
   data: {
     database: {
@@ -67,6 +71,12 @@ export const DEFAULTS: JsonObject = {
     claimIdle: '15s',
     maxDeliveries: 5,
     backlogLimit: 200000,
+    userRate: { perSecond: 10, burst: 20 },
+    addressRate: { perSecond: 0, burst: 1 },
+    tokenSecret: DEVELOPMENT_TOKEN_SECRET,
+    previousTokenSecret: '',
+    tokenTtl: '120s',
+    lineLimit: 1000000,
   },
   outbox: { batchSize: 500, pollInterval: '0.2s', lease: '10s' },
   resource: {

@@ -5,7 +5,15 @@ import type { Config } from './config.js';
 import { loadBootstrap } from './load.js';
 
 /** Settings that the running process takes over; the others wait for its next start. */
-const LIVE = ['log.level', 'server.rateLimit.', 'seckill.backlogLimit', 'seckill.maxDeliveries'];
+const LIVE = [
+  'log.level',
+  'server.rateLimit.',
+  'seckill.backlogLimit',
+  'seckill.maxDeliveries',
+  'seckill.userRate.',
+  'seckill.addressRate.',
+  'seckill.lineLimit',
+];
 
 export interface ConfigChange {
   /** Paths that are in force now. */

@@ -1,5 +1,6 @@
 import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { join } from 'node:path';
 import {
   type DescField,
@@ -298,6 +299,13 @@ function crossFaults(config: Config): string[] {
   }
   if (registry.kind === 'etcd' && registry.endpoints.length === 0) {
     faults.push('registry.endpoints: etcd needs at least one');
+  }
+  for (const [i, proxy] of config.server.trustedProxies.entries()) {
+    const [address = '', bits] = proxy.split('/');
+    const family = isIP(address);
+    if (family === 0 || Number(bits ?? 0) > (family === 4 ? 32 : 128)) {
+      faults.push(`server.trusted_proxies[${i}]: must be an address or a network such as 10.0.0.0/8`);
+    }
   }
   if (config.server.http.corsOrigins.includes('*') && config.server.http.corsOrigins.length > 1) {
     faults.push('server.http.cors_origins: "*" stands alone');

@@ -9,7 +9,7 @@ import {
   type Wish,
 } from '../biz/admission.js';
 import type { Sale } from '../biz/sale-state.js';
-import { ADMIT, CLOSE, GIVE_BACK, LIMIT, LOAD } from './lua-script.js';
+import { ADMIT, CLOSE, GIVE_BACK, LIMIT, LOAD, RATE } from './lua-script.js';
 import { MicroBatcher } from './micro-batcher.js';
 import { isRedisAway, type RedisServer } from './redis.js';
 import { nextKeys, saleKeys } from './seckill-keys.js';
@@ -49,8 +49,8 @@ export class RedisAdmission extends Admission {
 
   override admit(sale: Pick<Sale, 'itemId' | 'epoch'>, wish: Wish): Promise<Admitted> {
     const lane = this.laneOf(sale.itemId, sale.epoch);
-    // A repeated request id may name a purchase that was granted.
-    if (lane.soldOutUntilMs > performance.now() && wish.requestId === '') return SOLD_OUT;
+    // A repeated request id or token may name a purchase that was granted.
+    if (lane.soldOutUntilMs > performance.now() && wish.requestId === '' && !wish.tokenId) return SOLD_OUT;
     return lane.batcher.submit(wish) ?? BACKLOG_FULL;
   }
 
@@ -107,6 +107,12 @@ export class RedisAdmission extends Admission {
     return (await orSaleUnavailable(LIMIT.run(this.server.commands, keys, args))) === 'SET';
   }
 
+  override async setAdmitRate(sale: Pick<Sale, 'itemId' | 'epoch'>, perSecond: number): Promise<boolean> {
+    const keys = saleKeys(this.server.keyPrefix, sale.itemId);
+    const args = [String(sale.epoch), String(perSecond)];
+    return (await orSaleUnavailable(RATE.run(this.server.commands, keys, args))) === 'SET';
+  }
+
   override async shut(itemId: bigint): Promise<void> {
     await orSaleUnavailable(this.server.commands.del(saleKeys(this.server.keyPrefix, itemId).meta));
   }
@@ -123,6 +129,7 @@ export class RedisAdmission extends Admission {
       starts_ms: String(sale.startsAt.getTime()),
       ends_ms: sale.endsAt === undefined ? '' : String(sale.endsAt.getTime()),
       limit: String(sale.defaultLimit),
+      admit_rate: String(sale.admitRate),
       backlog: String(state.backlogLimit),
       fence: state.fence,
       server: await this.serverId(),
@@ -142,7 +149,10 @@ export class RedisAdmission extends Admission {
 
   override async close(sale: Pick<Sale, 'itemId' | 'epoch'>): Promise<void> {
     const keys = saleKeys(this.server.keyPrefix, sale.itemId);
-    await orSaleUnavailable(CLOSE.run(this.server.commands, keys, [String(sale.epoch), String(KEEP_CLOSED_MS)]));
+    const redis = this.server.commands;
+    const reply = await orSaleUnavailable(CLOSE.run(redis, keys, [String(sale.epoch), String(KEEP_CLOSED_MS)]));
+    // Nobody asks for a place any more, and a line can be long.
+    if (reply === 'CLOSED') await orSaleUnavailable(redis.unlink(keys.line, keys.places));
   }
 
   override async giveBack(units: UnitsReturn): Promise<boolean> {
@@ -195,7 +205,10 @@ export class RedisAdmission extends Admission {
   private async admitBatch(lane: Lane, itemId: bigint, wishes: readonly Wish[]): Promise<readonly Admitted[]> {
     const keys = saleKeys(this.server.keyPrefix, itemId);
     const args = [String(lane.epoch)];
-    for (const w of wishes) args.push(w.userId, String(w.quantity), w.requestId, w.traceparent);
+    for (const w of wishes) {
+      const requestId = w.tokenId ? `${w.requestId}\0${w.tokenId}` : w.requestId;
+      args.push(w.userId, String(w.quantity), requestId, w.traceparent);
+    }
     const reply = await orSaleUnavailable(ADMIT.run(this.server.admission, keys, args));
     const [status, , left, ...outcomes] = reply as [string, number, number, ...string[]];
     if (status !== 'OK') return wishes.map(() => STALE);
@@ -248,7 +261,8 @@ function admittedOf(outcome: string): Admitted {
   }
 }
 
-async function orSaleUnavailable<T>(reply: Promise<T>): Promise<T> {
+/** The reply. @throws SALE_UNAVAILABLE when Redis is away */
+export async function orSaleUnavailable<T>(reply: Promise<T>): Promise<T> {
   try {
     return await reply;
   } catch (err) {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
-import { ADMIT, CLOSE, GIVE_BACK, LIMIT, LOAD, type LuaScript, SETTLED } from './lua-script.js';
+import { ADMIT, CLOSE, GIVE_BACK, LIMIT, LINE, LOAD, type LuaScript, RATE, SETTLED } from './lua-script.js';
 
-const SCRIPTS: readonly LuaScript<string>[] = [ADMIT, CLOSE, GIVE_BACK, LIMIT, LOAD, SETTLED];
+const SCRIPTS: readonly LuaScript<string>[] = [ADMIT, CLOSE, GIVE_BACK, LIMIT, LINE, LOAD, RATE, SETTLED];
 
 describe('lua scripts', () => {
   it('are all of the folder', () => {

@@ -29,6 +29,7 @@ export class LuaScript<Key extends string> {
 
 export const ADMIT = new LuaScript('admit', ['meta', 'stock', 'req', 'buyers', 'vip', 'stream', 'seen0', 'seen1']);
 export const LIMIT = new LuaScript('limit', ['meta', 'vip']);
+export const LINE = new LuaScript('line', ['meta', 'stock', 'line', 'places']);
 export const LOAD = new LuaScript('load', [
   'meta',
   'stock',
@@ -39,6 +40,7 @@ export const LOAD = new LuaScript('load', [
   'nextBuyers',
   'nextVip',
 ]);
+export const RATE = new LuaScript('rate', ['meta']);
 export const CLOSE = new LuaScript('close', ['meta', 'stock', 'req', 'buyers', 'vip', 'returned']);
 export const GIVE_BACK = new LuaScript('give_back', ['meta', 'stock', 'buyers', 'returned']);
 export const SETTLED = new LuaScript('settled', ['meta', 'stock', 'buyers', 'stream']);

@@ -18,6 +18,7 @@ import { StockRepo } from '../biz/stock.js';
 import { Trace } from '../biz/trace.js';
 import { TransactionRunner } from '../biz/transaction.js';
 import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo } from '../biz/user.js';
+import { WaitingRoom } from '../biz/waiting-room.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { Worker } from '../conf/worker.js';
 import { RedisAdmission } from './admission.js';
@@ -39,6 +40,7 @@ import { PgSettlementRepo } from './settlement.js';
 import { PgStockRepo } from './stock.js';
 import { JwtTokenSigner } from './token-signer.js';
 import { PgUserRepo } from './user.js';
+import { RedisWaitingRoom } from './waiting-room.js';
 
 /** Connections that both processes hold. It needs CONFIG, Logger, Worker and Resources. */
 export const connectionsModule = new ContainerModule(({ bind }) => {
@@ -77,6 +79,7 @@ export const productDataModule = new ContainerModule(({ bind }) => {
     [RedisServer],
   );
   bind(Admission).toResolvedValue((redis: RedisServer) => new RedisAdmission(redis), [RedisServer]);
+  bind(WaitingRoom).toResolvedValue((redis: RedisServer) => new RedisWaitingRoom(redis), [RedisServer]);
   bind(PurchaseStream).toResolvedValue((redis: RedisServer) => new RedisPurchaseStream(redis), [RedisServer]);
   bind(RedisPurchaseConsumer).toResolvedValue(
     (redis: RedisServer, db: Postgres, worker: Worker) => new RedisPurchaseConsumer(redis, db, worker.consumerName),

@@ -19,15 +19,16 @@ const STATUS_CODES: Readonly<Record<SaleStatus, number>> = { SCHEDULED: 0, OPEN:
 const STATUSES: readonly SaleStatus[] = ['SCHEDULED', 'OPEN', 'CLOSED'];
 
 export const SALE_COLUMNS = `id, item_id, name, status, starts_at, ends_at, total, sold, price, pay_mode, pay_timeout_ms,
-  default_limit, epoch, first_epoch, version`;
+  default_limit, epoch, first_epoch, version, require_token, admit_rate`;
 
 // An index of unpaid orders answers this, however many orders the sale has.
 const READ_COLUMNS = `${SALE_COLUMNS}, EXISTS (SELECT FROM orders WHERE sale_id = sales.id AND status = 0) AS unpaid`;
 
 const INSERT: Statement = {
   name: 'sale_insert',
-  text: `INSERT INTO sales (id, item_id, name, starts_at, ends_at, total, price, pay_mode, pay_timeout_ms, default_limit)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+  text: `INSERT INTO sales (id, item_id, name, starts_at, ends_at, total, price, pay_mode, pay_timeout_ms, default_limit,
+      require_token, admit_rate)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
     ON CONFLICT (item_id) WHERE status <> 2 DO NOTHING
     RETURNING ${SALE_COLUMNS}`,
 };
@@ -69,7 +70,9 @@ const CLOSE: Statement = {
 const UPDATE: Statement = {
   name: 'sale_update',
   // clock_timestamp, not now: the lock on the sale may have been waited for, and orders of before it count by the old limit.
-  text: `UPDATE sales SET default_limit = coalesce($3, default_limit), limited_at = CASE WHEN $3::int IS NULL THEN limited_at ELSE clock_timestamp() END, version = version + 1, updated_at = now()
+  text: `UPDATE sales SET default_limit = coalesce($3, default_limit),
+      limited_at = CASE WHEN $3::int IS NULL THEN limited_at ELSE clock_timestamp() END,
+      require_token = coalesce($4, require_token), admit_rate = coalesce($5, admit_rate), version = version + 1, updated_at = now()
     WHERE id = $1 AND version = $2 RETURNING ${SALE_COLUMNS}`,
 };
 
@@ -136,6 +139,8 @@ export class PgSaleRepo extends SaleRepo {
       sale.payMode,
       sale.payTimeoutMs,
       sale.defaultLimit,
+      sale.requireToken,
+      sale.admitRate,
     ]);
     return rows[0] && saleOf(rows[0]);
   }
@@ -170,7 +175,8 @@ export class PgSaleRepo extends SaleRepo {
   }
 
   override async update(tx: Transaction, saleId: bigint, version: bigint, patch: SalePatch): Promise<Sale | undefined> {
-    const { rows } = await this.db.query<SaleRow>(UPDATE, [saleId, version, patch.defaultLimit ?? null], tx);
+    const { defaultLimit = null, requireToken = null, admitRate = null } = patch;
+    const { rows } = await this.db.query<SaleRow>(UPDATE, [saleId, version, defaultLimit, requireToken, admitRate], tx);
     return rows[0] && saleOf(rows[0]);
   }
 
@@ -235,6 +241,8 @@ export interface SaleRow {
   epoch: bigint;
   first_epoch: bigint;
   version: bigint;
+  require_token: boolean;
+  admit_rate: number;
 }
 
 interface ReadRow extends SaleRow {
@@ -271,5 +279,7 @@ export function saleOf(row: SaleRow): Sale {
     epoch: row.epoch,
     firstEpoch: row.first_epoch,
     version: row.version,
+    requireToken: row.require_token,
+    admitRate: row.admit_rate,
   };
 }

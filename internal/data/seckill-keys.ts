@@ -13,6 +13,9 @@ export interface SaleKeys {
   readonly returned: string;
   /** Held by whoever loads the sale. */
   readonly loading: string;
+  /** Its waiting room: how the line stands, and user → ticket. */
+  readonly line: string;
+  readonly places: string;
 }
 
 const STREAM = 'stream:seckill:';
@@ -30,6 +33,8 @@ export function saleKeys(prefix: string, itemId: bigint): SaleKeys {
     seen1: `${sale}seen:1`,
     returned: `${sale}returned`,
     loading: `${sale}loading`,
+    line: `${sale}line`,
+    places: `${sale}places`,
   };
 }
 

@@ -8,6 +8,8 @@ export interface ErrorDetails {
   /** Facts a caller can act on; never secrets or internals, since they leave with the reply. */
   readonly metadata?: Readonly<Record<string, string>>;
   readonly violations?: readonly FieldViolation[];
+  /** When it is worth trying again; on the wire as google.rpc.RetryInfo and Retry-After. */
+  readonly retryAfterMs?: number | undefined;
   /** What lies behind; logged, never sent. */
   readonly cause?: unknown;
 }
@@ -33,6 +35,7 @@ export class KaimaiError extends Error {
   readonly grpcCode: number;
   readonly metadata: Readonly<Record<string, string>>;
   readonly violations: readonly FieldViolation[];
+  readonly retryAfterMs: number | undefined;
 
   constructor(spec: ReasonSpec, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -42,6 +45,7 @@ export class KaimaiError extends Error {
     this.grpcCode = spec.grpcCode;
     this.metadata = details.metadata ?? {};
     this.violations = details.violations ?? [];
+    this.retryAfterMs = details.retryAfterMs;
   }
 }
 

@@ -6,7 +6,7 @@ import {
   UNAVAILABLE,
   unavailable,
 } from '../../gen/common/v1/errors.js';
-import { BadRequest, ErrorInfo } from '../../gen/google/rpc/error_details.js';
+import { BadRequest, ErrorInfo, RetryInfo } from '../../gen/google/rpc/error_details.js';
 import { Status } from '../../gen/google/rpc/status.js';
 import { ALL_REASONS } from '../../gen/reasons.js';
 import { type FieldViolation, KaimaiError, type ReasonSpec } from './error.js';
@@ -28,7 +28,7 @@ export function encodeStatus(err: KaimaiError): Uint8Array {
   return Status.encode({ code: err.grpcCode, message: err.message, details: detailsOf(err) }).finish();
 }
 
-/** The `google.protobuf.Any` values of an error: its ErrorInfo, and its BadRequest where fields are at fault. */
+/** The `google.protobuf.Any` values of an error: its ErrorInfo, its BadRequest where fields are at fault, its RetryInfo. */
 export function detailsOf(err: KaimaiError): { readonly typeUrl: string; readonly value: Buffer }[] {
   const details = [
     {
@@ -49,6 +49,11 @@ export function detailsOf(err: KaimaiError): { readonly typeUrl: string; readonl
       value: BadRequest.encode({ fieldViolations }).finish(),
     });
   }
+  if (err.retryAfterMs !== undefined) {
+    const ms = Math.ceil(err.retryAfterMs);
+    const retryDelay = { seconds: BigInt(Math.floor(ms / 1_000)), nanos: (ms % 1_000) * 1_000_000 };
+    details.push({ typeUrl: `${TYPE_URL}google.rpc.RetryInfo`, value: RetryInfo.encode({ retryDelay }).finish() });
+  }
   return details.map((d) => ({ typeUrl: d.typeUrl, value: Buffer.from(d.value) }));
 }
 
@@ -59,10 +64,15 @@ export function detailsOf(err: KaimaiError): { readonly typeUrl: string; readonl
 export function decodeStatus(grpcCode: number, message: string, details: Uint8Array | undefined): KaimaiError {
   let info: { reason: string; domain: string; metadata: Record<string, string> } | undefined;
   let violations: FieldViolation[] = [];
+  let retryAfterMs: number | undefined;
   try {
     for (const any of details ? Status.decode(details).details : []) {
       if (any.typeUrl === `${TYPE_URL}google.rpc.ErrorInfo`) info = ErrorInfo.decode(any.value);
       if (any.typeUrl === `${TYPE_URL}google.rpc.BadRequest`) violations = BadRequest.decode(any.value).fieldViolations;
+      if (any.typeUrl === `${TYPE_URL}google.rpc.RetryInfo`) {
+        const { seconds, nanos } = RetryInfo.decode(any.value).retryDelay ?? { seconds: 0n, nanos: 0 };
+        retryAfterMs = Number(seconds) * 1_000 + nanos / 1_000_000;
+      }
     }
   } catch {
     // Details that do not decode are no details.
@@ -74,7 +84,7 @@ export function decodeStatus(grpcCode: number, message: string, details: Uint8Ar
       grpcCode,
       httpCode: HTTP_OF_GRPC[grpcCode] ?? 500,
     };
-    return new KaimaiError(spec, message, { metadata: info.metadata, violations });
+    return new KaimaiError(spec, message, { metadata: info.metadata, violations, retryAfterMs });
   }
   switch (grpcCode) {
     case 1:

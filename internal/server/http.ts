@@ -35,6 +35,7 @@ const FORWARDED_HEADERS = [
   'x-user-role',
   'x-internal-token',
   'x-bff-token',
+  'x-real-ip',
   'x-payment-timestamp',
   'x-payment-signature',
 ];
@@ -165,6 +166,8 @@ function errorOf(err: unknown): ErrorInfo {
     metadata: known.metadata,
     fieldViolations: known.violations,
     details: detailsOf(known),
-    ...(known.httpCode === 429 && { httpHeaders: { 'retry-after': '1' } }),
+    ...(known.retryAfterMs !== undefined && {
+      httpHeaders: { 'retry-after': String(Math.max(1, Math.ceil(known.retryAfterMs / 1_000))) },
+    }),
   };
 }

@@ -22,7 +22,8 @@ import { App } from './app.js';
 import { Background, takesRole } from './background.js';
 import { BackgroundMetrics } from './background-metrics.js';
 import { backlogWatch } from './backlog-watch.js';
-import type { Layer } from './chain.js';
+import type { Layer, Observer } from './chain.js';
+import { ClientAddresses } from './client-address.js';
 import { ConfigWatcher } from './config-watcher.js';
 import { CpuMeter } from './cpu-meter.js';
 import { bindService, Dispatcher, ServiceBinding } from './dispatcher.js';
@@ -32,6 +33,7 @@ import { Health } from './health.js';
 import { GrpcHealthService } from './health-service.js';
 import { HttpListener } from './http.js';
 import { type Authenticator, auth, headerAuthenticator } from './middleware/auth.js';
+import { buyerLimit } from './middleware/buyer-limit.js';
 import { deadline } from './middleware/deadline.js';
 import { jwtAuthenticator } from './middleware/jwt.js';
 import { logging } from './middleware/logging.js';
@@ -44,6 +46,7 @@ import { OtelTrace } from './otel-trace.js';
 import { GrpcReflectionService } from './reflection-service.js';
 import type { Server } from './server.js';
 import { serviceInstance } from './service-instance.js';
+import { TokenBuckets } from './token-buckets.js';
 import { validation } from './validation.js';
 import type { WorkerMessage } from './workers.js';
 
@@ -89,6 +92,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
       registry: Registry,
       health: Health,
       limiter: AdaptiveLimiter,
+      live: LiveConfig,
       services: ServiceBinding[] | undefined,
     ) =>
       makeDispatcher(config, health, services ?? [], [
@@ -98,6 +102,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
         metrics(registry),
         deadline({ grpcTimeoutMs: config.server.grpc.timeoutMs, httpTimeoutMs: config.server.http.timeoutMs }),
         auth(authenticatorOf(config), loadDescriptors().registry),
+        limitBuyers(live),
         rateLimit(limiter),
       ]),
     [
@@ -106,6 +111,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
       Registry,
       Health,
       AdaptiveLimiter,
+      LiveConfig,
       { serviceIdentifier: ServiceBinding, isMultiple: true, optional: true },
     ],
   );
@@ -156,6 +162,20 @@ export const serverModule = new ContainerModule(({ bind }) => {
     { serviceIdentifier: BacklogProbe, isMultiple: true, optional: true },
   ]);
 });
+
+/** Users and addresses whose calls a worker counts; a million buckets are some 100 MB. */
+const BUCKETS = 100_000;
+
+function limitBuyers(live: LiveConfig): Observer {
+  const { seckill, server } = live.current;
+  const users = new TokenBuckets(seckill.userRate, BUCKETS);
+  const addresses = new TokenBuckets(seckill.addressRate, BUCKETS);
+  live.onChange((config) => {
+    users.rate = config.seckill.userRate;
+    addresses.rate = config.seckill.addressRate;
+  });
+  return buyerLimit(users, addresses, new ClientAddresses(server.trustedProxies));
+}
 
 /** Routes of the JSON listener that are no RPCs. */
 function plainRoutes(config: Config, worker: Worker, dispatcher: Dispatcher, health: Health) {

@@ -13,7 +13,9 @@ import { POLICY, type Policy } from '../biz/policy.js';
 import { PurchaseConsumer } from '../biz/purchase-stream.js';
 import { SaleUsecase } from '../biz/sale.js';
 import { CONFIG, type Config } from '../conf/config.js';
+import { DEVELOPMENT_TOKEN_SECRET } from '../conf/defaults.js';
 import { LiveConfig } from '../conf/live.js';
+import { ConfigError } from '../conf/load.js';
 import { CatalogService } from '../service/catalog.js';
 import { InstanceService } from '../service/instance.js';
 import { OrderService } from '../service/order.js';
@@ -33,12 +35,20 @@ export const productServerModule = new ContainerModule(({ bind }) => {
     (live: LiveConfig): Policy => {
       const { payTimeoutMs } = live.current.order;
       const { secret, previousSecret } = live.current.payment;
+      const { tokenSecret, previousTokenSecret, tokenTtlMs } = live.current.seckill;
+      const production = live.current.server.environment === 'production';
+      // Not among the rules of the configuration: the resource domain has no such secret, and needs none.
+      if (production && [tokenSecret, previousTokenSecret].includes(DEVELOPMENT_TOKEN_SECRET)) {
+        throw new ConfigError('configuration', [
+          'seckill.token_secret: the development secret is refused in production',
+        ]);
+      }
       // Read when they are used: these change while the process runs.
       return {
         order: { payTimeoutMs },
         payment: {
           secrets: [secret, previousSecret].filter((s) => s !== ''),
-          acceptUnsigned: live.current.server.environment !== 'production',
+          acceptUnsigned: !production,
         },
         sale: {
           payTimeoutMs,
@@ -49,6 +59,15 @@ export const productServerModule = new ContainerModule(({ bind }) => {
         settlement: {
           get maxDeliveries() {
             return live.current.seckill.maxDeliveries;
+          },
+        },
+        token: {
+          secrets: previousTokenSecret === '' ? [tokenSecret] : [tokenSecret, previousTokenSecret],
+          ttlMs: Math.ceil(tokenTtlMs),
+        },
+        waitingRoom: {
+          get lineLimit() {
+            return live.current.seckill.lineLimit;
           },
         },
       };

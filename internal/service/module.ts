@@ -10,6 +10,7 @@ import { SaleWatch } from '../biz/sale-watch.js';
 import { SeckillUsecase } from '../biz/seckill.js';
 import { SettlementUsecase } from '../biz/settlement.js';
 import { UserUsecase } from '../biz/user.js';
+import { WaitingRoomUsecase } from '../biz/waiting-room.js';
 import { CatalogService } from './catalog.js';
 import { InstanceService } from './instance.js';
 import { InstanceEventService } from './instance-event.js';
@@ -30,8 +31,9 @@ export const productServiceModule = new ContainerModule(({ bind }) => {
   bind(UserService).toResolvedValue((u: UserUsecase) => new UserService(u), [UserUsecase]);
   bind(InstanceService).toResolvedValue((u: InstanceUsecase) => new InstanceService(u), [InstanceUsecase]);
   bind(SeckillService).toResolvedValue(
-    (sales: SaleUsecase, watch: SaleWatch, seckill: SeckillUsecase) => new SeckillService(sales, watch, seckill),
-    [SaleUsecase, SaleWatch, SeckillUsecase],
+    (sales: SaleUsecase, watch: SaleWatch, seckill: SeckillUsecase, room: WaitingRoomUsecase) =>
+      new SeckillService(sales, watch, seckill, room),
+    [SaleUsecase, SaleWatch, SeckillUsecase, WaitingRoomUsecase],
   );
   bind(SeckillOrderService).toResolvedValue((u: SettlementUsecase) => new SeckillOrderService(u), [SettlementUsecase]);
 });

@@ -5,8 +5,11 @@ import {
   type CloseSaleRequest,
   PurchaseReply_Code as Code,
   type CreateSaleRequest,
+  IssuePurchaseTokenReply_Code as EntryCode,
   type GetPurchaseRequest,
   type GetSaleRequest,
+  type IssuePurchaseTokenReply,
+  type IssuePurchaseTokenRequest,
   type ListSalesReply,
   type ListSalesRequest,
   type OpenSaleRequest,
@@ -29,10 +32,11 @@ import {
 import { formatUserId } from '../biz/identity.js';
 import type { Delivery } from '../biz/purchase-stream.js';
 import type { SaleUsecase, SaleView } from '../biz/sale.js';
-import type { SaleStatus } from '../biz/sale-state.js';
+import { needsToken, type SalePatch, type SaleStatus } from '../biz/sale-state.js';
 import type { SaleWatch } from '../biz/sale-watch.js';
 import type { BatchOutcome, PurchaseOutcome, PurchaseRecord, SeckillUsecase } from '../biz/seckill.js';
 import type { Settlement, SettlementUsecase } from '../biz/settlement.js';
+import type { Entry, WaitingRoomUsecase } from '../biz/waiting-room.js';
 import { type CallContext, type ServiceOf, userOf } from './context.js';
 
 export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
@@ -40,6 +44,7 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
     private readonly sales: SaleUsecase,
     private readonly watches: SaleWatch,
     private readonly seckill: SeckillUsecase,
+    private readonly waitingRoom: WaitingRoomUsecase,
   ) {}
 
   purchase = async (req: PurchaseRequest, ctx: CallContext): Promise<PurchaseReply> =>
@@ -50,8 +55,12 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
         quantity: req.quantity ?? 1,
         requestId: req.requestId,
         traceparent: ctx.traceparent ?? '',
+        token: req.token,
       }),
     );
+
+  issuePurchaseToken = async (req: IssuePurchaseTokenRequest, ctx: CallContext): Promise<IssuePurchaseTokenReply> =>
+    entryReply(await this.waitingRoom.enter(req.itemId, userOf(ctx)));
 
   getPurchase = async (req: GetPurchaseRequest, ctx: CallContext): Promise<PurchaseRecordMessage> =>
     recordReply(await this.seckill.getPurchase(req.seckillId, userOf(ctx)));
@@ -75,14 +84,22 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
         payMode: req.payMode === PayMode.PAY_LATER ? 'PAY_LATER' : 'PREPAID',
         payTimeoutMs: req.payTimeout === undefined ? undefined : durationMs(req.payTimeout),
         defaultLimit: req.defaultLimit,
+        requireToken: req.requireToken,
+        admitRate: req.admitRate,
       }),
     );
 
   openSale = async (req: OpenSaleRequest): Promise<SaleMessage> => saleReply(await this.sales.open(req.itemId));
 
   updateSale = async (req: UpdateSaleRequest): Promise<SaleMessage> => {
-    if (req.defaultLimit === undefined) throw invalidArgument('nothing to change: give at least one field');
-    return saleReply(await this.sales.update(req.itemId, req.version, { defaultLimit: req.defaultLimit }));
+    const { defaultLimit, requireToken, admitRate } = req;
+    const patch: SalePatch = {
+      ...(defaultLimit !== undefined && { defaultLimit }),
+      ...(requireToken !== undefined && { requireToken }),
+      ...(admitRate !== undefined && { admitRate }),
+    };
+    if (Object.keys(patch).length === 0) throw invalidArgument('nothing to change: give at least one field');
+    return saleReply(await this.sales.update(req.itemId, req.version, patch));
   };
 
   setVipLimit = async (req: SetVipLimitRequest): Promise<VipLimitMessage> => {
@@ -141,13 +158,41 @@ const MESSAGES: Readonly<Record<PurchaseOutcome['kind'], string>> = {
   NOT_STARTED: 'the sale has not started',
   ENDED: 'the sale is over',
   LIMIT_REACHED: 'you have as many as one user may have',
+  TOKEN_REQUIRED: 'this sale asks for a token: ask IssuePurchaseToken for one',
+  TOKEN_EXPIRED: 'the token is too old: ask IssuePurchaseToken for another',
 };
+
+const ENTRY_MESSAGES: Readonly<Record<Entry['kind'], string>> = {
+  READY: 'it is your turn',
+  WAITING: 'you are in the line',
+  NOT_STARTED: 'the sale has not started',
+  ENDED: 'the sale is over',
+  SOLD_OUT: 'sold out',
+  LINE_FULL: 'too many wait already; come again',
+};
+
+function entryReply(entry: Entry): IssuePurchaseTokenReply {
+  return {
+    code: EntryCode[entry.kind],
+    message: ENTRY_MESSAGES[entry.kind],
+    token: entry.kind === 'READY' ? entry.token : '',
+    expiresAt: entry.kind === 'READY' ? entry.expiresAt : undefined,
+    ahead: entry.kind === 'WAITING' ? BigInt(entry.ahead) : 0n,
+    estimatedWait: entry.kind === 'WAITING' ? durationOf(entry.waitMs) : undefined,
+    askAgainAfter: entry.askAgainMs === undefined ? undefined : durationOf(entry.askAgainMs),
+    serverTime: entry.serverTime,
+    startsAt: entry.startsAt,
+    mayReturn: entry.kind === 'SOLD_OUT' && entry.mayReturn,
+  };
+}
 
 /** Frozen, so that what most buyers of a sale are told is encoded once. */
 const REFUSALS = {
   NOT_STARTED: refusal('NOT_STARTED', false),
   ENDED: refusal('ENDED', false),
   LIMIT_REACHED: refusal('LIMIT_REACHED', false),
+  TOKEN_REQUIRED: refusal('TOKEN_REQUIRED', false),
+  TOKEN_EXPIRED: refusal('TOKEN_EXPIRED', false),
 };
 const SOLD_OUT = { forGood: refusal('SOLD_OUT', false), forNow: refusal('SOLD_OUT', true) };
 
@@ -203,6 +248,8 @@ function saleReply({ sale, remaining, serverTime, availability }: SaleView): Sal
     serverTime,
     availability: Availability[availability],
     version: sale.version,
+    requireToken: needsToken(sale),
+    admitRate: sale.admitRate,
   };
 }
 

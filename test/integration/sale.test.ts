@@ -281,7 +281,7 @@ describe('the life of a sale', function () {
     it('are answered one by one, in their order', async () => {
       const itemId = await plan({ total: 2n });
       await replica.sales.open(itemId);
-      const service = new SeckillService(replica.sales, replica.watches, replica.seckill);
+      const service = new SeckillService(replica.sales, replica.watches, replica.seckill, replica.waitingRoom);
       const ctx = { metadata: () => undefined } as never;
       const purchase = (userId: string, quantity = 1, requestId = '') => ({ userId, quantity, requestId });
       const { results } = await service.purchaseBatch(

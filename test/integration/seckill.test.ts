@@ -191,7 +191,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
 
     it('is of one instance', async () => {
       const { itemId } = await replica.openSale({ defaultLimit: 5 });
-      const wish = { itemId, userId: formatUserId('1'), requestId: '', traceparent: '' };
+      const wish = { itemId, userId: formatUserId('1'), requestId: '', traceparent: '', token: '' };
       await assert.rejects(replica.seckill.purchase({ ...wish, quantity: 2 }), (err) => {
         assert.ok(isInvalidArgument(err));
         assert.deepEqual(err.violations[0]?.field, 'quantity');

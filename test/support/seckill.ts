@@ -6,12 +6,14 @@ import { SilentLogger } from '../../internal/biz/logger.js';
 import { OrderUsecase } from '../../internal/biz/order.js';
 import { OutboxUsecase } from '../../internal/biz/outbox.js';
 import { type Product, ProductUsecase } from '../../internal/biz/product.js';
+import { PurchaseTokens } from '../../internal/biz/purchase-token.js';
 import { type CreateSale, SaleUsecase } from '../../internal/biz/sale.js';
 import { SaleDirectory } from '../../internal/biz/sale-directory.js';
 import { SaleWatch } from '../../internal/biz/sale-watch.js';
 import { SeckillUsecase } from '../../internal/biz/seckill.js';
 import { SeckillReturnHandler, TOPIC_SECKILL_RETURN } from '../../internal/biz/seckill-return.js';
 import { SettlementUsecase } from '../../internal/biz/settlement.js';
+import { WaitingRoomUsecase } from '../../internal/biz/waiting-room.js';
 import { RedisAdmission } from '../../internal/data/admission.js';
 import { PgHeldUnits } from '../../internal/data/held-units.js';
 import { LeasedIdGenerator } from '../../internal/data/id-generator.js';
@@ -26,11 +28,13 @@ import { RedisServer } from '../../internal/data/redis.js';
 import { PgSaleRepo } from '../../internal/data/sale.js';
 import { saleKeys } from '../../internal/data/seckill-keys.js';
 import { PgSettlementRepo } from '../../internal/data/settlement.js';
+import { RedisWaitingRoom } from '../../internal/data/waiting-room.js';
 import { SeckillConsumer, type SeckillConsumerOptions } from '../../internal/server/seckill-consumer.js';
 import { SeckillOrderService } from '../../internal/service/seckill.js';
 import type { SuiteServers } from './servers.js';
 
 export const MAX_DELIVERIES = 3;
+export const TOKEN_TTL_MS = 60_000;
 
 /** The flash sale on real servers, as one replica of product has it, without its listeners. */
 export class SeckillReplica {
@@ -44,6 +48,9 @@ export class SeckillReplica {
   readonly sales: SaleUsecase;
   readonly directory: SaleDirectory;
   readonly watches: SaleWatch;
+  readonly tokens: PurchaseTokens;
+  readonly room: RedisWaitingRoom;
+  readonly waitingRoom: WaitingRoomUsecase;
   readonly seckill: SeckillUsecase;
   readonly settlements: SettlementUsecase;
   readonly outbox: OutboxUsecase;
@@ -85,7 +92,10 @@ export class SeckillReplica {
     });
     this.watches = new SaleWatch(this.sales, 20);
     this.directory = new SaleDirectory(this.saleRepo);
-    this.seckill = new SeckillUsecase(this.directory, this.admission, stream, settlements);
+    this.tokens = new PurchaseTokens({ secrets: ['a secret of the tests'], ttlMs: TOKEN_TTL_MS });
+    this.room = new RedisWaitingRoom(this.redis);
+    this.waitingRoom = new WaitingRoomUsecase(this.directory, this.room, this.tokens, { lineLimit: 1_000 });
+    this.seckill = new SeckillUsecase(this.directory, this.admission, stream, settlements, this.tokens);
     this.settlements = new SettlementUsecase(this.db, this.ids, products, orders, this.instances, settlements, {
       maxDeliveries: MAX_DELIVERIES,
     });
@@ -155,9 +165,9 @@ export class SeckillReplica {
     return { itemId: plan.id, plan };
   }
 
-  buy(itemId: bigint, user: number | string, requestId = '') {
+  buy(itemId: bigint, user: number | string, requestId = '', token = '') {
     const userId = formatUserId(String(user));
-    return this.seckill.purchase({ itemId, userId, quantity: 1, requestId, traceparent: '' });
+    return this.seckill.purchase({ itemId, userId, quantity: 1, requestId, traceparent: '', token });
   }
 
   /** Carries out the returns that wait in the outbox. */

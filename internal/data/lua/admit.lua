@@ -16,7 +16,8 @@
 --     uid         UUID in lower case
 --     qty         1 to 999999999, decimal
 --     request_id  at most 64 characters; '' none. The same one of the same user within 10 to 20 minutes is answered
---                 with the first one's stream id and takes nothing
+--                 with the first one's stream id and takes nothing. A purchase token's id, of at most 64 characters
+--                 too, may follow it, or follow none, behind a zero byte: it is honoured once in the same way
 --     tp          trace context, at most 128 characters; '' none
 -- Returns
 --   {'UNAVAILABLE'}  the epoch is another, or a key is missing: nothing was done. Ask for the sale again, then try again
@@ -38,7 +39,8 @@ if n < 1 or n > 1000 or n ~= math.floor(n) then
   return redis.error_reply('KAIMAI admit takes an epoch and 4 arguments for each of 1 to 1000 purchases')
 end
 
-local users, seen_fields = {}, {}
+-- Fields of seen: of purchase i at i, and where it brings a token, of that at token_at[i] behind all of those.
+local users, seen_fields, token_at = {}, {}, {}
 for i = 1, n do
   local a = 2 + (i - 1) * PER
   local uid, qty, rid, tp = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
@@ -48,11 +50,21 @@ for i = 1, n do
   if #qty > 9 or not string.find(qty, '^[1-9]%d*$') then
     return redis.error_reply('KAIMAI qty of purchase ' .. i .. ' is no decimal from 1 to 999999999')
   end
-  if #rid > 64 or #tp > 128 then
+  local zero = rid ~= '' and string.find(rid, '\0', 1, true)
+  local token = ''
+  if zero then
+    rid, token = string.sub(rid, 1, zero - 1), string.sub(rid, zero)
+  end
+  if #rid > 64 or #token > 65 or #tp > 128 then
     return redis.error_reply('KAIMAI request_id or tp of purchase ' .. i .. ' is too long')
   end
   users[i] = uid
   seen_fields[i] = uid .. ':' .. rid
+  if token ~= '' then token_at[i] = token end
+end
+for i, token in pairs(token_at) do
+  seen_fields[#seen_fields + 1] = users[i] .. ':' .. token
+  token_at[i] = #seen_fields
 end
 
 -- Every key is read before anything is written: a wrong type raises its error here.
@@ -106,13 +118,23 @@ local outcomes = { 'OK', now_ms, 0 }
 local ts = string.format('%.0f', now_ms)
 local admitted, units = 0, 0
 local buyers, new_seen, here = {}, {}, {}
+local function first_of(f) return f and (here[seen_fields[f]] or seen[f] or seen_before[f]) end
+local function remember(f, id)
+  here[seen_fields[f]] = id
+  new_seen[#new_seen + 1] = seen_fields[f]
+  new_seen[#new_seen + 1] = id
+end
 for i = 1, n do
   local a = 2 + (i - 1) * PER
   local uid, qty, rid, tp = users[i], tonumber(ARGV[a + 1]), ARGV[a + 2], ARGV[a + 3]
   local outcome
-  local repeated = rid ~= '' and (here[seen_fields[i]] or seen[i] or seen_before[i])
+  local by_rid, by_token = rid ~= '' and string.byte(rid) ~= 0 and i, token_at[i]
+  local repeated = first_of(by_token) or first_of(by_rid)
   if repeated then
     outcome = 'QUEUED ' .. repeated
+    -- Whichever of the two is new is spent as well, or it would buy once more.
+    if by_token and not first_of(by_token) then remember(by_token, repeated) end
+    if by_token and by_rid and not first_of(by_rid) then remember(by_rid, repeated) end
   elseif now_ms < starts_ms then
     outcome = 'NOT_STARTED'
   elseif now_ms >= ends_ms then
@@ -134,11 +156,8 @@ for i = 1, n do
       admitted, units = admitted + 1, units + qty
       held[uid] = held[uid] + qty
       buyers[#buyers + 1] = uid
-      if rid ~= '' then
-        here[seen_fields[i]] = id
-        new_seen[#new_seen + 1] = seen_fields[i]
-        new_seen[#new_seen + 1] = id
-      end
+      if by_rid then remember(by_rid, id) end
+      if by_token then remember(by_token, id) end
       outcome = 'QUEUED ' .. id
     else
       outcome = 'FAILED'
@@ -153,10 +172,10 @@ if admitted > 0 then
   for i = 1, #buyers do
     redis.call('HSET', KEYS[4], buyers[i], string.format('%.0f', held[buyers[i]]))
   end
-  if #new_seen > 0 then
-    redis.call('HSET', seen_key, unpack(new_seen))
-    redis.call('PEXPIREAT', seen_key, string.format('%.0f', (window + 2) * WINDOW_MS))
-  end
+end
+if #new_seen > 0 then
+  redis.call('HSET', seen_key, unpack(new_seen))
+  redis.call('PEXPIREAT', seen_key, string.format('%.0f', (window + 2) * WINDOW_MS))
 end
 outcomes[3] = stock - units
 return outcomes

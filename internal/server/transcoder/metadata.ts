@@ -18,8 +18,8 @@ const PERMANENT = new Set([
 
 const METADATA_NAME = /^[0-9a-z_.-]+$/;
 
-/** What a client may not set by `Grpc-Metadata-`: names that gRPC keeps, and those that the edge itself vouches for. */
-const RESERVED_NAME = /^(?:grpc-|grpcgateway-|x-forwarded-)/;
+/** What a client may not set by `Grpc-Metadata-`: names that gRPC keeps, and those that the edge or a proxy vouches for. */
+const RESERVED_NAME = /^(?:grpc-|grpcgateway-|x-forwarded-|x-real-ip$)/;
 
 /** Which request headers become metadata; made once. */
 export class MetadataRules {

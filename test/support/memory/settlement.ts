@@ -23,6 +23,8 @@ export function openSale(sale: Pick<Sale, 'id' | 'itemId' | 'total'> & Partial<S
     payMode: 'PREPAID',
     payTimeoutMs: 60_000,
     defaultLimit: 1,
+    requireToken: false,
+    admitRate: 0,
     epoch: 1n,
     firstEpoch: 1n,
     version: 1n,

@@ -1,0 +1,37 @@
+import { tooManyRequests } from '../../../gen/common/v1/errors.js';
+import { Observer } from '../chain.js';
+import type { ClientAddresses } from '../client-address.js';
+import type { TokenBuckets } from '../token-buckets.js';
+import type { End } from '../watch-end.js';
+
+/** What a rush comes by, and whoever wants to be ahead of it. */
+const OPERATIONS = new Set(['seckill.v1.SeckillService.Purchase', 'seckill.v1.SeckillService.IssuePurchaseToken']);
+
+const nothing: End = () => {};
+
+/**
+ * Lets each user and each address buy only so often, before anything is decoded or asked of Redis. Services of the
+ * system are not limited: they call for many.
+ */
+export function buyerLimit(users: TokenBuckets, addresses: TokenBuckets, clients: ClientAddresses): Observer {
+  return new Observer((method) => {
+    if (!OPERATIONS.has(`${method.parent.typeName}.${method.name}`)) return undefined;
+    return (call) => {
+      const { role, userId } = call.identity;
+      if (role === 'INTERNAL') return nothing;
+      if (addresses.enabled) refuseUnlessNow('address', addresses.take(clients.keyOf(call)));
+      if (userId !== undefined) refuseUnlessNow('user', users.take(userId));
+      return nothing;
+    };
+  });
+}
+
+/** @throws TOO_MANY_REQUESTS where there is something to wait for */
+function refuseUnlessNow(limited: 'user' | 'address', waitMs: number): void {
+  if (waitMs <= 0) return;
+  const retryAfterMs = Math.ceil(waitMs);
+  throw tooManyRequests(`this ${limited} calls too often; try again in ${retryAfterMs} ms`, {
+    metadata: { limited, retry_after_ms: String(retryAfterMs) },
+    retryAfterMs,
+  });
+}
