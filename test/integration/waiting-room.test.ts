@@ -69,10 +69,7 @@ describe('the waiting room', function () {
     const all = Array.from({ length: 500 }, (_, n) => n);
     const first = await Promise.all(all.map(ask));
     const ticketOf = await tickets(itemId);
-    assert.deepEqual(
-      [...ticketOf.values()].sort((a, b) => a - b),
-      all,
-    );
+    assert.equal(new Set(ticketOf.values()).size, 500);
     // Commands of one connection arrive as they were sent.
     for (let n = 2; n < 500; n++) assert.ok(ticketOf.get(user(n))! > ticketOf.get(user(n - 2))!);
 
