@@ -77,7 +77,7 @@ describe('UserUsecase', () => {
 
   beforeEach(() => {
     repo = new MemoryUserRepo(new MemoryStore());
-    hasher = new Hasher(CHEAP);
+    hasher = new Hasher(CHEAP, 1, 64);
     signer = new Signer();
     attempts = new CountedAttempts();
     users = new UserUsecase(repo, hasher, signer, attempts);
@@ -243,7 +243,7 @@ describe('UserUsecase', () => {
 
     it('replaces argon2id of other costs, too', async () => {
       const { id } = await register('ann');
-      hasher = new Hasher({ ...CHEAP, iterations: 2 });
+      hasher = new Hasher({ ...CHEAP, iterations: 2 }, 1, 64);
       users = new UserUsecase(repo, hasher, signer, attempts);
       await login('ann', 'correct horse');
       assert.match((await users.get(id)).passwordHash, /,t=2,/);

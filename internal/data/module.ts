@@ -66,7 +66,10 @@ export const productDataModule = new ContainerModule(({ bind }) => {
   bind(SettlementRepo).toResolvedValue((db: Postgres) => new PgSettlementRepo(db), [Postgres]);
 
   bind(UserRepo).toResolvedValue((db: Postgres) => new PgUserRepo(db), [Postgres]);
-  bind(PasswordHasher).toResolvedValue((config: Config) => new Argon2PasswordHasher(config.auth.password), [CONFIG]);
+  bind(PasswordHasher).toResolvedValue(
+    (config: Config, worker: Worker) => new Argon2PasswordHasher(config.auth.password, worker.count),
+    [CONFIG, Worker],
+  );
   bind(TokenSigner).toResolvedValue((config: Config) => new JwtTokenSigner(config.auth), [CONFIG]);
   bind(LoginAttempts).toResolvedValue(
     (redis: RedisServer, config: Config) => new RedisLoginAttempts(redis, config.auth.login),

@@ -1,4 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import { setTimeout } from 'node:timers/promises';
 import { hash, type Options, parseOptions, verify } from '@node-rs/argon2';
 import { BulkheadRejectedError, bulkhead } from 'cockatiel';
 import { passwordHashingBusy } from '../../gen/user/v1/errors.js';
@@ -11,11 +13,20 @@ export class Argon2PasswordHasher extends PasswordHasher {
   private readonly cost: Pick<Options, 'memoryCost' | 'timeCost' | 'parallelism'>;
   /** A hash holds a core for its whole time, and one of libuv's few threads, which files and names are looked up on, too. */
   private readonly turns: ReturnType<typeof bulkhead>;
+  private readonly restFactor: number;
+  private restUntil = 0;
 
-  constructor({ memoryKib, iterations, parallelism, concurrency, queue }: Config['auth']['password']) {
+  /** @param workers processes on this machine that hash as this one does */
+  constructor(
+    { memoryKib, iterations, parallelism, concurrency, queue }: Config['auth']['password'],
+    workers: number,
+    cores = availableParallelism(),
+    private readonly sleep: (ms: number) => Promise<unknown> = setTimeout,
+  ) {
     super();
     this.cost = { memoryCost: memoryKib, timeCost: iterations, parallelism };
     this.turns = bulkhead(concurrency, queue);
+    this.restFactor = Math.max(0, (concurrency * workers) / (cores / 2) - 1);
   }
 
   async hash(password: string): Promise<string> {
@@ -42,10 +53,23 @@ export class Argon2PasswordHasher extends PasswordHasher {
 
   private async inTurn<T>(work: () => Promise<T>): Promise<T> {
     try {
-      return await this.turns.execute(work);
+      return await this.turns.execute(() => this.rested(work));
     } catch (err) {
       if (err instanceof BulkheadRejectedError) throw passwordHashingBusy('too many logins at once: try again');
       throw err;
+    }
+  }
+
+  /** Keeps all workers together to half of the cores, by pauses as long as the last hash asks for. */
+  private async rested<T>(work: () => Promise<T>): Promise<T> {
+    const restMs = this.restUntil - performance.now();
+    if (restMs > 0) await this.sleep(restMs);
+    const startedAt = performance.now();
+    try {
+      return await work();
+    } finally {
+      const endedAt = performance.now();
+      this.restUntil = endedAt + (endedAt - startedAt) * this.restFactor;
     }
   }
 }
