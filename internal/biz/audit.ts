@@ -15,6 +15,10 @@ export const INVARIANTS: ReadonlyMap<number, string> = new Map([
   [10, 'a completed order has its instance, and was paid before'],
   [11, 'no order waits for payment past its deadline'],
   [12, 'every payment ends in one paid order or one refund, and the sums agree'],
+  [
+    13,
+    'per sku, stock and lock_stock are what the ledger adds up to, and what is locked is held by a sale or an unpaid order',
+  ],
 ]);
 
 /** Something that breaks an invariant. */

@@ -3,6 +3,7 @@ import { Admission } from './admission.js';
 import { CatalogRepo, CatalogUsecase } from './catalog.js';
 import { IdGenerator } from './id-generator.js';
 import { InstanceRepo, InstanceUsecase } from './instance.js';
+import { ItemDirectory } from './item.js';
 import { HeldUnits, OrderUsecase } from './order.js';
 import { OrderRepo } from './order-state.js';
 import { OutboxHandler } from './outbox.js';
@@ -32,6 +33,10 @@ export const bizModule = new ContainerModule(({ bind }) => {
     (users: UserRepo, passwords: PasswordHasher, tokens: TokenSigner, attempts: LoginAttempts) =>
       new UserUsecase(users, passwords, tokens, attempts),
     [UserRepo, PasswordHasher, TokenSigner, LoginAttempts],
+  );
+  bind(ItemDirectory).toResolvedValue(
+    (products: ProductRepo, catalog: CatalogRepo) => new ItemDirectory(products, catalog),
+    [ProductRepo, CatalogRepo],
   );
   bind(CatalogUsecase).toResolvedValue(
     (transactions: TransactionRunner, catalog: CatalogRepo, stock: StockRepo) =>
@@ -66,13 +71,14 @@ export const bizModule = new ContainerModule(({ bind }) => {
     (
       transactions: TransactionRunner,
       ids: IdGenerator,
-      products: ProductUsecase,
+      items: ItemDirectory,
       sales: SaleRepo,
+      stock: StockRepo,
       admission: Admission,
       stream: PurchaseStream,
       policy: Policy,
-    ) => new SaleUsecase(transactions, ids, products, sales, admission, stream, policy.sale),
-    [TransactionRunner, IdGenerator, ProductUsecase, SaleRepo, Admission, PurchaseStream, POLICY],
+    ) => new SaleUsecase(transactions, ids, items, sales, stock, admission, stream, policy.sale),
+    [TransactionRunner, IdGenerator, ItemDirectory, SaleRepo, StockRepo, Admission, PurchaseStream, POLICY],
   );
   bind(SaleDirectory).toResolvedValue((sales: SaleRepo) => new SaleDirectory(sales), [SaleRepo]);
   bind(SeckillUsecase).toResolvedValue(
@@ -96,13 +102,14 @@ export const bizModule = new ContainerModule(({ bind }) => {
     (
       transactions: TransactionRunner,
       ids: IdGenerator,
-      products: ProductRepo,
+      items: ItemDirectory,
       orders: OrderRepo,
       instances: InstanceUsecase,
       settlements: SettlementRepo,
+      stock: StockRepo,
       policy: Policy,
-    ) => new SettlementUsecase(transactions, ids, products, orders, instances, settlements, policy.settlement),
-    [TransactionRunner, IdGenerator, ProductRepo, OrderRepo, InstanceUsecase, SettlementRepo, POLICY],
+    ) => new SettlementUsecase(transactions, ids, items, orders, instances, settlements, stock, policy.settlement),
+    [TransactionRunner, IdGenerator, ItemDirectory, OrderRepo, InstanceUsecase, SettlementRepo, StockRepo, POLICY],
   );
   bind(OutboxHandler).toResolvedValue(
     (admission: Admission, sales: SaleRepo): OutboxHandler => new SeckillReturnHandler(admission, sales),

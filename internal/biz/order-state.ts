@@ -16,6 +16,8 @@ export interface Order {
   readonly source: OrderSource;
   readonly status: OrderStatus;
   readonly productId: bigint | undefined;
+  /** Of GOODS of a flash sale, which has one sku. */
+  readonly skuId: bigint | undefined;
   readonly productName: string;
   readonly quantity: number;
   readonly priceFen: bigint;
@@ -41,6 +43,7 @@ export interface NewOrder {
   readonly source: OrderSource;
   readonly status: 'PENDING' | 'PAID';
   readonly productId: bigint | undefined;
+  readonly skuId?: bigint | undefined;
   readonly productName: string;
   readonly quantity: number;
   readonly priceFen: bigint;
@@ -52,6 +55,20 @@ export interface NewOrder {
   readonly remark?: string;
   /** Only with PENDING. */
   readonly payDeadline?: Date | undefined;
+}
+
+/** A line of a GOODS order: what was bought, as it was called and what it cost then. */
+export interface OrderItem {
+  readonly orderId: bigint;
+  readonly skuId: bigint;
+  readonly spuId: bigint;
+  readonly spuName: string;
+  readonly skuName: string;
+  /** URL; empty: none. */
+  readonly skuImage: string;
+  readonly specs: Readonly<Record<string, string>>;
+  readonly priceFen: bigint;
+  readonly quantity: number;
 }
 
 export interface OrderEvent {
@@ -82,6 +99,8 @@ export abstract class OrderRepo {
    * request ids.
    */
   abstract insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean>;
+  /** Stores the lines of orders, in one statement; an order has one line for each sku. */
+  abstract insertItems(tx: Transaction, items: readonly OrderItem[]): Promise<void>;
   /** `userId` undefined reads any user's order. */
   abstract find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined>;
   /** The order, locked until `tx` ends. */

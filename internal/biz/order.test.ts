@@ -7,6 +7,7 @@ import {
   isRequestIdReused,
 } from '../../gen/order/v1/errors.js';
 import { freshUser, insertProduct, times } from '../../test/contract/backend.js';
+import { MemoryCatalogRepo } from '../../test/support/memory/catalog.js';
 import { MemoryHeldUnits } from '../../test/support/memory/held-units.js';
 import { CountingIds } from '../../test/support/memory/id-generator.js';
 import { MemoryInstanceRepo } from '../../test/support/memory/instance.js';
@@ -14,6 +15,7 @@ import { MemoryOrderRepo } from '../../test/support/memory/order.js';
 import { MemoryOutbox } from '../../test/support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../../test/support/memory/payment.js';
 import { MemoryProductRepo } from '../../test/support/memory/product.js';
+import { MemoryStockRepo } from '../../test/support/memory/stock.js';
 import { MemoryStore } from '../../test/support/memory/store.js';
 import { InstanceUsecase } from './instance.js';
 import { OrderUsecase } from './order.js';
@@ -38,7 +40,7 @@ describe('OrderUsecase', () => {
   ];
   const requests = new MemoryInstanceRepo(store, outbox);
   const instances = new InstanceUsecase(store, ids, products, requests, repo, payments);
-  const units = new MemoryHeldUnits(store, outbox);
+  const units = new MemoryHeldUnits(store, outbox, new MemoryStockRepo(store, new MemoryCatalogRepo(store).skus));
   const orders = new OrderUsecase(store, ids, new ProductUsecase(products), repo, payments, instances, units, {
     payTimeoutMs: 60_000,
   });

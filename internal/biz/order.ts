@@ -40,9 +40,12 @@ export interface OrderPolicy {
   readonly payTimeoutMs: number;
 }
 
-/** Units that an order holds of something limited, given back when it is cancelled. */
+/** Units that an order holds of something limited. */
 export abstract class HeldUnits {
+  /** The orders were cancelled. Call it once in a transaction: it locks sales, and skus after them. */
   abstract giveBack(tx: Transaction, orders: readonly Order[]): Promise<void>;
+  /** The orders were paid: their units leave the stock for good. */
+  abstract deduct(tx: Transaction, orders: readonly Order[]): Promise<void>;
 }
 
 /** What became of a payment; decided inside the transaction, told to the caller after it. */
@@ -137,11 +140,12 @@ export class OrderUsecase {
       async (tx) => {
         const current = (await this.orders.lock(tx, id, userId)) ?? noOrder(id);
         if (current.status !== 'PENDING') return current;
-        return this.close(tx, current, {
+        const [closed] = await this.close(tx, [current], {
           to: 'CANCELLED',
           actor: userId === undefined ? 'admin' : 'user',
           reason: reason === '' ? 'USER_CANCELLED' : reason,
         });
+        return closed ?? current;
       },
       { idempotent: true },
     );
@@ -195,9 +199,7 @@ export class OrderUsecase {
   async sweepOverdue(limit: number): Promise<number> {
     return this.transactions.run(async (tx) => {
       const overdue = await this.orders.lockOverdue(tx, limit);
-      for (const order of overdue) {
-        await this.close(tx, order, { to: 'CANCELLED', actor: 'sweeper', reason: 'PAY_TIMEOUT' });
-      }
+      await this.close(tx, overdue, { to: 'CANCELLED', actor: 'sweeper', reason: 'PAY_TIMEOUT' });
       return overdue.length;
     });
   }
@@ -222,13 +224,13 @@ export class OrderUsecase {
     }
     await this.record(tx, { ...payment, outcome: 'APPLIED' });
     const instanceId = await this.askForInstance(tx, order);
-    const paid = await moveOrder(this.orders, tx, order, {
+    const paid = await this.moveLocked(tx, order, {
       to: 'PAID',
       actor: 'payment',
       reason: `${provider}:${eventId}`,
       ...(instanceId === undefined ? {} : { instanceId }),
     });
-    if (!paid) throw new Error(`order ${order.id} changed while it was locked`);
+    await this.units.deduct(tx, [paid]);
     return { kind: 'paid', order: paid };
   }
 
@@ -277,11 +279,18 @@ export class OrderUsecase {
     return request?.instanceId;
   }
 
-  private async close(tx: Transaction, order: Order, move: Move): Promise<Order> {
-    const closed = await moveOrder(this.orders, tx, order, move);
-    if (!closed) throw new Error(`order ${order.id} changed while it was locked`);
-    await this.units.giveBack(tx, [closed]);
+  /** @param orders locked ones */
+  private async close(tx: Transaction, orders: readonly Order[], move: Move): Promise<readonly Order[]> {
+    const closed: Order[] = [];
+    for (const order of orders) closed.push(await this.moveLocked(tx, order, move));
+    await this.units.giveBack(tx, closed);
     return closed;
+  }
+
+  private async moveLocked(tx: Transaction, order: Order, move: Move): Promise<Order> {
+    const moved = await moveOrder(this.orders, tx, order, move);
+    if (!moved) throw new Error(`order ${order.id} changed while it was locked`);
+    return moved;
   }
 
   private async findRepeated(wanted: CreateOrder): Promise<Order | undefined> {

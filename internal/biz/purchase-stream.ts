@@ -41,6 +41,8 @@ export interface Finished {
 /** The streams of admitted purchases, for whoever looks at them. @throws UNAVAILABLE when they cannot be read */
 export abstract class PurchaseStream {
   abstract find(itemId: bigint, streamId: string): Promise<StreamEntry | undefined>;
+  /** The first entry that is in the stream now, delivered or not. */
+  abstract oldest(itemId: bigint): Promise<StreamEntry | undefined>;
   /** All entries that are in the stream now, delivered or not. */
   abstract waiting(itemId: bigint): Promise<Waiting>;
 }

@@ -7,6 +7,8 @@ export type PayMode = 'PREPAID' | 'PAY_LATER';
 export interface Sale {
   readonly id: bigint;
   readonly itemId: bigint;
+  /** The orders it makes: INSTANCE of a product, GOODS of a sku. */
+  readonly orderType: 'INSTANCE' | 'GOODS';
   readonly name: string;
   readonly status: SaleStatus;
   readonly startsAt: Date;
@@ -16,6 +18,8 @@ export interface Sale {
   readonly total: bigint;
   /** Units of orders that are not cancelled. */
   readonly sold: bigint;
+  /** GOODS: units that went back to the sku once the sale was over. It holds total - sold - returned of them. */
+  readonly returned: bigint;
   readonly priceFen: bigint;
   readonly payMode: PayMode;
   readonly payTimeoutMs: number;
@@ -66,7 +70,7 @@ export interface DueSales {
   readonly open: readonly Pick<Sale, 'itemId' | 'epoch'>[];
 }
 
-export type NewSale = Omit<Sale, 'status' | 'sold' | 'epoch' | 'firstEpoch' | 'version'>;
+export type NewSale = Omit<Sale, 'status' | 'sold' | 'returned' | 'epoch' | 'firstEpoch' | 'version'>;
 
 export interface UserOfSale {
   readonly saleId: bigint;
@@ -90,7 +94,7 @@ export interface SaleSnapshot {
 
 export abstract class SaleRepo {
   /** undefined where the item has a sale that is not closed. */
-  abstract insert(sale: NewSale): Promise<Sale | undefined>;
+  abstract insert(tx: Transaction, sale: NewSale): Promise<Sale | undefined>;
   /** The item's sale that is not closed, else its last. */
   abstract findCurrent(itemId: bigint): Promise<SaleReading | undefined>;
   /** Newest first. */
@@ -100,6 +104,10 @@ export abstract class SaleRepo {
   /** Sets OPEN with the next epoch. */
   abstract open(tx: Transaction, saleId: bigint): Promise<Sale>;
   abstract close(tx: Transaction, saleId: bigint): Promise<Sale>;
+  /** Sales of GOODS that are closed and still hold what they did not sell. */
+  abstract findUnreleased(): Promise<readonly Sale[]>;
+  /** What a closed sale of GOODS did not sell is returned from now on; undefined where that was done before. */
+  abstract release(tx: Transaction, saleId: bigint): Promise<Sale | undefined>;
   /** Changes the sale only while its version is `version`. */
   abstract update(tx: Transaction, saleId: bigint, version: bigint, patch: SalePatch): Promise<Sale | undefined>;
   abstract findVipLimit(saleId: bigint, userId: string, tx?: Transaction): Promise<VipLimit | undefined>;

@@ -1,4 +1,5 @@
-import { invalidArgument } from '../../gen/common/v1/errors.js';
+import { invalidArgument, isUnavailable } from '../../gen/common/v1/errors.js';
+import { productNotFound } from '../../gen/product/v1/errors.js';
 import {
   isSaleStatusConflict,
   isSaleUnavailable,
@@ -10,10 +11,11 @@ import {
 } from '../../gen/seckill/v1/errors.js';
 import type { Admission } from './admission.js';
 import type { IdGenerator } from './id-generator.js';
+import type { ItemDirectory } from './item.js';
 import { type Page, type PageRequest, pageOf } from './page.js';
-import type { ProductUsecase } from './product.js';
-import { belongsTo, type PurchaseStream, parseEntry } from './purchase-stream.js';
+import { belongsTo, type PurchaseStream, parseEntry, type StreamEntry } from './purchase-stream.js';
 import type { PayMode, Sale, SalePatch, SaleReading, SaleRepo, SaleStatus } from './sale-state.js';
+import { type StockRepo, saleHeld, saleReturned } from './stock.js';
 import type { Transaction, TransactionRunner } from './transaction.js';
 
 /** What `create` is asked for; undefined fields take the item's or the shop's value. */
@@ -64,6 +66,8 @@ export interface VipLimitView {
 export interface Kept {
   readonly opened: number;
   readonly closed: number;
+  /** Closed sales of goods whose unsold units went back to their sku. */
+  readonly released: number;
   readonly reloaded: number;
   readonly failures: readonly { readonly itemId: bigint; readonly cause: unknown }[];
 }
@@ -71,6 +75,7 @@ export interface Kept {
 /** How long before its time a sale is opened, so that its first buyers find it open; the window keeps them out. */
 const OPEN_LEAD_MS = 5_000;
 const TELL_ATTEMPTS = 10;
+const NAME_MAX = 128;
 
 export interface SalePolicy {
   /** How long a buyer has to pay where the sale does not say. */
@@ -82,7 +87,8 @@ export interface SalePolicy {
 /*
  * SCHEDULED → OPEN    open(), by itself a moment before starts_at: a new epoch in PostgreSQL, then admission is loaded under it
  * OPEN      → OPEN    open() again: nothing where admission has the sale's epoch, else a new epoch and a new load
- * SCHEDULED, OPEN → CLOSED  close(), by itself after ends_at: PostgreSQL first, then admission. What was admitted still becomes orders
+ * SCHEDULED, OPEN → CLOSED  close(), by itself after ends_at: PostgreSQL first, then admission. What was admitted still becomes orders;
+ *                           when it all has, a sale of goods gives its unsold units back to the sku
  *
  * A load: admission is shut, so that the stream gets no further entry of an older epoch; the stream's waiting entries
  * are read; one transaction takes the next epoch and reads, under the sale's lock, what is sold and which of those
@@ -93,26 +99,36 @@ export class SaleUsecase {
   constructor(
     private readonly transactions: TransactionRunner,
     private readonly ids: IdGenerator,
-    private readonly products: ProductUsecase,
+    private readonly items: ItemDirectory,
     private readonly sales: SaleRepo,
+    private readonly stock: StockRepo,
     private readonly admission: Admission,
     private readonly stream: PurchaseStream,
     private readonly policy: SalePolicy,
   ) {}
 
-  /** @throws PRODUCT_NOT_FOUND, SALE_EXISTS, INVALID_ARGUMENT window */
+  /**
+   * Plans a sale; one of a sku takes its units out of the free stock at once.
+   * @throws PRODUCT_NOT_FOUND, SALE_EXISTS, INVALID_ARGUMENT window, total beyond the free stock
+   */
   async create(wanted: CreateSale): Promise<SaleView> {
-    const item = await this.products.get(wanted.itemId);
+    const item = await this.items.find(wanted.itemId);
+    if (!item) {
+      throw productNotFound(`no product and no sku ${wanted.itemId}`, {
+        metadata: { product_id: String(wanted.itemId) },
+      });
+    }
     const startsAt = wanted.startsAt ?? new Date();
     if (wanted.endsAt !== undefined && wanted.endsAt <= startsAt) {
       throw invalidArgument('ends_at must be after starts_at', {
         violations: [{ field: 'ends_at', description: 'must be after starts_at' }],
       });
     }
-    const sale = await this.sales.insert({
+    const planned = {
       id: this.ids.nextId(),
       itemId: item.id,
-      name: wanted.name === '' ? item.name : wanted.name,
+      orderType: item.orderType,
+      name: wanted.name === '' ? [...item.name].slice(0, NAME_MAX).join('') : wanted.name,
       startsAt,
       endsAt: wanted.endsAt,
       total: wanted.total,
@@ -122,6 +138,11 @@ export class SaleUsecase {
       defaultLimit: wanted.defaultLimit ?? 1,
       requireToken: wanted.requireToken ?? false,
       admitRate: wanted.admitRate ?? 0,
+    };
+    const sale = await this.transactions.run(async (tx) => {
+      const inserted = await this.sales.insert(tx, planned);
+      if (inserted?.orderType === 'GOODS') await this.holdStock(tx, inserted);
+      return inserted;
     });
     if (!sale) {
       throw saleExists(`item ${item.id} has a sale that is not closed`, { metadata: { item_id: String(item.id) } });
@@ -195,6 +216,8 @@ export class SaleUsecase {
     );
     const ended = sale ?? (await this.current(itemId));
     if (ended.epoch > 0n) await this.admission.close(ended);
+    // What cannot be given back yet is looked at again by `keep`.
+    if (ended.orderType === 'GOODS') await this.release(ended).catch(ifAway);
     return this.viewOf(ended);
   }
 
@@ -217,7 +240,7 @@ export class SaleUsecase {
     const loaded =
       due.open.length === 0 ? new Map<bigint, bigint>() : await this.admission.epochs(due.open.map((s) => s.itemId));
     const lost = due.open.filter((s) => loaded.get(s.itemId) !== s.epoch);
-    const kept = { opened: 0, closed: 0, reloaded: 0, failures: [] as Kept['failures'][number][] };
+    const kept = { opened: 0, closed: 0, released: 0, reloaded: 0, failures: [] as Kept['failures'][number][] };
     const attempt = async (itemId: bigint, work: () => Promise<unknown>, done: () => void) => {
       try {
         await work();
@@ -232,6 +255,14 @@ export class SaleUsecase {
         itemId,
         () => this.close(itemId),
         () => kept.closed++,
+      );
+    for (const sale of await this.sales.findUnreleased())
+      await attempt(
+        sale.itemId,
+        async () => {
+          if (await this.release(sale)) kept.released++;
+        },
+        () => {},
       );
     for (const itemId of due.toOpen)
       await attempt(
@@ -283,6 +314,50 @@ export class SaleUsecase {
     } finally {
       await release();
     }
+  }
+
+  private async holdStock(tx: Transaction, sale: Sale): Promise<void> {
+    const level = await this.stock.lock(tx, sale.itemId);
+    const free = level === undefined ? 0n : level.stock - level.lockStock;
+    if (free < sale.total) {
+      throw invalidArgument(`sku ${sale.itemId} has ${free} free units`, {
+        violations: [{ field: 'total', description: `must be at most the ${free} units of the sku that are free` }],
+        metadata: { free: String(free) },
+      });
+    }
+    await this.stock.move(tx, [saleHeld(sale, sale.total)]);
+  }
+
+  /**
+   * Gives back what a closed sale of goods did not sell, once no purchase that was admitted is on its way any more.
+   * @returns whether that was done now
+   */
+  private async release(sale: Sale): Promise<boolean> {
+    if (sale.epoch > 0n) {
+      // Again, since closing may have failed midway: whoever is admitted after the look at the stream would find no units.
+      await this.admission.close(sale);
+      if (await this.isOnItsWay(sale)) return false;
+    }
+    return this.transactions.run(
+      async (tx) => {
+        const released = await this.sales.release(tx, sale.id);
+        if (!released) return false;
+        if (released.returned > 0n) await this.stock.move(tx, [saleReturned(released, released.returned)]);
+        return true;
+      },
+      { idempotent: true },
+    );
+  }
+
+  /** Whether a purchase of this sale has no outcome yet: entries leave the stream after theirs is committed. */
+  private async isOnItsWay(sale: Sale): Promise<boolean> {
+    const ofSale = (entry: StreamEntry) => {
+      const parsed = parseEntry(entry);
+      return parsed.kind === 'purchase' && belongsTo(parsed, sale);
+    };
+    // While a long stream drains, its first entry says enough.
+    const oldest = await this.stream.oldest(sale.itemId);
+    return oldest !== undefined && (ofSale(oldest) || (await this.stream.waiting(sale.itemId)).entries.some(ofSale));
   }
 
   private async isLoaded(sale: Sale): Promise<boolean> {
@@ -353,7 +428,7 @@ function versionConflict(itemId: bigint, version: bigint) {
 }
 
 function ifAway(err: unknown): undefined {
-  if (!isSaleUnavailable(err)) throw err;
+  if (!isSaleUnavailable(err) && !isUnavailable(err)) throw err;
 }
 
 function closed(sale: Sale) {

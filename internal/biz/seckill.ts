@@ -65,7 +65,7 @@ export class SeckillUsecase {
    */
   async purchase(asked: PurchaseWish): Promise<PurchaseOutcome> {
     const sale = this.sales.peek(asked.itemId) ?? (await this.find(asked.itemId));
-    validateQuantity(asked.quantity);
+    if (!mayBuy(sale, asked.quantity)) throw onlyOne();
     if (sale.status === 'SCHEDULED') return { kind: 'NOT_STARTED' };
     const repeatable = asked.requestId !== '' || asked.token !== '';
     // A repeated wish of a sale that closed meanwhile still learns that it was granted.
@@ -98,11 +98,11 @@ export class SeckillUsecase {
    */
   async purchaseAll(itemId: bigint, wishes: readonly Wish[]): Promise<readonly BatchOutcome[]> {
     const sale = await this.find(itemId);
-    const good = wishes.filter((w) => w.quantity === 1);
+    const good = wishes.filter((w) => mayBuy(sale, w.quantity));
     const granted = await this.grantAll(sale, good);
     let next = 0;
     return wishes.map((wish): BatchOutcome => {
-      if (wish.quantity !== 1) return { kind: 'FAILED', reason: INVALID_ARGUMENT.reason };
+      if (!mayBuy(sale, wish.quantity)) return { kind: 'FAILED', reason: INVALID_ARGUMENT.reason };
       const admitted = granted[next++];
       if (!admitted || admitted.kind === 'STALE') return { kind: 'FAILED', reason: SALE_UNAVAILABLE.reason };
       if (admitted.kind === 'BACKLOG_FULL') return { kind: 'FAILED', reason: SALE_BACKLOG_FULL.reason };
@@ -178,10 +178,13 @@ function outcomeOf(
   }
 }
 
-/** Every item is an instance plan, and an instance comes one to an order. */
-function validateQuantity(quantity: number): void {
-  if (quantity === 1) return;
-  throw invalidArgument('a purchase of an instance plan has quantity 1: each order is one instance', {
+/** An instance comes one to an order; of goods the sale's limits are the bound. */
+function mayBuy(sale: Sale, quantity: number): boolean {
+  return quantity === 1 || sale.orderType === 'GOODS';
+}
+
+function onlyOne() {
+  return invalidArgument('a purchase of an instance plan has quantity 1: each order is one instance', {
     violations: [{ field: 'quantity', description: 'must be 1 for an instance plan' }],
   });
 }

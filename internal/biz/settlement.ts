@@ -1,8 +1,8 @@
 import { isUnavailable } from '../../gen/common/v1/errors.js';
 import type { IdGenerator } from './id-generator.js';
 import type { CreateInstance, InstanceUsecase } from './instance.js';
-import type { NewOrder, OrderRepo, OrderStatus } from './order-state.js';
-import type { Product, ProductRepo } from './product.js';
+import type { Item, ItemDirectory } from './item.js';
+import type { NewOrder, OrderItem, OrderRepo, OrderStatus } from './order-state.js';
 import {
   belongsTo,
   compareStreamIds,
@@ -16,6 +16,7 @@ import {
   type StreamEntry,
 } from './purchase-stream.js';
 import type { Sale, UserOfSale } from './sale-state.js';
+import { orderDeducted, orderHeld, type StockRepo } from './stock.js';
 import type { Transaction, TransactionRunner } from './transaction.js';
 
 /** ORDER: it became one; REJECTED: a good entry that gets nothing; DEAD: an entry that can never become an order. */
@@ -28,7 +29,7 @@ export interface InboxRow {
   readonly userId: string | undefined;
   readonly quantity: number | undefined;
   readonly orderId: bigint | undefined;
-  /** SOLD_OUT, LIMIT_REACHED, DUPLICATE_REQ_ID, or what is wrong with the entry. */
+  /** SOLD_OUT, LIMIT_REACHED, DUPLICATE_REQ_ID, NO_SALE, or what is wrong with the entry. */
   readonly reason: string;
   /** The sale whose units it asked for; undefined: a direct purchase, or none. */
   readonly saleId: bigint | undefined;
@@ -63,7 +64,11 @@ export abstract class SettlementRepo {
   abstract findRows(tx: Transaction, itemId: bigint, streamIds: readonly string[]): Promise<readonly InboxRow[]>;
   abstract findHoldings(tx: Transaction, users: readonly UserOfSale[]): Promise<readonly Holding[]>;
   /** The buyers of orders that have these request numbers. */
-  abstract findReqIds(tx: Transaction, itemId: bigint, reqIds: readonly bigint[]): Promise<ReadonlyMap<bigint, string>>;
+  abstract findReqIds(
+    tx: Transaction,
+    item: Pick<Item, 'id' | 'orderType'>,
+    reqIds: readonly bigint[],
+  ): Promise<ReadonlyMap<bigint, string>>;
   abstract insertRows(tx: Transaction, itemId: bigint, rows: readonly InboxRow[]): Promise<void>;
   abstract insertDeadLetters(tx: Transaction, itemId: bigint, letters: readonly DeadLetter[]): Promise<void>;
   abstract addSold(tx: Transaction, sold: ReadonlyMap<bigint, number>): Promise<void>;
@@ -90,9 +95,11 @@ interface Candidate {
   readonly fault: string | undefined;
 }
 
-interface Item {
-  readonly id: bigint;
-  readonly product: Product | undefined;
+/** Whose stream it is. */
+interface Owner {
+  readonly itemId: bigint;
+  /** undefined: there is no such item. */
+  readonly item: Item | undefined;
 }
 
 interface How {
@@ -105,7 +112,8 @@ interface How {
  *
  *   lock the item and its sale → inbox rows that are there already (a redelivery: their outcome stands)
  *   → for each new entry in stream order: dead, rejected (cap, limit, request number), or an order
- *   → instance requests and outbox rows of the orders that are paid → orders → inbox → dead letters → sales.sold → COMMIT
+ *   → instance requests and outbox rows of the orders that are paid; of goods stock moves in their place → orders, and of
+ *   goods their lines → inbox → dead letters → sales.sold → COMMIT
  *
  * Entries that look like a first delivery are not looked up, neither in the inbox nor by request number: nearly always
  * they are new, and where not, a unique key refuses the batch, which is then settled with looking up.
@@ -118,10 +126,11 @@ export class SettlementUsecase {
   constructor(
     private readonly transactions: TransactionRunner,
     private readonly ids: IdGenerator,
-    private readonly products: ProductRepo,
+    private readonly items: ItemDirectory,
     private readonly orders: OrderRepo,
     private readonly instances: InstanceUsecase,
     private readonly settlements: SettlementRepo,
+    private readonly stock: StockRepo,
     private readonly policy: SettlementPolicy,
   ) {}
 
@@ -136,60 +145,61 @@ export class SettlementUsecase {
       counts: { ORDER: 0, REJECTED: 0, DEAD: 0 },
       failed: [] as Failed[],
     };
-    const item = { id: itemId, product: await this.products.find(itemId) };
-    if (item.product) await this.instances.loadSpecs([{ productId: itemId }]);
+    const item = await this.items.find(itemId);
+    if (item?.orderType === 'INSTANCE') await this.instances.loadSpecs([{ productId: itemId }]);
     const unique = [...new Map(deliveries.map((d) => [d.streamId, d])).values()].sort((a, b) =>
       compareStreamIds(a.streamId, b.streamId),
     );
     const candidates = unique.map((entry): Candidate => {
       const parsed = parseEntry(entry);
-      return { entry, parsed, fault: faultOf(parsed, item.product) };
+      return { entry, parsed, fault: faultOf(parsed, item) };
     });
     // One that was delivered this often may be to blame for it, so it does not take others with it.
     const suspects = candidates.filter((c) => c.entry.deliveries > this.policy.maxDeliveries);
     const batch = candidates.filter((c) => c.entry.deliveries <= this.policy.maxDeliveries);
+    const owner = { itemId, item };
     await turn;
-    if (batch.length > 0) await this.settleNew(item, batch, settlement);
-    for (const suspect of suspects) await this.settleHalving(item, [suspect], settlement);
+    if (batch.length > 0) await this.settleNew(owner, batch, settlement);
+    for (const suspect of suspects) await this.settleHalving(owner, [suspect], settlement);
     return settlement;
   }
 
-  private async settleNew(item: Item, batch: readonly Candidate[], into: Mutable): Promise<void> {
+  private async settleNew(owner: Owner, batch: readonly Candidate[], into: Mutable): Promise<void> {
     if (batch.every((c) => c.entry.deliveries === 1)) {
       try {
-        return await this.settleBatch(item, batch, { lookUp: false }, into);
+        return await this.settleBatch(owner, batch, { lookUp: false }, into);
       } catch (err) {
         if (isUnavailable(err)) throw err;
       }
     }
-    await this.settleHalving(item, batch, into);
+    await this.settleHalving(owner, batch, into);
   }
 
-  private async settleHalving(item: Item, batch: readonly Candidate[], into: Mutable): Promise<void> {
+  private async settleHalving(owner: Owner, batch: readonly Candidate[], into: Mutable): Promise<void> {
     try {
-      await this.settleBatch(item, batch, { lookUp: true }, into);
+      await this.settleBatch(owner, batch, { lookUp: true }, into);
     } catch (err) {
       if (isUnavailable(err)) throw err;
       const [first] = batch;
       if (batch.length > 1) {
         const half = batch.length >> 1;
-        await this.settleHalving(item, batch.slice(0, half), into);
-        await this.settleHalving(item, batch.slice(half), into);
+        await this.settleHalving(owner, batch.slice(0, half), into);
+        await this.settleHalving(owner, batch.slice(half), into);
       } else if (first && first.entry.deliveries >= this.policy.maxDeliveries) {
-        await this.settleBatch(item, [{ ...first, fault: `gave up: ${messageOf(err)}` }], { lookUp: true }, into);
+        await this.settleBatch(owner, [{ ...first, fault: `gave up: ${messageOf(err)}` }], { lookUp: true }, into);
       } else if (first) {
         into.failed.push({ streamId: first.entry.streamId, cause: err });
       }
     }
   }
 
-  private async settleBatch(item: Item, batch: readonly Candidate[], how: How, into: Mutable): Promise<void> {
-    const { rows, sales } = await this.transactions.run((tx) => this.decide(tx, item, batch, how), {
+  private async settleBatch(owner: Owner, batch: readonly Candidate[], how: How, into: Mutable): Promise<void> {
+    const { rows, sales } = await this.transactions.run((tx) => this.decide(tx, owner, batch, how), {
       idempotent: true,
     });
     for (const { parsed } of batch) {
       const row = rows.get(parsed.streamId);
-      if (!row) throw new Error(`entry ${parsed.streamId} of item ${item.id} has no outcome`);
+      if (!row) throw new Error(`entry ${parsed.streamId} of item ${owner.itemId} has no outcome`);
       into.counts[row.kind] += 1;
       into.finished.push({ streamId: row.streamId, squaring: squaringOf(row, parsed, sales) });
     }
@@ -197,10 +207,11 @@ export class SettlementUsecase {
 
   private async decide(
     tx: Transaction,
-    { id: itemId, product }: Item,
+    owner: Owner,
     candidates: readonly Candidate[],
     { lookUp }: How,
   ): Promise<{ rows: ReadonlyMap<string, InboxRow>; sales: readonly Sale[] }> {
+    const { itemId, item } = owner;
     const purchases = candidates.flatMap(({ parsed }) => (parsed.kind === 'purchase' ? [parsed] : []));
     const sales = await this.settlements.lock(tx, itemId, leastEpoch(purchases));
     const streamIds = candidates.map((c) => c.parsed.streamId);
@@ -209,16 +220,17 @@ export class SettlementUsecase {
     const fresh = candidates.filter((c) => !rows.has(c.parsed.streamId));
     if (fresh.length === 0) return { rows, sales };
 
-    const ledger = await this.openLedger(tx, itemId, sales, fresh, { lookUp });
+    const ledger = await this.openLedger(tx, item, sales, fresh, { lookUp });
     const orders: NewOrder[] = [];
     const letters: DeadLetter[] = [];
     const wanted: CreateInstance[] = [];
+    const lines: OrderItem[] = [];
     const added: InboxRow[] = [];
     for (const { entry, parsed, fault } of fresh) {
       const sale = parsed.kind === 'purchase' ? sales.find((s) => belongsTo(parsed, s)) : undefined;
       const base = { streamId: parsed.streamId, saleId: sale?.id, epoch: sale?.epoch, orderId: undefined };
       const dead = parsed.kind === 'malformed' ? parsed.reason : (fault ?? epochFault(parsed, sale));
-      if (dead !== undefined || parsed.kind === 'malformed' || product === undefined) {
+      if (dead !== undefined || parsed.kind === 'malformed' || item === undefined) {
         const user =
           parsed.kind === 'purchase'
             ? { userId: parsed.userId, quantity: parsed.quantity }
@@ -229,28 +241,29 @@ export class SettlementUsecase {
         continue;
       }
       const user = { userId: parsed.userId, quantity: parsed.quantity };
-      const taken = ledger.take(parsed, sale);
+      const taken = item.orderType === 'GOODS' && !sale ? NO_SALE : ledger.take(parsed, sale);
       if (taken.kind === 'refused') {
         added.push({ ...base, ...user, kind: 'REJECTED', reason: taken.reason });
         continue;
       }
-      const order = this.newOrder(parsed, product, sale, taken.reqId);
+      const order = this.newOrder(parsed, item, sale, taken.reqId);
       orders.push(order);
       added.push({ ...base, ...user, kind: 'ORDER', reason: '', orderId: order.id });
-      if (order.status === 'PAID') wanted.push(instanceOf(order, itemId, entry));
+      if (item.orderType === 'GOODS') lines.push(lineOf(order, item));
+      else if (order.status === 'PAID') wanted.push(instanceOf(order, itemId, entry));
     }
     // Which reason goes first, that of a request number or another, is known when the numbers are.
     if (!lookUp && added.some((row) => row.kind === 'REJECTED')) {
-      return this.decide(tx, { id: itemId, product }, candidates, { lookUp: true });
+      return this.decide(tx, owner, candidates, { lookUp: true });
     }
-    await this.store(tx, itemId, { orders, wanted, added, letters, sold: ledger.sold });
+    await this.store(tx, itemId, { orders, lines, wanted, added, letters, sold: ledger.sold });
     for (const row of added) rows.set(row.streamId, row);
     return { rows, sales };
   }
 
   private async openLedger(
     tx: Transaction,
-    itemId: bigint,
+    item: Item | undefined,
     sales: readonly Sale[],
     fresh: readonly Candidate[],
     { lookUp }: How,
@@ -264,21 +277,22 @@ export class SettlementUsecase {
       if (sale) users.set(holderKey(sale.id, parsed.userId), { saleId: sale.id, userId: parsed.userId });
     }
     const holdings = users.size > 0 ? await this.settlements.findHoldings(tx, [...users.values()]) : [];
-    const buyers = lookUp && reqIds.size > 0 ? await this.settlements.findReqIds(tx, itemId, [...reqIds]) : [];
+    const buyers = lookUp && item && reqIds.size > 0 ? await this.settlements.findReqIds(tx, item, [...reqIds]) : [];
     return new Ledger(sales, holdings, new Map(buyers));
   }
 
-  private newOrder(purchase: Purchase, product: Product, sale: Sale | undefined, reqId: bigint): NewOrder {
-    const priceFen = sale?.priceFen ?? product.priceFen;
+  private newOrder(purchase: Purchase, item: Item, sale: Sale | undefined, reqId: bigint): NewOrder {
+    const priceFen = sale?.priceFen ?? item.priceFen;
     const later = sale?.payMode === 'PAY_LATER';
     return {
       id: this.ids.nextId(),
       userId: purchase.userId,
-      orderType: 'INSTANCE',
+      orderType: item.orderType,
       source: 'SECKILL',
       status: later ? 'PENDING' : 'PAID',
-      productId: product.id,
-      productName: product.name,
+      productId: item.orderType === 'INSTANCE' ? item.id : undefined,
+      skuId: item.orderType === 'GOODS' ? item.id : undefined,
+      productName: item.name,
       quantity: purchase.quantity,
       priceFen,
       amountFen: priceFen * BigInt(purchase.quantity),
@@ -293,13 +307,21 @@ export class SettlementUsecase {
     itemId: bigint,
     batch: {
       readonly orders: readonly NewOrder[];
+      readonly lines: readonly OrderItem[];
       readonly wanted: readonly CreateInstance[];
       readonly added: readonly InboxRow[];
       readonly letters: readonly DeadLetter[];
       readonly sold: ReadonlyMap<bigint, number>;
     },
   ): Promise<void> {
+    // Before the orders: skus are locked after sales, and before everything else.
+    const goods = batch.orders.filter((o) => o.orderType === 'GOODS');
+    await this.stock.move(
+      tx,
+      goods.map((o) => (o.status === 'PAID' ? orderDeducted(o) : orderHeld(o))),
+    );
     await this.storeOrders(tx, batch.orders, batch.wanted);
+    await this.orders.insertItems(tx, batch.lines);
     await this.settlements.insertRows(tx, itemId, batch.added);
     if (batch.letters.length > 0) await this.settlements.insertDeadLetters(tx, itemId, batch.letters);
     if (batch.sold.size > 0) await this.settlements.addSold(tx, batch.sold);
@@ -325,6 +347,8 @@ type Mutable = { finished: Finished[]; counts: Record<OutcomeKind, number>; fail
 type Taken = { readonly kind: 'taken'; readonly reqId: bigint } | { readonly kind: 'refused'; readonly reason: string };
 
 const REASON_MAX = 255;
+/** The stock of goods is given out by sales alone. */
+const NO_SALE: Taken = { kind: 'refused', reason: 'NO_SALE' };
 
 /** What is left of each sale and of each user's limit, while a batch is decided in stream order. */
 class Ledger {
@@ -354,7 +378,8 @@ class Ledger {
     if (holder !== undefined) reqId = derivedReqId(purchase.streamId);
     if (sale) {
       const sold = this.sold.get(sale.id) ?? 0;
-      if (sale.sold + BigInt(sold + purchase.quantity) > sale.total) return { kind: 'refused', reason: 'SOLD_OUT' };
+      if (sale.sold + BigInt(sold + purchase.quantity) > sale.total - sale.returned)
+        return { kind: 'refused', reason: 'SOLD_OUT' };
       const key = holderKey(sale.id, purchase.userId);
       const has = this.held.get(key) ?? { units: 0, limit: undefined };
       if (has.units + purchase.quantity > (has.limit ?? sale.defaultLimit)) {
@@ -368,16 +393,30 @@ class Ledger {
   }
 }
 
-function faultOf(parsed: Purchase | Malformed, product: Product | undefined): string | undefined {
+function faultOf(parsed: Purchase | Malformed, item: Item | undefined): string | undefined {
   if (parsed.kind === 'malformed') return parsed.reason;
-  if (!product) return 'unknown product';
-  if (product.status !== 'ENABLED') return 'PRODUCT_DISABLED';
-  if (parsed.quantity !== 1) return 'qty must be 1 for an instance plan';
+  if (!item) return 'unknown product';
+  if (!item.onSale) return item.orderType === 'INSTANCE' ? 'PRODUCT_DISABLED' : 'GOODS_UNPUBLISHED';
+  if (item.orderType === 'INSTANCE' && parsed.quantity !== 1) return 'qty must be 1 for an instance plan';
   return undefined;
 }
 
 function epochFault(purchase: Purchase, sale: Sale | undefined): string | undefined {
   return purchase.epoch !== undefined && !sale ? `no sale of the item had epoch ${purchase.epoch}` : undefined;
+}
+
+function lineOf(order: NewOrder, { goods: { sku, spu } }: Item & { orderType: 'GOODS' }): OrderItem {
+  return {
+    orderId: order.id,
+    skuId: sku.id,
+    spuId: sku.spuId,
+    spuName: spu.title,
+    skuName: sku.skuName,
+    skuImage: spu.mainImages[0] ?? '',
+    specs: sku.specs,
+    priceFen: order.priceFen,
+    quantity: order.quantity,
+  };
 }
 
 function instanceOf(order: NewOrder, productId: bigint, entry: StreamEntry): CreateInstance {

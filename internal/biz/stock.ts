@@ -43,8 +43,8 @@ export abstract class StockRepo {
 /** An order as far as it takes units of a sku. */
 interface Holder {
   readonly id: bigint;
-  readonly skuId: bigint | undefined;
-  readonly saleId: bigint | undefined;
+  readonly skuId?: bigint | undefined;
+  readonly saleId?: bigint | undefined;
   readonly quantity: number;
 }
 

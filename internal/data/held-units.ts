@@ -2,6 +2,7 @@ import type { UnitsReturn } from '../biz/admission.js';
 import { HeldUnits } from '../biz/order.js';
 import type { Order } from '../biz/order-state.js';
 import { encodeUnitsReturn, TOPIC_SECKILL_RETURN } from '../biz/seckill-return.js';
+import { orderDeducted, orderReturned, type StockRepo } from '../biz/stock.js';
 import type { Transaction } from '../biz/transaction.js';
 import type { Postgres, Statement } from './postgres.js';
 
@@ -12,9 +13,11 @@ const GIVE_BACK: Statement = {
       SELECT sale_id, sum(quantity) AS quantity FROM unnest($1::bigint[], $2::int[]) AS t(sale_id, quantity)
       GROUP BY sale_id),
     locked AS (SELECT id FROM sales WHERE id IN (SELECT sale_id FROM t) ORDER BY id FOR UPDATE)
-    UPDATE sales SET sold = sold - t.quantity, updated_at = now()
+    UPDATE sales SET sold = sold - t.quantity, updated_at = now(),
+      returned = CASE WHEN released_at IS NULL THEN returned ELSE returned + t.quantity END
     FROM t JOIN locked ON locked.id = t.sale_id WHERE sales.id = t.sale_id
-    RETURNING sales.id, sales.item_id, sales.epoch, sales.status`,
+    RETURNING sales.id, sales.item_id, sales.epoch, sales.status,
+      sales.released_at IS NOT NULL AS released`,
 };
 
 const APPEND_RETURNS: Statement = {
@@ -23,9 +26,12 @@ const APPEND_RETURNS: Statement = {
     SELECT $1, ref_id, payload FROM unnest($2::bigint[], $3::bytea[]) AS t(ref_id, payload)`,
 };
 
-/** Flash-sale orders hold units of their sale; others hold nothing. */
+/** Flash-sale orders hold units of their sale, and of goods units of the sku; others hold nothing. */
 export class PgHeldUnits extends HeldUnits {
-  constructor(private readonly db: Postgres) {
+  constructor(
+    private readonly db: Postgres,
+    private readonly stock: StockRepo,
+  ) {
     super();
   }
 
@@ -38,6 +44,11 @@ export class PgHeldUnits extends HeldUnits {
       tx,
     );
     const sales = new Map(rows.map((row) => [row.id, row]));
+    const goods = held.filter((o) => o.orderType === 'GOODS');
+    await this.stock.move(
+      tx,
+      goods.map((o) => orderReturned(o, sales.get(o.saleId ?? 0n)?.released === true)),
+    );
     const returns = held.flatMap((order): UnitsReturn[] => {
       const sale = sales.get(order.saleId ?? 0n);
       // Nobody is admitted to a sale that is not open.
@@ -49,6 +60,11 @@ export class PgHeldUnits extends HeldUnits {
     const payloads = returns.map((r) => Buffer.from(encodeUnitsReturn(r)));
     await this.db.query(APPEND_RETURNS, [TOPIC_SECKILL_RETURN, returns.map((r) => r.orderId), payloads], tx);
   }
+
+  async deduct(tx: Transaction, orders: readonly Order[]): Promise<void> {
+    const goods = orders.filter((o) => o.orderType === 'GOODS');
+    await this.stock.move(tx, goods.map(orderDeducted));
+  }
 }
 
 const OPEN = 1;
@@ -58,4 +74,5 @@ interface SaleRow {
   item_id: bigint;
   epoch: bigint;
   status: number;
+  released: boolean;
 }

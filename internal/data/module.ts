@@ -61,7 +61,10 @@ export const productDataModule = new ContainerModule(({ bind }) => {
   bind(OrderRepo).toResolvedValue((db: Postgres) => new PgOrderRepo(db), [Postgres]);
   bind(PaymentRepo).toResolvedValue((db: Postgres) => new PgPaymentRepo(db), [Postgres]);
   bind(InstanceRepo).toResolvedValue((db: Postgres, trace: Trace) => new PgInstanceRepo(db, trace), [Postgres, Trace]);
-  bind(HeldUnits).toResolvedValue((db: Postgres) => new PgHeldUnits(db), [Postgres]);
+  bind(HeldUnits).toResolvedValue(
+    (db: Postgres, stock: StockRepo) => new PgHeldUnits(db, stock),
+    [Postgres, StockRepo],
+  );
   bind(SaleRepo).toResolvedValue((db: Postgres) => new PgSaleRepo(db), [Postgres]);
   bind(SettlementRepo).toResolvedValue((db: Postgres) => new PgSettlementRepo(db), [Postgres]);
 

@@ -5,6 +5,7 @@ import type {
   OrderActor,
   OrderEvent,
   OrderFilter,
+  OrderItem,
   OrderSource,
   OrderStatus,
   OrderType,
@@ -30,21 +31,22 @@ const STATUSES = Object.fromEntries(Object.entries(STATUS_CODES).map(([name, cod
 >;
 
 const COLUMNS = `id, order_no, user_id, order_type, source, status, product_id, product_name, quantity, price, amount,
-  req_id, sale_id, request_id, instance_id, close_reason, remark, version, created_at, pay_deadline, paid_at, completed_at`;
+  req_id, sale_id, request_id, instance_id, close_reason, remark, version, created_at, pay_deadline, paid_at, completed_at,
+  sku_id`;
 
 function insert(name: string, onConflict: string): Statement {
   return {
     name,
     text: `WITH o AS (
       INSERT INTO orders (id, user_id, order_type, source, status, product_id, product_name, quantity, price, amount,
-        req_id, sale_id, request_id, instance_id, remark, pay_deadline, paid_at)
+        req_id, sale_id, request_id, instance_id, remark, pay_deadline, sku_id, paid_at)
       SELECT id, user_id, order_type, source, status, product_id, product_name, quantity, price, amount,
-        req_id, sale_id, request_id, instance_id, remark, pay_deadline, CASE WHEN status = 1 THEN now() END
+        req_id, sale_id, request_id, instance_id, remark, pay_deadline, sku_id, CASE WHEN status = 1 THEN now() END
       FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::text[], $8::int[],
         $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::bigint[], $15::text[],
-        $16::timestamptz[])
+        $16::timestamptz[], $18::bigint[])
         AS t(id, user_id, order_type, source, status, product_id, product_name, quantity, price, amount, req_id, sale_id,
-          request_id, instance_id, remark, pay_deadline)
+          request_id, instance_id, remark, pay_deadline, sku_id)
       ${onConflict}
       RETURNING id, status, created_at)
     INSERT INTO order_events (order_id, version, from_status, to_status, actor, at)
@@ -55,6 +57,15 @@ function insert(name: string, onConflict: string): Statement {
 const INSERT = insert('order_insert', 'ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING');
 // Without request ids there is nothing to conflict on, and a row that may conflict takes a tenth more to insert.
 const INSERT_BATCH = insert('order_insert_batch', '');
+
+const INSERT_ITEMS: Statement = {
+  name: 'order_insert_items',
+  text: `INSERT INTO order_items (order_id, sku_id, spu_id, spu_name, sku_name, sku_image, specs, price, quantity, total_price)
+    SELECT order_id, sku_id, spu_id, spu_name, sku_name, sku_image, specs::jsonb, price, quantity, price * quantity
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+      $9::int[])
+      AS t(order_id, sku_id, spu_id, spu_name, sku_name, sku_image, specs, price, quantity)`,
+};
 
 const FIND: Statement = {
   name: 'order_find',
@@ -144,10 +155,30 @@ export class PgOrderRepo extends OrderRepo {
         texts(orders, (o) => o.remark ?? ''),
         timestamps(orders, (o) => o.payDeadline),
         actor,
+        int8s(orders, (o) => o.skuId),
       ],
       tx,
     );
     return rowCount === orders.length;
+  }
+
+  async insertItems(tx: Transaction, items: readonly OrderItem[]): Promise<void> {
+    if (items.length === 0) return;
+    await this.db.query(
+      INSERT_ITEMS,
+      [
+        int8s(items, (i) => i.orderId),
+        int8s(items, (i) => i.skuId),
+        int8s(items, (i) => i.spuId),
+        texts(items, (i) => i.spuName),
+        texts(items, (i) => i.skuName),
+        texts(items, (i) => i.skuImage),
+        texts(items, (i) => JSON.stringify(i.specs)),
+        int8s(items, (i) => i.priceFen),
+        int4s(items, (i) => i.quantity),
+      ],
+      tx,
+    );
   }
 
   async find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined> {
@@ -241,6 +272,7 @@ interface OrderRow {
   pay_deadline: Date | null;
   paid_at: Date | null;
   completed_at: Date | null;
+  sku_id: bigint | null;
 }
 
 interface EventRow {
@@ -266,6 +298,7 @@ function orderOf(row: OrderRow): Order {
     source: row.source,
     status: orderStatusOf(row.status),
     productId: row.product_id ?? undefined,
+    skuId: row.sku_id ?? undefined,
     productName: row.product_name,
     quantity: row.quantity,
     priceFen: row.price,

@@ -38,6 +38,12 @@ export class RedisPurchaseStream extends PurchaseStream {
     return entry && entryOf(entry);
   }
 
+  override async oldest(itemId: bigint): Promise<StreamEntry | undefined> {
+    const { stream } = saleKeys(this.server.keyPrefix, itemId);
+    const [entry] = await orUnavailable(this.server.commands.xrange(stream, '-', '+', 'COUNT', 1));
+    return entry && entryOf(entry);
+  }
+
   override async waiting(itemId: bigint): Promise<Waiting> {
     const { stream } = saleKeys(this.server.keyPrefix, itemId);
     const redis = this.server.commands;

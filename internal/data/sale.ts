@@ -18,8 +18,8 @@ import type { Postgres, Statement } from './postgres.js';
 const STATUS_CODES: Readonly<Record<SaleStatus, number>> = { SCHEDULED: 0, OPEN: 1, CLOSED: 2 };
 const STATUSES: readonly SaleStatus[] = ['SCHEDULED', 'OPEN', 'CLOSED'];
 
-export const SALE_COLUMNS = `id, item_id, name, status, starts_at, ends_at, total, sold, price, pay_mode, pay_timeout_ms,
-  default_limit, epoch, first_epoch, version, require_token, admit_rate`;
+export const SALE_COLUMNS = `id, item_id, order_type, name, status, starts_at, ends_at, total, sold, returned, price, pay_mode,
+  pay_timeout_ms, default_limit, epoch, first_epoch, version, require_token, admit_rate`;
 
 // An index of unpaid orders answers this, however many orders the sale has.
 const READ_COLUMNS = `${SALE_COLUMNS}, EXISTS (SELECT FROM orders WHERE sale_id = sales.id AND status = 0) AS unpaid`;
@@ -27,8 +27,8 @@ const READ_COLUMNS = `${SALE_COLUMNS}, EXISTS (SELECT FROM orders WHERE sale_id 
 const INSERT: Statement = {
   name: 'sale_insert',
   text: `INSERT INTO sales (id, item_id, name, starts_at, ends_at, total, price, pay_mode, pay_timeout_ms, default_limit,
-      require_token, admit_rate)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+      require_token, admit_rate, order_type)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     ON CONFLICT (item_id) WHERE status <> 2 DO NOTHING
     RETURNING ${SALE_COLUMNS}`,
 };
@@ -65,6 +65,18 @@ const OPEN: Statement = {
 const CLOSE: Statement = {
   name: 'sale_close',
   text: `UPDATE sales SET status = 2, version = version + 1, updated_at = now() WHERE id = $1 RETURNING ${SALE_COLUMNS}`,
+};
+
+const FIND_UNRELEASED: Statement = {
+  name: 'sale_find_unreleased',
+  text: `SELECT ${SALE_COLUMNS} FROM sales WHERE status = 2 AND order_type = 'GOODS' AND released_at IS NULL
+    ORDER BY id LIMIT 1000`,
+};
+
+const RELEASE: Statement = {
+  name: 'sale_release',
+  text: `UPDATE sales SET returned = total - sold, released_at = now(), updated_at = now()
+    WHERE id = $1 AND status = 2 AND order_type = 'GOODS' AND released_at IS NULL RETURNING ${SALE_COLUMNS}`,
 };
 
 const UPDATE: Statement = {
@@ -127,8 +139,8 @@ export class PgSaleRepo extends SaleRepo {
     super();
   }
 
-  override async insert(sale: NewSale): Promise<Sale | undefined> {
-    const { rows } = await this.db.query<SaleRow>(INSERT, [
+  override async insert(tx: Transaction, sale: NewSale): Promise<Sale | undefined> {
+    const values = [
       sale.id,
       sale.itemId,
       sale.name,
@@ -141,7 +153,9 @@ export class PgSaleRepo extends SaleRepo {
       sale.defaultLimit,
       sale.requireToken,
       sale.admitRate,
-    ]);
+      sale.orderType,
+    ];
+    const { rows } = await this.db.query<SaleRow>(INSERT, values, tx);
     return rows[0] && saleOf(rows[0]);
   }
 
@@ -172,6 +186,15 @@ export class PgSaleRepo extends SaleRepo {
   override async close(tx: Transaction, saleId: bigint): Promise<Sale> {
     const { rows } = await this.db.query<SaleRow>(CLOSE, [saleId], tx);
     return saleOf(rows[0]!);
+  }
+
+  override async findUnreleased(): Promise<readonly Sale[]> {
+    return (await this.db.query<SaleRow>(FIND_UNRELEASED, [])).rows.map(saleOf);
+  }
+
+  override async release(tx: Transaction, saleId: bigint): Promise<Sale | undefined> {
+    const { rows } = await this.db.query<SaleRow>(RELEASE, [saleId], tx);
+    return rows[0] && saleOf(rows[0]);
   }
 
   override async update(tx: Transaction, saleId: bigint, version: bigint, patch: SalePatch): Promise<Sale | undefined> {
@@ -228,12 +251,14 @@ export class PgSaleRepo extends SaleRepo {
 export interface SaleRow {
   id: bigint;
   item_id: bigint;
+  order_type: Sale['orderType'];
   name: string;
   status: number;
   starts_at: Date;
   ends_at: Date | null;
   total: bigint;
   sold: bigint;
+  returned: bigint;
   price: bigint;
   pay_mode: PayMode;
   pay_timeout_ms: bigint;
@@ -266,12 +291,14 @@ export function saleOf(row: SaleRow): Sale {
   return {
     id: row.id,
     itemId: row.item_id,
+    orderType: row.order_type,
     name: row.name,
     status,
     startsAt: row.starts_at,
     endsAt: row.ends_at ?? undefined,
     total: row.total,
     sold: row.sold,
+    returned: row.returned,
     priceFen: row.price,
     payMode: row.pay_mode,
     payTimeoutMs: Number(row.pay_timeout_ms),

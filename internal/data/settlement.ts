@@ -1,3 +1,4 @@
+import type { Item } from '../biz/item.js';
 import type { Sale, UserOfSale } from '../biz/sale-state.js';
 import {
   type DeadLetter,
@@ -55,6 +56,11 @@ const FIND_REQ_IDS: Statement = {
   text: `SELECT o.* FROM unnest($2::bigint[]) AS t(id) CROSS JOIN LATERAL (
       SELECT req_id, user_id FROM orders WHERE product_id = $1 AND req_id >= t.id AND req_id <= t.id
       ORDER BY req_id LIMIT 1) AS o`,
+};
+
+const FIND_GOODS_REQ_IDS: Statement = {
+  name: 'settlement_find_goods_req_ids',
+  text: FIND_REQ_IDS.text.replace('product_id', 'sku_id'),
 };
 
 const INSERT_ROWS: Statement = {
@@ -116,11 +122,11 @@ export class PgSettlementRepo extends SettlementRepo {
 
   override async findReqIds(
     tx: Transaction,
-    itemId: bigint,
+    { id: itemId, orderType }: Pick<Item, 'id' | 'orderType'>,
     reqIds: readonly bigint[],
   ): Promise<ReadonlyMap<bigint, string>> {
     const { rows } = await this.db.query<{ req_id: bigint; user_id: string }>(
-      FIND_REQ_IDS,
+      orderType === 'GOODS' ? FIND_GOODS_REQ_IDS : FIND_REQ_IDS,
       [itemId, int8s(reqIds, (id) => id)],
       tx,
     );

@@ -1,5 +1,6 @@
 import { type StockLevel, type StockMove, StockRepo } from '../biz/stock.js';
 import type { Transaction } from '../biz/transaction.js';
+import { int8s, texts } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
 
 // NO KEY: orders that refer to the sku may be written meanwhile.
@@ -48,19 +49,18 @@ export class PgStockRepo extends StockRepo {
 
   override async move(tx: Transaction, moves: readonly StockMove[]): Promise<void> {
     if (moves.length === 0) return;
-    const column = <T>(of: (m: StockMove) => T) => moves.map(of);
     await this.db.query(
       MOVE,
       [
-        column((m) => m.kind),
-        column((m) => m.skuId),
-        column((m) => m.orderId ?? null),
-        column((m) => m.saleId ?? null),
-        column((m) => m.requestId ?? null),
-        column((m) => m.units),
-        column((m) => m.stockDelta),
-        column((m) => m.lockDelta),
-        column((m) => m.reason ?? ''),
+        texts(moves, (m) => m.kind),
+        int8s(moves, (m) => m.skuId),
+        int8s(moves, (m) => m.orderId),
+        int8s(moves, (m) => m.saleId),
+        texts(moves, (m) => m.requestId),
+        int8s(moves, (m) => m.units),
+        int8s(moves, (m) => m.stockDelta),
+        int8s(moves, (m) => m.lockDelta),
+        texts(moves, (m) => m.reason ?? ''),
       ],
       tx,
     );

@@ -11,8 +11,9 @@ export function saleKeeper(sales: SaleUsecase, logger: Logger): Loop {
     idleMs: INTERVAL_MS,
     logger,
     round: async () => {
-      const { opened, closed, reloaded, failures } = await sales.keep();
+      const { opened, closed, released, reloaded, failures } = await sales.keep();
       if (opened + closed > 0) logger.info('sales opened and closed by themselves', { opened, closed });
+      if (released > 0) logger.info('unsold units of closed sales went back to their skus', { sales: released });
       if (reloaded > 0) logger.warn('admission had lost sales; they are loaded again', { count: reloaded });
       for (const { itemId, cause } of failures) {
         logger.error('a sale could not be kept', { itemId: String(itemId), err: cause });

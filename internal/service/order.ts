@@ -149,6 +149,7 @@ function orderReply(order: Order): OrderMessage {
     source: Source[order.source],
     status: Status[order.status],
     productId: order.productId ?? 0n,
+    skuId: order.skuId ?? 0n,
     productName: order.productName,
     quantity: order.quantity,
     priceFen: order.priceFen,

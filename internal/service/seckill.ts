@@ -10,6 +10,7 @@ import {
   type GetSaleRequest,
   type IssuePurchaseTokenReply,
   type IssuePurchaseTokenRequest,
+  Sale_ItemType as ItemType,
   type ListSalesReply,
   type ListSalesRequest,
   type OpenSaleRequest,
@@ -250,6 +251,8 @@ function saleReply({ sale, remaining, serverTime, availability }: SaleView): Sal
     version: sale.version,
     requireToken: needsToken(sale),
     admitRate: sale.admitRate,
+    itemType: ItemType[sale.orderType],
+    returned: sale.returned,
   };
 }
 

@@ -2,9 +2,10 @@ import type { CatalogRepo, NewSku, NewSpu, Sku } from '../../internal/biz/catalo
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { InstanceRepo } from '../../internal/biz/instance.js';
 import type { HeldUnits } from '../../internal/biz/order.js';
-import type { NewOrder, OrderRepo } from '../../internal/biz/order-state.js';
+import type { NewOrder, OrderItem, OrderRepo } from '../../internal/biz/order-state.js';
 import type { PaymentRepo } from '../../internal/biz/payment.js';
 import type { NewProduct, Product, ProductRepo } from '../../internal/biz/product.js';
+import type { Sale } from '../../internal/biz/sale-state.js';
 import type { StockMove, StockRepo } from '../../internal/biz/stock.js';
 import type { Transaction, TransactionRunner } from '../../internal/biz/transaction.js';
 import type { UserRepo } from '../../internal/biz/user.js';
@@ -22,10 +23,15 @@ export interface Backend {
   readonly users: UserRepo;
   /** Topics of the outbox rows that refer to this id. */
   topics(refId: bigint): Promise<readonly string[]>;
-  insertSale(sale: { readonly id: bigint; readonly itemId: bigint; readonly total: bigint }): Promise<void>;
+  insertSale(sale: Pick<Sale, 'id' | 'itemId' | 'total'> & Partial<Pick<Sale, 'orderType'>>): Promise<void>;
+  /** Closes it, and what it did not sell is returned from now on. */
+  releaseSale(saleId: bigint): Promise<void>;
   /** Counts a unit as sold, in `tx`. */
   sell(tx: Transaction, saleId: bigint): Promise<void>;
   sold(saleId: bigint): Promise<bigint>;
+  returned(saleId: bigint): Promise<bigint>;
+  /** The lines of an order. */
+  items(orderId: bigint): Promise<readonly OrderItem[]>;
   insertInboxRow(order: NewOrder, streamId: string): Promise<void>;
   /** The connection of `tx` breaks: its next statement fails. */
   breakConnection(tx: Transaction): Promise<void>;

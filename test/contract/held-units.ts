@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import type { Order } from '../../internal/biz/order-state.js';
 import type { Product } from '../../internal/biz/product.js';
+import { orderHeld, saleHeld, saleReturned } from '../../internal/biz/stock.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
-import { freshId, insertProduct, newOrder, type OpenBackend, times, useBackend } from './backend.js';
+import { freshId, insertProduct, insertSku, newOrder, type OpenBackend, times, useBackend } from './backend.js';
 
 export function heldUnitsContract(name: string, open: OpenBackend): void {
   describe(`HeldUnits ${name}`, () => {
@@ -41,6 +42,61 @@ export function heldUnitsContract(name: string, open: OpenBackend): void {
       await run((tx) => backend.it.units.giveBack(tx, [order]));
       await run((tx) => backend.it.units.giveBack(tx, []));
       assert.deepEqual(await backend.it.topics(order.id), []);
+    });
+
+    describe('of goods', () => {
+      const levelOf = async (skuId: bigint) => {
+        const { stock, lockStock } = (await backend.it.catalog.findSku(skuId))!;
+        return [stock, lockStock];
+      };
+      /** A sale of 5 of 10 units, with two unpaid orders of 1 and 2. */
+      const sellGoods = async () => {
+        const { id: skuId } = await insertSku(backend.it, 10n);
+        const sale = { id: freshId(), itemId: skuId };
+        await backend.it.insertSale({ ...sale, total: 5n, orderType: 'GOODS' });
+        const orders = [1, 2].map((quantity) =>
+          newOrder(plan, {
+            ...{ orderType: 'GOODS', source: 'SECKILL', productId: undefined, skuId, saleId: sale.id, quantity },
+          }),
+        );
+        await run(async (tx) => {
+          await backend.it.stock.move(tx, [saleHeld(sale, 5n), ...orders.map(orderHeld)]);
+          for (let i = 0; i < 3; i++) await backend.it.sell(tx, sale.id);
+          await backend.it.orders.insert(tx, orders, 'seckill');
+        });
+        const found = await Promise.all(orders.map((o) => backend.it.orders.find(o.id, undefined)));
+        return { skuId, saleId: sale.id, orders: found.map((o) => o!) };
+      };
+
+      it('gives units back to a sale that holds them, so that the sku’s level stays', async () => {
+        const { skuId, saleId, orders } = await sellGoods();
+        await run((tx) => backend.it.units.giveBack(tx, orders));
+        assert.deepEqual([await backend.it.sold(saleId), await backend.it.returned(saleId)], [0n, 0n]);
+        assert.deepEqual(await levelOf(skuId), [10n, 5n]);
+        for (const { id } of orders) assert.deepEqual(await backend.it.topics(id), ['seckill.return']);
+        await assert.rejects(run((tx) => backend.it.units.giveBack(tx, orders)));
+      });
+
+      it('gives units back to the sku when the sale holds nothing any more', async () => {
+        const { skuId, saleId, orders } = await sellGoods();
+        await backend.it.releaseSale(saleId);
+        await run((tx) => backend.it.stock.move(tx, [saleReturned({ id: saleId, itemId: skuId }, 2n)]));
+        assert.deepEqual(await levelOf(skuId), [10n, 3n]);
+        await run((tx) => backend.it.units.giveBack(tx, orders.slice(1)));
+        assert.deepEqual([await backend.it.sold(saleId), await backend.it.returned(saleId)], [1n, 4n]);
+        assert.deepEqual(await levelOf(skuId), [10n, 1n]);
+        assert.deepEqual(await backend.it.topics(orders[1]!.id), []);
+      });
+
+      it('takes units that are paid for out of the stock, once', async () => {
+        const { skuId, saleId, orders } = await sellGoods();
+        await run((tx) => backend.it.units.deduct(tx, orders.slice(1)));
+        await assert.rejects(run((tx) => backend.it.units.deduct(tx, orders)));
+        assert.deepEqual(await levelOf(skuId), [8n, 3n]);
+        assert.equal(await backend.it.sold(saleId), 3n);
+        const instance = await sell(undefined);
+        await run((tx) => backend.it.units.deduct(tx, [instance]));
+      });
     });
 
     it('keeps the units where the transaction is rolled back', async () => {

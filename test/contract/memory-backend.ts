@@ -17,23 +17,29 @@ export async function openMemoryBackend(): Promise<Backend> {
   const outbox = new MemoryOutbox(store);
   const catalog = new MemoryCatalogRepo(store);
   const orders = new MemoryOrderRepo(store);
-  const units = new MemoryHeldUnits(store, outbox);
+  const stock = new MemoryStockRepo(store, catalog.skus);
+  const units = new MemoryHeldUnits(store, outbox, stock);
   return {
     transactions: store,
     products: new MemoryProductRepo(store),
     catalog,
-    stock: new MemoryStockRepo(store, catalog.skus),
+    stock,
     orders,
     payments: new MemoryPaymentRepo(store),
     instances: new MemoryInstanceRepo(store, outbox),
     units,
     users: new MemoryUserRepo(store),
     topics: async (refId) => outbox.table.rows().flatMap((row) => (row.refId === refId ? [row.topic] : [])),
-    insertSale: (sale) => units.insertSale(openSale(sale)),
+    insertSale: (sale) => units.insertSale(undefined, openSale(sale)),
     sell: async (tx, saleId) => {
       await units.sales.update(tx, String(saleId), (s) => ({ ...s, sold: s.sold + 1n }));
     },
+    releaseSale: async (saleId) => {
+      await store.run((tx) => units.release(tx, saleId));
+    },
+    returned: async (saleId) => units.sales.find(String(saleId))?.returned ?? -1n,
     sold: async (saleId) => units.sales.find(String(saleId))?.sold ?? -1n,
+    items: async (orderId) => orders.items.rows().filter((i) => i.orderId === orderId),
     insertInboxRow: ({ id: orderId, productId: itemId = 0n, userId, quantity }, streamId) =>
       store.run(async (tx) => {
         const none = { reason: '', saleId: undefined, epoch: undefined };

@@ -1,8 +1,18 @@
 import assert from 'node:assert/strict';
-import type { Order } from '../../internal/biz/order-state.js';
+import type { Order, OrderItem } from '../../internal/biz/order-state.js';
 import type { Product } from '../../internal/biz/product.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
-import { freshId, freshUser, insertProduct, latch, newOrder, type OpenBackend, times, useBackend } from './backend.js';
+import {
+  freshId,
+  freshUser,
+  insertProduct,
+  insertSku,
+  latch,
+  newOrder,
+  type OpenBackend,
+  times,
+  useBackend,
+} from './backend.js';
 
 const PAID = { to: 'PAID', actor: 'payment', reason: 'p:1' } as const;
 const CANCELLED = { to: 'CANCELLED', actor: 'user', reason: 'r' } as const;
@@ -33,6 +43,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(order, {
         ...given,
         orderNo: `ORD${given.id}`,
+        skuId: undefined,
         saleId: undefined,
         instanceId: undefined,
         closeReason: '',
@@ -42,6 +53,27 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       });
       assert.ok(createdAt instanceof Date);
       assert.deepEqual(await kinds(given.id), [[undefined, 'PENDING', 'user', '']]);
+    });
+
+    it('stores orders of a sku with their lines, one for each sku', async () => {
+      const { orders } = backend.it;
+      const sku = await insertSku(backend.it, 0n);
+      const goods = () =>
+        newOrder(plan, { orderType: 'GOODS', productId: undefined, skuId: sku.id, quantity: 2, priceFen: 2n ** 50n });
+      const [one, two] = [goods(), goods()];
+      const lineOf = (orderId: bigint): OrderItem => ({
+        ...{ orderId, skuId: sku.id, spuId: sku.spuId, spuName: '手机', skuName: 'phone', skuImage: '' },
+        ...{ specs: { color: '"black"', size: 'L' }, priceFen: 2n ** 50n, quantity: 2 },
+      });
+      await run(async (tx) => {
+        await orders.insert(tx, [one, two], 'seckill');
+        await orders.insertItems(tx, [lineOf(one.id), lineOf(two.id)]);
+        await orders.insertItems(tx, []);
+      });
+      assert.deepEqual([(await get(one.id)).skuId, (await get(one.id)).productId], [sku.id, undefined]);
+      assert.deepEqual(await backend.it.items(two.id), [lineOf(two.id)]);
+      await assert.rejects(run((tx) => orders.insertItems(tx, [lineOf(one.id)])));
+      await assert.rejects(run((tx) => orders.insert(tx, [{ ...goods(), reqId: one.reqId }], 'seckill')));
     });
 
     it('stores a batch, of which paid orders have the time of payment', async () => {

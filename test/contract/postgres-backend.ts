@@ -1,4 +1,5 @@
 import pg from 'pg';
+import type { OrderItem } from '../../internal/biz/order-state.js';
 import { PgCatalogRepo } from '../../internal/data/catalog.js';
 import { PgHeldUnits } from '../../internal/data/held-units.js';
 import { PgInstanceRepo } from '../../internal/data/instance.js';
@@ -21,6 +22,10 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     connectTimeoutMs: 5_000,
     applicationName: 'contract-test',
   });
+  const column = async (name: 'sold' | 'returned', saleId: bigint) => {
+    const { rows } = await db.pool.query<{ n: bigint }>(`SELECT ${name} AS n FROM sales WHERE id = $1`, [saleId]);
+    return rows[0]?.n ?? -1n;
+  };
   return {
     transactions: db,
     products: new PgProductRepo(db),
@@ -29,25 +34,37 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     orders: new PgOrderRepo(db),
     payments: new PgPaymentRepo(db),
     instances: new PgInstanceRepo(db),
-    units: new PgHeldUnits(db),
     users: new PgUserRepo(db),
+    units: new PgHeldUnits(db, new PgStockRepo(db)),
     topics: async (refId) => {
       const { rows } = await db.pool.query<{ topic: string }>('SELECT topic FROM outbox WHERE ref_id = $1', [refId]);
       return rows.map((row) => row.topic);
     },
-    insertSale: async ({ id, itemId, total }) => {
+    insertSale: async ({ id, itemId, total, orderType = 'INSTANCE' }) => {
       await db.pool.query(
-        `INSERT INTO sales (id, item_id, status, starts_at, total, price, pay_mode, pay_timeout_ms, default_limit, epoch)
-         VALUES ($1, $2, 1, now(), $3, 1, 'PAY_LATER', 60000, 1, 1)`,
-        [id, itemId, total],
+        `INSERT INTO sales (id, item_id, status, starts_at, total, price, pay_mode, pay_timeout_ms, default_limit, epoch, order_type)
+         VALUES ($1, $2, 1, now(), $3, 1, 'PAY_LATER', 60000, 1, 1, $4)`,
+        [id, itemId, total, orderType],
       );
     },
     sell: async (tx, saleId) => {
       await clientOf(tx).query('UPDATE sales SET sold = sold + 1 WHERE id = $1', [saleId]);
     },
-    sold: async (saleId) => {
-      const { rows } = await db.pool.query<{ sold: bigint }>('SELECT sold FROM sales WHERE id = $1', [saleId]);
-      return rows[0]?.sold ?? -1n;
+    releaseSale: async (saleId) => {
+      await db.pool.query('UPDATE sales SET status = 2, returned = total - sold, released_at = now() WHERE id = $1', [
+        saleId,
+      ]);
+    },
+    sold: (saleId) => column('sold', saleId),
+    returned: (saleId) => column('returned', saleId),
+    items: async (orderId) => {
+      const { rows } = await db.pool.query<OrderItem>(
+        `SELECT order_id AS "orderId", sku_id AS "skuId", spu_id AS "spuId", spu_name AS "spuName", sku_name AS "skuName",
+           sku_image AS "skuImage", specs, price AS "priceFen", quantity
+         FROM order_items WHERE order_id = $1 ORDER BY sku_id`,
+        [orderId],
+      );
+      return rows;
     },
     insertInboxRow: async (order, streamId) => {
       await db.pool.query(

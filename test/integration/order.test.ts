@@ -26,6 +26,7 @@ import { PgOrderRepo } from '../../internal/data/order.js';
 import { PgPaymentRepo } from '../../internal/data/payment.js';
 import { Postgres } from '../../internal/data/postgres.js';
 import { PgProductRepo } from '../../internal/data/product.js';
+import { PgStockRepo } from '../../internal/data/stock.js';
 import { useServers } from '../support/servers.js';
 
 const ALICE = formatUserId('1');
@@ -57,9 +58,18 @@ describe('orders on PostgreSQL', () => {
     const payments = new PgPaymentRepo(db);
     products = new ProductUsecase(productRepo);
     instances = new InstanceUsecase(db, ids, productRepo, new PgInstanceRepo(db), orderRepo, payments);
-    orders = new OrderUsecase(db, ids, products, orderRepo, payments, instances, new PgHeldUnits(db), {
-      payTimeoutMs: PAY_TIMEOUT_MS,
-    });
+    orders = new OrderUsecase(
+      db,
+      ids,
+      products,
+      orderRepo,
+      payments,
+      instances,
+      new PgHeldUnits(db, new PgStockRepo(db)),
+      {
+        payTimeoutMs: PAY_TIMEOUT_MS,
+      },
+    );
     const spec = await products.createSpec({
       cpu: 2,
       memoryGb: 4,

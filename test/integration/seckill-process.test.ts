@@ -28,7 +28,7 @@ describe('the flash sale of the product process', function () {
     const response = await fetch(`http://${product.http}${path}`, {
       method,
       headers: { 'content-type': 'application/json', ...headers },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
     });
     return { status: response.status, body: (await response.json()) as Record<string, unknown> };
   }
@@ -50,6 +50,67 @@ describe('the flash sale of the product process', function () {
     assert.equal(made.status, 200, JSON.stringify(made.body));
     return made.body.id as string;
   }
+
+  it('sells goods over JSON, some at a time', async () => {
+    const spu = await admin('POST', '/v1/spus', {
+      ...{ spuNo: 'p-1', title: '手机', categoryId: '1', brandId: '2', mainImages: ['https://img.test/1'] },
+      ...{ detailHtml: '<p>', publishStatus: 'PUBLISHED' },
+    });
+    assert.equal(spu.status, 200, JSON.stringify(spu.body));
+    const wanted = { spuId: spu.body.id, skuNo: 's-1', skuName: '手机 黑色', priceFen: '500', stock: '9' };
+    const named = (specs: string) =>
+      call('POST', '/v1/skus', { 'x-user-role': 'ADMIN' }, `${JSON.stringify(wanted).slice(0, -1)},"specs":${specs}}`);
+    const proto = await named('{"__proto__":"x"}');
+    assert.deepEqual([proto.status, proto.body.reason], [400, 'INVALID_ARGUMENT'], JSON.stringify(proto.body));
+    const sku = await named('{"color":"黑色","constructor":"x"}');
+    assert.equal(sku.status, 200, JSON.stringify(sku.body));
+    assert.deepEqual(sku.body.specs, { color: '黑色', constructor: 'x' });
+    const itemId = sku.body.id as string;
+    assert.equal((await as(1, 'POST', '/v1/skus', wanted)).status, 403);
+    const repriced = await admin('PATCH', `/v1/skus/${itemId}`, { version: sku.body.version, marketPriceFen: '900' });
+    assert.deepEqual([repriced.status, repriced.body.specs, repriced.body.priceFen], [200, sku.body.specs, '500']);
+    const adjusted = await admin('POST', `/v1/skus/${itemId}/stock`, {
+      ...{ delta: '-4', version: repriced.body.version, requestId: 'count-1' },
+    });
+    assert.deepEqual([adjusted.status, adjusted.body.stock], [200, '5']);
+    const more = await admin('POST', '/v1/sales', { itemId, total: '6' });
+    assert.equal(more.status, 400);
+    assert.match(JSON.stringify(more.body), /total/);
+    const sale = await admin('POST', '/v1/sales', { itemId, total: '5', priceFen: '100', defaultLimit: 3 });
+    assert.deepEqual([sale.body.itemType, sale.body.name], ['GOODS', '手机 黑色'], JSON.stringify(sale.body));
+    await admin('POST', `/v1/sales/${itemId}/open`, {});
+    const bought = await eventually('the sale is known to be open', async () => {
+      const reply = await as(7, 'POST', '/v1/seckill', { itemId, quantity: 2 });
+      return reply.body.code === 'QUEUED' && reply;
+    });
+    const { seckillId } = bought.body.data as { seckillId: string };
+    const { orderId } = await eventually('it is an order', async () => {
+      const { body } = await as(7, 'GET', `/v1/seckill/${seckillId}`);
+      return body.status === 'PAID' && body;
+    });
+    const order = (await as(7, 'GET', `/v1/orders/${orderId}`)).body;
+    assert.deepEqual(
+      [order.orderType, order.skuId, order.productId, order.productName, order.quantity, order.amountFen],
+      ['GOODS', itemId, '0', '手机 黑色', 2, '200'],
+    );
+    const detail = (await as(7, 'GET', `/v1/spus/${spu.body.id}`)).body;
+    assert.deepEqual(
+      (detail.skus as { stock: string; lockStock: string }[]).map((s) => [s.stock, s.lockStock]),
+      [['3', '3']],
+    );
+    const found = await as(7, 'GET', `/v1/spus?spec_name=color&spec_value=${encodeURIComponent('黑色')}`);
+    assert.deepEqual(
+      (found.body.spus as { id: string; detailHtml: string }[]).map((s) => [s.id, s.detailHtml]),
+      [[spu.body.id, '']],
+    );
+    assert.equal((await as(7, 'GET', '/v1/spus?spec_name=color')).status, 400);
+    const closed = await admin('POST', `/v1/sales/${itemId}/close`, {});
+    assert.equal(closed.body.status, 'CLOSED');
+    await eventually('the unsold units are free', async () => {
+      const { body } = await as(7, 'GET', `/v1/skus/${itemId}`);
+      return body.lockStock === '0' && body.stock === '3';
+    });
+  });
 
   it('sells over JSON, and tells the buyer', async () => {
     const itemId = await plan();

@@ -1,9 +1,13 @@
+import type { Sku } from '../../internal/biz/catalog.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { type InstanceEvent, InstanceUsecase } from '../../internal/biz/instance.js';
+import { ItemDirectory } from '../../internal/biz/item.js';
 import { OrderUsecase } from '../../internal/biz/order.js';
 import { type Product, ProductUsecase } from '../../internal/biz/product.js';
 import type { Sale } from '../../internal/biz/sale-state.js';
 import { SettlementUsecase } from '../../internal/biz/settlement.js';
+import type { StockRepo } from '../../internal/biz/stock.js';
+import { MemoryCatalogRepo } from '../support/memory/catalog.js';
 import { MemoryHeldUnits } from '../support/memory/held-units.js';
 import { CountingIds } from '../support/memory/id-generator.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
@@ -12,7 +16,8 @@ import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemoryProductRepo } from '../support/memory/product.js';
 import { MemorySettlementRepo, openSale } from '../support/memory/settlement.js';
-import { MemoryStore } from '../support/memory/store.js';
+import { MemoryStockRepo } from '../support/memory/stock.js';
+import { MemoryStore, type MemoryTable } from '../support/memory/store.js';
 import { Faults } from './faults.js';
 import { Random } from './random.js';
 import { Scheduler } from './scheduler.js';
@@ -22,7 +27,8 @@ export interface Bugs {
   readonly outbox?: new (store: MemoryStore) => MemoryOutbox;
   readonly orders?: new (store: MemoryStore) => MemoryOrderRepo;
   readonly payments?: new (store: MemoryStore) => MemoryPaymentRepo;
-  readonly units?: new (store: MemoryStore, outbox: MemoryOutbox) => MemoryHeldUnits;
+  readonly units?: new (store: MemoryStore, outbox: MemoryOutbox, stock: StockRepo) => MemoryHeldUnits;
+  readonly stock?: new (store: MemoryStore, skus: MemoryTable<Sku>) => MemoryStockRepo;
   readonly instances?: new (store: MemoryStore, outbox: MemoryOutbox) => MemoryInstanceRepo;
   readonly settlements?: new (
     store: MemoryStore,
@@ -74,6 +80,8 @@ export class World {
   readonly orderRepo: MemoryOrderRepo;
   readonly paymentRepo: MemoryPaymentRepo;
   readonly instanceRepo: MemoryInstanceRepo;
+  readonly catalogRepo: MemoryCatalogRepo;
+  readonly stockRepo: MemoryStockRepo;
   readonly units: MemoryHeldUnits;
   readonly settlementRepo: MemorySettlementRepo;
   readonly instances: InstanceUsecase;
@@ -108,7 +116,9 @@ export class World {
     this.orderRepo = new (bugs.orders ?? MemoryOrderRepo)(this.store);
     this.paymentRepo = new (bugs.payments ?? MemoryPaymentRepo)(this.store);
     this.instanceRepo = new (bugs.instances ?? MemoryInstanceRepo)(this.store, this.outbox);
-    this.units = new (bugs.units ?? MemoryHeldUnits)(this.store, this.outbox);
+    this.catalogRepo = new MemoryCatalogRepo(this.store);
+    this.stockRepo = new (bugs.stock ?? MemoryStockRepo)(this.store, this.catalogRepo.skus);
+    this.units = new (bugs.units ?? MemoryHeldUnits)(this.store, this.outbox, this.stockRepo);
     this.settlementRepo = new (bugs.settlements ?? MemorySettlementRepo)(this.store, this.orderRepo, this.units);
     this.productRepo = new MemoryProductRepo(this.store);
     this.products = new ProductUsecase(this.productRepo);
@@ -141,8 +151,10 @@ export class World {
 
   /** A process of the consumer of purchases. Each knows by itself what it has read. */
   newConsumer(): SettlementUsecase {
-    const { store, ids, productRepo, orderRepo, instances, settlementRepo } = this;
-    return new SettlementUsecase(store, ids, productRepo, orderRepo, instances, settlementRepo, { maxDeliveries: 10 });
+    const { store, ids, productRepo, catalogRepo, orderRepo, instances, settlementRepo, stockRepo } = this;
+    const items = new ItemDirectory(productRepo, catalogRepo);
+    const policy = { maxDeliveries: 10 };
+    return new SettlementUsecase(store, ids, items, orderRepo, instances, settlementRepo, stockRepo, policy);
   }
 
   /** What the shop has before the first buyer comes. */
@@ -168,7 +180,7 @@ export class World {
           payTimeoutMs: PAY_TIMEOUT_MS,
           priceFen,
         });
-        await this.units.insertSale(opened);
+        await this.units.insertSale(undefined, opened);
         return opened;
       };
       made = { plan: await product('plan'), prepaid: await sale('PREPAID'), later: await sale('PAY_LATER') };

@@ -1,7 +1,10 @@
+import { randomUUID } from 'node:crypto';
 import { Registry } from 'prom-client';
 import { isSaleUnavailable } from '../../gen/seckill/v1/errors.js';
+import { CatalogUsecase, type Sku } from '../../internal/biz/catalog.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { InstanceUsecase } from '../../internal/biz/instance.js';
+import { ItemDirectory } from '../../internal/biz/item.js';
 import { SilentLogger } from '../../internal/biz/logger.js';
 import { OrderUsecase } from '../../internal/biz/order.js';
 import { OutboxUsecase } from '../../internal/biz/outbox.js';
@@ -15,6 +18,7 @@ import { SeckillReturnHandler, TOPIC_SECKILL_RETURN } from '../../internal/biz/s
 import { SettlementUsecase } from '../../internal/biz/settlement.js';
 import { WaitingRoomUsecase } from '../../internal/biz/waiting-room.js';
 import { RedisAdmission } from '../../internal/data/admission.js';
+import { PgCatalogRepo } from '../../internal/data/catalog.js';
 import { PgHeldUnits } from '../../internal/data/held-units.js';
 import { LeasedIdGenerator } from '../../internal/data/id-generator.js';
 import { PgInstanceRepo } from '../../internal/data/instance.js';
@@ -28,6 +32,7 @@ import { RedisServer } from '../../internal/data/redis.js';
 import { PgSaleRepo } from '../../internal/data/sale.js';
 import { saleKeys } from '../../internal/data/seckill-keys.js';
 import { PgSettlementRepo } from '../../internal/data/settlement.js';
+import { PgStockRepo } from '../../internal/data/stock.js';
 import { RedisWaitingRoom } from '../../internal/data/waiting-room.js';
 import { SeckillConsumer, type SeckillConsumerOptions } from '../../internal/server/seckill-consumer.js';
 import { SeckillOrderService } from '../../internal/service/seckill.js';
@@ -42,6 +47,7 @@ export class SeckillReplica {
   readonly redis: RedisServer;
   readonly ids: LeasedIdGenerator;
   readonly products: ProductUsecase;
+  readonly catalog: CatalogUsecase;
   readonly instances: InstanceUsecase;
   readonly orders: OrderUsecase;
   readonly admission: RedisAdmission;
@@ -72,6 +78,10 @@ export class SeckillReplica {
     const payments = new PgPaymentRepo(this.db);
     const settlements = new PgSettlementRepo(this.db);
     const stream = new RedisPurchaseStream(this.redis);
+    const catalog = new PgCatalogRepo(this.db);
+    const stock = new PgStockRepo(this.db);
+    const items = new ItemDirectory(products, catalog);
+    this.catalog = new CatalogUsecase(this.db, catalog, stock);
     this.saleRepo = new PgSaleRepo(this.db);
     this.admission = new RedisAdmission(this.redis);
     this.products = new ProductUsecase(products);
@@ -83,10 +93,10 @@ export class SeckillReplica {
       orders,
       payments,
       this.instances,
-      new PgHeldUnits(this.db),
+      new PgHeldUnits(this.db, stock),
       { payTimeoutMs: 60_000 },
     );
-    this.sales = new SaleUsecase(this.db, this.ids, this.products, this.saleRepo, this.admission, stream, {
+    this.sales = new SaleUsecase(this.db, this.ids, items, this.saleRepo, stock, this.admission, stream, {
       payTimeoutMs: 60_000,
       backlogLimit: 100_000,
     });
@@ -96,7 +106,7 @@ export class SeckillReplica {
     this.room = new RedisWaitingRoom(this.redis);
     this.waitingRoom = new WaitingRoomUsecase(this.directory, this.room, this.tokens, { lineLimit: 1_000 });
     this.seckill = new SeckillUsecase(this.directory, this.admission, stream, settlements, this.tokens);
-    this.settlements = new SettlementUsecase(this.db, this.ids, products, orders, this.instances, settlements, {
+    this.settlements = new SettlementUsecase(this.db, this.ids, items, orders, this.instances, settlements, stock, {
       maxDeliveries: MAX_DELIVERIES,
     });
     const returns = new SeckillReturnHandler(this.admission, this.saleRepo);
@@ -146,11 +156,26 @@ export class SeckillReplica {
     });
   }
 
+  async sku(stock: bigint, priceFen = 9_900n): Promise<Sku> {
+    const no = randomUUID();
+    const spu = await this.catalog.createSpu({
+      ...{ spuNo: no, title: 'phone', categoryId: 1n, brandId: 1n, mainImages: ['https://img.test/1'], detailHtml: '' },
+      publishStatus: 'PUBLISHED',
+    });
+    const sku = { spuId: spu.id, skuNo: no, skuName: 'phone, black', priceFen, marketPriceFen: 0n };
+    return this.catalog.createSku({ ...sku, specs: { color: 'black' } }, stock);
+  }
+
   /** A running sale of a new plan. */
   async openSale(change: Partial<CreateSale> = {}): Promise<{ itemId: bigint; plan: Product }> {
     const plan = await this.plan();
+    await this.openSaleOf(plan.id, change);
+    return { itemId: plan.id, plan };
+  }
+
+  async openSaleOf(itemId: bigint, change: Partial<CreateSale> = {}): Promise<void> {
     await this.sales.create({
-      itemId: plan.id,
+      itemId,
       name: '',
       startsAt: new Date(Date.now() - 1_000),
       endsAt: undefined,
@@ -161,13 +186,12 @@ export class SeckillReplica {
       defaultLimit: 1,
       ...change,
     });
-    await this.sales.open(plan.id);
-    return { itemId: plan.id, plan };
+    await this.sales.open(itemId);
   }
 
-  buy(itemId: bigint, user: number | string, requestId = '', token = '') {
+  buy(itemId: bigint, user: number | string, requestId = '', token = '', quantity = 1) {
     const userId = formatUserId(String(user));
-    return this.seckill.purchase({ itemId, userId, quantity: 1, requestId, traceparent: '', token });
+    return this.seckill.purchase({ itemId, userId, quantity, requestId, traceparent: '', token });
   }
 
   /** Carries out the returns that wait in the outbox. */

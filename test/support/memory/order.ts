@@ -5,6 +5,7 @@ import {
   type OrderActor,
   type OrderEvent,
   type OrderFilter,
+  type OrderItem,
   OrderRepo,
 } from '../../../internal/biz/order-state.js';
 import type { Page, PageRequest } from '../../../internal/biz/page.js';
@@ -28,6 +29,7 @@ const REQUEST_KEY = 'user and request';
 export class MemoryOrderRepo extends OrderRepo {
   readonly orders: MemoryTable<Order>;
   readonly events: MemoryTable<EventRow>;
+  readonly items: MemoryTable<OrderItem>;
   readonly inbox: MemoryTable<MemoryInboxRow>;
 
   constructor(protected readonly store: MemoryStore) {
@@ -35,8 +37,10 @@ export class MemoryOrderRepo extends OrderRepo {
     this.orders = new MemoryTable(store, 'orders', (o) => String(o.id), [
       { name: REQUEST_KEY, of: (o) => (o.requestId === undefined ? undefined : `${o.userId} ${o.requestId}`) },
       { name: 'product and req_id', of: (o) => (o.productId === undefined ? undefined : `${o.productId} ${o.reqId}`) },
+      { name: 'sku and req_id', of: (o) => (o.skuId === undefined ? undefined : `${o.skuId} ${o.reqId}`) },
     ]);
     this.events = new MemoryTable(store, 'order_events', (e) => `${e.orderId} ${e.version}`);
+    this.items = new MemoryTable(store, 'order_items', (i) => `${i.orderId} ${i.skuId}`);
     this.inbox = new MemoryTable(store, 'stream_inbox', (i) => `${i.itemId} ${i.streamId}`);
   }
 
@@ -51,6 +55,12 @@ export class MemoryOrderRepo extends OrderRepo {
         stored++;
       }
       return stored === orders.length;
+    });
+  }
+
+  insertItems(tx: Transaction, items: readonly OrderItem[]): Promise<void> {
+    return this.store.statement('order.insertItems', tx, async () => {
+      for (const item of items) await this.items.insert(tx, item);
     });
   }
 
@@ -170,6 +180,7 @@ function orderOf(order: NewOrder, at: Date): Order {
   return {
     ...order,
     orderNo: `ORD${order.id}`,
+    skuId: order.skuId,
     saleId: order.saleId,
     requestId: order.requestId,
     instanceId: order.instanceId,

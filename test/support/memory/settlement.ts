@@ -1,3 +1,4 @@
+import type { Item } from '../../../internal/biz/item.js';
 import type { Sale, UserOfSale } from '../../../internal/biz/sale-state.js';
 import {
   type DeadLetter,
@@ -19,6 +20,8 @@ export function openSale(sale: Pick<Sale, 'id' | 'itemId' | 'total'> & Partial<S
     startsAt: new Date(0),
     endsAt: undefined,
     sold: 0n,
+    returned: 0n,
+    orderType: 'INSTANCE',
     priceFen: 1n,
     payMode: 'PREPAID',
     payTimeoutMs: 60_000,
@@ -78,9 +81,15 @@ export class MemorySettlementRepo extends SettlementRepo {
     );
   }
 
-  findReqIds(tx: Transaction, itemId: bigint, reqIds: readonly bigint[]): Promise<ReadonlyMap<bigint, string>> {
+  findReqIds(
+    tx: Transaction,
+    { id: itemId }: Pick<Item, 'id'>,
+    reqIds: readonly bigint[],
+  ): Promise<ReadonlyMap<bigint, string>> {
     return this.store.statement('settlement.findReqIds', tx, async () => {
-      const found = this.orders.orders.rows(tx).filter((o) => o.productId === itemId && reqIds.includes(o.reqId));
+      const found = this.orders.orders
+        .rows(tx)
+        .filter((o) => (o.productId ?? o.skuId) === itemId && reqIds.includes(o.reqId));
       return new Map(found.map((o) => [o.reqId, o.userId]));
     });
   }
@@ -107,7 +116,8 @@ export class MemorySettlementRepo extends SettlementRepo {
       for (const [id, units] of sold) {
         await this.units.sales.update(tx, String(id), (s) => {
           const after = s.sold + BigInt(units);
-          if (after > s.total) throw new ConstraintViolation(`sale ${id} would have sold ${after} of ${s.total}`);
+          if (after > s.total - s.returned)
+            throw new ConstraintViolation(`sale ${id} would have sold ${after} of ${s.total}`);
           return { ...s, sold: after, version: s.version + 1n };
         });
       }

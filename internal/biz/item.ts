@@ -1,0 +1,34 @@
+import type { CatalogRepo, Goods } from './catalog.js';
+import type { Product, ProductRepo } from './product.js';
+
+interface ItemFacts {
+  readonly id: bigint;
+  readonly name: string;
+  readonly priceFen: bigint;
+  readonly onSale: boolean;
+}
+
+/** What can be sold, by the orders it makes: an instance plan or a sku. */
+export type Item =
+  | (ItemFacts & { readonly orderType: 'INSTANCE'; readonly product: Product })
+  | (ItemFacts & { readonly orderType: 'GOODS'; readonly goods: Goods });
+
+/** Products and skus draw their ids from one sequence, so that an item id means one thing. */
+export class ItemDirectory {
+  constructor(
+    private readonly products: ProductRepo,
+    private readonly catalog: CatalogRepo,
+  ) {}
+
+  async find(id: bigint): Promise<Item | undefined> {
+    const product = await this.products.find(id);
+    if (product) {
+      const { name, priceFen, status } = product;
+      return { orderType: 'INSTANCE', id, name, priceFen, onSale: status === 'ENABLED', product };
+    }
+    const goods = await this.catalog.findGoods(id);
+    if (!goods) return undefined;
+    const { skuName: name, priceFen } = goods.sku;
+    return { orderType: 'GOODS', id, name, priceFen, onSale: goods.spu.publishStatus === 'PUBLISHED', goods };
+  }
+}
