@@ -39,8 +39,8 @@ if n < 1 or n > 1000 or n ~= math.floor(n) then
   return redis.error_reply('KAIMAI admit takes an epoch and 4 arguments for each of 1 to 1000 purchases')
 end
 
--- Fields of seen: of purchase i at i, and where it brings a token, of that at token_at[i] behind all of those.
-local users, seen_fields, token_at = {}, {}, {}
+-- Fields of seen: of purchase i's request id, of its token, and all that are asked for.
+local users, by_rid, by_token, named = {}, {}, {}, {}
 for i = 1, n do
   local a = 2 + (i - 1) * PER
   local uid, qty, rid, tp = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
@@ -59,12 +59,14 @@ for i = 1, n do
     return redis.error_reply('KAIMAI request_id or tp of purchase ' .. i .. ' is too long')
   end
   users[i] = uid
-  seen_fields[i] = uid .. ':' .. rid
-  if token ~= '' then token_at[i] = token end
-end
-for i, token in pairs(token_at) do
-  seen_fields[#seen_fields + 1] = users[i] .. ':' .. token
-  token_at[i] = #seen_fields
+  if rid ~= '' then
+    by_rid[i] = uid .. ':' .. rid
+    named[#named + 1] = by_rid[i]
+  end
+  if token ~= '' then
+    by_token[i] = uid .. ':' .. token
+    named[#named + 1] = by_token[i]
+  end
 end
 
 -- Every key is read before anything is written: a wrong type raises its error here.
@@ -90,8 +92,13 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local WINDOW_MS = 600000
 local window = math.floor(now_ms / WINDOW_MS)
 local seen_key, seen_before_key = KEYS[7 + window % 2], KEYS[8 - window % 2]
-local seen = redis.call('HMGET', seen_key, unpack(seen_fields))
-local seen_before = redis.call('HMGET', seen_before_key, unpack(seen_fields))
+local seen = {}
+if #named > 0 then
+  local now, before = redis.call('HMGET', seen_key, unpack(named)), redis.call('HMGET', seen_before_key, unpack(named))
+  for i = 1, #named do
+    seen[named[i]] = now[i] or before[i]
+  end
+end
 local held = {}
 for i = 1, n do
   if not held[users[i]] then
@@ -102,10 +109,10 @@ for i = 1, n do
   end
 end
 
--- The decimal string `text` plus a small number, exact beyond 2^53.
-local function add(text, more)
-  local tail = tonumber(string.sub(text, -14)) + more
-  local head = string.sub(text, 1, -15)
+-- req_text plus a small number, exact beyond 2^53.
+local req_head, req_tail = string.sub(req_text, 1, -15), tonumber(string.sub(req_text, -14))
+local function req_plus(more)
+  local head, tail = req_head, req_tail + more
   if tail >= 1e14 then
     tail = tail - 1e14
     head = string.format('%.0f', tonumber(head == '' and '0' or head) + 1)
@@ -117,24 +124,25 @@ end
 local outcomes = { 'OK', now_ms, 0 }
 local ts = string.format('%.0f', now_ms)
 local admitted, units = 0, 0
-local buyers, new_seen, here = {}, {}, {}
-local function first_of(f) return f and (here[seen_fields[f]] or seen[f] or seen_before[f]) end
-local function remember(f, id)
-  here[seen_fields[f]] = id
-  new_seen[#new_seen + 1] = seen_fields[f]
+local buyers, new_seen = {}, {}
+local function remember(field, id)
+  if not field or seen[field] then return end
+  seen[field] = id
+  new_seen[#new_seen + 1] = field
   new_seen[#new_seen + 1] = id
 end
 for i = 1, n do
   local a = 2 + (i - 1) * PER
-  local uid, qty, rid, tp = users[i], tonumber(ARGV[a + 1]), ARGV[a + 2], ARGV[a + 3]
+  local uid, qty, tp = users[i], tonumber(ARGV[a + 1]), ARGV[a + 3]
   local outcome
-  local by_rid, by_token = rid ~= '' and string.byte(rid) ~= 0 and i, token_at[i]
-  local repeated = first_of(by_token) or first_of(by_rid)
-  if repeated then
-    outcome = 'QUEUED ' .. repeated
+  local id = by_token[i] and seen[by_token[i]] or by_rid[i] and seen[by_rid[i]]
+  if id then
+    outcome = 'QUEUED ' .. id
     -- Whichever of the two is new is spent as well, or it would buy once more.
-    if by_token and not first_of(by_token) then remember(by_token, repeated) end
-    if by_token and by_rid and not first_of(by_rid) then remember(by_rid, repeated) end
+    if by_token[i] then
+      remember(by_token[i], id)
+      remember(by_rid[i], id)
+    end
   elseif now_ms < starts_ms then
     outcome = 'NOT_STARTED'
   elseif now_ms >= ends_ms then
@@ -146,18 +154,21 @@ for i = 1, n do
   elseif length + admitted >= backlog then
     outcome = 'BACKLOG_FULL'
   else
-    local entry = { 'uid', uid, 'req_id', add(req_text, admitted + 1), 'ts', ts, 'qty', ARGV[a + 1], 'epoch', ARGV[1] }
-    if tp ~= '' then
-      entry[11], entry[12] = 'tp', tp
-    end
     -- The one write that can still fail (a stream whose last id is the greatest there is) comes before its units go.
-    local id = redis.pcall('XADD', KEYS[6], '*', unpack(entry))
+    local req_id = req_plus(admitted + 1)
+    if tp == '' then
+      id = redis.pcall('XADD', KEYS[6], '*', 'uid', uid, 'req_id', req_id, 'ts', ts, 'qty', ARGV[a + 1], 'epoch', ARGV[1])
+    else
+      id = redis.pcall('XADD', KEYS[6], '*',
+        'uid', uid, 'req_id', req_id, 'ts', ts, 'qty', ARGV[a + 1], 'epoch', ARGV[1], 'tp', tp)
+    end
     if type(id) == 'string' then
       admitted, units = admitted + 1, units + qty
       held[uid] = held[uid] + qty
       buyers[#buyers + 1] = uid
-      if by_rid then remember(by_rid, id) end
-      if by_token then remember(by_token, id) end
+      buyers[#buyers + 1] = string.format('%.0f', held[uid])
+      remember(by_rid[i], id)
+      remember(by_token[i], id)
       outcome = 'QUEUED ' .. id
     else
       outcome = 'FAILED'
@@ -168,10 +179,8 @@ end
 
 if admitted > 0 then
   redis.call('DECRBY', KEYS[2], string.format('%.0f', units))
-  redis.call('SET', KEYS[3], add(req_text, admitted))
-  for i = 1, #buyers do
-    redis.call('HSET', KEYS[4], buyers[i], string.format('%.0f', held[buyers[i]]))
-  end
+  redis.call('SET', KEYS[3], req_plus(admitted))
+  redis.call('HSET', KEYS[4], unpack(buyers))
 end
 if #new_seen > 0 then
   redis.call('HSET', seen_key, unpack(new_seen))
