@@ -127,7 +127,8 @@ export class UserUsecase {
   async login(username: string, credentials: Credentials): Promise<Session> {
     this.tokens.requireKey();
     const key = usernameKey(username);
-    const user = await this.authenticate(key, credentials, () => this.users.findByName(key));
+    const { user, newHash } = await this.authenticate(key, credentials, () => this.users.findByName(key));
+    if (newHash !== undefined) await this.replaceHash(user, newHash);
     return { userId: user.id, token: await this.tokens.sign(user.id) };
   }
 
@@ -145,7 +146,7 @@ export class UserUsecase {
     if (user.version !== version) throw conflict(user, version);
     let patch: UserPatch = names;
     if (newPassword) {
-      await this.authenticate(usernameKey(user.username), newPassword.old, async () => user, false);
+      await this.authenticate(usernameKey(user.username), newPassword.old, async () => user);
       patch = { ...names, passwordHash: await this.passwords.hash(newPassword.text) };
     }
     const updated = await this.users.update(id, version, patch);
@@ -158,8 +159,7 @@ export class UserUsecase {
     key: string,
     { password, address }: Credentials,
     find: () => Promise<User | undefined>,
-    upgrade = true,
-  ): Promise<User> {
+  ): Promise<{ readonly user: User; readonly newHash: string | undefined }> {
     const waitMs = await this.attempts.take(key, address);
     if (waitMs !== undefined) {
       throw tooManyAttempts('too many wrong passwords: try again later', {
@@ -177,13 +177,12 @@ export class UserUsecase {
     }
     if (!user || !check.matches) throw invalidCredentials('the username or the password is wrong');
     await this.attempts.clear(key, address);
-    if (upgrade && check.newHash !== undefined) await this.replaceHash(user, check.newHash);
-    return user;
+    return { user, newHash: check.newHash };
   }
 
   /** Whoever logs in at the same time may have replaced it already; one new hash stays. */
   private async replaceHash(user: User, newHash: string): Promise<void> {
-    let current: User | undefined = user;
+    let current = user;
     for (let i = 0; i < UPGRADE_ATTEMPTS; i++) {
       if (await this.users.update(user.id, current.version, { passwordHash: newHash })) return;
       current = await this.get(user.id);
