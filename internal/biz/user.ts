@@ -88,7 +88,7 @@ export interface Registration extends Pick<User, 'firstName' | 'lastName'> {
 /** A guess at a user's password, and where it comes from. */
 export interface Credentials {
   readonly password: string;
-  /** Of the caller, without its port. */
+  /** Of the caller, or the network that it can take any address of. */
   readonly address: string;
 }
 
@@ -164,6 +164,7 @@ export class UserUsecase {
     if (waitMs !== undefined) {
       throw tooManyAttempts('too many wrong passwords: try again later', {
         metadata: { retry_after_ms: String(waitMs) },
+        retryAfterMs: waitMs,
       });
     }
     let user: User | undefined;

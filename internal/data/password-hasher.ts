@@ -55,7 +55,8 @@ export class Argon2PasswordHasher extends PasswordHasher {
     try {
       return await this.turns.execute(() => this.rested(work));
     } catch (err) {
-      if (err instanceof BulkheadRejectedError) throw passwordHashingBusy('too many logins at once: try again');
+      if (err instanceof BulkheadRejectedError)
+        throw passwordHashingBusy('too many logins at once: try again', { retryAfterMs: 1_000 });
       throw err;
     }
   }

@@ -7,6 +7,8 @@ import type { CallContext } from '../service/context.js';
 export abstract class Call implements CallContext {
   /** Who calls; `ANONYMOUS` until the auth middleware ran. */
   identity: Identity = ANONYMOUS;
+  /** Where it comes from, once the caller address middleware ran for a service that asks for it. */
+  address: string | undefined;
   /** Epoch ms after which nobody waits for the reply. The caller's own, then what the deadline middleware makes of it. */
   deadlineAtMs: number | undefined;
   /** W3C traceparent of this call, once the tracing middleware ran; undefined where it is not traced. */

@@ -34,6 +34,7 @@ import { GrpcHealthService } from './health-service.js';
 import { HttpListener } from './http.js';
 import { type Authenticator, auth, headerAuthenticator } from './middleware/auth.js';
 import { buyerLimit } from './middleware/buyer-limit.js';
+import { callerAddress } from './middleware/caller-address.js';
 import { deadline } from './middleware/deadline.js';
 import { jwtAuthenticator } from './middleware/jwt.js';
 import { logging } from './middleware/logging.js';
@@ -94,17 +95,20 @@ export const serverModule = new ContainerModule(({ bind }) => {
       limiter: AdaptiveLimiter,
       live: LiveConfig,
       services: ServiceBinding[] | undefined,
-    ) =>
-      makeDispatcher(config, health, services ?? [], [
+    ) => {
+      const clients = new ClientAddresses(config.server.trustedProxies);
+      return makeDispatcher(config, health, services ?? [], [
         recovery(),
         ...(config.trace.endpoint === '' ? [] : [tracing()]),
         logging(logger),
         metrics(registry),
         deadline({ grpcTimeoutMs: config.server.grpc.timeoutMs, httpTimeoutMs: config.server.http.timeoutMs }),
         auth(authenticatorOf(config), loadDescriptors().registry),
-        limitBuyers(live),
+        callerAddress(clients),
+        limitBuyers(live, clients),
         rateLimit(limiter),
-      ]),
+      ]);
+    },
     [
       CONFIG,
       Logger,
@@ -166,15 +170,15 @@ export const serverModule = new ContainerModule(({ bind }) => {
 /** Users and addresses whose calls a worker counts; a million buckets are some 100 MB. */
 const BUCKETS = 100_000;
 
-function limitBuyers(live: LiveConfig): Observer {
-  const { seckill, server } = live.current;
+function limitBuyers(live: LiveConfig, clients: ClientAddresses): Observer {
+  const { seckill } = live.current;
   const users = new TokenBuckets(seckill.userRate, BUCKETS);
   const addresses = new TokenBuckets(seckill.addressRate, BUCKETS);
   live.onChange((config) => {
     users.rate = config.seckill.userRate;
     addresses.rate = config.seckill.addressRate;
   });
-  return buyerLimit(users, addresses, new ClientAddresses(server.trustedProxies));
+  return buyerLimit(users, addresses, clients);
 }
 
 /** Routes of the JSON listener that are no RPCs. */

@@ -7,8 +7,8 @@ export interface CallContext {
   readonly operation: string;
   /** Who calls. It holds the role that the RPC asks for. */
   readonly identity: Identity;
-  /** Where the call comes from, as address:port. */
-  readonly peer: string;
+  /** The caller's, of IPv6 its /64, for services that are listed in server/middleware/caller-address.ts. */
+  readonly address: string | undefined;
   /** Aborted when the caller is gone, the deadline is over, or the server stops waiting. Pass it on to what waits. */
   readonly signal: AbortSignal;
   /** Epoch ms after which nobody waits for the reply; undefined for a stream that may stay open. */
@@ -64,7 +64,8 @@ export function userOf(ctx: CallContext): string {
   });
 }
 
-/** The address of the caller, without its port. */
+/** The address that a call comes from. */
 export function addressOf(ctx: CallContext): string {
-  return ctx.peer.replace(/:[0-9]*$/, '');
+  if (ctx.address === undefined) throw new Error(`${ctx.operation} is not among the calls whose address is worked out`);
+  return ctx.address;
 }

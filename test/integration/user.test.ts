@@ -24,6 +24,7 @@ interface Answer {
   readonly status: number;
   readonly body: Record<string, unknown>;
   readonly text: string;
+  readonly retryAfter: string | null;
 }
 
 describe('users of the product process in auth.mode jwt', function () {
@@ -47,6 +48,7 @@ describe('users of the product process in auth.mode jwt', function () {
       env: servers.env(),
       config: {
         auth: { mode: 'jwt', jwt: JWT, password: { queue: 3 }, login: { max_attempts: MAX_ATTEMPTS } },
+        server: { trusted_proxies: ['127.0.0.1'] },
         data: { rabbitmq: { queue: servers.queue('resource.instance.created') } },
         trace: { endpoint: `http://127.0.0.1:${(collector.address() as AddressInfo).port}/v1/traces` },
         log: { level: 'debug' },
@@ -72,7 +74,13 @@ describe('users of the product process in auth.mode jwt', function () {
       ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
     });
     const text = await reply.text();
-    return { status: reply.status, body: JSON.parse(text) as Record<string, unknown>, text } satisfies Answer;
+    const retryAfter = reply.headers.get('retry-after');
+    return {
+      status: reply.status,
+      body: JSON.parse(text) as Record<string, unknown>,
+      text,
+      retryAfter,
+    } satisfies Answer;
   }
   const register = (username: string, password = PASSWORD) => call('POST', '/v1/users', { username, password });
   const login = (username: string, password = PASSWORD) => call('POST', '/v1/sessions', { username, password });
@@ -154,6 +162,11 @@ describe('users of the product process in auth.mode jwt', function () {
     assert.equal(reasonOf(late), '429 TOO_MANY_ATTEMPTS');
     const { retry_after_ms: waitMs } = late.body.metadata as Record<string, string>;
     assert.ok(Number(waitMs) > 0 && Number(waitMs) <= 900_000, waitMs);
+    assert.equal(late.retryAfter, String(Math.ceil(Number(waitMs) / 1_000)));
+    // From elsewhere, as the proxy tells it.
+    const elsewhere = { 'x-forwarded-for': '203.0.113.9' };
+    const credentials = { username: 'carl', password: PASSWORD };
+    assert.equal((await call('POST', '/v1/sessions', credentials, elsewhere)).status, 200);
   });
 
   it('hashes a bounded number of passwords at a time and refuses the rest', async () => {
