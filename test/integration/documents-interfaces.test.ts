@@ -20,6 +20,7 @@ describe('the interfaces of the flash-sale document', function () {
   /** Sold with time to pay, and with next to none. */
   let item: string;
   let hasty: string;
+  let goods: string;
 
   const start = (roles: string[]) =>
     processes.start('product', {
@@ -36,9 +37,13 @@ describe('the interfaces of the flash-sale document', function () {
     for (const name of ['first', 'second', 'third']) made.push(await admin('/v1/products', { ...plan, name }));
     [item, hasty] = made.slice(1).map((p) => String(p.id)) as [string, string];
     const sale = { total: '10', priceFen: SALE_PRICE_FEN, payMode: 'PAY_LATER', defaultLimit: 3 };
+    const spu = await admin('/v1/spus', { spuNo: 'p', title: '手机', publishStatus: 'PUBLISHED' });
+    const sku = { spuId: spu.id, skuNo: 's', skuName: '手机 黑色', priceFen: PRICE_FEN, stock: '20' };
+    goods = String((await admin('/v1/skus', sku)).id);
     for (const [itemId, payTimeout] of [
       [item, '600s'],
       [hasty, '1s'],
+      [goods, '600s'],
     ]) {
       await admin('/v1/sales', { ...sale, itemId, payTimeout });
       await admin(`/v1/sales/${itemId}/open`, {});
@@ -139,6 +144,11 @@ describe('the interfaces of the flash-sale document', function () {
       [orderIds[1], 'PAID', item, 1, SALE_PRICE_FEN],
       [orderIds[0], 'PENDING', item, 1, SALE_PRICE_FEN],
     ]);
+    const two = await becomes(9, await purchase(9, goods, 2), 'AWAIT_PAY');
+    assert.deepEqual([two.itemId, two.quantity], [goods, 2]);
+    const [newest] = (await ask(9, '/v1/orders?offset=0&limit=1')).orders as Fields[];
+    const { id, status, skuId, quantity, priceFen } = newest ?? {};
+    assert.deepEqual([id, status, skuId, quantity, priceFen], [two.orderId, 'PENDING', goods, 2, SALE_PRICE_FEN]);
     assert.deepEqual((await ask(10, '/v1/orders')).orders, []);
   });
 
