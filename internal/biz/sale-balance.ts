@@ -34,10 +34,7 @@ export function owedByEntries(sale: Sale, gate: Gate, outcomes: ReadonlyMap<stri
     if (!row) return held === 0 ? [] : [{ userId, ofStock: held, ofBuyer: held }];
     // Decided under an older epoch: the load that followed did not count it.
     if (row.saleId !== sale.id || row.epoch !== gate.epoch) return [];
-    if (row.kind === 'ORDER') {
-      const paid = purchase.epoch !== undefined || held > 0;
-      return paid ? [] : [{ userId, ofStock: -quantity, ofBuyer: -quantity }];
-    }
+    if (row.kind === 'ORDER') return held > 0 ? [] : [{ userId, ofStock: -quantity, ofBuyer: -quantity }];
     // Units refused as sold out were never there, so they do not come back.
     return [{ userId, ofStock: row.reason === 'SOLD_OUT' ? 0 : held, ofBuyer: held }];
   });

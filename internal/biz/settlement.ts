@@ -437,7 +437,8 @@ const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 /** Only where the outcome is not what the entry's units were taken for, and the sale still admits. */
 function squaringOf(row: InboxRow, parsed: Purchase | Malformed, sales: readonly Sale[]): Squaring | undefined {
   if (parsed.kind === 'malformed' || row.saleId === undefined || row.epoch === undefined) return undefined;
-  if (row.kind === 'ORDER' && parsed.epoch !== undefined) return undefined;
+  // One of an older epoch may have been lost with Redis before the load that would have counted it.
+  if (row.kind === 'ORDER' && parsed.epoch === row.epoch) return undefined;
   if (sales.find((s) => s.id === row.saleId)?.status !== 'OPEN') return undefined;
   return {
     epoch: row.epoch,

@@ -43,4 +43,4 @@ export const LOAD = new LuaScript('load', [
 export const RATE = new LuaScript('rate', ['meta']);
 export const CLOSE = new LuaScript('close', ['meta', 'stock', 'req', 'buyers', 'vip', 'returned']);
 export const GIVE_BACK = new LuaScript('give_back', ['meta', 'stock', 'buyers', 'returned']);
-export const SETTLED = new LuaScript('settled', ['meta', 'stock', 'buyers', 'stream']);
+export const SETTLED = new LuaScript('settled', ['meta', 'stock', 'buyers', 'stream', 'returned']);

@@ -9,7 +9,7 @@ export interface SaleKeys {
   /** Request ids seen, in windows that alternate. */
   readonly seen0: string;
   readonly seen1: string;
-  /** Orders whose units were given back. */
+  /** Orders whose units were given back, and entries that took theirs when they became orders. */
   readonly returned: string;
   /** Held by whoever loads the sale. */
   readonly loading: string;

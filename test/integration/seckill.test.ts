@@ -486,6 +486,26 @@ describe('flash sale on PostgreSQL and Redis', function () {
       await holds(itemId);
     });
 
+    it('has the stock pay for orders whose entries were lost with Redis after they were read', async () => {
+      const { itemId } = await replica.openSale({ total: 6n });
+      for (const user of [1, 2]) await replica.buy(itemId, user);
+      await add(itemId, 'uid', '3');
+      const read = await deliveries(itemId);
+      await replica.redis.commands.flushdb();
+      // The load finds no entry that waits, and nothing sold.
+      await replica.sales.load(itemId);
+      assert.equal((await replica.sales.get(itemId)).remaining, 6n);
+      const { finished, counts } = await replica.settlements.settle(itemId, read);
+      assert.equal(counts.ORDER, 3);
+      const consumer = replica.streamConsumer('a');
+      await consumer.finish(itemId, finished);
+      await consumer.finish(itemId, finished);
+      consumer.interrupt();
+      assert.equal((await replica.sales.get(itemId)).remaining, 3n);
+      assert.equal((await replica.buy(itemId, 1)).kind, 'LIMIT_REACHED');
+      await holds(itemId);
+    });
+
     it('makes the group again after Redis lost it, and goes on', async () => {
       const { itemId } = await replica.openSale();
       await run(replica.consumer('a'));

@@ -54,6 +54,7 @@ export class Crowd {
   /** Answers QUEUED so far. */
   queued = 0;
   private readonly clients: SeckillServiceClient[];
+  private closed = false;
   private readonly agent = new Agent({ keepAlive: true, maxSockets: LANES.json });
 
   constructor(
@@ -64,6 +65,7 @@ export class Crowd {
   }
 
   close(): void {
+    this.closed = true;
     for (const client of this.clients) client.close();
     this.agent.destroy();
   }
@@ -107,7 +109,7 @@ export class Crowd {
     const sentAtMs = performance.now();
     let open = [...clicks];
     for (let attempts = 1; open.length > 0; attempts++) {
-      if (attempts > MAX_ATTEMPTS) throw new Error(`${open.length} purchases got no answer`);
+      if (this.closed || attempts > MAX_ATTEMPTS) throw new Error(`${open.length} purchases got no answer`);
       const replies = await this.call(open, way, replica).catch((err: unknown) => {
         if (!(err instanceof Again)) throw err;
         return open.map(() => undefined);

@@ -14,15 +14,15 @@ export class FaultProxy {
   private constructor(
     private readonly server: Server,
     readonly port: number,
+    private target: URL,
   ) {}
 
   /** In front of the host and port of `url`. */
   static async open(url: string): Promise<FaultProxy> {
-    const target = new URL(url);
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const proxy = new FaultProxy(server, (server.address() as AddressInfo).port);
-    server.on('connection', (client) => proxy.join(client, target.hostname, Number(target.port)));
+    const proxy = new FaultProxy(server, (server.address() as AddressInfo).port, new URL(url));
+    server.on('connection', (client) => proxy.join(client));
     return proxy;
   }
 
@@ -32,6 +32,12 @@ export class FaultProxy {
     changed.hostname = '127.0.0.1';
     changed.port = String(this.port);
     return changed.href;
+  }
+
+  /** Leads every connection to another server from now on, and ends those that there are. */
+  failOver(url: string): void {
+    this.target = new URL(url);
+    this.reset();
   }
 
   /** Ends every connection without a word. */
@@ -44,13 +50,13 @@ export class FaultProxy {
     await new Promise((resolve) => this.server.close(resolve));
   }
 
-  private join(client: Socket, host: string, port: number): void {
+  private join(client: Socket): void {
     if (this.refuse) {
       this.refused++;
       client.resetAndDestroy();
       return;
     }
-    const upstream = dial(port, host);
+    const upstream = dial(Number(this.target.port), this.target.hostname);
     for (const [from, to] of [
       [client, upstream],
       [upstream, client],

@@ -5,7 +5,7 @@
 --   1 meta      hash    seckill:<item_id>:meta
 --   2 stock     string  seckill:<item_id>:stock
 --   3 buyers    hash    seckill:<item_id>:buyers
---   4 returned  set     seckill:<item_id>:returned  order ids whose units were given back
+--   4 returned  set     seckill:<item_id>:returned  order ids whose units were given back (and entries that settled knows)
 -- ARGV
 --   1 epoch     of the sale when the order was cancelled, decimal
 --   2 order_id  decimal

@@ -2,8 +2,10 @@
 -- settled: takes entries whose outcome is committed off the stream, and squares the sale's stock with the outcomes.
 --
 -- An entry holds units of the stock when admit took them in this epoch, or when load counted it as waiting (its id is
--- not above meta's fence). What was refused gives them back, and an order that held none (somebody else added the
--- entry) pays now. Deleting the entry is what makes this happen once: a second call finds none.
+-- not above meta's fence). What was refused gives them back. Deleting the entry is what makes this happen once: a second
+-- call finds none. An order that held none pays now: somebody else added the entry, or the stream was lost after a
+-- consumer had read it and before load counted what waits. Of the latter nothing is left to delete, so these are
+-- remembered in `returned`.
 -- PostgreSQL says SOLD_OUT only where the stock was too high: such units do not return, or the stock would stay so. For
 -- the same reason the stock stops at 0 when an order pays that held none: one that waits will find itself sold out.
 --
@@ -14,6 +16,7 @@
 --   2 stock   string  seckill:<item_id>:stock
 --   3 buyers  hash    seckill:<item_id>:buyers
 --   4 stream  stream  stream:seckill:<item_id>
+--   5 returned  set   seckill:<item_id>:returned  ids of entries that paid, beside give_back's order ids
 -- ARGV
 --   1 group  the consumer group
 --   then for each entry, 1 to 1000 of them:
@@ -30,7 +33,7 @@
 
 local PER = 6
 local n = (#ARGV - 1) / PER
-if #KEYS ~= 4 then return redis.error_reply('KAIMAI settled takes 4 keys') end
+if #KEYS ~= 5 then return redis.error_reply('KAIMAI settled takes 5 keys') end
 if n < 1 or n > 1000 or n ~= math.floor(n) then
   return redis.error_reply('KAIMAI settled takes a group and 6 arguments for each of 1 to 1000 entries')
 end
@@ -48,6 +51,7 @@ for i = 1, n do
 end
 redis.call('XLEN', KEYS[4])
 redis.call('HLEN', KEYS[3])
+redis.call('SCARD', KEYS[5])
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'fence')
 local there, fence = meta[1], meta[2] or '0-0'
 local stock = redis.call('GET', KEYS[2])
@@ -75,19 +79,21 @@ for i = 1, n do
     waiting[#waiting + 1] = id
   else
     redis.call('XACK', KEYS[4], ARGV[1], id)
+    local removed = redis.call('XDEL', KEYS[4], id) == 1
     -- A later epoch counted its stock after this outcome was committed.
-    if redis.call('XDEL', KEYS[4], id) == 1 and there == epoch then
-      local qty, holds, outcome = tonumber(ARGV[a + 4]), 0, ARGV[a + 5]
+    if there == epoch then
+      local qty, holds, keeps, outcome = tonumber(ARGV[a + 4]), 0, 0, ARGV[a + 5]
       if entry_epoch == there or inside(id) then holds = qty end
-      local keeps = 0
       if outcome == 'ORDER' then keeps = qty end
-      if outcome ~= 'SOLD_OUT' and holds ~= keeps then
-        if redis.call('INCRBY', KEYS[2], string.format('%.0f', holds - keeps)) < 0 then
+      local first = removed
+      if holds < keeps then first = redis.call('SADD', KEYS[5], id) == 1 end
+      if first and holds ~= keeps then
+        if outcome ~= 'SOLD_OUT' and redis.call('INCRBY', KEYS[2], string.format('%.0f', holds - keeps)) < 0 then
           redis.call('SET', KEYS[2], '0')
         end
-      end
-      if holds ~= keeps and redis.call('HINCRBY', KEYS[3], uid, string.format('%.0f', keeps - holds)) <= 0 then
-        redis.call('HDEL', KEYS[3], uid)
+        if redis.call('HINCRBY', KEYS[3], uid, string.format('%.0f', keeps - holds)) <= 0 then
+          redis.call('HDEL', KEYS[3], uid)
+        end
       end
     end
   end

@@ -1,0 +1,84 @@
+/** A Redis of one suite, which may be killed, started again with its data or without, and followed by a replica. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import { isRoot, isTraversable } from '../../cmd/kaimai/servers/account.js';
+import { freePort } from '../../cmd/kaimai/servers/ports.js';
+import { killProcessNow } from '../../cmd/kaimai/servers/process.js';
+import { redis } from '../../cmd/kaimai/servers/redis.js';
+import type { RunningServer } from '../../cmd/kaimai/servers/server.js';
+import { startServer } from '../../cmd/kaimai/servers/servers.js';
+import { eventually } from './wait.js';
+
+export class OwnRedis {
+  /** For looking at it; reconnects by itself. */
+  readonly client: Redis;
+  private readonly root = mkdtempSync(
+    join(isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir(), 'kaimai-redis-'),
+  );
+  private readonly abort = new AbortController();
+  private server: RunningServer | undefined;
+
+  private constructor(private readonly port: number) {
+    this.client = new Redis(port, '127.0.0.1', { lazyConnect: true, maxRetriesPerRequest: null });
+    this.client.on('error', () => {});
+  }
+
+  /** Whether its program is on this machine. */
+  static get available(): boolean {
+    return redis.find() !== undefined;
+  }
+
+  static async start(): Promise<OwnRedis> {
+    const own = new OwnRedis(await freePort());
+    await own.restart();
+    return own;
+  }
+
+  get url(): string {
+    return `redis://127.0.0.1:${this.port}`;
+  }
+
+  /** Starts it again at the same address with the data that it has. */
+  async restart(): Promise<void> {
+    const options = { root: this.root, port: async () => this.port, signal: this.abort.signal, removeData: true };
+    this.server = await startServer('redis', { type: 'programs' }, options);
+  }
+
+  /** SIGKILL: nothing is flushed, nobody is told. Resolves when it is gone. */
+  async kill(): Promise<void> {
+    for (const managed of this.server?.processes ?? []) killProcessNow(managed);
+    await eventually('the end of Redis', async () => {
+      const probe = new Redis(this.port, '127.0.0.1', { lazyConnect: true, retryStrategy: () => null });
+      probe.on('error', () => {});
+      const there = await probe.connect().then(
+        () => true,
+        () => false,
+      );
+      probe.disconnect();
+      return !there;
+    });
+  }
+
+  /** Takes away its data while it is dead. */
+  wipe(): void {
+    rmSync(join(this.root, 'redis', 'appendonlydir'), { recursive: true });
+  }
+
+  /** Makes this one a replica, up to date. */
+  async follow(primary: OwnRedis): Promise<void> {
+    await this.client.replicaof('127.0.0.1', primary.port);
+    await eventually('the replica is in step', async () => {
+      const info = await this.client.info('replication');
+      return info.includes('master_link_status:up') && info.includes('master_sync_in_progress:0');
+    });
+  }
+
+  async close(): Promise<void> {
+    this.abort.abort();
+    this.client.disconnect();
+    await this.server?.stop();
+    rmSync(this.root, { recursive: true, force: true });
+  }
+}
