@@ -1,0 +1,198 @@
+import assert from 'node:assert/strict';
+import { createHash, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import { projectRoot } from '../../cmd/kaimai/project.js';
+import { formatUserId } from '../../internal/biz/identity.js';
+import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
+import { offencesOf, SALE_INVARIANTS } from '../support/audit.js';
+import { SeckillReplica } from '../support/seckill.js';
+import { useServers } from '../support/servers.js';
+import { eventually } from '../support/wait.js';
+
+interface Purchase {
+  readonly uid: string;
+  readonly requestId: string;
+}
+
+/** What the author of a BFF makes of docs/seckill-scripts.md: nothing in it comes from Kaimai's code. */
+class Bff {
+  private readonly redis: Redis;
+  private readonly script: string;
+  private readonly sha: string;
+  private readonly keys: readonly string[];
+  private epoch = '';
+  unavailable = 0;
+  unknownScript = 0;
+
+  constructor(redisUrl: string, itemId: string) {
+    const guide = readFileSync(join(projectRoot, 'docs/seckill-scripts.md'), 'utf8');
+    const file = /SCRIPT LOAD "\$\(cat (\S+)\)"/.exec(guide)?.[1];
+    const names = /The keys, in this order:\s+```\n([^`]+)```/.exec(guide)?.[1];
+    assert.ok(file && names, 'the guide names the script and its keys');
+    this.script = readFileSync(join(projectRoot, file), 'utf8').trimEnd();
+    this.sha = createHash('sha1').update(this.script).digest('hex');
+    this.keys = names
+      .trim()
+      .split(/\s+/)
+      .map((key) => key.replace('<item_id>', itemId));
+    // "Send each call once."
+    this.redis = new Redis(redisUrl, { maxRetriesPerRequest: 0, autoResendUnfulfilledCommands: false });
+  }
+
+  close(): void {
+    this.redis.disconnect();
+  }
+
+  /** A reply that is lost: the connection goes while the script runs. */
+  cut(): void {
+    this.redis.disconnect(true);
+  }
+
+  async learnEpoch(): Promise<void> {
+    this.epoch = (await this.redis.hget(this.keys[0]!, 'epoch')) ?? '0';
+  }
+
+  /** @returns an outcome for each, as the script words it */
+  async buy(purchases: readonly Purchase[]): Promise<readonly string[]> {
+    return eventually('the script answers', async () => {
+      const args = [this.epoch, ...purchases.flatMap((p) => [p.uid, '1', p.requestId, ''])];
+      const [status, , , ...outcomes] = await this.run(args);
+      if (status === 'OK') return outcomes as string[];
+      assert.equal(status, 'UNAVAILABLE');
+      this.unavailable += 1;
+      await this.learnEpoch();
+      return undefined;
+    });
+  }
+
+  private async run(args: readonly string[]): Promise<[string, ...unknown[]]> {
+    const call = [this.keys.length, ...this.keys, ...args] as const;
+    try {
+      return (await this.redis.evalsha(this.sha, ...call)) as [string, ...unknown[]];
+    } catch (err) {
+      if (!(err as Error).message.startsWith('NOSCRIPT')) throw err;
+      this.unknownScript += 1;
+      return (await this.redis.eval(this.script, ...call)) as [string, ...unknown[]];
+    }
+  }
+}
+
+const UNITS = 300;
+const BUYERS = 900;
+
+describe('a BFF that runs the script itself, beside the service', function () {
+  this.timeout(60_000);
+  const servers = useServers('postgres', 'redis');
+  let replica: SeckillReplica;
+  let consumer: SeckillConsumer;
+  let bff: Bff;
+  let itemId: bigint;
+
+  before(async () => {
+    replica = new SeckillReplica(servers);
+    await replica.start();
+    consumer = replica.consumer('a');
+    await consumer.start();
+    ({ itemId } = await replica.openSale({ total: BigInt(UNITS), defaultLimit: 2 }));
+    bff = new Bff(servers.redisUrl, String(itemId));
+    await bff.learnEpoch();
+  });
+  after(async () => {
+    bff?.close();
+    await consumer?.stop(AbortSignal.timeout(10_000));
+    await replica?.close();
+  });
+
+  /** As the guide writes an int64: its last 48 bits are the UUID's last group. */
+  const uid = (n: number) => `00000000-0000-8000-8000-${n.toString(16).padStart(12, '0')}`;
+
+  it('sells one sale with it', async () => {
+    /** Who was told QUEUED, with the id to ask by. */
+    const queued: { user: string; seckillId: string }[] = [];
+    let soldOut = 0;
+    let limited = 0;
+    const byScript = async (purchases: readonly Purchase[]) => {
+      const outcomes = await bff.buy(purchases);
+      assert.equal(outcomes.length, purchases.length);
+      outcomes.forEach((outcome, i) => {
+        const [word, streamId] = outcome.split(' ');
+        if (word === 'QUEUED') queued.push({ user: purchases[i]!.uid, seckillId: `${itemId}-${streamId}` });
+        else if (word === 'SOLD_OUT') soldOut += 1;
+        else if (word === 'LIMIT_REACHED') limited += 1;
+        else assert.fail(outcome);
+      });
+      return outcomes;
+    };
+    const byService = async (user: string, requestId: string) => {
+      const outcome = await eventually('the service answers', () =>
+        replica.buy(itemId, user, requestId).catch(() => undefined),
+      );
+      if (outcome.kind === 'QUEUED') queued.push({ user, seckillId: outcome.seckillId });
+      else if (outcome.kind === 'SOLD_OUT') soldOut += 1;
+      else if (outcome.kind === 'LIMIT_REACHED') limited += 1;
+      else assert.fail(outcome.kind);
+      return outcome;
+    };
+
+    // One click, by both ways: one purchase, whichever of them comes first.
+    const both = { uid: uid(1), requestId: 'one-click' };
+    const [first] = await byScript([both]);
+    const second = await byService('1', both.requestId);
+    assert.ok(second.kind === 'QUEUED' && second.seckillId === `${itemId}-${first!.split(' ')[1]}`);
+
+    // Users 2 … BUYERS click three times: by the one way, by the other, by the one again; ten of them at a time, and
+    // several tens at once.
+    let next = 2;
+    const lane = async () => {
+      while (next <= BUYERS) {
+        const group = Array.from({ length: 10 }, (_, i) => next + i);
+        next += 10;
+        // Redis forgets the script, then the sale is loaded anew under another epoch.
+        if (group[0] === 102) await replica.redis.commands.script('FLUSH').then(() => replica.sales.load(itemId));
+        await Promise.all([
+          byScript(group.map((n) => ({ uid: uid(n), requestId: `s-${n}` }))),
+          ...group.map((n) => byService(String(n), '')),
+          byScript(group.map((n) => ({ uid: uid(n), requestId: '' }))),
+        ]);
+      }
+    };
+    await Promise.all(Array.from({ length: 6 }, lane));
+    assert.ok(bff.unavailable > 0 && bff.unknownScript > 0 && soldOut > 0 && limited > 0);
+
+    await eventually('the stream is empty', () => replica.idle(itemId));
+    assert.deepEqual((await offencesOf(replica.db, replica.redis, SALE_INVARIANTS)).slice(0, 10), []);
+    const { sale, remaining, availability } = await replica.sales.get(itemId);
+    assert.deepEqual([sale.sold, remaining, availability], [BigInt(UNITS), 0n, 'SOLD_OUT']);
+    const ids = new Map(queued.map((q) => [q.seckillId, q.user]));
+    assert.equal(ids.size, UNITS);
+    const held = new Map<string, number>();
+    for (const [seckillId, user] of ids) {
+      const { status } = await replica.seckill.getPurchase(seckillId, formatUserId(user));
+      assert.equal(status, 'PAID', seckillId);
+      held.set(formatUserId(user), (held.get(formatUserId(user)) ?? 0) + 1);
+    }
+    assert.ok([...held.values()].every((units) => units <= 2));
+  });
+
+  it('learns by the same request id what became of a call whose reply it lost', async () => {
+    const { itemId: other } = await replica.openSale({ total: 5n });
+    const client = new Bff(servers.redisUrl, String(other));
+    try {
+      await client.learnEpoch();
+      const wish = { uid: randomUUID(), requestId: 'mine' };
+      const lost = client.buy([wish]);
+      client.cut();
+      await Promise.allSettled([lost]);
+      const [again] = await eventually('the connection is back', () => client.buy([wish]).catch(() => undefined));
+      assert.match(again!, /^QUEUED \d+-\d+$/);
+      assert.deepEqual(await client.buy([wish]), [again]);
+      await eventually('the stream is empty', () => replica.idle(other));
+      assert.equal((await replica.sales.get(other)).sale.sold, 1n);
+      assert.deepEqual(await offencesOf(replica.db, replica.redis, SALE_INVARIANTS), []);
+    } finally {
+      client.close();
+    }
+  });
+});
