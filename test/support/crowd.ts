@@ -147,7 +147,7 @@ export class Crowd {
     metadata.set('x-user-id', String(user));
     return new Promise((resolve, reject) => {
       client.purchase(
-        { itemId: this.itemId, quantity: undefined, requestId },
+        { itemId: this.itemId, quantity: undefined, requestId, token: '' },
         metadata,
         { deadline: Date.now() + CALL_TIMEOUT_MS },
         (err, reply) => (err ? reject(orAgain(err)) : resolve(reply)),
