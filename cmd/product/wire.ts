@@ -11,11 +11,12 @@ import { registryModule } from '../../internal/data/registry-module.js';
 import { App } from '../../internal/server/app.js';
 import { serverModule } from '../../internal/server/module.js';
 import type { ProcessContext } from '../../internal/server/process.js';
-import { productServerModule } from '../../internal/server/product-module.js';
+import { checkProductConfig, productServerModule } from '../../internal/server/product-module.js';
 import { productServiceModule } from '../../internal/service/module.js';
 
 /** The whole object graph of the process. */
-export function wire({ config, live, logger, worker }: ProcessContext): Promise<App> {
+export async function wire({ config, live, logger, worker }: ProcessContext): Promise<App> {
+  checkProductConfig(config);
   const container = new Container({ defaultScope: 'Singleton' });
   container.bind(CONFIG).toConstantValue(config);
   container.bind(LiveConfig).toConstantValue(live);

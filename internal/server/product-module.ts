@@ -29,6 +29,17 @@ import { OutboxRelay } from './outbox-relay.js';
 import { saleKeeper } from './sale-keeper.js';
 import { SeckillConsumer } from './seckill-consumer.js';
 
+/**
+ * What the rules of the configuration cannot say, because the resource domain has no such secret and needs none. To be
+ * called before anything is opened.
+ * @throws ConfigError
+ */
+export function checkProductConfig({ server, seckill }: Config): void {
+  const secrets = [seckill.tokenSecret, seckill.previousTokenSecret];
+  if (server.environment !== 'production' || !secrets.includes(DEVELOPMENT_TOKEN_SECRET)) return;
+  throw new ConfigError('configuration', ['seckill.token_secret: the development secret is refused in production']);
+}
+
 /** What the product process serves and what it does by itself. */
 export const productServerModule = new ContainerModule(({ bind }) => {
   bind(POLICY).toResolvedValue(
@@ -37,12 +48,6 @@ export const productServerModule = new ContainerModule(({ bind }) => {
       const { secret, previousSecret } = live.current.payment;
       const { tokenSecret, previousTokenSecret, tokenTtlMs } = live.current.seckill;
       const production = live.current.server.environment === 'production';
-      // Not among the rules of the configuration: the resource domain has no such secret, and needs none.
-      if (production && [tokenSecret, previousTokenSecret].includes(DEVELOPMENT_TOKEN_SECRET)) {
-        throw new ConfigError('configuration', [
-          'seckill.token_secret: the development secret is refused in production',
-        ]);
-      }
       // Read when they are used: these change while the process runs.
       return {
         order: { payTimeoutMs },

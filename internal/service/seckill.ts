@@ -163,30 +163,6 @@ const MESSAGES: Readonly<Record<PurchaseOutcome['kind'], string>> = {
   TOKEN_EXPIRED: 'the token is too old: ask IssuePurchaseToken for another',
 };
 
-const ENTRY_MESSAGES: Readonly<Record<Entry['kind'], string>> = {
-  READY: 'it is your turn',
-  WAITING: 'you are in the line',
-  NOT_STARTED: 'the sale has not started',
-  ENDED: 'the sale is over',
-  SOLD_OUT: 'sold out',
-  LINE_FULL: 'too many wait already; come again',
-};
-
-function entryReply(entry: Entry): IssuePurchaseTokenReply {
-  return {
-    code: EntryCode[entry.kind],
-    message: ENTRY_MESSAGES[entry.kind],
-    token: entry.kind === 'READY' ? entry.token : '',
-    expiresAt: entry.kind === 'READY' ? entry.expiresAt : undefined,
-    ahead: entry.kind === 'WAITING' ? BigInt(entry.ahead) : 0n,
-    estimatedWait: entry.kind === 'WAITING' ? durationOf(entry.waitMs) : undefined,
-    askAgainAfter: entry.askAgainMs === undefined ? undefined : durationOf(entry.askAgainMs),
-    serverTime: entry.serverTime,
-    startsAt: entry.startsAt,
-    mayReturn: entry.kind === 'SOLD_OUT' && entry.mayReturn,
-  };
-}
-
 /** Frozen, so that what most buyers of a sale are told is encoded once. */
 const REFUSALS = {
   NOT_STARTED: refusal('NOT_STARTED', false),
@@ -212,6 +188,30 @@ function purchaseReply(outcome: PurchaseOutcome): PurchaseReply {
     default:
       return REFUSALS[outcome.kind];
   }
+}
+
+const ENTRY_MESSAGES: Readonly<Record<Entry['kind'], string>> = {
+  READY: 'it is your turn',
+  WAITING: 'you are in the line',
+  NOT_STARTED: 'the sale has not started',
+  ENDED: 'the sale is over',
+  SOLD_OUT: 'sold out',
+  LINE_FULL: 'too many wait already; come again',
+};
+
+function entryReply(entry: Entry): IssuePurchaseTokenReply {
+  return {
+    code: EntryCode[entry.kind],
+    message: ENTRY_MESSAGES[entry.kind],
+    token: entry.kind === 'READY' ? entry.token : '',
+    expiresAt: entry.kind === 'READY' ? entry.expiresAt : undefined,
+    ahead: entry.kind === 'WAITING' ? BigInt(entry.ahead) : 0n,
+    estimatedWait: entry.kind === 'WAITING' ? durationOf(entry.waitMs) : undefined,
+    askAgainAfter: entry.askAgainMs === undefined ? undefined : durationOf(entry.askAgainMs),
+    serverTime: entry.serverTime,
+    startsAt: entry.startsAt,
+    mayReturn: entry.kind === 'SOLD_OUT' && entry.mayReturn,
+  };
 }
 
 function resultReply(outcome: BatchOutcome): PurchaseBatchReply_Result {

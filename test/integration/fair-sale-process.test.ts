@@ -128,6 +128,15 @@ describe('a fair sale of the product process', function () {
     await assert.rejects(callGrpc('issuePurchaseToken', 11, { itemId: '999999' }), { code: 5 });
   });
 
+  it('is not served in production by the secret that everybody knows', async () => {
+    const secret = 'not-the-one-of-development';
+    const config = {
+      server: { environment: 'production' },
+      auth: { internal_token: secret, bff_token: secret, jwt: { secret: `${secret}-32-bytes` } },
+    };
+    await assert.rejects(processes.start('product', { env: servers.env(), config }), /seckill\.token_secret/);
+  });
+
   it('refuses a user who calls too often, on either transport, and nobody else', async () => {
     const itemId = await sale();
     const all = await Promise.all(
