@@ -35,7 +35,10 @@ export async function openMemoryBackend(): Promise<Backend> {
       await units.sales.update(tx, String(saleId), (s) => ({ ...s, sold: s.sold + 1n }));
     },
     releaseSale: async (saleId) => {
-      await store.run((tx) => units.release(tx, saleId));
+      await store.run(async (tx) => {
+        await units.close(tx, saleId);
+        await units.release(tx, saleId);
+      });
     },
     returned: async (saleId) => units.sales.find(String(saleId))?.returned ?? -1n,
     sold: async (saleId) => units.sales.find(String(saleId))?.sold ?? -1n,

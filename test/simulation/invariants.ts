@@ -23,12 +23,14 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
     const live = orders.filter((o) => o.saleId === sale.id && o.status !== 'CANCELLED');
     const units = live.reduce((sum, o) => sum + BigInt(o.quantity), 0n);
     expect(
-      sale.sold === units && units <= sale.total,
+      sale.sold === units && units <= sale.total - sale.returned,
       '1',
       () => `sale ${sale.id}: ${sale.sold}/${sale.total}, ${units} live`,
     );
-    const users = new Set(live.map((o) => o.userId));
-    expect(users.size === live.length || sale.defaultLimit > 1, '3', () => `sale ${sale.id}: a user is over the limit`);
+    const held = new Map<string, number>();
+    for (const o of live) held.set(o.userId, (held.get(o.userId) ?? 0) + o.quantity);
+    const most = Math.max(0, ...held.values());
+    expect(most <= sale.defaultLimit, '3', () => `sale ${sale.id}: a user has ${most} of ${sale.defaultLimit}`);
   }
 
   expect(world.stream.length === 0, '4', () => `${world.stream.length} entries are left in the stream`);
@@ -57,7 +59,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
   };
   unique(
     'item and req_id',
-    orders.map((o) => `${o.productId} ${o.reqId}`),
+    orders.map((o) => `${o.productId ?? o.skuId} ${o.reqId}`),
   );
   unique(
     'user and request id',
@@ -84,12 +86,12 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
     const one = asked.length === 1 && told.length === 1 && asked[0]?.instanceId === order.instanceId;
     const none = asked.length === 0 && told.length === 0 && order.instanceId === undefined;
     expect(
-      paid(order) ? one : none,
+      paid(order) && order.orderType === 'INSTANCE' ? one : none,
       '7',
       () => `order ${order.id} ${order.status}: ${asked.length} requests, ${told.length} events`,
     );
     // With nobody left at work no order stays on the way.
-    expect(order.status !== 'PAID', '10', () => `order ${order.id} is still PAID`);
+    expect(order.status !== 'PAID' || order.orderType === 'GOODS', '10', () => `order ${order.id} is still PAID`);
   }
   for (const request of requests) {
     const told = created.filter((row) => row.refId === request.instanceId);
@@ -118,7 +120,21 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
 
   for (const order of orders) {
     const log = logs.find((l) => l.event.instanceId === order.instanceId);
-    const expected = log?.status === 'SUCCESS' ? 'COMPLETED' : log?.status === 'FAILED' ? 'REFUNDING' : 'CANCELLED';
+    if (order.orderType === 'GOODS') {
+      expect(
+        order.status === 'PAID' || order.status === 'CANCELLED',
+        '10',
+        () => `goods order ${order.id} is ${order.status}`,
+      );
+    }
+    const expected =
+      order.orderType === 'GOODS'
+        ? order.status
+        : log?.status === 'SUCCESS'
+          ? 'COMPLETED'
+          : log?.status === 'FAILED'
+            ? 'REFUNDING'
+            : 'CANCELLED';
     expect(order.status === expected, '10', () => `order ${order.id} is ${order.status}, its instance ${log?.status}`);
     expect(
       order.completedAt === undefined || (order.paidAt !== undefined && order.paidAt <= order.completedAt),
@@ -169,6 +185,8 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
     .reduce((sum, o) => sum + o.amountFen, 0n);
   expect(captured - ofPayments === kept, '12', () => `captured ${captured}, refunded ${ofPayments}, due ${kept}`);
 
+  stockViolations(world, orders, expect);
+
   for (const [key, ids] of history.created) {
     expect(ids.size === 1, '14', () => `request ${key} was answered with orders ${[...ids].join(', ')}`);
     for (const id of ids) expect(byId.has(id), '14', () => `order ${id} was acknowledged and is gone`);
@@ -200,4 +218,48 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
     }
   }
   return found;
+}
+
+/** Every sku is what its ledger adds up to, and what is locked has somebody who holds it. */
+function stockViolations(
+  world: World,
+  orders: readonly Order[],
+  expect: (holds: boolean, invariant: string, what: () => string) => void,
+): void {
+  const moves = world.stockRepo.moves.rows();
+  const items = world.orderRepo.items.rows();
+  const sum = (numbers: readonly bigint[]) => numbers.reduce((a, b) => a + b, 0n);
+  for (const sku of world.catalogRepo.skus.rows()) {
+    const ofSku = moves.filter((m) => m.skuId === sku.id);
+    const ledger = [sum(ofSku.map((m) => m.stockDelta)), sum(ofSku.map((m) => m.lockDelta))];
+    const goods = orders.filter((o) => o.skuId === sku.id);
+    const sales = world.units.sales.rows().filter((s) => s.itemId === sku.id);
+    const unpaid = goods.filter((o) => o.status === 'PENDING').map((o) => BigInt(o.quantity));
+    const held = sum(sales.map((s) => s.total - s.sold - s.returned)) + sum(unpaid);
+    const gone = sum(goods.filter((o) => o.status === 'PAID').map((o) => BigInt(o.quantity)));
+    const there = sum(ofSku.filter((m) => m.kind === 'ADJUST').map((m) => m.stockDelta)) - gone;
+    expect(
+      sku.stock === ledger[0] && sku.lockStock === ledger[1] && sku.lockStock === held && sku.stock === there,
+      '13',
+      () => `sku ${sku.id}: ${sku.stock}/${sku.lockStock}, ledger ${ledger.join('/')}, really ${there}/${held}`,
+    );
+    expect(0n <= sku.lockStock && sku.lockStock <= sku.stock, '13', () => `sku ${sku.id} locks more than there is`);
+    for (const order of goods) {
+      const lines = ofSku.filter((m) => m.orderId === order.id);
+      const kinds = lines.map((m) => m.kind).sort();
+      const wanted = order.status === 'CANCELLED' ? 'HOLD,RETURN' : kinds.includes('HOLD') ? 'DEDUCT,HOLD' : 'DEDUCT';
+      expect(
+        kinds.join() === wanted && lines.every((m) => m.units === BigInt(order.quantity)),
+        '13',
+        () => `order ${order.id} ${order.status}: ${kinds.join()}`,
+      );
+      const line = items.filter((i) => i.orderId === order.id);
+      expect(
+        line.length === 1 && line[0]?.skuId === sku.id && line[0].quantity === order.quantity,
+        '13',
+        () => `order ${order.id} has ${line.length} lines`,
+      );
+      expect(order.amountFen === order.priceFen * BigInt(order.quantity), '13', () => `order ${order.id}: amount`);
+    }
+  }
 }

@@ -1,7 +1,9 @@
 import type { InstanceEvent, InstanceRequest } from '../../internal/biz/instance.js';
 import type { Move, NewOrder, Order, OrderActor } from '../../internal/biz/order-state.js';
 import type { Payment } from '../../internal/biz/payment.js';
+import type { Sale } from '../../internal/biz/sale-state.js';
 import type { InboxRow } from '../../internal/biz/settlement.js';
+import { orderReturned, type StockMove } from '../../internal/biz/stock.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import { MemoryHeldUnits } from '../support/memory/held-units.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
@@ -9,6 +11,7 @@ import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemorySettlementRepo } from '../support/memory/settlement.js';
+import { MemoryStockRepo } from '../support/memory/stock.js';
 import type { Bugs } from './world.js';
 
 class LocksNothing extends MemoryOrderRepo {
@@ -83,6 +86,47 @@ class KeepsUnits extends MemoryHeldUnits {
   override async giveBack(): Promise<void> {}
 }
 
+class KeepsPaidUnits extends MemoryHeldUnits {
+  override async deduct(): Promise<void> {}
+}
+
+class ReturnsToSkuOnly extends MemoryHeldUnits {
+  override async giveBack(tx: Transaction, orders: readonly Order[]): Promise<void> {
+    await super.giveBack(
+      tx,
+      orders.filter((o) => o.orderType !== 'GOODS'),
+    );
+    const goods = orders.filter((o) => o.orderType === 'GOODS');
+    await this.stock.move(
+      tx,
+      goods.map((o) => orderReturned(o, true)),
+    );
+  }
+}
+
+class ForgetsWhereUnitsWent extends MemoryHeldUnits {
+  override async giveBack(tx: Transaction, orders: readonly Order[]): Promise<void> {
+    for (const { saleId } of orders) {
+      if (saleId !== undefined) await this.sales.update(tx, String(saleId), (s) => ({ ...s, released: false }));
+    }
+    await super.giveBack(tx, orders);
+  }
+}
+
+class SellsWhatWentBack extends MemorySettlementRepo {
+  override async lock(tx: Transaction, itemId: bigint, epoch: bigint | undefined): Promise<readonly Sale[]> {
+    return (await super.lock(tx, itemId, epoch)).map((sale) => ({ ...sale, returned: 0n }));
+  }
+}
+
+class WritesNoLedger extends MemoryStockRepo {
+  override move(tx: Transaction, moves: readonly StockMove[]): Promise<void> {
+    return this.store.statement('stock.move', tx, async () => {
+      for (const move of moves) await this.change(tx, move);
+    });
+  }
+}
+
 class SkipsInbox extends MemorySettlementRepo {
   override async findRows(): Promise<readonly InboxRow[]> {
     return [];
@@ -115,6 +159,11 @@ export const PLANTED_BUGS: Readonly<Record<string, Bugs>> = {
   'a message is acknowledged before it is recorded': { consumerAcksFirst: true },
   'an entry leaves the stream before its order is committed': { entriesLeaveFirst: true },
   'a cancelled order keeps its units': { units: KeepsUnits },
+  'paid goods stay in the stock': { units: KeepsPaidUnits },
+  'unpaid goods go back past their sale': { units: ReturnsToSkuOnly },
+  'goods that nobody paid for go back to a sale that is over': { units: ForgetsWhereUnitsWent },
+  'what a sale gave back is sold all the same': { settlements: SellsWhatWentBack },
+  'stock moves without its ledger': { stock: WritesNoLedger },
   'the inbox is not asked': { settlements: SkipsInbox },
   'a user’s earlier units are not counted': { settlements: CountsNoHoldings },
   'sold units are not counted': { settlements: ForgetsSold },

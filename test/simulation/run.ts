@@ -1,6 +1,7 @@
 import type { Product } from '../../internal/biz/product.js';
 import type { Sale } from '../../internal/biz/sale-state.js';
 import type { SettlementUsecase } from '../../internal/biz/settlement.js';
+import { saleReturned } from '../../internal/biz/stock.js';
 import { KaimaiError } from '../../internal/errors/error.js';
 import { violationsOf } from './invariants.js';
 import { ResourceDomain } from './resource-domain.js';
@@ -38,10 +39,13 @@ class Run {
 
   async play(): Promise<string[]> {
     const { world } = this;
-    const { plan, prepaid, later } = await world.open();
+    const { random } = world;
+    const { plan, sales } = await world.open();
+    const goods = sales.filter((s) => s.orderType === 'GOODS');
     const buyers = [
       ...Array.from({ length: BUYERS }, (_, i) => () => this.buyer(i, plan)),
-      () => this.flashBuyers([prepaid, later]),
+      () => this.flashBuyers(sales),
+      ...goods.map((sale) => () => this.close(sale)),
       () => this.grants(plan),
       () => this.clock(),
     ];
@@ -62,8 +66,9 @@ class Run {
       ...[1, 2].map(() => busy(() => this.consume())),
       ...[1, 2].map(() => busy(() => this.workAndReport())),
       busy(() => this.repeatPayment()),
+      busy(() => this.release(random.pick(goods))),
     ]);
-    await world.calmly(() => this.comeToRest());
+    await world.calmly(() => this.comeToRest(goods));
     return violationsOf(world, this.resource);
   }
 
@@ -98,7 +103,7 @@ class Run {
   /** What admission lets in, more than there is, and what somebody adds by hand; those who pay later may do so. */
   private async flashBuyers(sales: readonly Sale[]): Promise<void> {
     const { random, scheduler, entries, stream } = this.world;
-    for (let n = 0; n < 8; n++) {
+    for (let n = 0; n < 12; n++) {
       for (let turns = random.int(10); turns > 0; turns--) await scheduler.turn();
       const sale = random.pick(sales);
       const uid = random.chance(0.1) ? 'nobody' : this.world.user(random.int(USERS));
@@ -108,18 +113,37 @@ class Run {
       ]);
       if (random.chance(0.7)) fields.set('req_id', String((sale.epoch << 32n) + BigInt(random.int(8))));
       if (random.chance(0.7)) fields.set('epoch', String(sale.epoch));
+      if (sale.orderType === 'GOODS') fields.set('qty', String(1 + random.int(3)));
       const entry = { streamId: `${this.world.nowMs}-${entries.length}`, fields, deliveries: 0 };
       entries.push(entry);
       stream.push(entry);
     }
-    const waiting = this.world.orderRepo.orders
-      .rows()
-      .filter((o) => o.saleId === sales[1]?.id && o.status === 'PENDING');
+    const waiting = this.world.orderRepo.orders.rows().filter((o) => o.saleId !== undefined && o.status === 'PENDING');
     await Promise.all(
       waiting.map(async (order) => {
         const does = random.int(3);
         if (does === 0) await this.notify(this.payment(order.id, order.amountFen));
         if (does === 1) await this.cancel(order.id, order.userId);
+      }),
+    );
+  }
+
+  /** Ends a sale of goods at some time, or leaves it open to the end. */
+  private async close(sale: Sale): Promise<void> {
+    const { random, scheduler, faults, store, units } = this.world;
+    for (let turns = random.int(120); turns > 0; turns--) await scheduler.turn();
+    if (random.chance(0.7)) await faults.insist('close', () => store.run((tx) => units.close(tx, sale.id)));
+  }
+
+  /** What a closed sale did not sell goes back, once nothing that it let in is on its way. */
+  private async release(sale: Sale): Promise<void> {
+    const { faults, store, stockRepo, stream, units } = this.world;
+    if (units.sales.find(String(sale.id))?.status !== 'CLOSED') return;
+    if (stream.some((e) => e.fields.get('item') === String(sale.itemId) && e.fields.has('epoch'))) return;
+    await faults.attempt('release', () =>
+      store.run(async (tx) => {
+        const released = await units.release(tx, sale.id);
+        if (released && released.returned > 0n) await stockRepo.move(tx, [saleReturned(released, released.returned)]);
       }),
     );
   }
@@ -260,7 +284,7 @@ class Run {
   }
 
   /** Without faults: providers send everything once more, deadlines pass, and what waits is done. */
-  private async comeToRest(): Promise<void> {
+  private async comeToRest(goods: readonly Sale[]): Promise<void> {
     const { world } = this;
     for (const payment of world.history.payments) await this.notify(payment);
     const consumer = world.newConsumer();
@@ -269,6 +293,7 @@ class Run {
     world.pass(2 * PAY_TIMEOUT_MS);
     for (let round = 0; round < SETTLE_ROUNDS; round++) {
       while (world.stream.length > 0) await this.settleEntries(consumer);
+      for (const sale of goods) await this.release(sale);
       world.pass(2 * PAY_TIMEOUT_MS);
       while ((await this.sweep()) > 0);
       await this.relay();

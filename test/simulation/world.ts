@@ -1,4 +1,4 @@
-import type { Sku } from '../../internal/biz/catalog.js';
+import { CatalogUsecase, type Sku } from '../../internal/biz/catalog.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { type InstanceEvent, InstanceUsecase } from '../../internal/biz/instance.js';
 import { ItemDirectory } from '../../internal/biz/item.js';
@@ -6,7 +6,7 @@ import { OrderUsecase } from '../../internal/biz/order.js';
 import { type Product, ProductUsecase } from '../../internal/biz/product.js';
 import type { Sale } from '../../internal/biz/sale-state.js';
 import { SettlementUsecase } from '../../internal/biz/settlement.js';
-import type { StockRepo } from '../../internal/biz/stock.js';
+import { type StockRepo, saleHeld } from '../../internal/biz/stock.js';
 import { MemoryCatalogRepo } from '../support/memory/catalog.js';
 import { MemoryHeldUnits } from '../support/memory/held-units.js';
 import { CountingIds } from '../support/memory/id-generator.js';
@@ -54,6 +54,13 @@ export interface Entry {
   readonly streamId: string;
   readonly fields: ReadonlyMap<string, string>;
   deliveries: number;
+}
+
+/** What the shop has before the first buyer comes. */
+export interface Shop {
+  readonly plan: Product;
+  /** Of plans and of skus. */
+  readonly sales: readonly Sale[];
 }
 
 /** What callers were told, whatever became of it inside. */
@@ -158,8 +165,8 @@ export class World {
   }
 
   /** What the shop has before the first buyer comes. */
-  async open(): Promise<{ readonly plan: Product; readonly prepaid: Sale; readonly later: Sale }> {
-    let made: { readonly plan: Product; readonly prepaid: Sale; readonly later: Sale } | undefined;
+  async open(): Promise<Shop> {
+    let made: Shop | undefined;
     await this.calmly(async () => {
       const product = async (name: string) => {
         const spec = await this.products.createSpec({ cpu: 1, memoryGb: 1, gpu: 0, image: 'i', config: undefined });
@@ -168,11 +175,13 @@ export class World {
           ...{ imageUrl: '', sellerId: undefined },
         });
       };
-      const sale = async (payMode: Sale['payMode']) => {
-        const { id: itemId } = await product(payMode);
+      const sale = async (payMode: Sale['payMode'], goods?: { skuId: bigint; stock: bigint }) => {
+        const itemId = goods?.skuId ?? (await product(payMode)).id;
         const total = BigInt(1 + this.random.int(4));
         const priceFen = payMode === 'PREPAID' ? 0n : 100n;
+        const ofGoods = { orderType: 'GOODS', defaultLimit: 3 } as const;
         const opened = openSale({
+          ...(goods && ofGoods),
           id: this.ids.nextId(),
           itemId,
           total,
@@ -180,13 +189,31 @@ export class World {
           payTimeoutMs: PAY_TIMEOUT_MS,
           priceFen,
         });
-        await this.units.insertSale(undefined, opened);
+        await this.store.run(async (tx) => {
+          await this.units.insertSale(tx, opened);
+          if (goods) await this.stockRepo.move(tx, [saleHeld(opened, total)]);
+        });
         return opened;
       };
-      made = { plan: await product('plan'), prepaid: await sale('PREPAID'), later: await sale('PAY_LATER') };
+      const sales = [await sale('PREPAID'), await sale('PAY_LATER')];
+      const goods = [await sale('PREPAID', await this.sku()), await sale('PAY_LATER', await this.sku())];
+      made = { plan: await product('plan'), sales: [...sales, ...goods] };
     });
     if (!made) throw new Error('the shop did not open');
     return made;
+  }
+
+  private async sku(): Promise<{ skuId: bigint; stock: bigint }> {
+    const catalog = new CatalogUsecase(this.store, this.catalogRepo, this.stockRepo);
+    const no = String(this.ids.nextId());
+    const spu = await catalog.createSpu({
+      ...{ spuNo: no, title: 'goods', categoryId: 0n, brandId: 0n, mainImages: [], detailHtml: '' },
+      publishStatus: 'PUBLISHED',
+    });
+    const stock = BigInt(5 + this.random.int(3));
+    const sku = { spuId: spu.id, skuNo: no, skuName: 'goods', priceFen: 100n, marketPriceFen: 0n, specs: {} };
+    const { id: skuId } = await catalog.createSku(sku, stock);
+    return { skuId, stock };
   }
 
   /** Runs `work` by this world's clock. */

@@ -30,11 +30,17 @@ export class MemoryHeldUnits extends HeldUnits {
     });
   }
 
-  /** Closes it, and from now on what it did not sell is returned. */
+  close(tx: Transaction, saleId: bigint): Promise<Sale | undefined> {
+    return this.store.statement('sale.close', tx, () =>
+      this.sales.update(tx, String(saleId), (s) => ({ ...s, status: 'CLOSED' })),
+    );
+  }
+
+  /** What a closed sale did not sell is returned from now on. */
   release(tx: Transaction, saleId: bigint): Promise<Sale | undefined> {
     return this.store.statement('sale.release', tx, () =>
       this.sales.update(tx, String(saleId), (s) =>
-        s.released ? undefined : { ...s, status: 'CLOSED', released: true, returned: s.total - s.sold },
+        s.released || s.status !== 'CLOSED' ? undefined : { ...s, released: true, returned: s.total - s.sold },
       ),
     );
   }
