@@ -27,6 +27,7 @@ describe('readCsv', () => {
 
   it('refuses quotes that are out of place', async () => {
     for (const text of ['a"b', '"a"b', '"a', 'x\n"a']) await assert.rejects(read(text), /out of place/, text);
+    await assert.rejects(read('a,"b\n"\nc,d"\n'), /^Error: line 3: /);
   });
 
   it('reads back whatever was quoted', async () => {

@@ -8,11 +8,12 @@ export async function* readCsv(chunks: AsyncIterable<string>): AsyncIterable<rea
   let record: string[] = [];
   let field = '';
   let state: 'start' | 'plain' | 'quoted' | 'after quote' = 'start';
-  let records = 0;
-  const fault = () => new Error(`record ${records + 1}: a quote is out of place`);
+  let line = 1;
+  const fault = () => new Error(`line ${line}: a quote is out of place`);
 
   for await (const chunk of chunks) {
     for (const c of chunk) {
+      if (c === '\n') line++;
       if (state === 'quoted') {
         if (c === '"') state = 'after quote';
         else field += c;
@@ -25,10 +26,7 @@ export async function* readCsv(chunks: AsyncIterable<string>): AsyncIterable<rea
         field = '';
         state = 'start';
       } else if (c === '\n') {
-        if (state !== 'start' || record.length > 0) {
-          records++;
-          yield [...record, field];
-        }
+        if (state !== 'start' || record.length > 0) yield [...record, field];
         record = [];
         field = '';
         state = 'start';

@@ -42,7 +42,7 @@ export const importUsersCommand = new Command('import-users')
   });
 
 /** @param onRefused told of each record that is not stored; the one below the header is record 1 */
-async function importCsv(
+export async function importCsv(
   users: UserRepo,
   chunks: AsyncIterable<string>,
   onRefused: (record: number, why: string) => void,
@@ -73,6 +73,7 @@ async function importCsv(
     batch.push(rowOf(columns, record));
     if (batch.length === BATCH) await flush();
   }
+  if (!columns) throw new Error('the file has no header');
   await flush();
   return { stored: done - refused, refused };
 }
