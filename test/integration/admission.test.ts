@@ -288,7 +288,8 @@ describe('admission in Redis', () => {
     const ids = ['400-0', '500-3', '500-4', '600-0', '700-0', '800-0'];
     for (const id of ids) await server.commands.xadd(keys.stream, id, 'uid', '1');
     await server.commands.xgroup('CREATE', keys.stream, 'product', '0');
-    const settle = (...entries: string[][]) => SETTLED.run(server.commands, keys, ['product', ...entries.flat()]);
+    const settle = (...entries: string[][]) =>
+      SETTLED.run(server.commands, keys, ['product', String(entries.length), ...entries.flat()]);
     const stock = async () => Number(await server.commands.get(keys.stock));
     assert.equal(await stock(), 8);
     // Counted by the load, refused: comes back. Counted by the load, became an order: was paid for.
@@ -312,6 +313,20 @@ describe('admission in Redis', () => {
     assert.deepEqual(await settle(['800-0', '1', '', BOB, '1', 'ORDER']), []);
     assert.equal(await stock(), 9);
     assert.equal(await server.commands.xlen(keys.stream), 0);
+    // Nothing to square.
+    for (const id of ['900-0', '900-1']) await server.commands.xadd(keys.stream, id, 'uid', '1');
+    assert.deepEqual(await SETTLED.run(server.commands, keys, ['product', '0', '900-0', '900-1']), []);
+    assert.deepEqual([await stock(), await server.commands.xlen(keys.stream)], [9, 0]);
+    for (const args of [
+      [],
+      ['product'],
+      ['product', '0'],
+      ['product', '1', '900-0'],
+      ['product', 'x', '900-0'],
+      ['product', '0', 'x'],
+    ]) {
+      await assert.rejects(SETTLED.run(server.commands, keys, args), /KAIMAI/);
+    }
   });
 
   it('tells an epoch only with its stock', async () => {

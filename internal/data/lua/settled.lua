@@ -19,35 +19,39 @@
 --   5 returned  set   seckill:<item_id>:returned  ids of entries that paid, beside give_back's order ids
 -- ARGV
 --   1 group  the consumer group
---   then for each entry, 1 to 1000 of them:
+--   2 n      how many entries change the stock, decimal
+--   then for each of them
 --     id           stream id
---     epoch        of the sale when the outcome was committed, decimal; '' where no stock has to change for this entry
+--     epoch        of the sale when the outcome was committed, decimal
 --     entry_epoch  the entry's own epoch field; '' none
---     uid          UUID in lower case; '' where epoch is
+--     uid          UUID in lower case
 --     qty          units the entry asks for of the sale, decimal
---     outcome      ORDER, REFUSED, or SOLD_OUT; '' where epoch is
+--     outcome      ORDER, REFUSED, or SOLD_OUT
+--   then the stream ids of the entries that change nothing. 1 to 1000 entries in all
 -- Returns
 --   {id…}  the entries that must wait, since the sale's epoch is not loaded yet; all others are gone from the stream
 -- Errors, all before the first write
 --   KAIMAI <what is wrong>, WRONGTYPE, OOM, READONLY
 
 local PER = 6
-local n = (#ARGV - 1) / PER
 if #KEYS ~= 5 then return redis.error_reply('KAIMAI settled takes 5 keys') end
-if n < 1 or n > 1000 or n ~= math.floor(n) then
-  return redis.error_reply('KAIMAI settled takes a group and 6 arguments for each of 1 to 1000 entries')
+local n = string.find(ARGV[2] or '', '^%d+$') and tonumber(ARGV[2])
+local gone_from = n and 3 + n * PER
+if not n or gone_from - 1 > #ARGV or n + #ARGV - gone_from + 1 < 1 or n + #ARGV - gone_from + 1 > 1000 then
+  return redis.error_reply('KAIMAI settled takes a group, a number, 6 arguments for each of that many entries, and ids, 1 to 1000 entries in all')
 end
 for i = 1, n do
-  local a = 2 + (i - 1) * PER
+  local a = 3 + (i - 1) * PER
   if not string.find(ARGV[a], '^%d+%-%d+$') then return redis.error_reply('KAIMAI entry ' .. i .. ' has no stream id') end
-  if ARGV[a + 1] ~= '' then
-    local outcome = ARGV[a + 5]
-    if not string.find(ARGV[a + 1], '^%d+$') or #ARGV[a + 3] ~= 36 or #ARGV[a + 4] > 9
-      or not string.find(ARGV[a + 4], '^%d+$')
-      or not (outcome == 'ORDER' or outcome == 'REFUSED' or outcome == 'SOLD_OUT') then
-      return redis.error_reply('KAIMAI entry ' .. i .. ' does not say what became of it')
-    end
+  local outcome = ARGV[a + 5]
+  if not string.find(ARGV[a + 1], '^%d+$') or #ARGV[a + 3] ~= 36 or #ARGV[a + 4] > 9
+    or not string.find(ARGV[a + 4], '^%d+$')
+    or not (outcome == 'ORDER' or outcome == 'REFUSED' or outcome == 'SOLD_OUT') then
+    return redis.error_reply('KAIMAI entry ' .. i .. ' does not say what became of it')
   end
+end
+for i = gone_from, #ARGV do
+  if not string.find(ARGV[i], '^%d+%-%d+$') then return redis.error_reply('KAIMAI argument ' .. i .. ' is no stream id') end
 end
 redis.call('XLEN', KEYS[4])
 redis.call('HLEN', KEYS[3])
@@ -69,13 +73,11 @@ local function inside(id)
   return not_above(ms, fence_ms)
 end
 
-local waiting, gone = {}, {}
+local waiting = {}
 for i = 1, n do
-  local a = 2 + (i - 1) * PER
+  local a = 3 + (i - 1) * PER
   local id, epoch, entry_epoch, uid = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
-  if epoch == '' then
-    gone[#gone + 1] = id
-  elseif not there or not stock or tonumber(there) < tonumber(epoch) then
+  if not there or not stock or tonumber(there) < tonumber(epoch) then
     waiting[#waiting + 1] = id
   else
     redis.call('XACK', KEYS[4], ARGV[1], id)
@@ -98,8 +100,8 @@ for i = 1, n do
     end
   end
 end
-if #gone > 0 then
-  redis.call('XACK', KEYS[4], ARGV[1], unpack(gone))
-  redis.call('XDEL', KEYS[4], unpack(gone))
+if gone_from <= #ARGV then
+  redis.call('XACK', KEYS[4], ARGV[1], unpack(ARGV, gone_from))
+  redis.call('XDEL', KEYS[4], unpack(ARGV, gone_from))
 end
 return waiting
