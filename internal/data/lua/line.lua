@@ -96,10 +96,10 @@ local function call_ms(t)
 end
 local function is_over(t) return t <= called and call_ms(t) + turn_ms <= now_ms end
 
-local writes, joined = {}, false
+local joined = false
 if ticket and is_over(ticket) then ticket = nil end
 if not ticket then
-  -- Told once the clock is settled, also where this user is refused.
+  -- A rate that changed is noted also where this user is refused.
   if next_ticket - 1 - called >= limit then
     if not changed then return answer('FULL') end
   else
