@@ -16,6 +16,7 @@ import { PurchaseTokens } from './purchase-token.js';
 import { SaleUsecase } from './sale.js';
 import { SaleDirectory } from './sale-directory.js';
 import { SaleRepo } from './sale-state.js';
+import { SaleStock } from './sale-stock.js';
 import { SaleWatch } from './sale-watch.js';
 import { SeckillUsecase } from './seckill.js';
 import { SeckillReturnHandler } from './seckill-return.js';
@@ -67,18 +68,28 @@ export const bizModule = new ContainerModule(({ bind }) => {
     ) => new OrderUsecase(transactions, ids, products, orders, payments, instances, units, policy.order),
     [TransactionRunner, IdGenerator, ProductUsecase, OrderRepo, PaymentRepo, InstanceUsecase, HeldUnits, POLICY],
   );
+  bind(SaleStock).toResolvedValue(
+    (
+      transactions: TransactionRunner,
+      sales: SaleRepo,
+      stock: StockRepo,
+      admission: Admission,
+      stream: PurchaseStream,
+    ) => new SaleStock(transactions, sales, stock, admission, stream),
+    [TransactionRunner, SaleRepo, StockRepo, Admission, PurchaseStream],
+  );
   bind(SaleUsecase).toResolvedValue(
     (
       transactions: TransactionRunner,
       ids: IdGenerator,
       items: ItemDirectory,
       sales: SaleRepo,
-      stock: StockRepo,
+      stock: SaleStock,
       admission: Admission,
       stream: PurchaseStream,
       policy: Policy,
     ) => new SaleUsecase(transactions, ids, items, sales, stock, admission, stream, policy.sale),
-    [TransactionRunner, IdGenerator, ItemDirectory, SaleRepo, StockRepo, Admission, PurchaseStream, POLICY],
+    [TransactionRunner, IdGenerator, ItemDirectory, SaleRepo, SaleStock, Admission, PurchaseStream, POLICY],
   );
   bind(SaleDirectory).toResolvedValue((sales: SaleRepo) => new SaleDirectory(sales), [SaleRepo]);
   bind(SeckillUsecase).toResolvedValue(

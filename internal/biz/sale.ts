@@ -13,9 +13,9 @@ import type { Admission } from './admission.js';
 import type { IdGenerator } from './id-generator.js';
 import type { ItemDirectory } from './item.js';
 import { type Page, type PageRequest, pageOf } from './page.js';
-import { belongsTo, type PurchaseStream, parseEntry, type StreamEntry } from './purchase-stream.js';
+import { belongsTo, type PurchaseStream, parseEntry } from './purchase-stream.js';
 import type { PayMode, Sale, SalePatch, SaleReading, SaleRepo, SaleStatus } from './sale-state.js';
-import { type StockRepo, saleHeld, saleReturned } from './stock.js';
+import type { SaleStock } from './sale-stock.js';
 import type { Transaction, TransactionRunner } from './transaction.js';
 
 /** What `create` is asked for; undefined fields take the item's or the shop's value. */
@@ -101,7 +101,7 @@ export class SaleUsecase {
     private readonly ids: IdGenerator,
     private readonly items: ItemDirectory,
     private readonly sales: SaleRepo,
-    private readonly stock: StockRepo,
+    private readonly stock: SaleStock,
     private readonly admission: Admission,
     private readonly stream: PurchaseStream,
     private readonly policy: SalePolicy,
@@ -141,7 +141,7 @@ export class SaleUsecase {
     };
     const sale = await this.transactions.run(async (tx) => {
       const inserted = await this.sales.insert(tx, planned);
-      if (inserted?.orderType === 'GOODS') await this.holdStock(tx, inserted);
+      if (inserted?.orderType === 'GOODS') await this.stock.hold(tx, inserted);
       return inserted;
     });
     if (!sale) {
@@ -217,7 +217,7 @@ export class SaleUsecase {
     const ended = sale ?? (await this.current(itemId));
     if (ended.epoch > 0n) await this.admission.close(ended);
     // What cannot be given back yet is looked at again by `keep`.
-    if (ended.orderType === 'GOODS') await this.release(ended).catch(ifAway);
+    if (ended.orderType === 'GOODS') await this.stock.release(ended).catch(ifAway);
     return this.viewOf(ended);
   }
 
@@ -256,11 +256,11 @@ export class SaleUsecase {
         () => this.close(itemId),
         () => kept.closed++,
       );
-    for (const sale of await this.sales.findUnreleased())
+    for (const sale of await this.stock.unreleased())
       await attempt(
         sale.itemId,
         async () => {
-          if (await this.release(sale)) kept.released++;
+          if (await this.stock.release(sale)) kept.released++;
         },
         () => {},
       );
@@ -314,50 +314,6 @@ export class SaleUsecase {
     } finally {
       await release();
     }
-  }
-
-  private async holdStock(tx: Transaction, sale: Sale): Promise<void> {
-    const level = await this.stock.lock(tx, sale.itemId);
-    const free = level === undefined ? 0n : level.stock - level.lockStock;
-    if (free < sale.total) {
-      throw invalidArgument(`sku ${sale.itemId} has ${free} free units`, {
-        violations: [{ field: 'total', description: `must be at most the ${free} units of the sku that are free` }],
-        metadata: { free: String(free) },
-      });
-    }
-    await this.stock.move(tx, [saleHeld(sale, sale.total)]);
-  }
-
-  /**
-   * Gives back what a closed sale of goods did not sell, once no purchase that was admitted is on its way any more.
-   * @returns whether that was done now
-   */
-  private async release(sale: Sale): Promise<boolean> {
-    if (sale.epoch > 0n) {
-      // Again, since closing may have failed midway: whoever is admitted after the look at the stream would find no units.
-      await this.admission.close(sale);
-      if (await this.isOnItsWay(sale)) return false;
-    }
-    return this.transactions.run(
-      async (tx) => {
-        const released = await this.sales.release(tx, sale.id);
-        if (!released) return false;
-        if (released.returned > 0n) await this.stock.move(tx, [saleReturned(released, released.returned)]);
-        return true;
-      },
-      { idempotent: true },
-    );
-  }
-
-  /** Whether a purchase of this sale has no outcome yet: entries leave the stream after theirs is committed. */
-  private async isOnItsWay(sale: Sale): Promise<boolean> {
-    const ofSale = (entry: StreamEntry) => {
-      const parsed = parseEntry(entry);
-      return parsed.kind === 'purchase' && belongsTo(parsed, sale);
-    };
-    // While a long stream drains, its first entry says enough.
-    const oldest = await this.stream.oldest(sale.itemId);
-    return oldest !== undefined && (ofSale(oldest) || (await this.stream.waiting(sale.itemId)).entries.some(ofSale));
   }
 
   private async isLoaded(sale: Sale): Promise<boolean> {

@@ -3,7 +3,7 @@ import pg from 'pg';
 import { isSkuVersionConflict, isStockInsufficient, isStockRequestReused } from '../../gen/catalog/v1/errors.js';
 import { isInvalidArgument } from '../../gen/common/v1/errors.js';
 import { isOrderCancelled } from '../../gen/order/v1/errors.js';
-import { isSaleNotFound } from '../../gen/seckill/v1/errors.js';
+import { isSaleNotFound, isSaleUnavailable, saleUnavailable } from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { CreateSale } from '../../internal/biz/sale.js';
 import type { PurchaseOutcome } from '../../internal/biz/seckill.js';
@@ -179,6 +179,17 @@ describe('flash sales of goods', function () {
     await holds();
   });
 
+  it('sells what has the longest name there may be', async () => {
+    const name = '长'.repeat(255);
+    const { id: itemId } = await replica.sku(1n, name);
+    await replica.openSaleOf(itemId, { total: 1n });
+    assert.equal((await replica.sales.get(itemId)).sale.name, '长'.repeat(128));
+    assert.equal(await kindOf(itemId, 1, 1), 'QUEUED');
+    await settle(itemId);
+    const { items } = await replica.orders.list(userId(1), {}, { offset: 0, limit: 1 });
+    assert.equal(items[0]?.productName, name);
+  });
+
   it('gives units that nobody paid for back to the sale and to the buyer’s limit', async () => {
     const itemId = await openSale(5n, { total: 5n, payMode: 'PAY_LATER' });
     assert.deepEqual([await kindOf(itemId, 1, 3), await kindOf(itemId, 2, 2)], ['QUEUED', 'QUEUED']);
@@ -291,6 +302,25 @@ describe('flash sales of goods', function () {
       const { sale } = await replica.sales.get(itemId);
       assert.deepEqual([sale.sold, sale.returned], [1n, 5n]);
       assert.equal(await replica.relayReturns(), 0);
+      await holds();
+    });
+
+    it('keeps its units while Redis is away, and gives them back when it is there again', async () => {
+      const itemId = await openSale(4n, { total: 3n });
+      const { admission } = replica;
+      admission.close = () => Promise.reject(saleUnavailable('away'));
+      try {
+        await assert.rejects(replica.sales.close(itemId), isSaleUnavailable);
+        const { released, failures } = await replica.sales.keep();
+        assert.deepEqual([released, failures], [0, []]);
+        assert.deepEqual(await levelOf(itemId), [4n, 3n]);
+        assert.equal((await replica.sales.get(itemId)).sale.status, 'CLOSED');
+      } finally {
+        Reflect.deleteProperty(admission, 'close');
+      }
+      assert.equal((await replica.sales.keep()).released, 1);
+      assert.deepEqual(await levelOf(itemId), [4n, 0n]);
+      await eventually('nobody is admitted', async () => (await kindOf(itemId, 1, 1)) === 'ENDED');
       await holds();
     });
 

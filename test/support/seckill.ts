@@ -12,6 +12,7 @@ import { type Product, ProductUsecase } from '../../internal/biz/product.js';
 import { PurchaseTokens } from '../../internal/biz/purchase-token.js';
 import { type CreateSale, SaleUsecase } from '../../internal/biz/sale.js';
 import { SaleDirectory } from '../../internal/biz/sale-directory.js';
+import { SaleStock } from '../../internal/biz/sale-stock.js';
 import { SaleWatch } from '../../internal/biz/sale-watch.js';
 import { SeckillUsecase } from '../../internal/biz/seckill.js';
 import { SeckillReturnHandler, TOPIC_SECKILL_RETURN } from '../../internal/biz/seckill-return.js';
@@ -96,7 +97,8 @@ export class SeckillReplica {
       new PgHeldUnits(this.db, stock),
       { payTimeoutMs: 60_000 },
     );
-    this.sales = new SaleUsecase(this.db, this.ids, items, this.saleRepo, stock, this.admission, stream, {
+    const saleStock = new SaleStock(this.db, this.saleRepo, stock, this.admission, stream);
+    this.sales = new SaleUsecase(this.db, this.ids, items, this.saleRepo, saleStock, this.admission, stream, {
       payTimeoutMs: 60_000,
       backlogLimit: 100_000,
     });
@@ -156,13 +158,13 @@ export class SeckillReplica {
     });
   }
 
-  async sku(stock: bigint, priceFen = 9_900n): Promise<Sku> {
+  async sku(stock: bigint, skuName = 'phone, black'): Promise<Sku> {
     const no = randomUUID();
     const spu = await this.catalog.createSpu({
       ...{ spuNo: no, title: 'phone', categoryId: 1n, brandId: 1n, mainImages: ['https://img.test/1'], detailHtml: '' },
       publishStatus: 'PUBLISHED',
     });
-    const sku = { spuId: spu.id, skuNo: no, skuName: 'phone, black', priceFen, marketPriceFen: 0n };
+    const sku = { spuId: spu.id, skuNo: no, skuName, priceFen: 9_900n, marketPriceFen: 0n };
     return this.catalog.createSku({ ...sku, specs: { color: 'black' } }, stock);
   }
 
