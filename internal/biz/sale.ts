@@ -59,6 +59,7 @@ export interface VipLimitView {
   readonly limit: number;
   /** Units of it that are not taken. */
   readonly left: number;
+  /** 0: it is the sale's default. */
   readonly version: bigint;
 }
 
@@ -200,9 +201,12 @@ export class SaleUsecase {
         return { value: units, set: () => this.admission.setLimit(sale, userId, units) };
       });
     }
-    const now = await find();
-    const taken = await this.sales.countUnits({ saleId: sale.id, userId });
-    return { limit: now.units, left: Math.max(0, now.units - taken), version: now.version };
+    return this.leftOf(sale, userId);
+  }
+
+  /** What a user may have of the item's sale. @throws SALE_NOT_FOUND */
+  async limitOf(itemId: bigint, userId: string): Promise<VipLimitView> {
+    return this.leftOf(await this.current(itemId), userId);
   }
 
   /** Ends admission for good; of a closed sale it changes nothing. @throws SALE_NOT_FOUND */
@@ -314,6 +318,13 @@ export class SaleUsecase {
     } finally {
       await release();
     }
+  }
+
+  private async leftOf(sale: Sale, userId: string): Promise<VipLimitView> {
+    const own = await this.sales.findVipLimit(sale.id, userId);
+    const limit = own?.units ?? sale.defaultLimit;
+    const taken = await this.sales.countUnits({ saleId: sale.id, userId });
+    return { limit, left: Math.max(0, limit - taken), version: own?.version ?? 0n };
   }
 
   private async isLoaded(sale: Sale): Promise<boolean> {

@@ -6,6 +6,7 @@ import {
   PurchaseReply_Code as Code,
   type CreateSaleRequest,
   IssuePurchaseTokenReply_Code as EntryCode,
+  type GetLimitRequest,
   type GetPurchaseRequest,
   type GetSaleRequest,
   type IssuePurchaseTokenReply,
@@ -106,8 +107,12 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
   setVipLimit = async (req: SetVipLimitRequest): Promise<VipLimitMessage> => {
     const { itemId, limit, version } = req;
     const userId = formatUserId(req.userId);
-    const set = await this.sales.setVipLimit({ itemId, userId, limit, version });
-    return { itemId, userId, limit: set.limit, left: set.left, version: set.version };
+    return { itemId, userId, ...(await this.sales.setVipLimit({ itemId, userId, limit, version })) };
+  };
+
+  getLimit = async ({ itemId }: GetLimitRequest, ctx: CallContext): Promise<VipLimitMessage> => {
+    const userId = userOf(ctx);
+    return { itemId, userId, ...(await this.sales.limitOf(itemId, userId)) };
   };
 
   purchaseBatch = async (req: PurchaseBatchRequest, ctx: CallContext): Promise<PurchaseBatchReply> => {

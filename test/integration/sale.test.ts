@@ -215,6 +215,9 @@ describe('the life of a sale', function () {
       assert.equal((await replica.buy(itemId, 1)).kind, 'LIMIT_REACHED');
       await settled(itemId);
       assert.equal((await replica.sales.get(itemId)).sale.sold, 3n);
+      assert.deepEqual(await replica.sales.limitOf(itemId, ALICE), { limit: 3, left: 0, version: 2n });
+      assert.deepEqual(await replica.sales.limitOf(itemId, formatUserId('2')), { limit: 1, left: 1, version: 0n });
+      await assert.rejects(replica.sales.limitOf(999_999n, ALICE), isSaleNotFound);
       // Kept over a load from PostgreSQL.
       await replica.sales.load(itemId);
       assert.equal(await replica.redis.commands.hget(saleKeys('', itemId).vip, ALICE), '3');

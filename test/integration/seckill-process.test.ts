@@ -139,6 +139,10 @@ describe('the flash sale of the product process', function () {
     assert.ok(Date.parse(String(sale.body.serverTime)) > 0);
     const limit = await admin('PUT', `/v1/sales/${itemId}/vip-limits/7`, { limit: 3 });
     assert.deepEqual([limit.status, limit.body.limit, limit.body.left, limit.body.version], [200, 3, 3, '1']);
+    const own = await as(7, 'GET', `/v1/sales/${itemId}/limit`);
+    assert.deepEqual([own.status, own.body.limit, own.body.left, own.body.version], [200, 3, 3, '1']);
+    const taken = await as(1, 'GET', `/v1/sales/${itemId}/limit`);
+    assert.deepEqual([taken.body.limit, taken.body.left, taken.body.version], [1, 0, '0']);
     const changed = await admin('PATCH', `/v1/sales/${itemId}`, { version: sale.body.version, defaultLimit: 2 });
     assert.deepEqual([changed.status, changed.body.defaultLimit], [200, 2]);
     const watch = await fetch(`http://${product.http}/v1/sales/${itemId}/watch`);
