@@ -15,14 +15,14 @@ import { checkProductConfig, productServerModule } from '../../internal/server/p
 import { productServiceModule } from '../../internal/service/module.js';
 
 /** The whole object graph of the process. */
-export async function wire({ config, live, logger, worker }: ProcessContext): Promise<App> {
+export async function wire({ config, live, logger, worker, resources }: ProcessContext): Promise<App> {
   checkProductConfig(config);
   const container = new Container({ defaultScope: 'Singleton' });
   container.bind(CONFIG).toConstantValue(config);
   container.bind(LiveConfig).toConstantValue(live);
   container.bind(Logger).toConstantValue(logger);
   container.bind(Worker).toConstantValue(worker);
-  container.bind(Resources).toConstantValue(new Resources());
+  container.bind(Resources).toConstantValue(resources);
   container.load(
     connectionsModule,
     registryModule,

@@ -14,13 +14,13 @@ import { resourceServerModule } from '../../internal/server/resource-module.js';
 import { resourceServiceModule } from '../../internal/service/module.js';
 
 /** The whole object graph of the process. */
-export function wire({ config, live, logger, worker }: ProcessContext): Promise<App> {
+export function wire({ config, live, logger, worker, resources }: ProcessContext): Promise<App> {
   const container = new Container({ defaultScope: 'Singleton' });
   container.bind(CONFIG).toConstantValue(config);
   container.bind(LiveConfig).toConstantValue(live);
   container.bind(Logger).toConstantValue(logger);
   container.bind(Worker).toConstantValue(worker);
-  container.bind(Resources).toConstantValue(new Resources());
+  container.bind(Resources).toConstantValue(resources);
   container.load(
     connectionsModule,
     registryModule,

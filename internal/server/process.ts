@@ -2,6 +2,7 @@ import cluster from 'node:cluster';
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { Logger } from '../biz/logger.js';
+import { Resources } from '../biz/resources.js';
 import type { Config } from '../conf/config.js';
 import { LiveConfig } from '../conf/live.js';
 import { ConfigError } from '../conf/load.js';
@@ -18,6 +19,8 @@ export interface ProcessContext {
   readonly live: LiveConfig;
   readonly logger: Logger;
   readonly worker: Worker;
+  /** Closed by the app at its end, or here where there comes to be no app. */
+  readonly resources: Resources;
 }
 
 export interface ProcessSpec {
@@ -67,12 +70,15 @@ async function run(spec: ProcessSpec): Promise<number> {
   });
   const worker = new Worker(spec.name, index, count);
   const stopTracing = config.trace.endpoint === '' ? undefined : await startTracing(config.trace, spec.name);
+  const resources = new Resources();
   let app: App;
   try {
-    app = await spec.wire({ config, live, logger, worker });
+    app = await spec.wire({ config, live, logger, worker, resources });
   } catch (err) {
     if (err instanceof ConfigError) process.stderr.write(`${err.message}\n`);
     else logger.error('cannot be wired', { err });
+    // What is open would keep the process alive, and its supervisor waiting.
+    await resources.close();
     return 1;
   }
   if (cluster.isWorker) obeyPrimary(app);

@@ -190,4 +190,10 @@ describe('the flash sale of the product process', function () {
     );
     assert.equal(await count('(SELECT DISTINCT user_id FROM orders WHERE product_id = $1) u', itemId), N);
   });
+
+  it('ends, with an exit code, when it cannot be wired', () =>
+    assert.rejects(
+      processes.start('product', { env: servers.env(), config: { server: { roles: ['nobody'] } }, timeoutMs: 45_000 }),
+      /exited with code 1[^]*server\.roles/,
+    ));
 });

@@ -20,14 +20,14 @@ const unused = () => Promise.reject(new Error('not asked for in this test'));
 process.exitCode = await runProcess({
   name: 'bare',
   argv: process.argv.slice(2),
-  wire: ({ config, live, logger, worker }) => {
+  wire: ({ config, live, logger, worker, resources }) => {
     if (process.env.BARE_FAILS === 'wire') throw new Error('cannot be wired');
     const container = new Container({ defaultScope: 'Singleton' });
     container.bind(CONFIG).toConstantValue(config);
     container.bind(LiveConfig).toConstantValue(live);
     container.bind(Logger).toConstantValue(logger);
     container.bind(Worker).toConstantValue(worker);
-    container.bind(Resources).toConstantValue(new Resources());
+    container.bind(Resources).toConstantValue(resources);
     container.load(registryModule, serverModule);
     const service = {
       getProduct: async ({ id }: { id: bigint }) => {
