@@ -27,12 +27,49 @@ const ATTEMPTS = 5;
 const BACKOFF_MS = 20;
 const INT8 = 20;
 const INT8_ARRAY = 1016;
+const TIMESTAMPTZ = 1184;
+
+const otherTimestamp = pg.types.getTypeParser(TIMESTAMPTZ) as (text: string) => Date;
+
+/**
+ * A time of a session in UTC in the years of four digits, `2026-01-31 23:59:59.123456+00`, by the digits' places: a page of
+ * orders has a hundred times, and pg's own way took longer than all other columns. Any other goes that way.
+ */
+export function parseTimestamp(text: string): Date {
+  if (text.charCodeAt(4) !== DASH || !text.endsWith('+00')) return otherTimestamp(text);
+  let ms = 0;
+  for (let i = 20; i < 23; i++) {
+    const digit = text.charCodeAt(i) - ZERO;
+    ms = ms * 10 + (i < text.length - 3 && digit >= 0 ? digit : 0);
+  }
+  return new Date(
+    Date.UTC(
+      digits(text, 0, 4),
+      digits(text, 5, 7) - 1,
+      digits(text, 8, 10),
+      digits(text, 11, 13),
+      digits(text, 14, 16),
+      digits(text, 17, 19),
+      ms,
+    ),
+  );
+}
+
+const DASH = '-'.charCodeAt(0);
+const ZERO = '0'.charCodeAt(0);
+
+function digits(text: string, from: number, to: number): number {
+  let n = 0;
+  for (let i = from; i < to; i++) n = n * 10 + text.charCodeAt(i) - ZERO;
+  return n;
+}
 
 /** Types of PostgreSQL's that lose digits as JavaScript numbers come as bigint. */
 const TYPES: pg.CustomTypesConfig = {
   getTypeParser(oid: number, format?: 'text' | 'binary') {
     if (oid === INT8) return BigInt;
     if (oid === INT8_ARRAY) return (value: string) => (value === '{}' ? [] : value.slice(1, -1).split(',').map(BigInt));
+    if (oid === TIMESTAMPTZ) return parseTimestamp;
     return pg.types.getTypeParser(oid, format as 'text');
   },
 };
@@ -48,6 +85,8 @@ export class Postgres extends TransactionRunner {
       `statement_timeout=${options.statementTimeoutMs}`,
       `lock_timeout=${options.statementTimeoutMs}`,
       `idle_in_transaction_session_timeout=${options.statementTimeoutMs * 2}`,
+      // So that times come in one form.
+      'timezone=UTC',
       ...(options.role === '' ? [] : [`role=${options.role}`]),
     ];
     this.pool = new pg.Pool({
