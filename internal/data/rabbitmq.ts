@@ -121,6 +121,8 @@ export class RabbitLink {
     });
     this.model = model;
     const timer = setTimeout(() => void destroy(model, 'setup took too long'), SETUP_TIMEOUT_MS);
+    // A setup whose connection was destroyed may never settle, which must not keep an ending process.
+    timer.unref();
     try {
       await this.setup(model);
     } catch (err) {

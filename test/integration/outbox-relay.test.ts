@@ -72,7 +72,7 @@ describe('outbox relay', () => {
     return relay;
   }
 
-  it('publishes each row once and marks it, oldest first', async () => {
+  it('publishes each row once and marks it', async () => {
     await addRows(TOPIC, 120);
     startRelay();
     await eventually('all are marked', async () => (await waiting()) === 0);
@@ -168,7 +168,8 @@ describe('outbox relay', () => {
     const handlers = [new PublishingHandler(TOPIC, publisher), recorder];
     startRelay(new OutboxUsecase(new PgOutboxRepo(db), handlers, OPTIONS));
     await eventually('the other topic is done', async () => (await waiting()) === 3);
-    assert.deepEqual(recorder.refs, [0n, 1n, 2n]);
+    // Two lanes may share them, and neither waits for the other.
+    assert.deepEqual(recorder.refs.map(Number).sort(), [0, 1, 2]);
   });
 
   it('flags rows of a topic nobody handles, and leaves them', async () => {

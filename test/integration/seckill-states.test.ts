@@ -43,7 +43,7 @@ describe('every state and refusal of a flash sale, as a caller meets it', functi
   before(async () => {
     product = await processes.start('product', {
       env: servers.env(),
-      config: { server: { roles: ['api'] }, seckill: { backlog_limit: BACKLOG, token_ttl: '1s' } },
+      config: { server: { roles: ['api'] }, seckill: { backlog_limit: BACKLOG, token_ttl: '5s' } },
     });
     behind = new SeckillReplica(servers);
     await behind.start();
