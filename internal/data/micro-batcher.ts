@@ -1,9 +1,11 @@
-/** Turns many calls into one: those that arrive while a call is under way go together in the next. */
+/** Turns many calls into few: those that arrive while calls are under way go together in the next. */
 export interface MicroBatcherOptions<Item, Result> {
   /** Answers each item, in order. */
   readonly run: (items: readonly Item[]) => Promise<readonly Result[]>;
   /** Items of one call. */
   readonly maxBatch: number;
+  /** Calls under way at a time. */
+  readonly maxRunning: number;
   /** Items that may wait. */
   readonly maxWaiting: number;
 }
@@ -14,15 +16,19 @@ interface Waiter<Item, Result> {
   readonly reject: (err: unknown) => void;
 }
 
-/** One call is under way at a time. The first item of an idle batcher goes at once: nothing waits for a timer. */
+/**
+ * Items of one turn of the event loop go together, and at once while fewer than `maxRunning` calls are under way: nothing
+ * waits for a timer.
+ */
 export class MicroBatcher<Item, Result> {
   private waiting: Waiter<Item, Result>[] = [];
-  private running = false;
+  private running = 0;
+  private scheduled = false;
 
   constructor(private readonly options: MicroBatcherOptions<Item, Result>) {}
 
   get idle(): boolean {
-    return !this.running && this.waiting.length === 0;
+    return this.running === 0 && this.waiting.length === 0;
   }
 
   /** undefined: too many wait already. */
@@ -30,18 +36,28 @@ export class MicroBatcher<Item, Result> {
     if (this.waiting.length >= this.options.maxWaiting) return undefined;
     return new Promise<Result>((resolve, reject) => {
       this.waiting.push({ item, resolve, reject });
-      if (!this.running) this.runNext();
+      if (this.scheduled || this.running >= this.options.maxRunning) return;
+      this.scheduled = true;
+      setImmediate(() => {
+        this.scheduled = false;
+        this.runWaiting();
+      });
     });
+  }
+
+  private runWaiting(): void {
+    while (this.waiting.length > 0 && this.running < this.options.maxRunning) this.runNext();
   }
 
   private runNext(): void {
     const { maxBatch, run } = this.options;
     const batch = this.waiting.length <= maxBatch ? this.waiting : this.waiting.slice(0, maxBatch);
     this.waiting = batch === this.waiting ? [] : this.waiting.slice(maxBatch);
-    this.running = true;
+    this.running++;
     run(batch.map((w) => w.item)).then(
       (results) => {
-        this.next();
+        this.running--;
+        this.runWaiting();
         batch.forEach((w, i) => {
           const result = results[i];
           if (result === undefined) w.reject(new Error(`${batch.length} items got ${results.length} results`));
@@ -49,14 +65,10 @@ export class MicroBatcher<Item, Result> {
         });
       },
       (err: unknown) => {
-        this.next();
+        this.running--;
+        this.runWaiting();
         for (const w of batch) w.reject(err);
       },
     );
-  }
-
-  private next(): void {
-    this.running = false;
-    if (this.waiting.length > 0) this.runNext();
   }
 }
