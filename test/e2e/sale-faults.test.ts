@@ -44,6 +44,7 @@ describe('a sale whose Redis fails in the middle, with two replicas of product',
   let view: RedisServer;
 
   before(async function () {
+    // Killing a Redis takes one of its own: one that was given by URL or runs in a container is not ours to kill.
     if (!OwnRedis.available) this.skip();
     redis = await OwnRedis.start();
     proxy = await FaultProxy.open(redis.url);
