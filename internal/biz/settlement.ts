@@ -16,6 +16,7 @@ import {
   type StreamEntry,
 } from './purchase-stream.js';
 import type { Sale, UserOfSale } from './sale-state.js';
+import { type Holding, SettlementLedger, type Taken } from './settlement-ledger.js';
 import { orderDeducted, orderHeld, type StockRepo } from './stock.js';
 import type { Transaction, TransactionRunner } from './transaction.js';
 
@@ -40,13 +41,6 @@ export interface InboxRow {
 /** An outcome, with where its order stands now. */
 export interface Outcome extends InboxRow {
   readonly order: { readonly id: bigint; readonly status: OrderStatus; readonly closeReason: string } | undefined;
-}
-
-/** What a user has of a sale and may have. */
-export interface Holding extends UserOfSale {
-  readonly units: number;
-  /** In place of the sale's default. */
-  readonly vipLimit: number | undefined;
 }
 
 export interface DeadLetter {
@@ -269,7 +263,7 @@ export class SettlementUsecase {
     sales: readonly Sale[],
     fresh: readonly Fresh[],
     { lookUp }: How,
-  ): Promise<Ledger> {
+  ): Promise<SettlementLedger> {
     const users: UserOfSale[] = [];
     const reqIds = new Set<bigint>();
     for (const { parsed, fault, sale } of fresh) {
@@ -279,7 +273,7 @@ export class SettlementUsecase {
     }
     const holdings = users.length > 0 ? await this.settlements.findHoldings(tx, users) : [];
     const buyers = item && reqIds.size > 0 ? await this.settlements.findReqIds(tx, item, [...reqIds]) : [];
-    return new Ledger(sales, holdings, new Map(buyers));
+    return new SettlementLedger(sales, holdings, new Map(buyers));
   }
 
   private newOrder(purchase: Purchase, item: Item, sale: Sale | undefined, reqId: bigint): Writable<NewOrder> {
@@ -345,57 +339,10 @@ export class SettlementUsecase {
 type Failed = Settlement['failed'][number];
 type Mutable = { finished: Finished[]; counts: Record<OutcomeKind, number>; failed: Failed[] };
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
-type Taken = { readonly kind: 'taken'; readonly reqId: bigint } | { readonly kind: 'refused'; readonly reason: string };
 
 const REASON_MAX = 255;
 /** The stock of goods is given out by sales alone. */
 const NO_SALE: Taken = { kind: 'refused', reason: 'NO_SALE' };
-
-/** Units a user has, and the user's own limit. */
-interface Held {
-  readonly units: number;
-  readonly limit: number | undefined;
-}
-
-/** What is left of each sale and of each user's limit, while a batch is decided in stream order. */
-class Ledger {
-  /** Sale → units that this batch takes. */
-  readonly sold = new Map<bigint, number>();
-  /** By sale and user. */
-  private readonly held: ReadonlyMap<bigint, Map<string, Held>>;
-
-  constructor(
-    sales: readonly Sale[],
-    holdings: readonly Holding[],
-    private readonly reqIds: Map<bigint, string>,
-  ) {
-    this.held = new Map(sales.map((s) => [s.id, new Map()]));
-    for (const { saleId, userId, units, vipLimit } of holdings) {
-      this.held.get(saleId)?.set(userId, { units, limit: vipLimit });
-    }
-  }
-
-  take(purchase: Purchase, sale: Sale | undefined): Taken {
-    let reqId = purchase.reqId ?? derivedReqId(purchase.streamId);
-    const holder = this.reqIds.get(reqId);
-    if (holder === purchase.userId) return { kind: 'refused', reason: 'DUPLICATE_REQ_ID' };
-    // The counter that gave the number was lost and started anew, or a stale replica gave it twice: two purchases.
-    if (holder !== undefined) reqId = derivedReqId(purchase.streamId);
-    if (sale) {
-      const sold = this.sold.get(sale.id) ?? 0;
-      if (sale.sold + BigInt(sold + purchase.quantity) > sale.total - sale.returned)
-        return { kind: 'refused', reason: 'SOLD_OUT' };
-      const has = this.held.get(sale.id)?.get(purchase.userId) ?? { units: 0, limit: undefined };
-      if (has.units + purchase.quantity > (has.limit ?? sale.defaultLimit)) {
-        return { kind: 'refused', reason: 'LIMIT_REACHED' };
-      }
-      this.held.get(sale.id)?.set(purchase.userId, { units: has.units + purchase.quantity, limit: has.limit });
-      this.sold.set(sale.id, sold + purchase.quantity);
-    }
-    this.reqIds.set(reqId, purchase.userId);
-    return { kind: 'taken', reqId };
-  }
-}
 
 function inboxRow(
   parsed: Purchase | Malformed,

@@ -1,13 +1,7 @@
 import type { Item } from '../biz/item.js';
 import type { Sale, UserOfSale } from '../biz/sale-state.js';
-import {
-  type DeadLetter,
-  type Holding,
-  type InboxRow,
-  type Outcome,
-  type OutcomeKind,
-  SettlementRepo,
-} from '../biz/settlement.js';
+import { type DeadLetter, type InboxRow, type Outcome, type OutcomeKind, SettlementRepo } from '../biz/settlement.js';
+import type { Holding } from '../biz/settlement-ledger.js';
 import type { Transaction } from '../biz/transaction.js';
 import { int4s, int8s, texts, uuids } from './column.js';
 import { orderStatusOf } from './order.js';
