@@ -1,44 +1,58 @@
 // The layers, and what each may import. test/layers.test.ts runs this.
 const UNIT_TEST = '\\.test\\.ts$';
+const TEST_DATA = '/testdata/';
 
 /** A layer may import itself and what is listed; nothing else of the project. */
-const layer = (name, allowed, { except } = {}) => ({
+const layer = (name, allowed) => ({
   name: `layer-${name}`,
   severity: 'error',
-  from: { path: `^internal/${name}/`, pathNot: [UNIT_TEST, ...(except ? [except] : [])] },
-  to: { path: '^(api|cmd|configs|gen|internal|test)/', pathNot: [`^internal/${name}/`, ...allowed] },
+  from: { path: `^internal/${name}/`, pathNot: [UNIT_TEST, TEST_DATA] },
+  to: { path: '^(api|bench|cmd|configs|gen|internal|test)/', pathNot: [`^internal/${name}/`, ...allowed] },
 });
 
-const ERRORS = ['^gen/[a-z]+/v1/errors\\.ts$', '^internal/errors/'];
+const KRATOS = '^internal/kratos/';
+/** The generated code of gRPC's, Google's and Kratos' own protos. */
+const FOREIGN_PROTOS = '^gen/(errors/|google/|grpc/)';
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {
   forbidden: [
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
     { name: 'nothing-unresolved', severity: 'error', from: {}, to: { couldNotResolve: true } },
-    layer('biz', ERRORS),
-    layer('data', ['^internal/(biz|conf|errors)/', '^gen/']),
-    layer('service', ['^internal/(biz|errors)/', '^gen/']),
-    layer('server', ['^internal/(service|biz|conf|errors)/', '^gen/']),
-    layer('conf', ['^gen/']),
-    layer('errors', ['^gen/']),
+    layer('kratos', [FOREIGN_PROTOS, '^gen/', '^internal/(biz|conf|server/middleware)/']),
+    layer('biz', ['^gen/[a-z]+/v1/errors\\.ts$', '^internal/kratos/(errors|log|tracing)/']),
+    layer('data', ['^internal/(biz|conf)/', KRATOS, '^gen/']),
+    layer('service', ['^internal/biz/', KRATOS, '^gen/']),
+    layer('server', ['^internal/(service|biz|conf)/', KRATOS, '^gen/']),
+    layer('conf', [KRATOS, '^gen/']),
+    layer('local', ['^internal/(conf|data)/', KRATOS]),
     {
       name: 'biz-knows-no-technology',
-      comment: 'Ports are in biz, what implements them is not. Its module.ts is where the container meets it.',
+      comment: 'Ports are in biz, what implements them is not. Its modules are where the container meets it.',
       severity: 'error',
-      from: { path: '^internal/biz/', pathNot: [UNIT_TEST, '^internal/biz/module\\.ts$'] },
+      from: { path: '^internal/biz/', pathNot: [UNIT_TEST, '^internal/biz/[a-z]+-module\\.ts$'] },
       to: { path: 'node_modules/' },
     },
     {
       name: 'only-wire-builds-containers',
       severity: 'error',
-      from: { path: '^(cmd|internal)/', pathNot: [UNIT_TEST, 'module\\.ts$', '^cmd/[a-z]+/wire\\.ts$'] },
+      from: {
+        path: '^(cmd|internal)/',
+        pathNot: [UNIT_TEST, '^internal/[a-z]+/[a-z]+-module\\.ts$', '^internal/kratos/app/wiring\\.ts$', '^cmd/[a-z]+/wire\\.ts$'],
+      },
       to: { path: 'node_modules/inversify/' },
+    },
+    {
+      name: 'nobody-imports-a-command',
+      comment: 'What a command shares with tests and the bench is in internal/local.',
+      severity: 'error',
+      from: { path: '^(bench|internal|test)/' },
+      to: { path: '^cmd/' },
     },
     {
       name: 'no-tests-in-the-product',
       severity: 'error',
-      from: { path: '^(cmd|internal)/', pathNot: UNIT_TEST },
+      from: { path: '^(cmd|internal)/', pathNot: [UNIT_TEST, TEST_DATA] },
       to: { path: [UNIT_TEST, '^test/'] },
     },
     {
@@ -50,6 +64,7 @@ module.exports = {
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^bench/peers/' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
     enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default', 'types'] },

@@ -30,8 +30,8 @@ build: gen/.stamp ## compile to dist/
 	@$(REMOVE_ORPHANS)
 	$(BIN)/tsc -p .
 	@mkdir -p dist/gen && cp gen/descriptor.binpb dist/gen/
-	@mkdir -p dist/internal/data/lua && cp internal/data/lua/*.lua dist/internal/data/lua/
-	@mkdir -p dist/internal/server/docs && cp internal/server/docs/page.html dist/internal/server/docs/
+	@mkdir -p dist/internal/data/redis/lua && cp internal/data/redis/lua/*.lua dist/internal/data/redis/lua/
+	@mkdir -p dist/internal/kratos/transport/openapi/docs && cp internal/kratos/transport/openapi/docs/page.html dist/internal/kratos/transport/openapi/docs/
 	@chmod +x dist/cmd/kaimai/main.js
 
 bench: build ## measure against references and peers: bench/README.md; B="--short" for a quick look

@@ -1,8 +1,8 @@
 /** S3's three questions, asked of Kaimai's tables and of normalised ones that hold the same facts. */
 import { randomInt } from 'node:crypto';
 import { formatUserId } from '../internal/biz/identity.js';
-import { PgOrderRepo } from '../internal/data/order.js';
-import { Postgres, type Statement } from '../internal/data/postgres.js';
+import { PgOrderRepo } from '../internal/data/postgres/order.js';
+import { Postgres, type Statement } from '../internal/data/postgres/postgres.js';
 import type { Bench } from './bench.js';
 import { interleave, type Measure } from './figures.js';
 import { ID } from './goals.js';

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { projectRoot } from '../cmd/kaimai/project.js';
+import { projectRoot } from '../internal/local/project.js';
 import { runTool } from './tool.js';
 
 /** The programs that are there. */

@@ -7,7 +7,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { projectRoot } from '../cmd/kaimai/project.js';
+import { projectRoot } from '../internal/local/project.js';
 import type { Bench } from './bench.js';
 import { Figures } from './figures.js';
 import { measureJoins } from './join.js';

@@ -2,8 +2,8 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
-import { projectRoot } from '../cmd/kaimai/project.js';
-import { aptInstall, aptIsUsable } from '../cmd/kaimai/servers/apt.js';
+import { projectRoot } from '../internal/local/project.js';
+import { aptInstall, aptIsUsable } from '../internal/local/servers/apt.js';
 import { findProgram, runTool } from './tool.js';
 
 const FOLDER = join(projectRoot, 'bench/peers');

@@ -1,10 +1,10 @@
 /** Purchases per second: Kaimai's, its peers', and what the pieces can do by themselves. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { projectRoot } from '../cmd/kaimai/project.js';
 import { PurchaseBatchRequest, PurchaseBatchRequest_Purchase, PurchaseRequest } from '../gen/seckill/v1/seckill.js';
 import { formatUserId } from '../internal/biz/identity.js';
 import { DEVELOPMENT_TOKEN } from '../internal/conf/defaults.js';
+import { projectRoot } from '../internal/local/project.js';
 import type { Bench } from './bench.js';
 import { interleave, type Measure } from './figures.js';
 import { cpuOf, ID } from './goals.js';

@@ -4,14 +4,14 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import pg from 'pg';
-import { projectRoot } from '../cmd/kaimai/project.js';
-import { isRoot, isTraversable } from '../cmd/kaimai/servers/account.js';
-import { freePort, isListening } from '../cmd/kaimai/servers/ports.js';
-import { spawnProcess, stopProcess, untilReady } from '../cmd/kaimai/servers/process.js';
-import type { RunningServer, ServerName } from '../cmd/kaimai/servers/server.js';
-import { chooseSources, installMissing, startServer } from '../cmd/kaimai/servers/servers.js';
-import { loadMigrations, migrate } from '../internal/data/migrate.js';
-import { type SaleKeys, saleKeys } from '../internal/data/seckill-keys.js';
+import { loadMigrations, migrate } from '../internal/data/postgres/migrate.js';
+import { type SaleKeys, saleKeys } from '../internal/data/redis/seckill-keys.js';
+import { projectRoot } from '../internal/local/project.js';
+import { isRoot, isTraversable } from '../internal/local/servers/account.js';
+import { freePort, isListening } from '../internal/local/servers/ports.js';
+import { spawnProcess, stopProcess, untilReady } from '../internal/local/servers/process.js';
+import type { RunningServer, ServerName } from '../internal/local/servers/server.js';
+import { chooseSources, installMissing, startServer } from '../internal/local/servers/servers.js';
 import { TestProcesses } from '../test/support/processes.js';
 
 const START_TIMEOUT_MS = 120_000;
@@ -197,7 +197,7 @@ type Config = Readonly<Record<string, object>>;
 /** Takes every purchase that the generators can send before anybody makes orders of them. */
 export const NO_BACKLOG_LIMIT = { seckill: { backlogLimit: ENTRIES_MAX } };
 
-export const ADMIT_FILE = join(projectRoot, 'internal/data/lua/admit.lua');
+export const ADMIT_FILE = join(projectRoot, 'internal/data/redis/lua/admit.lua');
 
 export function admitSha(): string {
   return createHash('sha1').update(readFileSync(ADMIT_FILE)).digest('hex');

@@ -17,7 +17,7 @@ CREATE TABLE users (
 COMMENT ON TABLE users IS 'Who may log in. Other tables hold ids of users that are not here: a trusted caller brings users of its own. Written by: product.';
 COMMENT ON COLUMN users.id IS 'Of this table alone; everything else knows a user by user_id';
 COMMENT ON COLUMN users.username IS 'As its user writes it, in NFKC';
-COMMENT ON COLUMN users.username_key IS 'The name without its case, as internal/biz/username.ts folds it: what makes two names one';
+COMMENT ON COLUMN users.username_key IS 'The name without its case, as internal/biz/user/username.ts folds it: what makes two names one';
 COMMENT ON COLUMN users.password_hash IS '$argon2id$… (PHC); of imported users $md5$<32 hex digits> until their first login';
 COMMENT ON COLUMN users.version IS 'Counts the changes';
 

@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { projectRoot } from '../cmd/kaimai/project.js';
+import { projectRoot } from '../internal/local/project.js';
 
 describe('the check for breaking changes', function () {
   this.timeout(60_000);

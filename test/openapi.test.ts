@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { parse } from 'yaml';
-import { projectRoot } from '../cmd/kaimai/project.js';
+import { projectRoot } from '../internal/local/project.js';
 
 describe('openapi.yaml', function () {
   this.timeout(60_000);

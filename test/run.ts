@@ -6,7 +6,7 @@
 import { readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import Mocha from 'mocha';
-import { projectRoot } from '../cmd/kaimai/project.js';
+import { projectRoot } from '../internal/local/project.js';
 
 const TIMEOUT_MS = 30_000;
 /** How long the process may take to end by itself once all is done. */

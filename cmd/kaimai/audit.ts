@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
-import { type AuditReport, AuditUsecase, INVARIANTS } from '../../internal/biz/audit.js';
-import { sqlChecks } from '../../internal/data/audit.js';
-import { saleChecks } from '../../internal/data/audit-sale.js';
-import { streamCheck } from '../../internal/data/audit-stream.js';
-import { Postgres } from '../../internal/data/postgres.js';
-import { RedisServer } from '../../internal/data/redis.js';
+import { type AuditReport, AuditUsecase, INVARIANTS } from '../../internal/biz/audit/audit.js';
+import { sqlChecks } from '../../internal/data/postgres/audit.js';
+import { saleChecks } from '../../internal/data/postgres/audit-sale.js';
+import { streamCheck } from '../../internal/data/postgres/audit-stream.js';
+import { Postgres } from '../../internal/data/postgres/postgres.js';
+import { RedisServer } from '../../internal/data/redis/redis.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const REPLY_TIMEOUT_MS = 30_000;

@@ -1,5 +1,7 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { Listr } from 'listr2';
+import { statistics } from '../../internal/local/statistics.js';
+import { table } from '../../internal/local/table.js';
 import { DemoClient } from './demo/client.js';
 import {
   createProduct,
@@ -13,8 +15,6 @@ import {
   purchasesBecomeOrders,
   rush,
 } from './demo/run.js';
-import { statistics } from './demo/statistics.js';
-import { table } from './demo/table.js';
 
 export const demoCommand = new Command('demo')
   .description('buy by both ways from the running system and show what happened at each step')

@@ -1,9 +1,9 @@
 import { createReadStream } from 'node:fs';
 import { Command } from 'commander';
-import type { UserRepo } from '../../internal/biz/user.js';
-import { type ImportedUser, importUsers } from '../../internal/biz/user-import.js';
-import { Postgres } from '../../internal/data/postgres.js';
-import { PgUserRepo } from '../../internal/data/user.js';
+import type { UserRepo } from '../../internal/biz/user/user.js';
+import { type ImportedUser, importUsers } from '../../internal/biz/user/user-import.js';
+import { Postgres } from '../../internal/data/postgres/postgres.js';
+import { PgUserRepo } from '../../internal/data/postgres/user.js';
 import { readCsv } from './csv.js';
 
 const COLUMNS = ['user_id', 'username', 'password_md5', 'first_name', 'last_name', 'created_at'] as const;

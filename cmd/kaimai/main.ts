@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
+import { adoptRunEnv } from '../../internal/local/run-env.js';
 import { auditCommand } from './audit.js';
 import { demoCommand } from './demo.js';
 import { importUsersCommand } from './import-users.js';
 import { migrateCommand } from './migrate.js';
-import { adoptRunEnv } from './run-env.js';
 import { upCommand } from './up.js';
 
 const program = new Command('kaimai')

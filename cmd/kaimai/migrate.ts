@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { loadMigrations, migrate } from '../../internal/data/migrate.js';
-import { projectRoot } from './project.js';
+import { loadMigrations, migrate } from '../../internal/data/postgres/migrate.js';
+import { projectRoot } from '../../internal/local/project.js';
 
 export const migrationsFolder = join(projectRoot, 'migrations');
 

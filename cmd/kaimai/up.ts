@@ -3,17 +3,21 @@ import { join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { Listr, type ListrTask } from 'listr2';
-import { loadMigrations, migrate } from '../../internal/data/migrate.js';
-import { loadDemoData } from './demo-data.js';
-import { Launch } from './launch.js';
-import { migrationsFolder } from './migrate.js';
-import { projectRoot, runFolder } from './project.js';
-import { BIN_FOLDER, forgetOwnUrls, rememberOwnUrls, removeRunEnv, writeRunEnv } from './run-env.js';
-import { localDataRoot } from './servers/data-root.js';
-import { nextFreePort } from './servers/ports.js';
-import { tail } from './servers/process.js';
-import type { RunningServer, ServerName } from './servers/server.js';
-import { chooseSources, installMissing, type Source, serverKinds, startServer } from './servers/servers.js';
+import { loadMigrations, migrate } from '../../internal/data/postgres/migrate.js';
+import { Launch } from '../../internal/local/launch.js';
+import { projectRoot, runFolder } from '../../internal/local/project.js';
+import { BIN_FOLDER, forgetOwnUrls, rememberOwnUrls, removeRunEnv, writeRunEnv } from '../../internal/local/run-env.js';
+import { localDataRoot } from '../../internal/local/servers/data-root.js';
+import { nextFreePort } from '../../internal/local/servers/ports.js';
+import { tail } from '../../internal/local/servers/process.js';
+import type { RunningServer, ServerName } from '../../internal/local/servers/server.js';
+import {
+  chooseSources,
+  installMissing,
+  type Source,
+  serverKinds,
+  startServer,
+} from '../../internal/local/servers/servers.js';
 import {
   addressVariables,
   pickAddresses,
@@ -21,7 +25,9 @@ import {
   type ServiceAddresses,
   type ServiceName,
   startService,
-} from './services.js';
+} from '../../internal/local/services.js';
+import { loadDemoData } from './demo-data.js';
+import { migrationsFolder } from './migrate.js';
 
 const SERVERS = ['postgres', 'redis', 'rabbitmq'] as const satisfies ServerName[];
 const SERVICES = ['product', 'resource'] as const satisfies ServiceName[];

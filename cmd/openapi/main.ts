@@ -2,8 +2,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadDescriptors } from '../../internal/conf/descriptors.js';
 import { projectVersion } from '../../internal/conf/version.js';
-import { openApiDocument, toYaml } from '../../internal/server/openapi/document.js';
-import { projectRoot } from '../kaimai/project.js';
+import { openApiDocument, toYaml } from '../../internal/kratos/transport/openapi/document.js';
+import { projectRoot } from '../../internal/local/project.js';
 
 /** Writes openapi.yaml: the JSON edge of the whole system. `--check` only tells whether the file is up to date. */
 const file = join(projectRoot, 'openapi.yaml');

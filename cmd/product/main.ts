@@ -1,4 +1,4 @@
-import { runProcess } from '../../internal/server/process.js';
+import { runProcess } from '../../internal/kratos/app/process.js';
 
 process.exitCode = await runProcess({
   name: 'product',

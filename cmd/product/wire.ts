@@ -1,18 +1,18 @@
 import { Container } from 'inversify';
-import { Logger } from '../../internal/biz/logger.js';
-import { bizModule } from '../../internal/biz/module.js';
-import { Resources } from '../../internal/biz/resources.js';
+import { bizModule } from '../../internal/biz/product-module.js';
 import { CONFIG } from '../../internal/conf/config.js';
 import { LiveConfig } from '../../internal/conf/live.js';
-import { Worker } from '../../internal/conf/worker.js';
-import { connectionsModule, productDataModule } from '../../internal/data/module.js';
 import { outboxDataModule } from '../../internal/data/outbox-module.js';
+import { connectionsModule, productDataModule } from '../../internal/data/product-module.js';
 import { registryModule } from '../../internal/data/registry-module.js';
-import { App } from '../../internal/server/app.js';
-import { serverModule } from '../../internal/server/module.js';
-import type { ProcessContext } from '../../internal/server/process.js';
+import { App } from '../../internal/kratos/app/app.js';
+import type { ProcessContext } from '../../internal/kratos/app/process.js';
+import { Resources } from '../../internal/kratos/app/resources.js';
+import { Worker } from '../../internal/kratos/app/worker.js';
+import { Logger } from '../../internal/kratos/log/logger.js';
 import { checkProductConfig, productServerModule } from '../../internal/server/product-module.js';
-import { productServiceModule } from '../../internal/service/module.js';
+import { serverModule } from '../../internal/server/shared-module.js';
+import { productServiceModule } from '../../internal/service/product-module.js';
 
 /** The whole object graph of the process. */
 export async function wire({ config, live, logger, worker, resources }: ProcessContext): Promise<App> {

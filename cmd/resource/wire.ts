@@ -1,17 +1,17 @@
 import { Container } from 'inversify';
-import { Logger } from '../../internal/biz/logger.js';
-import { Resources } from '../../internal/biz/resources.js';
 import { CONFIG } from '../../internal/conf/config.js';
 import { LiveConfig } from '../../internal/conf/live.js';
-import { Worker } from '../../internal/conf/worker.js';
-import { connectionsModule } from '../../internal/data/module.js';
+import { connectionsModule } from '../../internal/data/product-module.js';
 import { registryModule } from '../../internal/data/registry-module.js';
 import { resourceDataModule } from '../../internal/data/resource-module.js';
-import { App } from '../../internal/server/app.js';
-import { serverModule } from '../../internal/server/module.js';
-import type { ProcessContext } from '../../internal/server/process.js';
+import { App } from '../../internal/kratos/app/app.js';
+import type { ProcessContext } from '../../internal/kratos/app/process.js';
+import { Resources } from '../../internal/kratos/app/resources.js';
+import { Worker } from '../../internal/kratos/app/worker.js';
+import { Logger } from '../../internal/kratos/log/logger.js';
 import { resourceServerModule } from '../../internal/server/resource-module.js';
-import { resourceServiceModule } from '../../internal/service/module.js';
+import { serverModule } from '../../internal/server/shared-module.js';
+import { resourceServiceModule } from '../../internal/service/product-module.js';
 
 /** The whole object graph of the process. */
 export function wire({ config, live, logger, worker, resources }: ProcessContext): Promise<App> {

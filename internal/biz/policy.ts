@@ -1,9 +1,9 @@
-import type { OrderPolicy } from './order.js';
-import type { PaymentSignaturePolicy } from './payment-signature.js';
-import type { PurchaseTokenPolicy } from './purchase-token.js';
-import type { SalePolicy } from './sale.js';
-import type { SettlementPolicy } from './settlement.js';
-import type { WaitingRoomPolicy } from './waiting-room.js';
+import type { OrderPolicy } from './order/order.js';
+import type { PaymentSignaturePolicy } from './order/payment-signature.js';
+import type { PurchaseTokenPolicy } from './seckill/purchase-token.js';
+import type { SalePolicy } from './seckill/sale.js';
+import type { SettlementPolicy } from './seckill/settlement.js';
+import type { WaitingRoomPolicy } from './seckill/waiting-room.js';
 
 /** What the shop settles by configuration; biz does not know configuration files. */
 export interface Policy {

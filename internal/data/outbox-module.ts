@@ -1,19 +1,19 @@
 import { ContainerModule } from 'inversify';
-import { BacklogProbe } from '../biz/background-meter.js';
-import { HealthProbe } from '../biz/health-probe.js';
-import { Logger } from '../biz/logger.js';
 import { QueuePublisher } from '../biz/message-queue.js';
 import { OutboxHandler, OutboxRepo, PublishingHandler } from '../biz/outbox.js';
-import { Resources } from '../biz/resources.js';
-import { Trace } from '../biz/trace.js';
 import { CONFIG, type Config } from '../conf/config.js';
-import { Worker } from '../conf/worker.js';
-import { outboxBacklog } from './backlog.js';
-import { TOPIC_INSTANCE_CREATED } from './instance.js';
-import { PgOutboxRepo } from './outbox.js';
-import { Postgres } from './postgres.js';
-import { rabbitOptions, rabbitProbe } from './rabbitmq.js';
-import { RabbitPublisher } from './rabbitmq-publisher.js';
+import { HealthProbe } from '../kratos/app/health-probe.js';
+import { Resources } from '../kratos/app/resources.js';
+import { Worker } from '../kratos/app/worker.js';
+import { BacklogProbe } from '../kratos/background/background-meter.js';
+import { Logger } from '../kratos/log/logger.js';
+import { Trace } from '../kratos/tracing/trace.js';
+import { outboxBacklog } from './postgres/backlog.js';
+import { TOPIC_INSTANCE_CREATED } from './postgres/instance.js';
+import { PgOutboxRepo } from './postgres/outbox.js';
+import { Postgres } from './postgres/postgres.js';
+import { RabbitPublisher } from './rabbitmq/publisher.js';
+import { rabbitOptions, rabbitProbe } from './rabbitmq/rabbitmq.js';
 
 /**
  * The outbox and where its rows go. It needs Postgres. Another topic is one more binding of OutboxHandler, in whichever

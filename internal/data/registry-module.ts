@@ -1,10 +1,10 @@
 import { ContainerModule } from 'inversify';
-import { Logger } from '../biz/logger.js';
-import { NoRegistry, Registry } from '../biz/registry.js';
-import { Resources } from '../biz/resources.js';
 import { CONFIG, type Config } from '../conf/config.js';
-import type { Discovery } from './discovery.js';
-import { EtcdRegistry } from './registry-etcd.js';
+import { Resources } from '../kratos/app/resources.js';
+import { Logger } from '../kratos/log/logger.js';
+import type { Discovery } from '../kratos/registry/discovery.js';
+import { EtcdRegistry } from '../kratos/registry/etcd.js';
+import { NoRegistry, Registry } from '../kratos/registry/registry.js';
 
 /** Where processes find each other. It needs CONFIG, Logger and Resources. */
 export const registryModule = new ContainerModule(({ bind }) => {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { Registry } from 'prom-client';
 import { unavailable } from '../../gen/common/v1/errors.js';
-import { SilentLogger } from '../biz/logger.js';
 import { type Delivery, type DeliveryHandler, QueueConsumer, type Verdict } from '../biz/message-queue.js';
+import { SilentLogger } from '../kratos/log/logger.js';
 import type { InstanceEventService } from '../service/instance-event.js';
 import { InstanceConsumer } from './instance-consumer.js';
 

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, type Registry } from 'prom-client';
 import { UNAVAILABLE } from '../../gen/common/v1/errors.js';
-import type { BackgroundMeter } from '../biz/background-meter.js';
-import type { Logger } from '../biz/logger.js';
 import type { Delivery, QueueConsumer, Verdict } from '../biz/message-queue.js';
-import { hasReason } from '../errors/error.js';
+import type { Server } from '../kratos/app/server.js';
+import type { BackgroundMeter } from '../kratos/background/background-meter.js';
+import { hasReason } from '../kratos/errors/error.js';
+import type { Logger } from '../kratos/log/logger.js';
 import type { InstanceEventService } from '../service/instance-event.js';
-import type { Server } from './server.js';
 
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5_000;

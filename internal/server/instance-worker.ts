@@ -1,9 +1,9 @@
 import { Counter, type Registry } from 'prom-client';
-import type { BackgroundMeter } from '../biz/background-meter.js';
-import type { InstanceJobUsecase } from '../biz/instance-job.js';
-import type { Logger } from '../biz/logger.js';
-import { RoundLoop } from './round-loop.js';
-import type { Server } from './server.js';
+import type { InstanceJobUsecase } from '../biz/instance/instance-job.js';
+import type { Server } from '../kratos/app/server.js';
+import type { BackgroundMeter } from '../kratos/background/background-meter.js';
+import { RoundLoop } from '../kratos/background/round-loop.js';
+import type { Logger } from '../kratos/log/logger.js';
 
 export interface InstanceWorkerOptions {
   /** Instances created side by side. */

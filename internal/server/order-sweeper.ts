@@ -1,6 +1,6 @@
-import type { Logger } from '../biz/logger.js';
-import type { OrderUsecase } from '../biz/order.js';
-import { Loop } from './loop.js';
+import type { OrderUsecase } from '../biz/order/order.js';
+import { Loop } from '../kratos/background/loop.js';
+import type { Logger } from '../kratos/log/logger.js';
 
 export interface OrderSweeperOptions {
   readonly intervalMs: number;

@@ -1,16 +1,16 @@
 import { ContainerModule } from 'inversify';
 import { Registry } from 'prom-client';
 import { InstanceLogServiceService } from '../../gen/resource/v1/instance_log.js';
-import { InstanceJobUsecase, InstanceReporter, Provisioner } from '../biz/instance-job.js';
-import { InstanceLogRepo, InstanceLogUsecase } from '../biz/instance-log.js';
-import { Logger } from '../biz/logger.js';
+import { InstanceJobUsecase, InstanceReporter, Provisioner } from '../biz/instance/instance-job.js';
+import { InstanceLogRepo, InstanceLogUsecase } from '../biz/instance/instance-log.js';
 import { QueueConsumer } from '../biz/message-queue.js';
-import { Trace } from '../biz/trace.js';
 import { CONFIG, type Config } from '../conf/config.js';
+import { Background } from '../kratos/background/background.js';
+import { Logger } from '../kratos/log/logger.js';
+import { Trace } from '../kratos/tracing/trace.js';
+import { bindService, ServiceBinding } from '../kratos/transport/dispatcher.js';
 import { InstanceEventService } from '../service/instance-event.js';
 import { InstanceLogService } from '../service/instance-log.js';
-import { Background } from './background.js';
-import { bindService, ServiceBinding } from './dispatcher.js';
 import { InstanceConsumer } from './instance-consumer.js';
 import { InstanceWorker } from './instance-worker.js';
 

@@ -1,6 +1,6 @@
-import type { Logger } from '../biz/logger.js';
-import type { SaleUsecase } from '../biz/sale.js';
-import { Loop } from './loop.js';
+import type { SaleUsecase } from '../biz/seckill/sale.js';
+import { Loop } from '../kratos/background/loop.js';
+import type { Logger } from '../kratos/log/logger.js';
 
 const INTERVAL_MS = 500;
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { Registry } from 'prom-client';
-import type { Logger } from '../biz/logger.js';
-import { type Delivery, PurchaseConsumer, type ReadRequest } from '../biz/purchase-stream.js';
-import type { Settlement } from '../biz/settlement.js';
+import { type Delivery, PurchaseConsumer, type ReadRequest } from '../biz/seckill/purchase-stream.js';
+import type { Settlement } from '../biz/seckill/settlement.js';
+import type { Logger } from '../kratos/log/logger.js';
 import { SeckillOrderService } from '../service/seckill.js';
 import { SeckillConsumer } from './seckill-consumer.js';
 

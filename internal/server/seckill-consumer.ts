@@ -1,14 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import { isUnavailable } from '../../gen/common/v1/errors.js';
-import type { BackgroundMeter } from '../biz/background-meter.js';
-import type { Logger } from '../biz/logger.js';
-import type { Delivery, PurchaseConsumer } from '../biz/purchase-stream.js';
-import type { Settlement } from '../biz/settlement.js';
+import type { Delivery, PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
+import type { Settlement } from '../biz/seckill/settlement.js';
+import type { Server } from '../kratos/app/server.js';
+import type { BackgroundMeter } from '../kratos/background/background-meter.js';
+import { Loop } from '../kratos/background/loop.js';
+import { fired } from '../kratos/background/round-loop.js';
+import type { Logger } from '../kratos/log/logger.js';
 import type { SeckillOrderService } from '../service/seckill.js';
-import { Loop } from './loop.js';
-import { fired } from './round-loop.js';
-import type { Server } from './server.js';
 
 export interface SeckillConsumerOptions {
   /** Entries of one transaction. */

@@ -13,8 +13,8 @@ import {
   type UpdateSkuRequest,
   type UpdateSpuRequest,
 } from '../../gen/catalog/v1/catalog.js';
-import type { CatalogUsecase, PublishStatus, Sku, SkuPatch, Spu, SpuPatch } from '../biz/catalog.js';
-import type { ServiceOf } from './context.js';
+import type { CatalogUsecase, PublishStatus, Sku, SkuPatch, Spu, SpuPatch } from '../biz/catalog/catalog.js';
+import type { ServiceOf } from '../kratos/transport/call-context.js';
 
 export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
   constructor(private readonly catalog: CatalogUsecase) {}

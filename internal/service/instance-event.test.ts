@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { Event } from '../../gen/instance/v1/event.js';
-import { faultOf, type InstanceLogUsecase, type InstanceMessage } from '../biz/instance-log.js';
+import { faultOf, type InstanceLogUsecase, type InstanceMessage } from '../biz/instance/instance-log.js';
 import { InstanceEventService } from './instance-event.js';
 
 const GOOD: Event = {

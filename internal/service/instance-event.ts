@@ -1,7 +1,7 @@
 import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { Event } from '../../gen/instance/v1/event.js';
 import { formatUserId } from '../biz/identity.js';
-import type { InstanceLogUsecase, InstanceMessage, InstanceOrder } from '../biz/instance-log.js';
+import type { InstanceLogUsecase, InstanceMessage, InstanceOrder } from '../biz/instance/instance-log.js';
 import type { Delivery, Verdict } from '../biz/message-queue.js';
 
 const EVENT_TYPE = 'INSTANCE_CREATED';

@@ -7,8 +7,8 @@ import {
   type ListInstanceLogsRequest,
   InstanceLog_Status as Status,
 } from '../../gen/resource/v1/instance_log.js';
-import type { InstanceLog, InstanceLogStatus, InstanceLogUsecase } from '../biz/instance-log.js';
-import type { CallContext, ServiceOf } from './context.js';
+import type { InstanceLog, InstanceLogStatus, InstanceLogUsecase } from '../biz/instance/instance-log.js';
+import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 
 export class InstanceLogService implements ServiceOf<typeof InstanceLogServiceService> {
   constructor(private readonly logs: InstanceLogUsecase) {}

@@ -9,8 +9,8 @@ import {
   InstanceRequest_Status as Status,
 } from '../../gen/instance/v1/instance.js';
 import { formatUserId } from '../biz/identity.js';
-import type { InstanceRequest, InstanceUsecase } from '../biz/instance.js';
-import type { ServiceOf } from './context.js';
+import type { InstanceRequest, InstanceUsecase } from '../biz/instance/instance.js';
+import type { ServiceOf } from '../kratos/transport/call-context.js';
 
 const DEFAULT_GRANT_SOURCE = 'ACTIVITY';
 

@@ -14,10 +14,10 @@ import {
   Order_Status as Status,
   Order_Type as Type,
 } from '../../gen/order/v1/order.js';
-import type { OrderUsecase, PaymentNotice } from '../biz/order.js';
-import type { Order, OrderStatus, OrderType } from '../biz/order-state.js';
-import type { PaymentSignatures } from '../biz/payment-signature.js';
-import { type CallContext, type ServiceOf, userOf } from './context.js';
+import type { OrderUsecase, PaymentNotice } from '../biz/order/order.js';
+import type { Order, OrderStatus, OrderType } from '../biz/order/order-state.js';
+import type { PaymentSignatures } from '../biz/order/payment-signature.js';
+import { type CallContext, type ServiceOf, userOf } from '../kratos/transport/call-context.js';
 
 const INT64_MAX = 0x7fff_ffff_ffff_ffffn;
 

@@ -10,8 +10,8 @@ import {
   Product_Status as Status,
   type UpdateProductRequest,
 } from '../../gen/product/v1/product.js';
-import type { Product, ProductPatch, ProductSpec, ProductStatus, ProductUsecase } from '../biz/product.js';
-import type { ServiceOf } from './context.js';
+import type { Product, ProductPatch, ProductSpec, ProductStatus, ProductUsecase } from '../biz/catalog/product.js';
+import type { ServiceOf } from '../kratos/transport/call-context.js';
 
 export class ProductService implements ServiceOf<typeof ProductServiceService> {
   constructor(private readonly products: ProductUsecase) {}

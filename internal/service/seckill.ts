@@ -32,14 +32,14 @@ import {
   type WatchSaleRequest,
 } from '../../gen/seckill/v1/seckill.js';
 import { formatUserId } from '../biz/identity.js';
-import type { Delivery } from '../biz/purchase-stream.js';
-import type { SaleUsecase, SaleView } from '../biz/sale.js';
-import { needsToken, type SalePatch, type SaleStatus } from '../biz/sale-state.js';
-import type { SaleWatch } from '../biz/sale-watch.js';
-import type { BatchOutcome, PurchaseOutcome, PurchaseRecord, SeckillUsecase } from '../biz/seckill.js';
-import type { Settlement, SettlementUsecase } from '../biz/settlement.js';
-import type { Entry, WaitingRoomUsecase } from '../biz/waiting-room.js';
-import { type CallContext, type ServiceOf, userOf } from './context.js';
+import type { Delivery } from '../biz/seckill/purchase-stream.js';
+import type { SaleUsecase, SaleView } from '../biz/seckill/sale.js';
+import { needsToken, type SalePatch, type SaleStatus } from '../biz/seckill/sale-state.js';
+import type { SaleWatch } from '../biz/seckill/sale-watch.js';
+import type { BatchOutcome, PurchaseOutcome, PurchaseRecord, SeckillUsecase } from '../biz/seckill/seckill.js';
+import type { Settlement, SettlementUsecase } from '../biz/seckill/settlement.js';
+import type { Entry, WaitingRoomUsecase } from '../biz/seckill/waiting-room.js';
+import { type CallContext, type ServiceOf, userOf } from '../kratos/transport/call-context.js';
 
 export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
   constructor(

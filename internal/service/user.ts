@@ -7,8 +7,8 @@ import type {
   User as UserMessage,
   UserServiceService,
 } from '../../gen/user/v1/user.js';
-import type { User, UserChange, UserUsecase } from '../biz/user.js';
-import { addressOf, type CallContext, type ServiceOf, userOf } from './context.js';
+import type { User, UserChange, UserUsecase } from '../biz/user/user.js';
+import { addressOf, type CallContext, type ServiceOf, userOf } from '../kratos/transport/call-context.js';
 
 export class UserService implements ServiceOf<typeof UserServiceService> {
   constructor(private readonly users: UserUsecase) {}

@@ -1,14 +1,14 @@
-import type { CatalogRepo, NewSku, NewSpu, Sku } from '../../internal/biz/catalog.js';
+import type { CatalogRepo, NewSku, NewSpu, Sku } from '../../internal/biz/catalog/catalog.js';
+import type { NewProduct, Product, ProductRepo } from '../../internal/biz/catalog/product.js';
+import type { StockMove, StockRepo } from '../../internal/biz/catalog/stock.js';
 import { formatUserId } from '../../internal/biz/identity.js';
-import type { InstanceRepo } from '../../internal/biz/instance.js';
-import type { HeldUnits } from '../../internal/biz/order.js';
-import type { NewOrder, OrderItem, OrderRepo } from '../../internal/biz/order-state.js';
-import type { PaymentRepo } from '../../internal/biz/payment.js';
-import type { NewProduct, Product, ProductRepo } from '../../internal/biz/product.js';
-import type { Sale } from '../../internal/biz/sale-state.js';
-import type { StockMove, StockRepo } from '../../internal/biz/stock.js';
+import type { InstanceRepo } from '../../internal/biz/instance/instance.js';
+import type { HeldUnits } from '../../internal/biz/order/order.js';
+import type { NewOrder, OrderItem, OrderRepo } from '../../internal/biz/order/order-state.js';
+import type { PaymentRepo } from '../../internal/biz/order/payment.js';
+import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import type { Transaction, TransactionRunner } from '../../internal/biz/transaction.js';
-import type { UserRepo } from '../../internal/biz/user.js';
+import type { UserRepo } from '../../internal/biz/user/user.js';
 
 /** One implementation of the ports of biz, and what a test must be able to do behind their back. */
 export interface Backend {

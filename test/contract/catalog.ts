@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { NewSpu, Spu } from '../../internal/biz/catalog.js';
+import type { NewSpu, Spu } from '../../internal/biz/catalog/catalog.js';
 import { freshId, insertProduct, insertSku, type OpenBackend, times, useBackend } from './backend.js';
 
 const SPU: Omit<NewSpu, 'spuNo'> = {

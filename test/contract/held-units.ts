@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import type { Order } from '../../internal/biz/order-state.js';
-import type { Product } from '../../internal/biz/product.js';
-import { orderHeld, saleHeld, saleReturned } from '../../internal/biz/stock.js';
+import type { Product } from '../../internal/biz/catalog/product.js';
+import { orderHeld, saleHeld, saleReturned } from '../../internal/biz/catalog/stock.js';
+import type { Order } from '../../internal/biz/order/order-state.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import { freshId, insertProduct, insertSku, newOrder, type OpenBackend, times, useBackend } from './backend.js';
 

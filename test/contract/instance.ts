@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { type CreateInstance, type InstanceEvent, instanceName } from '../../internal/biz/instance.js';
-import type { Product } from '../../internal/biz/product.js';
+import type { Product } from '../../internal/biz/catalog/product.js';
+import { type CreateInstance, type InstanceEvent, instanceName } from '../../internal/biz/instance/instance.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import { freshId, freshUser, insertProduct, type OpenBackend, times, useBackend } from './backend.js';
 

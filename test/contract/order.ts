@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import type { Order, OrderItem } from '../../internal/biz/order-state.js';
-import type { Product } from '../../internal/biz/product.js';
+import type { Product } from '../../internal/biz/catalog/product.js';
+import type { Order, OrderItem } from '../../internal/biz/order/order-state.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import {
   freshId,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import type { Payment, Refund } from '../../internal/biz/payment.js';
-import type { Product } from '../../internal/biz/product.js';
+import type { Product } from '../../internal/biz/catalog/product.js';
+import type { Payment, Refund } from '../../internal/biz/order/payment.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import { freshId, insertProduct, newOrder, type OpenBackend, times, useBackend } from './backend.js';
 

@@ -1,14 +1,14 @@
 import pg from 'pg';
-import type { OrderItem } from '../../internal/biz/order-state.js';
-import { PgCatalogRepo } from '../../internal/data/catalog.js';
-import { PgHeldUnits } from '../../internal/data/held-units.js';
-import { PgInstanceRepo } from '../../internal/data/instance.js';
-import { PgOrderRepo } from '../../internal/data/order.js';
-import { PgPaymentRepo } from '../../internal/data/payment.js';
-import { clientOf, Postgres } from '../../internal/data/postgres.js';
-import { PgProductRepo } from '../../internal/data/product.js';
-import { PgStockRepo } from '../../internal/data/stock.js';
-import { PgUserRepo } from '../../internal/data/user.js';
+import type { OrderItem } from '../../internal/biz/order/order-state.js';
+import { PgCatalogRepo } from '../../internal/data/postgres/catalog.js';
+import { PgHeldUnits } from '../../internal/data/postgres/held-units.js';
+import { PgInstanceRepo } from '../../internal/data/postgres/instance.js';
+import { PgOrderRepo } from '../../internal/data/postgres/order.js';
+import { PgPaymentRepo } from '../../internal/data/postgres/payment.js';
+import { clientOf, Postgres } from '../../internal/data/postgres/postgres.js';
+import { PgProductRepo } from '../../internal/data/postgres/product.js';
+import { PgStockRepo } from '../../internal/data/postgres/stock.js';
+import { PgUserRepo } from '../../internal/data/postgres/user.js';
 import type { Backend } from './backend.js';
 
 /** The adapters of internal/data. */

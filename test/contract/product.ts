@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { NewProductSpec } from '../../internal/biz/product.js';
+import type { NewProductSpec } from '../../internal/biz/catalog/product.js';
 import { freshUser, insertProduct, type OpenBackend, times, useBackend } from './backend.js';
 
 const SPEC: NewProductSpec = {

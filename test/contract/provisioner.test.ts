@@ -1,4 +1,4 @@
-import { SimulatedProvisioner } from '../../internal/data/provisioner-simulator.js';
+import { SimulatedProvisioner } from '../../internal/data/postgres/provisioner-simulator.js';
 import { openPostgres } from '../support/instances.js';
 import { useServers } from '../support/servers.js';
 import { provisionerContract } from './provisioner.js';

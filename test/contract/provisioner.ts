@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { formatUserId } from '../../internal/biz/identity.js';
-import type { Provisioner } from '../../internal/biz/instance-job.js';
-import type { InstanceJob } from '../../internal/biz/instance-log.js';
+import type { Provisioner } from '../../internal/biz/instance/instance-job.js';
+import type { InstanceJob } from '../../internal/biz/instance/instance-log.js';
 import { instanceOrder } from '../support/instances.js';
 import { freshId } from './backend.js';
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { orderDeducted, orderHeld, orderReturned, saleHeld, saleReturned } from '../../internal/biz/stock.js';
+import { orderDeducted, orderHeld, orderReturned, saleHeld, saleReturned } from '../../internal/biz/catalog/stock.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import { adjustment, freshId, insertSku, type OpenBackend, times, useBackend } from './backend.js';
 

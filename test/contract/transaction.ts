@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { isUnavailable } from '../../gen/common/v1/errors.js';
-import type { Product } from '../../internal/biz/product.js';
+import type { Product } from '../../internal/biz/catalog/product.js';
 import { insertProduct, latch, newOrder, type OpenBackend, useBackend } from './backend.js';
 
 export function transactionRunnerContract(name: string, open: OpenBackend): void {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import type { NewUser } from '../../internal/biz/user.js';
-import { md5Hash } from '../../internal/biz/user-import.js';
-import { parseUsername } from '../../internal/biz/username.js';
+import type { NewUser } from '../../internal/biz/user/user.js';
+import { md5Hash } from '../../internal/biz/user/user-import.js';
+import { parseUsername } from '../../internal/biz/user/username.js';
 import { freshId, type OpenBackend, times, useBackend } from './backend.js';
 
 const HASH = md5Hash('d41d8cd98f00b204e9800998ecf8427e');

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { ID } from '../../bench/goals.js';
-import { projectRoot } from '../../cmd/kaimai/project.js';
+import { projectRoot } from '../../internal/local/project.js';
 
 const TIMEOUT_MS = 900_000;
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import pg from 'pg';
 import { formatUserId } from '../../internal/biz/identity.js';
-import { compareStreamIds } from '../../internal/biz/purchase-stream.js';
-import type { Postgres } from '../../internal/data/postgres.js';
-import { RedisServer } from '../../internal/data/redis.js';
+import { compareStreamIds } from '../../internal/biz/seckill/purchase-stream.js';
+import type { Postgres } from '../../internal/data/postgres/postgres.js';
+import { RedisServer } from '../../internal/data/redis/redis.js';
 import { Random } from '../simulation/random.js';
 import { offencesOf } from '../support/audit.js';
 import { type Click, Crowd, type Told, type Way } from '../support/crowd.js';

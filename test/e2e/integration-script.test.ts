@@ -5,7 +5,7 @@ import { loadSync } from '@grpc/proto-loader';
 import amqp from 'amqplib';
 import { Redis } from 'ioredis';
 import pg from 'pg';
-import { projectRoot } from '../../cmd/kaimai/project.js';
+import { projectRoot } from '../../internal/local/project.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';

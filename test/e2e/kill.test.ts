@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import pg from 'pg';
-import { RedisServer } from '../../internal/data/redis.js';
+import { RedisServer } from '../../internal/data/redis/redis.js';
 import { offencesOf } from '../support/audit.js';
 import { openPostgres } from '../support/instances.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { formatUserId } from '../../internal/biz/identity.js';
-import type { Postgres } from '../../internal/data/postgres.js';
-import { RedisServer } from '../../internal/data/redis.js';
+import type { Postgres } from '../../internal/data/postgres/postgres.js';
+import { RedisServer } from '../../internal/data/redis/redis.js';
 import { Random } from '../simulation/random.js';
 import { offencesOf } from '../support/audit.js';
 import { type Click, Crowd, type Way } from '../support/crowd.js';

@@ -4,9 +4,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { projectRoot } from '../../cmd/kaimai/project.js';
-import { parseRunEnv } from '../../cmd/kaimai/run-env.js';
-import { isAlive, type ManagedProcess, type ProcessId, stopProcess } from '../../cmd/kaimai/servers/process.js';
+import { projectRoot } from '../../internal/local/project.js';
+import { parseRunEnv } from '../../internal/local/run-env.js';
+import { isAlive, type ManagedProcess, type ProcessId, stopProcess } from '../../internal/local/servers/process.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { isSaleUnavailable } from '../../gen/seckill/v1/errors.js';
-import type { AdmissionLoad, Admitted, Wish } from '../../internal/biz/admission.js';
 import { formatUserId } from '../../internal/biz/identity.js';
-import type { Sale } from '../../internal/biz/sale-state.js';
-import { RedisAdmission } from '../../internal/data/admission.js';
-import { ADMIT, GIVE_BACK, LOAD, SETTLED } from '../../internal/data/lua-script.js';
-import { RedisServer } from '../../internal/data/redis.js';
-import { saleKeys } from '../../internal/data/seckill-keys.js';
+import type { AdmissionLoad, Admitted, Wish } from '../../internal/biz/seckill/admission.js';
+import type { Sale } from '../../internal/biz/seckill/sale-state.js';
+import { RedisAdmission } from '../../internal/data/redis/admission.js';
+import { ADMIT, GIVE_BACK, LOAD, SETTLED } from '../../internal/data/redis/lua-script.js';
+import { RedisServer } from '../../internal/data/redis/redis.js';
+import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { useServers } from '../support/servers.js';
 
 const ALICE = formatUserId('1');

@@ -8,8 +8,8 @@ import {
   type ServiceError,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
-import { projectRoot } from '../../cmd/kaimai/project.js';
-import { decodeStatus } from '../../internal/errors/rpc-status.js';
+import { decodeStatus } from '../../internal/kratos/errors/rpc-status.js';
+import { projectRoot } from '../../internal/local/project.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';

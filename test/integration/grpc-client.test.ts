@@ -4,14 +4,14 @@ import { isDeadlineExceeded, isUnavailable, unavailable } from '../../gen/common
 import { InstanceServiceService } from '../../gen/instance/v1/instance.js';
 import { isProductNotFound, productNotFound } from '../../gen/product/v1/errors.js';
 import { loadDescriptors } from '../../internal/conf/descriptors.js';
-import { GrpcClient } from '../../internal/data/grpc-client.js';
-import { KaimaiError } from '../../internal/errors/error.js';
-import { bindService, Dispatcher } from '../../internal/server/dispatcher.js';
-import { GrpcListener } from '../../internal/server/grpc.js';
+import { KaimaiError } from '../../internal/kratos/errors/error.js';
+import { deadline } from '../../internal/kratos/middleware/deadline.js';
+import { recovery } from '../../internal/kratos/middleware/recovery.js';
+import type { CallContext } from '../../internal/kratos/transport/call-context.js';
+import { bindService, Dispatcher } from '../../internal/kratos/transport/dispatcher.js';
+import { GrpcClient } from '../../internal/kratos/transport/grpc/client.js';
+import { GrpcListener } from '../../internal/kratos/transport/grpc/listener.js';
 import { auth, headerAuthenticator } from '../../internal/server/middleware/auth.js';
-import { deadline } from '../../internal/server/middleware/deadline.js';
-import { recovery } from '../../internal/server/middleware/recovery.js';
-import type { CallContext } from '../../internal/service/context.js';
 
 const TOKEN = 'a-token-for-this-test';
 const GET = InstanceServiceService.getInstanceRequest;

@@ -1,19 +1,19 @@
 import assert from 'node:assert/strict';
 import { Registry } from 'prom-client';
 import { ANONYMOUS, formatUserId } from '../../internal/biz/identity.js';
-import { InstanceJobUsecase, InstanceReporter, type ReportOutcome } from '../../internal/biz/instance-job.js';
-import { type InstanceJob, InstanceLogUsecase } from '../../internal/biz/instance-log.js';
-import { SilentLogger } from '../../internal/biz/logger.js';
-import { PgInstanceLogRepo } from '../../internal/data/instance-log.js';
-import type { Postgres } from '../../internal/data/postgres.js';
+import { InstanceJobUsecase, InstanceReporter, type ReportOutcome } from '../../internal/biz/instance/instance-job.js';
+import { type InstanceJob, InstanceLogUsecase } from '../../internal/biz/instance/instance-log.js';
+import { PgInstanceLogRepo } from '../../internal/data/postgres/instance-log.js';
+import type { Postgres } from '../../internal/data/postgres/postgres.js';
 import {
   SimulatedProvisioner,
   type SimulatorOptions,
   simulatedFate,
-} from '../../internal/data/provisioner-simulator.js';
-import { deadLetterQueue, type RabbitOptions } from '../../internal/data/rabbitmq.js';
-import { RabbitConsumer } from '../../internal/data/rabbitmq-consumer.js';
-import { RabbitPublisher } from '../../internal/data/rabbitmq-publisher.js';
+} from '../../internal/data/postgres/provisioner-simulator.js';
+import { RabbitConsumer } from '../../internal/data/rabbitmq/consumer.js';
+import { RabbitPublisher } from '../../internal/data/rabbitmq/publisher.js';
+import { deadLetterQueue, type RabbitOptions } from '../../internal/data/rabbitmq/rabbitmq.js';
+import { SilentLogger } from '../../internal/kratos/log/logger.js';
 import { InstanceConsumer } from '../../internal/server/instance-consumer.js';
 import { InstanceWorker } from '../../internal/server/instance-worker.js';
 import { InstanceEventService } from '../../internal/service/instance-event.js';

@@ -15,18 +15,18 @@ import {
   isRequestIdReused,
 } from '../../gen/order/v1/errors.js';
 import { isProductDisabled, isProductNotFound, isProductVersionConflict } from '../../gen/product/v1/errors.js';
+import { type Product, ProductUsecase } from '../../internal/biz/catalog/product.js';
 import { formatUserId } from '../../internal/biz/identity.js';
-import { InstanceUsecase } from '../../internal/biz/instance.js';
-import { OrderUsecase } from '../../internal/biz/order.js';
-import { type Product, ProductUsecase } from '../../internal/biz/product.js';
-import { PgHeldUnits } from '../../internal/data/held-units.js';
-import { LeasedIdGenerator } from '../../internal/data/id-generator.js';
-import { PgInstanceRepo } from '../../internal/data/instance.js';
-import { PgOrderRepo } from '../../internal/data/order.js';
-import { PgPaymentRepo } from '../../internal/data/payment.js';
-import { Postgres } from '../../internal/data/postgres.js';
-import { PgProductRepo } from '../../internal/data/product.js';
-import { PgStockRepo } from '../../internal/data/stock.js';
+import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
+import { OrderUsecase } from '../../internal/biz/order/order.js';
+import { PgHeldUnits } from '../../internal/data/postgres/held-units.js';
+import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
+import { PgInstanceRepo } from '../../internal/data/postgres/instance.js';
+import { PgOrderRepo } from '../../internal/data/postgres/order.js';
+import { PgPaymentRepo } from '../../internal/data/postgres/payment.js';
+import { Postgres } from '../../internal/data/postgres/postgres.js';
+import { PgProductRepo } from '../../internal/data/postgres/product.js';
+import { PgStockRepo } from '../../internal/data/postgres/stock.js';
 import { useServers } from '../support/servers.js';
 
 const ALICE = formatUserId('1');

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { Registry } from 'prom-client';
-import { SilentLogger } from '../../internal/biz/logger.js';
 import { type OutgoingMessage, type PublishOutcome, QueuePublisher } from '../../internal/biz/message-queue.js';
 import {
   type DispatchFailure,
@@ -9,8 +8,9 @@ import {
   OutboxUsecase,
   PublishingHandler,
 } from '../../internal/biz/outbox.js';
-import { PgOutboxRepo } from '../../internal/data/outbox.js';
-import type { Postgres } from '../../internal/data/postgres.js';
+import { PgOutboxRepo } from '../../internal/data/postgres/outbox.js';
+import type { Postgres } from '../../internal/data/postgres/postgres.js';
+import { SilentLogger } from '../../internal/kratos/log/logger.js';
 import { OutboxRelay } from '../../internal/server/outbox-relay.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { openPostgres } from '../support/instances.js';

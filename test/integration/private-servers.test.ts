@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import pg from 'pg';
-import { freePort, nextFreePort } from '../../cmd/kaimai/servers/ports.js';
-import { isAlive, killProcessNow } from '../../cmd/kaimai/servers/process.js';
-import type { RunningServer, ServerName } from '../../cmd/kaimai/servers/server.js';
-import { chooseSources, startServer, stopLeftovers } from '../../cmd/kaimai/servers/servers.js';
+import { freePort, nextFreePort } from '../../internal/local/servers/ports.js';
+import { isAlive, killProcessNow } from '../../internal/local/servers/process.js';
+import type { RunningServer, ServerName } from '../../internal/local/servers/server.js';
+import { chooseSources, startServer, stopLeftovers } from '../../internal/local/servers/servers.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 

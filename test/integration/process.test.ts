@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ProductServiceService } from '../../gen/product/v1/product.js';
 import { DEVELOPMENT_TOKEN } from '../../internal/conf/defaults.js';
-import { GrpcClient } from '../../internal/data/grpc-client.js';
+import { GrpcClient } from '../../internal/kratos/transport/grpc/client.js';
 
 const BARE = fileURLToPath(new URL('./testdata/bare-process.js', import.meta.url));
 const GET = ProductServiceService.getProduct;

@@ -7,16 +7,16 @@ import {
   type ReportInstanceRequest,
   InstanceRequest_Status as Status,
 } from '../../gen/instance/v1/instance.js';
-import type { InstanceJob } from '../../internal/biz/instance-log.js';
+import type { InstanceJob } from '../../internal/biz/instance/instance-log.js';
 import { loadDescriptors } from '../../internal/conf/descriptors.js';
-import { GrpcClient } from '../../internal/data/grpc-client.js';
-import { GrpcInstanceReporter } from '../../internal/data/product-client.js';
-import { bindService, Dispatcher } from '../../internal/server/dispatcher.js';
-import { GrpcListener } from '../../internal/server/grpc.js';
+import { GrpcInstanceReporter } from '../../internal/data/grpc/product-client.js';
+import { deadline } from '../../internal/kratos/middleware/deadline.js';
+import { recovery } from '../../internal/kratos/middleware/recovery.js';
+import { bindService, Dispatcher } from '../../internal/kratos/transport/dispatcher.js';
+import { GrpcClient } from '../../internal/kratos/transport/grpc/client.js';
+import { GrpcListener } from '../../internal/kratos/transport/grpc/listener.js';
+import { validation } from '../../internal/kratos/transport/validation.js';
 import { auth, headerAuthenticator } from '../../internal/server/middleware/auth.js';
-import { deadline } from '../../internal/server/middleware/deadline.js';
-import { recovery } from '../../internal/server/middleware/recovery.js';
-import { validation } from '../../internal/server/validation.js';
 import { instanceOrder } from '../support/instances.js';
 
 const TOKEN = 'a-token-for-this-test';

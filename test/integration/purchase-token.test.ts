@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { isPurchaseTokenInvalid, isSaleNotFound, isSaleVersionConflict } from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
-import type { CreateSale } from '../../internal/biz/sale.js';
-import type { Entry } from '../../internal/biz/waiting-room.js';
-import { saleKeys } from '../../internal/data/seckill-keys.js';
+import type { CreateSale } from '../../internal/biz/seckill/sale.js';
+import type { Entry } from '../../internal/biz/seckill/waiting-room.js';
+import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { SeckillReplica, TOKEN_TTL_MS } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { Registry } from 'prom-client';
-import { SilentLogger } from '../../internal/biz/logger.js';
 import { OutboxUsecase, PublishingHandler } from '../../internal/biz/outbox.js';
-import { PgOutboxRepo } from '../../internal/data/outbox.js';
-import type { Postgres } from '../../internal/data/postgres.js';
-import type { RabbitOptions } from '../../internal/data/rabbitmq.js';
-import { RabbitConsumer } from '../../internal/data/rabbitmq-consumer.js';
-import { RabbitPublisher } from '../../internal/data/rabbitmq-publisher.js';
+import { PgOutboxRepo } from '../../internal/data/postgres/outbox.js';
+import type { Postgres } from '../../internal/data/postgres/postgres.js';
+import { RabbitConsumer } from '../../internal/data/rabbitmq/consumer.js';
+import { RabbitPublisher } from '../../internal/data/rabbitmq/publisher.js';
+import type { RabbitOptions } from '../../internal/data/rabbitmq/rabbitmq.js';
+import { SilentLogger } from '../../internal/kratos/log/logger.js';
 import { OutboxRelay } from '../../internal/server/outbox-relay.js';
 import { openPostgres } from '../support/instances.js';
 import { KillableRabbitmq } from '../support/killable-rabbitmq.js';

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import type { Channel } from 'amqplib';
-import { SilentLogger } from '../../internal/biz/logger.js';
 import type { Delivery, OutgoingMessage, Verdict } from '../../internal/biz/message-queue.js';
-import { deadLetterQueue, type RabbitOptions } from '../../internal/data/rabbitmq.js';
-import { RabbitConsumer } from '../../internal/data/rabbitmq-consumer.js';
-import { RabbitPublisher } from '../../internal/data/rabbitmq-publisher.js';
+import { RabbitConsumer } from '../../internal/data/rabbitmq/consumer.js';
+import { RabbitPublisher } from '../../internal/data/rabbitmq/publisher.js';
+import { deadLetterQueue, type RabbitOptions } from '../../internal/data/rabbitmq/rabbitmq.js';
+import { SilentLogger } from '../../internal/kratos/log/logger.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { queueDepth, withChannel } from '../support/queues.js';
 import { useServers } from '../support/servers.js';

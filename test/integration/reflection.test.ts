@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { projectRoot } from '../../cmd/kaimai/project.js';
+import { projectRoot } from '../../internal/local/project.js';
 import { useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
 

@@ -5,13 +5,13 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { freePort } from '../../cmd/kaimai/servers/ports.js';
 import { ProductServiceService } from '../../gen/product/v1/product.js';
-import { SilentLogger } from '../../internal/biz/logger.js';
-import { parseInstance, type ServiceInstance } from '../../internal/biz/registry.js';
 import { DEVELOPMENT_TOKEN } from '../../internal/conf/defaults.js';
-import { GrpcClient } from '../../internal/data/grpc-client.js';
-import { EtcdRegistry } from '../../internal/data/registry-etcd.js';
+import { SilentLogger } from '../../internal/kratos/log/logger.js';
+import { EtcdRegistry } from '../../internal/kratos/registry/etcd.js';
+import { parseInstance, type ServiceInstance } from '../../internal/kratos/registry/registry.js';
+import { GrpcClient } from '../../internal/kratos/transport/grpc/client.js';
+import { freePort } from '../../internal/local/servers/ports.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { projectRoot } from '../../cmd/kaimai/project.js';
 import { isInvalidArgument } from '../../gen/common/v1/errors.js';
 import { isSaleNotFound, isSaleStatusConflict, isSaleVersionConflict } from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
-import type { CreateSale, SaleView } from '../../internal/biz/sale.js';
-import { ADMIT } from '../../internal/data/lua-script.js';
-import { saleKeys } from '../../internal/data/seckill-keys.js';
+import type { CreateSale, SaleView } from '../../internal/biz/seckill/sale.js';
+import { ADMIT } from '../../internal/data/redis/lua-script.js';
+import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
+import { projectRoot } from '../../internal/local/project.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { SeckillService } from '../../internal/service/seckill.js';
 import { SeckillReplica } from '../support/seckill.js';
@@ -407,7 +407,7 @@ describe('the life of a sale', function () {
       keys,
       ADMIT.keys.map((key) => saleKeys('', itemId)[key]),
     );
-    const script = readFileSync(join(projectRoot, 'internal/data/lua/admit.lua'), 'utf8');
+    const script = readFileSync(join(projectRoot, 'internal/data/redis/lua/admit.lua'), 'utf8');
     const epoch = await replica.redis.commands.hget(keys[0]!, 'epoch');
     const uids = [1, 1, 2, 3].map((user) => formatUserId(String(user)));
     const args = uids.flatMap((uid, i) => [uid, '1', `request-${i}`, '']);

@@ -7,7 +7,7 @@ import {
   PurchaseRecord_Status as RecordStatus,
   Sale_Status as SaleStatus,
 } from '../../gen/seckill/v1/seckill.js';
-import { saleKeys } from '../../internal/data/seckill-keys.js';
+import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
 import { SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';

@@ -9,9 +9,9 @@ import {
   isSaleUnavailable,
 } from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
-import type { Delivery } from '../../internal/biz/purchase-stream.js';
-import type { PurchaseOutcome } from '../../internal/biz/seckill.js';
-import { saleKeys } from '../../internal/data/seckill-keys.js';
+import type { Delivery } from '../../internal/biz/seckill/purchase-stream.js';
+import type { PurchaseOutcome } from '../../internal/biz/seckill/seckill.js';
+import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { SeckillOrderService } from '../../internal/service/seckill.js';
 import { MAX_DELIVERIES, SeckillReplica } from '../support/seckill.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import pg from 'pg';
-import { STATISTICS } from '../../cmd/kaimai/demo/statistics.js';
+import { STATISTICS } from '../../internal/local/statistics.js';
 import { useServers } from '../support/servers.js';
 
 // The example queries of the product database document and of the CreateInstance document, as they are written there.

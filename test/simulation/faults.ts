@@ -1,5 +1,5 @@
 import { isUnavailable } from '../../gen/common/v1/errors.js';
-import { KaimaiError } from '../../internal/errors/error.js';
+import { KaimaiError } from '../../internal/kratos/errors/error.js';
 import { type Around, Conflict, ConnectionLost, ProcessDied } from '../support/memory/store.js';
 import type { Random } from './random.js';
 import type { Scheduler } from './scheduler.js';

@@ -1,4 +1,4 @@
-import type { Order } from '../../internal/biz/order-state.js';
+import type { Order } from '../../internal/biz/order/order-state.js';
 import type { ResourceDomain } from './resource-domain.js';
 import type { World } from './world.js';
 

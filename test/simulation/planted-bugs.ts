@@ -1,9 +1,9 @@
-import type { InstanceEvent, InstanceRequest } from '../../internal/biz/instance.js';
-import type { Move, NewOrder, Order, OrderActor } from '../../internal/biz/order-state.js';
-import type { Payment } from '../../internal/biz/payment.js';
-import type { Sale } from '../../internal/biz/sale-state.js';
-import type { InboxRow } from '../../internal/biz/settlement.js';
-import { orderReturned, type StockMove } from '../../internal/biz/stock.js';
+import { orderReturned, type StockMove } from '../../internal/biz/catalog/stock.js';
+import type { InstanceEvent, InstanceRequest } from '../../internal/biz/instance/instance.js';
+import type { Move, NewOrder, Order, OrderActor } from '../../internal/biz/order/order-state.js';
+import type { Payment } from '../../internal/biz/order/payment.js';
+import type { Sale } from '../../internal/biz/seckill/sale-state.js';
+import type { InboxRow } from '../../internal/biz/seckill/settlement.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import { MemoryHeldUnits } from '../support/memory/held-units.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';

@@ -1,4 +1,4 @@
-import type { InstanceEvent, InstanceReport } from '../../internal/biz/instance.js';
+import type { InstanceEvent, InstanceReport } from '../../internal/biz/instance/instance.js';
 import type { Random } from './random.js';
 
 export interface Log {

@@ -1,8 +1,8 @@
-import type { Product } from '../../internal/biz/product.js';
-import type { Sale } from '../../internal/biz/sale-state.js';
-import type { SettlementUsecase } from '../../internal/biz/settlement.js';
-import { saleReturned } from '../../internal/biz/stock.js';
-import { KaimaiError } from '../../internal/errors/error.js';
+import type { Product } from '../../internal/biz/catalog/product.js';
+import { saleReturned } from '../../internal/biz/catalog/stock.js';
+import type { Sale } from '../../internal/biz/seckill/sale-state.js';
+import type { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
+import { KaimaiError } from '../../internal/kratos/errors/error.js';
 import { violationsOf } from './invariants.js';
 import { ResourceDomain } from './resource-domain.js';
 import { type Bugs, type KnownPayment, PAY_TIMEOUT_MS, World } from './world.js';

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AuditUsecase } from '../../internal/biz/audit.js';
-import { sqlChecks } from '../../internal/data/audit.js';
-import { saleChecks } from '../../internal/data/audit-sale.js';
-import { streamCheck } from '../../internal/data/audit-stream.js';
-import type { Postgres } from '../../internal/data/postgres.js';
-import type { RedisServer } from '../../internal/data/redis.js';
+import { AuditUsecase } from '../../internal/biz/audit/audit.js';
+import { sqlChecks } from '../../internal/data/postgres/audit.js';
+import { saleChecks } from '../../internal/data/postgres/audit-sale.js';
+import { streamCheck } from '../../internal/data/postgres/audit-stream.js';
+import type { Postgres } from '../../internal/data/postgres/postgres.js';
+import type { RedisServer } from '../../internal/data/redis/redis.js';
 
 /** What the flash sale promises by itself, without the way to an instance. */
 export const SALE_INVARIANTS = [1, 2, 3, 4, 5, 6];

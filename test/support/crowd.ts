@@ -1,7 +1,6 @@
 import { Agent, request as httpRequest } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import type { ServiceAddresses } from '../../cmd/kaimai/services.js';
 import {
   PurchaseReply_Code as Code,
   type PurchaseBatchReply,
@@ -9,6 +8,7 @@ import {
   SeckillServiceClient,
 } from '../../gen/seckill/v1/seckill.js';
 import { DEVELOPMENT_TOKEN } from '../../internal/conf/defaults.js';
+import type { ServiceAddresses } from '../../internal/local/services.js';
 
 /** How a click reaches the service. */
 export const WAYS = ['grpc', 'json', 'batch'] as const;

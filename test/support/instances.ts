@@ -1,8 +1,8 @@
 import { Event } from '../../gen/instance/v1/event.js';
 import { formatUserId } from '../../internal/biz/identity.js';
-import { instanceName } from '../../internal/biz/instance.js';
-import type { InstanceOrder } from '../../internal/biz/instance-log.js';
-import { Postgres } from '../../internal/data/postgres.js';
+import { instanceName } from '../../internal/biz/instance/instance.js';
+import type { InstanceOrder } from '../../internal/biz/instance/instance-log.js';
+import { Postgres } from '../../internal/data/postgres/postgres.js';
 
 /** A valid order of an instance; each id gives another. */
 export function instanceOrder(instanceId: bigint, changes: Partial<InstanceOrder> = {}): InstanceOrder {

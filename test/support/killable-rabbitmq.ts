@@ -1,12 +1,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { isRoot, isTraversable } from '../../cmd/kaimai/servers/account.js';
-import { freePort } from '../../cmd/kaimai/servers/ports.js';
-import { killProcessNow } from '../../cmd/kaimai/servers/process.js';
-import { rabbitmq } from '../../cmd/kaimai/servers/rabbitmq.js';
-import type { RunningServer } from '../../cmd/kaimai/servers/server.js';
-import { startServer } from '../../cmd/kaimai/servers/servers.js';
+import { isRoot, isTraversable } from '../../internal/local/servers/account.js';
+import { freePort } from '../../internal/local/servers/ports.js';
+import { killProcessNow } from '../../internal/local/servers/process.js';
+import { rabbitmq } from '../../internal/local/servers/rabbitmq.js';
+import type { RunningServer } from '../../internal/local/servers/server.js';
+import { startServer } from '../../internal/local/servers/servers.js';
 
 /** A RabbitMQ of one suite, which may be killed and started again with the same data at the same address. */
 export class KillableRabbitmq {

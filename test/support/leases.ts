@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { connect } from 'amqplib';
 import { Redis } from 'ioredis';
 import pg from 'pg';
-import { projectRoot } from '../../cmd/kaimai/project.js';
-import { loadMigrations, migrate } from '../../internal/data/migrate.js';
+import { loadMigrations, migrate } from '../../internal/data/postgres/migrate.js';
+import { projectRoot } from '../../internal/local/project.js';
 import { atEnd, sharedServer } from './shared-servers.js';
 import { eventually } from './wait.js';
 

@@ -2,11 +2,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { isRoot, isTraversable } from '../../cmd/kaimai/servers/account.js';
-import { freePort } from '../../cmd/kaimai/servers/ports.js';
-import { killProcessNow } from '../../cmd/kaimai/servers/process.js';
-import type { RunningServer } from '../../cmd/kaimai/servers/server.js';
-import { chooseSources, installMissing, startServer } from '../../cmd/kaimai/servers/servers.js';
+import { isRoot, isTraversable } from '../../internal/local/servers/account.js';
+import { freePort } from '../../internal/local/servers/ports.js';
+import { killProcessNow } from '../../internal/local/servers/process.js';
+import type { RunningServer } from '../../internal/local/servers/server.js';
+import { chooseSources, installMissing, startServer } from '../../internal/local/servers/servers.js';
 import { START_TIMEOUT_MS } from './shared-servers.js';
 import { eventually } from './wait.js';
 

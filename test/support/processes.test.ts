@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { isAlive } from '../../cmd/kaimai/servers/process.js';
+import { isAlive } from '../../internal/local/servers/process.js';
 import { TestProcesses, useProcesses } from './processes.js';
 import { useServers } from './servers.js';
 

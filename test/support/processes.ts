@@ -18,16 +18,16 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { projectRoot } from '../../cmd/kaimai/project.js';
-import { freePort } from '../../cmd/kaimai/servers/ports.js';
-import { killProcessNow, type SpawnedProcess, stopProcess } from '../../cmd/kaimai/servers/process.js';
+import { projectRoot } from '../../internal/local/project.js';
+import { freePort } from '../../internal/local/servers/ports.js';
+import { killProcessNow, type SpawnedProcess, stopProcess } from '../../internal/local/servers/process.js';
 import {
   addressVariables,
   pickAddresses,
   type ServiceAddresses,
   type ServiceName,
   startService,
-} from '../../cmd/kaimai/services.js';
+} from '../../internal/local/services.js';
 import { eventually } from './wait.js';
 
 export interface ProcessOptions {

@@ -19,10 +19,10 @@
  * and loses it after its last test. A suite that leaves a connection open fails.
  *
  * `servers.env()` has the variables by which configs/*.yaml find these. The servers start when first asked for, once
- * per mocha run; importing this file is all that is needed. For a free port: `freePort` of cmd/kaimai/servers/ports.ts.
+ * per mocha run; importing this file is all that is needed. For a free port: `freePort` of internal/local/servers/ports.ts.
  */
 import { randomBytes } from 'node:crypto';
-import type { ServerName } from '../../cmd/kaimai/servers/server.js';
+import type { ServerName } from '../../internal/local/servers/server.js';
 import { type Lease, leaseEtcd, leasePostgres, leaseRabbitmq, leaseRedis } from './leases.js';
 import { START_TIMEOUT_MS } from './shared-servers.js';
 

@@ -6,12 +6,12 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { forgetOwnUrls } from '../../cmd/kaimai/run-env.js';
-import { isRoot, isTraversable } from '../../cmd/kaimai/servers/account.js';
-import { freePort } from '../../cmd/kaimai/servers/ports.js';
-import { isAlive, killProcessNow, type ProcessId, startTime } from '../../cmd/kaimai/servers/process.js';
-import type { RunningServer, ServerName } from '../../cmd/kaimai/servers/server.js';
-import { chooseSources, installMissing, startServer, stopLeftovers } from '../../cmd/kaimai/servers/servers.js';
+import { forgetOwnUrls } from '../../internal/local/run-env.js';
+import { isRoot, isTraversable } from '../../internal/local/servers/account.js';
+import { freePort } from '../../internal/local/servers/ports.js';
+import { isAlive, killProcessNow, type ProcessId, startTime } from '../../internal/local/servers/process.js';
+import type { RunningServer, ServerName } from '../../internal/local/servers/server.js';
+import { chooseSources, installMissing, startServer, stopLeftovers } from '../../internal/local/servers/servers.js';
 
 /** Enough for a machine where the packages have to be installed first. */
 export const START_TIMEOUT_MS = 15 * 60_000;

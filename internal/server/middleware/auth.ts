@@ -3,8 +3,8 @@ import { type DescMethod, getOption, type Registry } from '@bufbuild/protobuf';
 import { Role } from '../../../gen/auth/v1/auth.js';
 import { invalidArgument, permissionDenied, unauthenticated } from '../../../gen/common/v1/errors.js';
 import { ANONYMOUS, formatUserId, type Identity } from '../../biz/identity.js';
-import type { Call } from '../call.js';
-import type { Middleware } from '../chain.js';
+import type { Call } from '../../kratos/transport/call.js';
+import type { Middleware } from '../../kratos/transport/chain.js';
 
 /** Protocols of gRPC itself, whose protos carry no role. */
 const PUBLIC_SERVICES = new Set([

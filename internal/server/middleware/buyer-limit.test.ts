@@ -3,9 +3,9 @@ import type { DescMethod } from '@bufbuild/protobuf';
 import { isTooManyRequests } from '../../../gen/common/v1/errors.js';
 import type { CallerRole } from '../../biz/identity.js';
 import { loadDescriptors } from '../../conf/descriptors.js';
-import type { Call } from '../call.js';
-import { ClientAddresses } from '../client-address.js';
-import { TokenBuckets } from '../token-buckets.js';
+import { TokenBuckets } from '../../kratos/middleware/token-buckets.js';
+import type { Call } from '../../kratos/transport/call.js';
+import { ClientAddresses } from '../../kratos/transport/client-address.js';
 import { buyerLimit } from './buyer-limit.js';
 
 describe('buyerLimit', () => {

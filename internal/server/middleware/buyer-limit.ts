@@ -1,8 +1,8 @@
 import { tooManyRequests } from '../../../gen/common/v1/errors.js';
-import { Observer } from '../chain.js';
-import type { ClientAddresses } from '../client-address.js';
-import type { TokenBuckets } from '../token-buckets.js';
-import type { End } from '../watch-end.js';
+import type { TokenBuckets } from '../../kratos/middleware/token-buckets.js';
+import { Observer } from '../../kratos/transport/chain.js';
+import type { ClientAddresses } from '../../kratos/transport/client-address.js';
+import type { End } from '../../kratos/transport/watch-end.js';
 
 /** What a rush comes by, and whoever wants to be ahead of it. */
 const OPERATIONS = new Set(['seckill.v1.SeckillService.Purchase', 'seckill.v1.SeckillService.IssuePurchaseToken']);

@@ -4,7 +4,7 @@ import { SignJWT } from 'jose';
 import { isUnauthenticated } from '../../../gen/common/v1/errors.js';
 import type { Identity } from '../../biz/identity.js';
 import type { Config } from '../../conf/config.js';
-import type { Call } from '../call.js';
+import type { Call } from '../../kratos/transport/call.js';
 import { headerAuthenticator } from './auth.js';
 import { jwtAuthenticator } from './jwt.js';
 

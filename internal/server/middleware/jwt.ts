@@ -3,7 +3,7 @@ import { errors, type JWTPayload, jwtVerify } from 'jose';
 import { unauthenticated } from '../../../gen/common/v1/errors.js';
 import { ANONYMOUS, formatUserId, type Identity } from '../../biz/identity.js';
 import type { Config } from '../../conf/config.js';
-import type { Call } from '../call.js';
+import type { Call } from '../../kratos/transport/call.js';
 import { type Authenticator, serviceAuthenticator, textOf, userIdOf } from './auth.js';
 
 /** Tokens whose check is remembered: a signature takes longer to verify than most calls take. */

@@ -1,17 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Container } from 'inversify';
 import { Product, ProductServiceService } from '../../../gen/product/v1/product.js';
-import { Logger } from '../../../internal/biz/logger.js';
-import { Resources } from '../../../internal/biz/resources.js';
 import { CONFIG } from '../../../internal/conf/config.js';
 import { LiveConfig } from '../../../internal/conf/live.js';
-import { Worker } from '../../../internal/conf/worker.js';
 import { registryModule } from '../../../internal/data/registry-module.js';
-import { App } from '../../../internal/server/app.js';
-import { Background } from '../../../internal/server/background.js';
-import { bindService, ServiceBinding } from '../../../internal/server/dispatcher.js';
-import { serverModule } from '../../../internal/server/module.js';
-import { runProcess } from '../../../internal/server/process.js';
+import { App } from '../../../internal/kratos/app/app.js';
+import { runProcess } from '../../../internal/kratos/app/process.js';
+import { Resources } from '../../../internal/kratos/app/resources.js';
+import { Worker } from '../../../internal/kratos/app/worker.js';
+import { Background } from '../../../internal/kratos/background/background.js';
+import { Logger } from '../../../internal/kratos/log/logger.js';
+import { bindService, ServiceBinding } from '../../../internal/kratos/transport/dispatcher.js';
+import { serverModule } from '../../../internal/server/shared-module.js';
 
 // The chassis without a domain: a product service that takes its time, and one background server for each kind.
 

@@ -8,7 +8,7 @@ import {
   type Spu,
   type SpuFilter,
   type SpuPatch,
-} from '../../../internal/biz/catalog.js';
+} from '../../../internal/biz/catalog/catalog.js';
 import type { Page, PageRequest } from '../../../internal/biz/page.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import { type MemoryStore, MemoryTable } from './store.js';

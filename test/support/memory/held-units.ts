@@ -1,7 +1,7 @@
-import { HeldUnits } from '../../../internal/biz/order.js';
-import type { Order } from '../../../internal/biz/order-state.js';
-import type { Sale } from '../../../internal/biz/sale-state.js';
-import { orderDeducted, orderReturned, type StockRepo } from '../../../internal/biz/stock.js';
+import { orderDeducted, orderReturned, type StockRepo } from '../../../internal/biz/catalog/stock.js';
+import { HeldUnits } from '../../../internal/biz/order/order.js';
+import type { Order } from '../../../internal/biz/order/order-state.js';
+import type { Sale } from '../../../internal/biz/seckill/sale-state.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import type { MemoryOutbox } from './outbox.js';
 import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';

@@ -4,7 +4,7 @@ import {
   InstanceRepo,
   type InstanceReport,
   type InstanceRequest,
-} from '../../../internal/biz/instance.js';
+} from '../../../internal/biz/instance/instance.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import type { MemoryOutbox } from './outbox.js';
 import { type MemoryStore, MemoryTable } from './store.js';

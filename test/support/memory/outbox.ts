@@ -1,4 +1,4 @@
-import type { InstanceEvent } from '../../../internal/biz/instance.js';
+import type { InstanceEvent } from '../../../internal/biz/instance/instance.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import { type MemoryStore, MemoryTable } from './store.js';
 

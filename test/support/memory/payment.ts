@@ -1,4 +1,4 @@
-import { type Payment, PaymentRepo, type Refund } from '../../../internal/biz/payment.js';
+import { type Payment, PaymentRepo, type Refund } from '../../../internal/biz/order/payment.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
 

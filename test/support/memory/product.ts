@@ -1,4 +1,3 @@
-import type { Page, PageRequest } from '../../../internal/biz/page.js';
 import {
   type NewProduct,
   type NewProductSpec,
@@ -7,7 +6,8 @@ import {
   ProductRepo,
   type ProductSpec,
   type ProductStatus,
-} from '../../../internal/biz/product.js';
+} from '../../../internal/biz/catalog/product.js';
+import type { Page, PageRequest } from '../../../internal/biz/page.js';
 import { type MemoryStore, MemoryTable } from './store.js';
 
 export class MemoryProductRepo extends ProductRepo {

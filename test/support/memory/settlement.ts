@@ -1,7 +1,12 @@
-import type { Item } from '../../../internal/biz/item.js';
-import type { Sale, UserOfSale } from '../../../internal/biz/sale-state.js';
-import { type DeadLetter, type InboxRow, type Outcome, SettlementRepo } from '../../../internal/biz/settlement.js';
-import type { Holding } from '../../../internal/biz/settlement-ledger.js';
+import type { Item } from '../../../internal/biz/catalog/item.js';
+import type { Sale, UserOfSale } from '../../../internal/biz/seckill/sale-state.js';
+import {
+  type DeadLetter,
+  type InboxRow,
+  type Outcome,
+  SettlementRepo,
+} from '../../../internal/biz/seckill/settlement.js';
+import type { Holding } from '../../../internal/biz/seckill/settlement-ledger.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import type { MemoryHeldUnits } from './held-units.js';
 import type { MemoryOrderRepo } from './order.js';

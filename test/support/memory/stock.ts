@@ -1,5 +1,5 @@
-import type { Sku } from '../../../internal/biz/catalog.js';
-import { type StockLevel, type StockMove, StockRepo } from '../../../internal/biz/stock.js';
+import type { Sku } from '../../../internal/biz/catalog/catalog.js';
+import { type StockLevel, type StockMove, StockRepo } from '../../../internal/biz/catalog/stock.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
 

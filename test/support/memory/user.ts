@@ -1,4 +1,4 @@
-import { type NewUser, type User, type UserPatch, UserRepo } from '../../../internal/biz/user.js';
+import { type NewUser, type User, type UserPatch, UserRepo } from '../../../internal/biz/user/user.js';
 import { type MemoryStore, MemoryTable } from './store.js';
 
 type Row = User & { readonly key: string };

@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict';
+import {
+  isSkuNoTaken,
+  isSkuNotFound,
+  isSkuVersionConflict,
+  isSpuFull,
+  isSpuNoTaken,
+  isSpuNotFound,
+  isSpuVersionConflict,
+  isStockInsufficient,
+  isStockRequestReused,
+} from '../../../gen/catalog/v1/errors.js';
+import { isInvalidArgument } from '../../../gen/common/v1/errors.js';
+import { MemoryCatalogRepo } from '../../../test/support/memory/catalog.js';
+import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
+import { MemoryStore } from '../../../test/support/memory/store.js';
+import { CatalogUsecase, type NewSku } from './catalog.js';
+
+function setUp() {
+  const store = new MemoryStore();
+  const repo = new MemoryCatalogRepo(store);
+  const stock = new MemoryStockRepo(store, repo.skus);
+  return { store, stock, catalog: new CatalogUsecase(store, repo, stock) };
+}
+
+const SPU = {
+  ...{ spuNo: 'p1', title: 'phone', categoryId: 1n, brandId: 1n, mainImages: [], detailHtml: 'long' },
+  publishStatus: 'PUBLISHED',
+} as const;
+
+function newSku(spuId: bigint, skuNo: string): NewSku {
+  return { spuId, skuNo, skuName: 'phone, black', priceFen: 500n, marketPriceFen: 0n, specs: { color: 'black' } };
+}
+
+describe('CatalogUsecase', () => {
+  it('registers goods with their variants, each number once', async () => {
+    const { catalog } = setUp();
+    const spu = await catalog.createSpu(SPU);
+    await assert.rejects(catalog.createSpu(SPU), isSpuNoTaken);
+    const sku = await catalog.createSku(newSku(spu.id, 's1'), 7n);
+    assert.deepEqual([sku.stock, sku.lockStock], [7n, 0n]);
+    assert.equal((await catalog.createSku(newSku(spu.id, 's2'), 0n)).stock, 0n);
+    await assert.rejects(catalog.createSku(newSku(spu.id, 's1'), 7n), isSkuNoTaken);
+    await assert.rejects(catalog.createSku(newSku(99n, 's3'), 7n), isSpuNotFound);
+    const found = await catalog.getSpu(spu.id);
+    assert.deepEqual([found.spu, found.skus.map((s) => s.skuNo)], [spu, ['s1', 's2']]);
+    assert.deepEqual(await catalog.getSku(sku.id), sku);
+    await assert.rejects(catalog.getSpu(99n), isSpuNotFound);
+    await assert.rejects(catalog.getSku(99n), isSkuNotFound);
+  });
+
+  it('adds no sku beyond what one spu may have', async () => {
+    const { catalog } = setUp();
+    const spu = await catalog.createSpu(SPU);
+    for (let i = 0; i < 100; i++) await catalog.createSku(newSku(spu.id, `s${i}`), 0n);
+    await assert.rejects(catalog.createSku(newSku(spu.id, 'more'), 0n), isSpuFull);
+  });
+
+  it('changes what was read and nothing else', async () => {
+    const { catalog } = setUp();
+    const spu = await catalog.createSpu(SPU);
+    assert.equal((await catalog.updateSpu(spu.id, 1n, { title: 'better phone' })).version, 2n);
+    await assert.rejects(catalog.updateSpu(spu.id, 1n, { title: 'x' }), (err) => {
+      assert.ok(isSpuVersionConflict(err));
+      assert.equal(err.metadata.version, '2');
+      return true;
+    });
+    await assert.rejects(catalog.updateSpu(99n, 1n, { title: 'x' }), isSpuNotFound);
+    await assert.rejects(catalog.updateSpu(spu.id, 2n, {}), isInvalidArgument);
+    const sku = await catalog.createSku(newSku(spu.id, 's1'), 0n);
+    assert.equal((await catalog.updateSku(sku.id, 1n, { priceFen: 400n })).priceFen, 400n);
+    await assert.rejects(catalog.updateSku(sku.id, 1n, { priceFen: 1n }), isSkuVersionConflict);
+    await assert.rejects(catalog.updateSku(99n, 1n, { priceFen: 1n }), isSkuNotFound);
+    await assert.rejects(catalog.updateSku(sku.id, 2n, {}), isInvalidArgument);
+  });
+
+  it('adjusts free units only, from the version that was read, and once for each request', async () => {
+    const { store, stock, catalog } = setUp();
+    const spu = await catalog.createSpu(SPU);
+    const sku = await catalog.createSku(newSku(spu.id, 's1'), 10n);
+    await store.run((tx) =>
+      stock.move(tx, [{ kind: 'SALE_HOLD', skuId: sku.id, saleId: 1n, units: 4n, stockDelta: 0n, lockDelta: 4n }]),
+    );
+    const adjust = (delta: bigint, version: bigint, requestId: string, skuId = sku.id) =>
+      catalog.adjustStock({ skuId, delta, version, requestId, reason: 'count' });
+    await assert.rejects(adjust(-7n, sku.version, 'a'), (err) => {
+      assert.ok(isStockInsufficient(err));
+      assert.equal(err.metadata.free, '6');
+      return true;
+    });
+    const less = await adjust(-6n, sku.version, 'a');
+    assert.deepEqual([less.stock, less.lockStock, less.version], [4n, 4n, sku.version + 1n]);
+    assert.deepEqual(await adjust(-6n, sku.version, 'a'), less);
+    await assert.rejects(adjust(-5n, less.version, 'a'), isStockRequestReused);
+    await assert.rejects(adjust(1n, sku.version, 'b'), isSkuVersionConflict);
+    assert.equal((await adjust(1n, less.version, 'b')).stock, 5n);
+    await assert.rejects(adjust(1n, 1n, 'c', 99n), isSkuNotFound);
+  });
+});

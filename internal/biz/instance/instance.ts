@@ -1,0 +1,249 @@
+import { invalidArgument } from '../../../gen/common/v1/errors.js';
+import {
+  instanceReportConflict,
+  instanceRequestNotFound,
+  instanceSourceReused,
+} from '../../../gen/instance/v1/errors.js';
+import { orderNotFound, orderStatusConflict } from '../../../gen/order/v1/errors.js';
+import { productNotFound } from '../../../gen/product/v1/errors.js';
+import type { ProductRepo, ProductSpec } from '../catalog/product.js';
+import type { IdGenerator } from '../id-generator.js';
+import { canMove, moveOrder, type Order, type OrderRepo } from '../order/order-state.js';
+import type { PaymentRepo } from '../order/payment.js';
+import type { Transaction, TransactionRunner } from '../transaction.js';
+
+/** Asks for an instance. (source, product, source id) is its identity: asking twice gives the same instance. */
+export interface CreateInstance {
+  readonly productId: bigint;
+  /** UUID. */
+  readonly userId: string;
+  /** SECKILL, ORDER, or any later source. */
+  readonly source: string;
+  /** SECKILL: the stream id; ORDER: the order id. */
+  readonly sourceId: string;
+  readonly orderId?: bigint | undefined;
+  /** W3C traceparent of what asks for it; that of the work under way where it is not given. */
+  readonly trace?: string | undefined;
+}
+
+export type InstanceStatus = 'REQUESTED' | 'SUCCESS' | 'FAILED';
+
+export interface InstanceRequest extends CreateInstance {
+  readonly instanceId: bigint;
+  readonly status: InstanceStatus;
+  readonly reason: string;
+  readonly createdAt: Date;
+  readonly reportedAt: Date | undefined;
+}
+
+/** What the resource domain is told; `instance.v1.Event` on the wire. */
+export interface InstanceEvent extends CreateInstance {
+  readonly instanceId: bigint;
+  readonly name: string;
+  readonly spec: ProductSpec;
+  readonly at: Date;
+}
+
+/** What became of an instance. */
+export interface InstanceReport {
+  readonly instanceId: bigint;
+  readonly status: 'SUCCESS' | 'FAILED';
+  readonly reason: string;
+}
+
+export abstract class InstanceRepo {
+  /**
+   * Stores the requests that are new, each with the outbox row that dispatches it, in one statement, and returns for each
+   * given one, in order, what is stored under its identity: itself, or the one that was there before.
+   */
+  abstract insertRequests(tx: Transaction, events: readonly InstanceEvent[]): Promise<readonly InstanceRequest[]>;
+  abstract find(instanceId: bigint): Promise<InstanceRequest | undefined>;
+  /** The request, locked until `tx` ends. */
+  abstract lock(tx: Transaction, instanceId: bigint): Promise<InstanceRequest | undefined>;
+  abstract setReport(tx: Transaction, report: InstanceReport): Promise<InstanceRequest>;
+}
+
+const SOURCE = /^[A-Z][A-Z0-9_]{0,19}$/;
+const SOURCE_ID_MAX = 64;
+
+export class InstanceUsecase {
+  /** A product's specification never changes, so what was read once holds. Bounded by the number of products. */
+  private readonly specs = new Map<bigint, ProductSpec>();
+
+  constructor(
+    private readonly transactions: TransactionRunner,
+    private readonly ids: IdGenerator,
+    private readonly products: ProductRepo,
+    private readonly instances: InstanceRepo,
+    private readonly orders: OrderRepo,
+    private readonly payments: PaymentRepo,
+  ) {}
+
+  /**
+   * The single way to an instance. Repeating it changes nothing and returns the instance given before.
+   *
+   * @throws INVALID_ARGUMENT source or source id that does not fit, PRODUCT_NOT_FOUND, INSTANCE_SOURCE_REUSED,
+   * ORDER_NOT_FOUND and ORDER_STATUS_CONFLICT where `orderId` does not name the user's PAID order of this product
+   */
+  async createInstance(request: CreateInstance): Promise<InstanceRequest> {
+    validateSource(request);
+    await this.loadSpecs([request]);
+    return this.transactions.run(
+      async (tx) => {
+        // The order first and then the request, as a payment does: the other way round the two could wait for each other.
+        const order = request.orderId === undefined ? undefined : await this.lockOrder(tx, request.orderId, request);
+        const [created] = await this.createInstances(tx, [request]);
+        if (!created) throw new Error('one request gives one instance');
+        if (order) await this.assign(tx, order, created);
+        return created;
+      },
+      { idempotent: true },
+    );
+  }
+
+  /**
+   * The set-based form, inside the caller's transaction. The caller puts the instance ids on its orders in the
+   * statement that stores or pays them: a second UPDATE would write each row and its indexes twice.
+   *
+   * @returns one for each request, in order
+   */
+  async createInstances(tx: Transaction, requests: readonly CreateInstance[]): Promise<readonly InstanceRequest[]> {
+    if (requests.length === 0) return [];
+    requests.forEach(validateSource);
+    await this.loadSpecs(requests);
+    const at = new Date();
+    const wanted = requests.map((r): InstanceEvent => {
+      const instanceId = this.ids.nextId();
+      // Field by field: a spread of `r` costs a settlement more than all the rest of this.
+      return {
+        instanceId,
+        productId: r.productId,
+        userId: r.userId,
+        source: r.source,
+        sourceId: r.sourceId,
+        orderId: r.orderId,
+        trace: r.trace,
+        name: instanceName(instanceId),
+        spec: this.specOf(r.productId),
+        at,
+      };
+    });
+    const stored = await this.instances.insertRequests(tx, wanted);
+    stored.forEach((s, i) => {
+      const w = wanted[i];
+      if (s.userId !== w?.userId || s.orderId !== w.orderId) {
+        throw instanceSourceReused(`${s.source} ${s.sourceId} already gave an instance to another user or order`, {
+          metadata: { source: s.source, source_id: s.sourceId, product_id: String(s.productId) },
+        });
+      }
+    });
+    return stored;
+  }
+
+  /** Reads the specs that `createInstances` will need, so that no read of them falls inside the transaction. */
+  async loadSpecs(requests: readonly Pick<CreateInstance, 'productId'>[]): Promise<void> {
+    for (const productId of new Set(requests.map((r) => r.productId))) {
+      if (this.specs.has(productId)) continue;
+      const product = await this.products.find(productId);
+      if (!product) throw productNotFound(`no product ${productId}`, { metadata: { product_id: String(productId) } });
+      this.specs.set(productId, product.spec);
+    }
+  }
+
+  private specOf(productId: bigint): ProductSpec {
+    const spec = this.specs.get(productId);
+    if (!spec) throw new Error(`the spec of product ${productId} is not loaded`);
+    return spec;
+  }
+
+  async getRequest(instanceId: bigint): Promise<InstanceRequest> {
+    return (await this.instances.find(instanceId)) ?? this.noRequest(instanceId);
+  }
+
+  /**
+   * Takes the resource domain's report: the order becomes COMPLETED, or REFUNDING with a refund when creation failed
+   * for good. A repeated report changes nothing.
+   *
+   * @throws INSTANCE_REQUEST_NOT_FOUND, INSTANCE_REPORT_CONFLICT
+   */
+  async reportInstance(report: InstanceReport): Promise<InstanceRequest> {
+    return this.transactions.run(
+      async (tx) => {
+        const request = (await this.instances.lock(tx, report.instanceId)) ?? this.noRequest(report.instanceId);
+        if (request.status === report.status) return request;
+        if (request.status !== 'REQUESTED') {
+          throw instanceReportConflict(`instance ${report.instanceId} was reported ${request.status} before`, {
+            metadata: { instance_id: String(report.instanceId), status: request.status },
+          });
+        }
+        const reported = await this.instances.setReport(tx, report);
+        if (reported.orderId !== undefined) await this.settleOrder(tx, reported.orderId, report);
+        return reported;
+      },
+      { idempotent: true },
+    );
+  }
+
+  private async settleOrder(tx: Transaction, orderId: bigint, report: InstanceReport): Promise<void> {
+    const to = report.status === 'SUCCESS' ? 'COMPLETED' : 'REFUNDING';
+    const order = await this.orders.lock(tx, orderId, undefined);
+    // An order that is being refunded for another reason stays where it is: the report is on record all the same.
+    if (!order || !canMove(order, to)) return;
+    const reason = report.status === 'SUCCESS' ? '' : `INSTANCE_FAILED: ${report.reason}`;
+    const moved = await moveOrder(this.orders, tx, order, { to, actor: 'resource', reason });
+    if (!moved) throw new Error(`order ${orderId} changed while it was locked`);
+    if (to === 'REFUNDING') {
+      const payment = await this.payments.findApplied(tx, orderId);
+      await this.payments.insertRefund(tx, {
+        id: this.ids.nextId(),
+        orderId,
+        paymentId: payment?.id,
+        amountFen: order.amountFen,
+        reason,
+      });
+    }
+  }
+
+  private async lockOrder(tx: Transaction, orderId: bigint, request: CreateInstance): Promise<Order> {
+    const order = await this.orders.lock(tx, orderId, request.userId);
+    if (!order || order.productId !== request.productId) {
+      throw orderNotFound(`user has no order ${orderId} of product ${request.productId}`, {
+        metadata: { order_id: String(orderId) },
+      });
+    }
+    return order;
+  }
+
+  private async assign(tx: Transaction, order: Order, created: InstanceRequest): Promise<void> {
+    if (order.instanceId === created.instanceId) return;
+    if (!(await this.orders.setInstance(tx, order.id, created.instanceId))) {
+      throw orderStatusConflict(`order ${order.id} is ${order.status} and takes no instance`, {
+        metadata: { order_id: String(order.id), status: order.status },
+      });
+    }
+  }
+
+  private noRequest(instanceId: bigint): never {
+    throw instanceRequestNotFound(`no instance request ${instanceId}`, {
+      metadata: { instance_id: String(instanceId) },
+    });
+  }
+}
+
+/** The name by which creating an instance is idempotent. */
+export function instanceName(instanceId: bigint): string {
+  return `inst-${instanceId}`;
+}
+
+function validateSource(request: CreateInstance): void {
+  const violations = [];
+  if (!SOURCE.test(request.source)) {
+    violations.push({ field: 'source', description: 'must be 1 to 20 of A-Z, 0-9 and _, starting with a letter' });
+  }
+  if (request.sourceId.length === 0 || request.sourceId.length > SOURCE_ID_MAX) {
+    violations.push({ field: 'source_id', description: `must have 1 to ${SOURCE_ID_MAX} characters` });
+  }
+  if (violations.length > 0) {
+    throw invalidArgument(violations.map((v) => `${v.field} ${v.description}`).join('; '), { violations });
+  }
+}

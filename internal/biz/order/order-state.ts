@@ -1,0 +1,176 @@
+import { orderStatusConflict } from '../../../gen/order/v1/errors.js';
+import type { Page, PageRequest } from '../page.js';
+import type { Transaction } from '../transaction.js';
+
+export type OrderStatus = 'PENDING' | 'PAID' | 'CANCELLED' | 'COMPLETED' | 'SHIPPED' | 'REFUNDING';
+export type OrderType = 'INSTANCE' | 'GOODS' | 'CONTENT';
+export type OrderSource = 'SECKILL' | 'NORMAL';
+/** Who moved an order. */
+export type OrderActor = 'user' | 'payment' | 'sweeper' | 'resource' | 'seckill' | 'admin';
+
+export interface Order {
+  readonly id: bigint;
+  readonly orderNo: string;
+  readonly userId: string;
+  readonly orderType: OrderType;
+  readonly source: OrderSource;
+  readonly status: OrderStatus;
+  readonly productId: bigint | undefined;
+  /** Of GOODS of a flash sale, which has one sku. */
+  readonly skuId: bigint | undefined;
+  readonly productName: string;
+  readonly quantity: number;
+  readonly priceFen: bigint;
+  readonly amountFen: bigint;
+  readonly reqId: bigint;
+  readonly saleId: bigint | undefined;
+  readonly requestId: string | undefined;
+  readonly instanceId: bigint | undefined;
+  readonly closeReason: string;
+  readonly remark: string;
+  readonly version: bigint;
+  readonly createdAt: Date;
+  readonly payDeadline: Date | undefined;
+  readonly paidAt: Date | undefined;
+  readonly completedAt: Date | undefined;
+}
+
+/** An order before it is stored. It starts at version 1 with its first event. */
+export interface NewOrder {
+  readonly id: bigint;
+  readonly userId: string;
+  readonly orderType: OrderType;
+  readonly source: OrderSource;
+  readonly status: 'PENDING' | 'PAID';
+  readonly productId: bigint | undefined;
+  readonly skuId?: bigint | undefined;
+  readonly productName: string;
+  readonly quantity: number;
+  readonly priceFen: bigint;
+  readonly amountFen: bigint;
+  readonly reqId: bigint;
+  readonly saleId?: bigint | undefined;
+  readonly requestId?: string | undefined;
+  readonly instanceId?: bigint | undefined;
+  readonly remark?: string;
+  /** Only with PENDING. */
+  readonly payDeadline?: Date | undefined;
+}
+
+/** A line of a GOODS order: what was bought, as it was called and what it cost then. */
+export interface OrderItem {
+  readonly orderId: bigint;
+  readonly skuId: bigint;
+  readonly spuId: bigint;
+  readonly spuName: string;
+  readonly skuName: string;
+  /** URL; empty: none. */
+  readonly skuImage: string;
+  readonly specs: Readonly<Record<string, string>>;
+  readonly priceFen: bigint;
+  readonly quantity: number;
+}
+
+export interface OrderEvent {
+  readonly from: OrderStatus | undefined;
+  readonly to: OrderStatus;
+  readonly actor: OrderActor;
+  readonly reason: string;
+  readonly at: Date;
+}
+
+export interface Move {
+  readonly to: OrderStatus;
+  readonly actor: OrderActor;
+  readonly reason: string;
+  /** Set with the move, so that the row (with its many indexes) is written once. */
+  readonly instanceId?: bigint;
+}
+
+export interface OrderFilter {
+  readonly status?: OrderStatus | undefined;
+  readonly orderType?: OrderType | undefined;
+}
+
+export abstract class OrderRepo {
+  /**
+   * Stores orders with their first events, in one statement.
+   * @returns false, with nothing stored, where (user, request id) of a single order is taken. A batch carries no
+   * request ids.
+   */
+  abstract insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean>;
+  /** Stores the lines of orders, in one statement; an order has one line for each sku. */
+  abstract insertItems(tx: Transaction, items: readonly OrderItem[]): Promise<void>;
+  /** `userId` undefined reads any user's order. */
+  abstract find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined>;
+  /** The order, locked until `tx` ends. */
+  abstract lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined>;
+  /** The stream entry that a SECKILL order came from. */
+  abstract findStreamId(tx: Transaction, orderId: bigint): Promise<string | undefined>;
+  abstract findByRequest(userId: string, requestId: string): Promise<Order | undefined>;
+  /** A user's orders, newest first. */
+  abstract list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>>;
+  abstract listEvents(orderId: bigint): Promise<readonly OrderEvent[]>;
+  /** PENDING orders whose deadline is over, that no other transaction holds; locked until `tx` ends. */
+  abstract lockOverdue(tx: Transaction, limit: number): Promise<readonly Order[]>;
+  /**
+   * Compare-and-set of status and version, with the event, in one statement. Only `moveOrder` calls it.
+   * @returns the order after the move; undefined where somebody else moved it first
+   */
+  abstract compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined>;
+  /** Puts the instance on a PAID order that has none; false where it has one, is not PAID, or is gone. */
+  abstract setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean>;
+}
+
+/*
+ * PENDING   → PAID       payment confirmed
+ * PENDING   → CANCELLED  the user, or the pay deadline passed
+ * PAID      → SHIPPED    GOODS only
+ * PAID      → COMPLETED  INSTANCE: the resource domain reports success; CONTENT: entitlement granted
+ * PAID      → REFUNDING  the user before shipping; INSTANCE: creation failed for good
+ * SHIPPED   → COMPLETED  receipt confirmed
+ * SHIPPED   → REFUNDING  refused, or return asked
+ * COMPLETED → REFUNDING  GOODS and CONTENT only
+ * REFUNDING → CANCELLED  refund done
+ * REFUNDING → PAID / SHIPPED / COMPLETED  refund refused
+ */
+const TRANSITIONS: Readonly<Record<OrderStatus, Readonly<Partial<Record<OrderStatus, readonly OrderType[]>>>>> = {
+  PENDING: { PAID: ['INSTANCE', 'GOODS', 'CONTENT'], CANCELLED: ['INSTANCE', 'GOODS', 'CONTENT'] },
+  PAID: {
+    SHIPPED: ['GOODS'],
+    COMPLETED: ['INSTANCE', 'CONTENT'],
+    REFUNDING: ['INSTANCE', 'GOODS', 'CONTENT'],
+  },
+  SHIPPED: { COMPLETED: ['GOODS'], REFUNDING: ['GOODS'] },
+  COMPLETED: { REFUNDING: ['GOODS', 'CONTENT'] },
+  REFUNDING: {
+    CANCELLED: ['INSTANCE', 'GOODS', 'CONTENT'],
+    PAID: ['INSTANCE', 'GOODS', 'CONTENT'],
+    SHIPPED: ['GOODS'],
+    COMPLETED: ['GOODS', 'CONTENT'],
+  },
+  CANCELLED: {},
+};
+
+export function canMove(order: Pick<Order, 'status' | 'orderType'>, to: OrderStatus): boolean {
+  return TRANSITIONS[order.status][to]?.includes(order.orderType) ?? false;
+}
+
+/**
+ * The only way an order's status changes.
+ * @returns the order after the move; undefined where somebody else moved it first: read again and decide again
+ * @throws ORDER_STATUS_CONFLICT where the machine has no such move
+ */
+export async function moveOrder(
+  repo: OrderRepo,
+  tx: Transaction,
+  order: Order,
+  move: Move,
+): Promise<Order | undefined> {
+  if (!canMove(order, move.to)) {
+    throw orderStatusConflict(`order ${order.id} is ${order.status} and cannot become ${move.to}`, {
+      metadata: { order_id: String(order.id), status: order.status },
+    });
+  }
+  return repo.compareAndSet(tx, order, move);
+}

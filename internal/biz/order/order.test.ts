@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict';
+import {
+  isOrderAlreadyPaid,
+  isOrderCancelled,
+  isOrderNotFound,
+  isPaymentAmountMismatch,
+  isRequestIdReused,
+} from '../../../gen/order/v1/errors.js';
+import { freshUser, insertProduct, times } from '../../../test/contract/backend.js';
+import { MemoryCatalogRepo } from '../../../test/support/memory/catalog.js';
+import { MemoryHeldUnits } from '../../../test/support/memory/held-units.js';
+import { CountingIds } from '../../../test/support/memory/id-generator.js';
+import { MemoryInstanceRepo } from '../../../test/support/memory/instance.js';
+import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
+import { MemoryOutbox } from '../../../test/support/memory/outbox.js';
+import { MemoryPaymentRepo } from '../../../test/support/memory/payment.js';
+import { MemoryProductRepo } from '../../../test/support/memory/product.js';
+import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
+import { MemoryStore } from '../../../test/support/memory/store.js';
+import { type Product, ProductUsecase } from '../catalog/product.js';
+import { InstanceUsecase } from '../instance/instance.js';
+import { OrderUsecase } from './order.js';
+
+describe('OrderUsecase', () => {
+  /** The commit whose reply is lost: how many commits are still to come until it. */
+  let commitsToLoss = Number.POSITIVE_INFINITY;
+  const store = new (class extends MemoryStore {
+    override run: MemoryStore['run'] = (work, options) =>
+      super.run((tx) => {
+        if (--commitsToLoss === 0) this.loseCommitReply(tx);
+        return work(tx);
+      }, options);
+  })();
+  const ids = new CountingIds();
+  const outbox = new MemoryOutbox(store);
+  const [products, repo, payments] = [
+    new MemoryProductRepo(store),
+    new MemoryOrderRepo(store),
+    new MemoryPaymentRepo(store),
+  ];
+  const requests = new MemoryInstanceRepo(store, outbox);
+  const instances = new InstanceUsecase(store, ids, products, requests, repo, payments);
+  const units = new MemoryHeldUnits(store, outbox, new MemoryStockRepo(store, new MemoryCatalogRepo(store).skus));
+  const orders = new OrderUsecase(store, ids, new ProductUsecase(products), repo, payments, instances, units, {
+    payTimeoutMs: 60_000,
+  });
+  let plan: Product;
+  before(async () => {
+    plan = await insertProduct(products);
+  });
+  afterEach(() => {
+    commitsToLoss = Number.POSITIVE_INFINITY;
+  });
+
+  const open = (userId = freshUser(), requestId = '') =>
+    orders.create({ userId, productId: plan.id, quantity: 1, requestId, remark: '' });
+  const pay = (orderId: bigint, eventId: string, amountFen?: bigint) =>
+    orders.markPaid({ orderId, userId: undefined, provider: 'testpay', eventId, amountFen });
+  const payByHand = (orderId: bigint, amountFen?: bigint) =>
+    orders.markPaid({ orderId, userId: undefined, provider: '', eventId: '', amountFen });
+  const refundsOf = (orderId: bigint) => payments.refunds.rows().filter((r) => r.orderId === orderId);
+
+  it('answers with the order it stored when the reply to its COMMIT was lost', async () => {
+    commitsToLoss = 1;
+    const order = await open(freshUser(), 'once');
+    assert.equal((await orders.list(order.userId, {}, { offset: 0, limit: 0 })).total, 1n);
+  });
+
+  it('answers with the payment it stored when the reply to its COMMIT was lost', async () => {
+    const order = await open();
+    commitsToLoss = 1;
+    assert.equal((await payByHand(order.id)).status, 'PAID');
+    await assert.rejects(payByHand(order.id), isOrderAlreadyPaid);
+  });
+
+  it('names the order that a request id has opened', async () => {
+    const order = await open(freshUser(), 'mine');
+    const other = await insertProduct(products);
+    await assert.rejects(
+      orders.create({ userId: order.userId, productId: other.id, quantity: 1, requestId: 'mine', remark: '' }),
+      (err) =>
+        isRequestIdReused(err) && err.metadata.order_id === String(order.id) && err.metadata.request_id === 'mine',
+    );
+  });
+
+  it('lets an event pay one order when it comes for twenty at once', async () => {
+    const made = await Promise.all(times(20, () => open()));
+    const results = await Promise.allSettled(made.map((o) => pay(o.id, 'for-all')));
+    assert.equal(results.filter((r) => r.status === 'fulfilled').length, 1);
+    for (const r of results) assert.ok(r.status === 'fulfilled' || isRequestIdReused(r.reason));
+    const statuses = await Promise.all(made.map(async (o) => (await orders.get(o.id, undefined)).status));
+    assert.deepEqual(statuses.filter((s) => s === 'PAID').length, 1);
+  });
+
+  it('refuses the event of one order for another, also where it would be refunded', async () => {
+    const [a, b] = [await open(), await open()];
+    await pay(a.id, 'of-a');
+    await orders.cancel(b.id, undefined, '');
+    await assert.rejects(pay(b.id, 'of-a'), (err) => isRequestIdReused(err) && err.metadata.event_id === 'of-a');
+    assert.deepEqual(refundsOf(b.id), []);
+  });
+
+  it('takes the right amount by hand after a wrong one, which is refunded once', async () => {
+    const order = await open();
+    for (let i = 0; i < 2; i++) {
+      await assert.rejects(
+        payByHand(order.id, 1n),
+        (err) => isPaymentAmountMismatch(err) && err.metadata.amount_fen === String(plan.priceFen),
+      );
+    }
+    assert.equal((await payByHand(order.id)).status, 'PAID');
+    assert.deepEqual(
+      refundsOf(order.id).map((r) => r.amountFen),
+      [1n],
+    );
+  });
+
+  it('names the refund of a payment that came too late, and the same one when it comes again', async () => {
+    const order = await open();
+    await orders.cancel(order.id, order.userId, 'no more');
+    const refundIds = new Set<string | undefined>();
+    for (let i = 0; i < 3; i++) {
+      await assert.rejects(pay(order.id, 'late'), (err) => {
+        refundIds.add(isOrderCancelled(err) ? err.metadata.refund_id : undefined);
+        return isOrderCancelled(err) && err.metadata.status === 'CANCELLED' && /no more/.test(err.message);
+      });
+    }
+    assert.deepEqual(
+      [...refundIds],
+      refundsOf(order.id).map((r) => String(r.id)),
+    );
+  });
+
+  it('says who cancelled, and why', async () => {
+    const [mine, theirs] = [await open(), await open()];
+    await orders.cancel(mine.id, mine.userId, '');
+    await orders.cancel(theirs.id, undefined, 'fraud');
+    const last = async (id: bigint) => (await orders.listEvents(id, undefined)).at(-1);
+    assert.deepEqual([(await last(mine.id))?.actor, (await last(mine.id))?.reason], ['user', 'USER_CANCELLED']);
+    assert.deepEqual([(await last(theirs.id))?.actor, (await last(theirs.id))?.reason], ['admin', 'fraud']);
+  });
+
+  it('knows no order of another user', async () => {
+    const order = await open();
+    const stranger = freshUser();
+    const notice = { orderId: order.id, userId: stranger, provider: '', eventId: '', amountFen: undefined };
+    for (const asked of [
+      orders.get(order.id, stranger),
+      orders.cancel(order.id, stranger, ''),
+      orders.markPaid(notice),
+    ]) {
+      await assert.rejects(asked, (err) => isOrderNotFound(err) && err.metadata.order_id === String(order.id));
+    }
+    assert.equal((await orders.get(order.id, order.userId)).status, 'PENDING');
+  });
+});

@@ -1,0 +1,335 @@
+import { invalidArgument } from '../../../gen/common/v1/errors.js';
+import {
+  orderAlreadyPaid,
+  orderCancelled,
+  orderNotFound,
+  paymentAmountMismatch,
+  requestIdReused,
+} from '../../../gen/order/v1/errors.js';
+import type { ProductUsecase } from '../catalog/product.js';
+import type { IdGenerator } from '../id-generator.js';
+import type { InstanceUsecase } from '../instance/instance.js';
+import { type Page, type PageRequest, pageOf } from '../page.js';
+import type { Transaction, TransactionRunner } from '../transaction.js';
+import { type Move, moveOrder, type Order, type OrderEvent, type OrderFilter, type OrderRepo } from './order-state.js';
+import type { Payment, PaymentRepo } from './payment.js';
+
+export interface CreateOrder {
+  readonly userId: string;
+  readonly productId: bigint;
+  readonly quantity: number;
+  /** Empty: each call opens an order of its own. */
+  readonly requestId: string;
+  readonly remark: string;
+}
+
+export interface PaymentNotice {
+  readonly orderId: bigint;
+  /** Where a user speaks; undefined where the payment provider does. */
+  readonly userId: string | undefined;
+  /** Empty: "manual". */
+  readonly provider: string;
+  /** Empty: the order's one payment that no provider numbered. */
+  readonly eventId: string;
+  /** undefined: the amount due. */
+  readonly amountFen: bigint | undefined;
+}
+
+export interface OrderPolicy {
+  /** How long a buyer has to pay. */
+  readonly payTimeoutMs: number;
+}
+
+/** Units that an order holds of something limited. */
+export abstract class HeldUnits {
+  /** The orders were cancelled. Call it once in a transaction: it locks sales, and skus after them. */
+  abstract giveBack(tx: Transaction, orders: readonly Order[]): Promise<void>;
+  /** The orders were paid: their units leave the stock for good. */
+  abstract deduct(tx: Transaction, orders: readonly Order[]): Promise<void>;
+}
+
+/** What became of a payment; decided inside the transaction, told to the caller after it. */
+type PaymentResult =
+  | { readonly kind: 'paid' | 'repeated'; readonly order: Order }
+  | {
+      readonly kind: 'already-paid' | 'cancelled' | 'amount-mismatch';
+      readonly order: Order;
+      readonly refundId: bigint | undefined;
+    };
+
+const MANUAL = 'manual';
+
+export class OrderUsecase {
+  constructor(
+    private readonly transactions: TransactionRunner,
+    private readonly ids: IdGenerator,
+    private readonly products: ProductUsecase,
+    private readonly orders: OrderRepo,
+    private readonly payments: PaymentRepo,
+    private readonly instances: InstanceUsecase,
+    private readonly units: HeldUnits,
+    private readonly policy: OrderPolicy,
+  ) {}
+
+  /**
+   * Opens a PENDING order of source NORMAL.
+   * @throws PRODUCT_NOT_FOUND, PRODUCT_DISABLED, INVALID_ARGUMENT quantity, REQUEST_ID_REUSED
+   */
+  async create(wanted: CreateOrder): Promise<Order> {
+    if (wanted.quantity !== 1) {
+      throw invalidArgument('an order of an instance plan has quantity 1: each order is one instance', {
+        violations: [{ field: 'quantity', description: 'must be 1 for an instance plan' }],
+      });
+    }
+    const before = await this.findRepeated(wanted);
+    if (before) return before;
+    const product = await this.products.getOnSale(wanted.productId);
+    const id = this.ids.nextId();
+    const stored = await this.transactions.run(
+      (tx) =>
+        this.orders.insert(
+          tx,
+          [
+            {
+              id,
+              userId: wanted.userId,
+              orderType: 'INSTANCE',
+              source: 'NORMAL',
+              status: 'PENDING',
+              productId: product.id,
+              productName: product.name,
+              quantity: wanted.quantity,
+              priceFen: product.priceFen,
+              amountFen: product.priceFen * BigInt(wanted.quantity),
+              reqId: this.ids.nextId(),
+              requestId: wanted.requestId === '' ? undefined : wanted.requestId,
+              remark: wanted.remark,
+              payDeadline: new Date(Date.now() + this.policy.payTimeoutMs),
+            },
+          ],
+          'user',
+        ),
+      // Its own request id tells a second run that the first was committed.
+      { idempotent: wanted.requestId !== '' },
+    );
+    const order = stored ? await this.orders.find(id, wanted.userId) : await this.findRepeated(wanted);
+    if (!order) throw new Error(`order ${id} was stored and is gone`);
+    return order;
+  }
+
+  /** @throws ORDER_NOT_FOUND, for another user's order too */
+  async get(id: bigint, userId: string | undefined): Promise<Order> {
+    return (await this.orders.find(id, userId)) ?? noOrder(id);
+  }
+
+  list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>> {
+    return this.orders.list(userId, filter, pageOf(page));
+  }
+
+  async listEvents(id: bigint, userId: string | undefined): Promise<readonly OrderEvent[]> {
+    await this.get(id, userId);
+    return this.orders.listEvents(id);
+  }
+
+  /**
+   * Cancels an order that is not paid; one that is cancelled already is answered as it is.
+   * @throws ORDER_NOT_FOUND, ORDER_ALREADY_PAID
+   */
+  async cancel(id: bigint, userId: string | undefined, reason: string): Promise<Order> {
+    const order = await this.transactions.run(
+      async (tx) => {
+        const current = (await this.orders.lock(tx, id, userId)) ?? noOrder(id);
+        if (current.status !== 'PENDING') return current;
+        const [closed] = await this.close(tx, [current], {
+          to: 'CANCELLED',
+          actor: userId === undefined ? 'admin' : 'user',
+          reason: reason === '' ? 'USER_CANCELLED' : reason,
+        });
+        return closed ?? current;
+      },
+      { idempotent: true },
+    );
+    if (order.status !== 'CANCELLED') throw alreadyPaid(order, undefined);
+    return order;
+  }
+
+  /**
+   * Takes a payment: the order becomes PAID and its instance is asked for, in one transaction. A payment that no longer
+   * fits is kept on record with its refund before the error is thrown, so no money is lost.
+   *
+   * @throws ORDER_NOT_FOUND, ORDER_ALREADY_PAID, ORDER_CANCELLED, PAYMENT_AMOUNT_MISMATCH, REQUEST_ID_REUSED where the
+   * event paid another order
+   */
+  async markPaid(notice: PaymentNotice): Promise<Order> {
+    const known = await this.get(notice.orderId, notice.userId);
+    if (known.orderType === 'INSTANCE' && known.productId !== undefined) {
+      await this.instances.loadSpecs([{ productId: known.productId }]);
+    }
+    const paymentId = this.ids.nextId();
+    const result = await this.transactions.run((tx) => this.takePayment(tx, notice, paymentId), { idempotent: true });
+    switch (result.kind) {
+      case 'paid':
+      case 'repeated':
+        return result.order;
+      case 'already-paid':
+        throw alreadyPaid(result.order, result.refundId);
+      case 'cancelled':
+        throw orderCancelled(
+          `order ${result.order.id} was cancelled (${result.order.closeReason}); the payment is refunded`,
+          {
+            metadata: orderFacts(result.order, result.refundId),
+          },
+        );
+      case 'amount-mismatch':
+        throw paymentAmountMismatch(
+          `order ${result.order.id} costs ${result.order.amountFen} fen; the payment is refunded`,
+          {
+            metadata: { ...orderFacts(result.order, result.refundId), amount_fen: String(result.order.amountFen) },
+          },
+        );
+      default:
+        return result satisfies never;
+    }
+  }
+
+  /**
+   * Cancels up to `limit` orders whose pay deadline is over. Safe on many replicas at once.
+   * @returns how many were cancelled
+   */
+  async sweepOverdue(limit: number): Promise<number> {
+    return this.transactions.run(async (tx) => {
+      const overdue = await this.orders.lockOverdue(tx, limit);
+      await this.close(tx, overdue, { to: 'CANCELLED', actor: 'sweeper', reason: 'PAY_TIMEOUT' });
+      return overdue.length;
+    });
+  }
+
+  private async takePayment(tx: Transaction, notice: PaymentNotice, paymentId: bigint): Promise<PaymentResult> {
+    const order = (await this.orders.lock(tx, notice.orderId, notice.userId)) ?? noOrder(notice.orderId);
+    const provider = notice.provider === '' ? MANUAL : notice.provider;
+    const amountFen = notice.amountFen ?? order.amountFen;
+    const eventId = notice.eventId === '' ? unnumbered(order, amountFen) : notice.eventId;
+    const before = await this.payments.find(tx, provider, eventId);
+    // A run whose COMMIT went through but was not heard of finds its own payment.
+    if (before?.id === paymentId && before.outcome === 'APPLIED') return { kind: 'paid', order };
+    if (before) return this.repeatedPayment(tx, order, before, notice);
+
+    const payment = { id: paymentId, orderId: order.id, provider, eventId, amountFen };
+    if (order.status !== 'PENDING' || amountFen !== order.amountFen) {
+      const kind =
+        order.status === 'PENDING' ? 'amount-mismatch' : order.status === 'CANCELLED' ? 'cancelled' : 'already-paid';
+      // Marking a paid order paid once more with nothing that tells a second payment apart brings no money.
+      if (kind === 'already-paid' && notice.eventId === '') return { kind, order, refundId: undefined };
+      return { kind, order, refundId: await this.refuse(tx, { ...payment, outcome: 'REFUNDED' }, kind) };
+    }
+    await this.record(tx, { ...payment, outcome: 'APPLIED' });
+    const instanceId = await this.askForInstance(tx, order);
+    const paid = await this.moveLocked(tx, order, {
+      to: 'PAID',
+      actor: 'payment',
+      reason: `${provider}:${eventId}`,
+      ...(instanceId === undefined ? {} : { instanceId }),
+    });
+    await this.units.deduct(tx, [paid]);
+    return { kind: 'paid', order: paid };
+  }
+
+  private async repeatedPayment(
+    tx: Transaction,
+    order: Order,
+    before: Payment,
+    notice: PaymentNotice,
+  ): Promise<PaymentResult> {
+    if (before.orderId !== order.id) throw eventReused(before);
+    if (before.outcome === 'APPLIED') {
+      return notice.eventId === '' ? { kind: 'already-paid', order, refundId: undefined } : { kind: 'repeated', order };
+    }
+    const refund = await this.payments.findRefund(tx, before.id);
+    const kind =
+      order.status === 'CANCELLED' ? 'cancelled' : order.status === 'PENDING' ? 'amount-mismatch' : 'already-paid';
+    return { kind, order, refundId: refund?.id };
+  }
+
+  /** The lock on the order keeps out its own events; one that also names another order can still come in between. */
+  private async record(tx: Transaction, payment: Payment): Promise<void> {
+    if (!(await this.payments.insert(tx, payment))) throw eventReused(payment);
+  }
+
+  private async refuse(tx: Transaction, payment: Payment, kind: string): Promise<bigint> {
+    await this.record(tx, payment);
+    const id = this.ids.nextId();
+    await this.payments.insertRefund(tx, {
+      id,
+      orderId: payment.orderId,
+      paymentId: payment.id,
+      amountFen: payment.amountFen,
+      reason: `PAYMENT_REFUSED: ${kind}`,
+    });
+    return id;
+  }
+
+  private async askForInstance(tx: Transaction, order: Order): Promise<bigint | undefined> {
+    if (order.orderType !== 'INSTANCE' || order.productId === undefined) return undefined;
+    const streamId = order.source === 'SECKILL' ? await this.orders.findStreamId(tx, order.id) : undefined;
+    const source = streamId === undefined ? 'ORDER' : 'SECKILL';
+    const sourceId = streamId ?? String(order.id);
+    const [request] = await this.instances.createInstances(tx, [
+      { productId: order.productId, userId: order.userId, source, sourceId, orderId: order.id },
+    ]);
+    return request?.instanceId;
+  }
+
+  /** @param orders locked ones */
+  private async close(tx: Transaction, orders: readonly Order[], move: Move): Promise<readonly Order[]> {
+    const closed: Order[] = [];
+    for (const order of orders) closed.push(await this.moveLocked(tx, order, move));
+    await this.units.giveBack(tx, closed);
+    return closed;
+  }
+
+  private async moveLocked(tx: Transaction, order: Order, move: Move): Promise<Order> {
+    const moved = await moveOrder(this.orders, tx, order, move);
+    if (!moved) throw new Error(`order ${order.id} changed while it was locked`);
+    return moved;
+  }
+
+  private async findRepeated(wanted: CreateOrder): Promise<Order | undefined> {
+    if (wanted.requestId === '') return undefined;
+    const order = await this.orders.findByRequest(wanted.userId, wanted.requestId);
+    if (order && (order.productId !== wanted.productId || order.quantity !== wanted.quantity)) {
+      throw requestIdReused(`request id ${wanted.requestId} opened order ${order.id} for something else`, {
+        metadata: { request_id: wanted.requestId, order_id: String(order.id) },
+      });
+    }
+    return order;
+  }
+}
+
+/** The event of a payment that no provider numbered. One of a wrong amount must not stand for the right one after it. */
+function unnumbered(order: Order, amountFen: bigint): string {
+  return amountFen === order.amountFen ? `order-${order.id}` : `order-${order.id}-${amountFen}`;
+}
+
+function noOrder(id: bigint): never {
+  throw orderNotFound(`no order ${id}`, { metadata: { order_id: String(id) } });
+}
+
+function eventReused({ provider, eventId }: Payment) {
+  return requestIdReused(`payment ${provider} ${eventId} belongs to another order`, {
+    metadata: { provider, event_id: eventId },
+  });
+}
+
+function alreadyPaid(order: Order, refundId: bigint | undefined) {
+  return orderAlreadyPaid(`order ${order.id} is ${order.status}: it was paid already`, {
+    metadata: orderFacts(order, refundId),
+  });
+}
+
+function orderFacts(order: Order, refundId: bigint | undefined): Record<string, string> {
+  return {
+    order_id: String(order.id),
+    status: order.status,
+    ...(refundId === undefined ? {} : { refund_id: String(refundId) }),
+  };
+}

@@ -1,0 +1,127 @@
+import type { Page, PageRequest } from '../page.js';
+import type { Transaction } from '../transaction.js';
+
+export type SaleStatus = 'SCHEDULED' | 'OPEN' | 'CLOSED';
+export type PayMode = 'PREPAID' | 'PAY_LATER';
+
+export interface Sale {
+  readonly id: bigint;
+  readonly itemId: bigint;
+  /** The orders it makes: INSTANCE of a product, GOODS of a sku. */
+  readonly orderType: 'INSTANCE' | 'GOODS';
+  readonly name: string;
+  readonly status: SaleStatus;
+  readonly startsAt: Date;
+  /** undefined: never. */
+  readonly endsAt: Date | undefined;
+  /** Units for sale in all. */
+  readonly total: bigint;
+  /** Units of orders that are not cancelled. */
+  readonly sold: bigint;
+  /** GOODS: units that went back to the sku once the sale was over. It holds total - sold - returned of them. */
+  readonly returned: bigint;
+  readonly priceFen: bigint;
+  readonly payMode: PayMode;
+  readonly payTimeoutMs: number;
+  /** Units one user may hold. */
+  readonly defaultLimit: number;
+  /** Whether a purchase brings a token; see `needsToken`. */
+  readonly requireToken: boolean;
+  /** Users let in each second, in the order of their arrival; 0: no line. */
+  readonly admitRate: number;
+  /** Grows with each opening; 0 before the first. Fences off whatever admission held before. */
+  readonly epoch: bigint;
+  /** Of the first opening. */
+  readonly firstEpoch: bigint;
+  /** Counts changes of the sale itself; what is sold does not count. */
+  readonly version: bigint;
+}
+
+/** A sale as it is looked at. */
+export interface SaleReading extends Sale {
+  /** Whether an order of it waits for payment, so that its units may come back. */
+  readonly unpaid: boolean;
+}
+
+/** A line lets nobody in without a token: the token is how a purchase shows that it was called. */
+export function needsToken(sale: Sale): boolean {
+  return sale.requireToken || sale.admitRate > 0;
+}
+
+/** What may change of a sale; absent fields stay. */
+export interface SalePatch {
+  readonly defaultLimit?: number;
+  readonly requireToken?: boolean;
+  readonly admitRate?: number;
+}
+
+/** A user's own limit. */
+export interface VipLimit {
+  readonly units: number;
+  readonly version: bigint;
+}
+
+/** What is to be done now, as the database's clock has it. */
+export interface DueSales {
+  /** Scheduled, and their time has come. */
+  readonly toOpen: readonly bigint[];
+  /** Open, and past their end. */
+  readonly toClose: readonly bigint[];
+  readonly open: readonly Pick<Sale, 'itemId' | 'epoch'>[];
+}
+
+export type NewSale = Omit<Sale, 'status' | 'sold' | 'returned' | 'epoch' | 'firstEpoch' | 'version'>;
+
+export interface UserOfSale {
+  readonly saleId: bigint;
+  readonly userId: string;
+}
+
+export interface UnitsOfUser {
+  readonly userId: string;
+  readonly units: number;
+}
+
+/** What admission's state is made from. */
+export interface SaleSnapshot {
+  /** Live units of each user. */
+  readonly buyers: readonly UnitsOfUser[];
+  /** Limits in place of the default. */
+  readonly vipLimits: readonly UnitsOfUser[];
+  /** Those of the given stream ids that have their outcome. */
+  readonly settled: ReadonlySet<string>;
+}
+
+export abstract class SaleRepo {
+  /** undefined where the item has a sale that is not closed. */
+  abstract insert(tx: Transaction, sale: NewSale): Promise<Sale | undefined>;
+  /** The item's sale that is not closed, else its last. */
+  abstract findCurrent(itemId: bigint): Promise<SaleReading | undefined>;
+  /** Newest first. */
+  abstract list(page: PageRequest, status: SaleStatus | undefined): Promise<Page<SaleReading>>;
+  /** The item's sale that is not closed, locked until `tx` ends. */
+  abstract lockLive(tx: Transaction, itemId: bigint): Promise<Sale | undefined>;
+  /** Sets OPEN with the next epoch. */
+  abstract open(tx: Transaction, saleId: bigint): Promise<Sale>;
+  abstract close(tx: Transaction, saleId: bigint): Promise<Sale>;
+  /** Sales of GOODS that are closed and still hold what they did not sell. */
+  abstract findUnreleased(): Promise<readonly Sale[]>;
+  /** What a closed sale of GOODS did not sell is returned from now on; undefined where that was done before. */
+  abstract release(tx: Transaction, saleId: bigint): Promise<Sale | undefined>;
+  /** Changes the sale only while its version is `version`. */
+  abstract update(tx: Transaction, saleId: bigint, version: bigint, patch: SalePatch): Promise<Sale | undefined>;
+  abstract findVipLimit(saleId: bigint, userId: string, tx?: Transaction): Promise<VipLimit | undefined>;
+  /** Writes it only while its version is `version`, 0 for none yet. */
+  abstract setVipLimit(
+    tx: Transaction,
+    user: UserOfSale,
+    units: number,
+    version: bigint,
+  ): Promise<VipLimit | undefined>;
+  /** Live units of one user. */
+  abstract countUnits(user: UserOfSale): Promise<number>;
+  /** @param leadMs how long before starts_at a sale counts as to be opened */
+  abstract findDue(leadMs: number): Promise<DueSales>;
+  /** Call it with the sale locked. */
+  abstract snapshot(tx: Transaction, sale: Sale, streamIds: readonly string[]): Promise<SaleSnapshot>;
+}

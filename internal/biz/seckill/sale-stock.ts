@@ -1,0 +1,68 @@
+import { invalidArgument } from '../../../gen/common/v1/errors.js';
+import { type StockRepo, saleHeld, saleReturned } from '../catalog/stock.js';
+import type { Transaction, TransactionRunner } from '../transaction.js';
+import type { Admission } from './admission.js';
+import { belongsTo, type PurchaseStream, parseEntry, type StreamEntry } from './purchase-stream.js';
+import type { Sale, SaleRepo } from './sale-state.js';
+
+/** What sales of goods take out of the free stock of their skus, and give back. */
+export class SaleStock {
+  constructor(
+    private readonly transactions: TransactionRunner,
+    private readonly sales: SaleRepo,
+    private readonly stock: StockRepo,
+    private readonly admission: Admission,
+    private readonly stream: PurchaseStream,
+  ) {}
+
+  /** All units of a new sale become its own. @throws INVALID_ARGUMENT total beyond the free stock */
+  async hold(tx: Transaction, sale: Sale): Promise<void> {
+    const level = await this.stock.lock(tx, sale.itemId);
+    const free = level === undefined ? 0n : level.stock - level.lockStock;
+    if (free < sale.total) {
+      throw invalidArgument(`sku ${sale.itemId} has ${free} free units`, {
+        violations: [{ field: 'total', description: `must be at most the ${free} units of the sku that are free` }],
+        metadata: { free: String(free) },
+      });
+    }
+    await this.stock.move(tx, [saleHeld(sale, sale.total)]);
+  }
+
+  /** Closed sales that still hold what they did not sell. */
+  unreleased(): Promise<readonly Sale[]> {
+    return this.sales.findUnreleased();
+  }
+
+  /**
+   * Gives back what a closed sale did not sell, once no purchase that was admitted is on its way any more.
+   * @returns whether that was done now
+   * @throws SALE_UNAVAILABLE, UNAVAILABLE where nobody can tell what is on its way
+   */
+  async release(sale: Sale): Promise<boolean> {
+    if (sale.epoch > 0n) {
+      // Again, since closing may have failed midway: whoever is admitted after the look at the stream would find no units.
+      await this.admission.close(sale);
+      if (await this.isOnItsWay(sale)) return false;
+    }
+    return this.transactions.run(
+      async (tx) => {
+        const released = await this.sales.release(tx, sale.id);
+        if (!released) return false;
+        if (released.returned > 0n) await this.stock.move(tx, [saleReturned(released, released.returned)]);
+        return true;
+      },
+      { idempotent: true },
+    );
+  }
+
+  /** Whether a purchase of this sale has no outcome yet: entries leave the stream after theirs is committed. */
+  private async isOnItsWay(sale: Sale): Promise<boolean> {
+    const ofSale = (entry: StreamEntry) => {
+      const parsed = parseEntry(entry);
+      return parsed.kind === 'purchase' && belongsTo(parsed, sale);
+    };
+    // While a long stream drains, its first entry says enough.
+    const oldest = await this.stream.oldest(sale.itemId);
+    return oldest !== undefined && (ofSale(oldest) || (await this.stream.waiting(sale.itemId)).entries.some(ofSale));
+  }
+}

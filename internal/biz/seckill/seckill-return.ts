@@ -1,0 +1,51 @@
+import { isSaleUnavailable } from '../../../gen/seckill/v1/errors.js';
+import { type DispatchFailure, OutboxHandler, type OutboxRow } from '../outbox.js';
+import type { Admission, UnitsReturn } from './admission.js';
+import type { SaleRepo } from './sale-state.js';
+
+/** Outbox topic of units that admission gets back. ref_id is the order, the payload a `UnitsReturn` as JSON. */
+export const TOPIC_SECKILL_RETURN = 'seckill.return';
+
+export function encodeUnitsReturn(units: UnitsReturn): string {
+  return JSON.stringify(units, (_, value) => (typeof value === 'bigint' ? String(value) : value));
+}
+
+export function decodeUnitsReturn(text: string): UnitsReturn {
+  const raw = JSON.parse(text) as Record<keyof UnitsReturn, string | number>;
+  return {
+    orderId: BigInt(raw.orderId),
+    itemId: BigInt(raw.itemId),
+    userId: String(raw.userId),
+    quantity: Number(raw.quantity),
+    epoch: BigInt(raw.epoch),
+  };
+}
+
+/** Brings units of cancelled orders back to admission, after the transaction that gave them back in PostgreSQL. */
+export class SeckillReturnHandler extends OutboxHandler {
+  readonly topic = TOPIC_SECKILL_RETURN;
+
+  constructor(
+    private readonly admission: Admission,
+    private readonly sales: SaleRepo,
+  ) {
+    super();
+  }
+
+  override dispatch(rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
+    return Promise.all(rows.map((row) => this.giveBack(decodeUnitsReturn(Buffer.from(row.payload).toString()))));
+  }
+
+  private async giveBack(units: UnitsReturn): Promise<DispatchFailure> {
+    try {
+      if (await this.admission.giveBack(units)) return undefined;
+    } catch (err) {
+      if (!isSaleUnavailable(err)) throw err;
+      return { reason: err.message };
+    }
+    // Not loaded: if it never will be under this epoch, the next load has counted the units already.
+    const sale = await this.sales.findCurrent(units.itemId);
+    const lapsed = sale?.status !== 'OPEN' || sale.epoch !== units.epoch;
+    return lapsed ? undefined : { reason: `the sale of item ${units.itemId} is not loaded yet` };
+  }
+}

@@ -1,0 +1,227 @@
+import { INVALID_ARGUMENT, invalidArgument, isUnavailable } from '../../../gen/common/v1/errors.js';
+import {
+  purchaseNotFound,
+  purchaseTokenInvalid,
+  SALE_BACKLOG_FULL,
+  SALE_UNAVAILABLE,
+  saleBacklogFull,
+  saleNotFound,
+  saleUnavailable,
+} from '../../../gen/seckill/v1/errors.js';
+import type { OrderStatus } from '../order/order-state.js';
+import type { Admission, Admitted, Wish } from './admission.js';
+import { type PurchaseStream, parseEntry } from './purchase-stream.js';
+import type { PurchaseTokens } from './purchase-token.js';
+import { mayReturn } from './sale.js';
+import type { SaleDirectory } from './sale-directory.js';
+import { needsToken, type Sale, type SaleReading } from './sale-state.js';
+import type { Outcome, SettlementRepo } from './settlement.js';
+
+export interface PurchaseWish extends Wish {
+  readonly itemId: bigint;
+  /** A purchase token as it was given; empty: none. */
+  readonly token: string;
+}
+
+export type PurchaseOutcome =
+  | { readonly kind: 'QUEUED'; readonly seckillId: string }
+  /** mayReturn: some units are not paid for or not settled yet. */
+  | { readonly kind: 'SOLD_OUT'; readonly mayReturn: boolean }
+  | { readonly kind: 'NOT_STARTED' | 'ENDED' | 'LIMIT_REACHED' }
+  | { readonly kind: 'TOKEN_REQUIRED' | 'TOKEN_EXPIRED' };
+
+/** What became of one purchase of many; failed: why it would have thrown by itself. */
+export type BatchOutcome = PurchaseOutcome | { readonly kind: 'FAILED'; readonly reason: string };
+
+/** Where a purchase stands, in the fifth document's words. */
+export type PurchaseStatus = 'QUEUED' | 'AWAIT_PAY' | 'PAID' | 'CANCELLED' | 'TIMED_OUT' | 'REJECTED';
+
+export interface PurchaseRecord {
+  readonly seckillId: string;
+  readonly itemId: bigint;
+  readonly quantity: number;
+  readonly status: PurchaseStatus;
+  readonly orderId: bigint | undefined;
+  readonly reason: string;
+}
+
+/** Why the sweeper closes an order; `OrderUsecase.sweepOverdue` writes it. */
+const PAY_TIMEOUT = 'PAY_TIMEOUT';
+const INT64_MAX = 0x7fff_ffff_ffff_ffffn;
+const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
+
+export class SeckillUsecase {
+  constructor(
+    private readonly sales: SaleDirectory,
+    private readonly admission: Admission,
+    private readonly stream: PurchaseStream,
+    private readonly settlements: SettlementRepo,
+    private readonly tokens: PurchaseTokens,
+  ) {}
+
+  /**
+   * @throws SALE_NOT_FOUND, INVALID_ARGUMENT quantity, PURCHASE_TOKEN_INVALID, SALE_BACKLOG_FULL, SALE_UNAVAILABLE (then the wish may have been
+   * granted; repeating it with its request id tells)
+   */
+  async purchase(asked: PurchaseWish): Promise<PurchaseOutcome> {
+    const sale = this.sales.peek(asked.itemId) ?? (await this.find(asked.itemId));
+    if (!mayBuy(sale, asked.quantity)) throw onlyOne();
+    if (sale.status === 'SCHEDULED') return { kind: 'NOT_STARTED' };
+    const repeatable = asked.requestId !== '' || asked.token !== '';
+    // A repeated wish of a sale that closed meanwhile still learns that it was granted.
+    if (sale.status === 'CLOSED' && (!repeatable || sale.epoch === 0n)) return { kind: 'ENDED' };
+    let wish = asked;
+    if (asked.token !== '') {
+      const token = this.tokens.check({ saleId: sale.id, userId: asked.userId }, asked.token);
+      if (token.kind === 'FOREIGN') throw purchaseTokenInvalid('the token is not one of this user for this sale');
+      if (token.kind === 'EXPIRED') return { kind: sale.status === 'CLOSED' ? 'ENDED' : 'TOKEN_EXPIRED' };
+      wish = { ...asked, tokenId: token.id };
+    } else if (needsToken(sale) && sale.status === 'OPEN') {
+      return { kind: 'TOKEN_REQUIRED' };
+    }
+    const admitted = await this.admission.admit(sale, wish);
+    const outcome = admitted.kind === 'STALE' ? await this.admitAgain(sale, wish) : admitted;
+    switch (outcome.kind) {
+      case 'BACKLOG_FULL':
+        throw saleBacklogFull('too many purchases wait to become orders; try again shortly');
+      case 'STALE':
+        throw saleUnavailable('the sale is being prepared; try again shortly');
+      default:
+        return outcomeOf(sale, outcome);
+    }
+  }
+
+  /**
+   * Many users' purchases of one item, in their order.
+   * @returns one for each
+   * @throws SALE_NOT_FOUND, SALE_UNAVAILABLE (then some may have been granted; repeating them with their request ids tells)
+   */
+  async purchaseAll(itemId: bigint, wishes: readonly Wish[]): Promise<readonly BatchOutcome[]> {
+    const sale = await this.find(itemId);
+    const good = wishes.filter((w) => mayBuy(sale, w.quantity));
+    const granted = await this.grantAll(sale, good);
+    let next = 0;
+    return wishes.map((wish): BatchOutcome => {
+      if (!mayBuy(sale, wish.quantity)) return { kind: 'FAILED', reason: INVALID_ARGUMENT.reason };
+      const admitted = granted[next++];
+      if (!admitted || admitted.kind === 'STALE') return { kind: 'FAILED', reason: SALE_UNAVAILABLE.reason };
+      if (admitted.kind === 'BACKLOG_FULL') return { kind: 'FAILED', reason: SALE_BACKLOG_FULL.reason };
+      return outcomeOf(sale, admitted);
+    });
+  }
+
+  /** @throws PURCHASE_NOT_FOUND, for another user's purchase too; SALE_UNAVAILABLE while nothing can be said */
+  async getPurchase(seckillId: string, userId: string): Promise<PurchaseRecord> {
+    const { itemId, streamId } = parseSeckillId(seckillId);
+    let away: unknown;
+    // The stream first: an entry leaves it only after its outcome is committed.
+    const entry = await this.stream.find(itemId, streamId).catch((err: unknown) => {
+      if (!isUnavailable(err)) throw err;
+      away = err;
+      return undefined;
+    });
+    const outcome = await this.settlements.find(itemId, streamId);
+    if (outcome) {
+      if (outcome.userId !== userId) throw noPurchase(seckillId);
+      return { seckillId, itemId, ...recordOf(outcome) };
+    }
+    if (away !== undefined) throw saleUnavailable('the purchase may still wait; try again shortly', { cause: away });
+    const purchase = entry && parseEntry(entry);
+    if (purchase?.kind !== 'purchase' || purchase.userId !== userId) throw noPurchase(seckillId);
+    return { seckillId, itemId, quantity: purchase.quantity, status: 'QUEUED', orderId: undefined, reason: '' };
+  }
+
+  private async find(itemId: bigint): Promise<SaleReading> {
+    const sale = await this.sales.find(itemId);
+    if (!sale) throw saleNotFound(`item ${itemId} has no sale`, { metadata: { item_id: String(itemId) } });
+    return sale;
+  }
+
+  private async grantAll(sale: Sale, wishes: readonly Wish[]): Promise<readonly Admitted[]> {
+    if (sale.status === 'SCHEDULED') return wishes.map(() => ({ kind: 'NOT_STARTED' }));
+    if (sale.epoch === 0n) return wishes.map(() => ({ kind: 'ENDED' }));
+    const admitted = await this.admission.admitAll(sale, wishes);
+    if (!admitted.some((a) => a.kind === 'STALE')) return admitted;
+    if (sale.status === 'CLOSED') return wishes.map(() => ({ kind: 'ENDED' }));
+    const now = await this.sales.refresh(sale);
+    if (now === undefined || now.epoch === sale.epoch) return admitted;
+    // Those that were answered before the sale changed keep their answers.
+    const again = wishes.filter((_, i) => admitted[i]?.kind === 'STALE');
+    const answers = await this.admission.admitAll(now, again);
+    let next = 0;
+    return admitted.map((a) => (a.kind === 'STALE' ? (answers[next++] ?? a) : a));
+  }
+
+  private async admitAgain(known: Sale, wish: PurchaseWish): Promise<Admitted> {
+    if (known.status === 'CLOSED') return { kind: 'ENDED' };
+    const sale = await this.sales.refresh(known);
+    if (sale?.status === 'CLOSED') return { kind: 'ENDED' };
+    return sale === undefined || sale.epoch === known.epoch ? { kind: 'STALE' } : this.admission.admit(sale, wish);
+  }
+}
+
+function outcomeOf(
+  sale: SaleReading,
+  admitted: Exclude<Admitted, { kind: 'BACKLOG_FULL' | 'STALE' }>,
+): PurchaseOutcome {
+  switch (admitted.kind) {
+    case 'QUEUED':
+      return { kind: 'QUEUED', seckillId: `${sale.itemId}-${admitted.streamId}` };
+    case 'SOLD_OUT':
+      return { kind: 'SOLD_OUT', mayReturn: mayReturn(sale) };
+    case 'NOT_STARTED':
+    case 'ENDED':
+    case 'LIMIT_REACHED':
+      return { kind: admitted.kind };
+    default:
+      return admitted satisfies never;
+  }
+}
+
+/** An instance comes one to an order; of goods the sale's limits are the bound. */
+function mayBuy(sale: Sale, quantity: number): boolean {
+  return quantity === 1 || sale.orderType === 'GOODS';
+}
+
+function onlyOne() {
+  return invalidArgument('a purchase of an instance plan has quantity 1: each order is one instance', {
+    violations: [{ field: 'quantity', description: 'must be 1 for an instance plan' }],
+  });
+}
+
+function parseSeckillId(seckillId: string): { itemId: bigint; streamId: string } {
+  const match = /^([0-9]{1,19})-([0-9]{1,20})-([0-9]{1,20})$/.exec(seckillId);
+  const [item, ms, sequence] = (match?.slice(1) ?? []).map(BigInt);
+  if (item === undefined || ms === undefined || sequence === undefined) throw noPurchase(seckillId);
+  if (item > INT64_MAX || ms > UINT64_MAX || sequence > UINT64_MAX) throw noPurchase(seckillId);
+  return { itemId: item, streamId: `${ms}-${sequence}` };
+}
+
+function noPurchase(seckillId: string) {
+  return purchaseNotFound(`no purchase ${seckillId}`, { metadata: { seckill_id: seckillId } });
+}
+
+function recordOf(outcome: Outcome): Pick<PurchaseRecord, 'quantity' | 'status' | 'orderId' | 'reason'> {
+  const quantity = outcome.quantity ?? 0;
+  if (outcome.kind !== 'ORDER' || outcome.order === undefined) {
+    return { quantity, status: 'REJECTED', orderId: undefined, reason: outcome.reason };
+  }
+  const { id, status, closeReason } = outcome.order;
+  return { quantity, status: statusOf(status, closeReason), orderId: id, reason: closeReason };
+}
+
+function statusOf(status: OrderStatus, closeReason: string): PurchaseStatus {
+  switch (status) {
+    case 'PENDING':
+      return 'AWAIT_PAY';
+    case 'PAID':
+    case 'SHIPPED':
+    case 'COMPLETED':
+    case 'REFUNDING':
+      return 'PAID';
+    case 'CANCELLED':
+      return closeReason === PAY_TIMEOUT ? 'TIMED_OUT' : 'CANCELLED';
+    default:
+      return status satisfies never;
+  }
+}

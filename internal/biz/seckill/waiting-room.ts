@@ -1,0 +1,121 @@
+import { randomBytes } from 'node:crypto';
+import { saleNotFound, saleUnavailable } from '../../../gen/seckill/v1/errors.js';
+import type { PurchaseTokens } from './purchase-token.js';
+import { mayReturn } from './sale.js';
+import type { SaleDirectory } from './sale-directory.js';
+import type { Sale, SaleReading } from './sale-state.js';
+
+/** What the line says to one who asks. `now` is the clock that the sale is judged by. */
+export type LineAnswer =
+  /** place: names the turn; empty where the sale has no line. */
+  | { readonly kind: 'READY'; readonly now: Date; readonly place: string; readonly untilMs: number }
+  /** ahead: users called before; waitMs: until the call, at the present rate. */
+  | { readonly kind: 'WAITING'; readonly now: Date; readonly ahead: number; readonly waitMs: number }
+  | { readonly kind: 'NOT_STARTED' | 'ENDED' | 'SOLD_OUT' | 'FULL'; readonly now: Date }
+  /** Admission has the sale under another epoch, or not at all. Nothing was done. */
+  | { readonly kind: 'STALE' };
+
+export interface LineTerms {
+  /** How long a turn lasts, or a token where there is no line. */
+  readonly turnMs: number;
+  /** Users who may wait. */
+  readonly limit: number;
+}
+
+/**
+ * The lines of running sales: one place for each user and sale, called in the order of arrival at the sale's rate.
+ * @throws SALE_UNAVAILABLE when they cannot be reached; asking again is always safe
+ */
+export abstract class WaitingRoom {
+  abstract ask(sale: Pick<Sale, 'itemId' | 'epoch'>, userId: string, terms: LineTerms): Promise<LineAnswer>;
+}
+
+/** What a user who asks to be let in is told. */
+export type Entry = {
+  readonly serverTime: Date;
+  readonly startsAt: Date;
+  /** When it is worth asking again; undefined: never. */
+  readonly askAgainMs: number | undefined;
+} & (
+  | { readonly kind: 'READY'; readonly token: string; readonly expiresAt: Date }
+  | { readonly kind: 'WAITING'; readonly ahead: number; readonly waitMs: number }
+  | { readonly kind: 'SOLD_OUT'; readonly mayReturn: boolean }
+  | { readonly kind: 'NOT_STARTED' | 'ENDED' | 'LINE_FULL' }
+);
+
+export interface WaitingRoomPolicy {
+  /** Users who may wait in the line of one sale. */
+  readonly lineLimit: number;
+}
+
+const ASK_AGAIN_MIN_MS = 200;
+const ASK_AGAIN_MAX_MS = 60_000;
+/** Where nothing says when: units that may return, a line that may get shorter. */
+const LATER_MS = 5_000;
+
+/** Lets users in to a sale, by token. */
+export class WaitingRoomUsecase {
+  constructor(
+    private readonly sales: SaleDirectory,
+    private readonly room: WaitingRoom,
+    private readonly tokens: PurchaseTokens,
+    private readonly policy: WaitingRoomPolicy,
+  ) {}
+
+  /** @throws SALE_NOT_FOUND, SALE_UNAVAILABLE */
+  async enter(itemId: bigint, userId: string): Promise<Entry> {
+    const sale = await this.sales.find(itemId);
+    if (!sale) throw saleNotFound(`item ${itemId} has no sale`, { metadata: { item_id: String(itemId) } });
+    const answer = await this.ask(sale, userId);
+    if (answer.kind === 'STALE') throw saleUnavailable('the sale is being prepared; try again shortly');
+    return this.entryOf(sale, userId, answer);
+  }
+
+  private async ask(sale: SaleReading, userId: string): Promise<LineAnswer> {
+    if (sale.status !== 'OPEN') return { kind: sale.status === 'CLOSED' ? 'ENDED' : 'NOT_STARTED', now: new Date() };
+    const terms = { turnMs: this.tokens.policy.ttlMs, limit: this.policy.lineLimit };
+    const answer = await this.room.ask(sale, userId, terms);
+    if (answer.kind !== 'STALE') return answer;
+    const now = await this.sales.refresh(sale);
+    if (now?.status === 'CLOSED') return { kind: 'ENDED', now: new Date() };
+    return now === undefined || now.epoch === sale.epoch ? answer : this.room.ask(now, userId, terms);
+  }
+
+  private entryOf(sale: SaleReading, userId: string, answer: Exclude<LineAnswer, { kind: 'STALE' }>): Entry {
+    const at = { serverTime: answer.now, startsAt: sale.startsAt };
+    switch (answer.kind) {
+      case 'READY': {
+        const { untilMs } = answer;
+        // The same turn is the same token, which buys once.
+        const id = answer.place || randomBytes(12).toString('base64url');
+        const token = this.tokens.issue({ saleId: sale.id, userId }, id, untilMs);
+        return { kind: 'READY', ...at, askAgainMs: undefined, token, expiresAt: new Date(untilMs) };
+      }
+      case 'WAITING': {
+        const { ahead, waitMs } = answer;
+        return { kind: 'WAITING', ...at, askAgainMs: this.askAgainMs(waitMs), ahead, waitMs };
+      }
+      case 'NOT_STARTED': {
+        const untilStartMs = sale.startsAt.getTime() - answer.now.getTime();
+        return { kind: 'NOT_STARTED', ...at, askAgainMs: this.askAgainMs(untilStartMs) };
+      }
+      case 'SOLD_OUT': {
+        const returns = mayReturn(sale);
+        return { kind: 'SOLD_OUT', ...at, askAgainMs: returns ? LATER_MS : undefined, mayReturn: returns };
+      }
+      case 'FULL':
+        return { kind: 'LINE_FULL', ...at, askAgainMs: LATER_MS };
+      case 'ENDED':
+        return { kind: 'ENDED', ...at, askAgainMs: undefined };
+      default:
+        return answer satisfies never;
+    }
+  }
+
+  /** Nearer to the end more often, so that few ask in vain and nobody sleeps through half of the turn. */
+  private askAgainMs(waitMs: number): number {
+    const latest = Math.min(ASK_AGAIN_MAX_MS, this.tokens.policy.ttlMs / 2);
+    const wanted = waitMs <= 2_000 ? waitMs : waitMs / 2;
+    return Math.ceil(Math.min(latest, Math.max(ASK_AGAIN_MIN_MS, wanted)));
+  }
+}

@@ -1,0 +1,215 @@
+import { randomUUID } from 'node:crypto';
+import { invalidArgument } from '../../../gen/common/v1/errors.js';
+import {
+  invalidCredentials,
+  tooManyAttempts,
+  userNotFound,
+  usernameTaken,
+  userVersionConflict,
+} from '../../../gen/user/v1/errors.js';
+import type { KaimaiError } from '../../kratos/errors/error.js';
+import { parseUsername, type Username, usernameKey } from './username.js';
+
+export interface User {
+  /** UUID. */
+  readonly id: string;
+  readonly username: string;
+  /** What `PasswordHasher` made, or `md5Hash` of an imported user until the first login. */
+  readonly passwordHash: string;
+  readonly firstName: string;
+  readonly lastName: string;
+  readonly version: bigint;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+}
+
+export interface NewUser extends Pick<User, 'id' | 'passwordHash' | 'firstName' | 'lastName'> {
+  readonly username: Username;
+  /** Now where it is not given. */
+  readonly createdAt?: Date;
+}
+
+/** What may change of a user; absent fields stay. */
+export type UserPatch = Partial<Pick<User, 'passwordHash' | 'firstName' | 'lastName'>>;
+
+export abstract class UserRepo {
+  /** Stores the users whose id and name nobody has, and returns them. */
+  abstract insert(users: readonly NewUser[]): Promise<readonly User[]>;
+  /** Changes the user only while its version is `version`; undefined where it is not (or there is none). */
+  abstract update(id: string, version: bigint, patch: UserPatch): Promise<User | undefined>;
+  abstract find(id: string): Promise<User | undefined>;
+  abstract findByName(usernameKey: string): Promise<User | undefined>;
+}
+
+export interface PasswordCheck {
+  readonly matches: boolean;
+  /** Of a password that matches an outdated hash: what to store in its place. */
+  readonly newHash: string | undefined;
+}
+
+/** Slow on purpose, and a bounded number at a time. */
+export abstract class PasswordHasher {
+  /** @throws PASSWORD_HASHING_BUSY */
+  abstract hash(password: string): Promise<string>;
+  /**
+   * Takes as long for a user that does not exist (`hash` undefined), whom no password matches.
+   * @throws PASSWORD_HASHING_BUSY
+   */
+  abstract verify(password: string, hash: string | undefined): Promise<PasswordCheck>;
+}
+
+export interface Token {
+  readonly text: string;
+  readonly expiresAt: Date;
+}
+
+export abstract class TokenSigner {
+  /** @throws SIGNING_KEY_MISSING where a login would be of no use without a token */
+  abstract requireKey(): void;
+  /** undefined where no key is configured. */
+  abstract sign(userId: string): Promise<Token | undefined>;
+}
+
+/** Counts the guesses at one name's password from one address. */
+export abstract class LoginAttempts {
+  /** Counts one. @returns undefined: it may be made; else ms after which the next may be */
+  abstract take(usernameKey: string, address: string): Promise<number | undefined>;
+  /** Takes back one that was not judged. */
+  abstract giveBack(usernameKey: string, address: string): Promise<void>;
+  /** Forgets them all. */
+  abstract clear(usernameKey: string, address: string): Promise<void>;
+}
+
+export interface Registration extends Pick<User, 'firstName' | 'lastName'> {
+  readonly username: string;
+  readonly password: string;
+}
+
+/** A guess at a user's password, and where it comes from. */
+export interface Credentials {
+  readonly password: string;
+  /** Of the caller, or the network that it can take any address of. */
+  readonly address: string;
+}
+
+export interface Session {
+  readonly userId: string;
+  readonly token: Token | undefined;
+}
+
+export interface UserChange {
+  readonly firstName?: string;
+  readonly lastName?: string;
+  readonly newPassword?: { readonly text: string; readonly old: Credentials };
+}
+
+const UPGRADE_ATTEMPTS = 5;
+
+export class UserUsecase {
+  constructor(
+    private readonly users: UserRepo,
+    private readonly passwords: PasswordHasher,
+    private readonly tokens: TokenSigner,
+    private readonly attempts: LoginAttempts,
+  ) {}
+
+  async register({ username: input, password, firstName, lastName }: Registration): Promise<User> {
+    const username = parseUsername(input);
+    checkNames({ firstName, lastName });
+    // A name that is taken should not cost a hash; two at once are told apart by the insert.
+    if (await this.users.findByName(username.key)) throw taken(username);
+    const passwordHash = await this.passwords.hash(password);
+    const [user] = await this.users.insert([{ id: randomUUID(), username, passwordHash, firstName, lastName }]);
+    if (!user) throw taken(username);
+    return user;
+  }
+
+  async login(username: string, credentials: Credentials): Promise<Session> {
+    this.tokens.requireKey();
+    const key = usernameKey(username);
+    const { user, newHash } = await this.authenticate(key, credentials, () => this.users.findByName(key));
+    if (newHash !== undefined) await this.replaceHash(user, newHash);
+    return { userId: user.id, token: await this.tokens.sign(user.id) };
+  }
+
+  async get(id: string): Promise<User> {
+    const user = await this.users.find(id);
+    if (!user) throw userNotFound(`no user ${id}`, { metadata: { user_id: id } });
+    return user;
+  }
+
+  async update(id: string, version: bigint, change: UserChange): Promise<User> {
+    const { newPassword, ...names } = change;
+    if (Object.keys(change).length === 0) throw invalidArgument('nothing to change: give at least one field');
+    checkNames(names);
+    const user = await this.get(id);
+    if (user.version !== version) throw conflict(user, version);
+    let patch: UserPatch = names;
+    if (newPassword) {
+      await this.authenticate(usernameKey(user.username), newPassword.old, async () => user);
+      patch = { ...names, passwordHash: await this.passwords.hash(newPassword.text) };
+    }
+    const updated = await this.users.update(id, version, patch);
+    if (!updated) throw conflict(await this.get(id), version);
+    return updated;
+  }
+
+  /** The user whose password this is. The same answer, after the same work, whether the name or the password is wrong. */
+  private async authenticate(
+    key: string,
+    { password, address }: Credentials,
+    find: () => Promise<User | undefined>,
+  ): Promise<{ readonly user: User; readonly newHash: string | undefined }> {
+    const waitMs = await this.attempts.take(key, address);
+    if (waitMs !== undefined) {
+      throw tooManyAttempts('too many wrong passwords: try again later', {
+        metadata: { retry_after_ms: String(waitMs) },
+        retryAfterMs: waitMs,
+      });
+    }
+    let user: User | undefined;
+    let check: PasswordCheck;
+    try {
+      user = await find();
+      check = await this.passwords.verify(password, user?.passwordHash);
+    } catch (err) {
+      await this.attempts.giveBack(key, address);
+      throw err;
+    }
+    if (!user || !check.matches) throw invalidCredentials('the username or the password is wrong');
+    await this.attempts.clear(key, address);
+    return { user, newHash: check.newHash };
+  }
+
+  /** Whoever logs in at the same time may have replaced it already; one new hash stays. */
+  private async replaceHash(user: User, newHash: string): Promise<void> {
+    let current = user;
+    for (let i = 0; i < UPGRADE_ATTEMPTS; i++) {
+      if (await this.users.update(user.id, current.version, { passwordHash: newHash })) return;
+      current = await this.get(user.id);
+      if (current.passwordHash !== user.passwordHash) return;
+    }
+    // An outdated hash must not let anybody in twice.
+    throw conflict(current, user.version);
+  }
+}
+
+/** @throws INVALID_ARGUMENT naming the field */
+export function checkNames(names: Pick<UserPatch, 'firstName' | 'lastName'>): void {
+  const fields = { first_name: names.firstName, last_name: names.lastName };
+  for (const [field, value = ''] of Object.entries(fields)) {
+    if ([...value].length <= 64 && !/\p{Cc}/u.test(value)) continue;
+    const description = 'must have at most 64 characters, no control characters among them';
+    throw invalidArgument(`${field} ${description}`, { violations: [{ field, description }] });
+  }
+}
+
+function taken({ name }: Username): KaimaiError {
+  return usernameTaken(`the name ${name} is taken`, { metadata: { username: name } });
+}
+
+function conflict(user: User, version: bigint): KaimaiError {
+  return userVersionConflict(`user ${user.id} is at version ${user.version}, not ${version}`, {
+    metadata: { user_id: user.id, version: String(user.version) },
+  });
+}

@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { isPasswordHashingBusy } from '../../../gen/user/v1/errors.js';
+import { md5Hash } from '../../biz/user/user-import.js';
+import { Argon2PasswordHasher } from './password-hasher.js';
+
+const MD5_OF_ABC = '900150983cd24fb0d6963f7d28e17f72';
+const COSTS = { memoryKib: 64, iterations: 1, parallelism: 1, concurrency: 1, queue: 0 };
+/** So many that nobody has to rest. */
+const CORES = 64;
+
+describe('Argon2PasswordHasher', () => {
+  const hasher = new Argon2PasswordHasher(COSTS, 1, CORES);
+
+  it('salts every hash', async () => {
+    const [a, b] = [await hasher.hash('secret'), await hasher.hash('secret')];
+    assert.notEqual(a, b);
+    for (const hash of [a, b]) {
+      assert.deepEqual(await hasher.verify('secret', hash), { matches: true, newHash: undefined });
+      assert.deepEqual(await hasher.verify('Secret', hash), { matches: false, newHash: undefined });
+    }
+  });
+
+  it('knows md5 of the bytes as they came, and what stands for it from now on', async () => {
+    const check = await hasher.verify('abc', md5Hash(MD5_OF_ABC.toUpperCase()));
+    assert.equal(check.matches, true);
+    assert.equal((await hasher.verify('abc', check.newHash)).matches, true);
+    assert.deepEqual(await hasher.verify('abd', md5Hash(MD5_OF_ABC)), { matches: false, newHash: undefined });
+    assert.equal((await hasher.verify('abc', '$md5$')).matches, false);
+  });
+
+  it('takes its time for a user that does not exist, for a wrong password and for md5 alike', async () => {
+    const stored = await hasher.hash('secret');
+    for (const hash of [undefined, stored, md5Hash(MD5_OF_ABC)]) {
+      // There is one place: whoever holds it while the next asks is hashing.
+      const first = hasher.verify('wrong', hash);
+      await assert.rejects(hasher.hash('x'), isPasswordHashingBusy);
+      assert.equal((await first).matches, false);
+    }
+  });
+
+  it('refuses what neither gets a place nor may wait, and goes on', async () => {
+    const bounded = new Argon2PasswordHasher({ ...COSTS, concurrency: 2, queue: 3 }, 1, CORES);
+    const results = await Promise.allSettled(Array.from({ length: 9 }, () => bounded.hash('x')));
+    const refused = results.flatMap((r) => (r.status === 'rejected' ? [r.reason as unknown] : []));
+    assert.equal(refused.length, 4);
+    assert.ok(refused.every((err) => isPasswordHashingBusy(err) && err.grpcCode === 8 && err.httpCode === 429));
+    assert.match(await bounded.hash('x'), /^\$argon2id\$/);
+  });
+
+  it('pauses between hashes where the workers would take more than half of the cores', async () => {
+    const pausesOf = async (workers: number, cores: number) => {
+      const pauses: number[] = [];
+      const made = new Argon2PasswordHasher(COSTS, workers, cores, async (ms) => pauses.push(ms));
+      for (const password of ['x', 'y', 'z']) await made.hash(password);
+      return pauses;
+    };
+    assert.deepEqual(await pausesOf(1, 2), []);
+    assert.deepEqual(await pausesOf(4, 8), []);
+    const pauses = await pausesOf(1_000_000, 2);
+    assert.equal(pauses.length, 2);
+    assert.ok(pauses.every((ms) => ms > 0));
+  });
+
+  it('does not take an unreadable hash for a wrong password', async () => {
+    await assert.rejects(hasher.verify('x', '$argon2id$v=19$nonsense'));
+    assert.match(await hasher.hash('x'), /^\$argon2id\$/);
+  });
+});

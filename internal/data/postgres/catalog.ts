@@ -1,0 +1,246 @@
+import {
+  CatalogRepo,
+  type Goods,
+  type NewSku,
+  type NewSpu,
+  type PublishStatus,
+  type Sku,
+  type SkuPatch,
+  type Spu,
+  type SpuFilter,
+  type SpuPatch,
+} from '../../biz/catalog/catalog.js';
+import type { Page, PageRequest } from '../../biz/page.js';
+import type { Transaction } from '../../biz/transaction.js';
+import type { Postgres, Statement } from './postgres.js';
+
+const LISTED_COLUMNS = `id, spu_no, title, category_id, brand_id, main_images, publish_status, version, created_at, updated_at`;
+const SPU_COLUMNS = `${LISTED_COLUMNS}, detail_html`;
+const SKU_COLUMNS = `id, spu_id, sku_no, sku_name, price, market_price, stock, lock_stock, specs, version, created_at, updated_at`;
+
+const INSERT_SPU: Statement = {
+  name: 'spu_insert',
+  text: `INSERT INTO spu (spu_no, title, category_id, brand_id, main_images, detail_html, publish_status)
+    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (spu_no) DO NOTHING RETURNING ${SPU_COLUMNS}`,
+};
+
+const UPDATE_SPU: Statement = {
+  name: 'spu_update',
+  text: `UPDATE spu SET title = coalesce($3, title), category_id = coalesce($4, category_id),
+      brand_id = coalesce($5, brand_id), main_images = coalesce($6, main_images), detail_html = coalesce($7, detail_html),
+      publish_status = coalesce($8, publish_status), version = version + 1, updated_at = now()
+    WHERE id = $1 AND version = $2 RETURNING ${SPU_COLUMNS}`,
+};
+
+const FIND_SPU: Statement = { name: 'spu_find', text: `SELECT ${SPU_COLUMNS} FROM spu WHERE id = $1` };
+
+const SPUS_WHERE = `($1::smallint IS NULL OR publish_status = $1) AND ($2::bigint IS NULL OR category_id = $2)
+  AND ($3::jsonb IS NULL OR id IN (SELECT spu_id FROM sku WHERE specs @> $3))`;
+
+const LIST_SPUS: Statement = {
+  name: 'spu_list',
+  text: `SELECT ${LISTED_COLUMNS} FROM spu WHERE ${SPUS_WHERE} ORDER BY id OFFSET $4 LIMIT $5`,
+};
+
+const COUNT_SPUS: Statement = { name: 'spu_count', text: `SELECT count(*) AS total FROM spu WHERE ${SPUS_WHERE}` };
+
+const LOCK_SPU: Statement = { name: 'spu_lock', text: 'SELECT id FROM spu WHERE id = $1 FOR NO KEY UPDATE' };
+
+const COUNT_SKUS: Statement = {
+  name: 'sku_count',
+  text: 'SELECT count(*)::int AS total FROM sku WHERE spu_id = $1',
+};
+
+const INSERT_SKU: Statement = {
+  name: 'sku_insert',
+  text: `INSERT INTO sku (spu_id, sku_no, sku_name, price, market_price, specs)
+    VALUES ($1, $2, $3, $4, nullif($5::bigint, 0), $6) ON CONFLICT (sku_no) DO NOTHING RETURNING ${SKU_COLUMNS}`,
+};
+
+const UPDATE_SKU: Statement = {
+  name: 'sku_update',
+  text: `UPDATE sku SET sku_name = coalesce($3, sku_name), price = coalesce($4, price),
+      market_price = nullif(coalesce($5::bigint, market_price), 0), specs = coalesce($6, specs),
+      version = version + 1, updated_at = now()
+    WHERE id = $1 AND version = $2 RETURNING ${SKU_COLUMNS}`,
+};
+
+const FIND_SKU: Statement = { name: 'sku_find', text: `SELECT ${SKU_COLUMNS} FROM sku WHERE id = $1` };
+
+const LIST_SKUS: Statement = {
+  name: 'sku_list',
+  text: `SELECT ${SKU_COLUMNS} FROM sku WHERE spu_id = $1 ORDER BY id`,
+};
+
+const FIND_GOODS: Statement = {
+  name: 'goods_find',
+  text: `SELECT k.*, p.title, p.main_images, p.publish_status
+    FROM (SELECT ${SKU_COLUMNS} FROM sku WHERE id = $1) k JOIN spu p ON p.id = k.spu_id`,
+};
+
+export class PgCatalogRepo extends CatalogRepo {
+  constructor(private readonly db: Postgres) {
+    super();
+  }
+
+  override async insertSpu(spu: NewSpu): Promise<Spu | undefined> {
+    const { rows } = await this.db.query<SpuRow>(INSERT_SPU, [
+      spu.spuNo,
+      spu.title,
+      spu.categoryId,
+      spu.brandId,
+      JSON.stringify(spu.mainImages),
+      spu.detailHtml,
+      statusCode(spu.publishStatus),
+    ]);
+    return rows[0] && spuOf(rows[0]);
+  }
+
+  override async updateSpu(id: bigint, version: bigint, patch: SpuPatch): Promise<Spu | undefined> {
+    const { rows } = await this.db.query<SpuRow>(UPDATE_SPU, [
+      id,
+      version,
+      patch.title ?? null,
+      patch.categoryId ?? null,
+      patch.brandId ?? null,
+      patch.mainImages === undefined ? null : JSON.stringify(patch.mainImages),
+      patch.detailHtml ?? null,
+      patch.publishStatus === undefined ? null : statusCode(patch.publishStatus),
+    ]);
+    return rows[0] && spuOf(rows[0]);
+  }
+
+  override async findSpu(id: bigint): Promise<Spu | undefined> {
+    const { rows } = await this.db.query<SpuRow>(FIND_SPU, [id]);
+    return rows[0] && spuOf(rows[0]);
+  }
+
+  override async listSpus(page: PageRequest, { publishStatus, categoryId, spec }: SpuFilter): Promise<Page<Spu>> {
+    const where = [
+      publishStatus === undefined ? null : statusCode(publishStatus),
+      categoryId ?? null,
+      spec === undefined ? null : JSON.stringify({ [spec.name]: spec.value }),
+    ];
+    const [list, count] = await Promise.all([
+      this.db.query<SpuRow>(LIST_SPUS, [...where, page.offset, page.limit]),
+      this.db.query<{ total: bigint }>(COUNT_SPUS, where),
+    ]);
+    return { items: list.rows.map(spuOf), total: count.rows[0]?.total ?? 0n };
+  }
+
+  override async lockSpu(tx: Transaction, id: bigint): Promise<number | undefined> {
+    // Two statements: one alone counts what it saw before it waited for the lock.
+    const { rowCount } = await this.db.query(LOCK_SPU, [id], tx);
+    if (rowCount === 0) return undefined;
+    return (await this.db.query<{ total: number }>(COUNT_SKUS, [id], tx)).rows[0]?.total ?? 0;
+  }
+
+  override async insertSku(tx: Transaction, sku: NewSku): Promise<Sku | undefined> {
+    const { spuId, skuNo, skuName, priceFen, marketPriceFen, specs } = sku;
+    const values = [spuId, skuNo, skuName, priceFen, marketPriceFen, JSON.stringify(specs)];
+    const { rows } = await this.db.query<SkuRow>(INSERT_SKU, values, tx);
+    return rows[0] && skuOf(rows[0]);
+  }
+
+  override async updateSku(id: bigint, version: bigint, patch: SkuPatch): Promise<Sku | undefined> {
+    const { rows } = await this.db.query<SkuRow>(UPDATE_SKU, [
+      id,
+      version,
+      patch.skuName ?? null,
+      patch.priceFen ?? null,
+      patch.marketPriceFen ?? null,
+      patch.specs === undefined ? null : JSON.stringify(patch.specs),
+    ]);
+    return rows[0] && skuOf(rows[0]);
+  }
+
+  override async findSku(id: bigint, tx?: Transaction): Promise<Sku | undefined> {
+    const { rows } = await this.db.query<SkuRow>(FIND_SKU, [id], tx);
+    return rows[0] && skuOf(rows[0]);
+  }
+
+  override async listSkus(spuId: bigint): Promise<readonly Sku[]> {
+    return (await this.db.query<SkuRow>(LIST_SKUS, [spuId])).rows.map(skuOf);
+  }
+
+  override async findGoods(skuId: bigint): Promise<Goods | undefined> {
+    const { rows } = await this.db.query<GoodsRow>(FIND_GOODS, [skuId]);
+    const [row] = rows;
+    if (!row) return undefined;
+    const { title, main_images: mainImages } = row;
+    return { sku: skuOf(row), spu: { title, mainImages, publishStatus: statusOf(row.publish_status) } };
+  }
+}
+
+interface SpuRow {
+  id: bigint;
+  spu_no: string;
+  title: string;
+  category_id: bigint;
+  brand_id: bigint;
+  main_images: string[];
+  /** Not in lists. */
+  detail_html?: string;
+  publish_status: number;
+  version: bigint;
+  created_at: Date;
+  updated_at: Date;
+}
+
+interface SkuRow {
+  id: bigint;
+  spu_id: bigint;
+  sku_no: string;
+  sku_name: string;
+  price: bigint;
+  market_price: bigint | null;
+  stock: bigint;
+  lock_stock: bigint;
+  specs: Record<string, string>;
+  version: bigint;
+  created_at: Date;
+  updated_at: Date;
+}
+
+type GoodsRow = SkuRow & Pick<SpuRow, 'title' | 'main_images' | 'publish_status'>;
+
+function statusCode(status: PublishStatus): number {
+  return status === 'PUBLISHED' ? 1 : 0;
+}
+
+function statusOf(code: number): PublishStatus {
+  return code === 1 ? 'PUBLISHED' : 'UNPUBLISHED';
+}
+
+function spuOf(row: SpuRow): Spu {
+  return {
+    id: row.id,
+    spuNo: row.spu_no,
+    title: row.title,
+    categoryId: row.category_id,
+    brandId: row.brand_id,
+    mainImages: row.main_images,
+    detailHtml: row.detail_html ?? '',
+    publishStatus: statusOf(row.publish_status),
+    version: row.version,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+  };
+}
+
+function skuOf(row: SkuRow): Sku {
+  return {
+    id: row.id,
+    spuId: row.spu_id,
+    skuNo: row.sku_no,
+    skuName: row.sku_name,
+    priceFen: row.price,
+    marketPriceFen: row.market_price ?? 0n,
+    stock: row.stock,
+    lockStock: row.lock_stock,
+    specs: row.specs,
+    version: row.version,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+  };
+}

@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict';
+import { isUnavailable } from '../../../gen/common/v1/errors.js';
+import { useServers } from '../../../test/support/servers.js';
+import { LeasedIdGenerator, Snowflake, snowflakeTime } from './id-generator.js';
+
+describe('Snowflake', () => {
+  it('grows with every id, through a burst and a clock that steps back', () => {
+    let now = Date.UTC(2026, 0, 1);
+    const ids = new Snowflake(7, () => now);
+    let last = 0n;
+    for (let i = 0; i < 20_000; i++) {
+      if (i === 9_000) now -= 3_000;
+      const id = ids.next();
+      assert.ok(id > last);
+      last = id;
+    }
+    assert.equal((last >> 12n) & 1023n, 7n);
+  });
+
+  it('refuses when the clock stepped back further than it can bridge', () => {
+    let now = Date.UTC(2026, 0, 1);
+    const ids = new Snowflake(7, () => now);
+    ids.next();
+    now -= 10_000;
+    assert.throws(() => ids.next(), isUnavailable);
+  });
+
+  it('tells when it was made', () => {
+    const now = Date.UTC(2026, 5, 5, 5, 5, 5, 555);
+    assert.equal(snowflakeTime(new Snowflake(0, () => now).next()).getTime(), now);
+  });
+});
+
+describe('LeasedIdGenerator', () => {
+  const servers = useServers('postgres');
+
+  it('gives two processes different worker numbers', async () => {
+    const generators = Array.from({ length: 8 }, () => new LeasedIdGenerator(servers.postgresUrl, 5_000));
+    try {
+      await Promise.all(generators.map((g) => g.start()));
+      const workers = generators.map((g) => (g.nextId() >> 12n) & 1023n);
+      assert.equal(new Set(workers).size, generators.length);
+    } finally {
+      await Promise.all(generators.map((g) => g.close()));
+    }
+  });
+
+  it('gives no id before it holds a number, nor after it let go', async () => {
+    const generator = new LeasedIdGenerator(servers.postgresUrl, 5_000);
+    assert.throws(() => generator.nextId(), isUnavailable);
+    await generator.start();
+    generator.nextId();
+    await generator.close();
+    assert.throws(() => generator.nextId(), isUnavailable);
+  });
+});

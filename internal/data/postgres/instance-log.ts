@@ -1,0 +1,405 @@
+import { createHash } from 'node:crypto';
+import pg from 'pg';
+import { unavailable } from '../../../gen/common/v1/errors.js';
+import {
+  DataRejected,
+  type InstanceDeadLetter,
+  type InstanceJob,
+  type InstanceLog,
+  type InstanceLogFilter,
+  InstanceLogRepo,
+  type InstanceLogStatus,
+  type InstanceOrder,
+  type InstanceOutcome,
+  type InstanceStats,
+} from '../../biz/instance/instance-log.js';
+import type { Page, PageRequest } from '../../biz/page.js';
+import { Batcher } from '../batcher.js';
+import type { Postgres, Statement } from './postgres.js';
+import { storableText } from './text.js';
+
+const REASON_MAX = 1024;
+const BATCH_MAX = 256;
+
+const COLUMNS = `id, instance_id, product_id, user_id, source, source_id, order_id, name, cpus, memory_mb, gpu, image, trace,
+  status, reason, created_at, updated_at`;
+
+/** Sorted, so that two consumers that insert the same orders wait for each other and do not deadlock. */
+const INSERT: Statement = {
+  name: 'instance_log_insert',
+  text: `INSERT INTO instance_logs (instance_id, product_id, user_id, source, source_id, order_id, name, cpus, memory_mb,
+      gpu, image, trace)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::text[],
+      $8::int[], $9::int[], $10::int[], $11::text[], $12::text[]) AS t(instance_id)
+    ORDER BY instance_id
+    ON CONFLICT DO NOTHING
+    RETURNING ${COLUMNS}`,
+};
+
+const FIND_KNOWN: Statement = {
+  name: 'instance_log_find_known',
+  text: `SELECT ${COLUMNS} FROM instance_logs
+      WHERE (source, product_id, source_id) IN (SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]))
+    UNION
+    SELECT ${COLUMNS} FROM instance_logs WHERE instance_id = ANY ($4::bigint[])`,
+};
+
+const INSERT_DEAD_LETTERS: Statement = {
+  name: 'resource_dead_letter_insert',
+  text: `INSERT INTO resource_dead_letters (queue, message_id, payload, reason)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[])
+    ON CONFLICT (queue, message_id) DO NOTHING`,
+};
+
+/** Whole ms, as a Date holds them: a lease is known by the moment it ends. */
+const LEASE = `date_trunc('milliseconds', now())`;
+
+/** As the outbox claims: `id = ANY (ARRAY(…))` keeps the planner from hashing the table. */
+function claim(name: string, waiting: string): Statement {
+  return {
+    name,
+    text: `UPDATE instance_logs SET next_attempt_at = ${LEASE} + $2 * interval '1 ms'
+      WHERE id = ANY (ARRAY(
+        SELECT id FROM instance_logs WHERE ${waiting} AND next_attempt_at <= now()
+        ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
+      RETURNING ${COLUMNS}, attempts, report_attempts, next_attempt_at`,
+  };
+}
+
+const CLAIM_TO_CREATE = claim('instance_log_claim_to_create', `status = 'PROCESSING'`);
+const CLAIM_TO_REPORT = claim('instance_log_claim_to_report', `status <> 'PROCESSING' AND reported_at IS NULL`);
+
+/** `|| ''` hides the partial index from the planner, which would take it for empty and read all jobs that wait. */
+const SETTLE: Statement = {
+  name: 'instance_log_settle',
+  text: `UPDATE instance_logs l SET status = s.status, reason = s.reason, updated_at = now(),
+      next_attempt_at = now()
+    FROM unnest($1::bigint[], $2::text[], $3::text[]) AS s(id, status, reason)
+    WHERE l.id = s.id AND l.status || '' = 'PROCESSING'
+    RETURNING l.id, l.status`,
+};
+
+const STATUSES: Statement = {
+  name: 'instance_log_statuses',
+  text: 'SELECT id, status FROM instance_logs WHERE id = ANY ($1::bigint[])',
+};
+
+const MARK_REPORTED: Statement = {
+  name: 'instance_log_mark_reported',
+  text: `UPDATE instance_logs l SET reported_at = now(), report_error = r.refusal
+    FROM unnest($1::bigint[], $2::text[]) AS r(id, refusal)
+    WHERE l.id = r.id`,
+};
+
+/** Only the holder of the lease changes the counts: another's lease ends at another moment. */
+const POSTPONE: Statement = {
+  name: 'instance_log_postpone',
+  text: `UPDATE instance_logs l SET attempts = l.attempts + p.attempts, reason = coalesce(p.reason, l.reason),
+      report_attempts = l.report_attempts + p.reports, report_error = coalesce(p.report_error, l.report_error),
+      next_attempt_at = now() + p.retry_ms * interval '1 ms'
+    FROM unnest($1::bigint[], $2::timestamptz[], $3::int[], $4::text[], $5::int[], $6::text[], $7::float8[])
+      AS p(id, lease_ends_at, attempts, reason, reports, report_error, retry_ms)
+    WHERE l.id = p.id AND l.next_attempt_at = p.lease_ends_at`,
+};
+
+const FILTER = `($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR source = $2)
+  AND ($3::text IS NULL OR source_id = $3) AND ($4::bigint IS NULL OR product_id = $4)
+  AND ($5::bigint IS NULL OR instance_id = $5) AND ($6::text IS NULL OR status = $6)`;
+
+const LIST = `SELECT ${COLUMNS} FROM instance_logs WHERE ${FILTER} ORDER BY created_at DESC, id DESC OFFSET $7 LIMIT $8`;
+const COUNT = `SELECT count(*) AS total FROM instance_logs WHERE ${FILTER}`;
+
+const BY_SOURCE: Statement = {
+  name: 'instance_log_by_source',
+  text: `SELECT source, count(*) AS total,
+      count(*) FILTER (WHERE status = 'SUCCESS') AS success,
+      count(*) FILTER (WHERE status = 'FAILED') AS failed,
+      count(*) FILTER (WHERE status = 'PROCESSING') AS processing,
+      round(100.0 * count(*) FILTER (WHERE status = 'SUCCESS') / count(*), 2)::float8 AS success_rate
+    FROM instance_logs WHERE created_at >= $1 GROUP BY source ORDER BY source`,
+};
+
+/** Bounds a reply over a long window; the newest minutes are kept. */
+const MINUTES_MAX = 10_000;
+
+const BY_MINUTE: Statement = {
+  name: 'instance_log_by_minute',
+  text: `SELECT date_trunc('minute', created_at) AS minute, source, count(*) AS count
+    FROM instance_logs WHERE created_at >= $1 GROUP BY minute, source ORDER BY minute DESC, source LIMIT ${MINUTES_MAX}`,
+};
+
+interface Postponement {
+  readonly job: InstanceJob;
+  readonly attempts: number;
+  readonly reason: string | null;
+  readonly reports: number;
+  readonly reportError: string | null;
+  readonly retryAfterMs: number;
+}
+
+export class PgInstanceLogRepo extends InstanceLogRepo {
+  private readonly claiming: Batcher<number, InstanceJob | undefined>;
+  private readonly settling: Batcher<InstanceOutcome, InstanceLogStatus>;
+  private readonly reporting: Batcher<{ job: InstanceJob; refusal: string }, undefined>;
+  private readonly postponing: Batcher<Postponement, undefined>;
+
+  constructor(private readonly db: Postgres) {
+    super();
+    const options = { maxItems: BATCH_MAX, lanes: 1 };
+    this.claiming = new Batcher((leases) => this.claimAll(leases), options);
+    this.settling = new Batcher((outcomes) => this.settleAll(outcomes), options);
+    this.reporting = new Batcher((reports) => this.markAllReported(reports), options);
+    this.postponing = new Batcher((postponements) => this.postponeAll(postponements), options);
+  }
+
+  async insert(orders: readonly InstanceOrder[]): Promise<readonly InstanceLog[]> {
+    const values = [
+      orders.map((o) => o.instanceId),
+      orders.map((o) => o.productId),
+      orders.map((o) => o.userId),
+      orders.map((o) => o.source),
+      orders.map((o) => o.sourceId),
+      orders.map((o) => o.orderId ?? null),
+      orders.map((o) => o.name),
+      orders.map((o) => o.size.cpus),
+      orders.map((o) => o.size.memoryMb),
+      orders.map((o) => o.size.gpu),
+      orders.map((o) => o.size.image),
+      orders.map((o) => o.trace ?? null),
+    ];
+    const { rows } = await this.db.query<LogRow>(INSERT, values).catch(explain);
+    const logs = new Known(rows.map(logOf));
+    const known = orders.filter((o) => !logs.find(o));
+    if (known.length > 0) {
+      const found = await this.db.query<LogRow>(FIND_KNOWN, [
+        known.map((o) => o.source),
+        known.map((o) => o.productId),
+        known.map((o) => o.sourceId),
+        known.map((o) => o.instanceId),
+      ]);
+      logs.add(found.rows.map(logOf));
+    }
+    return orders.map((order) => {
+      const log = logs.find(order);
+      if (!log) throw new Error(`instance order ${order.instanceId} is neither new nor known`);
+      return log;
+    });
+  }
+
+  async insertDeadLetters(letters: readonly InstanceDeadLetter[]): Promise<void> {
+    await this.db.query(INSERT_DEAD_LETTERS, [
+      letters.map((l) => l.queue),
+      letters.map((l) => createHash('sha256').update(l.payload).digest('hex')),
+      letters.map((l) => Buffer.from(l.payload)),
+      letters.map((l) => storableText(l.reason, REASON_MAX)),
+    ]);
+  }
+
+  async claimToCreate(leaseMs: number): Promise<InstanceJob | undefined> {
+    return this.claiming.add(leaseMs);
+  }
+
+  async claimToReport(limit: number, leaseMs: number): Promise<readonly InstanceJob[]> {
+    return jobsOf(await this.db.query<JobRow>(CLAIM_TO_REPORT, [limit, leaseMs]));
+  }
+
+  countAttempt(job: InstanceJob, reason: string, retryAfterMs: number): Promise<void> {
+    return this.postponing.add({ job, attempts: 1, reason, reports: 0, reportError: null, retryAfterMs });
+  }
+
+  countReport(job: InstanceJob, reason: string, retryAfterMs: number): Promise<void> {
+    return this.postponing.add({ job, attempts: 0, reason: null, reports: 1, reportError: reason, retryAfterMs });
+  }
+
+  release(job: InstanceJob, retryAfterMs: number): Promise<void> {
+    return this.postponing.add({ job, attempts: 0, reason: null, reports: 0, reportError: null, retryAfterMs });
+  }
+
+  settle(outcome: InstanceOutcome): Promise<InstanceLogStatus> {
+    return this.settling.add(outcome);
+  }
+
+  markReported(job: InstanceJob, refusal: string): Promise<void> {
+    return this.reporting.add({ job, refusal });
+  }
+
+  async list(filter: InstanceLogFilter, page: PageRequest): Promise<Page<InstanceLog>> {
+    const values = [
+      filter.userId ?? null,
+      filter.source ?? null,
+      filter.sourceId ?? null,
+      filter.productId ?? null,
+      filter.instanceId ?? null,
+      filter.status ?? null,
+    ];
+    // Unnamed, so that each is planned for the filters it has: one plan for all would read the whole table.
+    const [list, count] = await Promise.all([
+      this.db.query<LogRow>({ name: '', text: LIST }, [...values, page.offset, page.limit]),
+      this.db.query<{ total: bigint }>({ name: '', text: COUNT }, values),
+    ]);
+    return { items: list.rows.map(logOf), total: count.rows[0]?.total ?? 0n };
+  }
+
+  async stats(since: Date): Promise<InstanceStats> {
+    const [bySource, byMinute] = await Promise.all([
+      this.db.query<SourceRow>(BY_SOURCE, [since]),
+      this.db.query<MinuteRow>(BY_MINUTE, [since]),
+    ]);
+    return {
+      bySource: bySource.rows.map(({ success_rate, ...row }) => ({ ...row, successRate: success_rate })),
+      byMinute: byMinute.rows,
+    };
+  }
+
+  private async claimAll(leasesMs: readonly number[]): Promise<readonly (InstanceJob | undefined)[]> {
+    return jobsOf(await this.db.query<JobRow>(CLAIM_TO_CREATE, [leasesMs.length, Math.min(...leasesMs)]));
+  }
+
+  private async settleAll(outcomes: readonly InstanceOutcome[]): Promise<readonly InstanceLogStatus[]> {
+    const ids = outcomes.map((o) => o.job.id);
+    const { rows } = await this.db.query<Pick<LogRow, 'id' | 'status'>>(SETTLE, [
+      ids,
+      outcomes.map((o) => o.status),
+      outcomes.map((o) => storableText(o.reason, REASON_MAX)),
+    ]);
+    const standing = new Map(rows.map((row) => [row.id, row.status]));
+    if (standing.size < outcomes.length) {
+      const missing = ids.filter((id) => !standing.has(id));
+      const found = await this.db.query<Pick<LogRow, 'id' | 'status'>>(STATUSES, [missing]);
+      for (const row of found.rows) standing.set(row.id, row.status);
+    }
+    return ids.map((id) => {
+      const stands = standing.get(id);
+      if (!stands) throw new Error(`instance log ${id} is gone`);
+      return stands;
+    });
+  }
+
+  private async markAllReported(
+    reports: readonly { job: InstanceJob; refusal: string }[],
+  ): Promise<readonly undefined[]> {
+    await this.db.query(MARK_REPORTED, [
+      reports.map((r) => r.job.id),
+      reports.map((r) => storableText(r.refusal, REASON_MAX)),
+    ]);
+    return reports.map(() => undefined);
+  }
+
+  private async postponeAll(postponements: readonly Postponement[]): Promise<readonly undefined[]> {
+    const text = (reason: string | null) => (reason === null ? null : storableText(reason, REASON_MAX));
+    await this.db.query(POSTPONE, [
+      postponements.map((p) => p.job.id),
+      postponements.map((p) => p.job.leaseEndsAt),
+      postponements.map((p) => p.attempts),
+      postponements.map((p) => text(p.reason)),
+      postponements.map((p) => p.reports),
+      postponements.map((p) => text(p.reportError)),
+      postponements.map((p) => p.retryAfterMs),
+    ]);
+    return postponements.map(() => undefined);
+  }
+}
+
+/** Logs by both of their keys. */
+class Known {
+  private readonly bySource = new Map<string, InstanceLog>();
+  private readonly byInstance = new Map<bigint, InstanceLog>();
+
+  constructor(logs: readonly InstanceLog[]) {
+    this.add(logs);
+  }
+
+  add(logs: readonly InstanceLog[]): void {
+    for (const log of logs) {
+      this.bySource.set(keyOf(log), log);
+      this.byInstance.set(log.instanceId, log);
+    }
+  }
+
+  find(order: InstanceOrder): InstanceLog | undefined {
+    return this.bySource.get(keyOf(order)) ?? this.byInstance.get(order.instanceId);
+  }
+}
+
+function keyOf(order: InstanceOrder): string {
+  return `${order.source} ${order.productId} ${order.sourceId}`;
+}
+
+/** Class 22 are values that do not fit their type, 23 values that break a rule of the table; the rest may pass. */
+function explain(err: unknown): never {
+  if (!(err instanceof pg.DatabaseError)) throw err;
+  if (/^2[23]/.test(err.code ?? '')) throw new DataRejected(`${err.message} (${err.code})`, { cause: err });
+  throw unavailable('the database cannot take instance logs now', { cause: err });
+}
+
+interface LogRow {
+  trace: string | null;
+  id: bigint;
+  instance_id: bigint;
+  product_id: bigint;
+  user_id: string;
+  source: string;
+  source_id: string;
+  order_id: bigint | null;
+  name: string;
+  cpus: number;
+  memory_mb: number;
+  gpu: number;
+  image: string;
+  status: InstanceLogStatus;
+  reason: string;
+  created_at: Date;
+  updated_at: Date;
+}
+
+interface JobRow extends LogRow {
+  attempts: number;
+  report_attempts: number;
+  next_attempt_at: Date;
+}
+
+interface SourceRow {
+  source: string;
+  total: bigint;
+  success: bigint;
+  failed: bigint;
+  processing: bigint;
+  success_rate: number;
+}
+
+interface MinuteRow {
+  minute: Date;
+  source: string;
+  count: bigint;
+}
+
+function logOf(row: LogRow): InstanceLog {
+  return {
+    id: row.id,
+    instanceId: row.instance_id,
+    productId: row.product_id,
+    userId: row.user_id,
+    source: row.source,
+    sourceId: row.source_id,
+    orderId: row.order_id ?? undefined,
+    name: row.name,
+    size: { cpus: row.cpus, memoryMb: row.memory_mb, gpu: row.gpu, image: row.image },
+    status: row.status,
+    reason: row.reason,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+    ...(row.trace !== null && { trace: row.trace }),
+  };
+}
+
+/** RETURNING keeps no order. */
+function jobsOf({ rows }: { rows: JobRow[] }): readonly InstanceJob[] {
+  return rows
+    .sort((a, b) => (a.id < b.id ? -1 : 1))
+    .map((row) => ({
+      ...logOf(row),
+      attempts: row.attempts,
+      reportAttempts: row.report_attempts,
+      leaseEndsAt: row.next_attempt_at,
+    }));
+}

@@ -1,0 +1,201 @@
+import { Event } from '../../../gen/instance/v1/event.js';
+import type { InstanceEvent, InstanceReport, InstanceRequest, InstanceStatus } from '../../biz/instance/instance.js';
+import { InstanceRepo } from '../../biz/instance/instance.js';
+import type { Transaction } from '../../biz/transaction.js';
+import { NoTrace, type Trace } from '../../kratos/tracing/trace.js';
+import { byteas, int8s, texts, uuids } from './column.js';
+import type { Postgres, Statement } from './postgres.js';
+
+/** Outbox topic of the events that ask the resource domain for an instance. */
+export const TOPIC_INSTANCE_CREATED = 'instance.created';
+/** The event's own name for the same, as the second document has it. */
+const EVENT_TYPE = 'INSTANCE_CREATED';
+const MB_PER_GB = 1024;
+
+const COLUMNS = `instance_id, product_id, user_id, source, source_id, order_id, status, reason, created_at, reported_at`;
+
+// Sorted by key, so that two batches that meet on several keys wait for each other in one order; then as given, so that
+// the first of those that repeat is the one that is kept. `rows` counts what was new: to return it all, and to read it all
+// here, cost more than to store it.
+const INSERT: Statement = {
+  name: 'instance_request_insert',
+  text: `WITH r AS (
+      INSERT INTO instance_requests (instance_id, product_id, user_id, source, source_id, order_id)
+      SELECT instance_id, product_id, user_id, source, source_id, order_id
+      FROM unnest($2::bigint[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::bigint[]) WITH ORDINALITY
+        AS t(instance_id, product_id, user_id, source, source_id, order_id, n)
+      ORDER BY source COLLATE "C", product_id, source_id COLLATE "C", n
+      ON CONFLICT (source, product_id, source_id) DO NOTHING
+      RETURNING instance_id),
+    o AS (
+      INSERT INTO outbox (topic, ref_id, payload, headers)
+      SELECT $1, ref_id, payload, CASE WHEN trace IS NOT NULL THEN jsonb_build_object('traceparent', trace) END
+      FROM unnest($2::bigint[], $8::bytea[], $9::text[]) AS t(ref_id, payload, trace)
+      WHERE ref_id IN (SELECT instance_id FROM r))
+    SELECT count(*)::int AS added, now() AS at FROM r`,
+};
+
+const FIND_BY_SOURCE: Statement = {
+  name: 'instance_request_find_by_source',
+  text: `SELECT ${COLUMNS} FROM instance_requests
+    WHERE (source, product_id, source_id) IN (SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]))`,
+};
+
+const FIND: Statement = {
+  name: 'instance_request_find',
+  text: `SELECT ${COLUMNS} FROM instance_requests WHERE instance_id = $1`,
+};
+
+const LOCK: Statement = { name: 'instance_request_lock', text: `${FIND.text} FOR UPDATE` };
+
+const SET_REPORT: Statement = {
+  name: 'instance_request_set_report',
+  text: `UPDATE instance_requests SET status = $2, reason = left($3, 1024), reported_at = now()
+    WHERE instance_id = $1 RETURNING ${COLUMNS}`,
+};
+
+export class PgInstanceRepo extends InstanceRepo {
+  constructor(
+    private readonly db: Postgres,
+    private readonly trace: Trace = new NoTrace(),
+  ) {
+    super();
+  }
+
+  async insertRequests(tx: Transaction, events: readonly InstanceEvent[]): Promise<readonly InstanceRequest[]> {
+    const here = this.trace.capture();
+    const payloads = payloadsOf(events);
+    const { rows } = await this.db.query<{ added: number; at: Date }>(
+      INSERT,
+      [
+        TOPIC_INSTANCE_CREATED,
+        int8s(events, (e) => e.instanceId),
+        int8s(events, (e) => e.productId),
+        uuids(events, (e) => e.userId),
+        texts(events, (e) => e.source),
+        texts(events, (e) => e.sourceId),
+        int8s(events, (e) => e.orderId),
+        byteas(payloads, (payload) => payload),
+        texts(events, (e) => e.trace ?? here),
+      ],
+      tx,
+    );
+    const [{ added, at }] = rows as [{ added: number; at: Date }];
+    if (added === events.length) return events.map((e) => newRequestOf(e, at));
+    const stored = new Map<string, InstanceRequest>();
+    const found = await this.db.query<RequestRow>(
+      FIND_BY_SOURCE,
+      [texts(events, (e) => e.source), int8s(events, (e) => e.productId), texts(events, (e) => e.sourceId)],
+      tx,
+    );
+    for (const row of found.rows) stored.set(keyOf(row.source, row.product_id, row.source_id), requestOf(row));
+    return events.map((e) => {
+      const request = stored.get(keyOf(e.source, e.productId, e.sourceId));
+      if (!request)
+        throw new Error(`instance request ${e.source} ${e.productId} ${e.sourceId} is neither new nor known`);
+      return request;
+    });
+  }
+
+  async find(instanceId: bigint): Promise<InstanceRequest | undefined> {
+    const { rows } = await this.db.query<RequestRow>(FIND, [instanceId]);
+    return rows[0] && requestOf(rows[0]);
+  }
+
+  async lock(tx: Transaction, instanceId: bigint): Promise<InstanceRequest | undefined> {
+    const { rows } = await this.db.query<RequestRow>(LOCK, [instanceId], tx);
+    return rows[0] && requestOf(rows[0]);
+  }
+
+  async setReport(tx: Transaction, report: InstanceReport): Promise<InstanceRequest> {
+    const { rows } = await this.db.query<RequestRow>(SET_REPORT, [report.instanceId, report.status, report.reason], tx);
+    return requestOf(rows[0]!);
+  }
+}
+
+interface RequestRow {
+  instance_id: bigint;
+  product_id: bigint;
+  user_id: string;
+  source: string;
+  source_id: string;
+  order_id: bigint | null;
+  status: InstanceStatus;
+  reason: string;
+  created_at: Date;
+  reported_at: Date | null;
+}
+
+function keyOf(source: string, productId: bigint, sourceId: string): string {
+  return `${source} ${productId} ${sourceId}`;
+}
+
+function requestOf(row: RequestRow): InstanceRequest {
+  return {
+    instanceId: row.instance_id,
+    productId: row.product_id,
+    userId: row.user_id,
+    source: row.source,
+    sourceId: row.source_id,
+    orderId: row.order_id ?? undefined,
+    status: row.status,
+    reason: row.reason,
+    createdAt: row.created_at,
+    reportedAt: row.reported_at ?? undefined,
+  };
+}
+
+function newRequestOf(event: InstanceEvent, createdAt: Date): InstanceRequest {
+  return {
+    instanceId: event.instanceId,
+    productId: event.productId,
+    userId: event.userId,
+    source: event.source,
+    sourceId: event.sourceId,
+    orderId: event.orderId,
+    status: 'REQUESTED',
+    reason: '',
+    createdAt,
+    reportedAt: undefined,
+  };
+}
+
+/**
+ * The payloads of events. What events of one product have in common is written once: two messages one after the other
+ * are one message with the fields of both. It halves the time of it.
+ */
+function payloadsOf(events: readonly InstanceEvent[]): readonly Uint8Array[] {
+  let last: InstanceEvent | undefined;
+  let common: Uint8Array = new Uint8Array();
+  return events.map((e) => {
+    if (e.productId !== last?.productId || e.spec !== last.spec || e.source !== last.source || e.at !== last.at) {
+      common = Event.encode({ ...NOTHING, ...commonOf(e) }).finish();
+    }
+    last = e;
+    const own = Event.encode({
+      eventType: '',
+      instanceId: e.instanceId,
+      userId: e.userId,
+      name: e.name,
+      spec: undefined,
+      timestamp: undefined,
+      productId: 0n,
+      source: '',
+      sourceId: e.sourceId,
+      orderId: e.orderId ?? 0n,
+    }).finish();
+    return Buffer.concat([common, own]);
+  });
+}
+
+const NOTHING = Event.create();
+
+function commonOf(e: InstanceEvent): Partial<Event> {
+  return {
+    eventType: EVENT_TYPE,
+    spec: { cpus: e.spec.cpu, memoryMb: e.spec.memoryGb * MB_PER_GB, gpu: e.spec.gpu, image: e.spec.image },
+    timestamp: e.at,
+    productId: e.productId,
+    source: e.source,
+  };
+}

@@ -1,0 +1,335 @@
+import type {
+  Move,
+  NewOrder,
+  Order,
+  OrderActor,
+  OrderEvent,
+  OrderFilter,
+  OrderItem,
+  OrderSource,
+  OrderStatus,
+  OrderType,
+} from '../../biz/order/order-state.js';
+import { OrderRepo } from '../../biz/order/order-state.js';
+import type { Page, PageRequest } from '../../biz/page.js';
+import type { Transaction } from '../../biz/transaction.js';
+import { int2s, int4s, int8s, texts, timestamps, uuids } from './column.js';
+import type { Postgres, Statement } from './postgres.js';
+
+/** As the first document numbers them, and on. */
+const STATUS_CODES: Readonly<Record<OrderStatus, number>> = {
+  PENDING: 0,
+  PAID: 1,
+  CANCELLED: 2,
+  COMPLETED: 3,
+  SHIPPED: 4,
+  REFUNDING: 5,
+};
+const STATUSES = Object.fromEntries(Object.entries(STATUS_CODES).map(([name, code]) => [code, name])) as Record<
+  number,
+  OrderStatus
+>;
+
+const COLUMNS = `id, order_no, user_id, order_type, source, status, product_id, product_name, quantity, price, amount,
+  req_id, sale_id, request_id, instance_id, close_reason, remark, version, created_at, pay_deadline, paid_at, completed_at,
+  sku_id`;
+
+function insert(name: string, onConflict: string): Statement {
+  return {
+    name,
+    text: `WITH o AS (
+      INSERT INTO orders (id, user_id, order_type, source, status, product_id, product_name, quantity, price, amount,
+        req_id, sale_id, request_id, instance_id, remark, pay_deadline, sku_id, paid_at)
+      SELECT id, user_id, order_type, source, status, product_id, product_name, quantity, price, amount,
+        req_id, sale_id, request_id, instance_id, remark, pay_deadline, sku_id, CASE WHEN status = 1 THEN now() END
+      FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::text[], $8::int[],
+        $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::bigint[], $15::text[],
+        $16::timestamptz[], $18::bigint[])
+        AS t(id, user_id, order_type, source, status, product_id, product_name, quantity, price, amount, req_id, sale_id,
+          request_id, instance_id, remark, pay_deadline, sku_id)
+      ${onConflict}
+      RETURNING id, status, created_at)
+    INSERT INTO order_events (order_id, version, from_status, to_status, actor, at)
+    SELECT id, 1, NULL, status, $17, created_at FROM o`,
+  };
+}
+
+const INSERT = insert('order_insert', 'ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING');
+// Without request ids there is nothing to conflict on, and a row that may conflict takes a tenth more to insert.
+const INSERT_BATCH = insert('order_insert_batch', '');
+
+const INSERT_ITEMS: Statement = {
+  name: 'order_insert_items',
+  text: `INSERT INTO order_items (order_id, sku_id, spu_id, spu_name, sku_name, sku_image, specs, price, quantity, total_price)
+    SELECT order_id, sku_id, spu_id, spu_name, sku_name, sku_image, specs::jsonb, price, quantity, price * quantity
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+      $9::int[])
+      AS t(order_id, sku_id, spu_id, spu_name, sku_name, sku_image, specs, price, quantity)`,
+};
+
+const FIND: Statement = {
+  name: 'order_find',
+  text: `SELECT ${COLUMNS} FROM orders WHERE id = $1 AND ($2::uuid IS NULL OR user_id = $2) AND NOT deleted`,
+};
+
+const LOCK: Statement = { name: 'order_lock', text: `${FIND.text} FOR UPDATE` };
+
+const FIND_BY_REQUEST: Statement = {
+  name: 'order_find_by_request',
+  text: `SELECT ${COLUMNS} FROM orders WHERE user_id = $1 AND request_id = $2`,
+};
+
+const FIND_STREAM_ID: Statement = {
+  name: 'order_find_stream_id',
+  text: 'SELECT stream_id FROM stream_inbox WHERE order_id = $1',
+};
+
+/*
+ * The count and the ids of the page are read from the index alone. A page without rows still tells the total, in a row of
+ * its own. A statement for each set of filters, and the ids as an array: with `$4 IS NULL OR status = $4`, or with the rows
+ * themselves under OFFSET and LIMIT, the planner thinks a plan of its own cheaper for each call, and making it takes longer
+ * than running it.
+ */
+function list(name: string, filters: string): Statement {
+  const where = `user_id = $1 AND NOT deleted ${filters}`;
+  return {
+    name,
+    text: `SELECT c.total, o.* FROM (SELECT count(*) AS total FROM orders WHERE ${where}) AS c
+    LEFT JOIN (SELECT ${COLUMNS} FROM orders WHERE id = ANY (ARRAY(
+      SELECT id FROM orders WHERE ${where} ORDER BY created_at DESC, id DESC OFFSET $2 LIMIT $3))) AS o ON true
+    ORDER BY o.created_at DESC, o.id DESC`,
+  };
+}
+
+const LIST = list('order_list', '');
+const LIST_OF_STATUS = list('order_list_of_status', 'AND status = $4');
+const LIST_OF_TYPE = list('order_list_of_type', 'AND order_type = $4');
+const LIST_OF_BOTH = list('order_list_of_both', 'AND status = $4 AND order_type = $5');
+
+const LIST_EVENTS: Statement = {
+  name: 'order_events_list',
+  text: 'SELECT from_status, to_status, actor, reason, at FROM order_events WHERE order_id = $1 ORDER BY version',
+};
+
+// SKIP LOCKED: an order that is being paid or cancelled this moment is left to whoever holds it.
+const LOCK_OVERDUE: Statement = {
+  name: 'order_lock_overdue',
+  text: `SELECT ${COLUMNS} FROM orders WHERE status = 0 AND pay_deadline < now()
+    ORDER BY pay_deadline LIMIT $1 FOR UPDATE SKIP LOCKED`,
+};
+
+const MOVE: Statement = {
+  name: 'order_move',
+  text: `WITH o AS (
+      UPDATE orders SET status = $4::smallint, version = version + 1, updated_at = now(),
+        paid_at = CASE WHEN $4::smallint = 1 THEN coalesce(paid_at, now()) ELSE paid_at END,
+        -- greatest: a clock that stepped back must not complete an order before it was paid
+        completed_at = CASE WHEN $4::smallint = 3 THEN greatest(now(), paid_at) ELSE completed_at END,
+        close_reason = CASE WHEN $4::smallint IN (2, 5) THEN left($6::text, 64) ELSE '' END,
+        instance_id = coalesce($7::bigint, instance_id)
+      WHERE id = $1 AND status = $2::smallint AND version = $3
+      RETURNING ${COLUMNS}),
+    e AS (
+      INSERT INTO order_events (order_id, version, from_status, to_status, actor, reason)
+      SELECT id, version, $2::smallint, $4::smallint, $5, left($6::text, 255) FROM o)
+    SELECT ${COLUMNS} FROM o`,
+};
+
+const SET_INSTANCE: Statement = {
+  name: 'order_set_instance',
+  text: `UPDATE orders SET instance_id = $2, version = version + 1, updated_at = now()
+    WHERE id = $1 AND status = 1 AND instance_id IS NULL`,
+};
+
+export class PgOrderRepo extends OrderRepo {
+  constructor(private readonly db: Postgres) {
+    super();
+  }
+
+  async insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean> {
+    const { rowCount } = await this.db.query(
+      orders.some((o) => o.requestId !== undefined) ? INSERT : INSERT_BATCH,
+      [
+        int8s(orders, (o) => o.id),
+        uuids(orders, (o) => o.userId),
+        texts(orders, (o) => o.orderType),
+        texts(orders, (o) => o.source),
+        int2s(orders, (o) => STATUS_CODES[o.status]),
+        int8s(orders, (o) => o.productId),
+        texts(orders, (o) => o.productName),
+        int4s(orders, (o) => o.quantity),
+        int8s(orders, (o) => o.priceFen),
+        int8s(orders, (o) => o.amountFen),
+        int8s(orders, (o) => o.reqId),
+        int8s(orders, (o) => o.saleId),
+        texts(orders, (o) => o.requestId),
+        int8s(orders, (o) => o.instanceId),
+        texts(orders, (o) => o.remark ?? ''),
+        timestamps(orders, (o) => o.payDeadline),
+        actor,
+        int8s(orders, (o) => o.skuId),
+      ],
+      tx,
+    );
+    return rowCount === orders.length;
+  }
+
+  async insertItems(tx: Transaction, items: readonly OrderItem[]): Promise<void> {
+    if (items.length === 0) return;
+    await this.db.query(
+      INSERT_ITEMS,
+      [
+        int8s(items, (i) => i.orderId),
+        int8s(items, (i) => i.skuId),
+        int8s(items, (i) => i.spuId),
+        texts(items, (i) => i.spuName),
+        texts(items, (i) => i.skuName),
+        texts(items, (i) => i.skuImage),
+        texts(items, (i) => JSON.stringify(i.specs)),
+        int8s(items, (i) => i.priceFen),
+        int4s(items, (i) => i.quantity),
+      ],
+      tx,
+    );
+  }
+
+  async find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined> {
+    const { rows } = await this.db.query<OrderRow>(FIND, [id, userId ?? null], tx);
+    return rows[0] && orderOf(rows[0]);
+  }
+
+  async lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
+    const { rows } = await this.db.query<OrderRow>(LOCK, [id, userId ?? null], tx);
+    return rows[0] && orderOf(rows[0]);
+  }
+
+  async findStreamId(tx: Transaction, orderId: bigint): Promise<string | undefined> {
+    const { rows } = await this.db.query<{ stream_id: string }>(FIND_STREAM_ID, [orderId], tx);
+    return rows[0]?.stream_id;
+  }
+
+  async findByRequest(userId: string, requestId: string): Promise<Order | undefined> {
+    const { rows } = await this.db.query<OrderRow>(FIND_BY_REQUEST, [userId, requestId]);
+    return rows[0] && orderOf(rows[0]);
+  }
+
+  async list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>> {
+    const { status, orderType } = filter;
+    const values: unknown[] = [userId, page.offset, page.limit];
+    if (status !== undefined) values.push(STATUS_CODES[status]);
+    if (orderType !== undefined) values.push(orderType);
+    const ofType = orderType === undefined ? LIST : LIST_OF_TYPE;
+    const ofStatus = orderType === undefined ? LIST_OF_STATUS : LIST_OF_BOTH;
+    const { rows } = await this.db.query<ListedRow>(status === undefined ? ofType : ofStatus, values);
+    const items = rows.filter((row): row is ListedRow & OrderRow => row.id !== null).map(orderOf);
+    return { items, total: rows[0]?.total ?? 0n };
+  }
+
+  async listEvents(orderId: bigint): Promise<readonly OrderEvent[]> {
+    const { rows } = await this.db.query<EventRow>(LIST_EVENTS, [orderId]);
+    return rows.map((row) => ({
+      from: row.from_status === null ? undefined : orderStatusOf(row.from_status),
+      to: orderStatusOf(row.to_status),
+      actor: row.actor,
+      reason: row.reason,
+      at: row.at,
+    }));
+  }
+
+  async lockOverdue(tx: Transaction, limit: number): Promise<readonly Order[]> {
+    const { rows } = await this.db.query<OrderRow>(LOCK_OVERDUE, [limit], tx);
+    return rows.map(orderOf);
+  }
+
+  async compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined> {
+    const { rows } = await this.db.query<OrderRow>(
+      MOVE,
+      [
+        order.id,
+        STATUS_CODES[order.status],
+        order.version,
+        STATUS_CODES[move.to],
+        move.actor,
+        move.reason,
+        move.instanceId ?? null,
+      ],
+      tx,
+    );
+    return rows[0] && orderOf(rows[0]);
+  }
+
+  async setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean> {
+    const { rowCount } = await this.db.query(SET_INSTANCE, [orderId, instanceId], tx);
+    return rowCount === 1;
+  }
+}
+
+interface OrderRow {
+  id: bigint;
+  order_no: string;
+  user_id: string;
+  order_type: OrderType;
+  source: OrderSource;
+  status: number;
+  product_id: bigint | null;
+  product_name: string;
+  quantity: number;
+  price: bigint;
+  amount: bigint;
+  req_id: bigint;
+  sale_id: bigint | null;
+  request_id: string | null;
+  instance_id: bigint | null;
+  close_reason: string;
+  remark: string;
+  version: bigint;
+  created_at: Date;
+  pay_deadline: Date | null;
+  paid_at: Date | null;
+  completed_at: Date | null;
+  sku_id: bigint | null;
+}
+
+type ListedRow = { total: bigint } & (OrderRow | { id: null });
+
+interface EventRow {
+  from_status: number | null;
+  to_status: number;
+  actor: OrderActor;
+  reason: string;
+  at: Date;
+}
+
+export function orderStatusOf(code: number): OrderStatus {
+  const status = STATUSES[code];
+  if (status === undefined) throw new Error(`orders.status ${code} is not known`);
+  return status;
+}
+
+function orderOf(row: OrderRow): Order {
+  return {
+    id: row.id,
+    orderNo: row.order_no,
+    userId: row.user_id,
+    orderType: row.order_type,
+    source: row.source,
+    status: orderStatusOf(row.status),
+    productId: row.product_id ?? undefined,
+    skuId: row.sku_id ?? undefined,
+    productName: row.product_name,
+    quantity: row.quantity,
+    priceFen: row.price,
+    amountFen: row.amount,
+    reqId: row.req_id,
+    saleId: row.sale_id ?? undefined,
+    requestId: row.request_id ?? undefined,
+    instanceId: row.instance_id ?? undefined,
+    closeReason: row.close_reason,
+    remark: row.remark,
+    version: row.version,
+    createdAt: row.created_at,
+    payDeadline: row.pay_deadline ?? undefined,
+    paidAt: row.paid_at ?? undefined,
+    completedAt: row.completed_at ?? undefined,
+  };
+}

@@ -1,0 +1,93 @@
+import { type OutboxFailure, OutboxRepo, type OutboxRow } from '../../biz/outbox.js';
+import type { Postgres, Statement } from './postgres.js';
+import { storableText } from './text.js';
+
+const REASON_MAX = 1024;
+
+const COLUMNS = 'id, topic, ref_id, payload, headers, attempts';
+
+/*
+ * `id = ANY (ARRAY(…))` and not a join: the planner knows nothing of how many rows a parameter's LIMIT lets through, and
+ * with a join it may hash the whole table.
+ */
+function claim(name: string, ofTopic: string): Statement {
+  return {
+    name,
+    text: `UPDATE outbox SET next_attempt_at = now() + $3 * interval '1 ms', attempts = attempts + 1
+      WHERE id = ANY (ARRAY(
+        SELECT id FROM outbox WHERE ${ofTopic} AND published_at IS NULL AND next_attempt_at <= now()
+        ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED))
+      RETURNING ${COLUMNS}`,
+  };
+}
+
+const CLAIM = claim('outbox_claim', 'topic = $1');
+const CLAIM_OTHERS = claim('outbox_claim_others', 'topic <> ALL ($1::text[])');
+
+/*
+ * Neither of these says `published_at IS NULL`: with the statistics of a moment ago the planner takes the index of waiting
+ * rows for empty, reads the whole backlog through it, and 500 marks take 290 ms instead of 8 (50,000 rows waiting).
+ */
+const MARK_PUBLISHED: Statement = {
+  name: 'outbox_mark_published',
+  text: 'UPDATE outbox SET published_at = now(), last_error = NULL WHERE id = ANY ($1::bigint[])',
+};
+
+const MARK_FAILED: Statement = {
+  name: 'outbox_mark_failed',
+  text: `UPDATE outbox o SET last_error = f.reason, next_attempt_at = now() + f.retry_ms * interval '1 ms'
+    FROM unnest($1::bigint[], $2::int[], $3::text[], $4::float8[]) AS f(id, attempts, reason, retry_ms)
+    WHERE o.id = f.id AND o.attempts = f.attempts`,
+};
+
+export class PgOutboxRepo extends OutboxRepo {
+  constructor(private readonly db: Postgres) {
+    super();
+  }
+
+  async claim(topic: string, limit: number, leaseMs: number): Promise<readonly OutboxRow[]> {
+    const { rows } = await this.db.query<ClaimedRow>(CLAIM, [topic, limit, leaseMs]);
+    return inOrder(rows);
+  }
+
+  async claimOthers(knownTopics: readonly string[], limit: number, leaseMs: number): Promise<readonly OutboxRow[]> {
+    const { rows } = await this.db.query<ClaimedRow>(CLAIM_OTHERS, [knownTopics, limit, leaseMs]);
+    return inOrder(rows);
+  }
+
+  async markPublished(rows: readonly OutboxRow[]): Promise<void> {
+    await this.db.query(MARK_PUBLISHED, [rows.map((r) => r.id)]);
+  }
+
+  async markFailed(failures: readonly OutboxFailure[]): Promise<void> {
+    await this.db.query(MARK_FAILED, [
+      failures.map((f) => f.row.id),
+      failures.map((f) => f.row.attempts),
+      failures.map((f) => storableText(f.reason, REASON_MAX)),
+      failures.map((f) => f.retryAfterMs),
+    ]);
+  }
+}
+
+interface ClaimedRow {
+  id: bigint;
+  topic: string;
+  ref_id: bigint;
+  payload: Buffer;
+  headers: Record<string, string> | null;
+  attempts: number;
+}
+
+/** RETURNING keeps no order. */
+function inOrder(rows: ClaimedRow[]): readonly OutboxRow[] {
+  return rows
+    .sort((a, b) => (a.id < b.id ? -1 : 1))
+    .map((row) => ({
+      id: row.id,
+      topic: row.topic,
+      refId: row.ref_id,
+      payload: row.payload,
+      headers: row.headers ?? undefined,
+      attempts: row.attempts,
+    }));
+}

@@ -1,0 +1,148 @@
+import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Provisioner, type ProvisionOutcome } from '../../biz/instance/instance-job.js';
+import type { InstanceJob } from '../../biz/instance/instance-log.js';
+import { Batcher } from '../batcher.js';
+import type { Postgres, Statement } from './postgres.js';
+
+export interface SimulatorOptions {
+  /** Time one creation takes. */
+  readonly delayMs: number;
+  /** Share of instances that can never be created, 0 to 1. */
+  readonly failureRate: number;
+  /** Share of attempts that fail and may be tried again, 0 to 1. */
+  readonly transientFailureRate: number;
+}
+
+const BATCH_MAX = 256;
+
+/** The lease is judged by the database's clock, on which it was given. */
+const CREATE: Statement = {
+  name: 'simulated_instance_create',
+  text: `INSERT INTO simulated_instances (name, instance_id, user_id, product_id, cpus, memory_mb, gpu, image)
+    SELECT name, instance_id, user_id, product_id, cpus, memory_mb, gpu, image
+    FROM unnest($1::text[], $2::bigint[], $3::uuid[], $4::bigint[], $5::int[], $6::int[], $7::int[], $8::text[],
+      $9::timestamptz[]) AS t(name, instance_id, user_id, product_id, cpus, memory_mb, gpu, image, lease_ends_at)
+    WHERE clock_timestamp() < lease_ends_at
+    ORDER BY name
+    ON CONFLICT DO NOTHING
+    RETURNING name, instance_id, user_id, product_id, cpus, memory_mb, gpu, image`,
+};
+
+const FIND: Statement = {
+  name: 'simulated_instance_find',
+  text: `SELECT name, instance_id, user_id, product_id, cpus, memory_mb, gpu, image FROM simulated_instances
+    WHERE name = ANY ($1::text[])`,
+};
+
+const REMOVE: Statement = {
+  name: 'simulated_instance_remove',
+  text: `DELETE FROM simulated_instances WHERE name = $1 AND instance_id = $2 AND user_id = $3 AND product_id = $4
+    AND cpus = $5 AND memory_mb = $6 AND gpu = $7 AND image = $8`,
+};
+
+/**
+ * Stands in for a cluster: its instances are rows. Whether an instance fails depends on its id alone (and, for failures
+ * that pass, on the attempt), so that a run can be repeated and a retry of a permanent failure fails again.
+ */
+export class SimulatedProvisioner extends Provisioner {
+  private readonly creating: Batcher<InstanceJob, ProvisionOutcome>;
+
+  constructor(
+    private readonly db: Postgres,
+    private readonly options: SimulatorOptions,
+  ) {
+    super();
+    this.creating = new Batcher((jobs) => this.createAll(jobs), { maxItems: BATCH_MAX, lanes: 1 });
+  }
+
+  async create(job: InstanceJob): Promise<ProvisionOutcome> {
+    if (this.options.delayMs > 0) await sleep(this.options.delayMs);
+    const fate = simulatedFate(job.instanceId, job.attempts, this.options);
+    if (fate === 'failed') return { kind: 'failed', reason: 'the simulator was told to fail this instance' };
+    if (fate === 'retry') return { kind: 'retry', reason: 'the simulator was told to fail this attempt' };
+    try {
+      return await this.creating.add(job);
+    } catch (err) {
+      return { kind: 'unavailable', reason: (err as Error).message };
+    }
+  }
+
+  async remove(job: InstanceJob): Promise<void> {
+    await this.db.query(REMOVE, [
+      job.name,
+      job.instanceId,
+      job.userId,
+      job.productId,
+      job.size.cpus,
+      job.size.memoryMb,
+      job.size.gpu,
+      job.size.image,
+    ]);
+  }
+
+  private async createAll(jobs: readonly InstanceJob[]): Promise<readonly ProvisionOutcome[]> {
+    const created = await this.db.query<InstanceRow>(CREATE, [
+      jobs.map((j) => j.name),
+      jobs.map((j) => j.instanceId),
+      jobs.map((j) => j.userId),
+      jobs.map((j) => j.productId),
+      jobs.map((j) => j.size.cpus),
+      jobs.map((j) => j.size.memoryMb),
+      jobs.map((j) => j.size.gpu),
+      jobs.map((j) => j.size.image),
+      jobs.map((j) => j.leaseEndsAt),
+    ]);
+    const standing = new Map(created.rows.map((row) => [row.name, row]));
+    const others = jobs.filter((j) => !standing.has(j.name)).map((j) => j.name);
+    if (others.length > 0) {
+      const { rows } = await this.db.query<InstanceRow>(FIND, [others]);
+      for (const row of rows) standing.set(row.name, row);
+    }
+    return jobs.map((job) => {
+      const row = standing.get(job.name);
+      if (!row) return { kind: 'retry', reason: 'the lease ran out before the instance was made' };
+      if (isOf(row, job)) return { kind: 'running' };
+      return { kind: 'failed', reason: `the name ${job.name} is taken by another instance` };
+    });
+  }
+}
+
+/** What the simulator does with an attempt. */
+export function simulatedFate(
+  instanceId: bigint,
+  attempts: number,
+  rates: Pick<SimulatorOptions, 'failureRate' | 'transientFailureRate'>,
+): 'running' | 'failed' | 'retry' {
+  if (draw(`${instanceId}`) < rates.failureRate) return 'failed';
+  if (draw(`${instanceId} ${attempts}`) < rates.transientFailureRate) return 'retry';
+  return 'running';
+}
+
+/** Evenly spread over 0 ≤ x < 1, and always the same for the same text. */
+function draw(text: string): number {
+  return createHash('sha256').update(text).digest().readUInt32BE(0) / 2 ** 32;
+}
+
+interface InstanceRow {
+  name: string;
+  instance_id: bigint;
+  user_id: string;
+  product_id: bigint;
+  cpus: number;
+  memory_mb: number;
+  gpu: number;
+  image: string;
+}
+
+function isOf(row: InstanceRow, job: InstanceJob): boolean {
+  return (
+    row.instance_id === job.instanceId &&
+    row.user_id === job.userId &&
+    row.product_id === job.productId &&
+    row.cpus === job.size.cpus &&
+    row.memory_mb === job.size.memoryMb &&
+    row.gpu === job.size.gpu &&
+    row.image === job.size.image
+  );
+}

@@ -1,0 +1,312 @@
+import type { Page, PageRequest } from '../../biz/page.js';
+import {
+  type DueSales,
+  type NewSale,
+  type PayMode,
+  type Sale,
+  type SalePatch,
+  type SaleReading,
+  SaleRepo,
+  type SaleSnapshot,
+  type SaleStatus,
+  type UserOfSale,
+  type VipLimit,
+} from '../../biz/seckill/sale-state.js';
+import type { Transaction } from '../../biz/transaction.js';
+import type { Postgres, Statement } from './postgres.js';
+
+const STATUS_CODES: Readonly<Record<SaleStatus, number>> = { SCHEDULED: 0, OPEN: 1, CLOSED: 2 };
+const STATUSES: readonly SaleStatus[] = ['SCHEDULED', 'OPEN', 'CLOSED'];
+
+export const SALE_COLUMNS = `id, item_id, order_type, name, status, starts_at, ends_at, total, sold, returned, price, pay_mode,
+  pay_timeout_ms, default_limit, epoch, first_epoch, version, require_token, admit_rate`;
+
+// An index of unpaid orders answers this, however many orders the sale has.
+const READ_COLUMNS = `${SALE_COLUMNS}, EXISTS (SELECT FROM orders WHERE sale_id = sales.id AND status = 0) AS unpaid`;
+
+const INSERT: Statement = {
+  name: 'sale_insert',
+  text: `INSERT INTO sales (id, item_id, name, starts_at, ends_at, total, price, pay_mode, pay_timeout_ms, default_limit,
+      require_token, admit_rate, order_type)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+    ON CONFLICT (item_id) WHERE status <> 2 DO NOTHING
+    RETURNING ${SALE_COLUMNS}`,
+};
+
+const FIND_CURRENT: Statement = {
+  name: 'sale_find_current',
+  text: `SELECT ${READ_COLUMNS} FROM sales WHERE item_id = $1 ORDER BY status = 2, id DESC LIMIT 1`,
+};
+
+const LIST: Statement = {
+  name: 'sale_list',
+  text: `SELECT ${READ_COLUMNS} FROM sales WHERE $1::smallint IS NULL OR status = $1
+    ORDER BY id DESC OFFSET $2 LIMIT $3`,
+};
+
+const COUNT: Statement = {
+  name: 'sale_count',
+  text: 'SELECT count(*) AS total FROM sales WHERE $1::smallint IS NULL OR status = $1',
+};
+
+const LOCK_LIVE: Statement = {
+  name: 'sale_lock_live',
+  text: `SELECT ${SALE_COLUMNS} FROM sales WHERE item_id = $1 AND status <> 2 FOR UPDATE`,
+};
+
+const OPEN: Statement = {
+  name: 'sale_open',
+  text: `WITH e AS (SELECT nextval('sale_epoch_seq') AS epoch)
+    UPDATE sales SET status = 1, epoch = e.epoch, version = version + 1, updated_at = now(),
+      first_epoch = CASE WHEN sales.first_epoch = 0 THEN e.epoch ELSE sales.first_epoch END
+    FROM e WHERE id = $1 RETURNING ${SALE_COLUMNS.replace(' epoch,', ' sales.epoch,')}`,
+};
+
+const CLOSE: Statement = {
+  name: 'sale_close',
+  text: `UPDATE sales SET status = 2, version = version + 1, updated_at = now() WHERE id = $1 RETURNING ${SALE_COLUMNS}`,
+};
+
+const FIND_UNRELEASED: Statement = {
+  name: 'sale_find_unreleased',
+  text: `SELECT ${SALE_COLUMNS} FROM sales WHERE status = 2 AND order_type = 'GOODS' AND released_at IS NULL
+    ORDER BY id LIMIT 1000`,
+};
+
+const RELEASE: Statement = {
+  name: 'sale_release',
+  text: `UPDATE sales SET returned = total - sold, released_at = now(), updated_at = now()
+    WHERE id = $1 AND status = 2 AND order_type = 'GOODS' AND released_at IS NULL RETURNING ${SALE_COLUMNS}`,
+};
+
+const UPDATE: Statement = {
+  name: 'sale_update',
+  // clock_timestamp, not now: the lock on the sale may have been waited for, and orders of before it count by the old limit.
+  text: `UPDATE sales SET default_limit = coalesce($3, default_limit),
+      limited_at = CASE WHEN $3::int IS NULL THEN limited_at ELSE clock_timestamp() END,
+      require_token = coalesce($4, require_token), admit_rate = coalesce($5, admit_rate), version = version + 1, updated_at = now()
+    WHERE id = $1 AND version = $2 RETURNING ${SALE_COLUMNS}`,
+};
+
+const FIND_VIP_LIMIT: Statement = {
+  name: 'vip_limit_find',
+  text: 'SELECT units, version FROM vip_limits WHERE sale_id = $1 AND user_id = $2',
+};
+
+const SET_VIP_LIMIT: Statement = {
+  name: 'vip_limit_set',
+  text: `INSERT INTO vip_limits (sale_id, user_id, units, updated_at)
+    SELECT $1, $2, $3, clock_timestamp() WHERE $4::bigint = 0
+    ON CONFLICT (sale_id, user_id) DO NOTHING RETURNING units, version`,
+};
+
+const CHANGE_VIP_LIMIT: Statement = {
+  name: 'vip_limit_change',
+  text: `UPDATE vip_limits SET units = $3, version = version + 1, updated_at = clock_timestamp()
+    WHERE sale_id = $1 AND user_id = $2 AND version = $4 RETURNING units, version`,
+};
+
+const VIP_LIMITS: Statement = {
+  name: 'vip_limit_list',
+  text: 'SELECT user_id, units FROM vip_limits WHERE sale_id = $1',
+};
+
+const COUNT_UNITS: Statement = {
+  name: 'sale_count_units',
+  text: `SELECT coalesce(sum(quantity), 0)::int AS units FROM orders
+    WHERE sale_id = $1 AND user_id = $2 AND status <> 2`,
+};
+
+const FIND_DUE: Statement = {
+  name: 'sale_find_due',
+  text: `SELECT item_id, status, epoch, coalesce(ends_at <= now(), false) AS over FROM sales
+    WHERE status = 1 OR (status = 0 AND starts_at <= now() + $1 * interval '1 ms')
+    ORDER BY id LIMIT 10000`,
+};
+
+const BUYERS: Statement = {
+  name: 'sale_buyers',
+  text: `SELECT user_id, sum(quantity)::int AS units FROM orders WHERE sale_id = $1 AND status <> 2 GROUP BY user_id`,
+};
+
+const SETTLED: Statement = {
+  name: 'sale_settled_entries',
+  text: 'SELECT stream_id FROM stream_inbox WHERE item_id = $1 AND stream_id = ANY($2::text[])',
+};
+
+export class PgSaleRepo extends SaleRepo {
+  constructor(private readonly db: Postgres) {
+    super();
+  }
+
+  override async insert(tx: Transaction, sale: NewSale): Promise<Sale | undefined> {
+    const values = [
+      sale.id,
+      sale.itemId,
+      sale.name,
+      sale.startsAt,
+      sale.endsAt ?? null,
+      sale.total,
+      sale.priceFen,
+      sale.payMode,
+      sale.payTimeoutMs,
+      sale.defaultLimit,
+      sale.requireToken,
+      sale.admitRate,
+      sale.orderType,
+    ];
+    const { rows } = await this.db.query<SaleRow>(INSERT, values, tx);
+    return rows[0] && saleOf(rows[0]);
+  }
+
+  override async findCurrent(itemId: bigint): Promise<SaleReading | undefined> {
+    const { rows } = await this.db.query<ReadRow>(FIND_CURRENT, [itemId]);
+    return rows[0] && readingOf(rows[0]);
+  }
+
+  override async list(page: PageRequest, status: SaleStatus | undefined): Promise<Page<SaleReading>> {
+    const code = status === undefined ? null : STATUS_CODES[status];
+    const [list, count] = await Promise.all([
+      this.db.query<ReadRow>(LIST, [code, page.offset, page.limit]),
+      this.db.query<{ total: bigint }>(COUNT, [code]),
+    ]);
+    return { items: list.rows.map(readingOf), total: count.rows[0]?.total ?? 0n };
+  }
+
+  override async lockLive(tx: Transaction, itemId: bigint): Promise<Sale | undefined> {
+    const { rows } = await this.db.query<SaleRow>(LOCK_LIVE, [itemId], tx);
+    return rows[0] && saleOf(rows[0]);
+  }
+
+  override async open(tx: Transaction, saleId: bigint): Promise<Sale> {
+    const { rows } = await this.db.query<SaleRow>(OPEN, [saleId], tx);
+    return saleOf(rows[0]!);
+  }
+
+  override async close(tx: Transaction, saleId: bigint): Promise<Sale> {
+    const { rows } = await this.db.query<SaleRow>(CLOSE, [saleId], tx);
+    return saleOf(rows[0]!);
+  }
+
+  override async findUnreleased(): Promise<readonly Sale[]> {
+    return (await this.db.query<SaleRow>(FIND_UNRELEASED, [])).rows.map(saleOf);
+  }
+
+  override async release(tx: Transaction, saleId: bigint): Promise<Sale | undefined> {
+    const { rows } = await this.db.query<SaleRow>(RELEASE, [saleId], tx);
+    return rows[0] && saleOf(rows[0]);
+  }
+
+  override async update(tx: Transaction, saleId: bigint, version: bigint, patch: SalePatch): Promise<Sale | undefined> {
+    const { defaultLimit = null, requireToken = null, admitRate = null } = patch;
+    const { rows } = await this.db.query<SaleRow>(UPDATE, [saleId, version, defaultLimit, requireToken, admitRate], tx);
+    return rows[0] && saleOf(rows[0]);
+  }
+
+  override async findVipLimit(saleId: bigint, userId: string, tx?: Transaction): Promise<VipLimit | undefined> {
+    return (await this.db.query<VipLimit>(FIND_VIP_LIMIT, [saleId, userId], tx)).rows[0];
+  }
+
+  override async setVipLimit(
+    tx: Transaction,
+    user: UserOfSale,
+    units: number,
+    version: bigint,
+  ): Promise<VipLimit | undefined> {
+    const statement = version === 0n ? SET_VIP_LIMIT : CHANGE_VIP_LIMIT;
+    return (await this.db.query<VipLimit>(statement, [user.saleId, user.userId, units, version], tx)).rows[0];
+  }
+
+  override async countUnits(user: UserOfSale): Promise<number> {
+    const { rows } = await this.db.query<{ units: number }>(COUNT_UNITS, [user.saleId, user.userId]);
+    return rows[0]?.units ?? 0;
+  }
+
+  override async findDue(leadMs: number): Promise<DueSales> {
+    const { rows } = await this.db.query<DueRow>(FIND_DUE, [leadMs]);
+    return {
+      toOpen: rows.filter((row) => row.status === STATUS_CODES.SCHEDULED && !row.over).map((row) => row.item_id),
+      toClose: rows.filter((row) => row.over).map((row) => row.item_id),
+      open: rows
+        .filter((row) => row.status === STATUS_CODES.OPEN && !row.over)
+        .map((row) => ({ itemId: row.item_id, epoch: row.epoch })),
+    };
+  }
+
+  override async snapshot(tx: Transaction, sale: Sale, streamIds: readonly string[]): Promise<SaleSnapshot> {
+    const buyers = await this.db.query<{ user_id: string; units: number }>(BUYERS, [sale.id], tx);
+    const vip = await this.db.query<{ user_id: string; units: number }>(VIP_LIMITS, [sale.id], tx);
+    const settled =
+      streamIds.length === 0
+        ? []
+        : (await this.db.query<{ stream_id: string }>(SETTLED, [sale.itemId, streamIds], tx)).rows;
+    return {
+      buyers: buyers.rows.map((row) => ({ userId: row.user_id, units: row.units })),
+      vipLimits: vip.rows.map((row) => ({ userId: row.user_id, units: row.units })),
+      settled: new Set(settled.map((row) => row.stream_id)),
+    };
+  }
+}
+
+export interface SaleRow {
+  id: bigint;
+  item_id: bigint;
+  order_type: Sale['orderType'];
+  name: string;
+  status: number;
+  starts_at: Date;
+  ends_at: Date | null;
+  total: bigint;
+  sold: bigint;
+  returned: bigint;
+  price: bigint;
+  pay_mode: PayMode;
+  pay_timeout_ms: bigint;
+  default_limit: number;
+  epoch: bigint;
+  first_epoch: bigint;
+  version: bigint;
+  require_token: boolean;
+  admit_rate: number;
+}
+
+interface ReadRow extends SaleRow {
+  unpaid: boolean;
+}
+
+interface DueRow {
+  item_id: bigint;
+  status: number;
+  epoch: bigint;
+  over: boolean;
+}
+
+function readingOf(row: ReadRow): SaleReading {
+  return { ...saleOf(row), unpaid: row.unpaid };
+}
+
+export function saleOf(row: SaleRow): Sale {
+  const status = STATUSES[row.status];
+  if (status === undefined) throw new Error(`sales.status ${row.status} is not known`);
+  return {
+    id: row.id,
+    itemId: row.item_id,
+    orderType: row.order_type,
+    name: row.name,
+    status,
+    startsAt: row.starts_at,
+    endsAt: row.ends_at ?? undefined,
+    total: row.total,
+    sold: row.sold,
+    returned: row.returned,
+    priceFen: row.price,
+    payMode: row.pay_mode,
+    payTimeoutMs: Number(row.pay_timeout_ms),
+    defaultLimit: row.default_limit,
+    epoch: row.epoch,
+    firstEpoch: row.first_epoch,
+    version: row.version,
+    requireToken: row.require_token,
+    admitRate: row.admit_rate,
+  };
+}

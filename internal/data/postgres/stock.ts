@@ -1,0 +1,68 @@
+import { type StockLevel, type StockMove, StockRepo } from '../../biz/catalog/stock.js';
+import type { Transaction } from '../../biz/transaction.js';
+import { int8s, texts } from './column.js';
+import type { Postgres, Statement } from './postgres.js';
+
+// NO KEY: orders that refer to the sku may be written meanwhile.
+const LOCK: Statement = {
+  name: 'stock_lock',
+  text: 'SELECT stock, lock_stock AS "lockStock", version FROM sku WHERE id = $1 FOR NO KEY UPDATE',
+};
+
+const FIND_ADJUSTMENT: Statement = {
+  name: 'stock_find_adjustment',
+  text: 'SELECT stock_delta FROM stock_moves WHERE sku_id = $1 AND request_id = $2',
+};
+
+// Skus are locked by id, so that two transactions that move the same ones wait for each other in one order.
+const MOVE: Statement = {
+  name: 'stock_move',
+  text: `WITH m AS (
+      SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[],
+        $8::bigint[], $9::text[])
+        AS m(kind, sku_id, order_id, sale_id, request_id, units, stock_delta, lock_delta, reason)),
+    s AS (
+      SELECT sku_id, sum(stock_delta) AS stock, sum(lock_delta) AS locked, count(*) FILTER (WHERE kind = 'ADJUST') AS adjusts
+      FROM m GROUP BY sku_id HAVING bool_or(stock_delta <> 0 OR lock_delta <> 0)),
+    locked AS (SELECT id FROM sku WHERE id IN (SELECT sku_id FROM s) ORDER BY id FOR NO KEY UPDATE),
+    u AS (
+      UPDATE sku SET stock = sku.stock + s.stock, lock_stock = sku.lock_stock + s.locked,
+        version = sku.version + s.adjusts, updated_at = now()
+      FROM s JOIN locked ON locked.id = s.sku_id WHERE sku.id = s.sku_id)
+    INSERT INTO stock_moves (kind, sku_id, order_id, sale_id, request_id, units, stock_delta, lock_delta, reason)
+    SELECT * FROM m`,
+};
+
+export class PgStockRepo extends StockRepo {
+  constructor(private readonly db: Postgres) {
+    super();
+  }
+
+  override async lock(tx: Transaction, skuId: bigint): Promise<StockLevel | undefined> {
+    return (await this.db.query<StockLevel>(LOCK, [skuId], tx)).rows[0];
+  }
+
+  override async findAdjustment(tx: Transaction, skuId: bigint, requestId: string): Promise<bigint | undefined> {
+    const { rows } = await this.db.query<{ stock_delta: bigint }>(FIND_ADJUSTMENT, [skuId, requestId], tx);
+    return rows[0]?.stock_delta;
+  }
+
+  override async move(tx: Transaction, moves: readonly StockMove[]): Promise<void> {
+    if (moves.length === 0) return;
+    await this.db.query(
+      MOVE,
+      [
+        texts(moves, (m) => m.kind),
+        int8s(moves, (m) => m.skuId),
+        int8s(moves, (m) => m.orderId),
+        int8s(moves, (m) => m.saleId),
+        texts(moves, (m) => m.requestId),
+        int8s(moves, (m) => m.units),
+        int8s(moves, (m) => m.stockDelta),
+        int8s(moves, (m) => m.lockDelta),
+        texts(moves, (m) => m.reason ?? ''),
+      ],
+      tx,
+    );
+  }
+}

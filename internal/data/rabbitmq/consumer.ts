@@ -1,0 +1,153 @@
+import type { Channel, ConsumeMessage } from 'amqplib';
+import { type Delivery, type DeliveryHandler, QueueConsumer, type Verdict } from '../../biz/message-queue.js';
+import type { Backlog } from '../../kratos/background/background-meter.js';
+import type { Logger } from '../../kratos/log/logger.js';
+import { declareQueue, RabbitLink, type RabbitOptions } from './rabbitmq.js';
+
+export interface RabbitConsumerOptions extends RabbitOptions {
+  /** Messages held without an acknowledgement at most, and so the largest batch. */
+  readonly prefetch: number;
+}
+
+/** One subscription, which ends with its channel: what it held comes again on the next. */
+interface Session {
+  readonly channel: Channel;
+  readonly over: AbortController;
+  readonly arrived: ConsumeMessage[];
+}
+
+/**
+ * Hands over whatever has arrived while the last batch was dealt with: alone when it is quiet, many at once under load,
+ * and never waiting for a batch to fill.
+ */
+export class RabbitConsumer extends QueueConsumer {
+  private readonly link: RabbitLink;
+  private handle: DeliveryHandler | undefined;
+  private session: Session | undefined;
+  private working: Promise<void> | undefined;
+  private stopping = false;
+  private workingSinceMs: number | undefined;
+
+  constructor(
+    private readonly options: RabbitConsumerOptions,
+    private readonly logger: Logger,
+  ) {
+    super();
+    this.link = new RabbitLink(options, logger, async (model) => {
+      await declareQueue(model, options, logger);
+      const channel = await model.createChannel();
+      const session: Session = { channel, over: new AbortController(), arrived: [] };
+      channel.on('error', (err) => logger.error('RabbitMQ closed the consumer channel', { err }));
+      channel.on('close', () => this.ended(session));
+      await channel.prefetch(options.prefetch);
+      await channel.consume(options.queue, (message) => this.take(session, message));
+      this.session = session;
+    });
+  }
+
+  get queue(): string {
+    return this.options.queue;
+  }
+
+  start(handle: DeliveryHandler): void {
+    this.handle = handle;
+    this.link.open().catch((err: unknown) => this.logger.error('the RabbitMQ URL cannot be used', { err }));
+  }
+
+  async stop(deadline: AbortSignal): Promise<void> {
+    this.stopping = true;
+    const { session } = this;
+    // What the handler does not hold yet goes back with the connection.
+    if (session) session.arrived.length = 0;
+    let giveUp: () => void = () => {};
+    const gaveUp = new Promise<void>((resolve) => {
+      giveUp = () => {
+        session?.over.abort();
+        resolve();
+      };
+    });
+    if (deadline.aborted) giveUp();
+    deadline.addEventListener('abort', giveUp);
+    await Promise.race([this.working, gaveUp]);
+    deadline.removeEventListener('abort', giveUp);
+    await this.link.close(session?.channel);
+  }
+
+  ping(): Promise<void> {
+    return this.link.ping();
+  }
+
+  /** What the queue holds and what was handed over; the oldest is the batch in hand, since a queue tells no age. */
+  async backlog(): Promise<Backlog> {
+    const { session } = this;
+    if (!session) return { units: 0, oldestAgeMs: 0 };
+    const { messageCount } = await session.channel.checkQueue(this.options.queue);
+    const oldestAgeMs = this.workingSinceMs === undefined ? 0 : performance.now() - this.workingSinceMs;
+    return { units: messageCount + session.arrived.length, oldestAgeMs };
+  }
+
+  private take(session: Session, message: ConsumeMessage | null): void {
+    if (message === null) {
+      this.logger.error('RabbitMQ ended the subscription: the queue was deleted', { queue: this.options.queue });
+      this.link.drop('the subscription was ended');
+      return;
+    }
+    if (this.stopping) return;
+    session.arrived.push(message);
+    this.work(session);
+  }
+
+  private work(session: Session): void {
+    if (this.working) return;
+    this.working = this.drain(session).finally(() => {
+      this.working = undefined;
+      this.workingSinceMs = undefined;
+      const next = this.session;
+      if (next && next.arrived.length > 0 && !this.stopping) this.work(next);
+    });
+  }
+
+  private async drain(session: Session): Promise<void> {
+    // Lets what came in the same read of the socket join the batch.
+    await new Promise(setImmediate);
+    while (session.arrived.length > 0 && !session.over.signal.aborted) {
+      const batch = session.arrived.splice(0);
+      this.workingSinceMs = performance.now();
+      try {
+        const verdicts = await this.handle!(batch.map(deliveryOf), session.over.signal);
+        if (!session.over.signal.aborted) settle(session.channel, batch, verdicts);
+      } catch (err) {
+        if (session.over.signal.aborted) return;
+        this.logger.error('messages could not be dealt with and will come again', { err, messages: batch.length });
+        this.link.drop('the handler failed');
+        return;
+      }
+    }
+  }
+
+  private ended(session: Session): void {
+    session.over.abort();
+    session.arrived.length = 0;
+    if (this.session !== session) return;
+    this.session = undefined;
+    if (!this.stopping) this.link.drop('the consumer channel was closed');
+  }
+}
+
+function settle(channel: Channel, batch: readonly ConsumeMessage[], verdicts: readonly Verdict[]): void {
+  if (verdicts.length !== batch.length) throw new Error('the handler must answer for each message');
+  batch.forEach((message, i) => {
+    if (verdicts[i] === 'reject') channel.reject(message, false);
+  });
+  // One frame for all the rest: every earlier message of the channel has its answer.
+  const accepted = batch.findLast((_, i) => verdicts[i] === 'accept');
+  if (accepted) channel.ack(accepted, true);
+}
+
+function deliveryOf(message: ConsumeMessage): Delivery {
+  return {
+    payload: message.content,
+    headers: (message.properties.headers ?? {}) as Record<string, string>,
+    redelivered: message.fields.redelivered,
+  };
+}

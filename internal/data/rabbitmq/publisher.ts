@@ -1,0 +1,165 @@
+import type { ConfirmChannel } from 'amqplib';
+import { type OutgoingMessage, type PublishOutcome, QueuePublisher } from '../../biz/message-queue.js';
+import type { Logger } from '../../kratos/log/logger.js';
+import { NoTrace, type Trace } from '../../kratos/tracing/trace.js';
+import { declareQueue, RabbitLink, type RabbitOptions } from './rabbitmq.js';
+
+export interface RabbitPublisherOptions extends RabbitOptions {
+  readonly confirmTimeoutMs: number;
+}
+
+interface Pending {
+  returned: string | undefined;
+}
+
+/** Messages without a confirm at any time; a publish beyond waits. */
+const MAX_IN_FLIGHT = 8_192;
+const CONTENT_TYPE = 'application/octet-stream';
+
+/**
+ * Publishes to the default exchange with the queue's name as routing key, persistent and mandatory. The broker confirms
+ * an unroutable message too, after it has returned it: the return, not the confirm, tells that it is gone.
+ */
+export class RabbitPublisher extends QueuePublisher {
+  private readonly link: RabbitLink;
+  private channel: ConfirmChannel | undefined;
+  private blocked: string | undefined;
+  private sequence = 0;
+  /** By correlation id, which only this process reads. */
+  private readonly pending = new Map<string, Pending>();
+  private readonly waiting: (() => void)[] = [];
+  private inFlight = 0;
+
+  constructor(
+    private readonly options: RabbitPublisherOptions,
+    private readonly logger: Logger,
+    private readonly trace: Trace = new NoTrace(),
+  ) {
+    super();
+    this.link = new RabbitLink(options, logger, async (model) => {
+      model.on('blocked', (reason) => {
+        this.blocked = reason;
+        this.logger.error('RabbitMQ takes no messages for now', { reason });
+      });
+      model.on('unblocked', () => {
+        this.blocked = undefined;
+      });
+      await declareQueue(model, options, logger);
+      const channel = await model.createConfirmChannel();
+      channel.on('error', (err) => logger.error('RabbitMQ closed the publisher channel', { err }));
+      channel.on('close', () => {
+        if (this.channel !== channel) return;
+        this.channel = undefined;
+        // Nobody else reopens a channel.
+        this.link.drop('the publisher channel was closed');
+      });
+      channel.on('return', (message) => {
+        const pending = this.pending.get(String(message.properties.correlationId));
+        const { replyText } = message.fields as unknown as { replyText?: string };
+        if (pending) pending.returned = replyText ?? 'no queue';
+      });
+      this.blocked = undefined;
+      this.channel = channel;
+    });
+  }
+
+  /** Begins to connect; publishes are `unconfirmed` until it has. */
+  open(): Promise<void> {
+    return this.link.open();
+  }
+
+  async close(): Promise<void> {
+    this.channel = undefined;
+    await this.link.close();
+  }
+
+  ping(): Promise<void> {
+    return this.link.ping();
+  }
+
+  async publish(messages: readonly OutgoingMessage[]): Promise<readonly PublishOutcome[]> {
+    const outcomes: PublishOutcome[] = [];
+    for (let i = 0; i < messages.length; i += MAX_IN_FLIGHT) {
+      outcomes.push(...(await this.publishChunk(messages.slice(i, i + MAX_IN_FLIGHT))));
+    }
+    return outcomes;
+  }
+
+  private async publishChunk(messages: readonly OutgoingMessage[]): Promise<readonly PublishOutcome[]> {
+    while (this.inFlight > 0 && this.inFlight + messages.length > MAX_IN_FLIGHT) {
+      await new Promise<void>((resolve) => this.waiting.push(resolve));
+    }
+    this.inFlight += messages.length;
+    try {
+      return await this.send(messages);
+    } finally {
+      this.inFlight -= messages.length;
+      for (const resolve of this.waiting.splice(0)) resolve();
+    }
+  }
+
+  private send(messages: readonly OutgoingMessage[]): Promise<readonly PublishOutcome[]> {
+    const { channel } = this;
+    if (!channel || this.blocked !== undefined) {
+      const reason = channel ? `the broker takes no messages: ${this.blocked}` : 'not connected';
+      return Promise.resolve(messages.map(() => ({ kind: 'unconfirmed', reason })));
+    }
+    const outcomes = new Array<PublishOutcome | undefined>(messages.length).fill(undefined);
+    let open = messages.length;
+    return new Promise((resolve) => {
+      const settle = (i: number, outcome: PublishOutcome) => {
+        if (outcomes[i]) return;
+        outcomes[i] = outcome;
+        if (--open === 0) {
+          clearTimeout(timer);
+          resolve(outcomes as PublishOutcome[]);
+        }
+      };
+      const timer = setTimeout(() => {
+        // What is in the channel could still be confirmed and would pile up there: a new connection starts clean.
+        this.link.drop('confirms took too long');
+        const reason = `no confirm within ${this.options.confirmTimeoutMs} ms`;
+        for (let i = 0; i < messages.length; i++) settle(i, { kind: 'unconfirmed', reason });
+      }, this.options.confirmTimeoutMs);
+      messages.forEach((message, i) => {
+        this.sendOne(channel, message, (outcome) => settle(i, outcome));
+      });
+    });
+  }
+
+  private sendOne(channel: ConfirmChannel, message: OutgoingMessage, settle: (outcome: PublishOutcome) => void): void {
+    const id = String(this.sequence++);
+    const pending: Pending = { returned: undefined };
+    this.pending.set(id, pending);
+    const options = {
+      persistent: true,
+      mandatory: true,
+      contentType: CONTENT_TYPE,
+      messageId: message.messageId,
+      correlationId: id,
+      ...(message.headers && { headers: message.headers }),
+    };
+    try {
+      const answered = (err: Error | null) => {
+        this.pending.delete(id);
+        if (pending.returned !== undefined) settle({ kind: 'returned', reason: pending.returned });
+        else if (!err) settle({ kind: 'published' });
+        // amqplib tells a nack and a lost channel apart by this message only.
+        else if (err.message === 'message nacked') settle({ kind: 'nacked' });
+        else settle({ kind: 'unconfirmed', reason: err.message });
+      };
+      this.trace.within(message.headers?.traceparent, () =>
+        channel.publish('', this.options.queue, bufferOf(message.payload), options, answered),
+      );
+    } catch (err) {
+      // The channel closed under our feet.
+      this.pending.delete(id);
+      this.link.drop('the publisher channel was closed');
+      settle({ kind: 'unconfirmed', reason: (err as Error).message });
+    }
+  }
+}
+
+function bufferOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,215 @@
+import type { Duplex } from 'node:stream';
+import { type Channel, type ChannelModel, connect, type RecoveringChannelModel } from 'amqplib';
+import type { Config } from '../../conf/config.js';
+import type { HealthProbe } from '../../kratos/app/health-probe.js';
+import type { Worker } from '../../kratos/app/worker.js';
+import type { Logger } from '../../kratos/log/logger.js';
+
+export type QueueType = 'classic' | 'quorum';
+
+export interface RabbitOptions {
+  /** amqp:// URL. */
+  readonly url: string;
+  readonly queue: string;
+  readonly queueType: QueueType;
+  /** Shown in the broker's list of connections. */
+  readonly applicationName: string;
+}
+
+export function rabbitOptions(config: Config, worker: Worker): RabbitOptions {
+  const { url, queue, queueType } = config.data.rabbitmq;
+  return {
+    url,
+    queue,
+    queueType: queueType === 'quorum' ? 'quorum' : 'classic',
+    applicationName: `kaimai-${worker.process}-${worker.index}`,
+  };
+}
+
+/** Not critical: while the broker is away, the outbox and the queue keep what is to be done. */
+export function rabbitProbe(rabbit: { ping(): Promise<void> }): HealthProbe {
+  return { name: 'rabbitmq', critical: false, check: () => rabbit.ping() };
+}
+
+const CONNECT_TIMEOUT_MS = 5_000;
+const SETUP_TIMEOUT_MS = 15_000;
+const CLOSE_TIMEOUT_MS = 2_000;
+const HEARTBEAT_S = 10;
+const FIRST_RETRY_MS = 100;
+const LAST_RETRY_MS = 5_000;
+const PRECONDITION_FAILED = 406;
+
+/** Messages the queue holds at most; then publishes are nacked and the outbox keeps the rest. */
+const MAX_LENGTH = 1_000_000;
+/** Deliveries without an acknowledgement after which a quorum queue puts a message aside. */
+const DELIVERY_LIMIT = 20;
+
+/**
+ * A connection that comes back by itself. `setup` runs on each new one, the first included; a connection whose setup
+ * fails or takes too long is dropped and made again.
+ */
+export class RabbitLink {
+  private recovering: RecoveringChannelModel | undefined;
+  /** The connection that is open, set up or not. */
+  private model: ChannelModel | undefined;
+  private closing = false;
+  private down = false;
+  private ready = false;
+
+  constructor(
+    private readonly options: RabbitOptions,
+    private readonly logger: Logger,
+    private readonly setup: (model: ChannelModel) => Promise<void>,
+  ) {}
+
+  /** Begins to connect; resolves at once, whether or not there is a broker. */
+  async open(): Promise<void> {
+    const recovering = await connect(withHeartbeat(this.options.url), {
+      timeout: CONNECT_TIMEOUT_MS,
+      noDelay: true,
+      clientProperties: { connection_name: this.options.applicationName },
+      recovery: {
+        initialDelay: FIRST_RETRY_MS,
+        maxDelay: LAST_RETRY_MS,
+        waitForConnect: false,
+        setup: (model: ChannelModel) => this.prepare(model),
+      },
+    });
+    recovering.on('error', (err) => this.logger.debug('RabbitMQ connection failed', { err }));
+    recovering.on('connect-failed', (err) => this.wentDown(err));
+    recovering.on('disconnect', (err) => this.wentDown(err));
+    recovering.on('connect', () => {
+      this.ready = true;
+      if (this.down) this.logger.info('RabbitMQ is back');
+      this.down = false;
+    });
+    recovering.on('handler-error', (err) => this.logger.error('a RabbitMQ listener threw', { err }));
+    this.recovering = recovering;
+  }
+
+  /** Ends this connection and makes another: for when it is open but answers no more. */
+  drop(reason: string): void {
+    if (this.model) void destroy(this.model, reason);
+  }
+
+  /**
+   * @param last the channel whose acknowledgements must still go out: amqplib sends the connection's close at once, past
+   * what its channels have not sent yet
+   */
+  async close(last?: Channel): Promise<void> {
+    this.closing = true;
+    await within(CLOSE_TIMEOUT_MS, last?.close());
+    await within(CLOSE_TIMEOUT_MS, this.recovering?.close());
+    // The broker did not answer, or a setup is under way, which amqplib's close does not touch.
+    if (this.model) await destroy(this.model, 'close took too long');
+  }
+
+  /** Resolves when the broker answered something just now. */
+  async ping(): Promise<void> {
+    if (!this.model || !this.ready) throw new Error('RabbitMQ is not connected');
+    const channel = await this.model.createChannel();
+    await channel.close();
+  }
+
+  private async prepare(model: ChannelModel): Promise<void> {
+    // First of all: without a listener an error of the broker's here would end the process.
+    model.on('error', (err) => this.logger.debug('RabbitMQ connection failed', { err }));
+    model.on('close', () => {
+      if (this.model !== model) return;
+      this.model = undefined;
+      this.ready = false;
+    });
+    this.model = model;
+    const timer = setTimeout(() => void destroy(model, 'setup took too long'), SETUP_TIMEOUT_MS);
+    // A setup whose connection was destroyed may never settle, which must not keep an ending process.
+    timer.unref();
+    try {
+      await this.setup(model);
+    } catch (err) {
+      // amqplib would ask the broker to close and wait for the answer, for ever if the broker is gone.
+      if (this.model === model) await destroy(model, 'setup failed');
+      throw err;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  private wentDown(err: Error): void {
+    if (this.down || this.closing) return;
+    this.down = true;
+    this.logger.error('RabbitMQ is away; trying to connect again', { err });
+  }
+}
+
+/**
+ * Declares the queue and the one for its dead letters, and tells the arguments in use. Publisher and consumer both call
+ * it, so that whichever comes first makes the same queue. A queue that exists with other arguments is used as it is:
+ * it cannot be changed without losing what is in it.
+ */
+export async function declareQueue(model: ChannelModel, options: RabbitOptions, logger: Logger): Promise<void> {
+  const { queue, queueType } = options;
+  await assertQueue(model, logger, deadLetterQueue(queue), { 'x-queue-type': queueType });
+  await assertQueue(model, logger, queue, {
+    'x-queue-type': queueType,
+    'x-max-length': MAX_LENGTH,
+    // Not drop-head, the default: that one discards messages it has confirmed.
+    'x-overflow': 'reject-publish',
+    'x-dead-letter-exchange': '',
+    'x-dead-letter-routing-key': deadLetterQueue(queue),
+    ...(queueType === 'quorum' && { 'x-delivery-limit': DELIVERY_LIMIT, 'x-dead-letter-strategy': 'at-least-once' }),
+  });
+}
+
+/** Where messages go that the consumer rejects. */
+export function deadLetterQueue(queue: string): string {
+  return `${queue}.dead`;
+}
+
+async function assertQueue(
+  model: ChannelModel,
+  logger: Logger,
+  queue: string,
+  queueArguments: Record<string, unknown>,
+): Promise<void> {
+  try {
+    await onChannel(model, (channel) => channel.assertQueue(queue, { durable: true, arguments: queueArguments }));
+  } catch (err) {
+    if ((err as { code?: unknown }).code !== PRECONDITION_FAILED) throw err;
+    logger.error('the queue exists with other arguments and is used as it is', { queue, err });
+    await onChannel(model, (channel) => channel.checkQueue(queue));
+  }
+}
+
+/** On a channel of its own, since the broker closes a channel on which something failed. */
+async function onChannel(model: ChannelModel, work: (channel: Channel) => Promise<unknown>): Promise<void> {
+  const channel = await model.createChannel();
+  channel.on('error', () => {});
+  await work(channel);
+  await channel.close();
+}
+
+/** Waits for a closing, not for ever, and not if it was closed already. */
+async function within(ms: number, closing: Promise<void> | undefined): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([closing?.catch(() => {}), timeout]);
+  clearTimeout(timer);
+}
+
+function withHeartbeat(url: string): string {
+  const parsed = new URL(url);
+  if (!parsed.searchParams.has('heartbeat')) parsed.searchParams.set('heartbeat', String(HEARTBEAT_S));
+  return parsed.href;
+}
+
+/**
+ * Ends an open connection without asking the broker, for which amqplib has no way, and its types do not show the stream.
+ * Resolves when amqplib has taken notice.
+ */
+async function destroy(model: ChannelModel, reason: string): Promise<void> {
+  const closed = new Promise<void>((resolve) => model.once('close', () => resolve()));
+  (model.connection as unknown as { stream: Duplex }).stream.destroy(new Error(reason));
+  await closed;
+}

@@ -1,0 +1,263 @@
+import type { Redis } from 'ioredis';
+import {
+  type Delivery,
+  type Finished,
+  PurchaseConsumer,
+  PurchaseStream,
+  type ReadRequest,
+  type StreamEntry,
+  type Waiting,
+} from '../../biz/seckill/purchase-stream.js';
+import type { Backlog } from '../../kratos/background/background-meter.js';
+import type { Postgres, Statement } from '../postgres/postgres.js';
+import { SETTLED } from './lua-script.js';
+import { isRedisAway, orUnavailable, type RedisServer } from './redis.js';
+import { itemOfStream, saleKeys, streamPattern } from './seckill-keys.js';
+
+export const GROUP = 'product';
+/** Entries of one XRANGE. */
+const PAGE = 5_000;
+/** Entries of one call of the script that takes them off. */
+const MAX_FINISH = 1_000;
+/** Arguments of an entry that changes the stock. */
+const SQUARED = 6;
+/** Entries of this consumer that may lie between those it was given now. */
+const MAX_OTHERS = 2_000;
+/** SCAN steps of one discovery, so that a server full of other keys is gone through bit by bit. */
+const SCAN_STEPS = 20;
+const SCAN_COUNT = 1_000;
+
+type RawEntry = [id: string, fields: string[] | null];
+
+export class RedisPurchaseStream extends PurchaseStream {
+  constructor(private readonly server: RedisServer) {
+    super();
+  }
+
+  override async find(itemId: bigint, streamId: string): Promise<StreamEntry | undefined> {
+    const { stream } = saleKeys(this.server.keyPrefix, itemId);
+    const [entry] = await orUnavailable(this.server.commands.xrange(stream, streamId, streamId));
+    return entry && entryOf(entry);
+  }
+
+  override async oldest(itemId: bigint): Promise<StreamEntry | undefined> {
+    const { stream } = saleKeys(this.server.keyPrefix, itemId);
+    const [entry] = await orUnavailable(this.server.commands.xrange(stream, '-', '+', 'COUNT', 1));
+    return entry && entryOf(entry);
+  }
+
+  override async waiting(itemId: bigint): Promise<Waiting> {
+    const { stream } = saleKeys(this.server.keyPrefix, itemId);
+    const redis = this.server.commands;
+    const [last] = await orUnavailable(redis.xrevrange(stream, '+', '-', 'COUNT', 1));
+    if (!last) return { fence: '0-0', entries: [] };
+    const fence = last[0];
+    const entries: StreamEntry[] = [];
+    for (let from = '-'; ; ) {
+      const page = await orUnavailable(redis.xrange(stream, from, fence, 'COUNT', PAGE));
+      for (const raw of page) entries.push(entryOf(raw));
+      if (page.length < PAGE) return { fence, entries };
+      from = `(${page.at(-1)![0]}`;
+    }
+  }
+}
+
+// What may be bought; a bound, since each of them becomes a key to watch.
+const ITEM_IDS: Statement = {
+  name: 'stream_item_ids',
+  text: `SELECT item_id AS id FROM sales WHERE status <> 2
+    UNION (SELECT id FROM products WHERE status = 1 ORDER BY id DESC LIMIT 5000)`,
+};
+
+export class RedisPurchaseConsumer extends PurchaseConsumer {
+  private readonly blocking: Redis;
+  private readonly keys: (itemId: bigint) => string;
+  private readonly found = new Set<bigint>();
+  private cursor = '0';
+
+  /** @param name the same again after a restart, so that the consumer finds what it left unfinished */
+  constructor(
+    private readonly server: RedisServer,
+    private readonly db: Postgres,
+    private readonly name: string,
+  ) {
+    super();
+    this.blocking = server.blocking('kaimai-consumer');
+    this.keys = (itemId) => saleKeys(server.keyPrefix, itemId).stream;
+  }
+
+  override async discover(): Promise<readonly bigint[]> {
+    await this.scan();
+    const { rows } = await this.db.query<{ id: bigint }>(ITEM_IDS, []);
+    const candidates = rows.map((row) => row.id).filter((id) => !this.found.has(id));
+    const there = await Promise.all(candidates.map((id) => orUnavailable(this.server.commands.exists(this.keys(id)))));
+    candidates.forEach((id, i) => {
+      if (there[i] === 1) this.found.add(id);
+    });
+    return [...this.found];
+  }
+
+  /** What is in the streams that were found; the oldest is told by the time in its id. */
+  async backlog(): Promise<Backlog> {
+    let units = 0;
+    let oldestAtMs = Number.POSITIVE_INFINITY;
+    for (const itemId of this.found) {
+      const key = this.keys(itemId);
+      const length = await orUnavailable(this.server.commands.xlen(key));
+      if (length === 0) continue;
+      units += length;
+      const [first] = await orUnavailable(this.server.commands.xrange(key, '-', '+', 'COUNT', 1));
+      if (first) oldestAtMs = Math.min(oldestAtMs, Number(first[0].split('-', 1)[0]));
+    }
+    return { units, oldestAgeMs: units === 0 ? 0 : Math.max(0, Date.now() - oldestAtMs) };
+  }
+
+  override async join(itemIds: readonly bigint[]): Promise<void> {
+    await Promise.all(
+      itemIds.map(async (itemId) => {
+        try {
+          // From the first entry on: what was added before the group was there counts too.
+          await this.server.commands.xgroup('CREATE', this.keys(itemId), GROUP, '0', 'MKSTREAM');
+        } catch (err) {
+          if (err instanceof Error && err.message.startsWith('BUSYGROUP')) return;
+          // A key of this name that is no stream belongs to somebody else.
+          if (err instanceof Error && err.message.startsWith('WRONGTYPE')) this.found.delete(itemId);
+          else await orUnavailable(Promise.reject(err));
+        }
+      }),
+    );
+  }
+
+  override async read(
+    requests: readonly ReadRequest[],
+    count: number,
+    blockMs: number,
+  ): Promise<ReadonlyMap<bigint, readonly Delivery[]>> {
+    const answer = new Map<bigint, readonly Delivery[]>();
+    const own = requests.filter((r) => r.from === 'own').map((r) => r.itemId);
+    for (const itemId of own) {
+      const deliveries = await this.readOwn(itemId, count);
+      if (deliveries) answer.set(itemId, deliveries);
+    }
+    const fresh = requests.filter((r) => r.from === 'new').map((r) => r.itemId);
+    if (fresh.length > 0) {
+      for (const [itemId, entries] of await this.readNew(fresh, count, own.length > 0 ? undefined : blockMs)) {
+        answer.set(
+          itemId,
+          entries.map((entry) => ({ ...entry, deliveries: 1 })),
+        );
+      }
+    }
+    return answer;
+  }
+
+  override async claim(itemId: bigint, idleMs: number, count: number): Promise<readonly Delivery[]> {
+    const redis = this.server.commands;
+    const reply = redis.xautoclaim(this.keys(itemId), GROUP, this.name, idleMs, '0-0', 'COUNT', count);
+    const claimed = await orUndefinedIfGone(reply);
+    const raw = (claimed?.[1] ?? []) as RawEntry[];
+    return raw.length === 0 ? [] : this.withDeliveries(itemId, raw.map(entryOf));
+  }
+
+  override async finish(itemId: bigint, entries: readonly Finished[]): Promise<ReadonlySet<string>> {
+    const later = new Set<string>();
+    const keys = saleKeys(this.server.keyPrefix, itemId);
+    for (let i = 0; i < entries.length; i += MAX_FINISH) {
+      const squared: string[] = [];
+      const others: string[] = [];
+      for (const { streamId, squaring: s } of entries.slice(i, i + MAX_FINISH)) {
+        if (!s) others.push(streamId);
+        else {
+          const entryEpoch = s.entryEpoch === undefined ? '' : String(s.entryEpoch);
+          squared.push(streamId, String(s.epoch), entryEpoch, s.userId, String(s.quantity), s.outcome);
+        }
+      }
+      const args = [GROUP, String(squared.length / SQUARED), ...squared, ...others];
+      for (const id of (await orUnavailable(SETTLED.run(this.server.commands, keys, args))) as string[]) later.add(id);
+    }
+    return later;
+  }
+
+  override interrupt(): void {
+    this.blocking.disconnect();
+  }
+
+  private async scan(): Promise<void> {
+    const pattern = streamPattern(this.server.keyPrefix);
+    for (let step = 0; step < SCAN_STEPS; step++) {
+      const [cursor, keys] = await orUnavailable(
+        this.server.commands.scan(this.cursor, 'MATCH', pattern, 'COUNT', SCAN_COUNT, 'TYPE', 'stream'),
+      );
+      this.cursor = cursor;
+      for (const key of keys) {
+        const itemId = itemOfStream(this.server.keyPrefix, key);
+        if (itemId !== undefined) this.found.add(itemId);
+      }
+      if (cursor === '0') return;
+    }
+  }
+
+  /** undefined where the group is gone. */
+  private async readOwn(itemId: bigint, count: number): Promise<readonly Delivery[] | undefined> {
+    const stream = this.keys(itemId);
+    const redis = this.server.commands;
+    const reply = await orUndefinedIfGone(
+      redis.xreadgroup('GROUP', GROUP, this.name, 'COUNT', count, 'STREAMS', stream, '0'),
+    );
+    if (reply === undefined) return undefined;
+    const raw = ((reply as [string, RawEntry[]][] | null)?.[0]?.[1] ?? []) as RawEntry[];
+    const gone = raw.filter(([, fields]) => fields === null).map(([id]) => id);
+    // Deleted by somebody else while they waited; nothing can be made of them.
+    if (gone.length > 0) await orUnavailable(redis.xack(stream, GROUP, ...gone));
+    const entries = raw.filter(([, fields]) => fields !== null).map(entryOf);
+    return entries.length === 0 ? [] : this.withDeliveries(itemId, entries);
+  }
+
+  private async readNew(
+    itemIds: readonly bigint[],
+    count: number,
+    blockMs: number | undefined,
+  ): Promise<Map<bigint, StreamEntry[]>> {
+    const streams = [...itemIds.map(this.keys), ...itemIds.map(() => '>')];
+    const reply =
+      blockMs === undefined
+        ? this.server.commands.xreadgroup('GROUP', GROUP, this.name, 'COUNT', count, 'STREAMS', ...streams)
+        : this.blocking.xreadgroup('GROUP', GROUP, this.name, 'COUNT', count, 'BLOCK', blockMs, 'STREAMS', ...streams);
+    const read = (await orUndefinedIfGone(reply)) as [string, RawEntry[]][] | null | undefined;
+    // Redis names no group in NOGROUP's place; the caller makes all of them anew.
+    if (read === undefined) return new Map();
+    const answer = new Map(itemIds.map((itemId): [bigint, StreamEntry[]] => [itemId, []]));
+    for (const [key, raw] of read ?? []) {
+      const itemId = itemOfStream(this.server.keyPrefix, key);
+      if (itemId !== undefined) answer.set(itemId, raw.filter(([, fields]) => fields !== null).map(entryOf));
+    }
+    return answer;
+  }
+
+  private async withDeliveries(itemId: bigint, entries: readonly StreamEntry[]): Promise<readonly Delivery[]> {
+    const [first, last] = [entries[0]!.streamId, entries.at(-1)!.streamId];
+    const redis = this.server.commands;
+    const pending = (await orUnavailable(
+      redis.xpending(this.keys(itemId), GROUP, first, last, entries.length + MAX_OTHERS, this.name),
+    )) as [string, string, number, number][];
+    const counts = new Map(pending.map(([id, , , deliveries]) => [id, deliveries]));
+    return entries.map((entry) => ({ ...entry, deliveries: counts.get(entry.streamId) ?? 1 }));
+  }
+}
+
+function entryOf([streamId, raw]: readonly [string, string[] | null]): StreamEntry {
+  const fields = new Map<string, string>();
+  for (let i = 0; raw !== null && i + 1 < raw.length; i += 2) fields.set(raw[i]!, raw[i + 1]!);
+  return { streamId, fields };
+}
+
+/** undefined where the stream or its group is gone, as after a flush. */
+async function orUndefinedIfGone<T>(reply: Promise<T>): Promise<T | undefined> {
+  try {
+    return await reply;
+  } catch (err) {
+    if (err instanceof Error && /^(NOGROUP|UNBLOCKED|WRONGTYPE)\b/.test(err.message)) return undefined;
+    if (isRedisAway(err)) return orUnavailable(Promise.reject(err));
+    throw err;
+  }
+}

@@ -1,0 +1,168 @@
+import type { Logger } from '../log/logger.js';
+import type { Health } from './health.js';
+import type { Server } from './server.js';
+
+export interface AppOptions {
+  readonly name: string;
+  readonly logger: Logger;
+  /** Started in this order, stopped in reverse. */
+  readonly servers: readonly Server[];
+  /** Told when all serve and when the stop begins. */
+  readonly health: Pick<Health, 'serving'>;
+  /** How long to go on serving after the stop began, so that callers notice. */
+  readonly drainDelayMs: number;
+  /** How long servers and resources may take to stop, after the drain delay. */
+  readonly stopTimeoutMs: number;
+  /** Runs after all servers serve: the entry in a registry. */
+  readonly register?: () => Promise<void>;
+  /** Runs first at the stop. */
+  readonly deregister?: () => Promise<void>;
+  /** Closes what the servers used (pools, connections), after they stopped. */
+  readonly close?: (deadline: AbortSignal) => Promise<void>;
+}
+
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const;
+
+/** Exit code of a process that had to be killed by a second signal, as shells write it: 128 + SIGINT. */
+const IMPATIENT = 130;
+
+/**
+ * The life of a process: starts its servers in order, runs until a signal or a fault, and stops them in reverse.
+ *
+ * starting ─ all serve ─▶ running ─ signal ─▶ draining (deregistered, still serving) ─▶ stopping ─▶ closed: exit code 0
+ *    └── a start failed ──────┴──── fault ─────────────────────────────────────────────▶ stopping ─▶ closed: exit code 1
+ *
+ * A second signal ends the process where it stands. A step that does not end in time is left behind.
+ */
+export class App {
+  readonly #options: AppOptions;
+  #stop: (() => void) | undefined;
+  #fault: unknown;
+  #faulty = false;
+  #stopping = false;
+
+  constructor(options: AppOptions) {
+    this.#options = options;
+  }
+
+  /** Runs to the end and resolves with the exit code. */
+  async run(): Promise<number> {
+    const { logger, servers, health, name } = this.#options;
+    const stopped = new Promise<void>((resolve) => {
+      this.#stop = resolve;
+    });
+    const off = this.#listen();
+    const reached: Server[] = [];
+    try {
+      for (const server of servers) {
+        if (this.#stopping) break;
+        reached.push(server);
+        await Promise.race([server.start((err) => this.fail(err)), stopped]);
+      }
+      if (!this.#stopping) {
+        health.serving = true;
+        await this.#options.register?.();
+        logger.info('serving', { app: name, servers: servers.map((s) => s.name) });
+      }
+    } catch (err) {
+      this.fail(err);
+    }
+    await stopped;
+    health.serving = false;
+    await this.#shutDown(reached);
+    off();
+    logger.info('stopped', { app: name, code: this.#faulty ? 1 : 0 });
+    return this.#faulty ? 1 : 0;
+  }
+
+  /** Stops the app as a signal does. */
+  stop(): void {
+    this.#stopping = true;
+    this.#stop?.();
+  }
+
+  /** Stops the app for a fault that it cannot live with; its exit code is then 1. */
+  fail(err: unknown): void {
+    if (!this.#faulty) {
+      this.#faulty = true;
+      this.#fault = err;
+      this.#options.logger.error('fault: stopping', { app: this.#options.name, err });
+    } else if (err !== this.#fault) {
+      this.#options.logger.error('another fault', { app: this.#options.name, err });
+    }
+    this.stop();
+  }
+
+  async #shutDown(reached: readonly Server[]): Promise<void> {
+    const { logger, drainDelayMs, stopTimeoutMs } = this.#options;
+    const deadline = new AbortController();
+    await this.#step('deregister', deadline.signal, stopTimeoutMs, () => this.#options.deregister?.());
+    // After a fault nothing is worth waiting for.
+    if (!this.#faulty && drainDelayMs > 0) await delay(drainDelayMs);
+    const deadlineAtMs = Date.now() + stopTimeoutMs;
+    const timer = setTimeout(() => deadline.abort(), stopTimeoutMs);
+    for (const server of [...reached].reverse()) {
+      await this.#step(server.name, deadline.signal, GRACE_MS, () => server.stop(deadline.signal, deadlineAtMs));
+    }
+    await this.#step('resources', deadline.signal, GRACE_MS, () => this.#options.close?.(deadline.signal));
+    clearTimeout(timer);
+    logger.debug('everything is closed', { app: this.#options.name });
+  }
+
+  /** Runs one step; it is left behind `graceMs` after the deadline, so that the rest still gets its turn. */
+  async #step(
+    what: string,
+    deadline: AbortSignal,
+    graceMs: number,
+    run: () => Promise<void> | undefined,
+  ): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    let arm: (() => void) | undefined;
+    const late = new Promise<'late'>((resolve) => {
+      arm = () => {
+        timer = setTimeout(resolve, graceMs, 'late');
+      };
+      if (what === 'deregister' || deadline.aborted) arm();
+      else deadline.addEventListener('abort', arm, { once: true });
+    });
+    try {
+      if ((await Promise.race([run(), late])) === 'late') {
+        this.#options.logger.warn('stop takes too long, left behind', { step: what });
+      }
+    } catch (err) {
+      this.#options.logger.error('stop failed', { step: what, err });
+    } finally {
+      clearTimeout(timer);
+      if (arm) deadline.removeEventListener('abort', arm);
+    }
+  }
+
+  #listen(): () => void {
+    let signals = 0;
+    const onSignal = (signal: NodeJS.Signals) => {
+      signals++;
+      if (signals > 1) {
+        this.#options.logger.warn('second signal: leaving at once', { signal });
+        process.exit(IMPATIENT);
+      }
+      this.#options.logger.info('signal: stopping', { signal });
+      this.stop();
+    };
+    const onFault = (err: unknown) => this.fail(err);
+    for (const signal of SIGNALS) process.on(signal, onSignal);
+    process.on('uncaughtException', onFault);
+    process.on('unhandledRejection', onFault);
+    return () => {
+      for (const signal of SIGNALS) process.off(signal, onSignal);
+      process.off('uncaughtException', onFault);
+      process.off('unhandledRejection', onFault);
+    };
+  }
+}
+
+/** What a server gets after the deadline to give up what it has. */
+const GRACE_MS = 1_000;
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

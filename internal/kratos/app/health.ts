@@ -1,0 +1,113 @@
+import type { Logger } from '../log/logger.js';
+import type { HealthProbe } from './health-probe.js';
+import type { Server } from './server.js';
+
+export interface DependencyState {
+  readonly name: string;
+  readonly critical: boolean;
+  readonly up: boolean;
+  /** Why it is down, for operators. */
+  readonly error: string | undefined;
+}
+
+const INTERVAL_MS = 1_000;
+const CHECK_TIMEOUT_MS = 2_000;
+
+/**
+ * Whether this process can take calls: it has started, it does not stop, and what it cannot do without answers. A
+ * dependency that is not critical is told, and leaves the process ready: a pod that is taken out for it serves nobody.
+ * Liveness is another question, answered by whoever still answers at all.
+ */
+export class Health implements Server {
+  readonly name = 'health';
+  #states: DependencyState[];
+  #serving = false;
+  #timer: NodeJS.Timeout | undefined;
+  #round: Promise<void> | undefined;
+  readonly #stopping = new AbortController();
+  readonly #listeners = new Set<() => void>();
+
+  constructor(
+    readonly probes: readonly HealthProbe[],
+    readonly logger: Logger,
+  ) {
+    this.#states = probes.map((p) => ({ name: p.name, critical: p.critical, up: false, error: 'not asked yet' }));
+  }
+
+  async start(): Promise<void> {
+    await this.#check();
+    const tick = () => {
+      this.#round = this.#check().then(() => {
+        if (!this.#stopping.signal.aborted) this.#timer = setTimeout(tick, INTERVAL_MS);
+      });
+    };
+    this.#timer = setTimeout(tick, INTERVAL_MS);
+  }
+
+  async stop(): Promise<void> {
+    this.serving = false;
+    this.#stopping.abort();
+    clearTimeout(this.#timer);
+    await this.#round;
+    clearTimeout(this.#timer);
+  }
+
+  /** Set when every server has started, cleared when the process begins to stop. */
+  set serving(value: boolean) {
+    const before = this.ready;
+    this.#serving = value;
+    this.#tell(before);
+  }
+
+  get ready(): boolean {
+    return this.#serving && this.#states.every((s) => s.up || !s.critical);
+  }
+
+  get dependencies(): readonly DependencyState[] {
+    return this.#states;
+  }
+
+  /** Calls `listener` whenever `ready` changes; the result takes it off again. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async #check(): Promise<void> {
+    const states = await Promise.all(this.probes.map((p) => this.#ask(p)));
+    if (this.#stopping.signal.aborted) return;
+    const before = this.ready;
+    for (const [i, state] of states.entries()) {
+      if (state.up === this.#states[i]?.up) continue;
+      if (state.up) this.logger.info('dependency is up', { dependency: state.name });
+      else this.logger.warn('dependency is down', { dependency: state.name, error: state.error });
+    }
+    this.#states = states;
+    this.#tell(before);
+  }
+
+  async #ask(probe: HealthProbe): Promise<DependencyState> {
+    const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(CHECK_TIMEOUT_MS)]);
+    let error: string | undefined;
+    let giveUp: (() => void) | undefined;
+    try {
+      // Raced as well: a probe that overlooks its signal must not make a process look ready for ever.
+      await Promise.race([
+        probe.check(signal),
+        new Promise<never>((_, reject) => {
+          giveUp = () => reject(new Error('no answer in time'));
+          signal.addEventListener('abort', giveUp, { once: true });
+        }),
+      ]);
+    } catch (err) {
+      error = err instanceof Error ? err.message || err.name : String(err);
+    } finally {
+      if (giveUp) signal.removeEventListener('abort', giveUp);
+    }
+    return { name: probe.name, critical: probe.critical, up: error === undefined, error };
+  }
+
+  #tell(before: boolean): void {
+    if (this.ready !== before) for (const listener of this.#listeners) listener();
+  }
+}

@@ -1,0 +1,16 @@
+import type { BackgroundMeter } from '../background/background-meter.js';
+
+/** What listens or ticks. The app starts its servers in order and stops them in reverse. */
+export interface Server {
+  /** For the log. */
+  readonly name: string;
+  /** Resolves when it serves. A fault that it cannot live with later on goes to `fatal`, which ends the process. */
+  start(fatal: (err: unknown) => void): Promise<void>;
+  /**
+   * Takes no new work and finishes what it has. When `deadline` fires it gives up what is left and resolves soon.
+   * Called also when `start` failed or did not end. `deadlineAtMs` is when `deadline` fires, in epoch ms.
+   */
+  stop(deadline: AbortSignal, deadlineAtMs: number): Promise<void>;
+  /** Given to a background server before its start: where it counts its rounds. */
+  observe?(meter: BackgroundMeter): void;
+}

@@ -1,0 +1,144 @@
+import cluster, { type Worker as Child } from 'node:cluster';
+import { AggregatorRegistry, collectDefaultMetrics, Registry } from 'prom-client';
+import type { Config } from '../../conf/config.js';
+import type { Logger } from '../log/logger.js';
+import { App } from './app.js';
+import { OpsListener } from './ops.js';
+import type { Server } from './server.js';
+
+/** How a worker knows which it is. */
+export const WORKER_INDEX = 'KAIMAI_WORKER_INDEX';
+
+/** Worker → primary: whether it can take calls. Primary → worker: stop as at a signal. */
+export type WorkerMessage = { readonly type: 'kaimai:ready'; readonly ready: boolean };
+export const STOP_MESSAGE = { type: 'kaimai:stop' } as const;
+
+/** A worker that dies again and again is a fault of the whole: more deaths than this inside the window end it. */
+const MAX_DEATHS = 5;
+const DEATH_WINDOW_MS = 60_000;
+const RESPAWN_DELAY_MS = 200;
+/** What a worker gets beyond its own deadlines before it is killed. */
+const KILL_MARGIN_MS = 5_000;
+/**
+ * V8's default young generation of 16 MiB fills several times within the wait of a call under load; the calls that wait
+ * are then copied again and again and end among the old. Four times the room took a fifth off the CPU time of a purchase.
+ */
+const YOUNG_GENERATION = '--max-semi-space-size';
+const YOUNG_GENERATION_MIB = 64;
+
+/**
+ * The worker processes of one replica, which share its listening sockets. A worker that dies is started again in its
+ * place, with its index, after a pause that doubles; one that never came to serve, or the sixth death in a minute,
+ * ends the replica with an exit code that its supervisor sees.
+ */
+class Workers implements Server {
+  readonly name = 'workers';
+  readonly #children = new Map<number, { readonly child: Child; ready: boolean; served: boolean }>();
+  readonly #deaths: number[] = [];
+  readonly #pauses = new Set<NodeJS.Timeout>();
+  #stopping = false;
+  #gone: (() => void) | undefined;
+  #change: (() => void) | undefined;
+
+  constructor(
+    readonly count: number,
+    readonly logger: Logger,
+    readonly onFault: (err: Error) => void,
+  ) {}
+
+  get ready(): boolean {
+    return this.#children.size === this.count && [...this.#children.values()].every((c) => c.ready);
+  }
+
+  /** Resolves when every worker has come to serve. */
+  async start(): Promise<void> {
+    const chosen = [...process.execArgv, process.env.NODE_OPTIONS ?? ''].some((o) => o.includes(YOUNG_GENERATION));
+    if (!chosen)
+      cluster.setupPrimary({ execArgv: [...process.execArgv, `${YOUNG_GENERATION}=${YOUNG_GENERATION_MIB}`] });
+    for (let index = 0; index < this.count; index++) this.#fork(index);
+    await new Promise<void>((resolve) => {
+      this.#change = () => {
+        if ([...this.#children.values()].filter((c) => c.served).length === this.count) resolve();
+      };
+    });
+  }
+
+  async stop(deadline: AbortSignal): Promise<void> {
+    this.#stopping = true;
+    for (const pause of this.#pauses) clearTimeout(pause);
+    if (this.#children.size === 0) return;
+    const gone = new Promise<void>((resolve) => {
+      this.#gone = resolve;
+    });
+    for (const { child } of this.#children.values()) child.send(STOP_MESSAGE, () => undefined);
+    const kill = () => {
+      for (const { child } of this.#children.values()) child.process.kill('SIGKILL');
+    };
+    if (deadline.aborted) kill();
+    else deadline.addEventListener('abort', kill, { once: true });
+    await gone;
+    deadline.removeEventListener('abort', kill);
+  }
+
+  #fork(index: number): void {
+    const child = cluster.fork({ [WORKER_INDEX]: String(index) });
+    const state = { child, ready: false, served: false };
+    this.#children.set(index, state);
+    child.on('message', (message: WorkerMessage) => {
+      if (message.type !== 'kaimai:ready') return;
+      state.ready = message.ready;
+      state.served ||= message.ready;
+      this.#change?.();
+    });
+    child.on('exit', (code, signal) => {
+      this.#children.delete(index);
+      if (this.#stopping) {
+        if (code !== 0) this.logger.warn('worker ended badly', { worker: index, code, signal });
+        if (this.#children.size === 0) this.#gone?.();
+        return;
+      }
+      this.logger.error('worker died', { worker: index, pid: child.process.pid, code, signal });
+      const now = Date.now();
+      this.#deaths.push(now);
+      const recent = this.#deaths.filter((at) => now - at < DEATH_WINDOW_MS).length;
+      if (!state.served) this.onFault(new Error(`worker ${index} did not come to serve`));
+      else if (recent > MAX_DEATHS) this.onFault(new Error(`workers died ${recent} times in a minute`));
+      else this.#forkLater(index, RESPAWN_DELAY_MS * 2 ** (recent - 1));
+    });
+  }
+
+  #forkLater(index: number, delayMs: number): void {
+    const pause = setTimeout(() => {
+      this.#pauses.delete(pause);
+      this.#fork(index);
+    }, delayMs);
+    this.#pauses.add(pause);
+  }
+}
+
+/** Runs a replica of several workers from its primary process, to the end; resolves with the exit code. */
+export async function runPrimary(name: string, count: number, config: Config, logger: Logger): Promise<number> {
+  // A signal to the whole process group reaches primary and workers alike; workers then wait for word from here.
+  const workers: Workers = new Workers(count, logger, (err) => app.fail(err));
+  const aggregator = new AggregatorRegistry();
+  const own = new Registry();
+  collectDefaultMetrics({ register: own, prefix: 'kaimai_primary_' });
+  const ops = new OpsListener(config.server.metricsAddr, {
+    ready: () => workers.ready,
+    dependencies: () => [],
+    metrics: async () => ({
+      contentType: own.contentType,
+      text: `${await own.metrics()}${await aggregator.clusterMetrics()}`,
+    }),
+  });
+  const app: App = new App({
+    name: `${name}-primary`,
+    logger,
+    servers: config.server.metricsAddr === '' ? [workers] : [workers, ops],
+    health: { serving: false },
+    // Each worker waits its own drain delay.
+    drainDelayMs: 0,
+    stopTimeoutMs: config.server.drainDelayMs + config.server.stopTimeoutMs + KILL_MARGIN_MS,
+  });
+  return app.run();
+}

@@ -1,0 +1,101 @@
+import {
+  cancelled,
+  deadlineExceeded,
+  INTERNAL,
+  internal,
+  UNAVAILABLE,
+  unavailable,
+} from '../../../gen/common/v1/errors.js';
+import { BadRequest, ErrorInfo, RetryInfo } from '../../../gen/google/rpc/error_details.js';
+import { Status } from '../../../gen/google/rpc/status.js';
+import { ALL_REASONS } from '../../../gen/reasons.js';
+import { type FieldViolation, KaimaiError, type ReasonSpec } from './error.js';
+
+const TYPE_URL = 'type.googleapis.com/';
+/** Trailers are bounded by the peer (16 KiB and less), and a status that does not fit is lost whole. */
+const MAX_VIOLATIONS = 32;
+const MAX_TEXT = 512;
+
+const KNOWN: ReadonlyMap<string, ReasonSpec> = new Map(ALL_REASONS.map((r) => [`${r.domain}/${r.reason}`, r]));
+
+/** gRPC code → HTTP status, as google.rpc.Code states it. */
+const HTTP_OF_GRPC: readonly number[] = [
+  200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
+];
+
+/** `google.rpc.Status` of an error, for the trailer `grpc-status-details-bin`. */
+export function encodeStatus(err: KaimaiError): Uint8Array {
+  return Status.encode({ code: err.grpcCode, message: err.message, details: detailsOf(err) }).finish();
+}
+
+/** The `google.protobuf.Any` values of an error: its ErrorInfo, its BadRequest where fields are at fault, its RetryInfo. */
+export function detailsOf(err: KaimaiError): { readonly typeUrl: string; readonly value: Buffer }[] {
+  const details = [
+    {
+      typeUrl: `${TYPE_URL}google.rpc.ErrorInfo`,
+      value: ErrorInfo.encode({
+        reason: err.reason,
+        domain: err.domain,
+        metadata: Object.fromEntries(Object.entries(err.metadata).map(([k, v]) => [k, v.slice(0, MAX_TEXT)])),
+      }).finish(),
+    },
+  ];
+  if (err.violations.length > 0) {
+    const fieldViolations = err.violations
+      .slice(0, MAX_VIOLATIONS)
+      .map((v) => ({ field: v.field.slice(0, MAX_TEXT), description: v.description.slice(0, MAX_TEXT) }));
+    details.push({
+      typeUrl: `${TYPE_URL}google.rpc.BadRequest`,
+      value: BadRequest.encode({ fieldViolations }).finish(),
+    });
+  }
+  if (err.retryAfterMs !== undefined) {
+    const ms = Math.ceil(err.retryAfterMs);
+    const retryDelay = { seconds: BigInt(Math.floor(ms / 1_000)), nanos: (ms % 1_000) * 1_000_000 };
+    details.push({ typeUrl: `${TYPE_URL}google.rpc.RetryInfo`, value: RetryInfo.encode({ retryDelay }).finish() });
+  }
+  return details.map((d) => ({ typeUrl: d.typeUrl, value: Buffer.from(d.value) }));
+}
+
+/**
+ * The error that another service gave. A reason that this build does not know keeps its name and takes its statuses
+ * from the gRPC code; a failure without a reason (no connection, a proxy's answer) becomes one of common.v1.
+ */
+export function decodeStatus(grpcCode: number, message: string, details: Uint8Array | undefined): KaimaiError {
+  let info: { reason: string; domain: string; metadata: Record<string, string> } | undefined;
+  let violations: FieldViolation[] = [];
+  let retryAfterMs: number | undefined;
+  try {
+    for (const any of details ? Status.decode(details).details : []) {
+      if (any.typeUrl === `${TYPE_URL}google.rpc.ErrorInfo`) info = ErrorInfo.decode(any.value);
+      if (any.typeUrl === `${TYPE_URL}google.rpc.BadRequest`) violations = BadRequest.decode(any.value).fieldViolations;
+      if (any.typeUrl === `${TYPE_URL}google.rpc.RetryInfo`) {
+        const { seconds, nanos } = RetryInfo.decode(any.value).retryDelay ?? { seconds: 0n, nanos: 0 };
+        retryAfterMs = Number(seconds) * 1_000 + nanos / 1_000_000;
+      }
+    }
+  } catch {
+    // Details that do not decode are no details.
+  }
+  if (info && info.reason !== '') {
+    const spec = KNOWN.get(`${info.domain}/${info.reason}`) ?? {
+      reason: info.reason,
+      domain: info.domain,
+      grpcCode,
+      httpCode: HTTP_OF_GRPC[grpcCode] ?? 500,
+    };
+    return new KaimaiError(spec, message, { metadata: info.metadata, violations, retryAfterMs });
+  }
+  switch (grpcCode) {
+    case 1:
+      return cancelled(message);
+    case 4:
+      return deadlineExceeded(message);
+    case UNAVAILABLE.grpcCode:
+      return unavailable(message);
+    case INTERNAL.grpcCode:
+      return internal(message);
+    default:
+      return new KaimaiError({ ...INTERNAL, grpcCode, httpCode: HTTP_OF_GRPC[grpcCode] ?? 500 }, message);
+  }
+}

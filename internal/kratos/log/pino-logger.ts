@@ -1,0 +1,123 @@
+import { trace } from '@opentelemetry/api';
+import { type DestinationStream, destination, type Logger as Pino, pino, stdTimeFunctions } from 'pino';
+import { type LogFields, Logger } from './logger.js';
+
+export interface LogOptions {
+  readonly level: string;
+  /** Lines for people in place of JSON. */
+  readonly pretty: boolean;
+}
+
+const SECRET_NAMES = [
+  'password',
+  'passwordHash',
+  'secret',
+  'token',
+  'internalToken',
+  'authorization',
+  'cookie',
+  'x-internal-token',
+  'x-bff-token',
+  'bffToken',
+  'set-cookie',
+  'accessToken',
+  'apiKey',
+];
+
+/** Shared by a logger and all its children, whenever they were made: a change of level reaches each. */
+interface Threshold {
+  level: number;
+}
+
+const {
+  debug: DEBUG,
+  info: INFO,
+  warn: WARN,
+  error: ERROR,
+} = pino.levels.values as Record<string, number> & {
+  readonly debug: number;
+  readonly info: number;
+  readonly warn: number;
+  readonly error: number;
+};
+
+/** JSON lines, written at once: a line that waits in a buffer is lost by the crash that it tells of. */
+export class PinoLogger extends Logger {
+  readonly #pino: Pino;
+  readonly #threshold: Threshold;
+
+  private constructor(instance: Pino, threshold: Threshold) {
+    super();
+    this.#pino = instance;
+    this.#threshold = threshold;
+  }
+
+  static create(options: LogOptions, fields: LogFields, to?: DestinationStream): PinoLogger {
+    const out = to ?? (options.pretty ? prettyStream() : destination({ fd: 1, sync: true }));
+    const instance = pino(
+      {
+        level: 'trace',
+        base: fields,
+        mixin: traceFields,
+        timestamp: stdTimeFunctions.isoTime,
+        formatters: { level: (label) => ({ level: label }) },
+        redact: {
+          paths: SECRET_NAMES.flatMap((n) => [`["${n}"]`, `*["${n}"]`, `*.*["${n}"]`]),
+          censor: '[redacted]',
+        },
+        serializers: { err: (err: unknown) => (err instanceof Error ? pino.stdSerializers.errWithCause(err) : err) },
+      },
+      out,
+    );
+    return new PinoLogger(instance, { level: levelOf(options.level) });
+  }
+
+  /** trace, debug, info, warn or error: lines below it are not written. */
+  set level(level: string) {
+    this.#threshold.level = levelOf(level);
+  }
+
+  override get debugs(): boolean {
+    return this.#threshold.level <= DEBUG;
+  }
+  override debug(message: string, fields?: LogFields): void {
+    if (this.#threshold.level <= DEBUG) this.#pino.debug(fields ?? {}, message);
+  }
+  override info(message: string, fields?: LogFields): void {
+    if (this.#threshold.level <= INFO) this.#pino.info(fields ?? {}, message);
+  }
+  override warn(message: string, fields?: LogFields): void {
+    if (this.#threshold.level <= WARN) this.#pino.warn(fields ?? {}, message);
+  }
+  override error(message: string, fields?: LogFields): void {
+    if (this.#threshold.level <= ERROR) this.#pino.error(fields ?? {}, message);
+  }
+  override child(fields: LogFields): Logger {
+    return new PinoLogger(this.#pino.child(fields), this.#threshold);
+  }
+}
+
+function levelOf(name: string): number {
+  return pino.levels.values[name] ?? INFO;
+}
+
+function traceFields(): object {
+  const span = trace.getActiveSpan()?.spanContext();
+  return span ? { traceId: span.traceId, spanId: span.spanId } : {};
+}
+
+/** `12:00:00.000 INFO  message key=value …`, with the stack of an error below. */
+function prettyStream(): DestinationStream {
+  const out = destination({ fd: 1, sync: true });
+  return {
+    write(line: string) {
+      const { time, level, msg, err, pid: _pid, ...fields } = JSON.parse(line) as Record<string, unknown>;
+      const at = String(time).slice(11, 23);
+      const rest = Object.entries(fields).map(([k, v]) => ` ${k}=${typeof v === 'string' ? v : JSON.stringify(v)}`);
+      const stack = (err as { stack?: string } | undefined)?.stack;
+      out.write(
+        `${at} ${String(level).toUpperCase().padEnd(5)} ${String(msg)}${rest.join('')}${stack ? `\n${stack}` : ''}\n`,
+      );
+    },
+  };
+}

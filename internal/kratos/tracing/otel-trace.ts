@@ -1,0 +1,34 @@
+import { type Context, context, propagation, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
+import { Trace } from './trace.js';
+
+/** `Trace` by OpenTelemetry. Where no SDK was started it does nothing, at next to no cost. */
+export class OtelTrace extends Trace {
+  override capture(): string | undefined {
+    if (!trace.getActiveSpan()?.isRecording()) return undefined;
+    const headers: { traceparent?: string } = {};
+    propagation.inject(context.active(), headers);
+    return headers.traceparent;
+  }
+
+  override async resume<T>(name: string, place: string | undefined, work: () => Promise<T>): Promise<T> {
+    if (place === undefined) return work();
+    const parent = contextOf(place);
+    const span = trace.getTracer('kaimai').startSpan(name, { kind: SpanKind.CONSUMER }, parent);
+    try {
+      return await context.with(trace.setSpan(parent, span), work);
+    } catch (err) {
+      span.setStatus({ code: SpanStatusCode.ERROR, message: err instanceof Error ? err.message : String(err) });
+      throw err;
+    } finally {
+      span.end();
+    }
+  }
+
+  override within<T>(place: string | undefined, work: () => T): T {
+    return place === undefined ? work() : context.with(contextOf(place), work);
+  }
+}
+
+function contextOf(traceparent: string): Context {
+  return propagation.extract(context.active(), { traceparent });
+}

@@ -1,0 +1,71 @@
+import { invalidArgument } from '../../../gen/common/v1/errors.js';
+import type { Identity } from '../../biz/identity.js';
+
+/** What an RPC knows of its call besides the request. */
+export interface CallContext {
+  /** "/pkg.Service/Method". */
+  readonly operation: string;
+  /** Who calls. It holds the role that the RPC asks for. */
+  readonly identity: Identity;
+  /** The caller's, of IPv6 its /64, for services that are listed in internal/kratos/middleware/caller-address.ts. */
+  readonly address: string | undefined;
+  /** Aborted when the caller is gone, the deadline is over, or the server stops waiting. Pass it on to what waits. */
+  readonly signal: AbortSignal;
+  /** Epoch ms after which nobody waits for the reply; undefined for a stream that may stay open. */
+  readonly deadlineAtMs: number | undefined;
+  /** The first value of a lower-case name; bytes for names that end in "-bin". */
+  metadata(name: string): string | Uint8Array | undefined;
+  /** Where the call stands in its trace, to be stored with what continues it later; undefined where it is not traced. */
+  readonly traceparent?: string | undefined;
+  /** The JSON edge's body as it was sent, for signatures; undefined by gRPC. */
+  readonly rawBody: Uint8Array | undefined;
+  /** Sent with the reply: gRPC metadata, or `Grpc-Metadata-` headers. Lower-case names; set before the first message. */
+  readonly replyHeaders: Map<string, string>;
+}
+
+/** One method of a service definition that ts-proto generates. */
+export interface MethodDefinition {
+  readonly path: string;
+  readonly requestStream: boolean;
+  readonly responseStream: boolean;
+  // Generated functions take exact types, so only `never` can stand in for the values of all of them.
+  readonly requestSerialize: (value: never) => Buffer;
+  readonly requestDeserialize: (bytes: Buffer) => unknown;
+  readonly responseSerialize: (value: never) => Buffer;
+  readonly responseDeserialize: (bytes: Buffer) => unknown;
+}
+
+export type ServiceDefinition = Readonly<Record<string, MethodDefinition>>;
+
+export type RequestOf<M extends MethodDefinition> = ReturnType<M['requestDeserialize']>;
+export type ReplyOf<M extends MethodDefinition> = ReturnType<M['responseDeserialize']>;
+
+type Handler<M extends MethodDefinition> = (
+  request: M['requestStream'] extends true ? AsyncIterable<RequestOf<M>> : RequestOf<M>,
+  ctx: CallContext,
+) => M['responseStream'] extends true ? AsyncIterable<ReplyOf<M>> : Promise<ReplyOf<M>>;
+
+/**
+ * What implements a service: `class ProductService implements ServiceOf<typeof ProductServiceService>`. A unary method
+ * is `(request, ctx) => Promise<reply>`; a streaming one takes or gives an AsyncIterable.
+ */
+export type ServiceOf<D extends ServiceDefinition> = { readonly [K in keyof D]: Handler<D[K]> };
+
+/**
+ * The user that a call acts for. Callers of an RPC whose role is USER have one, but for operators and services, who
+ * may leave it out.
+ *
+ * @throws INVALID_ARGUMENT naming x-user-id
+ */
+export function userOf(ctx: CallContext): string {
+  if (ctx.identity.userId !== undefined) return ctx.identity.userId;
+  throw invalidArgument('x-user-id is required', {
+    violations: [{ field: 'x-user-id', description: 'must name the user that this call acts for' }],
+  });
+}
+
+/** The address that a call comes from. */
+export function addressOf(ctx: CallContext): string {
+  if (ctx.address === undefined) throw new Error(`${ctx.operation} is not among the calls whose address is worked out`);
+  return ctx.address;
+}

@@ -1,0 +1,164 @@
+import type { DescMethod, FileRegistry } from '@bufbuild/protobuf';
+import { invalidArgument, unavailable } from '../../../gen/common/v1/errors.js';
+import type { Call, Next } from './call.js';
+import type { CallContext, MethodDefinition, ServiceDefinition, ServiceOf } from './call-context.js';
+import { chain, type Layer, Observer } from './chain.js';
+import type { RequestRules } from './validation.js';
+
+/** A service and what implements it. Made by `bindService`, which checks one against the other. */
+export class ServiceBinding {
+  /** Use `bindService`: this constructor cannot tell whether the two fit. */
+  constructor(
+    readonly definition: ServiceDefinition,
+    readonly implementation: Readonly<Record<string, unknown>>,
+  ) {}
+}
+
+/** Ties an implementation to the `XxxServiceService` definition that ts-proto generated for it. */
+export function bindService<D extends ServiceDefinition>(definition: D, implementation: ServiceOf<D>): ServiceBinding {
+  return new ServiceBinding(definition, implementation as Readonly<Record<string, unknown>>);
+}
+
+interface Operation {
+  readonly method: DescMethod;
+  readonly run: Next;
+}
+
+/** Runs calls of the bound services through the one chain, whichever transport they came by. */
+export class Dispatcher {
+  /** Full names of the bound services. */
+  readonly services: readonly string[];
+  readonly #operations = new Map<string, Operation>();
+  readonly #inFlight = new Set<Call>();
+  #idle: (() => void) | undefined;
+
+  /**
+   * @param rulesOf absent: requests are held to no rules
+   * @throws when a definition has no descriptor, two bindings name one service, or an implementation lacks a method
+   */
+  constructor(
+    registry: FileRegistry,
+    bindings: readonly ServiceBinding[],
+    layers: readonly Layer[],
+    rulesOf: RequestRules = () => undefined,
+  ) {
+    // Innermost, so that a handler's end is seen whatever the chain around it answers before.
+    const all = [...layers, new Observer(() => (call) => this.#track(call))];
+    const services = new Set<string>();
+    for (const { definition, implementation } of bindings) {
+      for (const [name, method] of Object.entries(definition)) {
+        const [, service = '', rpc = ''] = method.path.split('/');
+        const desc = registry.getService(service)?.methods.find((m) => m.name === rpc);
+        if (!desc) throw new Error(`${method.path} has no descriptor`);
+        const fn = implementation[name];
+        if (typeof fn !== 'function') throw new Error(`${method.path} is not implemented`);
+        if (this.#operations.has(method.path)) throw new Error(`${method.path} is bound twice`);
+        services.add(service);
+        const last = handler(decoder(desc, method, rulesOf(desc)), method, fn.bind(implementation));
+        this.#operations.set(method.path, { method: desc, run: chain(all, desc, last) });
+      }
+    }
+    this.services = [...services];
+  }
+
+  get methods(): readonly DescMethod[] {
+    return [...this.#operations.values()].map((o) => o.method);
+  }
+
+  /** The chain of one method, middleware and all. */
+  operation(path: string): Next {
+    const found = this.#operations.get(path);
+    if (!found) throw new Error(`${path} is not bound`);
+    return found.run;
+  }
+
+  get inFlight(): number {
+    return this.#inFlight.size;
+  }
+
+  /** Ends the calls that may stay open for ever: a stop has no reason to wait for them. */
+  endStreams(): void {
+    for (const call of this.#inFlight) {
+      const kind = call.method.methodKind;
+      if (kind === 'server_streaming' || kind === 'bidi_streaming') call.abort(unavailable('the server is stopping'));
+    }
+  }
+
+  /**
+   * Resolves when no handler runs any more, also none whose caller has left: what they use is closed next. Calls still
+   * running when `deadline` fires are given up, which aborts their signals.
+   */
+  async drain(deadline: AbortSignal): Promise<void> {
+    if (this.#inFlight.size === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve;
+      const giveUp = () => {
+        for (const call of this.#inFlight) call.abort(unavailable('the server is stopping'));
+        resolve();
+      };
+      if (deadline.aborted) giveUp();
+      else deadline.addEventListener('abort', giveUp, { once: true });
+    });
+  }
+
+  #track(call: Call): () => void {
+    this.#inFlight.add(call);
+    return () => {
+      this.#inFlight.delete(call);
+      if (this.#inFlight.size === 0) this.#idle?.();
+    };
+  }
+}
+
+type AnyHandler = (request: unknown, ctx: CallContext) => Promise<never> | AsyncIterable<never>;
+
+type Decode = (bytes: Uint8Array) => unknown;
+
+function handler(decode: Decode, method: MethodDefinition, fn: AnyHandler): Next {
+  const request = method.requestStream
+    ? (call: Call) => decodeAll(decode, call.requests())
+    : (call: Call) => decode(call.bind());
+  if (method.responseStream) {
+    return async (call) => ({
+      kind: 'stream',
+      messages: encodeAll(method, fn(request(call), call) as AsyncIterable<never>),
+    });
+  }
+  const encode = encoder(method);
+  return async (call) => ({ kind: 'unary', message: encode(await (fn(request(call), call) as Promise<never>)) });
+}
+
+/** A frozen reply is one that its service gives again and again: it is encoded once. */
+function encoder(method: MethodDefinition): (reply: never) => Uint8Array {
+  const encoded = new WeakMap<object, Uint8Array>();
+  return (reply) => {
+    if (!Object.isFrozen(reply)) return method.responseSerialize(reply);
+    let bytes = encoded.get(reply);
+    if (!bytes) {
+      bytes = method.responseSerialize(reply);
+      encoded.set(reply, bytes);
+    }
+    return bytes;
+  };
+}
+
+function decoder(desc: DescMethod, method: MethodDefinition, check: ReturnType<RequestRules>): Decode {
+  return (bytes) => {
+    let request: unknown;
+    try {
+      request = method.requestDeserialize(bytes as Buffer);
+    } catch (err) {
+      throw invalidArgument(`the request is not a ${desc.input.typeName}`, { cause: err });
+    }
+    check?.(bytes, request);
+    return request;
+  };
+}
+
+async function* decodeAll(decode: Decode, requests: AsyncIterable<Uint8Array>) {
+  for await (const bytes of requests) yield decode(bytes);
+}
+
+async function* encodeAll(method: MethodDefinition, replies: AsyncIterable<never>) {
+  for await (const reply of replies) yield method.responseSerialize(reply);
+}

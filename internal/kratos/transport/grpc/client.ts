@@ -1,0 +1,170 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  type CallOptions,
+  type ChannelOptions,
+  Client,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
+import { context, propagation, SpanKind, SpanStatusCode, type TextMapSetter, trace } from '@opentelemetry/api';
+import { cancelled, deadlineExceeded, unavailable } from '../../../../gen/common/v1/errors.js';
+import type { KaimaiError } from '../../errors/error.js';
+import { decodeStatus } from '../../errors/rpc-status.js';
+import type { Discovery } from '../../registry/discovery.js';
+import { Breaker } from './breaker.js';
+import { discoveryOptions, isDiscoveryTarget, registerDiscovery } from './discovery-channel.js';
+
+export interface GrpcClientOptions {
+  /** host:port, `discovery:///<service>`, or any other target that grpc-js resolves. */
+  readonly addr: string;
+  /** Who knows the instances; for `discovery:///`. */
+  readonly discovery?: Discovery | undefined;
+  /** What makes this process an INTERNAL caller. */
+  readonly internalToken: string;
+  /** For calls that bring no deadline of their own. */
+  readonly timeoutMs: number;
+}
+
+export interface OutgoingCall {
+  /** Overrides the client's. */
+  readonly timeoutMs?: number;
+  /** Epoch ms at which the caller's own caller gives up; this call ends before it. */
+  readonly deadlineAtMs?: number | undefined;
+  readonly signal?: AbortSignal;
+  /** Whether the other side may run it twice. Only then is it tried again, and only when the service is away. */
+  readonly idempotent?: boolean;
+  /** The user that the call acts for. */
+  readonly userId?: string;
+}
+
+const HEADERS: TextMapSetter<Metadata> = { set: (metadata, key, value) => metadata.set(key, value) };
+
+/** A unary method of a service definition that ts-proto generates. */
+export interface UnaryMethod<Request, Reply> {
+  readonly path: string;
+  readonly requestStream: false;
+  readonly responseStream: false;
+  readonly requestSerialize: (value: Request) => Buffer;
+  readonly responseDeserialize: (bytes: Buffer) => Reply;
+}
+
+const ATTEMPTS = 3;
+const BACKOFF_MS = 50;
+/** Answers of a service that cannot work, not of one that says no. */
+const OVERLOADED: ReadonlySet<number> = new Set([
+  status.UNAVAILABLE,
+  status.DEADLINE_EXCEEDED,
+  status.RESOURCE_EXHAUSTED,
+  status.INTERNAL,
+]);
+/** Kept of a caller's deadline, so that there is time left to answer it. */
+const SHAVE_MS = 20;
+
+/**
+ * Calls another service of the system. Each call has a deadline. Errors come back as the KaimaiError that the service
+ * threw, reason and all; a service that cannot be reached is UNAVAILABLE, and so are calls kept back by the breaker.
+ */
+export class GrpcClient {
+  readonly #client: Client;
+  /** One for each method: a slow report must not keep a quick look-up from its service. */
+  readonly #breakers = new Map<string, Breaker>();
+
+  constructor(readonly options: GrpcClientOptions) {
+    this.#client = new Client(options.addr, credentials.createInsecure(), {
+      ...targetOptions(options),
+      'grpc.initial_reconnect_backoff_ms': 100,
+      'grpc.min_reconnect_backoff_ms': 100,
+      'grpc.max_reconnect_backoff_ms': 2_000,
+      // A connection that died without a word is noticed.
+      'grpc.keepalive_time_ms': 30_000,
+      'grpc.keepalive_timeout_ms': 5_000,
+    });
+  }
+
+  /** @throws KaimaiError */
+  async call<Request, Reply>(
+    method: UnaryMethod<Request, Reply>,
+    request: Request,
+    options: OutgoingCall = {},
+  ): Promise<Reply> {
+    const deadlineAtMs = Math.min(
+      Date.now() + (options.timeoutMs ?? this.options.timeoutMs),
+      (options.deadlineAtMs ?? Number.POSITIVE_INFINITY) - SHAVE_MS,
+    );
+    let breaker = this.#breakers.get(method.path);
+    if (!breaker) {
+      breaker = new Breaker();
+      this.#breakers.set(method.path, breaker);
+    }
+    for (let attempt = 1; ; attempt++) {
+      if (options.signal?.aborted) throw cancelled('the call was given up');
+      if (Date.now() >= deadlineAtMs) throw deadlineExceeded(`no time is left for ${method.path}`);
+      if (!breaker.allow()) throw unavailable(`${method.path} fails too often to be called`);
+      try {
+        const reply = await this.#once(method, request, deadlineAtMs, options);
+        breaker.record(true);
+        return reply;
+      } catch (err) {
+        const known = err as KaimaiError;
+        // A call that its own caller gave up says nothing of the service.
+        if (known.grpcCode !== status.CANCELLED) breaker.record(!OVERLOADED.has(known.grpcCode));
+        const away = known.grpcCode === status.UNAVAILABLE;
+        const pauseMs = BACKOFF_MS * 2 ** (attempt - 1) * (0.5 + Math.random());
+        if (!away || !options.idempotent || attempt === ATTEMPTS || Date.now() + pauseMs >= deadlineAtMs) throw known;
+        await sleep(pauseMs, undefined, options.signal ? { signal: options.signal } : {}).catch(() => undefined);
+      }
+    }
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  #once<Request, Reply>(
+    method: UnaryMethod<Request, Reply>,
+    request: Request,
+    deadlineAtMs: number,
+    { signal, userId }: OutgoingCall,
+  ): Promise<Reply> {
+    const metadata = new Metadata();
+    metadata.set('x-internal-token', this.options.internalToken);
+    if (userId !== undefined) metadata.set('x-user-id', userId);
+    const callOptions: CallOptions = { deadline: deadlineAtMs };
+    const span = trace.getTracer('kaimai').startSpan(method.path.slice(1), { kind: SpanKind.CLIENT });
+    propagation.inject(trace.setSpan(context.active(), span), metadata, HEADERS);
+    return new Promise((resolve, reject) => {
+      const { path, requestSerialize, responseDeserialize } = method;
+      const call = this.#client.makeUnaryRequest(
+        path,
+        requestSerialize,
+        responseDeserialize,
+        request,
+        metadata,
+        callOptions,
+        (err, reply) => {
+          signal?.removeEventListener('abort', giveUp);
+          if (err) span.setStatus({ code: SpanStatusCode.ERROR, message: err.details });
+          span.end();
+          if (err) reject(toKaimaiError(err));
+          else resolve(reply as Reply);
+        },
+      );
+      const giveUp = () => call.cancel();
+      signal?.addEventListener('abort', giveUp, { once: true });
+    });
+  }
+}
+
+function targetOptions({ addr, discovery }: GrpcClientOptions): ChannelOptions {
+  if (!isDiscoveryTarget(addr)) return {};
+  if (!discovery) throw new Error(`${addr} needs a registry: registry.kind`);
+  registerDiscovery();
+  return discoveryOptions(discovery);
+}
+
+function toKaimaiError(err: ServiceError): KaimaiError {
+  const [details] = err.metadata?.get('grpc-status-details-bin') ?? [];
+  return decodeStatus(err.code, err.details || err.message, Buffer.isBuffer(details) ? details : undefined);
+}

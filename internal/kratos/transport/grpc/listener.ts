@@ -1,0 +1,253 @@
+import type { EventEmitter } from 'node:events';
+import type { DescMethod } from '@bufbuild/protobuf';
+import type {
+  ServerDuplexStream,
+  ServerReadableStream,
+  ServerUnaryCall,
+  ServerWritableStream,
+  UntypedHandleCall,
+} from '@grpc/grpc-js';
+import {
+  Server as GrpcServer,
+  type handleUnaryCall,
+  Metadata,
+  ServerCredentials,
+  type StatusObject,
+} from '@grpc/grpc-js';
+import { cancelled, deadlineExceeded } from '../../../../gen/common/v1/errors.js';
+import type { Server } from '../../app/server.js';
+import { encodeStatus } from '../../errors/rpc-status.js';
+import { Call, type Next } from '../call.js';
+import type { Dispatcher } from '../dispatcher.js';
+import { toKaimaiError } from '../to-kaimai-error.js';
+
+export interface GrpcOptions {
+  /** host:port; port 0 picks a free one. */
+  readonly addr: string;
+  readonly maxMessageBytes: number;
+}
+
+type Surface =
+  | ServerUnaryCall<Buffer, Buffer>
+  | ServerReadableStream<Buffer, Buffer>
+  | ServerWritableStream<Buffer, Buffer>
+  | ServerDuplexStream<Buffer, Buffer>;
+
+/**
+ * The gRPC listener. Every method is registered with bytes in and bytes out: decoding happens inside the chain, so that
+ * its failures are answered, logged and counted like any other.
+ */
+export class GrpcListener implements Server {
+  readonly name = 'grpc';
+  readonly #server: GrpcServer;
+  #port: number | undefined;
+
+  constructor(
+    readonly options: GrpcOptions,
+    readonly dispatcher: Dispatcher,
+  ) {
+    this.#server = new GrpcServer({
+      'grpc.max_receive_message_length': options.maxMessageBytes,
+      'grpc.max_concurrent_streams': 1_000,
+      // Nothing here serves its figures, and keeping them costs each call.
+      'grpc.enable_channelz': 0,
+      // A peer that vanished without a word is noticed, and its calls are given up.
+      'grpc.keepalive_time_ms': 30_000,
+      'grpc.keepalive_timeout_ms': 10_000,
+    });
+    const bytes = (b: Buffer) => b;
+    for (const method of dispatcher.methods) {
+      const path = `/${method.parent.typeName}/${method.name}`;
+      const [handler, type] = adapt(method, path, dispatcher.operation(path));
+      this.#server.register(path, handler, bytes, bytes, type);
+    }
+  }
+
+  /** The port it listens on, once started. */
+  get port(): number {
+    if (this.#port === undefined) throw new Error('grpc does not listen yet');
+    return this.#port;
+  }
+
+  start(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.bindAsync(this.options.addr, ServerCredentials.createInsecure(), (err, port) => {
+        if (err) {
+          reject(new Error(`grpc cannot listen on ${this.options.addr}: ${err.message}`));
+          return;
+        }
+        this.#port = port;
+        resolve();
+      });
+    });
+  }
+
+  async stop(deadline: AbortSignal): Promise<void> {
+    this.dispatcher.endStreams();
+    await new Promise<void>((resolve) => {
+      const force = () => {
+        this.#server.forceShutdown();
+        resolve();
+      };
+      if (deadline.aborted) {
+        force();
+        return;
+      }
+      deadline.addEventListener('abort', force, { once: true });
+      this.#server.tryShutdown(() => {
+        deadline.removeEventListener('abort', force);
+        resolve();
+      });
+    });
+  }
+}
+
+class GrpcCall extends Call {
+  #headersSent = false;
+  #answered = false;
+
+  constructor(
+    method: DescMethod,
+    operation: string,
+    readonly surface: Surface,
+  ) {
+    super(method, operation, 'grpc', toEpochMs(surface.getDeadline()));
+    (surface as EventEmitter).on('cancelled', () => {
+      // grpc-js says so at the end of every stream, and an error that nobody sees costs more than the call.
+      if (this.#answered) return;
+      const late = this.deadlineAtMs !== undefined && Date.now() >= this.deadlineAtMs;
+      this.abort(late ? deadlineExceeded('the deadline of this call is over') : cancelled('the caller went away'));
+    });
+  }
+
+  override metadata(name: string): string | Uint8Array | undefined {
+    return this.surface.metadata.get(name)[0];
+  }
+
+  override metadataAll(name: string): readonly (string | Uint8Array)[] {
+    return this.surface.metadata.get(name);
+  }
+
+  override get peer(): string {
+    return this.surface.getPeer();
+  }
+
+  override get rawBody(): undefined {
+    return undefined;
+  }
+
+  override bind(): Uint8Array {
+    if ('request' in this.surface) return this.surface.request;
+    throw new Error(`${this.operation} takes a stream`);
+  }
+
+  override requests(): AsyncIterable<Uint8Array> {
+    if ('request' in this.surface) throw new Error(`${this.operation} takes one request`);
+    // The other direction of the stream outlives its requests.
+    return {
+      [Symbol.asyncIterator]: () =>
+        (this.surface as ServerReadableStream<Buffer, Buffer>).iterator({ destroyOnReturn: false }),
+    };
+  }
+
+  /** Nobody waits any more because there was an answer. */
+  answered(): void {
+    this.#answered = true;
+  }
+
+  /** Called with the first message: a stream's handler sets its headers on the way there. */
+  sendHeaders(): void {
+    const given = this.headersToSend;
+    if (given === undefined || given.size === 0 || this.#headersSent) return;
+    this.#headersSent = true;
+    const headers = new Metadata();
+    for (const [name, value] of given) headers.set(name, value);
+    this.surface.sendMetadata(headers);
+  }
+}
+
+/** The grpc-js handler of a method. Replies of either form fit: grpc-js tells the four kinds of call apart, we do not. */
+function adapt(method: DescMethod, path: string, run: Next): [UntypedHandleCall, string] {
+  switch (method.methodKind) {
+    case 'unary':
+      return [unary(method, path, run), 'unary'];
+    case 'server_streaming':
+      return [
+        (surface: ServerWritableStream<Buffer, Buffer>) => void stream(new GrpcCall(method, path, surface), run),
+        'serverStream',
+      ];
+    case 'bidi_streaming':
+      return [
+        (surface: ServerDuplexStream<Buffer, Buffer>) => void stream(new GrpcCall(method, path, surface), run),
+        'bidi',
+      ];
+    case 'client_streaming':
+      return [unary(method, path, run) as unknown as UntypedHandleCall, 'clientStream'];
+  }
+}
+
+function unary(method: DescMethod, path: string, run: Next): handleUnaryCall<Buffer, Buffer> {
+  return (surface, callback) => {
+    const call = new GrpcCall(method, path, surface);
+    run(call).then(
+      (reply) => {
+        if (reply.kind !== 'unary') {
+          callback(failure(new Error(`${call.operation} answered with a stream`)));
+          return;
+        }
+        call.sendHeaders();
+        call.answered();
+        callback(null, asBuffer(reply.message));
+      },
+      (err: unknown) => {
+        call.answered();
+        callback(failure(err));
+      },
+    );
+  };
+}
+
+async function stream(call: GrpcCall, run: Next): Promise<void> {
+  const surface = call.surface as ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>;
+  try {
+    const reply = await run(call);
+    if (reply.kind !== 'stream') throw new Error(`${call.operation} answered with one message`);
+    for await (const message of reply.messages) {
+      if (call.aborted) break;
+      call.sendHeaders();
+      if (!surface.write(asBuffer(message))) await writable(surface, call);
+    }
+    if (call.aborted) throw call.aborted;
+    call.sendHeaders();
+    surface.end();
+  } catch (err) {
+    surface.emit('error', failure(err));
+  }
+}
+
+/** Until the peer takes more, or the call is over. */
+function writable(
+  surface: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>,
+  call: Call,
+): Promise<void> {
+  return new Promise((resolve) => {
+    surface.once('drain', resolve);
+    call.onAbort(() => resolve());
+  });
+}
+
+function failure(err: unknown): StatusObject & Error {
+  const known = toKaimaiError(err);
+  const metadata = new Metadata();
+  metadata.set('grpc-status-details-bin', asBuffer(encodeStatus(known)));
+  return Object.assign(new Error(known.message), { code: known.grpcCode, details: known.message, metadata });
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function toEpochMs(deadline: Date | number): number | undefined {
+  const ms = typeof deadline === 'number' ? deadline : deadline.getTime();
+  return Number.isFinite(ms) ? ms : undefined;
+}

@@ -1,0 +1,173 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { FileRegistry } from '@bufbuild/protobuf';
+import { cancelled } from '../../../../gen/common/v1/errors.js';
+import { parseAddress } from '../../app/address.js';
+import type { Server } from '../../app/server.js';
+import { detailsOf } from '../../errors/rpc-status.js';
+import type { Logger } from '../../log/logger.js';
+import { Call } from '../call.js';
+import type { Dispatcher } from '../dispatcher.js';
+import { toKaimaiError } from '../to-kaimai-error.js';
+import {
+  createTranscoderServer,
+  type ErrorInfo,
+  TranscodeError,
+  type TranscoderCall,
+  type TranscoderReply,
+  type TranscoderServer,
+} from '../transcoder/transcoder.js';
+
+export interface HttpOptions {
+  /** host:port; port 0 picks a free one. */
+  readonly addr: string;
+  readonly envelope: boolean;
+  readonly strictQuery: boolean;
+  readonly maxBodyBytes: number;
+  /** "reason" or "grpc-gateway". */
+  readonly errorShape: string;
+  readonly corsOrigins: readonly string[];
+  readonly timeoutMs: number;
+}
+
+/** Plain headers that calls read by their own names. */
+const FORWARDED_HEADERS = [
+  'x-user-id',
+  'x-user-role',
+  'x-internal-token',
+  'x-bff-token',
+  'x-real-ip',
+  'x-payment-timestamp',
+  'x-payment-signature',
+];
+
+/** Protocols of gRPC itself have no place at the JSON edge. */
+const GRPC_OWN = /^grpc\./;
+
+/** The JSON listener: the routes of the google.api.http rules, each run by the chain that gRPC calls run by. */
+export class HttpListener implements Server {
+  readonly name = 'http';
+  readonly #server: TranscoderServer;
+  #port: number | undefined;
+
+  /** @param plainRoutes asked first; true when it took the request */
+  constructor(
+    readonly options: HttpOptions,
+    registry: FileRegistry,
+    dispatcher: Dispatcher,
+    logger: Logger,
+    plainRoutes: (req: IncomingMessage, res: ServerResponse) => boolean,
+  ) {
+    this.#server = createTranscoderServer({
+      registry,
+      services: dispatcher.services.filter((s) => !GRPC_OWN.test(s)),
+      handler: (call) => run(dispatcher, call),
+      errorOf,
+      plainRoutes,
+      onEdgeError: (error, req, cause) => {
+        const fields = {
+          reason: error.reason,
+          error: error.message,
+          method: req?.method,
+          peer: req?.socket.remoteAddress,
+        };
+        if (error.code === 13) logger.error('the JSON edge failed', { ...fields, err: cause });
+        else logger.debug('refused at the JSON edge', fields);
+      },
+      envelope: options.envelope,
+      strictQuery: options.strictQuery,
+      errorShape: options.errorShape === 'grpc-gateway' ? 'grpc-gateway' : 'reason',
+      ...(options.corsOrigins.length > 0 && { cors: { origins: options.corsOrigins } }),
+      forwardHeaders: FORWARDED_HEADERS,
+      replyHeaders: { 'cache-control': 'no-store' },
+      limits: {
+        maxBodyBytes: options.maxBodyBytes,
+        requestTimeoutMs: options.timeoutMs,
+        headersTimeoutMs: Math.min(options.timeoutMs, 10_000),
+      },
+    });
+  }
+
+  /** The port it listens on, once started. */
+  get port(): number {
+    if (this.#port === undefined) throw new Error('http does not listen yet');
+    return this.#port;
+  }
+
+  async start(): Promise<void> {
+    try {
+      this.#port = (await this.#server.start(parseAddress(this.options.addr))).port;
+    } catch (err) {
+      throw new Error(`http cannot listen on ${this.options.addr}: ${(err as Error).message}`, { cause: err });
+    }
+  }
+
+  stop(_: AbortSignal, deadlineAtMs: number): Promise<void> {
+    return this.#server.stop(deadlineAtMs);
+  }
+}
+
+class HttpCall extends Call {
+  #request: Uint8Array | undefined;
+
+  constructor(readonly inner: TranscoderCall) {
+    super(inner.method, inner.operation, 'http', inner.deadline);
+  }
+
+  override metadata(name: string): string | Uint8Array | undefined {
+    return this.inner.metadata.get(name);
+  }
+
+  override metadataAll(name: string): readonly (string | Uint8Array)[] {
+    return this.inner.metadata.getAll(name);
+  }
+
+  override get peer(): string {
+    return this.inner.peer;
+  }
+
+  override get rawBody(): Uint8Array {
+    return this.inner.rawBody;
+  }
+
+  override bind(): Uint8Array {
+    this.#request ??= this.inner.bind();
+    return this.#request;
+  }
+
+  override async *requests(): AsyncGenerator<Uint8Array> {
+    yield this.bind();
+  }
+
+  protected override onSignalWanted(): void {
+    const { signal } = this.inner;
+    const gone = () =>
+      this.abort(
+        signal.reason instanceof TranscodeError ? toKaimaiError(signal.reason) : cancelled('the caller went away'),
+      );
+    if (signal.aborted) gone();
+    else signal.addEventListener('abort', gone, { once: true });
+  }
+}
+
+async function run(dispatcher: Dispatcher, inner: TranscoderCall): Promise<TranscoderReply> {
+  const call = new HttpCall(inner);
+  const reply = await dispatcher.operation(call.operation)(call);
+  const headers = call.headersToSend;
+  return headers ? { ...reply, headers } : reply;
+}
+
+function errorOf(err: unknown): ErrorInfo {
+  const known = toKaimaiError(err);
+  return {
+    code: known.grpcCode,
+    httpStatus: known.httpCode,
+    reason: known.reason,
+    message: known.message,
+    metadata: known.metadata,
+    fieldViolations: known.violations,
+    details: detailsOf(known),
+    ...(known.retryAfterMs !== undefined && {
+      httpHeaders: { 'retry-after': String(Math.max(1, Math.ceil(known.retryAfterMs / 1_000))) },
+    }),
+  };
+}

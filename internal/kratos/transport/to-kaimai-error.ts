@@ -1,0 +1,28 @@
+import {
+  CANCELLED,
+  DEADLINE_EXCEEDED,
+  INVALID_ARGUMENT,
+  internal,
+  UNAVAILABLE,
+} from '../../../gen/common/v1/errors.js';
+import { KaimaiError } from '../errors/error.js';
+import { TranscodeError } from './transcoder/transcoder.js';
+
+const BY_CODE = new Map([CANCELLED, DEADLINE_EXCEEDED, INVALID_ARGUMENT, UNAVAILABLE].map((r) => [r.grpcCode, r]));
+
+/** Any thrown value as the one error type. What nobody foresaw becomes INTERNAL, its cause for the log alone. */
+export function toKaimaiError(err: unknown): KaimaiError {
+  if (err instanceof KaimaiError) return err;
+  if (err instanceof TranscodeError) {
+    const details = { violations: err.fieldViolations, metadata: err.metadata };
+    const spec = BY_CODE.get(err.code);
+    return new KaimaiError(
+      spec ?? { reason: err.reason, domain: 'common.v1', httpCode: err.httpStatus, grpcCode: err.code },
+      err.message,
+      details,
+    );
+  }
+  // An aborted wait ends with the reason that the call was given up for.
+  if (err instanceof Error && err.name === 'AbortError' && err.cause instanceof KaimaiError) return err.cause;
+  return internal('internal error', { cause: err });
+}

@@ -1,0 +1,305 @@
+import cluster from 'node:cluster';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { ContainerModule } from 'inversify';
+import { AggregatorRegistry, collectDefaultMetrics, Registry } from 'prom-client';
+import { HealthService } from '../../gen/grpc/health/v1/health.js';
+import { ServerReflectionService } from '../../gen/grpc/reflection/v1/reflection.js';
+import { ServerReflectionService as ServerReflectionServiceAlpha } from '../../gen/grpc/reflection/v1alpha/reflection.js';
+import { CONFIG, type Config } from '../conf/config.js';
+import { loadDescriptors } from '../conf/descriptors.js';
+import { LiveConfig } from '../conf/live.js';
+import { ConfigError } from '../conf/load.js';
+import { projectVersion } from '../conf/version.js';
+import { App } from '../kratos/app/app.js';
+import { Health } from '../kratos/app/health.js';
+import { HealthProbe } from '../kratos/app/health-probe.js';
+import { OpsListener, opsRoute } from '../kratos/app/ops.js';
+import { Resources } from '../kratos/app/resources.js';
+import type { Server } from '../kratos/app/server.js';
+import { Worker } from '../kratos/app/worker.js';
+import type { WorkerMessage } from '../kratos/app/workers.js';
+import { Background, takesRole } from '../kratos/background/background.js';
+import { BacklogProbe } from '../kratos/background/background-meter.js';
+import { BackgroundMetrics } from '../kratos/background/background-metrics.js';
+import { backlogWatch } from '../kratos/background/backlog-watch.js';
+import { ConfigWatcher } from '../kratos/config/config-watcher.js';
+import { Logger } from '../kratos/log/logger.js';
+import { AdaptiveLimiter } from '../kratos/middleware/adaptive-limiter.js';
+import { callerAddress } from '../kratos/middleware/caller-address.js';
+import { CpuMeter } from '../kratos/middleware/cpu-meter.js';
+import { deadline } from '../kratos/middleware/deadline.js';
+import { logging } from '../kratos/middleware/logging.js';
+import { metrics } from '../kratos/middleware/metrics.js';
+import { rateLimit } from '../kratos/middleware/rate-limit.js';
+import { recovery } from '../kratos/middleware/recovery.js';
+import { TokenBuckets } from '../kratos/middleware/token-buckets.js';
+import { tracing } from '../kratos/middleware/tracing.js';
+import { Registry as InstanceRegistry, NoRegistry } from '../kratos/registry/registry.js';
+import { serviceInstance } from '../kratos/registry/service-instance.js';
+import { OtelTrace } from '../kratos/tracing/otel-trace.js';
+import { Trace } from '../kratos/tracing/trace.js';
+import type { Layer, Observer } from '../kratos/transport/chain.js';
+import { ClientAddresses } from '../kratos/transport/client-address.js';
+import { bindService, Dispatcher, ServiceBinding } from '../kratos/transport/dispatcher.js';
+import { GrpcHealthService } from '../kratos/transport/grpc/health-service.js';
+import { GrpcListener } from '../kratos/transport/grpc/listener.js';
+import { GrpcReflectionService } from '../kratos/transport/grpc/reflection-service.js';
+import { HttpListener } from '../kratos/transport/http/listener.js';
+import { docsRoute } from '../kratos/transport/openapi/docs.js';
+import { validation } from '../kratos/transport/validation.js';
+import { type Authenticator, auth, headerAuthenticator } from './middleware/auth.js';
+import { buyerLimit } from './middleware/buyer-limit.js';
+import { jwtAuthenticator } from './middleware/jwt.js';
+
+/**
+ * The server layer. It needs CONFIG, LiveConfig, Logger, Worker and Resources, and takes what other modules bind, any number of:
+ *
+ * - `ServiceBinding`: an RPC service. It is then served by gRPC and, by its google.api.http rules, as JSON.
+ *   `bind(ServiceBinding).toResolvedValue((s: OrderService) => bindService(OrderServiceService, s), [OrderService])`
+ * - `Background`: a consumer, relay or sweeper.
+ *   `bind(Background).toResolvedValue((u: OrderUsecase) => new Background('order_sweeper', new OrderSweeper(u), false), [OrderUsecase])`
+ * - `HealthProbe`: a server this process depends on.
+ * - `Registry` (at most one): where this process is found by others.
+ *
+ * Resources are opened by the modules that need them and closed through `Resources`, never by a deactivation: inversify
+ * deactivates in the order of binding, which closes a pool before its users.
+ */
+export const serverModule = new ContainerModule(({ bind }) => {
+  bind(Registry).toResolvedValue(metricsRegistry);
+  bind(Trace).toResolvedValue(() => new OtelTrace());
+  bind(Health).toResolvedValue(
+    (logger: Logger, probes: HealthProbe[] | undefined) => new Health(probes ?? [], logger),
+    [Logger, { serviceIdentifier: HealthProbe, isMultiple: true, optional: true }],
+  );
+  bind(ConfigWatcher).toResolvedValue(
+    (live: LiveConfig, logger: Logger) => new ConfigWatcher(live, logger),
+    [LiveConfig, Logger],
+  );
+  bind(CpuMeter).toResolvedValue(() => new CpuMeter());
+  bind(AdaptiveLimiter).toResolvedValue(
+    (live: LiveConfig, cpu: CpuMeter) => {
+      const limiter = new AdaptiveLimiter(live.current.server.rateLimit, () => cpu.percent);
+      live.onChange((config) => {
+        limiter.options = config.server.rateLimit;
+      });
+      return limiter;
+    },
+    [LiveConfig, CpuMeter],
+  );
+  bind(Dispatcher).toResolvedValue(
+    (
+      config: Config,
+      logger: Logger,
+      registry: Registry,
+      health: Health,
+      limiter: AdaptiveLimiter,
+      live: LiveConfig,
+      services: ServiceBinding[] | undefined,
+    ) => {
+      const clients = new ClientAddresses(config.server.trustedProxies);
+      return makeDispatcher(config, health, services ?? [], [
+        recovery(),
+        ...(config.trace.endpoint === '' ? [] : [tracing()]),
+        logging(logger),
+        metrics(registry),
+        deadline({ grpcTimeoutMs: config.server.grpc.timeoutMs, httpTimeoutMs: config.server.http.timeoutMs }),
+        auth(authenticatorOf(config), loadDescriptors().registry),
+        callerAddress(clients),
+        limitBuyers(live, clients),
+        rateLimit(limiter),
+      ]);
+    },
+    [
+      CONFIG,
+      Logger,
+      Registry,
+      Health,
+      AdaptiveLimiter,
+      LiveConfig,
+      { serviceIdentifier: ServiceBinding, isMultiple: true, optional: true },
+    ],
+  );
+  bind(GrpcListener).toResolvedValue(
+    (config: Config, dispatcher: Dispatcher) =>
+      new GrpcListener(
+        { addr: config.server.grpc.addr, maxMessageBytes: config.server.grpc.maxMessageBytes },
+        dispatcher,
+      ),
+    [CONFIG, Dispatcher],
+  );
+  bind(HttpListener).toResolvedValue(
+    (config: Config, dispatcher: Dispatcher, logger: Logger, health: Health, worker: Worker) =>
+      new HttpListener(
+        config.server.http,
+        loadDescriptors().registry,
+        dispatcher,
+        logger,
+        plainRoutes(config, worker, dispatcher, health),
+      ),
+    [CONFIG, Dispatcher, Logger, Health, Worker],
+  );
+  bind(BackgroundMetrics).toResolvedValue((registry: Registry) => new BackgroundMetrics(registry), [Registry]);
+  bind(OpsListener).toResolvedValue(
+    (config: Config, health: Health, registry: Registry) =>
+      new OpsListener(config.server.metricsAddr, {
+        ready: () => health.ready,
+        dependencies: () => health.dependencies,
+        metrics: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+      }),
+    [CONFIG, Health, Registry],
+  );
+  bind(App).toResolvedValue(makeApp, [
+    CONFIG,
+    Logger,
+    Worker,
+    Resources,
+    Health,
+    Dispatcher,
+    GrpcListener,
+    HttpListener,
+    OpsListener,
+    CpuMeter,
+    ConfigWatcher,
+    BackgroundMetrics,
+    { serviceIdentifier: InstanceRegistry, optional: true },
+    { serviceIdentifier: Background, isMultiple: true, optional: true },
+    { serviceIdentifier: BacklogProbe, isMultiple: true, optional: true },
+  ]);
+});
+
+/** Users and addresses whose calls a worker counts; a million buckets are some 100 MB. */
+const BUCKETS = 100_000;
+
+function limitBuyers(live: LiveConfig, clients: ClientAddresses): Observer {
+  const { seckill } = live.current;
+  const users = new TokenBuckets(seckill.userRate, BUCKETS);
+  const addresses = new TokenBuckets(seckill.addressRate, BUCKETS);
+  live.onChange((config) => {
+    users.rate = config.seckill.userRate;
+    addresses.rate = config.seckill.addressRate;
+  });
+  return buyerLimit(users, addresses, clients);
+}
+
+/** Routes of the JSON listener that are no RPCs. */
+function plainRoutes(config: Config, worker: Worker, dispatcher: Dispatcher, health: Health) {
+  const ops = { ready: () => health.ready, dependencies: () => health.dependencies };
+  const docs = docsRoute({
+    registry: loadDescriptors().registry,
+    services: dispatcher.services.filter((name) => !name.startsWith('grpc.')).sort(),
+    title: `Kaimai ${worker.process}`,
+    version: projectVersion(),
+    auth: config.auth.mode === 'jwt' ? 'jwt' : 'header',
+    errorShape: config.server.http.errorShape === 'grpc-gateway' ? 'grpc-gateway' : 'reason',
+  });
+  return (req: IncomingMessage, res: ServerResponse): boolean =>
+    opsRoute(ops, req, res) || (config.server.http.docs && docs(req, res));
+}
+
+function authenticatorOf(config: Config): Authenticator {
+  return config.auth.mode === 'jwt' ? jwtAuthenticator(config.auth) : headerAuthenticator(config.auth);
+}
+
+function metricsRegistry(): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  if (cluster.isWorker) {
+    AggregatorRegistry.setRegistries(registry);
+    // Its constructor is what makes a worker answer the primary's request for numbers.
+    new AggregatorRegistry();
+  }
+  return registry;
+}
+
+/** gRPC's own protocols are services like any other, so that they are logged, counted and limited like any other. */
+function makeDispatcher(
+  config: Config,
+  health: Health,
+  services: readonly ServiceBinding[],
+  layers: readonly Layer[],
+): Dispatcher {
+  const { registry, set } = loadDescriptors();
+  const own = services.flatMap((s) => Object.values(s.definition).map((m) => m.path.split('/')[1] ?? ''));
+  const names = [...new Set([...own, 'grpc.health.v1.Health'])];
+  const bindings = [...services, bindService(HealthService, new GrpcHealthService(health, names))];
+  if (config.server.grpc.reflection) {
+    names.push('grpc.reflection.v1.ServerReflection', 'grpc.reflection.v1alpha.ServerReflection');
+    const reflection = new GrpcReflectionService(registry, set, names);
+    bindings.push(bindService(ServerReflectionService, reflection));
+    bindings.push(bindService(ServerReflectionServiceAlpha, reflection));
+  }
+  return new Dispatcher(registry, bindings, layers, validation(registry));
+}
+
+function makeApp(
+  config: Config,
+  logger: Logger,
+  worker: Worker,
+  resources: Resources,
+  health: Health,
+  dispatcher: Dispatcher,
+  grpc: GrpcListener,
+  http: HttpListener,
+  ops: OpsListener,
+  cpu: CpuMeter,
+  watcher: ConfigWatcher,
+  backgroundMetrics: BackgroundMetrics,
+  registry: InstanceRegistry = new NoRegistry(),
+  backgrounds: Background[] = [],
+  probes: BacklogProbe[] = [],
+): App {
+  checkRoles(config, worker, backgrounds);
+  const servers: Server[] = [];
+  // Several workers are asked through their primary.
+  if (worker.count === 1 && config.server.metricsAddr !== '') servers.push(ops);
+  servers.push(watcher, health);
+  for (const b of backgrounds) {
+    if (!b.runsIn(config, worker)) continue;
+    b.server.observe?.(backgroundMetrics.of(b.server.name));
+    servers.push(b.server);
+  }
+  const here = new Set(servers.map((s) => s.name));
+  const watched = probes.filter((p) => here.has(p.server));
+  if (watched.length > 0) servers.push(backlogWatch(watched, backgroundMetrics, logger));
+  const serves = takesRole(config, 'api');
+  if (serves) servers.push(cpu, handlers(dispatcher), grpc, http);
+  if (cluster.isWorker) health.onChange(() => tellPrimary(health.ready));
+  return new App({
+    name: worker.process,
+    logger,
+    servers,
+    health,
+    drainDelayMs: config.server.drainDelayMs,
+    stopTimeoutMs: config.server.stopTimeoutMs,
+    // Whoever takes no calls is not to be found.
+    register: async () => {
+      if (serves) await registry.register(serviceInstance(config, worker, { grpc: grpc.port, http: http.port }));
+    },
+    deregister: () => registry.deregister(),
+    close: () => resources.close(),
+  });
+}
+
+function checkRoles(config: Config, worker: Worker, backgrounds: readonly Background[]): void {
+  const known = ['api', ...new Set(backgrounds.map((b) => b.role))];
+  const unknown = config.server.roles.filter((r) => !known.includes(r));
+  if (unknown.length === 0) return;
+  throw new ConfigError(
+    'configuration',
+    unknown.map((r) => `server.roles: ${worker.process} has no role "${r}", only ${known.join(', ')}`),
+  );
+}
+
+/** Stops after the listeners: a handler whose caller has left may still use what is closed next. */
+function handlers(dispatcher: Dispatcher): Server {
+  return {
+    name: 'handlers',
+    start: async () => undefined,
+    stop: (deadline) => dispatcher.drain(deadline),
+  };
+}
+
+function tellPrimary(ready: boolean): void {
+  const message: WorkerMessage = { type: 'kaimai:ready', ready };
+  if (process.connected) process.send?.(message);
+}
