@@ -149,7 +149,7 @@ export class PublishingHandler extends OutboxHandler {
     super();
   }
 
-  async dispatch(rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
+  override async dispatch(rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
     const outcomes = await this.publisher.publish(rows.map(messageOf));
     return outcomes.map((outcome) => {
       switch (outcome.kind) {

@@ -7,12 +7,12 @@ import type { InstanceEventService } from '../service/instance-event.js';
 import { InstanceConsumer } from './instance-consumer.js';
 
 class FakeQueue extends QueueConsumer {
-  readonly queue = 'q';
+  override readonly queue = 'q';
   handle: DeliveryHandler | undefined;
-  start(handle: DeliveryHandler): void {
+  override start(handle: DeliveryHandler): void {
     this.handle = handle;
   }
-  async stop(): Promise<void> {}
+  override async stop(): Promise<void> {}
 }
 
 describe('InstanceConsumer', () => {

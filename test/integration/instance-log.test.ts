@@ -32,7 +32,7 @@ class FakeReporter extends InstanceReporter {
   readonly taken: { id: bigint; status: string; reason: string }[] = [];
   outcome: (job: InstanceJob) => ReportOutcome = () => ({ kind: 'taken' });
 
-  async report(job: InstanceJob): Promise<ReportOutcome> {
+  override async report(job: InstanceJob): Promise<ReportOutcome> {
     const outcome = this.outcome(job);
     if (outcome.kind === 'taken') this.taken.push({ id: job.instanceId, status: job.status, reason: job.reason });
     return outcome;

@@ -26,7 +26,7 @@ class FakePublisher extends QueuePublisher {
   readonly published: string[] = [];
   outcome: (message: OutgoingMessage) => PublishOutcome = () => ({ kind: 'published' });
 
-  async publish(messages: readonly OutgoingMessage[]): Promise<readonly PublishOutcome[]> {
+  override async publish(messages: readonly OutgoingMessage[]): Promise<readonly PublishOutcome[]> {
     return messages.map((message) => {
       const outcome = this.outcome(message);
       if (outcome.kind === 'published') this.published.push(Buffer.from(message.payload).toString());
@@ -36,9 +36,9 @@ class FakePublisher extends QueuePublisher {
 }
 
 class Recorder extends OutboxHandler {
-  readonly topic = 'seckill.return';
+  override readonly topic = 'seckill.return';
   readonly refs: bigint[] = [];
-  async dispatch(rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
+  override async dispatch(rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
     this.refs.push(...rows.map((r) => r.refId));
     return rows.map(() => undefined);
   }

@@ -23,7 +23,7 @@ export function decodeUnitsReturn(text: string): UnitsReturn {
 
 /** Brings units of cancelled orders back to admission, after the transaction that gave them back in PostgreSQL. */
 export class SeckillReturnHandler extends OutboxHandler {
-  readonly topic = TOPIC_SECKILL_RETURN;
+  override readonly topic = TOPIC_SECKILL_RETURN;
 
   constructor(
     private readonly admission: Admission,

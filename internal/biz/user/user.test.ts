@@ -23,14 +23,14 @@ const MAX_ATTEMPTS = 3;
 
 class CountedAttempts extends LoginAttempts {
   readonly counts = new Map<string, number>();
-  async take(key: string, address: string) {
+  override async take(key: string, address: string) {
     const n = this.add(key, address, 1);
     return n > MAX_ATTEMPTS ? 5_000 : undefined;
   }
-  async giveBack(key: string, address: string) {
+  override async giveBack(key: string, address: string) {
     this.add(key, address, -1);
   }
-  async clear(key: string, address: string) {
+  override async clear(key: string, address: string) {
     this.counts.delete(`${key} ${address}`);
   }
   private add(key: string, address: string, n: number): number {
@@ -42,10 +42,10 @@ class CountedAttempts extends LoginAttempts {
 
 class Signer extends TokenSigner {
   missing = false;
-  requireKey() {
+  override requireKey() {
     if (this.missing) throw signingKeyMissing('no key');
   }
-  async sign(userId: string) {
+  override async sign(userId: string) {
     return { text: `token of ${userId}`, expiresAt: new Date(0) };
   }
 }

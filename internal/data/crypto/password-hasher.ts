@@ -29,11 +29,11 @@ export class Argon2PasswordHasher extends PasswordHasher {
     this.restFactor = Math.max(0, (concurrency * workers) / (cores / 2) - 1);
   }
 
-  async hash(password: string): Promise<string> {
+  override async hash(password: string): Promise<string> {
     return this.inTurn(() => hash(bytesOf(password), this.cost));
   }
 
-  async verify(password: string, stored: string | undefined): Promise<PasswordCheck> {
+  override async verify(password: string, stored: string | undefined): Promise<PasswordCheck> {
     if (stored === undefined || stored.startsWith('$md5$')) {
       // The same work whether there is such a user, and before anything is known of the password.
       const newHash = await this.hash(password);

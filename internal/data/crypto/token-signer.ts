@@ -13,7 +13,7 @@ export class JwtTokenSigner extends TokenSigner {
     this.key = keyOf(auth.jwt);
   }
 
-  requireKey(): void {
+  override requireKey(): void {
     if (this.key || this.auth.mode === 'header') return;
     const { algorithm } = this.auth.jwt;
     throw signingKeyMissing(`no ${algorithm} token can be made here: auth.jwt.private_key is not configured`, {
@@ -21,7 +21,7 @@ export class JwtTokenSigner extends TokenSigner {
     });
   }
 
-  async sign(userId: string): Promise<Token | undefined> {
+  override async sign(userId: string): Promise<Token | undefined> {
     if (!this.key) return undefined;
     const { algorithm, issuer, audience, lifetimeMs } = this.auth.jwt;
     const issuedAt = Math.floor(Date.now() / 1_000);

@@ -19,7 +19,7 @@ export class GrpcInstanceReporter extends InstanceReporter {
     super();
   }
 
-  async report(job: InstanceJob): Promise<ReportOutcome> {
+  override async report(job: InstanceJob): Promise<ReportOutcome> {
     const request = {
       instanceId: job.instanceId,
       status: job.status === 'SUCCESS' ? Status.SUCCESS : Status.FAILED,

@@ -35,7 +35,7 @@ export class PgHeldUnits extends HeldUnits {
     super();
   }
 
-  async giveBack(tx: Transaction, orders: readonly Order[]): Promise<void> {
+  override async giveBack(tx: Transaction, orders: readonly Order[]): Promise<void> {
     const held = orders.filter((o) => o.saleId !== undefined);
     if (held.length === 0) return;
     const { rows } = await this.db.query<SaleRow>(
@@ -61,7 +61,7 @@ export class PgHeldUnits extends HeldUnits {
     await this.db.query(APPEND_RETURNS, [TOPIC_SECKILL_RETURN, returns.map((r) => r.orderId), payloads], tx);
   }
 
-  async deduct(tx: Transaction, orders: readonly Order[]): Promise<void> {
+  override async deduct(tx: Transaction, orders: readonly Order[]): Promise<void> {
     const goods = orders.filter((o) => o.orderType === 'GOODS');
     await this.stock.move(tx, goods.map(orderDeducted));
   }

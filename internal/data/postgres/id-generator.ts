@@ -63,7 +63,7 @@ export class LeasedIdGenerator extends IdGenerator {
     super();
   }
 
-  nextId(): bigint {
+  override nextId(): bigint {
     if (!this.snowflake) throw unavailable('no worker number for ids is held: the database does not answer');
     return this.snowflake.next();
   }

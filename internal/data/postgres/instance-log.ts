@@ -152,7 +152,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     this.postponing = new Batcher((postponements) => this.postponeAll(postponements), options);
   }
 
-  async insert(orders: readonly InstanceOrder[]): Promise<readonly InstanceLog[]> {
+  override async insert(orders: readonly InstanceOrder[]): Promise<readonly InstanceLog[]> {
     const values = [
       orders.map((o) => o.instanceId),
       orders.map((o) => o.productId),
@@ -186,7 +186,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     });
   }
 
-  async insertDeadLetters(letters: readonly InstanceDeadLetter[]): Promise<void> {
+  override async insertDeadLetters(letters: readonly InstanceDeadLetter[]): Promise<void> {
     await this.db.query(INSERT_DEAD_LETTERS, [
       letters.map((l) => l.queue),
       letters.map((l) => createHash('sha256').update(l.payload).digest('hex')),
@@ -195,35 +195,35 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     ]);
   }
 
-  async claimToCreate(leaseMs: number): Promise<InstanceJob | undefined> {
+  override async claimToCreate(leaseMs: number): Promise<InstanceJob | undefined> {
     return this.claiming.add(leaseMs);
   }
 
-  async claimToReport(limit: number, leaseMs: number): Promise<readonly InstanceJob[]> {
+  override async claimToReport(limit: number, leaseMs: number): Promise<readonly InstanceJob[]> {
     return jobsOf(await this.db.query<JobRow>(CLAIM_TO_REPORT, [limit, leaseMs]));
   }
 
-  countAttempt(job: InstanceJob, reason: string, retryAfterMs: number): Promise<void> {
+  override countAttempt(job: InstanceJob, reason: string, retryAfterMs: number): Promise<void> {
     return this.postponing.add({ job, attempts: 1, reason, reports: 0, reportError: null, retryAfterMs });
   }
 
-  countReport(job: InstanceJob, reason: string, retryAfterMs: number): Promise<void> {
+  override countReport(job: InstanceJob, reason: string, retryAfterMs: number): Promise<void> {
     return this.postponing.add({ job, attempts: 0, reason: null, reports: 1, reportError: reason, retryAfterMs });
   }
 
-  release(job: InstanceJob, retryAfterMs: number): Promise<void> {
+  override release(job: InstanceJob, retryAfterMs: number): Promise<void> {
     return this.postponing.add({ job, attempts: 0, reason: null, reports: 0, reportError: null, retryAfterMs });
   }
 
-  settle(outcome: InstanceOutcome): Promise<InstanceLogStatus> {
+  override settle(outcome: InstanceOutcome): Promise<InstanceLogStatus> {
     return this.settling.add(outcome);
   }
 
-  markReported(job: InstanceJob, refusal: string): Promise<void> {
+  override markReported(job: InstanceJob, refusal: string): Promise<void> {
     return this.reporting.add({ job, refusal });
   }
 
-  async list(filter: InstanceLogFilter, page: PageRequest): Promise<Page<InstanceLog>> {
+  override async list(filter: InstanceLogFilter, page: PageRequest): Promise<Page<InstanceLog>> {
     const values = [
       filter.userId ?? null,
       filter.source ?? null,
@@ -240,7 +240,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     return { items: list.rows.map(logOf), total: count.rows[0]?.total ?? 0n };
   }
 
-  async stats(since: Date): Promise<InstanceStats> {
+  override async stats(since: Date): Promise<InstanceStats> {
     const [bySource, byMinute] = await Promise.all([
       this.db.query<SourceRow>(BY_SOURCE, [since]),
       this.db.query<MinuteRow>(BY_MINUTE, [since]),

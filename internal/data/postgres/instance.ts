@@ -62,7 +62,10 @@ export class PgInstanceRepo extends InstanceRepo {
     super();
   }
 
-  async insertRequests(tx: Transaction, events: readonly InstanceEvent[]): Promise<readonly InstanceRequest[]> {
+  override async insertRequests(
+    tx: Transaction,
+    events: readonly InstanceEvent[],
+  ): Promise<readonly InstanceRequest[]> {
     const here = this.trace.capture();
     const payloads = payloadsOf(events);
     const { rows } = await this.db.query<{ added: number; at: Date }>(
@@ -97,17 +100,17 @@ export class PgInstanceRepo extends InstanceRepo {
     });
   }
 
-  async find(instanceId: bigint): Promise<InstanceRequest | undefined> {
+  override async find(instanceId: bigint): Promise<InstanceRequest | undefined> {
     const { rows } = await this.db.query<RequestRow>(FIND, [instanceId]);
     return rows[0] && requestOf(rows[0]);
   }
 
-  async lock(tx: Transaction, instanceId: bigint): Promise<InstanceRequest | undefined> {
+  override async lock(tx: Transaction, instanceId: bigint): Promise<InstanceRequest | undefined> {
     const { rows } = await this.db.query<RequestRow>(LOCK, [instanceId], tx);
     return rows[0] && requestOf(rows[0]);
   }
 
-  async setReport(tx: Transaction, report: InstanceReport): Promise<InstanceRequest> {
+  override async setReport(tx: Transaction, report: InstanceReport): Promise<InstanceRequest> {
     const { rows } = await this.db.query<RequestRow>(SET_REPORT, [report.instanceId, report.status, report.reason], tx);
     return requestOf(rows[0]!);
   }

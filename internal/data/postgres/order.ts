@@ -146,7 +146,7 @@ export class PgOrderRepo extends OrderRepo {
     super();
   }
 
-  async insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean> {
+  override async insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean> {
     const { rowCount } = await this.db.query(
       orders.some((o) => o.requestId !== undefined) ? INSERT : INSERT_BATCH,
       [
@@ -174,7 +174,7 @@ export class PgOrderRepo extends OrderRepo {
     return rowCount === orders.length;
   }
 
-  async insertItems(tx: Transaction, items: readonly OrderItem[]): Promise<void> {
+  override async insertItems(tx: Transaction, items: readonly OrderItem[]): Promise<void> {
     if (items.length === 0) return;
     await this.db.query(
       INSERT_ITEMS,
@@ -193,27 +193,27 @@ export class PgOrderRepo extends OrderRepo {
     );
   }
 
-  async find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined> {
+  override async find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined> {
     const { rows } = await this.db.query<OrderRow>(FIND, [id, userId ?? null], tx);
     return rows[0] && orderOf(rows[0]);
   }
 
-  async lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
+  override async lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
     const { rows } = await this.db.query<OrderRow>(LOCK, [id, userId ?? null], tx);
     return rows[0] && orderOf(rows[0]);
   }
 
-  async findStreamId(tx: Transaction, orderId: bigint): Promise<string | undefined> {
+  override async findStreamId(tx: Transaction, orderId: bigint): Promise<string | undefined> {
     const { rows } = await this.db.query<{ stream_id: string }>(FIND_STREAM_ID, [orderId], tx);
     return rows[0]?.stream_id;
   }
 
-  async findByRequest(userId: string, requestId: string): Promise<Order | undefined> {
+  override async findByRequest(userId: string, requestId: string): Promise<Order | undefined> {
     const { rows } = await this.db.query<OrderRow>(FIND_BY_REQUEST, [userId, requestId]);
     return rows[0] && orderOf(rows[0]);
   }
 
-  async list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>> {
+  override async list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>> {
     const { status, orderType } = filter;
     const values: unknown[] = [userId, page.offset, page.limit];
     if (status !== undefined) values.push(STATUS_CODES[status]);
@@ -225,7 +225,7 @@ export class PgOrderRepo extends OrderRepo {
     return { items, total: rows[0]?.total ?? 0n };
   }
 
-  async listEvents(orderId: bigint): Promise<readonly OrderEvent[]> {
+  override async listEvents(orderId: bigint): Promise<readonly OrderEvent[]> {
     const { rows } = await this.db.query<EventRow>(LIST_EVENTS, [orderId]);
     return rows.map((row) => ({
       from: row.from_status === null ? undefined : orderStatusOf(row.from_status),
@@ -236,12 +236,12 @@ export class PgOrderRepo extends OrderRepo {
     }));
   }
 
-  async lockOverdue(tx: Transaction, limit: number): Promise<readonly Order[]> {
+  override async lockOverdue(tx: Transaction, limit: number): Promise<readonly Order[]> {
     const { rows } = await this.db.query<OrderRow>(LOCK_OVERDUE, [limit], tx);
     return rows.map(orderOf);
   }
 
-  async compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined> {
+  override async compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined> {
     const { rows } = await this.db.query<OrderRow>(
       MOVE,
       [
@@ -258,7 +258,7 @@ export class PgOrderRepo extends OrderRepo {
     return rows[0] && orderOf(rows[0]);
   }
 
-  async setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean> {
+  override async setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean> {
     const { rowCount } = await this.db.query(SET_INSTANCE, [orderId, instanceId], tx);
     return rowCount === 1;
   }

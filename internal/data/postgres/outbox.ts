@@ -45,21 +45,25 @@ export class PgOutboxRepo extends OutboxRepo {
     super();
   }
 
-  async claim(topic: string, limit: number, leaseMs: number): Promise<readonly OutboxRow[]> {
+  override async claim(topic: string, limit: number, leaseMs: number): Promise<readonly OutboxRow[]> {
     const { rows } = await this.db.query<ClaimedRow>(CLAIM, [topic, limit, leaseMs]);
     return inOrder(rows);
   }
 
-  async claimOthers(knownTopics: readonly string[], limit: number, leaseMs: number): Promise<readonly OutboxRow[]> {
+  override async claimOthers(
+    knownTopics: readonly string[],
+    limit: number,
+    leaseMs: number,
+  ): Promise<readonly OutboxRow[]> {
     const { rows } = await this.db.query<ClaimedRow>(CLAIM_OTHERS, [knownTopics, limit, leaseMs]);
     return inOrder(rows);
   }
 
-  async markPublished(rows: readonly OutboxRow[]): Promise<void> {
+  override async markPublished(rows: readonly OutboxRow[]): Promise<void> {
     await this.db.query(MARK_PUBLISHED, [rows.map((r) => r.id)]);
   }
 
-  async markFailed(failures: readonly OutboxFailure[]): Promise<void> {
+  override async markFailed(failures: readonly OutboxFailure[]): Promise<void> {
     await this.db.query(MARK_FAILED, [
       failures.map((f) => f.row.id),
       failures.map((f) => f.row.attempts),

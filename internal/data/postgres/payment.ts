@@ -36,26 +36,26 @@ export class PgPaymentRepo extends PaymentRepo {
     super();
   }
 
-  async find(tx: Transaction, provider: string, eventId: string): Promise<Payment | undefined> {
+  override async find(tx: Transaction, provider: string, eventId: string): Promise<Payment | undefined> {
     const { rows } = await this.db.query<PaymentRow>(FIND, [provider, eventId], tx);
     return rows[0] && paymentOf(rows[0]);
   }
 
-  async findApplied(tx: Transaction, orderId: bigint): Promise<Payment | undefined> {
+  override async findApplied(tx: Transaction, orderId: bigint): Promise<Payment | undefined> {
     const { rows } = await this.db.query<PaymentRow>(FIND_APPLIED, [orderId], tx);
     return rows[0] && paymentOf(rows[0]);
   }
 
-  async insert(tx: Transaction, p: Payment): Promise<boolean> {
+  override async insert(tx: Transaction, p: Payment): Promise<boolean> {
     const values = [p.id, p.orderId, p.provider, p.eventId, p.amountFen, p.outcome];
     return (await this.db.query(INSERT, values, tx)).rowCount === 1;
   }
 
-  async insertRefund(tx: Transaction, r: Refund): Promise<void> {
+  override async insertRefund(tx: Transaction, r: Refund): Promise<void> {
     await this.db.query(INSERT_REFUND, [r.id, r.orderId, r.paymentId ?? null, r.amountFen, r.reason], tx);
   }
 
-  async findRefund(tx: Transaction, paymentId: bigint): Promise<Refund | undefined> {
+  override async findRefund(tx: Transaction, paymentId: bigint): Promise<Refund | undefined> {
     const { rows } = await this.db.query<RefundRow>(FIND_REFUND, [paymentId], tx);
     return rows[0] && refundOf(rows[0]);
   }

@@ -122,7 +122,10 @@ export class Postgres extends TransactionRunner {
     }
   }
 
-  async run<T>(work: (tx: Transaction) => Promise<T>, options: { readonly idempotent?: boolean } = {}): Promise<T> {
+  override async run<T>(
+    work: (tx: Transaction) => Promise<T>,
+    options: { readonly idempotent?: boolean } = {},
+  ): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       let committing = false;
       let client: pg.PoolClient | undefined;

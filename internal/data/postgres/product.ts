@@ -60,13 +60,13 @@ export class PgProductRepo extends ProductRepo {
     super();
   }
 
-  async insertSpec(spec: NewProductSpec): Promise<ProductSpec> {
+  override async insertSpec(spec: NewProductSpec): Promise<ProductSpec> {
     const config = spec.config === undefined ? null : JSON.stringify(spec.config);
     const { rows } = await this.db.query<SpecRow>(INSERT_SPEC, [spec.cpu, spec.memoryGb, spec.gpu, spec.image, config]);
     return specOf(rows[0]!);
   }
 
-  async insert(product: NewProduct): Promise<Product | undefined> {
+  override async insert(product: NewProduct): Promise<Product | undefined> {
     try {
       const { rows } = await this.db.query<ProductRow>(INSERT, [
         product.name,
@@ -84,7 +84,7 @@ export class PgProductRepo extends ProductRepo {
     }
   }
 
-  async update(id: bigint, version: bigint, patch: ProductPatch): Promise<Product | undefined> {
+  override async update(id: bigint, version: bigint, patch: ProductPatch): Promise<Product | undefined> {
     const { rows } = await this.db.query<ProductRow>(UPDATE, [
       id,
       version,
@@ -97,12 +97,12 @@ export class PgProductRepo extends ProductRepo {
     return rows[0] && productOf(rows[0]);
   }
 
-  async find(id: bigint): Promise<Product | undefined> {
+  override async find(id: bigint): Promise<Product | undefined> {
     const { rows } = await this.db.query<ProductRow>(FIND, [id]);
     return rows[0] && productOf(rows[0]);
   }
 
-  async list(page: PageRequest, status: ProductStatus | undefined): Promise<Page<Product>> {
+  override async list(page: PageRequest, status: ProductStatus | undefined): Promise<Page<Product>> {
     const code = status === undefined ? null : statusCode(status);
     const [list, count] = await Promise.all([
       this.db.query<ProductRow>(LIST, [code, page.offset, page.limit]),

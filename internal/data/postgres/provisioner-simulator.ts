@@ -56,7 +56,7 @@ export class SimulatedProvisioner extends Provisioner {
     this.creating = new Batcher((jobs) => this.createAll(jobs), { maxItems: BATCH_MAX, lanes: 1 });
   }
 
-  async create(job: InstanceJob): Promise<ProvisionOutcome> {
+  override async create(job: InstanceJob): Promise<ProvisionOutcome> {
     if (this.options.delayMs > 0) await sleep(this.options.delayMs);
     const fate = simulatedFate(job.instanceId, job.attempts, this.options);
     if (fate === 'failed') return { kind: 'failed', reason: 'the simulator was told to fail this instance' };
@@ -68,7 +68,7 @@ export class SimulatedProvisioner extends Provisioner {
     }
   }
 
-  async remove(job: InstanceJob): Promise<void> {
+  override async remove(job: InstanceJob): Promise<void> {
     await this.db.query(REMOVE, [
       job.name,
       job.instanceId,

@@ -33,7 +33,7 @@ export class PgUserRepo extends UserRepo {
     super();
   }
 
-  async insert(users: readonly NewUser[]): Promise<readonly User[]> {
+  override async insert(users: readonly NewUser[]): Promise<readonly User[]> {
     const { rows } = await this.db.query<UserRow>(INSERT, [
       users.map((u) => u.id),
       users.map((u) => u.username.name),
@@ -46,18 +46,18 @@ export class PgUserRepo extends UserRepo {
     return rows.map(userOf);
   }
 
-  async update(id: string, version: bigint, patch: UserPatch): Promise<User | undefined> {
+  override async update(id: string, version: bigint, patch: UserPatch): Promise<User | undefined> {
     const { passwordHash = null, firstName = null, lastName = null } = patch;
     const { rows } = await this.db.query<UserRow>(UPDATE, [id, version, passwordHash, firstName, lastName]);
     return rows[0] && userOf(rows[0]);
   }
 
-  async find(id: string): Promise<User | undefined> {
+  override async find(id: string): Promise<User | undefined> {
     const { rows } = await this.db.query<UserRow>(FIND, [id]);
     return rows[0] && userOf(rows[0]);
   }
 
-  async findByName(usernameKey: string): Promise<User | undefined> {
+  override async findByName(usernameKey: string): Promise<User | undefined> {
     const { rows } = await this.db.query<UserRow>(FIND_BY_NAME, [usernameKey]);
     return rows[0] && userOf(rows[0]);
   }

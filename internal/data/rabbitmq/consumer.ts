@@ -45,16 +45,16 @@ export class RabbitConsumer extends QueueConsumer {
     });
   }
 
-  get queue(): string {
+  override get queue(): string {
     return this.options.queue;
   }
 
-  start(handle: DeliveryHandler): void {
+  override start(handle: DeliveryHandler): void {
     this.handle = handle;
     this.link.open().catch((err: unknown) => this.logger.error('the RabbitMQ URL cannot be used', { err }));
   }
 
-  async stop(deadline: AbortSignal): Promise<void> {
+  override async stop(deadline: AbortSignal): Promise<void> {
     this.stopping = true;
     const { session } = this;
     // What the handler does not hold yet goes back with the connection.

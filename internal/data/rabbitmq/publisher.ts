@@ -77,7 +77,7 @@ export class RabbitPublisher extends QueuePublisher {
     return this.link.ping();
   }
 
-  async publish(messages: readonly OutgoingMessage[]): Promise<readonly PublishOutcome[]> {
+  override async publish(messages: readonly OutgoingMessage[]): Promise<readonly PublishOutcome[]> {
     const outcomes: PublishOutcome[] = [];
     for (let i = 0; i < messages.length; i += MAX_IN_FLIGHT) {
       outcomes.push(...(await this.publishChunk(messages.slice(i, i + MAX_IN_FLIGHT))));

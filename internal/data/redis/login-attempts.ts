@@ -16,20 +16,20 @@ export class RedisLoginAttempts extends LoginAttempts {
     super();
   }
 
-  async take(usernameKey: string, address: string): Promise<number | undefined> {
+  override async take(usernameKey: string, address: string): Promise<number | undefined> {
     const { maxAttempts, windowMs } = this.limit;
     const key = this.keyOf(usernameKey, address);
     const [, count, leftMs] = await this.change((redis) => redis.set(key, 0, 'PX', windowMs, 'NX').incr(key).pttl(key));
     return Number(count?.[1] ?? 0) > maxAttempts ? Math.max(1, Number(leftMs?.[1])) : undefined;
   }
 
-  async giveBack(usernameKey: string, address: string): Promise<void> {
+  override async giveBack(usernameKey: string, address: string): Promise<void> {
     const key = this.keyOf(usernameKey, address);
     // Where the window has ended meanwhile, what is made here must end, too.
     await this.change((redis) => redis.set(key, 0, 'PX', this.limit.windowMs, 'NX').decr(key));
   }
 
-  async clear(usernameKey: string, address: string): Promise<void> {
+  override async clear(usernameKey: string, address: string): Promise<void> {
     await this.change((redis) => redis.del(this.keyOf(usernameKey, address)));
   }
 

@@ -25,7 +25,7 @@ export class MemoryCatalogRepo extends CatalogRepo {
     this.skus = new MemoryTable(store, 'sku', (s) => String(s.id), [{ name: NUMBER_KEY, of: (s) => s.skuNo }]);
   }
 
-  insertSpu(spu: NewSpu): Promise<Spu | undefined> {
+  override insertSpu(spu: NewSpu): Promise<Spu | undefined> {
     return this.store.statement('spu.insert', undefined, async (tx) => {
       const at = this.store.now();
       const stored: Spu = { ...spu, id: this.store.nextItemId(), version: 1n, createdAt: at, updatedAt: at };
@@ -33,7 +33,7 @@ export class MemoryCatalogRepo extends CatalogRepo {
     });
   }
 
-  updateSpu(id: bigint, version: bigint, patch: SpuPatch): Promise<Spu | undefined> {
+  override updateSpu(id: bigint, version: bigint, patch: SpuPatch): Promise<Spu | undefined> {
     return this.store.statement('spu.update', undefined, (tx) =>
       this.spus.update(tx, String(id), (s) =>
         s.version === version ? { ...s, ...patch, version: version + 1n, updatedAt: this.store.now() } : undefined,
@@ -41,11 +41,14 @@ export class MemoryCatalogRepo extends CatalogRepo {
     );
   }
 
-  findSpu(id: bigint): Promise<Spu | undefined> {
+  override findSpu(id: bigint): Promise<Spu | undefined> {
     return this.store.statement('spu.find', undefined, async () => this.spus.find(String(id)));
   }
 
-  listSpus({ offset, limit }: PageRequest, { publishStatus, categoryId, spec }: SpuFilter): Promise<Page<Spu>> {
+  override listSpus(
+    { offset, limit }: PageRequest,
+    { publishStatus, categoryId, spec }: SpuFilter,
+  ): Promise<Page<Spu>> {
     return this.store.statement('spu.list', undefined, async () => {
       const found = this.spus
         .rows()
@@ -61,14 +64,14 @@ export class MemoryCatalogRepo extends CatalogRepo {
     });
   }
 
-  lockSpu(tx: Transaction, id: bigint): Promise<number | undefined> {
+  override lockSpu(tx: Transaction, id: bigint): Promise<number | undefined> {
     return this.store.statement('spu.lock', tx, async () => {
       if (!(await this.spus.lock(tx, String(id)))) return undefined;
       return this.skus.rows(tx).filter((s) => s.spuId === id).length;
     });
   }
 
-  insertSku(tx: Transaction, sku: NewSku): Promise<Sku | undefined> {
+  override insertSku(tx: Transaction, sku: NewSku): Promise<Sku | undefined> {
     return this.store.statement('sku.insert', tx, async () => {
       const at = this.store.now();
       const none = { stock: 0n, lockStock: 0n, version: 1n };
@@ -77,7 +80,7 @@ export class MemoryCatalogRepo extends CatalogRepo {
     });
   }
 
-  updateSku(id: bigint, version: bigint, patch: SkuPatch): Promise<Sku | undefined> {
+  override updateSku(id: bigint, version: bigint, patch: SkuPatch): Promise<Sku | undefined> {
     return this.store.statement('sku.update', undefined, (tx) =>
       this.skus.update(tx, String(id), (s) =>
         s.version === version ? { ...s, ...patch, version: version + 1n, updatedAt: this.store.now() } : undefined,
@@ -85,11 +88,11 @@ export class MemoryCatalogRepo extends CatalogRepo {
     );
   }
 
-  findSku(id: bigint, tx?: Transaction): Promise<Sku | undefined> {
+  override findSku(id: bigint, tx?: Transaction): Promise<Sku | undefined> {
     return this.store.statement('sku.find', tx, async () => this.skus.find(String(id), tx));
   }
 
-  listSkus(spuId: bigint): Promise<readonly Sku[]> {
+  override listSkus(spuId: bigint): Promise<readonly Sku[]> {
     return this.store.statement('sku.list', undefined, async () =>
       this.skus
         .rows()
@@ -98,7 +101,7 @@ export class MemoryCatalogRepo extends CatalogRepo {
     );
   }
 
-  findGoods(skuId: bigint): Promise<Goods | undefined> {
+  override findGoods(skuId: bigint): Promise<Goods | undefined> {
     return this.store.statement('goods.find', undefined, async () => {
       const sku = this.skus.find(String(skuId));
       const spu = sku && this.spus.find(String(sku.spuId));

@@ -45,7 +45,7 @@ export class MemoryHeldUnits extends HeldUnits {
     );
   }
 
-  async giveBack(tx: Transaction, orders: readonly Order[]): Promise<void> {
+  override async giveBack(tx: Transaction, orders: readonly Order[]): Promise<void> {
     const held = orders.filter((o) => o.saleId !== undefined);
     const released = new Set<bigint | undefined>();
     await this.store.statement('units.giveBack', tx, async () => {
@@ -68,7 +68,7 @@ export class MemoryHeldUnits extends HeldUnits {
     );
   }
 
-  async deduct(tx: Transaction, orders: readonly Order[]): Promise<void> {
+  override async deduct(tx: Transaction, orders: readonly Order[]): Promise<void> {
     await this.stock.move(tx, orders.filter((o) => o.orderType === 'GOODS').map(orderDeducted));
   }
 }

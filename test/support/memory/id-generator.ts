@@ -9,7 +9,7 @@ export class CountingIds extends IdGenerator {
     this.last = first - 1n;
   }
 
-  nextId(): bigint {
+  override nextId(): bigint {
     return ++this.last;
   }
 }

@@ -25,7 +25,7 @@ export class MemoryInstanceRepo extends InstanceRepo {
     ]);
   }
 
-  insertRequests(tx: Transaction, events: readonly InstanceEvent[]): Promise<readonly InstanceRequest[]> {
+  override insertRequests(tx: Transaction, events: readonly InstanceEvent[]): Promise<readonly InstanceRequest[]> {
     return this.store.statement('instance.insertRequests', tx, async () => {
       const keyOf = (r: CreateInstance) => `${r.source} ${r.productId} ${r.sourceId}`;
       const stored = new Map<string, InstanceRequest>();
@@ -44,15 +44,15 @@ export class MemoryInstanceRepo extends InstanceRepo {
     return this.outbox.append(tx, 'instance.created', event.instanceId, event);
   }
 
-  find(instanceId: bigint): Promise<InstanceRequest | undefined> {
+  override find(instanceId: bigint): Promise<InstanceRequest | undefined> {
     return this.store.statement('instance.find', undefined, async () => this.requests.find(String(instanceId)));
   }
 
-  lock(tx: Transaction, instanceId: bigint): Promise<InstanceRequest | undefined> {
+  override lock(tx: Transaction, instanceId: bigint): Promise<InstanceRequest | undefined> {
     return this.store.statement('instance.lock', tx, () => this.requests.lock(tx, String(instanceId)));
   }
 
-  setReport(tx: Transaction, report: InstanceReport): Promise<InstanceRequest> {
+  override setReport(tx: Transaction, report: InstanceReport): Promise<InstanceRequest> {
     return this.store.statement('instance.setReport', tx, async () => {
       const reported = await this.requests.update(tx, String(report.instanceId), (r) => ({
         ...r,

@@ -44,7 +44,7 @@ export class MemoryOrderRepo extends OrderRepo {
     this.inbox = new MemoryTable(store, 'stream_inbox', (i) => `${i.itemId} ${i.streamId}`);
   }
 
-  insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean> {
+  override insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean> {
     return this.store.statement('order.insert', tx, async () => {
       const at = this.store.now();
       let stored = 0;
@@ -58,36 +58,36 @@ export class MemoryOrderRepo extends OrderRepo {
     });
   }
 
-  insertItems(tx: Transaction, items: readonly OrderItem[]): Promise<void> {
+  override insertItems(tx: Transaction, items: readonly OrderItem[]): Promise<void> {
     return this.store.statement('order.insertItems', tx, async () => {
       for (const item of items) await this.items.insert(tx, item);
     });
   }
 
-  find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined> {
+  override find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined> {
     return this.store.statement('order.find', tx, async () => ownedBy(this.orders.find(String(id), tx), userId));
   }
 
-  lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
+  override lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
     return this.store.statement('order.lock', tx, async () => {
       if (!ownedBy(this.orders.find(String(id), tx), userId)) return undefined;
       return this.orders.lock(tx, String(id));
     });
   }
 
-  findStreamId(tx: Transaction, orderId: bigint): Promise<string | undefined> {
+  override findStreamId(tx: Transaction, orderId: bigint): Promise<string | undefined> {
     return this.store.statement('order.findStreamId', tx, async () => {
       return this.inbox.rows(tx).find((row) => row.orderId === orderId)?.streamId;
     });
   }
 
-  findByRequest(userId: string, requestId: string): Promise<Order | undefined> {
+  override findByRequest(userId: string, requestId: string): Promise<Order | undefined> {
     return this.store.statement('order.findByRequest', undefined, async () =>
       this.orders.rows().find((o) => o.userId === userId && o.requestId === requestId),
     );
   }
 
-  list(userId: string, filter: OrderFilter, { offset, limit }: PageRequest): Promise<Page<Order>> {
+  override list(userId: string, filter: OrderFilter, { offset, limit }: PageRequest): Promise<Page<Order>> {
     return this.store.statement('order.list', undefined, async () => {
       const found = this.orders
         .rows()
@@ -99,7 +99,7 @@ export class MemoryOrderRepo extends OrderRepo {
     });
   }
 
-  listEvents(orderId: bigint): Promise<readonly OrderEvent[]> {
+  override listEvents(orderId: bigint): Promise<readonly OrderEvent[]> {
     return this.store.statement('order.listEvents', undefined, async () =>
       this.events
         .rows()
@@ -109,7 +109,7 @@ export class MemoryOrderRepo extends OrderRepo {
     );
   }
 
-  lockOverdue(tx: Transaction, limit: number): Promise<readonly Order[]> {
+  override lockOverdue(tx: Transaction, limit: number): Promise<readonly Order[]> {
     return this.store.statement('order.lockOverdue', tx, async () => {
       const nowMs = this.store.now().getTime();
       const overdue = this.orders
@@ -126,11 +126,11 @@ export class MemoryOrderRepo extends OrderRepo {
     });
   }
 
-  compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined> {
+  override compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined> {
     return this.store.statement('order.compareAndSet', tx, () => this.move(tx, order, move, true));
   }
 
-  setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean> {
+  override setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean> {
     return this.store.statement('order.setInstance', tx, async () => {
       const set = await this.orders.update(tx, String(orderId), (o) =>
         o.status === 'PAID' && o.instanceId === undefined ? { ...o, instanceId, version: o.version + 1n } : undefined,

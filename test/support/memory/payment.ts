@@ -18,26 +18,26 @@ export class MemoryPaymentRepo extends PaymentRepo {
     ]);
   }
 
-  find(tx: Transaction, provider: string, eventId: string): Promise<Payment | undefined> {
+  override find(tx: Transaction, provider: string, eventId: string): Promise<Payment | undefined> {
     return this.store.statement('payment.find', tx, async () =>
       this.payments.rows(tx).find((p) => p.provider === provider && p.eventId === eventId),
     );
   }
 
-  findApplied(tx: Transaction, orderId: bigint): Promise<Payment | undefined> {
+  override findApplied(tx: Transaction, orderId: bigint): Promise<Payment | undefined> {
     return this.store.statement('payment.findApplied', tx, async () =>
       this.payments.rows(tx).find((p) => p.orderId === orderId && p.outcome === 'APPLIED'),
     );
   }
 
-  insert(tx: Transaction, payment: Payment): Promise<boolean> {
+  override insert(tx: Transaction, payment: Payment): Promise<boolean> {
     return this.store.statement('payment.insert', tx, async () => {
       const { id, orderId, provider, eventId, amountFen, outcome } = payment;
       return !(await this.payments.insert(tx, { id, orderId, provider, eventId, amountFen, outcome }, EVENT_KEY));
     });
   }
 
-  insertRefund(tx: Transaction, refund: Refund): Promise<void> {
+  override insertRefund(tx: Transaction, refund: Refund): Promise<void> {
     return this.store.statement('payment.insertRefund', tx, async () => {
       if (refund.paymentId !== undefined && !this.payments.find(String(refund.paymentId), tx)) {
         throw new ConstraintViolation(`refunds: no payment ${refund.paymentId}`);
@@ -46,7 +46,7 @@ export class MemoryPaymentRepo extends PaymentRepo {
     });
   }
 
-  findRefund(tx: Transaction, paymentId: bigint): Promise<Refund | undefined> {
+  override findRefund(tx: Transaction, paymentId: bigint): Promise<Refund | undefined> {
     return this.store.statement('payment.findRefund', tx, async () =>
       this.refunds.rows(tx).find((r) => r.paymentId === paymentId),
     );

@@ -21,7 +21,7 @@ export class MemoryProductRepo extends ProductRepo {
     this.products = new MemoryTable(store, 'products', (p) => String(p.id));
   }
 
-  insertSpec(spec: NewProductSpec): Promise<ProductSpec> {
+  override insertSpec(spec: NewProductSpec): Promise<ProductSpec> {
     return this.store.statement('product.insertSpec', undefined, async (tx) => {
       const stored: ProductSpec = {
         ...spec,
@@ -34,7 +34,7 @@ export class MemoryProductRepo extends ProductRepo {
     });
   }
 
-  insert({ specId, ...product }: NewProduct): Promise<Product | undefined> {
+  override insert({ specId, ...product }: NewProduct): Promise<Product | undefined> {
     return this.store.statement('product.insert', undefined, async (tx) => {
       const spec = this.specs.find(String(specId));
       if (!spec) return undefined;
@@ -49,7 +49,7 @@ export class MemoryProductRepo extends ProductRepo {
     });
   }
 
-  update(id: bigint, version: bigint, patch: ProductPatch): Promise<Product | undefined> {
+  override update(id: bigint, version: bigint, patch: ProductPatch): Promise<Product | undefined> {
     return this.store.statement('product.update', undefined, (tx) =>
       this.products.update(tx, String(id), (p) =>
         p.version === version ? { ...p, ...patch, version: version + 1n, updatedAt: this.store.now() } : undefined,
@@ -57,11 +57,11 @@ export class MemoryProductRepo extends ProductRepo {
     );
   }
 
-  find(id: bigint): Promise<Product | undefined> {
+  override find(id: bigint): Promise<Product | undefined> {
     return this.store.statement('product.find', undefined, async () => this.products.find(String(id)));
   }
 
-  list({ offset, limit }: PageRequest, status: ProductStatus | undefined): Promise<Page<Product>> {
+  override list({ offset, limit }: PageRequest, status: ProductStatus | undefined): Promise<Page<Product>> {
     return this.store.statement('product.list', undefined, async () => {
       const found = this.products.rows().filter((p) => status === undefined || p.status === status);
       found.sort((a, b) => (a.id < b.id ? -1 : 1));

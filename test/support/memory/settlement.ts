@@ -47,7 +47,7 @@ export class MemorySettlementRepo extends SettlementRepo {
     this.deadLetters = new MemoryTable(store, 'dead_letters', (d) => `${d.itemId} ${d.streamId}`);
   }
 
-  lock(tx: Transaction, itemId: bigint, epoch: bigint | undefined): Promise<readonly Sale[]> {
+  override lock(tx: Transaction, itemId: bigint, epoch: bigint | undefined): Promise<readonly Sale[]> {
     return this.store.statement('settlement.lock', tx, async () => {
       await this.store.lock(tx, `settle ${itemId}`);
       const found = this.units.sales
@@ -63,13 +63,13 @@ export class MemorySettlementRepo extends SettlementRepo {
     });
   }
 
-  findRows(tx: Transaction, itemId: bigint, streamIds: readonly string[]): Promise<readonly InboxRow[]> {
+  override findRows(tx: Transaction, itemId: bigint, streamIds: readonly string[]): Promise<readonly InboxRow[]> {
     return this.store.statement('settlement.findRows', tx, async () =>
       this.orders.inbox.rows(tx).filter((row) => row.itemId === itemId && streamIds.includes(row.streamId)),
     );
   }
 
-  findHoldings(tx: Transaction, users: readonly UserOfSale[]): Promise<readonly Holding[]> {
+  override findHoldings(tx: Transaction, users: readonly UserOfSale[]): Promise<readonly Holding[]> {
     return this.store.statement('settlement.findHoldings', tx, async () =>
       users.flatMap(({ saleId, userId }) => {
         const live = this.orders.orders
@@ -81,7 +81,7 @@ export class MemorySettlementRepo extends SettlementRepo {
     );
   }
 
-  findReqIds(
+  override findReqIds(
     tx: Transaction,
     { id: itemId }: Pick<Item, 'id'>,
     reqIds: readonly bigint[],
@@ -94,13 +94,13 @@ export class MemorySettlementRepo extends SettlementRepo {
     });
   }
 
-  insertRows(tx: Transaction, itemId: bigint, rows: readonly InboxRow[]): Promise<void> {
+  override insertRows(tx: Transaction, itemId: bigint, rows: readonly InboxRow[]): Promise<void> {
     return this.store.statement('settlement.insertRows', tx, async () => {
       for (const row of rows) await this.orders.inbox.insert(tx, { ...row, itemId });
     });
   }
 
-  insertDeadLetters(tx: Transaction, itemId: bigint, letters: readonly DeadLetter[]): Promise<void> {
+  override insertDeadLetters(tx: Transaction, itemId: bigint, letters: readonly DeadLetter[]): Promise<void> {
     return this.store.statement('settlement.insertDeadLetters', tx, async () => {
       for (const { entry, reason } of letters) {
         const { streamId } = entry;
@@ -111,7 +111,7 @@ export class MemorySettlementRepo extends SettlementRepo {
     });
   }
 
-  addSold(tx: Transaction, sold: ReadonlyMap<bigint, number>): Promise<void> {
+  override addSold(tx: Transaction, sold: ReadonlyMap<bigint, number>): Promise<void> {
     return this.store.statement('settlement.addSold', tx, async () => {
       for (const [id, units] of sold) {
         await this.units.sales.update(tx, String(id), (s) => {
@@ -124,7 +124,7 @@ export class MemorySettlementRepo extends SettlementRepo {
     });
   }
 
-  find(itemId: bigint, streamId: string): Promise<Outcome | undefined> {
+  override find(itemId: bigint, streamId: string): Promise<Outcome | undefined> {
     return this.store.statement('settlement.find', undefined, async () => {
       const row = this.orders.inbox.find(`${itemId} ${streamId}`);
       if (!row) return undefined;

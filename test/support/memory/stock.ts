@@ -26,20 +26,20 @@ export class MemoryStockRepo extends StockRepo {
     ]);
   }
 
-  lock(tx: Transaction, skuId: bigint): Promise<StockLevel | undefined> {
+  override lock(tx: Transaction, skuId: bigint): Promise<StockLevel | undefined> {
     return this.store.statement('stock.lock', tx, async () => {
       const sku = await this.skus.lock(tx, String(skuId));
       return sku && { stock: sku.stock, lockStock: sku.lockStock, version: sku.version };
     });
   }
 
-  findAdjustment(tx: Transaction, skuId: bigint, requestId: string): Promise<bigint | undefined> {
+  override findAdjustment(tx: Transaction, skuId: bigint, requestId: string): Promise<bigint | undefined> {
     return this.store.statement('stock.findAdjustment', tx, async () => {
       return this.moves.rows(tx).find((m) => m.skuId === skuId && m.requestId === requestId)?.stockDelta;
     });
   }
 
-  move(tx: Transaction, moves: readonly StockMove[]): Promise<void> {
+  override move(tx: Transaction, moves: readonly StockMove[]): Promise<void> {
     return this.store.statement('stock.move', tx, async () => {
       for (const move of [...moves].sort((a, b) => Number(a.skuId - b.skuId))) {
         await this.change(tx, move);

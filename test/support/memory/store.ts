@@ -75,7 +75,10 @@ export class MemoryStore extends TransactionRunner {
     this.now = options.now ?? (() => new Date());
   }
 
-  async run<T>(work: (tx: Transaction) => Promise<T>, options: { readonly idempotent?: boolean } = {}): Promise<T> {
+  override async run<T>(
+    work: (tx: Transaction) => Promise<T>,
+    options: { readonly idempotent?: boolean } = {},
+  ): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       const tx = new MemoryTransaction();
       let committing = false;

@@ -11,7 +11,7 @@ export class MemoryUserRepo extends UserRepo {
     this.users = new MemoryTable<Row>(store, 'users', (u) => u.id, [{ name: 'username_key', of: (u) => u.key }]);
   }
 
-  insert(users: readonly NewUser[]): Promise<readonly User[]> {
+  override insert(users: readonly NewUser[]): Promise<readonly User[]> {
     return this.store.statement('user.insert', undefined, async (tx) => {
       const stored: User[] = [];
       for (const { username, createdAt = this.store.now(), ...user } of users) {
@@ -30,7 +30,7 @@ export class MemoryUserRepo extends UserRepo {
     });
   }
 
-  update(id: string, version: bigint, patch: UserPatch): Promise<User | undefined> {
+  override update(id: string, version: bigint, patch: UserPatch): Promise<User | undefined> {
     return this.store.statement('user.update', undefined, async (tx) => {
       const row = await this.users.update(tx, id, (u) =>
         u.version === version ? { ...u, ...patch, version: version + 1n, updatedAt: this.store.now() } : undefined,
@@ -39,14 +39,14 @@ export class MemoryUserRepo extends UserRepo {
     });
   }
 
-  find(id: string): Promise<User | undefined> {
+  override find(id: string): Promise<User | undefined> {
     return this.store.statement('user.find', undefined, async () => {
       const row = this.users.find(id);
       return row && userOf(row);
     });
   }
 
-  findByName(usernameKey: string): Promise<User | undefined> {
+  override findByName(usernameKey: string): Promise<User | undefined> {
     return this.store.statement('user.findByName', undefined, async () => {
       const row = this.users.rows().find((u) => u.key === usernameKey);
       return row && userOf(row);
