@@ -56,7 +56,7 @@ const parts = values.only.split(',').map((name) => {
 const onLine = (line: string) => console.log(line);
 const figures = new Figures();
 const machine = await describeMachine();
-const generators = await obtainGenerators();
+let generators: Generators = { ghz: undefined, h2load: undefined, redisBenchmark: undefined };
 const peers = await obtainPeers(plan.buildPeers);
 const stage = new Stage();
 let interrupted = false;
@@ -69,6 +69,8 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 try {
   await stage.start(onLine);
+  // Only now: redis-benchmark comes with the Redis that the stage may have had to install.
+  generators = await obtainGenerators();
   for (const part of parts) await part({ stage, plan, peers, generators, figures, onLine });
 } finally {
   if (!interrupted) await stage.end();
