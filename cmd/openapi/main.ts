@@ -1,9 +1,11 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ALL_REASONS } from '../../gen/reasons.js';
 import { loadDescriptors } from '../../internal/conf/descriptors.js';
 import { projectVersion } from '../../internal/conf/version.js';
 import { openApiDocument, toYaml } from '../../internal/kratos/transport/openapi/document.js';
 import { projectRoot } from '../../internal/local/project.js';
+import { accessRules } from '../../internal/server/access-rules.js';
 
 /** Writes openapi.yaml: the JSON edge of the whole system. `--check` only tells whether the file is up to date. */
 const file = join(projectRoot, 'openapi.yaml');
@@ -11,6 +13,8 @@ const text = toYaml(
   openApiDocument({
     registry: loadDescriptors().registry,
     services: publicServices(),
+    reasons: ALL_REASONS,
+    access: accessRules(loadDescriptors().registry),
     title: 'Kaimai',
     version: projectVersion(),
   }),

@@ -1,4 +1,5 @@
 import { ContainerModule } from 'inversify';
+import { ALL_REASONS } from '../../gen/reasons.js';
 import { InstanceReporter, Provisioner } from '../biz/instance/instance-job.js';
 import { InstanceLogRepo } from '../biz/instance/instance-log.js';
 import { QueueConsumer } from '../biz/message-queue.js';
@@ -52,7 +53,8 @@ function openReporter(config: Config, resources: Resources, registry: Registry):
   const client = new GrpcClient({
     addr: config.resource.productAddr,
     discovery: discoveryOf(registry),
-    internalToken: config.auth.internalToken,
+    metadata: { 'x-internal-token': config.auth.internalToken },
+    reasons: ALL_REASONS,
     timeoutMs: config.server.grpc.timeoutMs,
   });
   resources.add('product client', async () => client.close());

@@ -5,6 +5,7 @@ import { AggregatorRegistry, collectDefaultMetrics, Registry } from 'prom-client
 import { HealthService } from '../../gen/grpc/health/v1/health.js';
 import { ServerReflectionService } from '../../gen/grpc/reflection/v1/reflection.js';
 import { ServerReflectionService as ServerReflectionServiceAlpha } from '../../gen/grpc/reflection/v1alpha/reflection.js';
+import { ALL_REASONS } from '../../gen/reasons.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { loadDescriptors } from '../conf/descriptors.js';
 import { LiveConfig } from '../conf/live.js';
@@ -47,9 +48,9 @@ import { GrpcReflectionService } from '../kratos/transport/grpc/reflection-servi
 import { HttpListener } from '../kratos/transport/http/listener.js';
 import { docsRoute } from '../kratos/transport/openapi/docs.js';
 import { validation } from '../kratos/transport/validation.js';
-import { type Authenticator, auth, headerAuthenticator } from './middleware/auth.js';
+import { accessRules } from './access-rules.js';
+import { type Authenticator, auth, headerAuthenticator, jwtAuthenticator } from './middleware/auth.js';
 import { buyerLimit } from './middleware/buyer-limit.js';
-import { jwtAuthenticator } from './middleware/jwt.js';
 
 /**
  * The server layer. It needs CONFIG, LiveConfig, Logger, Worker and Resources, and takes what other modules bind, any number of:
@@ -104,7 +105,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
         metrics(registry),
         deadline({ grpcTimeoutMs: config.server.grpc.timeoutMs, httpTimeoutMs: config.server.http.timeoutMs }),
         auth(authenticatorOf(config), loadDescriptors().registry),
-        callerAddress(clients),
+        callerAddress(clients, ADDRESSED_SERVICES),
         limitBuyers(live, clients),
         rateLimit(limiter),
       ]);
@@ -130,7 +131,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
   bind(HttpListener).toResolvedValue(
     (config: Config, dispatcher: Dispatcher, logger: Logger, health: Health, worker: Worker) =>
       new HttpListener(
-        config.server.http,
+        { ...config.server.http, forwardHeaders: FORWARDED_HEADERS },
         loadDescriptors().registry,
         dispatcher,
         logger,
@@ -167,6 +168,20 @@ export const serverModule = new ContainerModule(({ bind }) => {
   ]);
 });
 
+/** Services that use the address of their callers. */
+const ADDRESSED_SERVICES = ['user.v1.UserService'];
+
+/** Plain headers that calls read by their own names. */
+const FORWARDED_HEADERS = [
+  'x-user-id',
+  'x-user-role',
+  'x-internal-token',
+  'x-bff-token',
+  'x-real-ip',
+  'x-payment-timestamp',
+  'x-payment-signature',
+];
+
 /** Users and addresses whose calls a worker counts; a million buckets are some 100 MB. */
 const BUCKETS = 100_000;
 
@@ -189,7 +204,8 @@ function plainRoutes(config: Config, worker: Worker, dispatcher: Dispatcher, hea
     services: dispatcher.services.filter((name) => !name.startsWith('grpc.')).sort(),
     title: `Kaimai ${worker.process}`,
     version: projectVersion(),
-    auth: config.auth.mode === 'jwt' ? 'jwt' : 'header',
+    reasons: ALL_REASONS,
+    access: accessRules(loadDescriptors().registry, config.auth.mode === 'jwt' ? 'jwt' : 'header'),
     errorShape: config.server.http.errorShape === 'grpc-gateway' ? 'grpc-gateway' : 'reason',
   });
   return (req: IncomingMessage, res: ServerResponse): boolean =>

@@ -9,13 +9,14 @@ import {
 } from '../../gen/resource/v1/instance_log.js';
 import type { InstanceLog, InstanceLogStatus, InstanceLogUsecase } from '../biz/instance/instance-log.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
+import { identityOf } from './caller.js';
 
 export class InstanceLogService implements ServiceOf<typeof InstanceLogServiceService> {
   constructor(private readonly logs: InstanceLogUsecase) {}
 
   listInstanceLogs = async (req: ListInstanceLogsRequest, ctx: CallContext): Promise<ListInstanceLogsReply> => {
     const { items, total } = await this.logs.list(
-      ctx.identity,
+      identityOf(ctx),
       {
         source: req.source === '' ? undefined : req.source,
         sourceId: req.sourceId === '' ? undefined : req.sourceId,

@@ -17,7 +17,8 @@ import {
 import type { OrderUsecase, PaymentNotice } from '../biz/order/order.js';
 import type { Order, OrderStatus, OrderType } from '../biz/order/order-state.js';
 import type { PaymentSignatures } from '../biz/order/payment-signature.js';
-import { type CallContext, type ServiceOf, userOf } from '../kratos/transport/call-context.js';
+import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
+import { identityOf, userOf } from './caller.js';
 
 const INT64_MAX = 0x7fff_ffff_ffff_ffffn;
 
@@ -54,7 +55,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
     orderReply(await this.orders.cancel(orderId(req.id), ctx.identity.userId, req.reason));
 
   markOrderPaid = async (req: MarkOrderPaidRequest, ctx: CallContext): Promise<OrderMessage> => {
-    this.signatures.verify(ctx.identity, {
+    this.signatures.verify(identityOf(ctx), {
       timestamp: header(ctx, 'x-payment-timestamp'),
       signature: header(ctx, 'x-payment-signature'),
       body: ctx.rawBody,

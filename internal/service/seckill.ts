@@ -39,7 +39,8 @@ import type { SaleWatch } from '../biz/seckill/sale-watch.js';
 import type { BatchOutcome, PurchaseOutcome, PurchaseRecord, SeckillUsecase } from '../biz/seckill/seckill.js';
 import type { Settlement, SettlementUsecase } from '../biz/seckill/settlement.js';
 import type { Entry, WaitingRoomUsecase } from '../biz/seckill/waiting-room.js';
-import { type CallContext, type ServiceOf, userOf } from '../kratos/transport/call-context.js';
+import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
+import { userOf } from './caller.js';
 
 export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
   constructor(

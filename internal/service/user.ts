@@ -8,7 +8,8 @@ import type {
   UserServiceService,
 } from '../../gen/user/v1/user.js';
 import type { User, UserChange, UserUsecase } from '../biz/user/user.js';
-import { addressOf, type CallContext, type ServiceOf, userOf } from '../kratos/transport/call-context.js';
+import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
+import { addressOf, userOf } from './caller.js';
 
 export class UserService implements ServiceOf<typeof UserServiceService> {
   constructor(private readonly users: UserUsecase) {}

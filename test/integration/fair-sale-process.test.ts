@@ -8,7 +8,8 @@ import {
   type ServiceError,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
-import { decodeStatus } from '../../internal/kratos/errors/rpc-status.js';
+import { ALL_REASONS } from '../../gen/reasons.js';
+import { decodeStatus, reasonTable } from '../../internal/kratos/errors/rpc-status.js';
 import { projectRoot } from '../../internal/local/project.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
@@ -150,7 +151,7 @@ describe('a fair sale of the product process', function () {
     assert.equal(refused[0]!.headers.get('retry-after'), String(Math.ceil(Number(retryAfterMs) / 1_000)));
     await assert.rejects(callGrpc('purchase', 21, { itemId }), (err: ServiceError) => {
       const [details] = err.metadata.get('grpc-status-details-bin') as Buffer[];
-      const known = decodeStatus(err.code, err.details, details);
+      const known = decodeStatus(err.code, err.details, details, reasonTable(ALL_REASONS));
       assert.deepEqual([err.code, known.reason, known.httpCode], [8, 'TOO_MANY_REQUESTS', 429]);
       assert.ok(known.retryAfterMs! > 0 && known.retryAfterMs! <= 100_000);
       return true;

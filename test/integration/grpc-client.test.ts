@@ -3,6 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { isDeadlineExceeded, isUnavailable, unavailable } from '../../gen/common/v1/errors.js';
 import { InstanceServiceService } from '../../gen/instance/v1/instance.js';
 import { isProductNotFound, productNotFound } from '../../gen/product/v1/errors.js';
+import { ALL_REASONS } from '../../gen/reasons.js';
 import { loadDescriptors } from '../../internal/conf/descriptors.js';
 import { KaimaiError } from '../../internal/kratos/errors/error.js';
 import { deadline } from '../../internal/kratos/middleware/deadline.js';
@@ -14,6 +15,7 @@ import { GrpcListener } from '../../internal/kratos/transport/grpc/listener.js';
 import { auth, headerAuthenticator } from '../../internal/server/middleware/auth.js';
 
 const TOKEN = 'a-token-for-this-test';
+const CALLER = { metadata: { 'x-internal-token': TOKEN }, reasons: ALL_REASONS };
 const GET = InstanceServiceService.getInstanceRequest;
 
 describe('GrpcClient against a listener', () => {
@@ -49,7 +51,7 @@ describe('GrpcClient against a listener', () => {
     );
     listener = new GrpcListener({ addr: '127.0.0.1:0', maxMessageBytes: 65536 }, dispatcher);
     await listener.start();
-    client = new GrpcClient({ addr: `127.0.0.1:${listener.port}`, internalToken: TOKEN, timeoutMs: 5_000 });
+    client = new GrpcClient({ addr: `127.0.0.1:${listener.port}`, ...CALLER, timeoutMs: 5_000 });
   });
 
   afterEach(async () => {
@@ -58,7 +60,7 @@ describe('GrpcClient against a listener', () => {
   });
 
   it('is an INTERNAL caller, for the user it names, and reads the reason of an error', async () => {
-    await assert.rejects(client.call(GET, { instanceId: 1n }, { userId: '9' }), (err) => {
+    await assert.rejects(client.call(GET, { instanceId: 1n }, { metadata: { 'x-user-id': '9' } }), (err) => {
       assert.ok(isProductNotFound(err));
       assert.equal(err.httpCode, 404);
       assert.deepEqual(err.metadata, { id: '404' });
@@ -118,7 +120,7 @@ describe('GrpcClient against a listener', () => {
   });
 
   it('is UNAVAILABLE where nobody listens, and ends in time where nobody answers', async () => {
-    const nobody = new GrpcClient({ addr: '127.0.0.1:1', internalToken: TOKEN, timeoutMs: 2_000 });
+    const nobody = new GrpcClient({ addr: '127.0.0.1:1', ...CALLER, timeoutMs: 2_000 });
     await assert.rejects(nobody.call(GET, { instanceId: 1n }), isUnavailable);
     nobody.close();
 
@@ -126,7 +128,7 @@ describe('GrpcClient against a listener', () => {
     const mute: Server = createServer((socket) => sockets.push(socket));
     await new Promise<void>((resolve) => mute.listen(0, '127.0.0.1', resolve));
     const { port } = mute.address() as { port: number };
-    const patient = new GrpcClient({ addr: `127.0.0.1:${port}`, internalToken: TOKEN, timeoutMs: 200 });
+    const patient = new GrpcClient({ addr: `127.0.0.1:${port}`, ...CALLER, timeoutMs: 200 });
     await assert.rejects(patient.call(GET, { instanceId: 1n }, { idempotent: true }), isDeadlineExceeded);
     patient.close();
     for (const socket of sockets) socket.destroy();

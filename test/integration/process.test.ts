@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ProductServiceService } from '../../gen/product/v1/product.js';
+import { ALL_REASONS } from '../../gen/reasons.js';
 import { DEVELOPMENT_TOKEN } from '../../internal/conf/defaults.js';
 import { GrpcClient } from '../../internal/kratos/transport/grpc/client.js';
 
@@ -236,7 +237,8 @@ describe('a process of the chassis', function () {
       const grpc = async () => {
         const client = new GrpcClient({
           addr: `127.0.0.1:${ports.grpc}`,
-          internalToken: DEVELOPMENT_TOKEN,
+          metadata: { 'x-internal-token': DEVELOPMENT_TOKEN },
+          reasons: ALL_REASONS,
           timeoutMs: 5_000,
         });
         clients.push(client);

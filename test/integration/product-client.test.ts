@@ -7,6 +7,7 @@ import {
   type ReportInstanceRequest,
   InstanceRequest_Status as Status,
 } from '../../gen/instance/v1/instance.js';
+import { ALL_REASONS } from '../../gen/reasons.js';
 import type { InstanceJob } from '../../internal/biz/instance/instance-log.js';
 import { loadDescriptors } from '../../internal/conf/descriptors.js';
 import { GrpcInstanceReporter } from '../../internal/data/grpc/product-client.js';
@@ -55,7 +56,12 @@ describe('reports to the product domain', () => {
     );
     listener = new GrpcListener({ addr: '127.0.0.1:0', maxMessageBytes: 65536 }, dispatcher);
     await listener.start();
-    client = new GrpcClient({ addr: `127.0.0.1:${listener.port}`, internalToken: TOKEN, timeoutMs: 5_000 });
+    client = new GrpcClient({
+      addr: `127.0.0.1:${listener.port}`,
+      metadata: { 'x-internal-token': TOKEN },
+      reasons: ALL_REASONS,
+      timeoutMs: 5_000,
+    });
   });
   afterEach(async () => {
     client.close();

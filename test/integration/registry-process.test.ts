@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ProductServiceService } from '../../gen/product/v1/product.js';
+import { ALL_REASONS } from '../../gen/reasons.js';
 import { DEVELOPMENT_TOKEN } from '../../internal/conf/defaults.js';
 import { SilentLogger } from '../../internal/kratos/log/logger.js';
 import { EtcdRegistry } from '../../internal/kratos/registry/etcd.js';
@@ -85,7 +86,8 @@ describe('processes that register in etcd', function () {
     const client = new GrpcClient({
       addr: `discovery:///${NAME}`,
       discovery: registry,
-      internalToken: DEVELOPMENT_TOKEN,
+      metadata: { 'x-internal-token': DEVELOPMENT_TOKEN },
+      reasons: ALL_REASONS,
       timeoutMs: 10_000,
     });
     let calls = 0;

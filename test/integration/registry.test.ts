@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HealthService } from '../../gen/grpc/health/v1/health.js';
 import { Product, ProductServiceService } from '../../gen/product/v1/product.js';
+import { ALL_REASONS } from '../../gen/reasons.js';
 import { loadDescriptors } from '../../internal/conf/descriptors.js';
 import { Health } from '../../internal/kratos/app/health.js';
 import { SilentLogger } from '../../internal/kratos/log/logger.js';
@@ -101,7 +102,7 @@ function clientOf(discovery: Discovery): GrpcClient {
   return new GrpcClient({
     addr: `discovery:///${NAME}`,
     discovery,
-    internalToken: 'a-token-for-tests',
+    reasons: ALL_REASONS,
     timeoutMs: 5_000,
   });
 }

@@ -5,7 +5,7 @@ import { isUnauthenticated } from '../../../gen/common/v1/errors.js';
 import { isSigningKeyMissing } from '../../../gen/user/v1/errors.js';
 import type { Config } from '../../conf/config.js';
 import type { Call } from '../../kratos/transport/call.js';
-import { jwtAuthenticator } from '../../server/middleware/jwt.js';
+import { jwtAuthenticator } from '../../server/middleware/auth.js';
 import { JwtTokenSigner } from './token-signer.js';
 
 const USER = '6f9619ff-8b86-4d01-b42d-00cf4fc964ff';

@@ -1,22 +1,19 @@
-import {
-  cancelled,
-  deadlineExceeded,
-  INTERNAL,
-  internal,
-  UNAVAILABLE,
-  unavailable,
-} from '../../../gen/common/v1/errors.js';
 import { BadRequest, ErrorInfo, RetryInfo } from '../../../gen/google/rpc/error_details.js';
 import { Status } from '../../../gen/google/rpc/status.js';
-import { ALL_REASONS } from '../../../gen/reasons.js';
 import { type FieldViolation, KaimaiError, type ReasonSpec } from './error.js';
+import { cancelled, deadlineExceeded, INTERNAL, internal, UNAVAILABLE, unavailable } from './reasons.js';
 
 const TYPE_URL = 'type.googleapis.com/';
 /** Trailers are bounded by the peer (16 KiB and less), and a status that does not fit is lost whole. */
 const MAX_VIOLATIONS = 32;
 const MAX_TEXT = 512;
 
-const KNOWN: ReadonlyMap<string, ReasonSpec> = new Map(ALL_REASONS.map((r) => [`${r.domain}/${r.reason}`, r]));
+/** The reasons that a client knows, by `domain/reason`. */
+export type ReasonTable = ReadonlyMap<string, ReasonSpec>;
+
+export function reasonTable(reasons: readonly ReasonSpec[]): ReasonTable {
+  return new Map(reasons.map((r) => [`${r.domain}/${r.reason}`, r]));
+}
 
 /** gRPC code → HTTP status, as google.rpc.Code states it. */
 const HTTP_OF_GRPC: readonly number[] = [
@@ -58,10 +55,15 @@ export function detailsOf(err: KaimaiError): { readonly typeUrl: string; readonl
 }
 
 /**
- * The error that another service gave. A reason that this build does not know keeps its name and takes its statuses
- * from the gRPC code; a failure without a reason (no connection, a proxy's answer) becomes one of common.v1.
+ * The error that another service returned. A reason that `known` does not hold keeps its name and takes its statuses
+ * from the gRPC code; a failure without a reason (no connection, a proxy's answer) gets one of the framework's.
  */
-export function decodeStatus(grpcCode: number, message: string, details: Uint8Array | undefined): KaimaiError {
+export function decodeStatus(
+  grpcCode: number,
+  message: string,
+  details: Uint8Array | undefined,
+  known: ReasonTable,
+): KaimaiError {
   let info: { reason: string; domain: string; metadata: Record<string, string> } | undefined;
   let violations: FieldViolation[] = [];
   let retryAfterMs: number | undefined;
@@ -78,7 +80,7 @@ export function decodeStatus(grpcCode: number, message: string, details: Uint8Ar
     // Details that do not decode are no details.
   }
   if (info && info.reason !== '') {
-    const spec = KNOWN.get(`${info.domain}/${info.reason}`) ?? {
+    const spec = known.get(`${info.domain}/${info.reason}`) ?? {
       reason: info.reason,
       domain: info.domain,
       grpcCode,

@@ -2,14 +2,15 @@ import { Observer } from '../transport/chain.js';
 import type { ClientAddresses } from '../transport/client-address.js';
 import type { End } from '../transport/watch-end.js';
 
-/** Services that ask where a call comes from; for the calls of others it is not worked out. */
-const SERVICES = new Set(['user.v1.UserService']);
-
 const nothing: End = () => {};
 
-export function callerAddress(clients: ClientAddresses): Observer {
+/**
+ * Determines where a call comes from.
+ * @param services full names of those that need it; for the calls of others the work is saved
+ */
+export function callerAddress(clients: ClientAddresses, services: readonly string[]): Observer {
   return new Observer((method) => {
-    if (!SERVICES.has(method.parent.typeName)) return undefined;
+    if (!services.includes(method.parent.typeName)) return undefined;
     return (call) => {
       call.address = clients.keyOf(call);
       return nothing;

@@ -1,4 +1,4 @@
-import { deadlineExceeded } from '../../../gen/common/v1/errors.js';
+import { deadlineExceeded } from '../errors/reasons.js';
 import type { Call, Reply } from '../transport/call.js';
 import type { Middleware } from '../transport/chain.js';
 

@@ -1,4 +1,4 @@
-import { rateLimited } from '../../../gen/common/v1/errors.js';
+import { rateLimited } from '../errors/reasons.js';
 import { Observer } from '../transport/chain.js';
 import type { AdaptiveLimiter } from './adaptive-limiter.js';
 

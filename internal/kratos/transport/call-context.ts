@@ -1,13 +1,12 @@
-import { invalidArgument } from '../../../gen/common/v1/errors.js';
-import type { Identity } from '../../biz/identity.js';
+import type { Identity } from './identity.js';
 
 /** What an RPC knows of its call besides the request. */
 export interface CallContext {
   /** "/pkg.Service/Method". */
   readonly operation: string;
-  /** Who calls. It holds the role that the RPC asks for. */
+  /** Who makes the call; set by the application's auth middleware. */
   readonly identity: Identity;
-  /** The caller's, of IPv6 its /64, for services that are listed in internal/kratos/middleware/caller-address.ts. */
+  /** Address of the caller, of IPv6 its /64; set for the services that the caller address middleware is given. */
   readonly address: string | undefined;
   /** Aborted when the caller is gone, the deadline is over, or the server stops waiting. Pass it on to what waits. */
   readonly signal: AbortSignal;
@@ -50,22 +49,3 @@ type Handler<M extends MethodDefinition> = (
  * is `(request, ctx) => Promise<reply>`; a streaming one takes or gives an AsyncIterable.
  */
 export type ServiceOf<D extends ServiceDefinition> = { readonly [K in keyof D]: Handler<D[K]> };
-
-/**
- * The user that a call acts for. Callers of an RPC whose role is USER have one, but for operators and services, who
- * may leave it out.
- *
- * @throws INVALID_ARGUMENT naming x-user-id
- */
-export function userOf(ctx: CallContext): string {
-  if (ctx.identity.userId !== undefined) return ctx.identity.userId;
-  throw invalidArgument('x-user-id is required', {
-    violations: [{ field: 'x-user-id', description: 'must name the user that this call acts for' }],
-  });
-}
-
-/** The address that a call comes from. */
-export function addressOf(ctx: CallContext): string {
-  if (ctx.address === undefined) throw new Error(`${ctx.operation} is not among the calls whose address is worked out`);
-  return ctx.address;
-}

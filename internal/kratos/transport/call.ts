@@ -1,7 +1,7 @@
 import type { DescMethod } from '@bufbuild/protobuf';
-import { ANONYMOUS, type Identity } from '../../biz/identity.js';
 import type { KaimaiError } from '../errors/error.js';
 import type { CallContext } from './call-context.js';
+import { ANONYMOUS, type Identity } from './identity.js';
 
 /** One call of an RPC, whichever transport it came by. A transport extends it. */
 export abstract class Call implements CallContext {

@@ -1,5 +1,5 @@
 import type { DescMethod, FileRegistry } from '@bufbuild/protobuf';
-import { invalidArgument, unavailable } from '../../../gen/common/v1/errors.js';
+import { invalidArgument, unavailable } from '../errors/reasons.js';
 import type { Call, Next } from './call.js';
 import type { CallContext, MethodDefinition, ServiceDefinition, ServiceOf } from './call-context.js';
 import { chain, type Layer, Observer } from './chain.js';

@@ -1,11 +1,5 @@
-import {
-  CANCELLED,
-  DEADLINE_EXCEEDED,
-  INVALID_ARGUMENT,
-  internal,
-  UNAVAILABLE,
-} from '../../../gen/common/v1/errors.js';
 import { KaimaiError } from '../errors/error.js';
+import { CANCELLED, DEADLINE_EXCEEDED, INTERNAL, INVALID_ARGUMENT, internal, UNAVAILABLE } from '../errors/reasons.js';
 import { TranscodeError } from './transcoder/transcoder.js';
 
 const BY_CODE = new Map([CANCELLED, DEADLINE_EXCEEDED, INVALID_ARGUMENT, UNAVAILABLE].map((r) => [r.grpcCode, r]));
@@ -17,7 +11,7 @@ export function toKaimaiError(err: unknown): KaimaiError {
     const details = { violations: err.fieldViolations, metadata: err.metadata };
     const spec = BY_CODE.get(err.code);
     return new KaimaiError(
-      spec ?? { reason: err.reason, domain: 'common.v1', httpCode: err.httpStatus, grpcCode: err.code },
+      spec ?? { reason: err.reason, domain: INTERNAL.domain, httpCode: err.httpStatus, grpcCode: err.code },
       err.message,
       details,
     );

@@ -1,8 +1,8 @@
 import { create, type DescMessage, type DescMethod, fromBinary, hasOption, type Registry } from '@bufbuild/protobuf';
 import { isReflectMessage, pathToString, type ReflectMessage, reflect } from '@bufbuild/protobuf/reflect';
 import { createValidator } from '@bufbuild/protovalidate';
-import { invalidArgument } from '../../../gen/common/v1/errors.js';
 import type { FieldViolation } from '../errors/error.js';
+import { invalidArgument } from '../errors/reasons.js';
 import { quickRules } from './quick-rules.js';
 
 /**

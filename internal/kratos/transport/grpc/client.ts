@@ -9,9 +9,9 @@ import {
   status,
 } from '@grpc/grpc-js';
 import { context, propagation, SpanKind, SpanStatusCode, type TextMapSetter, trace } from '@opentelemetry/api';
-import { cancelled, deadlineExceeded, unavailable } from '../../../../gen/common/v1/errors.js';
-import type { KaimaiError } from '../../errors/error.js';
-import { decodeStatus } from '../../errors/rpc-status.js';
+import type { KaimaiError, ReasonSpec } from '../../errors/error.js';
+import { cancelled, deadlineExceeded, unavailable } from '../../errors/reasons.js';
+import { decodeStatus, type ReasonTable, reasonTable } from '../../errors/rpc-status.js';
 import type { Discovery } from '../../registry/discovery.js';
 import { Breaker } from './breaker.js';
 import { discoveryOptions, isDiscoveryTarget, registerDiscovery } from './discovery-channel.js';
@@ -21,9 +21,11 @@ export interface GrpcClientOptions {
   readonly addr: string;
   /** Who knows the instances; for `discovery:///`. */
   readonly discovery?: Discovery | undefined;
-  /** What makes this process an INTERNAL caller. */
-  readonly internalToken: string;
-  /** For calls that bring no deadline of their own. */
+  /** Metadata of every call, such as the secret by which a service proves itself. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** The reasons that services of the system give. Others take their HTTP status from the gRPC code. */
+  readonly reasons: readonly ReasonSpec[];
+  /** For calls without a deadline of their own. */
   readonly timeoutMs: number;
 }
 
@@ -35,8 +37,8 @@ export interface OutgoingCall {
   readonly signal?: AbortSignal;
   /** Whether the other side may run it twice. Only then is it tried again, and only when the service is away. */
   readonly idempotent?: boolean;
-  /** The user that the call acts for. */
-  readonly userId?: string;
+  /** Added to the metadata of the client. */
+  readonly metadata?: Readonly<Record<string, string>>;
 }
 
 const HEADERS: TextMapSetter<Metadata> = { set: (metadata, key, value) => metadata.set(key, value) };
@@ -68,10 +70,12 @@ const SHAVE_MS = 20;
  */
 export class GrpcClient {
   readonly #client: Client;
+  readonly #reasons: ReasonTable;
   /** One for each method: a slow report must not keep a quick look-up from its service. */
   readonly #breakers = new Map<string, Breaker>();
 
   constructor(readonly options: GrpcClientOptions) {
+    this.#reasons = reasonTable(options.reasons);
     this.#client = new Client(options.addr, credentials.createInsecure(), {
       ...targetOptions(options),
       'grpc.initial_reconnect_backoff_ms': 100,
@@ -126,11 +130,10 @@ export class GrpcClient {
     method: UnaryMethod<Request, Reply>,
     request: Request,
     deadlineAtMs: number,
-    { signal, userId }: OutgoingCall,
+    { signal, metadata: own }: OutgoingCall,
   ): Promise<Reply> {
     const metadata = new Metadata();
-    metadata.set('x-internal-token', this.options.internalToken);
-    if (userId !== undefined) metadata.set('x-user-id', userId);
+    for (const [name, value] of Object.entries({ ...this.options.metadata, ...own })) metadata.set(name, value);
     const callOptions: CallOptions = { deadline: deadlineAtMs };
     const span = trace.getTracer('kaimai').startSpan(method.path.slice(1), { kind: SpanKind.CLIENT });
     propagation.inject(trace.setSpan(context.active(), span), metadata, HEADERS);
@@ -147,13 +150,19 @@ export class GrpcClient {
           signal?.removeEventListener('abort', giveUp);
           if (err) span.setStatus({ code: SpanStatusCode.ERROR, message: err.details });
           span.end();
-          if (err) reject(toKaimaiError(err));
+          if (err) reject(this.#errorOf(err));
           else resolve(reply as Reply);
         },
       );
       const giveUp = () => call.cancel();
       signal?.addEventListener('abort', giveUp, { once: true });
     });
+  }
+
+  #errorOf(err: ServiceError): KaimaiError {
+    const [given] = err.metadata?.get('grpc-status-details-bin') ?? [];
+    const details = Buffer.isBuffer(given) ? given : undefined;
+    return decodeStatus(err.code, err.details || err.message, details, this.#reasons);
   }
 }
 
@@ -162,9 +171,4 @@ function targetOptions({ addr, discovery }: GrpcClientOptions): ChannelOptions {
   if (!discovery) throw new Error(`${addr} needs a registry: registry.kind`);
   registerDiscovery();
   return discoveryOptions(discovery);
-}
-
-function toKaimaiError(err: ServiceError): KaimaiError {
-  const [details] = err.metadata?.get('grpc-status-details-bin') ?? [];
-  return decodeStatus(err.code, err.details || err.message, Buffer.isBuffer(details) ? details : undefined);
 }

@@ -17,9 +17,9 @@ import type { Discovery, Instances } from '../../registry/discovery.js';
 import { type ServiceInstance, weightOf } from '../../registry/registry.js';
 
 const SCHEME = 'discovery';
-const POLICY = 'kaimai_weighted';
+const POLICY = 'kratos_weighted';
 /** Channel option with the Discovery to ask. Its prefix keeps it away from connections, which channels share. */
-const DISCOVERY = `${experimental.SUBCHANNEL_ARGS_EXCLUDE_KEY_PREFIX}.kaimai_discovery`;
+const DISCOVERY = `${experimental.SUBCHANNEL_ARGS_EXCLUDE_KEY_PREFIX}.kratos_discovery`;
 
 type Endpoint = experimental.Endpoint;
 type Weights = Readonly<Record<string, number>>;

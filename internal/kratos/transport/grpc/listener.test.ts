@@ -7,12 +7,13 @@ import { ServerReflectionService } from '../../../../gen/grpc/reflection/v1/refl
 import { InstanceServiceService } from '../../../../gen/instance/v1/instance.js';
 import { isProductNotFound, productNotFound } from '../../../../gen/product/v1/errors.js';
 import { Product, ProductServiceService } from '../../../../gen/product/v1/product.js';
+import { ALL_REASONS } from '../../../../gen/reasons.js';
 import { loadDescriptors } from '../../../conf/descriptors.js';
 import { auth, headerAuthenticator } from '../../../server/middleware/auth.js';
 import { Health } from '../../app/health.js';
 import type { HealthProbe } from '../../app/health-probe.js';
 import type { KaimaiError } from '../../errors/error.js';
-import { decodeStatus } from '../../errors/rpc-status.js';
+import { decodeStatus, reasonTable } from '../../errors/rpc-status.js';
 import { type LogFields, Logger, SilentLogger } from '../../log/logger.js';
 import { deadline } from '../../middleware/deadline.js';
 import { logging } from '../../middleware/logging.js';
@@ -24,6 +25,8 @@ import { validation } from '../validation.js';
 import { GrpcHealthService } from './health-service.js';
 import { GrpcListener } from './listener.js';
 import { GrpcReflectionService } from './reflection-service.js';
+
+const KNOWN = reasonTable(ALL_REASONS);
 
 const TOKEN = 'a-token-for-this-test';
 const USER = '00000000-0000-8000-8000-00000000007b';
@@ -175,7 +178,7 @@ describe('gRPC listener and its chain', () => {
         (err, reply) => {
           const details = err?.metadata?.get('grpc-status-details-bin')[0];
           const error = err
-            ? Object.assign(err, { known: decodeStatus(err.code, err.details, details as Buffer | undefined) })
+            ? Object.assign(err, { known: decodeStatus(err.code, err.details, details as Buffer | undefined, KNOWN) })
             : undefined;
           resolve({ reply, error, headers: got });
         },

@@ -14,8 +14,8 @@ import {
   ServerCredentials,
   type StatusObject,
 } from '@grpc/grpc-js';
-import { cancelled, deadlineExceeded } from '../../../../gen/common/v1/errors.js';
 import type { Server } from '../../app/server.js';
+import { cancelled, deadlineExceeded } from '../../errors/reasons.js';
 import { encodeStatus } from '../../errors/rpc-status.js';
 import { Call, type Next } from '../call.js';
 import type { Dispatcher } from '../dispatcher.js';

@@ -58,6 +58,7 @@ describe('JSON listener and its chain', () => {
       errorShape: 'reason',
       corsOrigins: ['https://shop.example'],
       timeoutMs: 5_000,
+      forwardHeaders: ['x-user-id', 'x-user-role', 'x-internal-token'],
     };
     listener = new HttpListener(options, registry, dispatcher, new SilentLogger(), (req, res) => {
       if (req.url !== '/plain') return false;

@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FileRegistry } from '@bufbuild/protobuf';
-import { cancelled } from '../../../../gen/common/v1/errors.js';
 import { parseAddress } from '../../app/address.js';
 import type { Server } from '../../app/server.js';
+import { cancelled } from '../../errors/reasons.js';
 import { detailsOf } from '../../errors/rpc-status.js';
 import type { Logger } from '../../log/logger.js';
 import { Call } from '../call.js';
@@ -27,18 +27,9 @@ export interface HttpOptions {
   readonly errorShape: string;
   readonly corsOrigins: readonly string[];
   readonly timeoutMs: number;
+  /** Plain headers that calls read by their own names, such as `x-user-id`. */
+  readonly forwardHeaders: readonly string[];
 }
-
-/** Plain headers that calls read by their own names. */
-const FORWARDED_HEADERS = [
-  'x-user-id',
-  'x-user-role',
-  'x-internal-token',
-  'x-bff-token',
-  'x-real-ip',
-  'x-payment-timestamp',
-  'x-payment-signature',
-];
 
 /** Protocols of gRPC itself have no place at the JSON edge. */
 const GRPC_OWN = /^grpc\./;
@@ -77,7 +68,7 @@ export class HttpListener implements Server {
       strictQuery: options.strictQuery,
       errorShape: options.errorShape === 'grpc-gateway' ? 'grpc-gateway' : 'reason',
       ...(options.corsOrigins.length > 0 && { cors: { origins: options.corsOrigins } }),
-      forwardHeaders: FORWARDED_HEADERS,
+      forwardHeaders: options.forwardHeaders,
       replyHeaders: { 'cache-control': 'no-store' },
       limits: {
         maxBodyBytes: options.maxBodyBytes,

@@ -12,7 +12,13 @@ describe('/openapi.yaml and /docs', () => {
 
   before(async () => {
     const { registry } = loadDescriptors();
-    const docs = docsRoute({ registry, services: ['order.v1.OrderService'], title: 'Kaimai test', version: '1' });
+    const docs = docsRoute({
+      registry,
+      services: ['order.v1.OrderService'],
+      reasons: [],
+      title: 'Kaimai test',
+      version: '1',
+    });
     server = createServer((req, res) => {
       if (!docs(req, res)) res.writeHead(418).end();
     });

@@ -3,7 +3,9 @@ import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import formats from 'ajv-formats';
+import { ALL_REASONS } from '../../../../gen/reasons.js';
 import { loadDescriptors } from '../../../conf/descriptors.js';
+import { accessRules } from '../../../server/access-rules.js';
 import { LIBRARY, libraryRegistry, recordingHandler, send, serve } from '../transcoder/testdata/library.js';
 import { openApiDocument, toYaml } from './document.js';
 
@@ -15,13 +17,20 @@ describe('the OpenAPI document', function () {
   let kaimai: JsonObject;
 
   before(() => {
-    library = openApiDocument({ registry: libraryRegistry(), services: [LIBRARY], title: 'Library', version: '1' });
+    library = openApiDocument({
+      registry: libraryRegistry(),
+      services: [LIBRARY],
+      reasons: ALL_REASONS,
+      title: 'Library',
+      version: '1',
+    });
     kaimai = openApiDocument({
       registry: loadDescriptors().registry,
       services: ['order.v1.OrderService', 'product.v1.ProductService', 'instance.v1.InstanceService'],
       title: 'Kaimai',
       version: '1',
-      auth: 'header',
+      reasons: ALL_REASONS,
+      access: accessRules(loadDescriptors().registry, 'header'),
     });
   });
 
@@ -42,7 +51,13 @@ describe('the OpenAPI document', function () {
   });
 
   it('is the same each time', () => {
-    const again = openApiDocument({ registry: libraryRegistry(), services: [LIBRARY], title: 'Library', version: '1' });
+    const again = openApiDocument({
+      registry: libraryRegistry(),
+      services: [LIBRARY],
+      reasons: ALL_REASONS,
+      title: 'Library',
+      version: '1',
+    });
     assert.equal(toYaml(again), toYaml(library));
   });
 

@@ -1,6 +1,6 @@
 import type { DescMethod, DescService, FileRegistry, JsonObject } from '@bufbuild/protobuf';
 import { stringify } from 'yaml';
-import { Role } from '../../../../gen/auth/v1/auth.js';
+import type { ReasonSpec } from '../../errors/error.js';
 import { httpRulesOf } from '../transcoder/http-rule.js';
 import type { ErrorShape } from '../transcoder/types.js';
 import { commentOf } from './comments.js';
@@ -16,11 +16,25 @@ export interface DocumentOptions {
   readonly services: readonly string[];
   readonly title: string;
   readonly version: string;
-  /** How callers say who they are; both ways where it is not settled. */
-  readonly auth?: 'header' | 'jwt';
+  /** Every reason that the services give. Its text is the comment of the value in the `ErrorReason` of its package. */
+  readonly reasons: readonly ReasonSpec[];
+  /** Who may call; absent: everybody may call everything. */
+  readonly access?: AccessRules;
   /** Default `reason`. */
   readonly errorShape?: ErrorShape;
 }
+
+/** How an application protects its RPCs. */
+export interface AccessRules {
+  /** The role that an RPC requires, shown as `x-role`. */
+  readonly roleOf: (method: DescMethod) => string;
+  /** The security requirements of a role, each of which is enough; empty: no credentials are needed. */
+  readonly securityOf: (role: string) => readonly Schema[];
+  /** The Security Scheme Objects that the requirements name. */
+  readonly schemes: Readonly<Record<string, Schema>>;
+}
+
+const OPEN: AccessRules = { roleOf: () => 'PUBLIC', securityOf: () => [], schemes: {} };
 
 const METHODS = new Set(['GET', 'PUT', 'POST', 'DELETE', 'PATCH', 'OPTIONS', 'HEAD', 'TRACE']);
 
@@ -35,40 +49,6 @@ const HEADERS = [
   '`Grpc-Metadata-*` becomes gRPC metadata, and metadata of the reply comes back as that. HEAD is answered where GET is.',
 ].join(' ');
 
-const SCHEMES: Readonly<Record<string, Schema>> = {
-  userId: {
-    type: 'apiKey',
-    in: 'header',
-    name: 'x-user-id',
-    description:
-      'The user that a trusted caller acts for: a UUID or an int64. Believed with `x-bff-token` where one is configured.',
-  },
-  userRole: {
-    type: 'apiKey',
-    in: 'header',
-    name: 'x-user-role',
-    description: '`ADMIN` for an operator, from a trusted caller.',
-  },
-  bffToken: {
-    type: 'apiKey',
-    in: 'header',
-    name: 'x-bff-token',
-    description: 'The shared secret of the trusted caller.',
-  },
-  bearer: {
-    type: 'http',
-    scheme: 'bearer',
-    bearerFormat: 'JWT',
-    description: 'The claim `sub` is the user; `"role": "ADMIN"` makes an operator.',
-  },
-  internalToken: {
-    type: 'apiKey',
-    in: 'header',
-    name: 'x-internal-token',
-    description: 'The shared secret of the services of the system.',
-  },
-};
-
 /**
  * OpenAPI 3.1 of all that the transcoder serves for these services. The same protos give the same document.
  * @throws Error where a service is unknown, or two RPCs have one operationId
@@ -81,12 +61,16 @@ export function openApiDocument(options: DocumentOptions): JsonObject {
     return service;
   });
   const schemas = new Schemas(registry);
-  const errors = new ErrorReplies(registry, options.errorShape ?? 'reason');
+  const errors = new ErrorReplies(registry, options.reasons, options.errorShape ?? 'reason');
+  const access = options.access ?? OPEN;
   const schemes = new Set<string>();
-  const operations = new Operations(registry, schemas, errors, (role) => {
-    const alternatives = securityOf(role, options.auth);
-    for (const name of alternatives.flatMap((a) => Object.keys(a))) schemes.add(name);
-    return alternatives;
+  const operations = new Operations(schemas, errors, {
+    ...access,
+    securityOf: (role) => {
+      const alternatives = access.securityOf(role);
+      for (const name of alternatives.flatMap((a) => Object.keys(a))) schemes.add(name);
+      return alternatives;
+    },
   });
 
   const served = services.filter((s) => s.methods.some((m) => httpRulesOf(m).length > 0));
@@ -101,7 +85,9 @@ export function openApiDocument(options: DocumentOptions): JsonObject {
     schemas: { Error: errors.schema as JsonObject, ...(schemas.components as JsonObject) },
     responses: errors.components as JsonObject,
     parameters: { [ENVELOPE]: ENVELOPE_PARAMETER as JsonObject },
-    securitySchemes: Object.fromEntries(Object.entries(SCHEMES).filter(([name]) => schemes.has(name))) as JsonObject,
+    securitySchemes: Object.fromEntries(
+      Object.entries(access.schemes).filter(([name]) => schemes.has(name)),
+    ) as JsonObject,
   };
   return {
     openapi: '3.1.1',
@@ -164,20 +150,4 @@ function pathsOf(methods: readonly DescMethod[], operations: Operations): JsonOb
 
 function tagOf(service: DescService): Schema {
   return describe({ name: service.typeName }, commentOf(service) || commentOf(service.file));
-}
-
-/** Each alternative is enough. */
-function securityOf(role: Role, auth: DocumentOptions['auth']): Schema[] {
-  const bearer = auth === 'header' ? [] : [{ bearer: [] }];
-  const told = (name: string) => (auth === 'jwt' ? [] : [{ [name]: [] }, { [name]: [], bffToken: [] }]);
-  switch (role) {
-    case Role.PUBLIC:
-      return [];
-    case Role.USER:
-      return [...told('userId'), ...bearer, { internalToken: [], userId: [] }];
-    case Role.ADMIN:
-      return [...told('userRole'), ...bearer];
-    default:
-      return [{ internalToken: [] }];
-  }
 }

@@ -1,11 +1,13 @@
 import type { FileRegistry } from '@bufbuild/protobuf';
-import { ALL_REASONS } from '../../../../gen/reasons.js';
+import type { ReasonSpec } from '../../errors/error.js';
+import { INTERNAL } from '../../errors/reasons.js';
 import { edgeErrors } from '../transcoder/error-reply.js';
 import type { ErrorShape } from '../transcoder/types.js';
 import { commentOf } from './comments.js';
 import type { Schema } from './schema.js';
 
-const COMMON = 'common.v1';
+/** The package of the reasons that every service may give. */
+const COMMON = INTERNAL.domain;
 
 /** A bound method is implemented, and who went away reads no reply. */
 const UNSEEN_STATUSES = new Set([499, 501]);
@@ -73,6 +75,7 @@ export class ErrorReplies {
 
   constructor(
     readonly registry: FileRegistry,
+    readonly reasons: readonly ReasonSpec[],
     readonly shape: ErrorShape,
   ) {}
 
@@ -91,8 +94,8 @@ export class ErrorReplies {
 
   /** Of an operation whose proto package is `domain`. */
   repliesOf(domain: string, hasBody: boolean, isPublic: boolean): Record<string, Schema> {
-    const common = reasonsOf(COMMON, this.registry).filter((r) => !(isPublic && r.status === 403));
-    const own = domain === COMMON ? [] : reasonsOf(domain, this.registry);
+    const common = this.#reasonsOf(COMMON).filter((r) => !(isPublic && r.status === 403));
+    const own = domain === COMMON ? [] : this.#reasonsOf(domain);
     const edge = [...ANY_ERRORS, ...(hasBody ? BODY_ERRORS : [])].map((name) => edgeReason(name));
     const all = [...common, ...own, ...edge].filter((r) => !UNSEEN_STATUSES.has(r.status));
     const replies: Record<string, Schema> = {};
@@ -106,20 +109,22 @@ export class ErrorReplies {
     return { ...replies, default: { $ref: '#/components/responses/default' } };
   }
 
+  #reasonsOf(domain: string): Reason[] {
+    const values = this.registry.getEnum(`${domain}.ErrorReason`)?.values ?? [];
+    return this.reasons
+      .filter((spec) => spec.domain === domain)
+      .map((spec) => {
+        const value = values.find((v) => v.name === spec.reason);
+        return { status: spec.httpCode, reason: spec.reason, comment: value ? commentOf(value) : '' };
+      });
+  }
+
   #reply(status: number, reasons: readonly Reason[]): Schema {
     const list = reasons.map((r) => `- ${textOf(r)}`).join('\n');
     const narrowed = { code: { const: status }, reason: { enum: reasons.map((r) => r.reason) } };
     const schema = this.shape === 'reason' ? { allOf: [ERROR_REF], properties: narrowed } : ERROR_REF;
     return { description: list, content: { 'application/json': { schema } } };
   }
-}
-
-function reasonsOf(domain: string, registry: FileRegistry): Reason[] {
-  const values = registry.getEnum(`${domain}.ErrorReason`)?.values ?? [];
-  return ALL_REASONS.filter((spec) => spec.domain === domain).map((spec) => {
-    const value = values.find((v) => v.name === spec.reason);
-    return { status: spec.httpCode, reason: spec.reason, comment: value ? commentOf(value) : '' };
-  });
 }
 
 function textOf({ reason, comment }: Reason): string {

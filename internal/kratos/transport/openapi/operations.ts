@@ -1,8 +1,7 @@
-import type { DescField, DescMessage, DescMethod, FileRegistry } from '@bufbuild/protobuf';
-import { Role } from '../../../../gen/auth/v1/auth.js';
-import { roleOf } from '../../../server/middleware/auth.js';
+import type { DescField, DescMessage, DescMethod } from '@bufbuild/protobuf';
 import type { HttpRule } from '../transcoder/http-rule.js';
 import { commentOf } from './comments.js';
+import type { AccessRules } from './document.js';
 import { ERROR_REF, type ErrorReplies } from './errors.js';
 import type { OpenApiPath, PathParameter } from './paths.js';
 import { describe, type Schema } from './schema.js';
@@ -28,15 +27,15 @@ export interface Binding {
 /** What the transcoder takes and gives for one binding of an RPC, as an Operation Object. */
 export class Operations {
   constructor(
-    readonly registry: FileRegistry,
     readonly schemas: Schemas,
     readonly errors: ErrorReplies,
-    readonly security: (role: Role) => Schema[],
+    readonly access: AccessRules,
   ) {}
 
   of({ method, rule, path, index }: Binding): Schema {
     const comment = commentOf(method);
-    const role = this.registry.getExtension('auth.v1.role') ? roleOf(method, this.registry) : Role.PUBLIC;
+    const role = this.access.roleOf(method);
+    const security = this.access.securityOf(role);
     const hasBody = rule.body !== '';
     const bound = path.parameters.flatMap((p) => (p.variable ? [fieldsAt(method.input, p.variable.fieldPath)] : []));
     const parameters = [
@@ -54,10 +53,10 @@ export class Operations {
       ...(hasBody ? { requestBody: this.#requestBody(method.input, rule, bound) } : {}),
       responses: {
         200: this.#reply(method, rule),
-        ...this.errors.repliesOf(method.parent.file.proto.package, hasBody, role === Role.PUBLIC),
+        ...this.errors.repliesOf(method.parent.file.proto.package, hasBody, security.length === 0),
       },
-      security: this.security(role),
-      'x-role': Role[role] ?? 'ROLE_UNSPECIFIED',
+      security: [...security],
+      'x-role': role,
       'x-rpc': `/${method.parent.typeName}/${method.name}`,
     };
   }
