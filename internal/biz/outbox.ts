@@ -1,4 +1,5 @@
 import type { OutgoingMessage, QueuePublisher } from './message-queue.js';
+import type { Transaction } from './transaction.js';
 
 /** An event of record, written in one transaction with the fact it tells of. */
 export interface OutboxRow {
@@ -10,6 +11,14 @@ export interface OutboxRow {
   readonly headers: Readonly<Record<string, string>> | undefined;
   /** Counts this one. */
   readonly attempts: number;
+}
+
+export type NewOutboxRow = Pick<OutboxRow, 'topic' | 'refId' | 'payload'>;
+
+/** Where an event of record is written. Relaying it is the work of `OutboxRepo` and `OutboxUsecase`. */
+export abstract class Outbox {
+  /** Appends the rows in one statement, in the transaction that writes the facts they tell of. */
+  abstract append(tx: Transaction, rows: readonly NewOutboxRow[]): Promise<void>;
 }
 
 export interface OutboxFailure {

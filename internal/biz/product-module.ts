@@ -5,15 +5,18 @@ import { ProductRepo, ProductUsecase } from './catalog/product.js';
 import { StockRepo } from './catalog/stock.js';
 import { IdGenerator } from './id-generator.js';
 import { InstanceRepo, InstanceUsecase } from './instance/instance.js';
-import { HeldUnits, OrderUsecase } from './order/order.js';
+import { OrderFulfilment } from './order/fulfilment.js';
+import { OrderUsecase } from './order/order.js';
 import { OrderRepo } from './order/order-state.js';
 import { PaymentRepo } from './order/payment.js';
 import { PaymentSignatures } from './order/payment-signature.js';
-import { OutboxHandler } from './outbox.js';
+import { ReservedUnits } from './order/reserved-units.js';
+import { Outbox, OutboxHandler } from './outbox.js';
 import { POLICY, type Policy } from './policy.js';
 import { Admission } from './seckill/admission.js';
 import { PurchaseStream } from './seckill/purchase-stream.js';
 import { PurchaseTokens } from './seckill/purchase-token.js';
+import { SaleReservedUnits, SaleUnitsRepo } from './seckill/reserved-units.js';
 import { SaleUsecase } from './seckill/sale.js';
 import { SaleDirectory } from './seckill/sale-directory.js';
 import { SaleRepo } from './seckill/sale-state.js';
@@ -62,11 +65,25 @@ export const bizModule = new ContainerModule(({ bind }) => {
       products: ProductUsecase,
       orders: OrderRepo,
       payments: PaymentRepo,
-      instances: InstanceUsecase,
-      units: HeldUnits,
+      fulfilments: OrderFulfilment[],
+      units: ReservedUnits,
       policy: Policy,
-    ) => new OrderUsecase(transactions, ids, products, orders, payments, instances, units, policy.order),
-    [TransactionRunner, IdGenerator, ProductUsecase, OrderRepo, PaymentRepo, InstanceUsecase, HeldUnits, POLICY],
+    ) => new OrderUsecase(transactions, ids, products, orders, payments, fulfilments, units, policy.order),
+    [
+      TransactionRunner,
+      IdGenerator,
+      ProductUsecase,
+      OrderRepo,
+      PaymentRepo,
+      { serviceIdentifier: OrderFulfilment, isMultiple: true },
+      ReservedUnits,
+      POLICY,
+    ],
+  );
+  bind(OrderFulfilment).toService(InstanceUsecase);
+  bind(ReservedUnits).toResolvedValue(
+    (sales: SaleUnitsRepo, stock: StockRepo, outbox: Outbox) => new SaleReservedUnits(sales, stock, outbox),
+    [SaleUnitsRepo, StockRepo, Outbox],
   );
   bind(SaleStock).toResolvedValue(
     (

@@ -4,11 +4,12 @@ import { ProductRepo } from '../biz/catalog/product.js';
 import { StockRepo } from '../biz/catalog/stock.js';
 import { IdGenerator } from '../biz/id-generator.js';
 import { InstanceRepo } from '../biz/instance/instance.js';
-import { HeldUnits } from '../biz/order/order.js';
 import { OrderRepo } from '../biz/order/order-state.js';
 import { PaymentRepo } from '../biz/order/payment.js';
+import { Outbox } from '../biz/outbox.js';
 import { Admission } from '../biz/seckill/admission.js';
 import { PurchaseConsumer, PurchaseStream } from '../biz/seckill/purchase-stream.js';
+import { SaleUnitsRepo } from '../biz/seckill/reserved-units.js';
 import { SaleRepo } from '../biz/seckill/sale-state.js';
 import { SettlementRepo } from '../biz/seckill/settlement.js';
 import { WaitingRoom } from '../biz/seckill/waiting-room.js';
@@ -25,14 +26,15 @@ import { Argon2PasswordHasher } from './crypto/password-hasher.js';
 import { JwtTokenSigner } from './crypto/token-signer.js';
 import { overdueBacklog } from './postgres/backlog.js';
 import { PgCatalogRepo } from './postgres/catalog.js';
-import { PgHeldUnits } from './postgres/held-units.js';
 import { LeasedIdGenerator } from './postgres/id-generator.js';
 import { PgInstanceRepo } from './postgres/instance.js';
 import { PgOrderRepo } from './postgres/order.js';
+import { PgOutbox } from './postgres/outbox.js';
 import { PgPaymentRepo } from './postgres/payment.js';
 import { Postgres } from './postgres/postgres.js';
 import { PgProductRepo } from './postgres/product.js';
 import { PgSaleRepo } from './postgres/sale.js';
+import { PgSaleUnitsRepo } from './postgres/sale-units.js';
 import { PgSettlementRepo } from './postgres/settlement.js';
 import { PgStockRepo } from './postgres/stock.js';
 import { PgUserRepo } from './postgres/user.js';
@@ -61,10 +63,8 @@ export const productDataModule = new ContainerModule(({ bind }) => {
   bind(OrderRepo).toResolvedValue((db: Postgres) => new PgOrderRepo(db), [Postgres]);
   bind(PaymentRepo).toResolvedValue((db: Postgres) => new PgPaymentRepo(db), [Postgres]);
   bind(InstanceRepo).toResolvedValue((db: Postgres, trace: Trace) => new PgInstanceRepo(db, trace), [Postgres, Trace]);
-  bind(HeldUnits).toResolvedValue(
-    (db: Postgres, stock: StockRepo) => new PgHeldUnits(db, stock),
-    [Postgres, StockRepo],
-  );
+  bind(SaleUnitsRepo).toResolvedValue((db: Postgres) => new PgSaleUnitsRepo(db), [Postgres]);
+  bind(Outbox).toResolvedValue((db: Postgres) => new PgOutbox(db), [Postgres]);
   bind(SaleRepo).toResolvedValue((db: Postgres) => new PgSaleRepo(db), [Postgres]);
   bind(SettlementRepo).toResolvedValue((db: Postgres) => new PgSettlementRepo(db), [Postgres]);
 

@@ -3,9 +3,10 @@ import type { NewProduct, Product, ProductRepo } from '../../internal/biz/catalo
 import type { StockMove, StockRepo } from '../../internal/biz/catalog/stock.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { InstanceRepo } from '../../internal/biz/instance/instance.js';
-import type { HeldUnits } from '../../internal/biz/order/order.js';
 import type { NewOrder, OrderItem, OrderRepo } from '../../internal/biz/order/order-state.js';
 import type { PaymentRepo } from '../../internal/biz/order/payment.js';
+import type { Outbox } from '../../internal/biz/outbox.js';
+import type { SaleUnitsRepo } from '../../internal/biz/seckill/reserved-units.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import type { Transaction, TransactionRunner } from '../../internal/biz/transaction.js';
 import type { UserRepo } from '../../internal/biz/user/user.js';
@@ -19,12 +20,13 @@ export interface Backend {
   readonly orders: OrderRepo;
   readonly payments: PaymentRepo;
   readonly instances: InstanceRepo;
-  readonly units: HeldUnits;
+  readonly saleUnits: SaleUnitsRepo;
+  readonly outbox: Outbox;
   readonly users: UserRepo;
   /** Topics of the outbox rows that refer to this id. */
   topics(refId: bigint): Promise<readonly string[]>;
   insertSale(sale: Pick<Sale, 'id' | 'itemId' | 'total'> & Partial<Pick<Sale, 'orderType'>>): Promise<void>;
-  /** Closes it, and what it did not sell is returned from now on. */
+  /** Closes the sale and makes it give up its unsold units. */
   releaseSale(saleId: bigint): Promise<void>;
   /** Counts a unit as sold, in `tx`. */
   sell(tx: Transaction, saleId: bigint): Promise<void>;

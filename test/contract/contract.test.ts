@@ -1,13 +1,14 @@
 import { useServers } from '../support/servers.js';
 import type { OpenBackend } from './backend.js';
 import { catalogRepoContract } from './catalog.js';
-import { heldUnitsContract } from './held-units.js';
 import { instanceRepoContract } from './instance.js';
 import { openMemoryBackend } from './memory-backend.js';
 import { orderRepoContract } from './order.js';
+import { outboxContract } from './outbox.js';
 import { paymentRepoContract } from './payment.js';
 import { openPostgresBackend } from './postgres-backend.js';
 import { productRepoContract } from './product.js';
+import { saleUnitsRepoContract } from './sale-units.js';
 import { stockRepoContract } from './stock.js';
 import { transactionRunnerContract } from './transaction.js';
 import { userRepoContract } from './user.js';
@@ -20,7 +21,8 @@ const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
   orderRepoContract,
   paymentRepoContract,
   instanceRepoContract,
-  heldUnitsContract,
+  outboxContract,
+  saleUnitsRepoContract,
   userRepoContract,
 ];
 

@@ -1,10 +1,10 @@
 import { MemoryCatalogRepo } from '../support/memory/catalog.js';
-import { MemoryHeldUnits } from '../support/memory/held-units.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemoryProductRepo } from '../support/memory/product.js';
+import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { openSale } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
 import { MemoryStore } from '../support/memory/store.js';
@@ -18,7 +18,7 @@ export async function openMemoryBackend(): Promise<Backend> {
   const catalog = new MemoryCatalogRepo(store);
   const orders = new MemoryOrderRepo(store);
   const stock = new MemoryStockRepo(store, catalog.skus);
-  const units = new MemoryHeldUnits(store, outbox, stock);
+  const saleUnits = new MemorySaleUnitsRepo(store);
   return {
     transactions: store,
     products: new MemoryProductRepo(store),
@@ -27,21 +27,22 @@ export async function openMemoryBackend(): Promise<Backend> {
     orders,
     payments: new MemoryPaymentRepo(store),
     instances: new MemoryInstanceRepo(store, outbox),
-    units,
+    saleUnits,
+    outbox,
     users: new MemoryUserRepo(store),
     topics: async (refId) => outbox.table.rows().flatMap((row) => (row.refId === refId ? [row.topic] : [])),
-    insertSale: (sale) => units.insertSale(undefined, openSale(sale)),
+    insertSale: (sale) => saleUnits.insertSale(undefined, openSale(sale)),
     sell: async (tx, saleId) => {
-      await units.sales.update(tx, String(saleId), (s) => ({ ...s, sold: s.sold + 1n }));
+      await saleUnits.sales.update(tx, String(saleId), (s) => ({ ...s, sold: s.sold + 1n }));
     },
     releaseSale: async (saleId) => {
       await store.run(async (tx) => {
-        await units.close(tx, saleId);
-        await units.release(tx, saleId);
+        await saleUnits.close(tx, saleId);
+        await saleUnits.release(tx, saleId);
       });
     },
-    returned: async (saleId) => units.sales.find(String(saleId))?.returned ?? -1n,
-    sold: async (saleId) => units.sales.find(String(saleId))?.sold ?? -1n,
+    returned: async (saleId) => saleUnits.sales.find(String(saleId))?.returned ?? -1n,
+    sold: async (saleId) => saleUnits.sales.find(String(saleId))?.sold ?? -1n,
     items: async (orderId) => orders.items.rows().filter((i) => i.orderId === orderId),
     insertInboxRow: ({ id: orderId, productId: itemId = 0n, userId, quantity }, streamId) =>
       store.run(async (tx) => {

@@ -1,12 +1,13 @@
 import pg from 'pg';
 import type { OrderItem } from '../../internal/biz/order/order-state.js';
 import { PgCatalogRepo } from '../../internal/data/postgres/catalog.js';
-import { PgHeldUnits } from '../../internal/data/postgres/held-units.js';
 import { PgInstanceRepo } from '../../internal/data/postgres/instance.js';
 import { PgOrderRepo } from '../../internal/data/postgres/order.js';
+import { PgOutbox } from '../../internal/data/postgres/outbox.js';
 import { PgPaymentRepo } from '../../internal/data/postgres/payment.js';
 import { clientOf, Postgres } from '../../internal/data/postgres/postgres.js';
 import { PgProductRepo } from '../../internal/data/postgres/product.js';
+import { PgSaleUnitsRepo } from '../../internal/data/postgres/sale-units.js';
 import { PgStockRepo } from '../../internal/data/postgres/stock.js';
 import { PgUserRepo } from '../../internal/data/postgres/user.js';
 import type { Backend } from './backend.js';
@@ -35,7 +36,8 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     payments: new PgPaymentRepo(db),
     instances: new PgInstanceRepo(db),
     users: new PgUserRepo(db),
-    units: new PgHeldUnits(db, new PgStockRepo(db)),
+    saleUnits: new PgSaleUnitsRepo(db),
+    outbox: new PgOutbox(db),
     topics: async (refId) => {
       const { rows } = await db.pool.query<{ topic: string }>('SELECT topic FROM outbox WHERE ref_id = $1', [refId]);
       return rows.map((row) => row.topic);

@@ -19,13 +19,16 @@ import { type Product, ProductUsecase } from '../../internal/biz/catalog/product
 import { formatUserId } from '../../internal/biz/identity.js';
 import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
-import { PgHeldUnits } from '../../internal/data/postgres/held-units.js';
+import type { Order } from '../../internal/biz/order/order-state.js';
+import { SaleReservedUnits } from '../../internal/biz/seckill/reserved-units.js';
 import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
 import { PgInstanceRepo } from '../../internal/data/postgres/instance.js';
 import { PgOrderRepo } from '../../internal/data/postgres/order.js';
+import { PgOutbox } from '../../internal/data/postgres/outbox.js';
 import { PgPaymentRepo } from '../../internal/data/postgres/payment.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { PgProductRepo } from '../../internal/data/postgres/product.js';
+import { PgSaleUnitsRepo } from '../../internal/data/postgres/sale-units.js';
 import { PgStockRepo } from '../../internal/data/postgres/stock.js';
 import { useServers } from '../support/servers.js';
 
@@ -64,11 +67,9 @@ describe('orders on PostgreSQL', () => {
       products,
       orderRepo,
       payments,
-      instances,
-      new PgHeldUnits(db, new PgStockRepo(db)),
-      {
-        payTimeoutMs: PAY_TIMEOUT_MS,
-      },
+      [instances],
+      new SaleReservedUnits(new PgSaleUnitsRepo(db), new PgStockRepo(db), new PgOutbox(db)),
+      { payTimeoutMs: PAY_TIMEOUT_MS },
     );
     const spec = await products.createSpec({
       cpu: 2,
@@ -113,6 +114,20 @@ describe('orders on PostgreSQL', () => {
       (await orders.listEvents(order.id, ALICE)).map((e) => [e.from, e.to, e.actor]),
       [[undefined, 'PENDING', 'user']],
     );
+  });
+
+  it('gives the buyer the whole pay timeout when the clock of the process is 15 minutes slow', async () => {
+    const { now } = Date;
+    let order: Order;
+    try {
+      Date.now = () => now() - 15 * 60_000;
+      order = await open();
+    } finally {
+      Date.now = now;
+    }
+    assert.equal(order.payDeadline?.getTime(), order.createdAt.getTime() + PAY_TIMEOUT_MS);
+    await orders.sweepOverdue(100);
+    assert.equal((await orders.get(order.id, ALICE)).status, 'PENDING');
   });
 
   it('opens one order for one request id, also when twenty ask at once', async () => {

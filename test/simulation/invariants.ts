@@ -19,7 +19,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
   const logs = [...resource.logs.values()];
   const byId = new Map(orders.map((o) => [o.id, o]));
 
-  for (const sale of world.units.sales.rows()) {
+  for (const sale of world.saleUnits.sales.rows()) {
     const live = orders.filter((o) => o.saleId === sale.id && o.status !== 'CANCELLED');
     const units = live.reduce((sum, o) => sum + BigInt(o.quantity), 0n);
     expect(
@@ -233,7 +233,7 @@ function stockViolations(
     const ofSku = moves.filter((m) => m.skuId === sku.id);
     const ledger = [sum(ofSku.map((m) => m.stockDelta)), sum(ofSku.map((m) => m.lockDelta))];
     const goods = orders.filter((o) => o.skuId === sku.id);
-    const sales = world.units.sales.rows().filter((s) => s.itemId === sku.id);
+    const sales = world.saleUnits.sales.rows().filter((s) => s.itemId === sku.id);
     const unpaid = goods.filter((o) => o.status === 'PENDING').map((o) => BigInt(o.quantity));
     const held = sum(sales.map((s) => s.total - s.sold - s.returned)) + sum(unpaid);
     const gone = sum(goods.filter((o) => o.status === 'PAID').map((o) => BigInt(o.quantity)));

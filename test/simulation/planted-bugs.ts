@@ -1,15 +1,22 @@
-import { orderReturned, type StockMove } from '../../internal/biz/catalog/stock.js';
+import { orderReturned, type StockMove, type StockRepo } from '../../internal/biz/catalog/stock.js';
 import type { InstanceEvent, InstanceRequest } from '../../internal/biz/instance/instance.js';
 import type { Move, NewOrder, Order, OrderActor } from '../../internal/biz/order/order-state.js';
 import type { Payment } from '../../internal/biz/order/payment.js';
+import type { Outbox } from '../../internal/biz/outbox.js';
+import {
+  type SaleAfterReturn,
+  SaleReservedUnits,
+  type SaleUnits,
+  type SaleUnitsRepo,
+} from '../../internal/biz/seckill/reserved-units.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import type { InboxRow } from '../../internal/biz/seckill/settlement.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
-import { MemoryHeldUnits } from '../support/memory/held-units.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
+import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { MemorySettlementRepo } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
 import type { Bugs } from './world.js';
@@ -82,34 +89,40 @@ class NeverMarks extends MemoryOutbox {
   override async markPublished(): Promise<void> {}
 }
 
-class KeepsUnits extends MemoryHeldUnits {
-  override async giveBack(): Promise<void> {}
+class KeepsUnits extends SaleReservedUnits {
+  override async release(): Promise<void> {}
 }
 
-class KeepsPaidUnits extends MemoryHeldUnits {
-  override async deduct(): Promise<void> {}
+class KeepsPaidUnits extends SaleReservedUnits {
+  override async consume(): Promise<void> {}
 }
 
-class ReturnsToSkuOnly extends MemoryHeldUnits {
-  override async giveBack(tx: Transaction, orders: readonly Order[]): Promise<void> {
-    await super.giveBack(
+class ReturnsToSkuOnly extends SaleReservedUnits {
+  constructor(
+    sales: SaleUnitsRepo,
+    private readonly ledger: StockRepo,
+    outbox: Outbox,
+  ) {
+    super(sales, ledger, outbox);
+  }
+
+  override async release(tx: Transaction, orders: readonly Order[]): Promise<void> {
+    await super.release(
       tx,
       orders.filter((o) => o.orderType !== 'GOODS'),
     );
     const goods = orders.filter((o) => o.orderType === 'GOODS');
-    await this.stock.move(
+    await this.ledger.move(
       tx,
       goods.map((o) => orderReturned(o, true)),
     );
   }
 }
 
-class ForgetsWhereUnitsWent extends MemoryHeldUnits {
-  override async giveBack(tx: Transaction, orders: readonly Order[]): Promise<void> {
-    for (const { saleId } of orders) {
-      if (saleId !== undefined) await this.sales.update(tx, String(saleId), (s) => ({ ...s, released: false }));
-    }
-    await super.giveBack(tx, orders);
+class ForgetsWhereUnitsWent extends MemorySaleUnitsRepo {
+  override async returnUnits(tx: Transaction, units: readonly SaleUnits[]): Promise<readonly SaleAfterReturn[]> {
+    for (const { saleId } of units) await this.sales.update(tx, String(saleId), (s) => ({ ...s, released: false }));
+    return super.returnUnits(tx, units);
   }
 }
 
@@ -158,10 +171,10 @@ export const PLANTED_BUGS: Readonly<Record<string, Bugs>> = {
   'rows are marked before they are published': { relayMarksFirst: true },
   'a message is acknowledged before it is recorded': { consumerAcksFirst: true },
   'an entry leaves the stream before its order is committed': { entriesLeaveFirst: true },
-  'a cancelled order keeps its units': { units: KeepsUnits },
-  'paid goods stay in the stock': { units: KeepsPaidUnits },
-  'unpaid goods go back past their sale': { units: ReturnsToSkuOnly },
-  'goods that nobody paid for go back to a sale that is over': { units: ForgetsWhereUnitsWent },
+  'a cancelled order keeps its units': { reserved: KeepsUnits },
+  'paid goods stay in the stock': { reserved: KeepsPaidUnits },
+  'unpaid goods go back past their sale': { reserved: ReturnsToSkuOnly },
+  'goods that nobody paid for go back to a sale that is over': { saleUnits: ForgetsWhereUnitsWent },
   'what a sale gave back is sold all the same': { settlements: SellsWhatWentBack },
   'stock moves without its ledger': { stock: WritesNoLedger },
   'the inbox is not asked': { settlements: SkipsInbox },

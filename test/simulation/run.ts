@@ -130,19 +130,19 @@ class Run {
 
   /** Ends a sale of goods at some time, or leaves it open to the end. */
   private async close(sale: Sale): Promise<void> {
-    const { random, scheduler, faults, store, units } = this.world;
+    const { random, scheduler, faults, store, saleUnits } = this.world;
     for (let turns = random.int(120); turns > 0; turns--) await scheduler.turn();
-    if (random.chance(0.7)) await faults.insist('close', () => store.run((tx) => units.close(tx, sale.id)));
+    if (random.chance(0.7)) await faults.insist('close', () => store.run((tx) => saleUnits.close(tx, sale.id)));
   }
 
   /** What a closed sale did not sell goes back, once nothing that it let in is on its way. */
   private async release(sale: Sale): Promise<void> {
-    const { faults, store, stockRepo, stream, units } = this.world;
-    if (units.sales.find(String(sale.id))?.status !== 'CLOSED') return;
+    const { faults, store, stockRepo, stream, saleUnits } = this.world;
+    if (saleUnits.sales.find(String(sale.id))?.status !== 'CLOSED') return;
     if (stream.some((e) => e.fields.get('item') === String(sale.itemId) && e.fields.has('epoch'))) return;
     await faults.attempt('release', () =>
       store.run(async (tx) => {
-        const released = await units.release(tx, sale.id);
+        const released = await saleUnits.release(tx, sale.id);
         if (released && released.returned > 0n) await stockRepo.move(tx, [saleReturned(released, released.returned)]);
       }),
     );

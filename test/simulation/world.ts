@@ -5,16 +5,19 @@ import { type StockRepo, saleHeld } from '../../internal/biz/catalog/stock.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { type InstanceEvent, InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
+import type { ReservedUnits } from '../../internal/biz/order/reserved-units.js';
+import type { Outbox } from '../../internal/biz/outbox.js';
+import { SaleReservedUnits, type SaleUnitsRepo } from '../../internal/biz/seckill/reserved-units.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
 import { MemoryCatalogRepo } from '../support/memory/catalog.js';
-import { MemoryHeldUnits } from '../support/memory/held-units.js';
 import { CountingIds } from '../support/memory/id-generator.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemoryProductRepo } from '../support/memory/product.js';
+import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { MemorySettlementRepo, openSale } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
 import { MemoryStore, type MemoryTable } from '../support/memory/store.js';
@@ -27,13 +30,14 @@ export interface Bugs {
   readonly outbox?: new (store: MemoryStore) => MemoryOutbox;
   readonly orders?: new (store: MemoryStore) => MemoryOrderRepo;
   readonly payments?: new (store: MemoryStore) => MemoryPaymentRepo;
-  readonly units?: new (store: MemoryStore, outbox: MemoryOutbox, stock: StockRepo) => MemoryHeldUnits;
+  readonly saleUnits?: new (store: MemoryStore) => MemorySaleUnitsRepo;
+  readonly reserved?: new (sales: SaleUnitsRepo, stock: StockRepo, outbox: Outbox) => ReservedUnits;
   readonly stock?: new (store: MemoryStore, skus: MemoryTable<Sku>) => MemoryStockRepo;
   readonly instances?: new (store: MemoryStore, outbox: MemoryOutbox) => MemoryInstanceRepo;
   readonly settlements?: new (
     store: MemoryStore,
     orders: MemoryOrderRepo,
-    units: MemoryHeldUnits,
+    saleUnits: MemorySaleUnitsRepo,
   ) => MemorySettlementRepo;
   readonly relayMarksFirst?: boolean;
   readonly consumerAcksFirst?: boolean;
@@ -89,7 +93,7 @@ export class World {
   readonly instanceRepo: MemoryInstanceRepo;
   readonly catalogRepo: MemoryCatalogRepo;
   readonly stockRepo: MemoryStockRepo;
-  readonly units: MemoryHeldUnits;
+  readonly saleUnits: MemorySaleUnitsRepo;
   readonly settlementRepo: MemorySettlementRepo;
   readonly instances: InstanceUsecase;
   readonly orders: OrderUsecase;
@@ -125,12 +129,13 @@ export class World {
     this.instanceRepo = new (bugs.instances ?? MemoryInstanceRepo)(this.store, this.outbox);
     this.catalogRepo = new MemoryCatalogRepo(this.store);
     this.stockRepo = new (bugs.stock ?? MemoryStockRepo)(this.store, this.catalogRepo.skus);
-    this.units = new (bugs.units ?? MemoryHeldUnits)(this.store, this.outbox, this.stockRepo);
-    this.settlementRepo = new (bugs.settlements ?? MemorySettlementRepo)(this.store, this.orderRepo, this.units);
+    this.saleUnits = new (bugs.saleUnits ?? MemorySaleUnitsRepo)(this.store);
+    this.settlementRepo = new (bugs.settlements ?? MemorySettlementRepo)(this.store, this.orderRepo, this.saleUnits);
     this.productRepo = new MemoryProductRepo(this.store);
     this.products = new ProductUsecase(this.productRepo);
     const { store, ids, productRepo, orderRepo, paymentRepo, instanceRepo } = this;
     this.instances = new InstanceUsecase(store, ids, productRepo, instanceRepo, orderRepo, paymentRepo);
+    const reserved = new (bugs.reserved ?? SaleReservedUnits)(this.saleUnits, this.stockRepo, this.outbox);
     const policy = { payTimeoutMs: PAY_TIMEOUT_MS };
     this.orders = new OrderUsecase(
       store,
@@ -138,8 +143,8 @@ export class World {
       this.products,
       orderRepo,
       paymentRepo,
-      this.instances,
-      this.units,
+      [this.instances],
+      reserved,
       policy,
     );
   }
@@ -190,7 +195,7 @@ export class World {
           priceFen,
         });
         await this.store.run(async (tx) => {
-          await this.units.insertSale(tx, opened);
+          await this.saleUnits.insertSale(tx, opened);
           if (goods) await this.stockRepo.move(tx, [saleHeld(opened, total)]);
         });
         return opened;

@@ -9,6 +9,7 @@ import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import { OutboxUsecase } from '../../internal/biz/outbox.js';
 import { PurchaseTokens } from '../../internal/biz/seckill/purchase-token.js';
+import { SaleReservedUnits } from '../../internal/biz/seckill/reserved-units.js';
 import { type CreateSale, SaleUsecase } from '../../internal/biz/seckill/sale.js';
 import { SaleDirectory } from '../../internal/biz/seckill/sale-directory.js';
 import { SaleStock } from '../../internal/biz/seckill/sale-stock.js';
@@ -18,15 +19,15 @@ import { SeckillReturnHandler, TOPIC_SECKILL_RETURN } from '../../internal/biz/s
 import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
 import { WaitingRoomUsecase } from '../../internal/biz/seckill/waiting-room.js';
 import { PgCatalogRepo } from '../../internal/data/postgres/catalog.js';
-import { PgHeldUnits } from '../../internal/data/postgres/held-units.js';
 import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
 import { PgInstanceRepo } from '../../internal/data/postgres/instance.js';
 import { PgOrderRepo } from '../../internal/data/postgres/order.js';
-import { PgOutboxRepo } from '../../internal/data/postgres/outbox.js';
+import { PgOutbox, PgOutboxRepo } from '../../internal/data/postgres/outbox.js';
 import { PgPaymentRepo } from '../../internal/data/postgres/payment.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { PgProductRepo } from '../../internal/data/postgres/product.js';
 import { PgSaleRepo } from '../../internal/data/postgres/sale.js';
+import { PgSaleUnitsRepo } from '../../internal/data/postgres/sale-units.js';
 import { PgSettlementRepo } from '../../internal/data/postgres/settlement.js';
 import { PgStockRepo } from '../../internal/data/postgres/stock.js';
 import { RedisAdmission } from '../../internal/data/redis/admission.js';
@@ -93,8 +94,8 @@ export class SeckillReplica {
       this.products,
       orders,
       payments,
-      this.instances,
-      new PgHeldUnits(this.db, stock),
+      [this.instances],
+      new SaleReservedUnits(new PgSaleUnitsRepo(this.db), stock, new PgOutbox(this.db)),
       { payTimeoutMs: 60_000 },
     );
     const saleStock = new SaleStock(this.db, this.saleRepo, stock, this.admission, stream);

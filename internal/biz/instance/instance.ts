@@ -8,6 +8,7 @@ import { orderNotFound, orderStatusConflict } from '../../../gen/order/v1/errors
 import { productNotFound } from '../../../gen/product/v1/errors.js';
 import type { ProductRepo, ProductSpec } from '../catalog/product.js';
 import type { IdGenerator } from '../id-generator.js';
+import type { OrderFulfilment } from '../order/fulfilment.js';
 import { canMove, moveOrder, type Order, type OrderRepo } from '../order/order-state.js';
 import type { PaymentRepo } from '../order/payment.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
@@ -66,8 +67,9 @@ export abstract class InstanceRepo {
 const SOURCE = /^[A-Z][A-Z0-9_]{0,19}$/;
 const SOURCE_ID_MAX = 64;
 
-export class InstanceUsecase {
-  /** A product's specification never changes, so what was read once holds. Bounded by the number of products. */
+export class InstanceUsecase implements OrderFulfilment {
+  readonly orderType = 'INSTANCE';
+  /** A product's specification never changes, so it is read once. Bounded by the number of products. */
   private readonly specs = new Map<bigint, ProductSpec>();
 
   constructor(
@@ -138,6 +140,20 @@ export class InstanceUsecase {
       }
     });
     return stored;
+  }
+
+  async prepare(order: Order): Promise<void> {
+    if (order.productId !== undefined) await this.loadSpecs([{ productId: order.productId }]);
+  }
+
+  async fulfil(tx: Transaction, order: Order): Promise<{ readonly instanceId?: bigint }> {
+    const { id: orderId, productId, userId } = order;
+    if (productId === undefined) return {};
+    const streamId = order.source === 'SECKILL' ? await this.orders.findStreamId(tx, orderId) : undefined;
+    const source = streamId === undefined ? 'ORDER' : 'SECKILL';
+    const sourceId = streamId ?? String(orderId);
+    const [request] = await this.createInstances(tx, [{ productId, userId, source, sourceId, orderId }]);
+    return request === undefined ? {} : { instanceId: request.instanceId };
   }
 
   /** Reads the specs that `createInstances` will need, so that no read of them falls inside the transaction. */

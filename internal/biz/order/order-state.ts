@@ -53,8 +53,11 @@ export interface NewOrder {
   readonly requestId?: string | undefined;
   readonly instanceId?: bigint | undefined;
   readonly remark?: string;
-  /** Only with PENDING. */
-  readonly payDeadline?: Date | undefined;
+  /**
+   * Only with PENDING: how long the buyer has to pay. The database, which judges the deadline, also sets it: by the clock
+   * of a process that is slow, the order would be overdue at once.
+   */
+  readonly payTimeoutMs?: number | undefined;
 }
 
 /** A line of a GOODS order: what was bought, as it was called and what it cost then. */

@@ -8,17 +8,18 @@ import {
 } from '../../../gen/order/v1/errors.js';
 import { freshUser, insertProduct, times } from '../../../test/contract/backend.js';
 import { MemoryCatalogRepo } from '../../../test/support/memory/catalog.js';
-import { MemoryHeldUnits } from '../../../test/support/memory/held-units.js';
 import { CountingIds } from '../../../test/support/memory/id-generator.js';
 import { MemoryInstanceRepo } from '../../../test/support/memory/instance.js';
 import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
 import { MemoryOutbox } from '../../../test/support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../../../test/support/memory/payment.js';
 import { MemoryProductRepo } from '../../../test/support/memory/product.js';
+import { MemorySaleUnitsRepo } from '../../../test/support/memory/sale-units.js';
 import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
 import { MemoryStore } from '../../../test/support/memory/store.js';
 import { type Product, ProductUsecase } from '../catalog/product.js';
 import { InstanceUsecase } from '../instance/instance.js';
+import { SaleReservedUnits } from '../seckill/reserved-units.js';
 import { OrderUsecase } from './order.js';
 
 describe('OrderUsecase', () => {
@@ -40,8 +41,9 @@ describe('OrderUsecase', () => {
   ];
   const requests = new MemoryInstanceRepo(store, outbox);
   const instances = new InstanceUsecase(store, ids, products, requests, repo, payments);
-  const units = new MemoryHeldUnits(store, outbox, new MemoryStockRepo(store, new MemoryCatalogRepo(store).skus));
-  const orders = new OrderUsecase(store, ids, new ProductUsecase(products), repo, payments, instances, units, {
+  const stock = new MemoryStockRepo(store, new MemoryCatalogRepo(store).skus);
+  const units = new SaleReservedUnits(new MemorySaleUnitsRepo(store), stock, outbox);
+  const orders = new OrderUsecase(store, ids, new ProductUsecase(products), repo, payments, [instances], units, {
     payTimeoutMs: 60_000,
   });
   let plan: Product;

@@ -8,11 +8,20 @@ import {
 } from '../../../gen/order/v1/errors.js';
 import type { ProductUsecase } from '../catalog/product.js';
 import type { IdGenerator } from '../id-generator.js';
-import type { InstanceUsecase } from '../instance/instance.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
-import { type Move, moveOrder, type Order, type OrderEvent, type OrderFilter, type OrderRepo } from './order-state.js';
+import type { OrderFulfilment } from './fulfilment.js';
+import {
+  type Move,
+  moveOrder,
+  type Order,
+  type OrderEvent,
+  type OrderFilter,
+  type OrderRepo,
+  type OrderType,
+} from './order-state.js';
 import type { Payment, PaymentRepo } from './payment.js';
+import type { ReservedUnits } from './reserved-units.js';
 
 export interface CreateOrder {
   readonly userId: string;
@@ -40,14 +49,6 @@ export interface OrderPolicy {
   readonly payTimeoutMs: number;
 }
 
-/** Units that an order holds of something limited. */
-export abstract class HeldUnits {
-  /** The orders were cancelled. Call it once in a transaction: it locks sales, and skus after them. */
-  abstract giveBack(tx: Transaction, orders: readonly Order[]): Promise<void>;
-  /** The orders were paid: their units leave the stock for good. */
-  abstract deduct(tx: Transaction, orders: readonly Order[]): Promise<void>;
-}
-
 /** What became of a payment; decided inside the transaction, told to the caller after it. */
 type PaymentResult =
   | { readonly kind: 'paid' | 'repeated'; readonly order: Order }
@@ -60,16 +61,21 @@ type PaymentResult =
 const MANUAL = 'manual';
 
 export class OrderUsecase {
+  private readonly fulfilments: ReadonlyMap<OrderType, OrderFulfilment>;
+
   constructor(
     private readonly transactions: TransactionRunner,
     private readonly ids: IdGenerator,
     private readonly products: ProductUsecase,
     private readonly orders: OrderRepo,
     private readonly payments: PaymentRepo,
-    private readonly instances: InstanceUsecase,
-    private readonly units: HeldUnits,
+    fulfilments: readonly OrderFulfilment[],
+    private readonly units: ReservedUnits,
     private readonly policy: OrderPolicy,
-  ) {}
+  ) {
+    this.fulfilments = new Map(fulfilments.map((f) => [f.orderType, f]));
+    if (this.fulfilments.size !== fulfilments.length) throw new Error('two fulfilments share an order type');
+  }
 
   /**
    * Opens a PENDING order of source NORMAL.
@@ -104,7 +110,7 @@ export class OrderUsecase {
               reqId: this.ids.nextId(),
               requestId: wanted.requestId === '' ? undefined : wanted.requestId,
               remark: wanted.remark,
-              payDeadline: new Date(Date.now() + this.policy.payTimeoutMs),
+              payTimeoutMs: this.policy.payTimeoutMs,
             },
           ],
           'user',
@@ -154,17 +160,15 @@ export class OrderUsecase {
   }
 
   /**
-   * Takes a payment: the order becomes PAID and its instance is asked for, in one transaction. A payment that no longer
-   * fits is kept on record with its refund before the error is thrown, so no money is lost.
+   * Takes a payment: the order becomes PAID and its fulfilment starts, in one transaction. A payment that no longer fits
+   * is recorded with its refund before the error is thrown, so no money is lost.
    *
    * @throws ORDER_NOT_FOUND, ORDER_ALREADY_PAID, ORDER_CANCELLED, PAYMENT_AMOUNT_MISMATCH, REQUEST_ID_REUSED where the
    * event paid another order
    */
   async markPaid(notice: PaymentNotice): Promise<Order> {
     const known = await this.get(notice.orderId, notice.userId);
-    if (known.orderType === 'INSTANCE' && known.productId !== undefined) {
-      await this.instances.loadSpecs([{ productId: known.productId }]);
-    }
+    await this.fulfilments.get(known.orderType)?.prepare(known);
     const paymentId = this.ids.nextId();
     const result = await this.transactions.run((tx) => this.takePayment(tx, notice, paymentId), { idempotent: true });
     switch (result.kind) {
@@ -223,14 +227,14 @@ export class OrderUsecase {
       return { kind, order, refundId: await this.refuse(tx, { ...payment, outcome: 'REFUNDED' }, kind) };
     }
     await this.record(tx, { ...payment, outcome: 'APPLIED' });
-    const instanceId = await this.askForInstance(tx, order);
+    const written = await this.fulfilments.get(order.orderType)?.fulfil(tx, order);
     const paid = await this.moveLocked(tx, order, {
       to: 'PAID',
       actor: 'payment',
       reason: `${provider}:${eventId}`,
-      ...(instanceId === undefined ? {} : { instanceId }),
+      ...written,
     });
-    await this.units.deduct(tx, [paid]);
+    await this.units.consume(tx, [paid]);
     return { kind: 'paid', order: paid };
   }
 
@@ -268,22 +272,11 @@ export class OrderUsecase {
     return id;
   }
 
-  private async askForInstance(tx: Transaction, order: Order): Promise<bigint | undefined> {
-    if (order.orderType !== 'INSTANCE' || order.productId === undefined) return undefined;
-    const streamId = order.source === 'SECKILL' ? await this.orders.findStreamId(tx, order.id) : undefined;
-    const source = streamId === undefined ? 'ORDER' : 'SECKILL';
-    const sourceId = streamId ?? String(order.id);
-    const [request] = await this.instances.createInstances(tx, [
-      { productId: order.productId, userId: order.userId, source, sourceId, orderId: order.id },
-    ]);
-    return request?.instanceId;
-  }
-
   /** @param orders locked ones */
   private async close(tx: Transaction, orders: readonly Order[], move: Move): Promise<readonly Order[]> {
     const closed: Order[] = [];
     for (const order of orders) closed.push(await this.moveLocked(tx, order, move));
-    await this.units.giveBack(tx, closed);
+    await this.units.release(tx, closed);
     return closed;
   }
 

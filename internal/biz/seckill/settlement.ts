@@ -294,7 +294,7 @@ export class SettlementUsecase {
       reqId,
       saleId: sale?.id,
       instanceId: undefined,
-      payDeadline: later ? new Date(Date.now() + sale.payTimeoutMs) : undefined,
+      payTimeoutMs: later ? sale.payTimeoutMs : undefined,
     };
   }
 

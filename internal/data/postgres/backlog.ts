@@ -1,6 +1,7 @@
 import type { Backlog } from '../../kratos/background/background-meter.js';
 import { BacklogProbe } from '../../kratos/background/background-meter.js';
 import type { Postgres, Statement } from './postgres.js';
+import { ORDER_STATUS } from './status.js';
 
 /** Counting stops here: what matters by then is the age of the oldest. */
 const MOST = 100_000;
@@ -14,7 +15,11 @@ function counting(name: string, column: string, waiting: string): Statement {
 }
 
 const OUTBOX = counting('outbox', 'created_at', 'outbox WHERE published_at IS NULL');
-const OVERDUE = counting('overdue', 'pay_deadline', 'orders WHERE status = 0 AND pay_deadline < now()');
+const OVERDUE = counting(
+  'overdue',
+  'pay_deadline',
+  `orders WHERE status = ${ORDER_STATUS.PENDING} AND pay_deadline < now()`,
+);
 const JOBS = counting('jobs', 'created_at', 'instance_logs WHERE reported_at IS NULL');
 
 class PgBacklogProbe extends BacklogProbe {

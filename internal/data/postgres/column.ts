@@ -6,8 +6,6 @@
 
 const HEADER_BYTES = 20;
 const NULL_LENGTH = -1;
-/** PostgreSQL counts from 2000-01-01T00:00:00Z, in microseconds. */
-const EPOCH_MS = Date.UTC(2000, 0, 1);
 
 type Of<Row, Value> = (row: Row) => Value | null | undefined;
 
@@ -21,12 +19,6 @@ export function int4s<Row>(rows: readonly Row[], of: Of<Row, number>): Buffer {
 
 export function int2s<Row>(rows: readonly Row[], of: Of<Row, number>): Buffer {
   return fixed(21, 2, rows, of, (view, at, value) => view.setInt16(at, value));
-}
-
-export function timestamps<Row>(rows: readonly Row[], of: Of<Row, Date>): Buffer {
-  return fixed(1184, 8, rows, of, (view, at, value) =>
-    view.setBigInt64(at, BigInt(value.getTime() - EPOCH_MS) * 1_000n),
-  );
 }
 
 /** @throws where a value is no UUID */

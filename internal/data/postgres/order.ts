@@ -7,50 +7,37 @@ import type {
   OrderFilter,
   OrderItem,
   OrderSource,
-  OrderStatus,
   OrderType,
 } from '../../biz/order/order-state.js';
 import { OrderRepo } from '../../biz/order/order-state.js';
 import type { Page, PageRequest } from '../../biz/page.js';
 import type { Transaction } from '../../biz/transaction.js';
-import { int2s, int4s, int8s, texts, timestamps, uuids } from './column.js';
+import { int2s, int4s, int8s, texts, uuids } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
+import { ORDER_STATUS, orderStatusOf } from './status.js';
 
-/** As the first document numbers them, and on. */
-const STATUS_CODES: Readonly<Record<OrderStatus, number>> = {
-  PENDING: 0,
-  PAID: 1,
-  CANCELLED: 2,
-  COMPLETED: 3,
-  SHIPPED: 4,
-  REFUNDING: 5,
-};
-const STATUSES = Object.fromEntries(Object.entries(STATUS_CODES).map(([name, code]) => [code, name])) as Record<
-  number,
-  OrderStatus
->;
-
-const COLUMNS = `id, order_no, user_id, order_type, source, status, product_id, product_name, quantity, price, amount,
-  req_id, sale_id, request_id, instance_id, close_reason, remark, version, created_at, pay_deadline, paid_at, completed_at,
-  sku_id`;
+const COLUMNS = `id, order_no, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price,
+  amount, req_id, sale_id, request_id, instance_id, close_reason, remark, version, created_at, pay_deadline, paid_at,
+  completed_at`;
 
 function insert(name: string, onConflict: string): Statement {
   return {
     name,
     text: `WITH o AS (
-      INSERT INTO orders (id, user_id, order_type, source, status, product_id, product_name, quantity, price, amount,
-        req_id, sale_id, request_id, instance_id, remark, pay_deadline, sku_id, paid_at)
-      SELECT id, user_id, order_type, source, status, product_id, product_name, quantity, price, amount,
-        req_id, sale_id, request_id, instance_id, remark, pay_deadline, sku_id, CASE WHEN status = 1 THEN now() END
-      FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::text[], $8::int[],
-        $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::bigint[], $15::text[],
-        $16::timestamptz[], $18::bigint[])
-        AS t(id, user_id, order_type, source, status, product_id, product_name, quantity, price, amount, req_id, sale_id,
-          request_id, instance_id, remark, pay_deadline, sku_id)
+      INSERT INTO orders (id, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price,
+        amount, req_id, sale_id, request_id, instance_id, remark, pay_deadline, paid_at)
+      SELECT id, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price,
+        amount, req_id, sale_id, request_id, instance_id, remark, now() + pay_timeout_ms * interval '1 ms',
+        CASE WHEN status = ${ORDER_STATUS.PAID} THEN now() END
+      FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::bigint[],
+        $8::text[], $9::int[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::text[], $15::bigint[],
+        $16::text[], $17::bigint[])
+        AS t(id, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price, amount, req_id,
+          sale_id, request_id, instance_id, remark, pay_timeout_ms)
       ${onConflict}
       RETURNING id, status, created_at)
     INSERT INTO order_events (order_id, version, from_status, to_status, actor, at)
-    SELECT id, 1, NULL, status, $17, created_at FROM o`,
+    SELECT id, 1, NULL, status, $18, created_at FROM o`,
   };
 }
 
@@ -111,10 +98,10 @@ const LIST_EVENTS: Statement = {
   text: 'SELECT from_status, to_status, actor, reason, at FROM order_events WHERE order_id = $1 ORDER BY version',
 };
 
-// SKIP LOCKED: an order that is being paid or cancelled this moment is left to whoever holds it.
+// SKIP LOCKED: an order that another transaction is paying or cancelling at this moment is left to it.
 const LOCK_OVERDUE: Statement = {
   name: 'order_lock_overdue',
-  text: `SELECT ${COLUMNS} FROM orders WHERE status = 0 AND pay_deadline < now()
+  text: `SELECT ${COLUMNS} FROM orders WHERE status = ${ORDER_STATUS.PENDING} AND pay_deadline < now()
     ORDER BY pay_deadline LIMIT $1 FOR UPDATE SKIP LOCKED`,
 };
 
@@ -122,10 +109,11 @@ const MOVE: Statement = {
   name: 'order_move',
   text: `WITH o AS (
       UPDATE orders SET status = $4::smallint, version = version + 1, updated_at = now(),
-        paid_at = CASE WHEN $4::smallint = 1 THEN coalesce(paid_at, now()) ELSE paid_at END,
+        paid_at = CASE WHEN $4::smallint = ${ORDER_STATUS.PAID} THEN coalesce(paid_at, now()) ELSE paid_at END,
         -- greatest: a clock that stepped back must not complete an order before it was paid
-        completed_at = CASE WHEN $4::smallint = 3 THEN greatest(now(), paid_at) ELSE completed_at END,
-        close_reason = CASE WHEN $4::smallint IN (2, 5) THEN left($6::text, 64) ELSE '' END,
+        completed_at = CASE WHEN $4::smallint = ${ORDER_STATUS.COMPLETED} THEN greatest(now(), paid_at) ELSE completed_at END,
+        close_reason = CASE WHEN $4::smallint IN (${ORDER_STATUS.CANCELLED}, ${ORDER_STATUS.REFUNDING})
+          THEN left($6::text, 64) ELSE '' END,
         instance_id = coalesce($7::bigint, instance_id)
       WHERE id = $1 AND status = $2::smallint AND version = $3
       RETURNING ${COLUMNS}),
@@ -138,7 +126,7 @@ const MOVE: Statement = {
 const SET_INSTANCE: Statement = {
   name: 'order_set_instance',
   text: `UPDATE orders SET instance_id = $2, version = version + 1, updated_at = now()
-    WHERE id = $1 AND status = 1 AND instance_id IS NULL`,
+    WHERE id = $1 AND status = ${ORDER_STATUS.PAID} AND instance_id IS NULL`,
 };
 
 export class PgOrderRepo extends OrderRepo {
@@ -154,8 +142,9 @@ export class PgOrderRepo extends OrderRepo {
         uuids(orders, (o) => o.userId),
         texts(orders, (o) => o.orderType),
         texts(orders, (o) => o.source),
-        int2s(orders, (o) => STATUS_CODES[o.status]),
+        int2s(orders, (o) => ORDER_STATUS[o.status]),
         int8s(orders, (o) => o.productId),
+        int8s(orders, (o) => o.skuId),
         texts(orders, (o) => o.productName),
         int4s(orders, (o) => o.quantity),
         int8s(orders, (o) => o.priceFen),
@@ -165,9 +154,8 @@ export class PgOrderRepo extends OrderRepo {
         texts(orders, (o) => o.requestId),
         int8s(orders, (o) => o.instanceId),
         texts(orders, (o) => o.remark ?? ''),
-        timestamps(orders, (o) => o.payDeadline),
+        int8s(orders, (o) => (o.payTimeoutMs === undefined ? undefined : BigInt(Math.round(o.payTimeoutMs)))),
         actor,
-        int8s(orders, (o) => o.skuId),
       ],
       tx,
     );
@@ -216,7 +204,7 @@ export class PgOrderRepo extends OrderRepo {
   override async list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>> {
     const { status, orderType } = filter;
     const values: unknown[] = [userId, page.offset, page.limit];
-    if (status !== undefined) values.push(STATUS_CODES[status]);
+    if (status !== undefined) values.push(ORDER_STATUS[status]);
     if (orderType !== undefined) values.push(orderType);
     const ofType = orderType === undefined ? LIST : LIST_OF_TYPE;
     const ofStatus = orderType === undefined ? LIST_OF_STATUS : LIST_OF_BOTH;
@@ -246,9 +234,9 @@ export class PgOrderRepo extends OrderRepo {
       MOVE,
       [
         order.id,
-        STATUS_CODES[order.status],
+        ORDER_STATUS[order.status],
         order.version,
-        STATUS_CODES[move.to],
+        ORDER_STATUS[move.to],
         move.actor,
         move.reason,
         move.instanceId ?? null,
@@ -272,6 +260,7 @@ interface OrderRow {
   source: OrderSource;
   status: number;
   product_id: bigint | null;
+  sku_id: bigint | null;
   product_name: string;
   quantity: number;
   price: bigint;
@@ -287,7 +276,6 @@ interface OrderRow {
   pay_deadline: Date | null;
   paid_at: Date | null;
   completed_at: Date | null;
-  sku_id: bigint | null;
 }
 
 type ListedRow = { total: bigint } & (OrderRow | { id: null });
@@ -298,12 +286,6 @@ interface EventRow {
   actor: OrderActor;
   reason: string;
   at: Date;
-}
-
-export function orderStatusOf(code: number): OrderStatus {
-  const status = STATUSES[code];
-  if (status === undefined) throw new Error(`orders.status ${code} is not known`);
-  return status;
 }
 
 function orderOf(row: OrderRow): Order {

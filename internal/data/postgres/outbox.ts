@@ -1,4 +1,6 @@
-import { type OutboxFailure, OutboxRepo, type OutboxRow } from '../../biz/outbox.js';
+import { type NewOutboxRow, Outbox, type OutboxFailure, OutboxRepo, type OutboxRow } from '../../biz/outbox.js';
+import type { Transaction } from '../../biz/transaction.js';
+import { byteas, int8s, texts } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
 import { storableText } from './text.js';
 
@@ -33,12 +35,30 @@ const MARK_PUBLISHED: Statement = {
   text: 'UPDATE outbox SET published_at = now(), last_error = NULL WHERE id = ANY ($1::bigint[])',
 };
 
+const APPEND: Statement = {
+  name: 'outbox_append',
+  text: `INSERT INTO outbox (topic, ref_id, payload)
+    SELECT topic, ref_id, payload FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS t(topic, ref_id, payload)`,
+};
+
 const MARK_FAILED: Statement = {
   name: 'outbox_mark_failed',
   text: `UPDATE outbox o SET last_error = f.reason, next_attempt_at = now() + f.retry_ms * interval '1 ms'
     FROM unnest($1::bigint[], $2::int[], $3::text[], $4::float8[]) AS f(id, attempts, reason, retry_ms)
     WHERE o.id = f.id AND o.attempts = f.attempts`,
 };
+
+export class PgOutbox extends Outbox {
+  constructor(private readonly db: Postgres) {
+    super();
+  }
+
+  override async append(tx: Transaction, rows: readonly NewOutboxRow[]): Promise<void> {
+    if (rows.length === 0) return;
+    const values = [texts(rows, (r) => r.topic), int8s(rows, (r) => r.refId), byteas(rows, (r) => r.payload)];
+    await this.db.query(APPEND, values, tx);
+  }
+}
 
 export class PgOutboxRepo extends OutboxRepo {
   constructor(private readonly db: Postgres) {

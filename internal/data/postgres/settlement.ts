@@ -10,9 +10,9 @@ import {
 import type { Holding } from '../../biz/seckill/settlement-ledger.js';
 import type { Transaction } from '../../biz/transaction.js';
 import { int4s, int8s, texts, uuids } from './column.js';
-import { orderStatusOf } from './order.js';
 import type { Postgres, Statement } from './postgres.js';
 import { SALE_COLUMNS, type SaleRow, saleOf } from './sale.js';
+import { orderStatusOf } from './status.js';
 
 // An item may be sold without any sale whose row could be locked.
 const LOCK_ITEM: Statement = {

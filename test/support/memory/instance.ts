@@ -41,7 +41,7 @@ export class MemoryInstanceRepo extends InstanceRepo {
   }
 
   protected appendEvent(tx: Transaction, event: InstanceEvent): Promise<void> {
-    return this.outbox.append(tx, 'instance.created', event.instanceId, event);
+    return this.outbox.appendEvent(tx, event);
   }
 
   override find(instanceId: bigint): Promise<InstanceRequest | undefined> {

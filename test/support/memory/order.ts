@@ -176,7 +176,7 @@ function ownedBy(order: Order | undefined, userId: string | undefined): Order | 
   return userId === undefined || order?.userId === userId ? order : undefined;
 }
 
-function orderOf(order: NewOrder, at: Date): Order {
+function orderOf({ payTimeoutMs, ...order }: NewOrder, at: Date): Order {
   return {
     ...order,
     orderNo: `ORD${order.id}`,
@@ -188,7 +188,7 @@ function orderOf(order: NewOrder, at: Date): Order {
     remark: order.remark ?? '',
     version: 1n,
     createdAt: at,
-    payDeadline: order.payDeadline,
+    payDeadline: payTimeoutMs === undefined ? undefined : new Date(at.getTime() + payTimeoutMs),
     paidAt: order.status === 'PAID' ? at : undefined,
     completedAt: undefined,
   };

@@ -1,4 +1,5 @@
 import type { InstanceEvent } from '../../../internal/biz/instance/instance.js';
+import { type NewOutboxRow, Outbox } from '../../../internal/biz/outbox.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import { type MemoryStore, MemoryTable } from './store.js';
 
@@ -7,21 +8,32 @@ export interface MemoryOutboxRow {
   readonly topic: string;
   readonly refId: bigint;
   /** Of topic instance.created. */
-  readonly event: InstanceEvent | undefined;
+  readonly event?: InstanceEvent | undefined;
+  /** Of every other topic. */
+  readonly payload?: Uint8Array | undefined;
   readonly publishedAt: Date | undefined;
 }
 
 /** The table `outbox`. */
-export class MemoryOutbox {
+export class MemoryOutbox extends Outbox {
   readonly table: MemoryTable<MemoryOutboxRow>;
   private lastId = 0n;
 
   constructor(private readonly store: MemoryStore) {
+    super();
     this.table = new MemoryTable(store, 'outbox', (row) => String(row.id));
   }
 
-  async append(tx: Transaction, topic: string, refId: bigint, event?: InstanceEvent): Promise<void> {
-    await this.table.insert(tx, { id: ++this.lastId, topic, refId, event, publishedAt: undefined });
+  override append(tx: Transaction, rows: readonly NewOutboxRow[]): Promise<void> {
+    return this.store.statement('outbox.append', tx, async () => {
+      for (const row of rows) await this.table.insert(tx, { ...row, id: ++this.lastId, publishedAt: undefined });
+    });
+  }
+
+  /** Part of the statement that stores an instance request. */
+  async appendEvent(tx: Transaction, event: InstanceEvent): Promise<void> {
+    const refId = event.instanceId;
+    await this.table.insert(tx, { id: ++this.lastId, topic: 'instance.created', refId, event, publishedAt: undefined });
   }
 
   /** Rows that wait, oldest first. */

@@ -8,8 +8,8 @@ import {
 } from '../../../internal/biz/seckill/settlement.js';
 import type { Holding } from '../../../internal/biz/seckill/settlement-ledger.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
-import type { MemoryHeldUnits } from './held-units.js';
 import type { MemoryOrderRepo } from './order.js';
+import type { MemorySaleUnitsRepo } from './sale-units.js';
 import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
 
 /** A sale that runs from 1970 on, in its first epoch. */
@@ -41,7 +41,7 @@ export class MemorySettlementRepo extends SettlementRepo {
   constructor(
     protected readonly store: MemoryStore,
     protected readonly orders: MemoryOrderRepo,
-    protected readonly units: MemoryHeldUnits,
+    protected readonly saleUnits: MemorySaleUnitsRepo,
   ) {
     super();
     this.deadLetters = new MemoryTable(store, 'dead_letters', (d) => `${d.itemId} ${d.streamId}`);
@@ -50,13 +50,13 @@ export class MemorySettlementRepo extends SettlementRepo {
   override lock(tx: Transaction, itemId: bigint, epoch: bigint | undefined): Promise<readonly Sale[]> {
     return this.store.statement('settlement.lock', tx, async () => {
       await this.store.lock(tx, `settle ${itemId}`);
-      const found = this.units.sales
+      const found = this.saleUnits.sales
         .rows(tx)
         .filter((s) => s.itemId === itemId && (s.status !== 'CLOSED' || (epoch !== undefined && s.epoch >= epoch)))
         .sort((a, b) => Number(a.id - b.id));
       const locked: Sale[] = [];
       for (const { id } of found) {
-        const sale = await this.units.sales.lock(tx, String(id));
+        const sale = await this.saleUnits.sales.lock(tx, String(id));
         if (sale) locked.push(sale);
       }
       return locked;
@@ -114,7 +114,7 @@ export class MemorySettlementRepo extends SettlementRepo {
   override addSold(tx: Transaction, sold: ReadonlyMap<bigint, number>): Promise<void> {
     return this.store.statement('settlement.addSold', tx, async () => {
       for (const [id, units] of sold) {
-        await this.units.sales.update(tx, String(id), (s) => {
+        await this.saleUnits.sales.update(tx, String(id), (s) => {
           const after = s.sold + BigInt(units);
           if (after > s.total - s.returned)
             throw new ConstraintViolation(`sale ${id} would have sold ${after} of ${s.total}`);

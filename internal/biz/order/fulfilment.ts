@@ -1,0 +1,14 @@
+import type { Transaction } from '../transaction.js';
+import type { Order, OrderType } from './order-state.js';
+
+/** What a paid order of one type needs in order to be fulfilled. Each order type has at most one. */
+export abstract class OrderFulfilment {
+  abstract readonly orderType: OrderType;
+  /** Reads what `fulfil` needs, so that no read of it falls inside the payment's transaction. */
+  abstract prepare(order: Order): Promise<void>;
+  /**
+   * Starts the fulfilment in the transaction that pays the locked order. Repeating it changes nothing.
+   * @returns what the move to PAID writes on the order, so that the row is written once
+   */
+  abstract fulfil(tx: Transaction, order: Order): Promise<{ readonly instanceId?: bigint }>;
+}

@@ -1,0 +1,73 @@
+import { orderDeducted, orderReturned, type StockRepo } from '../catalog/stock.js';
+import type { Order } from '../order/order-state.js';
+import { ReservedUnits } from '../order/reserved-units.js';
+import type { NewOutboxRow, Outbox } from '../outbox.js';
+import type { Transaction } from '../transaction.js';
+import type { Sale } from './sale-state.js';
+import { encodeUnitsReturn, TOPIC_SECKILL_RETURN } from './seckill-return.js';
+
+export interface SaleUnits {
+  readonly saleId: bigint;
+  readonly quantity: number;
+}
+
+/** A sale after units went back to it. */
+export interface SaleAfterReturn extends Pick<Sale, 'id' | 'itemId' | 'epoch' | 'status'> {
+  /** Whether the sale has given up its unsold units, so that it holds none any more. */
+  readonly released: boolean;
+}
+
+export abstract class SaleUnitsRepo {
+  /**
+   * Takes units off what the sales have sold. A sale that was released passes them on: they count as returned.
+   * One statement, which locks the sales in the order of their ids.
+   *
+   * @returns each sale once
+   * @throws where a sale has sold fewer units than that
+   */
+  abstract returnUnits(tx: Transaction, units: readonly SaleUnits[]): Promise<readonly SaleAfterReturn[]>;
+}
+
+/** Flash-sale orders reserve units of their sale, and of goods also units of the sku. All other orders reserve nothing. */
+export class SaleReservedUnits extends ReservedUnits {
+  constructor(
+    private readonly sales: SaleUnitsRepo,
+    private readonly stock: StockRepo,
+    private readonly outbox: Outbox,
+  ) {
+    super();
+  }
+
+  /**
+   * The units go back to the sale. Admission is told so by an outbox row, but only while the sale is open, because
+   * nobody is admitted to any other. Units of goods go to the sku instead once the sale has given up its unsold units.
+   */
+  override async release(tx: Transaction, orders: readonly Order[]): Promise<void> {
+    const units = orders.flatMap(({ saleId, quantity }) => (saleId === undefined ? [] : [{ saleId, quantity }]));
+    if (units.length === 0) return;
+    const sales = new Map((await this.sales.returnUnits(tx, units)).map((sale) => [sale.id, sale]));
+    const saleOf = ({ saleId }: Order) => (saleId === undefined ? undefined : sales.get(saleId));
+    const goods = orders.filter((o) => o.orderType === 'GOODS' && o.saleId !== undefined);
+    await this.stock.move(
+      tx,
+      goods.map((order) => orderReturned(order, saleOf(order)?.released === true)),
+    );
+    await this.outbox.append(
+      tx,
+      orders.flatMap((order) => {
+        const sale = saleOf(order);
+        return sale?.status === 'OPEN' ? [returnRow(order, sale)] : [];
+      }),
+    );
+  }
+
+  override async consume(tx: Transaction, orders: readonly Order[]): Promise<void> {
+    const goods = orders.filter((o) => o.orderType === 'GOODS');
+    await this.stock.move(tx, goods.map(orderDeducted));
+  }
+}
+
+function returnRow({ id: orderId, userId, quantity }: Order, { itemId, epoch }: SaleAfterReturn): NewOutboxRow {
+  const payload = Buffer.from(encodeUnitsReturn({ orderId, itemId, userId, quantity, epoch }));
+  return { topic: TOPIC_SECKILL_RETURN, refId: orderId, payload };
+}
