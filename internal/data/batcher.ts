@@ -1,50 +1,92 @@
-interface Waiting<T, R> {
-  readonly item: T;
-  readonly resolve: (result: R) => void;
+import { unavailable } from '../../gen/common/v1/errors.js';
+
+export interface BatcherOptions<Item, Result> {
+  /** Names what is batched in the error of a full queue: "purchases". */
+  readonly name: string;
+  /** Returns one result for each item, in order. If it throws, every item of the call fails. */
+  readonly run: (items: readonly Item[]) => Promise<readonly Result[]>;
+  /** Items of one call. */
+  readonly maxBatch: number;
+  /** Calls under way at a time. */
+  readonly maxConcurrent: number;
+  /** Items that may wait for a call. */
+  readonly maxQueued: number;
+}
+
+interface Waiter<Item, Result> {
+  readonly item: Item;
+  readonly resolve: (result: Result) => void;
   readonly reject: (err: unknown) => void;
 }
 
 /**
- * Makes one statement of calls that come side by side: those that arrive while a flush is under way go together in the
- * next. Alone, a call goes at once; nothing ever waits on a timer.
+ * Turns many calls into few: items that arrive while calls are under way go together in the next call. Items of one turn
+ * of the event loop share a call, which starts at once while fewer than `maxConcurrent` are under way: no item ever waits
+ * for a timer.
  */
-export class Batcher<T, R> {
-  private waiting: Waiting<T, R>[] = [];
+export class Batcher<Item, Result> {
+  private queue: Waiter<Item, Result>[] = [];
   private running = 0;
+  private scheduled = false;
 
-  /**
-   * @param flush answers for each item, in order; throwing fails all of them
-   * @param options.lanes flushes that may run side by side
-   */
-  constructor(
-    private readonly flush: (items: readonly T[]) => Promise<readonly R[]>,
-    private readonly options: { readonly maxItems: number; readonly lanes: number },
-  ) {}
+  constructor(private readonly options: BatcherOptions<Item, Result>) {}
 
-  add(item: T): Promise<R> {
-    return new Promise((resolve, reject) => {
-      this.waiting.push({ item, resolve, reject });
-      if (this.running < this.options.lanes) {
-        this.running++;
-        void this.run();
-      }
+  get idle(): boolean {
+    return this.running === 0 && this.queue.length === 0;
+  }
+
+  /** @throws UNAVAILABLE when the queue is full */
+  add(item: Item): Promise<Result> {
+    const { name, maxQueued } = this.options;
+    const full = () => unavailable(`more than ${maxQueued} ${name} wait already; try again shortly`);
+    return this.tryAdd(item) ?? Promise.reject(full());
+  }
+
+  /** @returns undefined when the queue is full: on a hot path an error for each refused item would cost too much */
+  tryAdd(item: Item): Promise<Result> | undefined {
+    if (this.queue.length >= this.options.maxQueued) return undefined;
+    return new Promise<Result>((resolve, reject) => {
+      this.queue.push({ item, resolve, reject });
+      if (this.scheduled || this.running >= this.options.maxConcurrent) return;
+      this.scheduled = true;
+      setImmediate(() => {
+        this.scheduled = false;
+        this.runQueued();
+      });
     });
   }
 
-  private async run(): Promise<void> {
-    // Lets the calls of this turn of the event loop come along.
-    await Promise.resolve();
-    while (this.waiting.length > 0) {
-      const batch = this.waiting.splice(0, this.options.maxItems);
-      try {
-        const results = await this.flush(batch.map((w) => w.item));
-        batch.forEach((w, i) => {
-          w.resolve(results[i] as R);
+  private runQueued(): void {
+    while (this.queue.length > 0 && this.running < this.options.maxConcurrent) this.runNext();
+  }
+
+  private runNext(): void {
+    const { maxBatch } = this.options;
+    const batch = this.queue.length <= maxBatch ? this.queue : this.queue.slice(0, maxBatch);
+    this.queue = batch === this.queue ? [] : this.queue.slice(maxBatch);
+    this.running++;
+    this.run(batch).then(
+      (results) => {
+        this.running--;
+        // The next call leaves before the callers of this one go on.
+        this.runQueued();
+        batch.forEach((waiter, i) => {
+          waiter.resolve(results[i] as Result);
         });
-      } catch (err) {
-        for (const w of batch) w.reject(err);
-      }
+      },
+      (err: unknown) => {
+        this.running--;
+        this.runQueued();
+        for (const waiter of batch) waiter.reject(err);
+      },
+    );
+  }
+
+  private async run(batch: readonly Waiter<Item, Result>[]): Promise<readonly Result[]> {
+    const results = await this.options.run(batch.map((waiter) => waiter.item));
+    if (results.length !== batch.length) {
+      throw new Error(`a call for ${batch.length} ${this.options.name} returned ${results.length} results`);
     }
-    this.running--;
+    return results;
   }
 }

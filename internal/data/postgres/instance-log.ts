@@ -20,6 +20,8 @@ import { storableText } from './text.js';
 
 const REASON_MAX = 1024;
 const BATCH_MAX = 256;
+/** Jobs that may wait for one statement; the workers of a process are far fewer. */
+const QUEUED_MAX = 10_000;
 
 const COLUMNS = `id, instance_id, product_id, user_id, source, source_id, order_id, name, cpus, memory_mb, gpu, image, trace,
   status, reason, created_at, updated_at`;
@@ -145,11 +147,11 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
 
   constructor(private readonly db: Postgres) {
     super();
-    const options = { maxItems: BATCH_MAX, lanes: 1 };
-    this.claiming = new Batcher((leases) => this.claimAll(leases), options);
-    this.settling = new Batcher((outcomes) => this.settleAll(outcomes), options);
-    this.reporting = new Batcher((reports) => this.markAllReported(reports), options);
-    this.postponing = new Batcher((postponements) => this.postponeAll(postponements), options);
+    const limits = { maxBatch: BATCH_MAX, maxConcurrent: 1, maxQueued: QUEUED_MAX };
+    this.claiming = new Batcher({ name: 'claims', run: (leases) => this.claimAll(leases), ...limits });
+    this.settling = new Batcher({ name: 'outcomes', run: (outcomes) => this.settleAll(outcomes), ...limits });
+    this.reporting = new Batcher({ name: 'reports', run: (reports) => this.markAllReported(reports), ...limits });
+    this.postponing = new Batcher({ name: 'postponements', run: (jobs) => this.postponeAll(jobs), ...limits });
   }
 
   override async insert(orders: readonly InstanceOrder[]): Promise<readonly InstanceLog[]> {
@@ -252,7 +254,8 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
   }
 
   private async claimAll(leasesMs: readonly number[]): Promise<readonly (InstanceJob | undefined)[]> {
-    return jobsOf(await this.db.query<JobRow>(CLAIM_TO_CREATE, [leasesMs.length, Math.min(...leasesMs)]));
+    const jobs = jobsOf(await this.db.query<JobRow>(CLAIM_TO_CREATE, [leasesMs.length, Math.min(...leasesMs)]));
+    return leasesMs.map((_, i) => jobs[i]);
   }
 
   private async settleAll(outcomes: readonly InstanceOutcome[]): Promise<readonly InstanceLogStatus[]> {

@@ -15,6 +15,7 @@ export interface SimulatorOptions {
 }
 
 const BATCH_MAX = 256;
+const QUEUED_MAX = 10_000;
 
 /** The lease is judged by the database's clock, on which it was given. */
 const CREATE: Statement = {
@@ -53,7 +54,13 @@ export class SimulatedProvisioner extends Provisioner {
     private readonly options: SimulatorOptions,
   ) {
     super();
-    this.creating = new Batcher((jobs) => this.createAll(jobs), { maxItems: BATCH_MAX, lanes: 1 });
+    this.creating = new Batcher({
+      name: 'simulated instances',
+      run: (jobs) => this.createAll(jobs),
+      maxBatch: BATCH_MAX,
+      maxConcurrent: 1,
+      maxQueued: QUEUED_MAX,
+    });
   }
 
   override async create(job: InstanceJob): Promise<ProvisionOutcome> {

@@ -9,7 +9,7 @@ import {
   type Wish,
 } from '../../biz/seckill/admission.js';
 import type { Sale } from '../../biz/seckill/sale-state.js';
-import { MicroBatcher } from '../micro-batcher.js';
+import { Batcher } from '../batcher.js';
 import { ADMIT, CLOSE, GIVE_BACK, LIMIT, LOAD, RATE } from './lua-script.js';
 import { isRedisAway, type RedisServer } from './redis.js';
 import { nextKeys, saleKeys } from './seckill-keys.js';
@@ -41,7 +41,7 @@ interface Lane {
   readonly epoch: bigint;
   /** By performance.now(): until then the item is known to be sold out. */
   soldOutUntilMs: number;
-  readonly batcher: MicroBatcher<Wish, Admitted>;
+  readonly batcher: Batcher<Wish, Admitted>;
 }
 
 /** Admission by Lua scripts in Redis, on a connection of its own. */
@@ -56,7 +56,7 @@ export class RedisAdmission extends Admission {
     const lane = this.laneOf(sale.itemId, sale.epoch);
     // A repeated request id or token may name a purchase that was granted.
     if (lane.soldOutUntilMs > performance.now() && wish.requestId === '' && !wish.tokenId) return SOLD_OUT;
-    return lane.batcher.submit(wish) ?? BACKLOG_FULL;
+    return lane.batcher.tryAdd(wish) ?? BACKLOG_FULL;
   }
 
   override async admitAll(sale: Pick<Sale, 'itemId' | 'epoch'>, wishes: readonly Wish[]): Promise<readonly Admitted[]> {
@@ -193,11 +193,12 @@ export class RedisAdmission extends Admission {
     const lane: Lane = {
       epoch,
       soldOutUntilMs: 0,
-      batcher: new MicroBatcher({
+      batcher: new Batcher({
+        name: 'purchases',
         run: (wishes) => this.admitBatch(lane, itemId, wishes),
         maxBatch: MAX_BATCH,
-        maxRunning: MAX_RUNNING,
-        maxWaiting: MAX_WAITING,
+        maxConcurrent: MAX_RUNNING,
+        maxQueued: MAX_WAITING,
       }),
     };
     this.lanes.set(itemId, lane);
