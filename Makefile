@@ -5,21 +5,28 @@ SHELL := /bin/bash
 BIN := node_modules/.bin
 PROTO := $(shell find api internal/conf third_party -name '*.proto')
 NPM_STAMP := node_modules/.package-lock.json
-# A compiled file outlives its source, and a test that was deleted would still run.
+# tsc does not delete the output of a source file that was removed, so a deleted test would still run.
 REMOVE_ORPHANS = mkdir -p dist; find dist -name '*.js' -not -path 'dist/gen/*' 2>/dev/null | while read -r f; do \
 	t=$${f\#dist/}; [ -e "$${t%.js}.ts" ] || rm -f "$$f" "$$f.map"; done
 
-.PHONY: help run test api openapi build bench lint deps clean
-.PHONY: lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code
+LINT_CHECKS := lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code
 
-help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+.PHONY: help run dev test coverage api openapi build assets bench lint fmt hooks deps clean $(LINT_CHECKS)
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## start everything on this machine; Ctrl-C stops it
 	@exec node dist/cmd/kaimai/main.js up
 
-test: build ## every test, on real servers of its own; T="order seckill" runs the files with that in their path
-	@exec node --enable-source-maps dist/test/run.js $(T)
+dev: build ## like run, and restart product and resource when a file is saved
+	@exec node dist/cmd/kaimai/main.js up --watch
+
+test: build ## run every test on private servers; T="order seckill" selects files by path, G='cancels' tests by name
+	@exec node --enable-source-maps dist/test/run.js $(T) $${G:+--grep "$$G"}
+
+coverage: build ## run the tests (T and G as above) and write a coverage report to coverage/
+	@exec $(BIN)/c8 node --enable-source-maps dist/test/run.js $(T) $${G:+--grep "$$G"}
 
 api: gen/.stamp ## generate gen/ from api/: ts-proto, error helpers, descriptor set
 
@@ -29,15 +36,27 @@ openapi: build ## write openapi.yaml from api/
 build: gen/.stamp ## compile to dist/
 	@$(REMOVE_ORPHANS)
 	$(BIN)/tsc -p .
+	@$(MAKE) --no-print-directory assets
+	@chmod +x dist/cmd/kaimai/main.js
+
+# The files that programs read beside their code.
+assets: gen/.stamp
 	@mkdir -p dist/gen && cp gen/descriptor.binpb dist/gen/
 	@mkdir -p dist/internal/data/redis/lua && cp internal/data/redis/lua/*.lua dist/internal/data/redis/lua/
 	@mkdir -p dist/internal/kratos/transport/openapi/docs && cp internal/kratos/transport/openapi/docs/page.html dist/internal/kratos/transport/openapi/docs/
-	@chmod +x dist/cmd/kaimai/main.js
 
-bench: build ## measure against references and peers: bench/README.md; B="--short" for a quick look
+bench: build ## measure against references and peers (bench/README.md); B="--short" for a quick look
 	@exec node --enable-source-maps dist/bench/main.js $(B)
 
-lint: lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code ## format, types, layers, protos, openapi.yaml, dead code
+lint: ## run every check (format, types, layers, protos, openapi.yaml, dead code) and list the failures
+	@.ci/lint $(LINT_CHECKS)
+
+fmt: $(NPM_STAMP) ## format TypeScript, JSON and protos, and apply the linter's safe fixes
+	$(BIN)/biome check --write .
+	$(BIN)/buf format --write
+
+hooks: ## install a git hook that checks the format of what is committed
+	git config core.hooksPath .githooks
 
 lint-format: $(NPM_STAMP)
 	$(BIN)/biome ci --error-on-warnings .
@@ -45,7 +64,7 @@ lint-format: $(NPM_STAMP)
 lint-types: build
 
 lint-layers: build
-	$(BIN)/mocha --reporter dot dist/test/layers.test.js
+	@node --enable-source-maps dist/test/run.js test/layers test/override
 
 lint-proto: $(NPM_STAMP)
 	$(BIN)/buf lint
@@ -57,14 +76,14 @@ lint-breaking: $(NPM_STAMP)
 lint-openapi: build
 	@node dist/cmd/openapi/main.js --check
 
-# gen/ is ignored by git, and uses what would else look unused.
+# Git ignores gen/, but exports that only gen/ uses are in use.
 lint-dead-code: gen/.stamp
 	$(BIN)/knip --no-gitignore --include files,exports,types,duplicates,unresolved,unlisted
 
-deps: $(NPM_STAMP) ## npm packages, as package-lock.json pins them
+deps: $(NPM_STAMP) ## install the npm packages that package-lock.json pins
 
-clean: ## remove what was built
-	rm -rf dist gen
+clean: ## remove the build output
+	rm -rf dist gen coverage
 
 $(NPM_STAMP): package.json package-lock.json
 	npm ci --no-audit --no-fund --loglevel=error

@@ -1,21 +1,27 @@
 /**
- * `make test`: every *.test.js under dist/ in one mocha run, so that the servers start once. Arguments narrow it down:
- * each is a part of a path. The last line is always `N passed, N failed`, also when a test file cannot be loaded, or
- * something keeps the process alive after the last test.
+ * Runs tests in one mocha process, so that the servers start once:
+ *
+ *     node dist/test/run.js [--grep PATTERN] [PART…]
+ *
+ * Without arguments: every *.test.js under dist/. Each PART selects the files whose path contains it; PATTERN, a regular
+ * expression, selects tests by their full name. The last line is always `N passed, N failed`, even when a test file
+ * cannot be loaded or something keeps the process alive after the last test. The options are those of .mocharc.json, so
+ * that mocha's own command line and editors behave the same.
  */
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { url as inspectorUrl } from 'node:inspector';
 import { join, relative } from 'node:path';
+import { parseArgs } from 'node:util';
 import Mocha from 'mocha';
 import { projectRoot } from '../internal/local/project.js';
 
-const TIMEOUT_MS = 30_000;
-/** How long the process may take to end by itself once all is done. */
-const ENDING_MS = 15_000;
+/** How long the process may take to end by itself after the last test. */
+const EXIT_TIMEOUT_MS = 15_000;
 
 let passed = 0;
 let failed = 0;
 process.on('exit', (code) => {
-  // Left in the middle of the run.
+  // An error outside of a test.
   if (code !== 0 && failed === 0) failed = 1;
   console.log(`${passed} passed, ${failed} failed`);
   process.exitCode = failed > 0 ? 1 : 0;
@@ -30,28 +36,43 @@ class Reporter extends Mocha.reporters.Spec {
   }
 }
 
-function testFiles(wanted: readonly string[]): string[] {
+function testFiles(parts: readonly string[]): string[] {
   const dist = join(projectRoot, 'dist');
   const files = ['cmd', 'internal', 'test'].flatMap((folder) =>
     readdirSync(join(dist, folder), { recursive: true, encoding: 'utf8' }).map((file) => join(dist, folder, file)),
   );
   const tests = files.filter((file) => file.endsWith('.test.js')).sort();
-  if (wanted.length === 0) return tests;
-  return tests.filter((file) => wanted.some((part) => relative(dist, file).includes(part)));
+  if (parts.length === 0) return tests;
+  return tests.filter((file) => parts.some((part) => relative(dist, file).includes(part)));
 }
 
-const files = testFiles(process.argv.slice(2));
-if (files.length === 0) throw new Error('no test file found');
-const mocha = new Mocha({ timeout: TIMEOUT_MS, reporter: Reporter });
+const { values, positionals } = parseArgs({
+  options: { grep: { type: 'string', short: 'g' } },
+  allowPositionals: true,
+});
+const files = testFiles(positionals);
+if (files.length === 0) throw new Error(`no test file has ${positionals.join(' or ')} in its path`);
+const options = JSON.parse(readFileSync(join(projectRoot, '.mocharc.json'), 'utf8')) as Mocha.MochaOptions;
+const mocha = new Mocha({
+  ...options,
+  // A test that waits at a breakpoint is not late.
+  ...(inspectorUrl() !== undefined && { timeout: 0 }),
+  ...(values.grep !== undefined && { grep: values.grep }),
+  reporter: Reporter,
+});
 for (const file of files) mocha.addFile(file);
 await mocha.loadFilesAsync();
 const runner = mocha.run(() => {
   passed = runner.stats?.passes ?? 0;
   failed = runner.stats?.failures ?? 0;
-  const ending = setTimeout(() => {
-    console.error(`after the last test these are still open: ${process.getActiveResourcesInfo().join(', ')}`);
+  if (values.grep !== undefined && runner.stats?.tests === 0) {
+    console.error(`no test name matches ${values.grep}`);
+    failed += 1;
+  }
+  const timer = setTimeout(() => {
+    console.error(`still open after the last test: ${process.getActiveResourcesInfo().join(', ')}`);
     failed += 1;
     process.exit(1);
-  }, ENDING_MS);
-  ending.unref();
+  }, EXIT_TIMEOUT_MS);
+  timer.unref();
 });
