@@ -50,7 +50,10 @@ async function audit({ live, only, limit, keyPrefix }: Given): Promise<AuditRepo
     poolSize: 2,
     role: 'kaimai_product',
     statementTimeoutMs: STATEMENT_TIMEOUT_MS,
+    // Its transactions wait for Redis between two statements, and they lock nothing.
+    idleInTransactionTimeoutMs: STATEMENT_TIMEOUT_MS,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    allowReadOnly: true,
     applicationName: 'kaimai-audit',
   });
   const redis = new RedisServer({

@@ -34,10 +34,15 @@ export class FaultProxy {
     return changed.href;
   }
 
-  /** Leads every connection to another server from now on, and ends those that there are. */
+  /** Leads every connection to another server from now on, and ends the existing ones. */
   failOver(url: string): void {
-    this.target = new URL(url);
+    this.moveTo(url);
     this.reset();
+  }
+
+  /** Leads new connections to another server; the existing ones stay with theirs. */
+  moveTo(url: string): void {
+    this.target = new URL(url);
   }
 
   /** Ends every connection without a word. */

@@ -40,6 +40,10 @@ export class OwnRedis {
     return `redis://127.0.0.1:${this.port}`;
   }
 
+  get pid(): number {
+    return this.server!.processes.at(-1)!.pid;
+  }
+
   /** Starts it again at the same address with the data that it has. */
   async restart(): Promise<void> {
     const options = { root: this.root, port: async () => this.port, signal: this.abort.signal, removeData: true };

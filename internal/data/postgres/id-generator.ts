@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import pg from 'pg';
 import { unavailable } from '../../../gen/common/v1/errors.js';
 import { IdGenerator } from '../../biz/id-generator.js';
+import { READ_ONLY } from './postgres.js';
 
 const EPOCH_MS = Date.UTC(2024, 0, 1);
 const WORKERS = 1024;
@@ -11,6 +12,8 @@ const MAX_AHEAD_MS = 5_000;
 /** First half of the advisory lock's key; the second is the worker number. */
 const LOCK_CLASS = 0x6b6d;
 const RETRY_MS = 500;
+/** How often the connection is asked whether its server is still the one that takes writes. */
+const CHECK_MS = 1_000;
 
 /** The arithmetic of snowflake ids. Never goes back, whatever the clock does. */
 export class Snowflake {
@@ -46,7 +49,8 @@ export function snowflakeTime(id: bigint): Date {
 
 /**
  * Holds a worker number by an advisory lock on a connection of its own, so that no two processes have the same one.
- * When that connection is lost, so is the number: ids stop until another is held. An id made in the moment between the
+ * When that connection is lost, or its server no longer takes writes, so is the number: a lock on a demoted server says
+ * nothing to processes that lock on its successor. Ids stop until another is held. An id made in the moment between the
  * loss and its notice could still meet another's; the primary keys then refuse it, so it costs a retry, not an order.
  */
 export class LeasedIdGenerator extends IdGenerator {
@@ -90,22 +94,18 @@ export class LeasedIdGenerator extends IdGenerator {
     });
     client.on('error', (err) => this.lost(client, err));
     client.on('end', () => this.lost(client, undefined));
-    await client.connect();
-    this.client = client;
-    const first = randomInt(WORKERS);
-    for (let i = 0; i < WORKERS; i++) {
-      const worker = (first + i) % WORKERS;
-      const { rows } = await client.query<{ held: boolean }>('SELECT pg_try_advisory_lock($1, $2) AS held', [
-        LOCK_CLASS,
-        worker,
-      ]);
-      if (rows[0]?.held) {
-        this.snowflake = new Snowflake(worker);
-        return;
-      }
+    try {
+      await client.connect();
+      await refuseReadOnly(client);
+      const worker = await takeNumber(client);
+      if (this.closed) throw unavailable('the id generator is closed');
+      this.client = client;
+      this.snowflake = new Snowflake(worker);
+      this.checkLater(client);
+    } catch (err) {
+      client.end().catch(() => {});
+      throw err;
     }
-    await this.close();
-    throw unavailable(`all ${WORKERS} worker numbers are taken`);
   }
 
   async close(): Promise<void> {
@@ -121,12 +121,44 @@ export class LeasedIdGenerator extends IdGenerator {
     if (this.closed || client !== this.client) return;
     this.client = undefined;
     this.snowflake = undefined;
+    clearTimeout(this.timer);
     this.onError(err ?? new Error('the connection that holds the worker number ended'));
     client.end().catch(() => {});
     this.again();
   }
 
   private again(): void {
+    clearTimeout(this.timer);
     this.timer = setTimeout(() => void this.open(), RETRY_MS);
   }
+
+  private checkLater(client: pg.Client): void {
+    this.timer = setTimeout(() => {
+      refuseReadOnly(client).then(
+        () => {
+          if (!this.closed && client === this.client) this.checkLater(client);
+        },
+        (err: Error) => this.lost(client, err),
+      );
+    }, CHECK_MS);
+  }
+}
+
+/** @throws UNAVAILABLE when all numbers are taken */
+async function takeNumber(client: pg.Client): Promise<number> {
+  const first = randomInt(WORKERS);
+  for (let i = 0; i < WORKERS; i++) {
+    const worker = (first + i) % WORKERS;
+    const { rows } = await client.query<{ held: boolean }>('SELECT pg_try_advisory_lock($1, $2) AS held', [
+      LOCK_CLASS,
+      worker,
+    ]);
+    if (rows[0]?.held) return worker;
+  }
+  throw unavailable(`all ${WORKERS} worker numbers are taken`);
+}
+
+async function refuseReadOnly(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ read_only: string }>(READ_ONLY);
+  if (rows[0]?.read_only === 'on') throw new Error('the server that holds the worker number takes no writes');
 }

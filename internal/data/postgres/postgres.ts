@@ -11,8 +11,12 @@ export interface PostgresOptions {
   /** Taken after connecting, so that a process can write only what is its own. Empty: none. */
   readonly role: string;
   readonly statementTimeoutMs: number;
+  /** How long a transaction may wait for its client before the server ends its session. Default 2,000 ms. */
+  readonly idleInTransactionTimeoutMs?: number;
   /** Longest wait for a connection, new or from the pool. */
   readonly connectTimeoutMs: number;
+  /** Whether a server that takes no writes, such as a standby, will do. Default false. */
+  readonly allowReadOnly?: boolean;
   /** Shown in pg_stat_activity. */
   readonly applicationName: string;
 }
@@ -25,6 +29,12 @@ export interface Statement {
 
 const ATTEMPTS = 5;
 const BACKOFF_MS = 20;
+/** A client that hangs holds its row locks this long. One that is alive needs milliseconds between two statements. */
+const IDLE_IN_TRANSACTION_MS = 2_000;
+/** Wait for the answer to a ping. */
+const PING_TIMEOUT_MS = 2_000;
+/** How long nothing connects again after a new connection turned out to be read-only. */
+const READ_ONLY_PAUSE_MS = 250;
 const INT8 = 20;
 const INT8_ARRAY = 1016;
 const TIMESTAMPTZ = 1184;
@@ -74,17 +84,35 @@ const TYPES: pg.CustomTypesConfig = {
   },
 };
 
-/** The pool of one process, and its transactions. */
+/**
+ * The pool of one process, and its transactions.
+ *
+ * A failover that demotes a server need not close its connections: it goes on answering reads, with data that grow stale,
+ * and refuses writes (25006). So every new connection is asked whether it takes writes, and the health probe asks again
+ * each second. A connection that refuses a write, says that it would, or stays silent ends its generation: connections
+ * made before are closed instead of used again, and the next ones go wherever the address leads by then.
+ *
+ * A share of the connections is kept free of transactions. These may wait for locks that a hanging replica holds, and
+ * reads must not wait behind them.
+ */
 export class Postgres extends TransactionRunner {
   readonly pool: pg.Pool;
+  private readonly generations = new WeakMap<pg.PoolClient, number>();
+  private generation = 0;
+  /** By performance.now(). */
+  private readOnlyUntilMs = 0;
+  private readonly transactionSlots: Slots;
 
-  /** @param onError told of connections that died while nobody used them */
-  constructor(options: PostgresOptions, onError: (err: Error) => void = () => {}) {
+  /** @param onError told of connections that died while unused, and of a server that became read-only */
+  constructor(
+    options: PostgresOptions,
+    private readonly onError: (err: Error) => void = () => {},
+  ) {
     super();
     const settings = [
       `statement_timeout=${options.statementTimeoutMs}`,
       `lock_timeout=${options.statementTimeoutMs}`,
-      `idle_in_transaction_session_timeout=${options.statementTimeoutMs * 2}`,
+      `idle_in_transaction_session_timeout=${options.idleInTransactionTimeoutMs ?? IDLE_IN_TRANSACTION_MS}`,
       // So that times come in one form.
       'timezone=UTC',
       ...(options.role === '' ? [] : [`role=${options.role}`]),
@@ -100,10 +128,17 @@ export class Postgres extends TransactionRunner {
       application_name: options.applicationName,
       options: settings.map((s) => `-c ${s}`).join(' '),
       types: TYPES,
+      ...(options.allowReadOnly !== true && {
+        onConnect: (client: pg.ClientBase) => this.refuseReadOnly(client),
+      }),
     });
+    this.transactionSlots = new Slots(transactionShare(options.poolSize), options.connectTimeoutMs);
     // Without a listener a connection that dies ends the process.
     this.pool.on('error', onError);
-    this.pool.on('connect', (client) => client.on('error', onError));
+    this.pool.on('connect', (client) => {
+      this.generations.set(client, this.generation);
+      client.on('error', onError);
+    });
   }
 
   /** Runs one statement, in `tx` or by itself. @throws UNAVAILABLE when the database is away */
@@ -112,12 +147,17 @@ export class Postgres extends TransactionRunner {
     values: readonly unknown[],
     tx?: Transaction,
   ): Promise<pg.QueryResult<Row>> {
-    const runner = tx === undefined ? this.pool : clientOf(tx);
     const config = { name: statement.name, text: statement.text, values: values as unknown[] };
-    if (tx !== undefined) return runner.query<Row>(config);
+    if (tx !== undefined) return clientOf(tx).query<Row>(config);
+    let client: pg.PoolClient | undefined;
     try {
-      return await runner.query<Row>(config);
+      client = await this.connect();
+      const result = await client.query<Row>(config);
+      client.release();
+      return result;
     } catch (err) {
+      if (client && isConnectionError(err)) this.discard(client, err);
+      else client?.release();
       throw asUnavailable(err);
     }
   }
@@ -126,12 +166,21 @@ export class Postgres extends TransactionRunner {
     work: (tx: Transaction) => Promise<T>,
     options: { readonly idempotent?: boolean } = {},
   ): Promise<T> {
+    await this.transactionSlots.take();
+    try {
+      return await this.runAttempts(work, options.idempotent === true);
+    } finally {
+      this.transactionSlots.free();
+    }
+  }
+
+  private async runAttempts<T>(work: (tx: Transaction) => Promise<T>, idempotent: boolean): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       let committing = false;
       let client: pg.PoolClient | undefined;
       const open: OpenTransaction = { client: undefined };
       try {
-        client = await this.pool.connect();
+        client = await this.connect();
         await client.query('BEGIN');
         open.client = client;
         const result = await work(open as unknown as Transaction);
@@ -146,22 +195,111 @@ export class Postgres extends TransactionRunner {
         open.client = undefined;
         const lost = isConnectionError(err);
         if (client) {
-          if (lost) client.release(true);
+          if (lost) this.discard(client, err);
           else await rollback(client);
         }
-        const again = isConflict(err) || (lost && client !== undefined && (!committing || options.idempotent === true));
+        const again = isConflict(err) || (lost && client !== undefined && (!committing || idempotent));
         if (!again || attempt === ATTEMPTS) throw asUnavailable(err);
         await sleep(BACKOFF_MS * 2 ** (attempt - 1) * (0.5 + Math.random()));
       }
     }
   }
 
+  /** @throws UNAVAILABLE when the server is away or takes no writes; then every connection is made anew */
   async ping(): Promise<void> {
-    await this.query({ name: 'ping', text: 'SELECT 1' }, []);
+    let client: pg.PoolClient | undefined;
+    try {
+      client = await this.connect();
+      await this.refuseReadOnly(client, PING_TIMEOUT_MS);
+      client.release();
+    } catch (err) {
+      if (client) this.discard(client, err);
+      throw asUnavailable(err);
+    }
+  }
+
+  /** A connection that was not made before the server became read-only. */
+  private async connect(): Promise<pg.PoolClient> {
+    if (performance.now() < this.readOnlyUntilMs) throw new ReadOnlyServer();
+    for (;;) {
+      const client = await this.pool.connect();
+      if (this.generations.get(client) === this.generation) return client;
+      client.release(true);
+    }
+  }
+
+  private async refuseReadOnly(client: pg.ClientBase, timeoutMs?: number): Promise<void> {
+    const question = { text: READ_ONLY, ...(timeoutMs !== undefined && { query_timeout: timeoutMs }) };
+    const { rows } = await client.query<{ read_only: string }>(question);
+    if (rows[0]?.read_only !== 'on') return;
+    // Each caller would otherwise open a connection of its own, only to hear the same.
+    this.readOnlyUntilMs = performance.now() + READ_ONLY_PAUSE_MS;
+    throw new ReadOnlyServer();
+  }
+
+  /** Closes a connection that failed, and all of its generation if its server takes no writes or does not answer. */
+  private discard(client: pg.PoolClient, err: unknown): void {
+    client.release(true);
+    if (!(isReadOnly(err) || isSilent(err)) || this.generations.get(client) !== this.generation) return;
+    this.generation += 1;
+    this.onError(new Error('the server takes no writes or does not answer: connecting anew', { cause: err }));
   }
 
   async close(): Promise<void> {
     await this.pool.end();
+  }
+}
+
+/** At least one connection is left to statements outside transactions, and a quarter of a larger pool. */
+function transactionShare(poolSize: number): number {
+  return Math.max(1, poolSize - Math.max(1, Math.floor(poolSize / 4)));
+}
+
+/** A number of places that are taken in the order of asking. */
+class Slots {
+  private readonly waiting: (() => void)[] = [];
+
+  constructor(
+    private left: number,
+    private readonly timeoutMs: number,
+  ) {}
+
+  /** @throws UNAVAILABLE when none becomes free in time */
+  async take(): Promise<void> {
+    if (this.left > 0) {
+      this.left -= 1;
+      return;
+    }
+    await new Promise<void>((resolve, reject) => {
+      const given = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      const timer = setTimeout(() => {
+        this.waiting.splice(this.waiting.indexOf(given), 1);
+        reject(unavailable('every connection for transactions is in use'));
+      }, this.timeoutMs);
+      this.waiting.push(given);
+    });
+  }
+
+  free(): void {
+    const next = this.waiting.shift();
+    if (next) next();
+    else this.left += 1;
+  }
+}
+
+/** One row with "on" where the server takes no writes; on a standby, too. */
+export const READ_ONLY = "SELECT current_setting('transaction_read_only') AS read_only";
+const READ_ONLY_SQL_TRANSACTION = '25006';
+
+/** The server at the address takes no writes: it was demoted, or its successor is not promoted yet. */
+class ReadOnlyServer extends Error {
+  readonly code = READ_ONLY_SQL_TRANSACTION;
+
+  constructor() {
+    super('the database takes no writes');
   }
 }
 
@@ -209,10 +347,19 @@ const NETWORK_CODES = new Set([
 /** Codes with which the server ends a connection, or takes none: going away, full, or idle for too long. */
 const CLOSING_CODES = new Set(['57P01', '57P02', '57P03', '57P05', '25P03', '53300']);
 
-/** The server is away, going away, or full; class 08 and the others as PostgreSQL's appendix A has them. */
+/** The server was demoted while the connection stood. */
+function isReadOnly(err: unknown): boolean {
+  return codeOf(err) === READ_ONLY_SQL_TRANSACTION;
+}
+
+function isSilent(err: unknown): boolean {
+  return err instanceof Error && err.message === 'Query read timeout';
+}
+
+/** The server is away, going away, read-only or full; class 08 and the others as PostgreSQL's appendix A has them. */
 export function isConnectionError(err: unknown): boolean {
   const code = codeOf(err);
-  if (NETWORK_CODES.has(code) || code.startsWith('08') || CLOSING_CODES.has(code)) return true;
+  if (NETWORK_CODES.has(code) || code.startsWith('08') || CLOSING_CODES.has(code) || isReadOnly(err)) return true;
   // pg gives these no code.
   return (
     err instanceof Error &&

@@ -19,11 +19,20 @@ type Options = Omit<RedisOptions, 'replyMapping'>;
 
 const RECONNECT_MIN_MS = 50;
 const RECONNECT_MAX_MS = 1_000;
+/**
+ * A connection on which nothing comes for this many read timeouts is closed: a server that vanished without a word would
+ * otherwise keep it until TCP gives up, a quarter of an hour later.
+ */
+const SILENCE = 2;
 
 /**
  * The Redis connections of one process. A command is sent once: where its reply is lost the caller hears of it and
  * decides, because a script that takes units must not run a second time unasked. While Redis is away commands fail at
  * once in place of queueing up.
+ *
+ * A failover that demotes a server need not close its connections. A connection that is told READONLY connects anew, to
+ * wherever the address leads by then; the health probe asks for the server's role each second, since reads alone would
+ * never notice.
  */
 export class RedisServer {
   readonly keyPrefix: string;
@@ -39,13 +48,20 @@ export class RedisServer {
     private readonly onError: (err: Error) => void = () => {},
   ) {
     this.keyPrefix = settings.keyPrefix;
-    this.commands = this.connect('kaimai', { commandTimeout: settings.readTimeoutMs });
-    this.admission = this.connect('kaimai-admission', { commandTimeout: settings.readTimeoutMs });
+    const { readTimeoutMs } = settings;
+    const timeouts = { commandTimeout: readTimeoutMs, socketTimeout: SILENCE * readTimeoutMs };
+    this.commands = this.connect('kaimai', timeouts);
+    this.admission = this.connect('kaimai-admission', timeouts);
   }
 
-  /** A connection for commands that wait at the server; a reply that comes later than announced ends it. */
-  blocking(name: string): Redis {
-    return this.connect(name, { blockingTimeout: 60_000, blockingTimeoutGrace: this.settings.readTimeoutMs });
+  /** A connection for commands that wait at the server for at most `longestMs`; a reply that comes too late ends it. */
+  blocking(name: string, longestMs = 1_000): Redis {
+    const { readTimeoutMs } = this.settings;
+    return this.connect(name, {
+      blockingTimeout: 60_000,
+      blockingTimeoutGrace: readTimeoutMs,
+      socketTimeout: longestMs + SILENCE * readTimeoutMs,
+    });
   }
 
   /** Resolves when all connections serve, or after `timeoutMs`: Redis may come later. */
@@ -60,8 +76,12 @@ export class RedisServer {
     });
   }
 
+  /** @throws UNAVAILABLE when Redis is away or a replica; then every connection is made anew */
   async ping(): Promise<void> {
-    await orUnavailable(this.commands.ping());
+    const info = await orUnavailable(this.commands.info('replication'));
+    if (!/^role:slave\b/m.test(info)) return;
+    for (const connection of this.connections) if (connection.status === 'ready') connection.disconnect(true);
+    throw unavailable('Redis is a replica, which takes no writes');
   }
 
   close(): void {
@@ -78,6 +98,7 @@ export class RedisServer {
       autoResendUnfulfilledCommands: false,
       enableOfflineQueue: false,
       connectTimeout: this.settings.connectTimeoutMs,
+      reconnectOnError: (err) => READONLY.test(err.message),
       retryStrategy: (times) =>
         Math.min(RECONNECT_MAX_MS, RECONNECT_MIN_MS * 2 ** Math.min(times - 1, 10)) * (0.5 + Math.random() / 2),
     };
@@ -90,6 +111,8 @@ export class RedisServer {
   }
 }
 
+/** A script's error has it in its middle. */
+const READONLY = /\bREADONLY\b/;
 const AWAY =
   /Connection is closed|Command timed out|Blocking command timed out|isn't writeable|maxRetriesPerRequest|max retries per request|ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|EAI_AGAIN/i;
 /** Redis is there and can do nothing now: it loads its data, is a replica, lost its replicas or is full. */
@@ -98,7 +121,8 @@ const REFUSED = /^(LOADING|READONLY|MASTERDOWN|NOREPLICAS|OOM|MISCONF|BUSY|CLUST
 /** Whether the server is away or can do nothing now, so that trying again later may help. */
 export function isRedisAway(err: unknown): boolean {
   if (!(err instanceof Error)) return false;
-  return err.name === 'MaxRetriesPerRequestError' || AWAY.test(err.message) || REFUSED.test(err.message);
+  if (err.name === 'MaxRetriesPerRequestError') return true;
+  return AWAY.test(err.message) || REFUSED.test(err.message) || READONLY.test(err.message);
 }
 
 /** The reply. @throws UNAVAILABLE when Redis is away */

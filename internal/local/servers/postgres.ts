@@ -99,11 +99,11 @@ function programsFor(data: string, newest: string): string {
   return isExecutable(join(own, 'postgres')) ? own : newest;
 }
 
-/** The last line of postmaster.pid says so, and unlike an answer on the port it cannot be another server's. */
+/** The last line of postmaster.pid says so (a standby has a word of its own); an answer on the port may be another server's. */
 function isReady(data: string, pid: number): boolean {
   try {
     const lines = readFileSync(join(data, 'postmaster.pid'), 'utf8').split('\n');
-    return lines[0] === String(pid) && lines[7]?.trim() === 'ready';
+    return lines[0] === String(pid) && ['ready', 'standby'].includes(lines[7]?.trim() ?? '');
   } catch {
     return false;
   }

@@ -1,0 +1,147 @@
+/** A PostgreSQL of one suite, which may be killed, paused, copied as a standby, promoted and demoted. */
+import { execFile } from 'node:child_process';
+import { chmodSync, chownSync, copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import pg from 'pg';
+import { loadMigrations, migrate } from '../../internal/data/postgres/migrate.js';
+import { projectRoot } from '../../internal/local/project.js';
+import { isRoot, isTraversable, makePrivateDirectory, serverAccount } from '../../internal/local/servers/account.js';
+import { freePort } from '../../internal/local/servers/ports.js';
+import { postgres } from '../../internal/local/servers/postgres.js';
+import { isAlive, killProcessNow, type ManagedProcess, startTime } from '../../internal/local/servers/process.js';
+import type { RunningServer } from '../../internal/local/servers/server.js';
+import { startServer } from '../../internal/local/servers/servers.js';
+import { eventually } from './wait.js';
+
+export class OwnPostgres {
+  private readonly root = mkdtempSync(join(isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir(), 'kaimai-pg-'));
+  private readonly abort = new AbortController();
+  private server: RunningServer | undefined;
+
+  private constructor(private readonly port: number) {}
+
+  /** Whether its programs are on this machine. */
+  static get available(): boolean {
+    return postgres.find() !== undefined;
+  }
+
+  /** Migrated and empty. */
+  static async start(): Promise<OwnPostgres> {
+    const own = new OwnPostgres(await freePort());
+    await own.restart();
+    await migrate(own.url, await loadMigrations(join(projectRoot, 'migrations')));
+    return own;
+  }
+
+  /** The superuser's URL of its database. */
+  get url(): string {
+    return this.server!.url;
+  }
+
+  get pid(): number {
+    return this.server!.processes.at(-1)!.pid;
+  }
+
+  /** Starts it again at the same address with the data that it has. */
+  async restart(): Promise<void> {
+    const options = { root: this.root, port: async () => this.port, signal: this.abort.signal, removeData: true };
+    this.server = await startServer('postgres', { type: 'programs' }, options);
+  }
+
+  /** SIGKILL to it and its backends: nothing is flushed. Resolves when they are gone. */
+  async kill(): Promise<void> {
+    // Each backend leads a process group of its own.
+    const backends = childrenOf(this.pid);
+    for (const managed of this.server?.processes ?? []) killProcessNow(managed);
+    for (const backend of backends) killProcessNow(backend);
+    await eventually('the end of PostgreSQL', () => !backends.some(isAlive));
+  }
+
+  /** A streaming standby of this one, in step with it. */
+  async standby(): Promise<OwnPostgres> {
+    const copy = new OwnPostgres(await freePort());
+    const account = serverAccount(postgres.account);
+    const dir = join(copy.root, 'postgres');
+    makePrivateDirectory(dir, account);
+    if (account) chmodSync(copy.root, 0o711);
+    const password = join(dir, 'password');
+    copyFileSync(join(this.root, 'postgres', 'password'), password);
+    if (account) chownSync(password, account.uid, account.gid);
+    const source = new URL(this.url);
+    source.pathname = '/';
+    const args = ['-D', join(dir, 'data'), '-d', source.href, '-R', '-X', 'stream', '-c', 'fast'];
+    await promisify(execFile)(join(postgres.find()!, 'pg_basebackup'), args, {
+      cwd: dir,
+      timeout: 60_000,
+      ...(account && { uid: account.uid, gid: account.gid }),
+    });
+    await copy.restart();
+    await this.inStep();
+    return copy;
+  }
+
+  /** Until every standby has replayed what was committed before this call. */
+  async inStep(): Promise<void> {
+    const [row] = await this.query<{ at: string }>('SELECT pg_current_wal_lsn()::text AS at');
+    await eventually('the standby is in step', async () => {
+      const [standby] = await this.query<{ in_step: boolean }>(
+        'SELECT coalesce(bool_and(replay_lsn >= $1::pg_lsn), false) AS in_step FROM pg_stat_replication',
+        [row!.at],
+      );
+      return standby?.in_step;
+    });
+  }
+
+  /** Takes writes from now on. */
+  async promote(): Promise<void> {
+    await this.query('SELECT pg_promote(true)');
+  }
+
+  /** Takes no writes any more, and keeps every connection. */
+  async demote(): Promise<void> {
+    await this.query('ALTER SYSTEM SET default_transaction_read_only = on');
+    await this.query('SELECT pg_reload_conf()');
+    await eventually('it takes no writes', async () => {
+      const [row] = await this.query<{ read_only: string }>(
+        "SELECT current_setting('transaction_read_only') AS read_only",
+      );
+      return row?.read_only === 'on';
+    });
+  }
+
+  async query<Row extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> {
+    const client = new pg.Client({ connectionString: this.url, connectionTimeoutMillis: 5_000, query_timeout: 60_000 });
+    client.on('error', () => {});
+    await client.connect();
+    try {
+      return (await client.query<Row>(text, values)).rows;
+    } finally {
+      await client.end();
+    }
+  }
+
+  async close(): Promise<void> {
+    this.abort.abort();
+    await this.server?.stop();
+    rmSync(this.root, { recursive: true, force: true });
+  }
+}
+
+function childrenOf(pid: number): ManagedProcess[] {
+  const children: ManagedProcess[] = [];
+  for (const entry of readdirSync('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      const stat = readFileSync(`/proc/${entry}/stat`, 'utf8');
+      const [, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      const startedAt = startTime(Number(entry));
+      if (Number(parent) !== pid || startedAt === undefined) continue;
+      children.push({ name: 'backend', pid: Number(entry), startedAt, stopSignal: 'SIGKILL', graceMs: 1_000 });
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  return children;
+}
