@@ -14,13 +14,16 @@ const KRATOS = '^internal/kratos/';
 /** The generated code of gRPC's, Google's and Kratos' own protos. */
 const FOREIGN_PROTOS = '^gen/(errors/|google/|grpc/)';
 
+/** Where the object graph is declared and built. */
+const WIRING = ['^internal/[a-z]+/[a-z]+-module\\.ts$', '^internal/kratos/app/wiring\\.ts$', '^cmd/[a-z]+/wire\\.ts$'];
+
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {
   forbidden: [
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
     { name: 'nothing-unresolved', severity: 'error', from: {}, to: { couldNotResolve: true } },
     layer('kratos', [FOREIGN_PROTOS, '^gen/', '^internal/(biz|conf|server/middleware)/']),
-    layer('biz', ['^gen/[a-z]+/v1/errors\\.ts$', '^internal/kratos/(errors|log|tracing)/']),
+    layer('biz', ['^gen/[a-z]+/v1/errors\\.ts$', '^internal/kratos/(errors|log|tracing)/', '^internal/kratos/app/(token|wiring)\\.ts$']),
     layer('data', ['^internal/(biz|conf)/', KRATOS, '^gen/']),
     layer('service', ['^internal/biz/', KRATOS, '^gen/']),
     layer('server', ['^internal/(service|biz|conf)/', KRATOS, '^gen/']),
@@ -36,11 +39,14 @@ module.exports = {
     {
       name: 'only-wire-builds-containers',
       severity: 'error',
-      from: {
-        path: '^(cmd|internal)/',
-        pathNot: [UNIT_TEST, '^internal/[a-z]+/[a-z]+-module\\.ts$', '^internal/kratos/app/wiring\\.ts$', '^cmd/[a-z]+/wire\\.ts$'],
-      },
+      from: { path: '^(cmd|internal)/', pathNot: [UNIT_TEST, ...WIRING] },
       to: { path: 'node_modules/inversify/' },
+    },
+    {
+      name: 'only-modules-declare-providers',
+      severity: 'error',
+      from: { path: '^(cmd|internal)/', pathNot: [UNIT_TEST, ...WIRING] },
+      to: { path: '^internal/kratos/app/wiring\\.ts$' },
     },
     {
       name: 'nobody-imports-a-command',

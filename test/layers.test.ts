@@ -48,6 +48,8 @@ describe('layers', function () {
     const files: Record<string, string> = {
       'internal/biz/order.ts':
         "import '../data/order.js';\nimport 'pg';\nimport { Container } from 'inversify';\nexport const a = Container;\n",
+      'internal/kratos/app/wiring.ts': 'export const providers = 1;\n',
+      'internal/biz/usecase.ts': "import '../kratos/app/wiring.js';\n",
       'internal/biz/clock.ts': "import type { Order } from '../service/order.js';\nexport type A = Order;\n",
       'internal/data/order.ts': "import '../server/http.js';\n",
       'internal/service/order.ts': "import '../data/order.js';\nexport interface Order { id: bigint }\n",
@@ -74,6 +76,7 @@ describe('layers', function () {
         'layer-biz internal/biz/clock.ts',
         'biz-knows-no-technology internal/biz/order.ts',
         'only-wire-builds-containers internal/biz/order.ts',
+        'only-modules-declare-providers internal/biz/usecase.ts',
         'layer-data internal/data/order.ts',
         'layer-service internal/service/order.ts',
         'layer-server internal/server/http.ts',

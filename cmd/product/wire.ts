@@ -1,10 +1,9 @@
 import { Container } from 'inversify';
-import { bizModule } from '../../internal/biz/product-module.js';
+import { productBizModule } from '../../internal/biz/product-module.js';
 import { CONFIG } from '../../internal/conf/config.js';
 import { LiveConfig } from '../../internal/conf/live.js';
-import { outboxDataModule } from '../../internal/data/outbox-module.js';
-import { connectionsModule, productDataModule } from '../../internal/data/product-module.js';
-import { registryModule } from '../../internal/data/registry-module.js';
+import { productDataModule } from '../../internal/data/product-module.js';
+import { registryModule, sharedDataModule } from '../../internal/data/shared-module.js';
 import { App } from '../../internal/kratos/app/app.js';
 import type { ProcessContext } from '../../internal/kratos/app/process.js';
 import { Resources } from '../../internal/kratos/app/resources.js';
@@ -24,11 +23,10 @@ export async function wire({ config, live, logger, worker, resources }: ProcessC
   container.bind(Worker).toConstantValue(worker);
   container.bind(Resources).toConstantValue(resources);
   container.load(
-    connectionsModule,
     registryModule,
+    sharedDataModule,
     productDataModule,
-    outboxDataModule,
-    bizModule,
+    productBizModule,
     productServiceModule,
     productServerModule,
     serverModule,

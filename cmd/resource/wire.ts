@@ -1,9 +1,9 @@
 import { Container } from 'inversify';
+import { resourceBizModule } from '../../internal/biz/resource-module.js';
 import { CONFIG } from '../../internal/conf/config.js';
 import { LiveConfig } from '../../internal/conf/live.js';
-import { connectionsModule } from '../../internal/data/product-module.js';
-import { registryModule } from '../../internal/data/registry-module.js';
 import { resourceDataModule } from '../../internal/data/resource-module.js';
+import { registryModule, sharedDataModule } from '../../internal/data/shared-module.js';
 import { App } from '../../internal/kratos/app/app.js';
 import type { ProcessContext } from '../../internal/kratos/app/process.js';
 import { Resources } from '../../internal/kratos/app/resources.js';
@@ -11,10 +11,10 @@ import { Worker } from '../../internal/kratos/app/worker.js';
 import { Logger } from '../../internal/kratos/log/logger.js';
 import { resourceServerModule } from '../../internal/server/resource-module.js';
 import { serverModule } from '../../internal/server/shared-module.js';
-import { resourceServiceModule } from '../../internal/service/product-module.js';
+import { resourceServiceModule } from '../../internal/service/resource-module.js';
 
 /** The whole object graph of the process. */
-export function wire({ config, live, logger, worker, resources }: ProcessContext): Promise<App> {
+export async function wire({ config, live, logger, worker, resources }: ProcessContext): Promise<App> {
   const container = new Container({ defaultScope: 'Singleton' });
   container.bind(CONFIG).toConstantValue(config);
   container.bind(LiveConfig).toConstantValue(live);
@@ -22,9 +22,10 @@ export function wire({ config, live, logger, worker, resources }: ProcessContext
   container.bind(Worker).toConstantValue(worker);
   container.bind(Resources).toConstantValue(resources);
   container.load(
-    connectionsModule,
     registryModule,
+    sharedDataModule,
     resourceDataModule,
+    resourceBizModule,
     resourceServiceModule,
     resourceServerModule,
     serverModule,

@@ -1,19 +1,20 @@
+import { type Token, token } from '../kratos/app/token.js';
+import type { InstanceJobOptions } from './instance/instance-job.js';
 import type { OrderPolicy } from './order/order.js';
 import type { PaymentSignaturePolicy } from './order/payment-signature.js';
+import type { OutboxOptions } from './outbox.js';
 import type { PurchaseTokenPolicy } from './seckill/purchase-token.js';
 import type { SalePolicy } from './seckill/sale.js';
 import type { SettlementPolicy } from './seckill/settlement.js';
 import type { WaitingRoomPolicy } from './seckill/waiting-room.js';
 
-/** What the shop settles by configuration; biz does not know configuration files. */
-export interface Policy {
-  readonly order: OrderPolicy;
-  readonly payment: PaymentSignaturePolicy;
-  readonly sale: SalePolicy;
-  readonly settlement: SettlementPolicy;
-  readonly token: PurchaseTokenPolicy;
-  readonly waitingRoom: WaitingRoomPolicy;
-}
+// The settings that the usecases take. The server layer binds them, because biz does not know configuration files.
 
-/** What the container knows the policy by. */
-export const POLICY = Symbol('Policy');
+export const INSTANCE_JOB_OPTIONS: Token<InstanceJobOptions> = token('InstanceJobOptions');
+export const ORDER_POLICY: Token<OrderPolicy> = token('OrderPolicy');
+export const OUTBOX_OPTIONS: Token<OutboxOptions> = token('OutboxOptions');
+export const PAYMENT_SIGNATURE_POLICY: Token<PaymentSignaturePolicy> = token('PaymentSignaturePolicy');
+export const PURCHASE_TOKEN_POLICY: Token<PurchaseTokenPolicy> = token('PurchaseTokenPolicy');
+export const SALE_POLICY: Token<SalePolicy> = token('SalePolicy');
+export const SETTLEMENT_POLICY: Token<SettlementPolicy> = token('SettlementPolicy');
+export const WAITING_ROOM_POLICY: Token<WaitingRoomPolicy> = token('WaitingRoomPolicy');

@@ -1,4 +1,4 @@
-import { ContainerModule } from 'inversify';
+import { all, type ProviderSet, providers } from '../kratos/app/wiring.js';
 import { CatalogRepo, CatalogUsecase } from './catalog/catalog.js';
 import { ItemDirectory } from './catalog/item.js';
 import { ProductRepo, ProductUsecase } from './catalog/product.js';
@@ -11,8 +11,16 @@ import { OrderRepo } from './order/order-state.js';
 import { PaymentRepo } from './order/payment.js';
 import { PaymentSignatures } from './order/payment-signature.js';
 import { ReservedUnits } from './order/reserved-units.js';
-import { Outbox, OutboxHandler } from './outbox.js';
-import { POLICY, type Policy } from './policy.js';
+import { Outbox, OutboxHandler, OutboxRepo, OutboxUsecase } from './outbox.js';
+import {
+  ORDER_POLICY,
+  OUTBOX_OPTIONS,
+  PAYMENT_SIGNATURE_POLICY,
+  PURCHASE_TOKEN_POLICY,
+  SALE_POLICY,
+  SETTLEMENT_POLICY,
+  WAITING_ROOM_POLICY,
+} from './policy.js';
 import { Admission } from './seckill/admission.js';
 import { PurchaseStream } from './seckill/purchase-stream.js';
 import { PurchaseTokens } from './seckill/purchase-token.js';
@@ -29,118 +37,56 @@ import { WaitingRoom, WaitingRoomUsecase } from './seckill/waiting-room.js';
 import { TransactionRunner } from './transaction.js';
 import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo, UserUsecase } from './user/user.js';
 
-/** The usecases. They need the ports, which the data modules bind, and POLICY. */
-export const bizModule = new ContainerModule(({ bind }) => {
-  bind(PaymentSignatures).toResolvedValue((policy: Policy) => new PaymentSignatures(policy.payment), [POLICY]);
-  bind(ProductUsecase).toResolvedValue((products: ProductRepo) => new ProductUsecase(products), [ProductRepo]);
-  bind(UserUsecase).toResolvedValue(
-    (users: UserRepo, passwords: PasswordHasher, tokens: TokenSigner, attempts: LoginAttempts) =>
-      new UserUsecase(users, passwords, tokens, attempts),
-    [UserRepo, PasswordHasher, TokenSigner, LoginAttempts],
-  );
-  bind(ItemDirectory).toResolvedValue(
-    (products: ProductRepo, catalog: CatalogRepo) => new ItemDirectory(products, catalog),
-    [ProductRepo, CatalogRepo],
-  );
-  bind(CatalogUsecase).toResolvedValue(
-    (transactions: TransactionRunner, catalog: CatalogRepo, stock: StockRepo) =>
-      new CatalogUsecase(transactions, catalog, stock),
-    [TransactionRunner, CatalogRepo, StockRepo],
-  );
-  bind(InstanceUsecase).toResolvedValue(
-    (
-      transactions: TransactionRunner,
-      ids: IdGenerator,
-      products: ProductRepo,
-      instances: InstanceRepo,
-      orders: OrderRepo,
-      payments: PaymentRepo,
-    ) => new InstanceUsecase(transactions, ids, products, instances, orders, payments),
-    [TransactionRunner, IdGenerator, ProductRepo, InstanceRepo, OrderRepo, PaymentRepo],
-  );
-  bind(OrderUsecase).toResolvedValue(
-    (
-      transactions: TransactionRunner,
-      ids: IdGenerator,
-      products: ProductUsecase,
-      orders: OrderRepo,
-      payments: PaymentRepo,
-      fulfilments: OrderFulfilment[],
-      units: ReservedUnits,
-      policy: Policy,
-    ) => new OrderUsecase(transactions, ids, products, orders, payments, fulfilments, units, policy.order),
-    [
-      TransactionRunner,
-      IdGenerator,
-      ProductUsecase,
-      OrderRepo,
-      PaymentRepo,
-      { serviceIdentifier: OrderFulfilment, isMultiple: true },
-      ReservedUnits,
-      POLICY,
-    ],
-  );
-  bind(OrderFulfilment).toService(InstanceUsecase);
-  bind(ReservedUnits).toResolvedValue(
-    (sales: SaleUnitsRepo, stock: StockRepo, outbox: Outbox) => new SaleReservedUnits(sales, stock, outbox),
-    [SaleUnitsRepo, StockRepo, Outbox],
-  );
-  bind(SaleStock).toResolvedValue(
-    (
-      transactions: TransactionRunner,
-      sales: SaleRepo,
-      stock: StockRepo,
-      admission: Admission,
-      stream: PurchaseStream,
-    ) => new SaleStock(transactions, sales, stock, admission, stream),
-    [TransactionRunner, SaleRepo, StockRepo, Admission, PurchaseStream],
-  );
-  bind(SaleUsecase).toResolvedValue(
-    (
-      transactions: TransactionRunner,
-      ids: IdGenerator,
-      items: ItemDirectory,
-      sales: SaleRepo,
-      stock: SaleStock,
-      admission: Admission,
-      stream: PurchaseStream,
-      policy: Policy,
-    ) => new SaleUsecase(transactions, ids, items, sales, stock, admission, stream, policy.sale),
-    [TransactionRunner, IdGenerator, ItemDirectory, SaleRepo, SaleStock, Admission, PurchaseStream, POLICY],
-  );
-  bind(SaleDirectory).toResolvedValue((sales: SaleRepo) => new SaleDirectory(sales), [SaleRepo]);
-  bind(SeckillUsecase).toResolvedValue(
-    (
-      sales: SaleDirectory,
-      admission: Admission,
-      stream: PurchaseStream,
-      settlements: SettlementRepo,
-      tokens: PurchaseTokens,
-    ) => new SeckillUsecase(sales, admission, stream, settlements, tokens),
-    [SaleDirectory, Admission, PurchaseStream, SettlementRepo, PurchaseTokens],
-  );
-  bind(PurchaseTokens).toResolvedValue((policy: Policy) => new PurchaseTokens(policy.token), [POLICY]);
-  bind(WaitingRoomUsecase).toResolvedValue(
-    (sales: SaleDirectory, room: WaitingRoom, tokens: PurchaseTokens, policy: Policy) =>
-      new WaitingRoomUsecase(sales, room, tokens, policy.waitingRoom),
-    [SaleDirectory, WaitingRoom, PurchaseTokens, POLICY],
-  );
-  bind(SaleWatch).toResolvedValue((sales: SaleUsecase) => new SaleWatch(sales), [SaleUsecase]);
-  bind(SettlementUsecase).toResolvedValue(
-    (
-      transactions: TransactionRunner,
-      ids: IdGenerator,
-      items: ItemDirectory,
-      orders: OrderRepo,
-      instances: InstanceUsecase,
-      settlements: SettlementRepo,
-      stock: StockRepo,
-      policy: Policy,
-    ) => new SettlementUsecase(transactions, ids, items, orders, instances, settlements, stock, policy.settlement),
-    [TransactionRunner, IdGenerator, ItemDirectory, OrderRepo, InstanceUsecase, SettlementRepo, StockRepo, POLICY],
-  );
-  bind(OutboxHandler).toResolvedValue(
-    (admission: Admission, sales: SaleRepo): OutboxHandler => new SeckillReturnHandler(admission, sales),
-    [Admission, SaleRepo],
-  );
+/** The product domain's usecases. They need its ports, which the data layer binds, and the policies of policy.ts. */
+export const productBizModule: ProviderSet = providers(({ provide, implement, alias }) => {
+  provide(ItemDirectory, [ProductRepo, CatalogRepo]);
+  provide(ProductUsecase, [ProductRepo]);
+  provide(CatalogUsecase, [TransactionRunner, CatalogRepo, StockRepo]);
+  provide(UserUsecase, [UserRepo, PasswordHasher, TokenSigner, LoginAttempts]);
+
+  provide(PaymentSignatures, [PAYMENT_SIGNATURE_POLICY]);
+  provide(InstanceUsecase, [TransactionRunner, IdGenerator, ProductRepo, InstanceRepo, OrderRepo, PaymentRepo]);
+  provide(OrderUsecase, [
+    TransactionRunner,
+    IdGenerator,
+    ProductUsecase,
+    OrderRepo,
+    PaymentRepo,
+    all(OrderFulfilment),
+    ReservedUnits,
+    ORDER_POLICY,
+  ]);
+
+  alias(OrderFulfilment, InstanceUsecase);
+  implement(ReservedUnits, SaleReservedUnits, [SaleUnitsRepo, StockRepo, Outbox]);
+
+  provide(SaleStock, [TransactionRunner, SaleRepo, StockRepo, Admission, PurchaseStream]);
+  provide(SaleUsecase, [
+    TransactionRunner,
+    IdGenerator,
+    ItemDirectory,
+    SaleRepo,
+    SaleStock,
+    Admission,
+    PurchaseStream,
+    SALE_POLICY,
+  ]);
+  provide(SaleDirectory, [SaleRepo]);
+  provide(SaleWatch, [SaleUsecase]);
+  provide(PurchaseTokens, [PURCHASE_TOKEN_POLICY]);
+  provide(WaitingRoomUsecase, [SaleDirectory, WaitingRoom, PurchaseTokens, WAITING_ROOM_POLICY]);
+  provide(SeckillUsecase, [SaleDirectory, Admission, PurchaseStream, SettlementRepo, PurchaseTokens]);
+  provide(SettlementUsecase, [
+    TransactionRunner,
+    IdGenerator,
+    ItemDirectory,
+    OrderRepo,
+    InstanceUsecase,
+    SettlementRepo,
+    StockRepo,
+    SETTLEMENT_POLICY,
+  ]);
+
+  implement(OutboxHandler, SeckillReturnHandler, [Admission, SaleRepo]);
+  provide(OutboxUsecase, [OutboxRepo, all(OutboxHandler), OUTBOX_OPTIONS]);
 });

@@ -1,5 +1,6 @@
 import type { Bootstrap } from '../../gen/conf.js';
 import type { Duration } from '../../gen/google/protobuf/duration.js';
+import { type Token, token } from '../kratos/app/token.js';
 
 type Shape<T> = [T] extends [Duration]
   ? number
@@ -18,4 +19,4 @@ export type ConfigOf<T> = {
 export type Config = ConfigOf<Bootstrap>;
 
 /** What the container knows the configuration by. */
-export const CONFIG = Symbol('Config');
+export const CONFIG: Token<Config> = token('Config');

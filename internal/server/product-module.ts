@@ -1,5 +1,3 @@
-import { ContainerModule } from 'inversify';
-import { Registry } from 'prom-client';
 import { CatalogServiceService } from '../../gen/catalog/v1/catalog.js';
 import { InstanceServiceService } from '../../gen/instance/v1/instance.js';
 import { OrderServiceService } from '../../gen/order/v1/order.js';
@@ -7,16 +5,28 @@ import { ProductServiceService } from '../../gen/product/v1/product.js';
 import { SeckillServiceService } from '../../gen/seckill/v1/seckill.js';
 import { UserServiceService } from '../../gen/user/v1/user.js';
 import { OrderUsecase } from '../biz/order/order.js';
-import { OutboxHandler, OutboxRepo, OutboxUsecase } from '../biz/outbox.js';
-import { POLICY, type Policy } from '../biz/policy.js';
+import { OutboxUsecase } from '../biz/outbox.js';
+import {
+  ORDER_POLICY,
+  OUTBOX_OPTIONS,
+  PAYMENT_SIGNATURE_POLICY,
+  PURCHASE_TOKEN_POLICY,
+  SALE_POLICY,
+  SETTLEMENT_POLICY,
+  WAITING_ROOM_POLICY,
+} from '../biz/policy.js';
 import { PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
+import type { PurchaseTokenPolicy } from '../biz/seckill/purchase-token.js';
 import { SaleUsecase } from '../biz/seckill/sale.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { DEVELOPMENT_TOKEN_SECRET } from '../conf/defaults.js';
 import { LiveConfig } from '../conf/live.js';
 import { ConfigError } from '../conf/load.js';
+import { METRICS } from '../kratos/app/metrics.js';
+import { type Identifier, type ProviderSet, type Providing, providers } from '../kratos/app/wiring.js';
 import { Background } from '../kratos/background/background.js';
 import { Logger } from '../kratos/log/logger.js';
+import type { ServiceDefinition, ServiceOf } from '../kratos/transport/call-context.js';
 import { bindService, ServiceBinding } from '../kratos/transport/dispatcher.js';
 import { CatalogService } from '../service/catalog.js';
 import { InstanceService } from '../service/instance.js';
@@ -30,8 +40,8 @@ import { saleKeeper } from './sale-keeper.js';
 import { SeckillConsumer } from './seckill-consumer.js';
 
 /**
- * What the rules of the configuration cannot say, because the resource domain has no such secret and needs none. To be
- * called before anything is opened.
+ * Checks that apply to the product process alone: the resource process needs no token secret. Call it before anything
+ * is opened.
  * @throws ConfigError
  */
 export function checkProductConfig({ server, seckill }: Config): void {
@@ -40,87 +50,70 @@ export function checkProductConfig({ server, seckill }: Config): void {
   throw new ConfigError('configuration', ['seckill.token_secret: the development secret is refused in production']);
 }
 
-/** What the product process serves and what it does by itself. */
-export const productServerModule = new ContainerModule(({ bind }) => {
-  bind(POLICY).toResolvedValue(
-    (live: LiveConfig): Policy => {
-      const { payTimeoutMs } = live.current.order;
-      const { secret, previousSecret } = live.current.payment;
-      const { tokenSecret, previousTokenSecret, tokenTtlMs } = live.current.seckill;
-      const production = live.current.server.environment === 'production';
-      // Read when they are used: these change while the process runs.
-      return {
-        order: { payTimeoutMs },
-        payment: {
-          secrets: [secret, previousSecret].filter((s) => s !== ''),
-          acceptUnsigned: !production,
-        },
-        sale: {
-          payTimeoutMs,
-          get backlogLimit() {
-            return live.current.seckill.backlogLimit;
-          },
-        },
-        settlement: {
-          get maxDeliveries() {
-            return live.current.seckill.maxDeliveries;
-          },
-        },
-        token: {
-          secrets: previousTokenSecret === '' ? [tokenSecret] : [tokenSecret, previousTokenSecret],
-          ttlMs: Math.ceil(tokenTtlMs),
-        },
-        waitingRoom: {
-          get lineLimit() {
-            return live.current.seckill.lineLimit;
-          },
-        },
-      };
-    },
-    [LiveConfig],
-  );
+/** The product process's policies, RPC services and background servers. */
+export const productServerModule: ProviderSet = providers(({ create }) => {
+  bindPolicies(create);
 
-  bind(ServiceBinding).toResolvedValue((s: ProductService) => bindService(ProductServiceService, s), [ProductService]);
-  bind(ServiceBinding).toResolvedValue((s: CatalogService) => bindService(CatalogServiceService, s), [CatalogService]);
-  bind(ServiceBinding).toResolvedValue((s: OrderService) => bindService(OrderServiceService, s), [OrderService]);
-  bind(ServiceBinding).toResolvedValue(
-    (s: InstanceService) => bindService(InstanceServiceService, s),
-    [InstanceService],
-  );
-  bind(ServiceBinding).toResolvedValue((s: SeckillService) => bindService(SeckillServiceService, s), [SeckillService]);
-  bind(ServiceBinding).toResolvedValue((s: UserService) => bindService(UserServiceService, s), [UserService]);
+  const serve = <D extends ServiceDefinition>(definition: D, service: Identifier<ServiceOf<D>>) =>
+    create(ServiceBinding, [service], (implementation) => bindService(definition, implementation));
+  serve(ProductServiceService, ProductService);
+  serve(CatalogServiceService, CatalogService);
+  serve(OrderServiceService, OrderService);
+  serve(InstanceServiceService, InstanceService);
+  serve(SeckillServiceService, SeckillService);
+  serve(UserServiceService, UserService);
 
-  bind(Background).toResolvedValue(
-    (orders: OrderUsecase, config: Config, logger: Logger) => {
-      const { sweepIntervalMs, sweepBatch } = config.order;
-      return new Background(
-        'order_sweeper',
-        orderSweeper(orders, { intervalMs: sweepIntervalMs, batch: sweepBatch }, logger),
-        false,
-      );
-    },
-    [OrderUsecase, CONFIG, Logger],
-  );
-
-  bind(Background).toResolvedValue(
-    (sales: SaleUsecase, logger: Logger) => new Background('sale_keeper', saleKeeper(sales, logger), false),
+  create(Background, [OrderUsecase, CONFIG, Logger], (orders, config, logger) => {
+    const { sweepIntervalMs, sweepBatch } = config.order;
+    const sweeper = orderSweeper(orders, { intervalMs: sweepIntervalMs, batch: sweepBatch }, logger);
+    return new Background('order_sweeper', sweeper, false);
+  });
+  create(
+    Background,
     [SaleUsecase, Logger],
+    (sales, logger) => new Background('sale_keeper', saleKeeper(sales, logger), false),
   );
-  bind(Background).toResolvedValue(
-    (consumer: PurchaseConsumer, service: SeckillOrderService, config: Config, logger: Logger, registry: Registry) =>
-      new Background(
-        'seckill_consumer',
-        new SeckillConsumer(consumer, service, config.seckill, logger, registry),
-        true,
-      ),
-    [PurchaseConsumer, SeckillOrderService, CONFIG, Logger, Registry],
+  create(
+    Background,
+    [PurchaseConsumer, SeckillOrderService, CONFIG, Logger, METRICS],
+    (purchases, service, { seckill }, logger, registry) =>
+      new Background('seckill_consumer', new SeckillConsumer(purchases, service, seckill, logger, registry), true),
   );
-  bind(Background).toResolvedValue(
-    (rows: OutboxRepo, handlers: OutboxHandler[], config: Config, logger: Logger, registry: Registry) => {
-      const { batchSize, leaseMs, pollIntervalMs } = config.outbox;
-      const outbox = new OutboxUsecase(rows, handlers, { batchSize, leaseMs });
-      return new Background('outbox_relay', new OutboxRelay(outbox, { pollIntervalMs }, logger, registry), false);
-    },
-    [OutboxRepo, { serviceIdentifier: OutboxHandler, isMultiple: true }, CONFIG, Logger, Registry],
-  );
+  create(Background, [OutboxUsecase, CONFIG, Logger, METRICS], (outbox, config, logger, registry) => {
+    const { pollIntervalMs } = config.outbox;
+    return new Background('outbox_relay', new OutboxRelay(outbox, { pollIntervalMs }, logger, registry), false);
+  });
 });
+
+/** A policy has getters for the settings that change while the process runs, so that each use reads the current one. */
+function bindPolicies(create: Providing['create']): void {
+  create(OUTBOX_OPTIONS, [CONFIG], ({ outbox: { batchSize, leaseMs } }) => ({ batchSize, leaseMs }));
+  create(ORDER_POLICY, [CONFIG], ({ order: { payTimeoutMs } }) => ({ payTimeoutMs }));
+  create(PAYMENT_SIGNATURE_POLICY, [CONFIG], ({ payment: { secret, previousSecret }, server }) => ({
+    secrets: [secret, previousSecret].filter((s) => s !== ''),
+    acceptUnsigned: server.environment !== 'production',
+  }));
+  create(PURCHASE_TOKEN_POLICY, [CONFIG], ({ seckill }): PurchaseTokenPolicy => {
+    const { tokenSecret, previousTokenSecret, tokenTtlMs } = seckill;
+    return {
+      secrets: previousTokenSecret === '' ? [tokenSecret] : [tokenSecret, previousTokenSecret],
+      ttlMs: Math.ceil(tokenTtlMs),
+    };
+  });
+  create(SALE_POLICY, [LiveConfig], (live) => ({
+    payTimeoutMs: live.current.order.payTimeoutMs,
+    get backlogLimit() {
+      return live.current.seckill.backlogLimit;
+    },
+  }));
+  create(SETTLEMENT_POLICY, [LiveConfig], (live) => ({
+    get maxDeliveries() {
+      return live.current.seckill.maxDeliveries;
+    },
+  }));
+  create(WAITING_ROOM_POLICY, [LiveConfig], (live) => ({
+    get lineLimit() {
+      return live.current.seckill.lineLimit;
+    },
+  }));
+}

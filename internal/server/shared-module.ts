@@ -14,6 +14,7 @@ import { projectVersion } from '../conf/version.js';
 import { App } from '../kratos/app/app.js';
 import { Health } from '../kratos/app/health.js';
 import { HealthProbe } from '../kratos/app/health-probe.js';
+import { METRICS } from '../kratos/app/metrics.js';
 import { OpsListener, opsRoute } from '../kratos/app/ops.js';
 import { Resources } from '../kratos/app/resources.js';
 import type { Server } from '../kratos/app/server.js';
@@ -66,7 +67,7 @@ import { buyerLimit } from './middleware/buyer-limit.js';
  * deactivates in the order of binding, which closes a pool before its users.
  */
 export const serverModule = new ContainerModule(({ bind }) => {
-  bind(Registry).toResolvedValue(metricsRegistry);
+  bind(METRICS).toResolvedValue(metricsRegistry);
   bind(Trace).toResolvedValue(() => new OtelTrace());
   bind(Health).toResolvedValue(
     (logger: Logger, probes: HealthProbe[] | undefined) => new Health(probes ?? [], logger),
@@ -113,7 +114,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
     [
       CONFIG,
       Logger,
-      Registry,
+      METRICS,
       Health,
       AdaptiveLimiter,
       LiveConfig,
@@ -139,7 +140,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
       ),
     [CONFIG, Dispatcher, Logger, Health, Worker],
   );
-  bind(BackgroundMetrics).toResolvedValue((registry: Registry) => new BackgroundMetrics(registry), [Registry]);
+  bind(BackgroundMetrics).toResolvedValue((registry: Registry) => new BackgroundMetrics(registry), [METRICS]);
   bind(OpsListener).toResolvedValue(
     (config: Config, health: Health, registry: Registry) =>
       new OpsListener(config.server.metricsAddr, {
@@ -147,7 +148,7 @@ export const serverModule = new ContainerModule(({ bind }) => {
         dependencies: () => health.dependencies,
         metrics: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
       }),
-    [CONFIG, Health, Registry],
+    [CONFIG, Health, METRICS],
   );
   bind(App).toResolvedValue(makeApp, [
     CONFIG,

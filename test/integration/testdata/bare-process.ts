@@ -3,7 +3,7 @@ import { Container } from 'inversify';
 import { Product, ProductServiceService } from '../../../gen/product/v1/product.js';
 import { CONFIG } from '../../../internal/conf/config.js';
 import { LiveConfig } from '../../../internal/conf/live.js';
-import { registryModule } from '../../../internal/data/registry-module.js';
+import { registryModule } from '../../../internal/data/shared-module.js';
 import { App } from '../../../internal/kratos/app/app.js';
 import { runProcess } from '../../../internal/kratos/app/process.js';
 import { Resources } from '../../../internal/kratos/app/resources.js';

@@ -1,0 +1,41 @@
+import { TransactionRunner } from '../biz/transaction.js';
+import { CONFIG, type Config } from '../conf/config.js';
+import { HealthProbe } from '../kratos/app/health-probe.js';
+import { Resources } from '../kratos/app/resources.js';
+import { type ProviderSet, providers } from '../kratos/app/wiring.js';
+import { Worker } from '../kratos/app/worker.js';
+import { Logger } from '../kratos/log/logger.js';
+import { EtcdRegistry } from '../kratos/registry/etcd.js';
+import { NoRegistry, Registry } from '../kratos/registry/registry.js';
+import { Postgres } from './postgres/postgres.js';
+
+/** Service discovery. It needs CONFIG, Logger and Resources. */
+export const registryModule: ProviderSet = providers(({ create }) => {
+  create(Registry, [CONFIG, Logger, Resources], makeRegistry);
+});
+
+/** The database, which both processes use. It needs CONFIG, Logger, Worker and Resources. */
+export const sharedDataModule: ProviderSet = providers(({ resource, alias, create }) => {
+  resource(Postgres, {
+    name: 'postgres',
+    needs: [CONFIG, Logger, Worker],
+    make: ({ data: { database } }, logger, worker) => {
+      const { source, poolSize, role, statementTimeoutMs, connectTimeoutMs } = database;
+      const applicationName = `kaimai-${worker.process}-${worker.index}`;
+      return new Postgres({ source, poolSize, role, statementTimeoutMs, connectTimeoutMs, applicationName }, (err) =>
+        logger.warn('a connection to the database was lost', { err }),
+      );
+    },
+    close: (db) => db.close(),
+  });
+  alias(TransactionRunner, Postgres);
+  create(HealthProbe, [Postgres], (db) => ({ name: 'postgres', critical: true, check: () => db.ping() }));
+});
+
+function makeRegistry({ registry }: Config, logger: Logger, resources: Resources): Registry {
+  const { kind, endpoints, prefix, ttlMs } = registry;
+  if (kind !== 'etcd') return new NoRegistry();
+  const etcd = new EtcdRegistry({ endpoints, prefix, ttlMs }, logger);
+  resources.add('registry', () => etcd.close());
+  return etcd;
+}
