@@ -42,7 +42,7 @@ build: gen/.stamp ## compile to dist/
 # The files that programs read beside their code.
 assets: gen/.stamp
 	@mkdir -p dist/gen && cp gen/descriptor.binpb dist/gen/
-	@mkdir -p dist/internal/data/redis/lua && cp internal/data/redis/lua/*.lua dist/internal/data/redis/lua/
+	@rm -rf dist/internal/data/redis/lua && mkdir -p dist/internal/data/redis/lua && cp internal/data/redis/lua/*.lua dist/internal/data/redis/lua/
 	@mkdir -p dist/internal/kratos/transport/openapi/docs && cp internal/kratos/transport/openapi/docs/page.html dist/internal/kratos/transport/openapi/docs/
 
 bench: build ## measure against references and peers (bench/README.md); B="--short" for a quick look

@@ -26,7 +26,7 @@ import { PurchaseStream } from './seckill/purchase-stream.js';
 import { PurchaseTokens } from './seckill/purchase-token.js';
 import { SaleReservedUnits, SaleUnitsRepo } from './seckill/reserved-units.js';
 import { SaleUsecase } from './seckill/sale.js';
-import { SaleDirectory } from './seckill/sale-directory.js';
+import { SaleCache } from './seckill/sale-cache.js';
 import { SaleRepo } from './seckill/sale-state.js';
 import { SaleStock } from './seckill/sale-stock.js';
 import { SaleWatch } from './seckill/sale-watch.js';
@@ -71,11 +71,11 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     PurchaseStream,
     SALE_POLICY,
   ]);
-  provide(SaleDirectory, [SaleRepo]);
+  provide(SaleCache, [SaleRepo]);
   provide(SaleWatch, [SaleUsecase]);
   provide(PurchaseTokens, [PURCHASE_TOKEN_POLICY]);
-  provide(WaitingRoomUsecase, [SaleDirectory, WaitingRoom, PurchaseTokens, WAITING_ROOM_POLICY]);
-  provide(SeckillUsecase, [SaleDirectory, Admission, PurchaseStream, SettlementRepo, PurchaseTokens]);
+  provide(WaitingRoomUsecase, [SaleCache, WaitingRoom, PurchaseTokens, WAITING_ROOM_POLICY]);
+  provide(SeckillUsecase, [SaleCache, Admission, PurchaseStream, SettlementRepo, PurchaseTokens]);
   provide(SettlementUsecase, [
     TransactionRunner,
     IdGenerator,

@@ -76,7 +76,7 @@ export const DEFAULTS: JsonObject = {
     tokenSecret: DEVELOPMENT_TOKEN_SECRET,
     previousTokenSecret: '',
     tokenTtl: '120s',
-    lineLimit: 1000000,
+    waitingRoomLimit: 1000000,
   },
   outbox: { batchSize: 500, pollInterval: '0.2s', lease: '10s' },
   resource: {

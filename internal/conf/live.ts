@@ -12,7 +12,7 @@ const LIVE = [
   'seckill.maxDeliveries',
   'seckill.userRate.',
   'seckill.addressRate.',
-  'seckill.lineLimit',
+  'seckill.waitingRoomLimit',
 ];
 
 export interface ConfigChange {

@@ -112,8 +112,8 @@ function bindPolicies(create: Providing['create']): void {
     },
   }));
   create(WAITING_ROOM_POLICY, [LiveConfig], (live) => ({
-    get lineLimit() {
-      return live.current.seckill.lineLimit;
+    get capacity() {
+      return live.current.seckill.waitingRoomLimit;
     },
   }));
 }

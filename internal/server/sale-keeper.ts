@@ -11,7 +11,7 @@ export function saleKeeper(sales: SaleUsecase, logger: Logger): Loop {
     idleMs: INTERVAL_MS,
     logger,
     round: async () => {
-      const { opened, closed, released, reloaded, failures } = await sales.keep();
+      const { opened, closed, released, reloaded, failures } = await sales.reconcile();
       if (opened + closed > 0) logger.info('sales opened and closed by themselves', { opened, closed });
       if (released > 0) logger.info('unsold units of closed sales went back to their skus', { sales: released });
       if (reloaded > 0) logger.warn('admission had lost sales; they are loaded again', { count: reloaded });

@@ -38,7 +38,7 @@ import { needsToken, type SalePatch, type SaleStatus } from '../biz/seckill/sale
 import type { SaleWatch } from '../biz/seckill/sale-watch.js';
 import type { BatchOutcome, PurchaseOutcome, PurchaseRecord, SeckillUsecase } from '../biz/seckill/seckill.js';
 import type { Settlement, SettlementUsecase } from '../biz/seckill/settlement.js';
-import type { Entry, WaitingRoomUsecase } from '../biz/seckill/waiting-room.js';
+import type { EntryDecision, WaitingRoomUsecase } from '../biz/seckill/waiting-room.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { userOf } from './caller.js';
 
@@ -118,13 +118,13 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
 
   purchaseBatch = async (req: PurchaseBatchRequest, ctx: CallContext): Promise<PurchaseBatchReply> => {
     const traceparent = ctx.traceparent ?? '';
-    const wishes = req.purchases.map((p, i) => ({
+    const requests = req.purchases.map((p, i) => ({
       userId: formatUserId(p.userId, `purchases[${i}].user_id`),
       quantity: p.quantity ?? 1,
       requestId: p.requestId,
       traceparent,
     }));
-    return { results: (await this.seckill.purchaseAll(req.itemId, wishes)).map(resultReply) };
+    return { results: (await this.seckill.purchaseAll(req.itemId, requests)).map(resultReply) };
   };
 
   watchSale = async function* (this: SeckillService, req: WatchSaleRequest, ctx: CallContext) {
@@ -196,16 +196,16 @@ function purchaseReply(outcome: PurchaseOutcome): PurchaseReply {
   }
 }
 
-const ENTRY_MESSAGES: Readonly<Record<Entry['kind'], string>> = {
+const ENTRY_MESSAGES: Readonly<Record<EntryDecision['kind'], string>> = {
   READY: 'it is your turn',
   WAITING: 'you are in the line',
   NOT_STARTED: 'the sale has not started',
   ENDED: 'the sale is over',
   SOLD_OUT: 'sold out',
-  LINE_FULL: 'too many wait already; come again',
+  WAITING_ROOM_FULL: 'too many wait already; come again',
 };
 
-function entryReply(entry: Entry): IssuePurchaseTokenReply {
+function entryReply(entry: EntryDecision): IssuePurchaseTokenReply {
   return {
     code: EntryCode[entry.kind],
     message: ENTRY_MESSAGES[entry.kind],

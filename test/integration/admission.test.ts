@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { isSaleUnavailable } from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
-import type { AdmissionLoad, Admitted, Wish } from '../../internal/biz/seckill/admission.js';
+import type { AdmissionLoad, AdmissionResult, PurchaseRequest } from '../../internal/biz/seckill/admission.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import { RedisAdmission } from '../../internal/data/redis/admission.js';
-import { ADMIT, GIVE_BACK, LOAD, SETTLED } from '../../internal/data/redis/lua-script.js';
+import { ADMIT, FINISH, LOAD, RETURN_UNITS } from '../../internal/data/redis/lua-script.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { useServers } from '../support/servers.js';
@@ -53,15 +53,15 @@ describe('admission in Redis', () => {
     await admission.load(full);
     return full.sale;
   };
-  const wish = (userId: string, quantity = 1, requestId = ''): Wish => ({
+  const request = (userId: string, quantity = 1, requestId = ''): PurchaseRequest => ({
     userId,
     quantity,
     requestId,
     traceparent: '',
   });
   const buy = (userId: string, quantity = 1, requestId = '', epoch = 1n) =>
-    admission.admit({ itemId, epoch }, wish(userId, quantity, requestId));
-  const kinds = (admitted: readonly Admitted[]) => admitted.map((a) => a.kind);
+    admission.admit({ itemId, epoch }, request(userId, quantity, requestId));
+  const kinds = (admitted: readonly AdmissionResult[]) => admitted.map((a) => a.kind);
   const user = (n: number) => formatUserId(String(n));
   const everything = async () => {
     const dump: Record<string, unknown> = {};
@@ -90,7 +90,7 @@ describe('admission in Redis', () => {
   it('passes the trace context on', async () => {
     await load();
     const tp = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
-    await admission.admit({ itemId, epoch: 1n }, { ...wish(ALICE), traceparent: tp });
+    await admission.admit({ itemId, epoch: 1n }, { ...request(ALICE), traceparent: tp });
     const [[, fields]] = (await server.commands.xrange(keys.stream, '-', '+')) as [[string, string[]]];
     assert.deepEqual(fields.slice(-2), ['tp', tp]);
   });
@@ -140,7 +140,7 @@ describe('admission in Redis', () => {
     ]);
   });
 
-  it('lets a smaller wish have what a larger one could not', async () => {
+  it('lets a smaller request have what a larger one could not', async () => {
     await load({ sale: { defaultLimit: 5 }, stock: 3n });
     assert.deepEqual(kinds(await Promise.all([buy(ALICE, 4), buy(BOB, 3), buy(ALICE)])), [
       'SOLD_OUT',
@@ -270,14 +270,14 @@ describe('admission in Redis', () => {
   it('takes units back once for each order and only in its epoch', async () => {
     await load({ sale: { epoch: 2n }, stock: 1n, buyers: new Map([[ALICE, 1]]) });
     const units = { orderId: 77n, itemId, userId: ALICE, quantity: 1, epoch: 2n };
-    assert.equal(await admission.giveBack(units), true);
-    assert.equal(await admission.giveBack(units), true);
+    assert.equal(await admission.returnUnits(units), true);
+    assert.equal(await admission.returnUnits(units), true);
     assert.equal(await server.commands.get(keys.stock), '2');
     assert.deepEqual(await server.commands.hgetall(keys.buyers), {});
-    assert.equal(await admission.giveBack({ ...units, orderId: 78n, epoch: 1n }), true);
-    assert.equal(await admission.giveBack({ ...units, orderId: 79n, epoch: 3n }), false);
+    assert.equal(await admission.returnUnits({ ...units, orderId: 78n, epoch: 1n }), true);
+    assert.equal(await admission.returnUnits({ ...units, orderId: 79n, epoch: 3n }), false);
     assert.equal(await server.commands.get(keys.stock), '2');
-    await assert.rejects(GIVE_BACK.run(server.commands, keys, ['2', '80', ALICE, '-1']), /KAIMAI/);
+    await assert.rejects(RETURN_UNITS.run(server.commands, keys, ['2', '80', ALICE, '-1']), /KAIMAI/);
   });
 
   it('squares the stock with what became of entries, once', async () => {
@@ -289,7 +289,7 @@ describe('admission in Redis', () => {
     for (const id of ids) await server.commands.xadd(keys.stream, id, 'uid', '1');
     await server.commands.xgroup('CREATE', keys.stream, 'product', '0');
     const settle = (...entries: string[][]) =>
-      SETTLED.run(server.commands, keys, ['product', String(entries.length), ...entries.flat()]);
+      FINISH.run(server.commands, keys, ['product', String(entries.length), ...entries.flat()]);
     const stock = async () => Number(await server.commands.get(keys.stock));
     assert.equal(await stock(), 8);
     // Counted by the load, refused: comes back. Counted by the load, became an order: was paid for.
@@ -301,7 +301,7 @@ describe('admission in Redis', () => {
     await settle(foreign);
     assert.equal(await stock(), 8);
     assert.equal(await server.commands.hget(keys.buyers, BOB), '1');
-    // Admitted and refused: comes back, and the user has less. Sold out in PostgreSQL: does not come back.
+    // AdmissionResult and refused: comes back, and the user has less. Sold out in PostgreSQL: does not come back.
     await settle(['600-0', '2', '2', ALICE, '1', 'REFUSED']);
     await settle(['700-0', '2', '2', ALICE, '1', 'SOLD_OUT']);
     assert.equal(await stock(), 9);
@@ -315,7 +315,7 @@ describe('admission in Redis', () => {
     assert.equal(await server.commands.xlen(keys.stream), 0);
     // Nothing to square.
     for (const id of ['900-0', '900-1']) await server.commands.xadd(keys.stream, id, 'uid', '1');
-    assert.deepEqual(await SETTLED.run(server.commands, keys, ['product', '0', '900-0', '900-1']), []);
+    assert.deepEqual(await FINISH.run(server.commands, keys, ['product', '0', '900-0', '900-1']), []);
     assert.deepEqual([await stock(), await server.commands.xlen(keys.stream)], [9, 0]);
     for (const args of [
       [],
@@ -325,7 +325,7 @@ describe('admission in Redis', () => {
       ['product', 'x', '900-0'],
       ['product', '0', 'x'],
     ]) {
-      await assert.rejects(SETTLED.run(server.commands, keys, args), /KAIMAI/);
+      await assert.rejects(FINISH.run(server.commands, keys, args), /KAIMAI/);
     }
   });
 

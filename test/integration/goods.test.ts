@@ -282,9 +282,9 @@ describe('flash sales of goods', function () {
       await replica.buy(itemId, 2, '', '', 1);
       await replica.sales.close(itemId);
       assert.deepEqual(await levelOf(itemId), [10n, 6n]);
-      assert.equal((await replica.sales.keep()).released, 0);
+      assert.equal((await replica.sales.reconcile()).released, 0);
       await settle(itemId);
-      const kept = await Promise.all([replica.sales.keep(), replica.sales.keep()]);
+      const kept = await Promise.all([replica.sales.reconcile(), replica.sales.reconcile()]);
       assert.deepEqual(
         kept.flatMap((k) => k.failures),
         [],
@@ -311,14 +311,14 @@ describe('flash sales of goods', function () {
       admission.close = () => Promise.reject(saleUnavailable('away'));
       try {
         await assert.rejects(replica.sales.close(itemId), isSaleUnavailable);
-        const { released, failures } = await replica.sales.keep();
+        const { released, failures } = await replica.sales.reconcile();
         assert.deepEqual([released, failures], [0, []]);
         assert.deepEqual(await levelOf(itemId), [4n, 3n]);
         assert.equal((await replica.sales.get(itemId)).sale.status, 'CLOSED');
       } finally {
         Reflect.deleteProperty(admission, 'close');
       }
-      assert.equal((await replica.sales.keep()).released, 1);
+      assert.equal((await replica.sales.reconcile()).released, 1);
       assert.deepEqual(await levelOf(itemId), [4n, 0n]);
       await eventually('nobody is admitted', async () => (await kindOf(itemId, 1, 1)) === 'ENDED');
       await holds();

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { isPurchaseTokenInvalid, isSaleNotFound, isSaleVersionConflict } from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { CreateSale } from '../../internal/biz/seckill/sale.js';
-import type { Entry } from '../../internal/biz/seckill/waiting-room.js';
+import type { EntryDecision } from '../../internal/biz/seckill/waiting-room.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { SeckillReplica, TOKEN_TTL_MS } from '../support/seckill.js';
@@ -32,7 +32,7 @@ describe('purchase tokens', function () {
   };
   const enter = (itemId: bigint, user: number) => replica.waitingRoom.enter(itemId, formatUserId(String(user)));
   const tokenOf = async (itemId: bigint, user: number): Promise<string> => ready(await enter(itemId, user)).token;
-  const ready = (entry: Entry) => {
+  const ready = (entry: EntryDecision) => {
     assert.ok(entry.kind === 'READY', entry.kind);
     return entry;
   };
@@ -140,9 +140,9 @@ describe('purchase tokens', function () {
 
   it('are not asked of a trusted caller: a batch, and an entry of its own', async () => {
     const itemId = await open();
-    const wish = { userId: formatUserId('1'), quantity: 1, requestId: '', traceparent: '' };
+    const request = { userId: formatUserId('1'), quantity: 1, requestId: '', traceparent: '' };
     assert.deepEqual(
-      (await replica.seckill.purchaseAll(itemId, [wish])).map((o) => o.kind),
+      (await replica.seckill.purchaseAll(itemId, [request])).map((o) => o.kind),
       ['QUEUED'],
     );
     await replica.redis.commands.xadd(saleKeys('', itemId).stream, '*', 'uid', '2');

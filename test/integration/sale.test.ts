@@ -56,7 +56,7 @@ describe('the life of a sale', function () {
     await replica.sales.create(wanted);
     return item.id;
   };
-  const keptFaults = async () => (await replica.sales.keep()).failures.map((f) => f.cause);
+  const keptFaults = async () => (await replica.sales.reconcile()).failures.map((f) => f.cause);
 
   describe('by itself', () => {
     it('opens a moment before its time, admits nobody before it, and closes at its end', async () => {
@@ -79,7 +79,7 @@ describe('the life of a sale', function () {
 
     it('is opened once by two that look at the same time', async () => {
       const itemId = await plan({});
-      const both = await Promise.all([replica.sales.keep(), replica.sales.keep()]);
+      const both = await Promise.all([replica.sales.reconcile(), replica.sales.reconcile()]);
       assert.deepEqual(
         both.flatMap((k) => k.failures),
         [],
@@ -113,7 +113,7 @@ describe('the life of a sale', function () {
         await holds(itemId);
       }
       const { epoch } = (await replica.sales.get(itemId)).sale;
-      await replica.sales.keep();
+      await replica.sales.reconcile();
       assert.equal((await replica.sales.get(itemId)).sale.epoch, epoch);
     });
 
@@ -218,7 +218,7 @@ describe('the life of a sale', function () {
       assert.deepEqual(await replica.sales.limitOf(itemId, ALICE), { limit: 3, left: 0, version: 2n });
       assert.deepEqual(await replica.sales.limitOf(itemId, formatUserId('2')), { limit: 1, left: 1, version: 0n });
       await assert.rejects(replica.sales.limitOf(999_999n, ALICE), isSaleNotFound);
-      // Kept over a load from PostgreSQL.
+      // ReconcileResult over a load from PostgreSQL.
       await replica.sales.load(itemId);
       assert.equal(await replica.redis.commands.hget(saleKeys('', itemId).vip, ALICE), '3');
       assert.equal((await set(0, 2n)).left, 0);
@@ -321,13 +321,13 @@ describe('the life of a sale', function () {
     it('may be more than one script call takes', async () => {
       const itemId = await plan({ total: 300n });
       await replica.sales.open(itemId);
-      const wishes = Array.from({ length: 1_000 }, (_, i) => ({
+      const requests = Array.from({ length: 1_000 }, (_, i) => ({
         userId: formatUserId(String(i)),
         quantity: 1,
         requestId: '',
         traceparent: '',
       }));
-      const outcomes = await replica.seckill.purchaseAll(itemId, wishes);
+      const outcomes = await replica.seckill.purchaseAll(itemId, requests);
       assert.ok(outcomes.slice(0, 300).every((o) => o.kind === 'QUEUED'));
       assert.ok(outcomes.slice(300).every((o) => o.kind === 'SOLD_OUT'));
       await settled(itemId);

@@ -152,7 +152,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
         defaultLimit: 1,
       });
       assert.equal((await replica.sales.open(itemId)).remaining, 5n);
-      await replica.directory.refresh(first);
+      await replica.saleCache.refresh(first);
       idOf(await replica.buy(itemId, 1));
       await run(replica.consumer('a'));
       await settled(itemId);
@@ -191,8 +191,8 @@ describe('flash sale on PostgreSQL and Redis', function () {
 
     it('is of one instance', async () => {
       const { itemId } = await replica.openSale({ defaultLimit: 5 });
-      const wish = { itemId, userId: formatUserId('1'), requestId: '', traceparent: '', token: '' };
-      await assert.rejects(replica.seckill.purchase({ ...wish, quantity: 2 }), (err) => {
+      const request = { itemId, userId: formatUserId('1'), requestId: '', traceparent: '', token: '' };
+      await assert.rejects(replica.seckill.purchase({ ...request, quantity: 2 }), (err) => {
         assert.ok(isInvalidArgument(err));
         assert.deepEqual(err.violations[0]?.field, 'quantity');
         return true;

@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import { isSaleUnavailable } from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { CreateSale } from '../../internal/biz/seckill/sale.js';
-import type { Entry, LineAnswer, LineTerms } from '../../internal/biz/seckill/waiting-room.js';
-import { LINE } from '../../internal/data/redis/lua-script.js';
+import type { EntryDecision, WaitingRoomReply, WaitingRoomTerms } from '../../internal/biz/seckill/waiting-room.js';
+import { WAITING_ROOM } from '../../internal/data/redis/lua-script.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { SeckillReplica } from '../support/seckill.js';
@@ -42,22 +42,22 @@ describe('the waiting room', function () {
     await replica.sales.update(itemId, version, { admitRate });
   };
   /** Asks the line itself. */
-  const asker = async (itemId: bigint, terms: Partial<LineTerms> = {}) => {
+  const asker = async (itemId: bigint, terms: Partial<WaitingRoomTerms> = {}) => {
     const { epoch } = (await replica.sales.get(itemId)).sale;
     return (n: number, by = replica) =>
       by.room.ask({ itemId, epoch }, user(n), { turnMs: TURN_MS, limit: 1_000, ...terms });
   };
-  const kinds = (answers: readonly (LineAnswer | Entry)[]) => answers.map((a) => a.kind);
+  const kinds = (answers: readonly (WaitingRoomReply | EntryDecision)[]) => answers.map((a) => a.kind);
   /** As if `ms` had passed since the line last changed: its clock is what it compares with that of Redis. */
   const pass = async (itemId: bigint, ms: number) => {
-    const { line } = saleKeys('', itemId);
+    const { waitingRoom: line } = saleKeys('', itemId);
     for (const field of ['at', 'old_at']) {
       if (await replica.redis.commands.hexists(line, field))
         await replica.redis.commands.hincrby(line, field, String(-ms));
     }
   };
   const tickets = async (itemId: bigint): Promise<Map<string, number>> => {
-    const flat = await replica.redis.commands.zrange(saleKeys('', itemId).places, '0', '-1', 'WITHSCORES');
+    const flat = await replica.redis.commands.zrange(saleKeys('', itemId).tickets, '0', '-1', 'WITHSCORES');
     return new Map(flat.flatMap((v, i) => (i % 2 === 0 ? [[v, Number(flat[i + 1])] as const] : [])));
   };
 
@@ -73,11 +73,11 @@ describe('the waiting room', function () {
     // Commands of one connection arrive as they were sent.
     for (let n = 2; n < 500; n++) assert.ok(ticketOf.get(user(n))! > ticketOf.get(user(n - 2))!);
 
-    const startMs = Number(await replica.redis.commands.hget(saleKeys('', itemId).line, 'at'));
+    const startMs = Number(await replica.redis.commands.hget(saleKeys('', itemId).waitingRoom, 'at'));
     const places = new Set<string>();
     let waiting = all;
     let rounds = 0;
-    const look = (n: number, answer: LineAnswer): boolean => {
+    const look = (n: number, answer: WaitingRoomReply): boolean => {
       assert.ok(answer.kind === 'READY' || answer.kind === 'WAITING', answer.kind);
       const ticket = ticketOf.get(user(n))!;
       const called = Math.floor(((answer.now.getTime() - startMs) * RATE) / 1_000);
@@ -193,7 +193,7 @@ describe('the waiting room', function () {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async (steps) => {
         // A line of its own for each run.
-        await replica.redis.commands.del(saleKeys('', itemId).line, saleKeys('', itemId).places);
+        await replica.redis.commands.del(saleKeys('', itemId).waitingRoom, saleKeys('', itemId).tickets);
         const from = users;
         let rate = 1;
         await replica.admission.setAdmitRate((await replica.sales.get(itemId)).sale, rate);
@@ -276,7 +276,7 @@ describe('the waiting room', function () {
     await pass(itemId, TURN_MS);
     for (let n = 60; n < 75; n++) await ask(n);
     assert.equal((await tickets(itemId)).size, 15);
-    const { line, places } = saleKeys('', itemId);
+    const { waitingRoom: line, tickets: places } = saleKeys('', itemId);
     for (const key of [line, places]) assert.ok((await replica.redis.commands.pttl(key)) > 86_000_000);
     await replica.sales.close(itemId);
     assert.equal(await replica.redis.commands.exists(line, places), 0);
@@ -317,7 +317,7 @@ describe('the waiting room', function () {
 
     await replica.redis.commands.flushdb();
     await assert.rejects(enter(itemId, 1), isSaleUnavailable);
-    assert.deepEqual((await replica.sales.keep()).failures, []);
+    assert.deepEqual((await replica.sales.reconcile()).failures, []);
     const backwards = [...all].reverse();
     for (const n of backwards) await enter(itemId, n);
     assert.deepEqual([...(await tickets(itemId)).keys()], backwards.map(user));
@@ -344,7 +344,7 @@ describe('the waiting room', function () {
     const keys = saleKeys('', itemId);
     const redis = replica.redis.commands;
     const epoch = String((await replica.sales.get(itemId)).sale.epoch);
-    const run = (...args: string[]) => LINE.run(redis, keys, args);
+    const run = (...args: string[]) => WAITING_ROOM.run(redis, keys, args);
     const wrong = [
       [],
       [epoch, user(1), '1000'],
@@ -354,11 +354,11 @@ describe('the waiting room', function () {
     ];
     for (const args of wrong) await assert.rejects(run(...args), /KAIMAI/);
     assert.deepEqual(await run('999999', user(1), '1000', '1'), ['UNAVAILABLE']);
-    await redis.set(keys.places, 'x');
+    await redis.set(keys.tickets, 'x');
     await assert.rejects(run(epoch, user(1), '1000', '1'), /WRONGTYPE/);
-    assert.equal(await redis.exists(keys.line), 0);
-    await redis.del(keys.places);
-    await redis.hset(keys.line, 'sale_id', (await redis.hget(keys.meta, 'sale_id')) ?? '', 'rate', 'x');
+    assert.equal(await redis.exists(keys.waitingRoom), 0);
+    await redis.del(keys.tickets);
+    await redis.hset(keys.waitingRoom, 'sale_id', (await redis.hget(keys.meta, 'sale_id')) ?? '', 'rate', 'x');
     await assert.rejects(run(epoch, user(1), '1000', '1'), /KAIMAI line holds no number/);
   });
 });

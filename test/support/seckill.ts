@@ -11,7 +11,7 @@ import { OutboxUsecase } from '../../internal/biz/outbox.js';
 import { PurchaseTokens } from '../../internal/biz/seckill/purchase-token.js';
 import { SaleReservedUnits } from '../../internal/biz/seckill/reserved-units.js';
 import { type CreateSale, SaleUsecase } from '../../internal/biz/seckill/sale.js';
-import { SaleDirectory } from '../../internal/biz/seckill/sale-directory.js';
+import { SaleCache } from '../../internal/biz/seckill/sale-cache.js';
 import { SaleStock } from '../../internal/biz/seckill/sale-stock.js';
 import { SaleWatch } from '../../internal/biz/seckill/sale-watch.js';
 import { SeckillUsecase } from '../../internal/biz/seckill/seckill.js';
@@ -54,7 +54,7 @@ export class SeckillReplica {
   readonly orders: OrderUsecase;
   readonly admission: RedisAdmission;
   readonly sales: SaleUsecase;
-  readonly directory: SaleDirectory;
+  readonly saleCache: SaleCache;
   readonly watches: SaleWatch;
   readonly tokens: PurchaseTokens;
   readonly room: RedisWaitingRoom;
@@ -104,11 +104,11 @@ export class SeckillReplica {
       backlogLimit: 100_000,
     });
     this.watches = new SaleWatch(this.sales, 20);
-    this.directory = new SaleDirectory(this.saleRepo);
+    this.saleCache = new SaleCache(this.saleRepo);
     this.tokens = new PurchaseTokens({ secrets: ['a secret of the tests'], ttlMs: TOKEN_TTL_MS });
     this.room = new RedisWaitingRoom(this.redis);
-    this.waitingRoom = new WaitingRoomUsecase(this.directory, this.room, this.tokens, { lineLimit: 1_000 });
-    this.seckill = new SeckillUsecase(this.directory, this.admission, stream, settlements, this.tokens);
+    this.waitingRoom = new WaitingRoomUsecase(this.saleCache, this.room, this.tokens, { capacity: 1_000 });
+    this.seckill = new SeckillUsecase(this.saleCache, this.admission, stream, settlements, this.tokens);
     this.settlements = new SettlementUsecase(this.db, this.ids, items, orders, this.instances, settlements, stock, {
       maxDeliveries: MAX_DELIVERIES,
     });

@@ -1,11 +1,11 @@
 import type { Sale, UnitsOfUser } from './sale-state.js';
 
-/** One user's wish for units of a sale. */
-export interface Wish {
+/** One user's request for units of a sale. */
+export interface PurchaseRequest {
   /** UUID in lower case. */
   readonly userId: string;
   readonly quantity: number;
-  /** Empty: each call is a wish of its own. */
+  /** Empty: each call is a request of its own. */
   readonly requestId: string;
   /** W3C traceparent; empty: none. */
   readonly traceparent: string;
@@ -13,7 +13,7 @@ export interface Wish {
   readonly tokenId?: string;
 }
 
-export type Admitted =
+export type AdmissionResult =
   | { readonly kind: 'QUEUED'; readonly streamId: string }
   | { readonly kind: 'SOLD_OUT' | 'NOT_STARTED' | 'ENDED' | 'LIMIT_REACHED' }
   | { readonly kind: 'BACKLOG_FULL' }
@@ -52,13 +52,16 @@ export interface UnitsReturn {
 
 /**
  * The fast gate in front of the orders. What it says is provisional: PostgreSQL has the last word.
- * Each method @throws SALE_UNAVAILABLE when the gate does not answer. A wish may then have been granted or not; one
+ * Each method @throws SALE_UNAVAILABLE when the gate does not answer. A request may then have been granted or not; one
  * with a request id can be repeated without harm.
  */
 export abstract class Admission {
-  abstract admit(sale: Pick<Sale, 'itemId' | 'epoch'>, wish: Wish): Promise<Admitted>;
-  /** Many wishes in their order. @returns one for each */
-  abstract admitAll(sale: Pick<Sale, 'itemId' | 'epoch'>, wishes: readonly Wish[]): Promise<readonly Admitted[]>;
+  abstract admit(sale: Pick<Sale, 'itemId' | 'epoch'>, request: PurchaseRequest): Promise<AdmissionResult>;
+  /** Many requests in their order. @returns one for each */
+  abstract admitAll(
+    sale: Pick<Sale, 'itemId' | 'epoch'>,
+    requests: readonly PurchaseRequest[],
+  ): Promise<readonly AdmissionResult[]>;
   abstract state(itemId: bigint): Promise<AdmissionState>;
   /**
    * The epochs under which items are loaded whole, on the very server that was loaded. One that took its place may have
@@ -70,7 +73,7 @@ export abstract class Admission {
   /** @param perSecond users let in by the line; 0: no line. @returns false where the epoch is not loaded */
   abstract setAdmitRate(sale: Pick<Sale, 'itemId' | 'epoch'>, perSecond: number): Promise<boolean>;
   /** Nobody is admitted until the next load. */
-  abstract shut(itemId: bigint): Promise<void>;
+  abstract suspend(itemId: bigint): Promise<void>;
   /** Puts this state in place of any older one and admits by it. Repeating it changes nothing. */
   abstract load(state: AdmissionLoad): Promise<void>;
   /** Ends admission of this epoch, and its line; another one is left alone. */
@@ -79,7 +82,7 @@ export abstract class Admission {
    * Gives units back, once for each order and only in their epoch.
    * @returns false where the epoch is not loaded yet, so that it has to be tried again
    */
-  abstract giveBack(units: UnitsReturn): Promise<boolean>;
+  abstract returnUnits(units: UnitsReturn): Promise<boolean>;
   /**
    * Lets one caller at a time load an item, for a bounded time.
    * @returns what ends the reservation; undefined where somebody else has it

@@ -9,7 +9,7 @@ export interface PurchaseTokenPolicy {
 
 /** What a token is good for. */
 export interface TokenScope {
-  /** Kept over every opening of the sale, so that a token outlives a rebuild of admission. */
+  /** The same over every opening of the sale, so that a token outlives a rebuild of admission. */
   readonly saleId: bigint;
   readonly userId: string;
 }

@@ -22,7 +22,7 @@ export interface Owed {
 
 /**
  * What the stream's entries explain of the difference between admission and PostgreSQL: those that wait, and those whose
- * outcome is committed and that were not yet taken off, which is when `settled.lua` squares the stock.
+ * outcome is committed and that were not yet taken off, which is when `finish.lua` squares the stock.
  */
 export function owedByEntries(sale: Sale, gate: Gate, outcomes: ReadonlyMap<string, InboxRow>): readonly Owed[] {
   return gate.entries.flatMap((entry): Owed[] => {

@@ -38,7 +38,7 @@ export interface Sale {
 }
 
 /** A sale as it is looked at. */
-export interface SaleReading extends Sale {
+export interface SaleSummary extends Sale {
   /** Whether an order of it waits for payment, so that its units may come back. */
   readonly unpaid: boolean;
 }
@@ -96,9 +96,9 @@ export abstract class SaleRepo {
   /** undefined where the item has a sale that is not closed. */
   abstract insert(tx: Transaction, sale: NewSale): Promise<Sale | undefined>;
   /** The item's sale that is not closed, else its last. */
-  abstract findCurrent(itemId: bigint): Promise<SaleReading | undefined>;
+  abstract findCurrent(itemId: bigint): Promise<SaleSummary | undefined>;
   /** Newest first. */
-  abstract list(page: PageRequest, status: SaleStatus | undefined): Promise<Page<SaleReading>>;
+  abstract list(page: PageRequest, status: SaleStatus | undefined): Promise<Page<SaleSummary>>;
   /** The item's sale that is not closed, locked until `tx` ends. */
   abstract lockLive(tx: Transaction, itemId: bigint): Promise<Sale | undefined>;
   /** Sets OPEN with the next epoch. */

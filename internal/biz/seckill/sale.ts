@@ -15,7 +15,7 @@ import { type Page, type PageRequest, pageOf } from '../page.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import type { Admission } from './admission.js';
 import { belongsTo, type PurchaseStream, parseEntry } from './purchase-stream.js';
-import type { PayMode, Sale, SalePatch, SaleReading, SaleRepo, SaleStatus } from './sale-state.js';
+import type { PayMode, Sale, SalePatch, SaleRepo, SaleStatus, SaleSummary } from './sale-state.js';
 import type { SaleStock } from './sale-stock.js';
 
 /** What `create` is asked for; undefined fields take the item's or the shop's value. */
@@ -63,8 +63,8 @@ export interface VipLimitView {
   readonly version: bigint;
 }
 
-/** What a round of `keep` did. */
-export interface Kept {
+/** What a round of `reconcile` did. */
+export interface ReconcileResult {
   readonly opened: number;
   readonly closed: number;
   /** Closed sales of goods whose unsold units went back to their sku. */
@@ -75,7 +75,7 @@ export interface Kept {
 
 /** How long before its time a sale is opened, so that its first buyers find it open; the window keeps them out. */
 const OPEN_LEAD_MS = 5_000;
-const TELL_ATTEMPTS = 10;
+const PROPAGATE_ATTEMPTS = 10;
 const NAME_MAX = 128;
 
 export interface SalePolicy {
@@ -91,7 +91,7 @@ export interface SalePolicy {
  * SCHEDULED, OPEN → CLOSED  close(), by itself after ends_at: PostgreSQL first, then admission. What was admitted still becomes orders;
  *                           when it all has, a sale of goods gives its unsold units back to the sku
  *
- * A load: admission is shut, so that the stream gets no further entry of an older epoch; the stream's waiting entries
+ * A load: admission is suspended, so that the stream gets no further entry of an older epoch; the stream's waiting entries
  * are read; one transaction takes the next epoch and reads, under the sale's lock, what is sold and which of those
  * entries have their outcome; total - sold - waiting is what admission may give out. Units that come back before that
  * transaction carry an older epoch and are part of `sold`; those after it carry the new one.
@@ -171,13 +171,13 @@ export class SaleUsecase {
       return updated ?? live;
     });
     if (changed.status === 'OPEN' && patch.defaultLimit !== undefined) {
-      await this.tell(async () => {
+      await this.propagate(async () => {
         const { defaultLimit } = await this.current(itemId);
         return { value: defaultLimit, set: () => this.admission.setLimit(changed, undefined, defaultLimit) };
       });
     }
     if (changed.status === 'OPEN' && patch.admitRate !== undefined) {
-      await this.tell(async () => {
+      await this.propagate(async () => {
         const { admitRate } = await this.current(itemId);
         return { value: admitRate, set: () => this.admission.setAdmitRate(changed, admitRate) };
       });
@@ -196,7 +196,7 @@ export class SaleUsecase {
     });
     const find = async () => (await this.sales.findVipLimit(sale.id, userId)) ?? { units: limit, version: 0n };
     if (sale.status === 'OPEN') {
-      await this.tell(async () => {
+      await this.propagate(async () => {
         const { units } = await find();
         return { value: units, set: () => this.admission.setLimit(sale, userId, units) };
       });
@@ -220,7 +220,7 @@ export class SaleUsecase {
     );
     const ended = sale ?? (await this.current(itemId));
     if (ended.epoch > 0n) await this.admission.close(ended);
-    // What cannot be given back yet is looked at again by `keep`.
+    // What cannot be given back yet is looked at again by `reconcile`.
     if (ended.orderType === 'GOODS') await this.stock.release(ended).catch(ifAway);
     return this.viewOf(ended);
   }
@@ -239,12 +239,18 @@ export class SaleUsecase {
    * Opens what is due, closes what is over, and loads what admission has lost. Any number of these may run side by side.
    * @returns how many sales it changed
    */
-  async keep(): Promise<Kept> {
+  async reconcile(): Promise<ReconcileResult> {
     const due = await this.sales.findDue(OPEN_LEAD_MS);
     const loaded =
       due.open.length === 0 ? new Map<bigint, bigint>() : await this.admission.epochs(due.open.map((s) => s.itemId));
     const lost = due.open.filter((s) => loaded.get(s.itemId) !== s.epoch);
-    const kept = { opened: 0, closed: 0, released: 0, reloaded: 0, failures: [] as Kept['failures'][number][] };
+    const kept = {
+      opened: 0,
+      closed: 0,
+      released: 0,
+      reloaded: 0,
+      failures: [] as ReconcileResult['failures'][number][],
+    };
     const attempt = async (itemId: bigint, work: () => Promise<unknown>, done: () => void) => {
       try {
         await work();
@@ -291,7 +297,7 @@ export class SaleUsecase {
     const release = await this.admission.reserveLoad(itemId);
     if (!release) throw saleUnavailable(`the sale of item ${itemId} is being loaded; try again shortly`);
     try {
-      await this.admission.shut(itemId);
+      await this.admission.suspend(itemId);
       const waiting = await this.stream.waiting(itemId);
       const { sale, snapshot } = await this.changeLive(itemId, async (tx, live) => {
         const sale = await this.sales.open(tx, live.id);
@@ -344,9 +350,9 @@ export class SaleUsecase {
   }
 
   /** Tells admission a value that PostgreSQL has, until what it was told is what is there: others may change it too. */
-  private async tell(read: () => Promise<{ value: number; set: () => Promise<boolean> }>): Promise<void> {
+  private async propagate(read: () => Promise<{ value: number; set: () => Promise<boolean> }>): Promise<void> {
     let told = await read();
-    for (let attempt = 0; attempt < TELL_ATTEMPTS; attempt++) {
+    for (let attempt = 0; attempt < PROPAGATE_ATTEMPTS; attempt++) {
       if (!(await told.set())) throw saleUnavailable('the sale is being loaded; repeat the change shortly');
       const now = await read();
       if (now.value === told.value) return;
@@ -355,13 +361,13 @@ export class SaleUsecase {
     throw saleUnavailable('the sale is being changed by others; repeat the change shortly');
   }
 
-  private async current(itemId: bigint): Promise<SaleReading> {
+  private async current(itemId: bigint): Promise<SaleSummary> {
     const sale = await this.sales.findCurrent(itemId);
     if (!sale) throw saleNotFound(`item ${itemId} has no sale`, { metadata: { item_id: String(itemId) } });
     return sale;
   }
 
-  private async viewOf(sale: Sale | SaleReading): Promise<SaleView> {
+  private async viewOf(sale: Sale | SaleSummary): Promise<SaleView> {
     // A sale can be looked at while admission is away.
     const state = sale.status === 'OPEN' ? await this.admission.state(sale.itemId).catch(ifAway) : undefined;
     const known = state !== undefined && state.epoch === sale.epoch;
@@ -372,11 +378,11 @@ export class SaleUsecase {
 }
 
 /** Whether units may come back to a sale whose units are all taken. */
-export function mayReturn(sale: SaleReading): boolean {
+export function mayReturn(sale: SaleSummary): boolean {
   return sale.sold < sale.total || sale.unpaid;
 }
 
-function availabilityOf(sale: Sale | SaleReading, loaded: boolean, remaining: bigint, now: Date): Availability {
+function availabilityOf(sale: Sale | SaleSummary, loaded: boolean, remaining: bigint, now: Date): Availability {
   if (sale.status === 'CLOSED' || (sale.endsAt !== undefined && sale.endsAt <= now)) return 'ENDED';
   if (sale.status === 'SCHEDULED' || sale.startsAt > now) return 'NOT_STARTED';
   if (remaining > 0n) return 'AVAILABLE';

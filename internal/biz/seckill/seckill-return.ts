@@ -33,12 +33,12 @@ export class SeckillReturnHandler extends OutboxHandler {
   }
 
   override dispatch(rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
-    return Promise.all(rows.map((row) => this.giveBack(decodeUnitsReturn(Buffer.from(row.payload).toString()))));
+    return Promise.all(rows.map((row) => this.returnUnits(decodeUnitsReturn(Buffer.from(row.payload).toString()))));
   }
 
-  private async giveBack(units: UnitsReturn): Promise<DispatchFailure> {
+  private async returnUnits(units: UnitsReturn): Promise<DispatchFailure> {
     try {
-      if (await this.admission.giveBack(units)) return undefined;
+      if (await this.admission.returnUnits(units)) return undefined;
     } catch (err) {
       if (!isSaleUnavailable(err)) throw err;
       return { reason: err.message };

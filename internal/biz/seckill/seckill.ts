@@ -9,15 +9,15 @@ import {
   saleUnavailable,
 } from '../../../gen/seckill/v1/errors.js';
 import type { OrderStatus } from '../order/order-state.js';
-import type { Admission, Admitted, Wish } from './admission.js';
+import type { Admission, AdmissionResult, PurchaseRequest } from './admission.js';
 import { type PurchaseStream, parseEntry } from './purchase-stream.js';
 import type { PurchaseTokens } from './purchase-token.js';
 import { mayReturn } from './sale.js';
-import type { SaleDirectory } from './sale-directory.js';
-import { needsToken, type Sale, type SaleReading } from './sale-state.js';
+import type { SaleCache } from './sale-cache.js';
+import { needsToken, type Sale, type SaleSummary } from './sale-state.js';
 import type { Outcome, SettlementRepo } from './settlement.js';
 
-export interface PurchaseWish extends Wish {
+export interface ItemPurchaseRequest extends PurchaseRequest {
   readonly itemId: bigint;
   /** A purchase token as it was given; empty: none. */
   readonly token: string;
@@ -52,7 +52,7 @@ const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
 
 export class SeckillUsecase {
   constructor(
-    private readonly sales: SaleDirectory,
+    private readonly sales: SaleCache,
     private readonly admission: Admission,
     private readonly stream: PurchaseStream,
     private readonly settlements: SettlementRepo,
@@ -60,27 +60,27 @@ export class SeckillUsecase {
   ) {}
 
   /**
-   * @throws SALE_NOT_FOUND, INVALID_ARGUMENT quantity, PURCHASE_TOKEN_INVALID, SALE_BACKLOG_FULL, SALE_UNAVAILABLE (then the wish may have been
+   * @throws SALE_NOT_FOUND, INVALID_ARGUMENT quantity, PURCHASE_TOKEN_INVALID, SALE_BACKLOG_FULL, SALE_UNAVAILABLE (then the request may have been
    * granted; repeating it with its request id tells)
    */
-  async purchase(asked: PurchaseWish): Promise<PurchaseOutcome> {
+  async purchase(asked: ItemPurchaseRequest): Promise<PurchaseOutcome> {
     const sale = this.sales.peek(asked.itemId) ?? (await this.find(asked.itemId));
     if (!mayBuy(sale, asked.quantity)) throw onlyOne();
     if (sale.status === 'SCHEDULED') return { kind: 'NOT_STARTED' };
     const repeatable = asked.requestId !== '' || asked.token !== '';
-    // A repeated wish of a sale that closed meanwhile still learns that it was granted.
+    // A repeated request of a sale that closed meanwhile still learns that it was granted.
     if (sale.status === 'CLOSED' && (!repeatable || sale.epoch === 0n)) return { kind: 'ENDED' };
-    let wish = asked;
+    let request = asked;
     if (asked.token !== '') {
       const token = this.tokens.check({ saleId: sale.id, userId: asked.userId }, asked.token);
       if (token.kind === 'FOREIGN') throw purchaseTokenInvalid('the token is not one of this user for this sale');
       if (token.kind === 'EXPIRED') return { kind: sale.status === 'CLOSED' ? 'ENDED' : 'TOKEN_EXPIRED' };
-      wish = { ...asked, tokenId: token.id };
+      request = { ...asked, tokenId: token.id };
     } else if (needsToken(sale) && sale.status === 'OPEN') {
       return { kind: 'TOKEN_REQUIRED' };
     }
-    const admitted = await this.admission.admit(sale, wish);
-    const outcome = admitted.kind === 'STALE' ? await this.admitAgain(sale, wish) : admitted;
+    const admitted = await this.admission.admit(sale, request);
+    const outcome = admitted.kind === 'STALE' ? await this.admitAgain(sale, request) : admitted;
     switch (outcome.kind) {
       case 'BACKLOG_FULL':
         throw saleBacklogFull('too many purchases wait to become orders; try again shortly');
@@ -96,13 +96,13 @@ export class SeckillUsecase {
    * @returns one for each
    * @throws SALE_NOT_FOUND, SALE_UNAVAILABLE (then some may have been granted; repeating them with their request ids tells)
    */
-  async purchaseAll(itemId: bigint, wishes: readonly Wish[]): Promise<readonly BatchOutcome[]> {
+  async purchaseAll(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly BatchOutcome[]> {
     const sale = await this.find(itemId);
-    const good = wishes.filter((w) => mayBuy(sale, w.quantity));
+    const good = requests.filter((w) => mayBuy(sale, w.quantity));
     const granted = await this.grantAll(sale, good);
     let next = 0;
-    return wishes.map((wish): BatchOutcome => {
-      if (!mayBuy(sale, wish.quantity)) return { kind: 'FAILED', reason: INVALID_ARGUMENT.reason };
+    return requests.map((request): BatchOutcome => {
+      if (!mayBuy(sale, request.quantity)) return { kind: 'FAILED', reason: INVALID_ARGUMENT.reason };
       const admitted = granted[next++];
       if (!admitted || admitted.kind === 'STALE') return { kind: 'FAILED', reason: SALE_UNAVAILABLE.reason };
       if (admitted.kind === 'BACKLOG_FULL') return { kind: 'FAILED', reason: SALE_BACKLOG_FULL.reason };
@@ -131,38 +131,38 @@ export class SeckillUsecase {
     return { seckillId, itemId, quantity: purchase.quantity, status: 'QUEUED', orderId: undefined, reason: '' };
   }
 
-  private async find(itemId: bigint): Promise<SaleReading> {
+  private async find(itemId: bigint): Promise<SaleSummary> {
     const sale = await this.sales.find(itemId);
     if (!sale) throw saleNotFound(`item ${itemId} has no sale`, { metadata: { item_id: String(itemId) } });
     return sale;
   }
 
-  private async grantAll(sale: Sale, wishes: readonly Wish[]): Promise<readonly Admitted[]> {
-    if (sale.status === 'SCHEDULED') return wishes.map(() => ({ kind: 'NOT_STARTED' }));
-    if (sale.epoch === 0n) return wishes.map(() => ({ kind: 'ENDED' }));
-    const admitted = await this.admission.admitAll(sale, wishes);
+  private async grantAll(sale: Sale, requests: readonly PurchaseRequest[]): Promise<readonly AdmissionResult[]> {
+    if (sale.status === 'SCHEDULED') return requests.map(() => ({ kind: 'NOT_STARTED' }));
+    if (sale.epoch === 0n) return requests.map(() => ({ kind: 'ENDED' }));
+    const admitted = await this.admission.admitAll(sale, requests);
     if (!admitted.some((a) => a.kind === 'STALE')) return admitted;
-    if (sale.status === 'CLOSED') return wishes.map(() => ({ kind: 'ENDED' }));
+    if (sale.status === 'CLOSED') return requests.map(() => ({ kind: 'ENDED' }));
     const now = await this.sales.refresh(sale);
     if (now === undefined || now.epoch === sale.epoch) return admitted;
     // Those that were answered before the sale changed keep their answers.
-    const again = wishes.filter((_, i) => admitted[i]?.kind === 'STALE');
+    const again = requests.filter((_, i) => admitted[i]?.kind === 'STALE');
     const answers = await this.admission.admitAll(now, again);
     let next = 0;
     return admitted.map((a) => (a.kind === 'STALE' ? (answers[next++] ?? a) : a));
   }
 
-  private async admitAgain(known: Sale, wish: PurchaseWish): Promise<Admitted> {
+  private async admitAgain(known: Sale, request: ItemPurchaseRequest): Promise<AdmissionResult> {
     if (known.status === 'CLOSED') return { kind: 'ENDED' };
     const sale = await this.sales.refresh(known);
     if (sale?.status === 'CLOSED') return { kind: 'ENDED' };
-    return sale === undefined || sale.epoch === known.epoch ? { kind: 'STALE' } : this.admission.admit(sale, wish);
+    return sale === undefined || sale.epoch === known.epoch ? { kind: 'STALE' } : this.admission.admit(sale, request);
   }
 }
 
 function outcomeOf(
-  sale: SaleReading,
-  admitted: Exclude<Admitted, { kind: 'BACKLOG_FULL' | 'STALE' }>,
+  sale: SaleSummary,
+  admitted: Exclude<AdmissionResult, { kind: 'BACKLOG_FULL' | 'STALE' }>,
 ): PurchaseOutcome {
   switch (admitted.kind) {
     case 'QUEUED':

@@ -2,11 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { saleNotFound, saleUnavailable } from '../../../gen/seckill/v1/errors.js';
 import type { PurchaseTokens } from './purchase-token.js';
 import { mayReturn } from './sale.js';
-import type { SaleDirectory } from './sale-directory.js';
-import type { Sale, SaleReading } from './sale-state.js';
+import type { SaleCache } from './sale-cache.js';
+import type { Sale, SaleSummary } from './sale-state.js';
 
 /** What the line says to one who asks. `now` is the clock that the sale is judged by. */
-export type LineAnswer =
+export type WaitingRoomReply =
   /** place: names the turn; empty where the sale has no line. */
   | { readonly kind: 'READY'; readonly now: Date; readonly place: string; readonly untilMs: number }
   /** ahead: users called before; waitMs: until the call, at the present rate. */
@@ -15,7 +15,7 @@ export type LineAnswer =
   /** Admission has the sale under another epoch, or not at all. Nothing was done. */
   | { readonly kind: 'STALE' };
 
-export interface LineTerms {
+export interface WaitingRoomTerms {
   /** How long a turn lasts, or a token where there is no line. */
   readonly turnMs: number;
   /** Users who may wait. */
@@ -27,11 +27,15 @@ export interface LineTerms {
  * @throws SALE_UNAVAILABLE when they cannot be reached; asking again is always safe
  */
 export abstract class WaitingRoom {
-  abstract ask(sale: Pick<Sale, 'itemId' | 'epoch'>, userId: string, terms: LineTerms): Promise<LineAnswer>;
+  abstract ask(
+    sale: Pick<Sale, 'itemId' | 'epoch'>,
+    userId: string,
+    terms: WaitingRoomTerms,
+  ): Promise<WaitingRoomReply>;
 }
 
 /** What a user who asks to be let in is told. */
-export type Entry = {
+export type EntryDecision = {
   readonly serverTime: Date;
   readonly startsAt: Date;
   /** When it is worth asking again; undefined: never. */
@@ -40,12 +44,12 @@ export type Entry = {
   | { readonly kind: 'READY'; readonly token: string; readonly expiresAt: Date }
   | { readonly kind: 'WAITING'; readonly ahead: number; readonly waitMs: number }
   | { readonly kind: 'SOLD_OUT'; readonly mayReturn: boolean }
-  | { readonly kind: 'NOT_STARTED' | 'ENDED' | 'LINE_FULL' }
+  | { readonly kind: 'NOT_STARTED' | 'ENDED' | 'WAITING_ROOM_FULL' }
 );
 
 export interface WaitingRoomPolicy {
   /** Users who may wait in the line of one sale. */
-  readonly lineLimit: number;
+  readonly capacity: number;
 }
 
 const ASK_AGAIN_MIN_MS = 200;
@@ -56,14 +60,14 @@ const LATER_MS = 5_000;
 /** Lets users in to a sale, by token. */
 export class WaitingRoomUsecase {
   constructor(
-    private readonly sales: SaleDirectory,
+    private readonly sales: SaleCache,
     private readonly room: WaitingRoom,
     private readonly tokens: PurchaseTokens,
     private readonly policy: WaitingRoomPolicy,
   ) {}
 
   /** @throws SALE_NOT_FOUND, SALE_UNAVAILABLE */
-  async enter(itemId: bigint, userId: string): Promise<Entry> {
+  async enter(itemId: bigint, userId: string): Promise<EntryDecision> {
     const sale = await this.sales.find(itemId);
     if (!sale) throw saleNotFound(`item ${itemId} has no sale`, { metadata: { item_id: String(itemId) } });
     const answer = await this.ask(sale, userId);
@@ -71,9 +75,9 @@ export class WaitingRoomUsecase {
     return this.entryOf(sale, userId, answer);
   }
 
-  private async ask(sale: SaleReading, userId: string): Promise<LineAnswer> {
+  private async ask(sale: SaleSummary, userId: string): Promise<WaitingRoomReply> {
     if (sale.status !== 'OPEN') return { kind: sale.status === 'CLOSED' ? 'ENDED' : 'NOT_STARTED', now: new Date() };
-    const terms = { turnMs: this.tokens.policy.ttlMs, limit: this.policy.lineLimit };
+    const terms = { turnMs: this.tokens.policy.ttlMs, limit: this.policy.capacity };
     const answer = await this.room.ask(sale, userId, terms);
     if (answer.kind !== 'STALE') return answer;
     const now = await this.sales.refresh(sale);
@@ -81,7 +85,11 @@ export class WaitingRoomUsecase {
     return now === undefined || now.epoch === sale.epoch ? answer : this.room.ask(now, userId, terms);
   }
 
-  private entryOf(sale: SaleReading, userId: string, answer: Exclude<LineAnswer, { kind: 'STALE' }>): Entry {
+  private entryOf(
+    sale: SaleSummary,
+    userId: string,
+    answer: Exclude<WaitingRoomReply, { kind: 'STALE' }>,
+  ): EntryDecision {
     const at = { serverTime: answer.now, startsAt: sale.startsAt };
     switch (answer.kind) {
       case 'READY': {
@@ -104,7 +112,7 @@ export class WaitingRoomUsecase {
         return { kind: 'SOLD_OUT', ...at, askAgainMs: returns ? LATER_MS : undefined, mayReturn: returns };
       }
       case 'FULL':
-        return { kind: 'LINE_FULL', ...at, askAgainMs: LATER_MS };
+        return { kind: 'WAITING_ROOM_FULL', ...at, askAgainMs: LATER_MS };
       case 'ENDED':
         return { kind: 'ENDED', ...at, askAgainMs: undefined };
       default:

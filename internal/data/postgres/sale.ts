@@ -5,10 +5,10 @@ import {
   type PayMode,
   type Sale,
   type SalePatch,
-  type SaleReading,
   SaleRepo,
   type SaleSnapshot,
   type SaleStatus,
+  type SaleSummary,
   type UserOfSale,
   type VipLimit,
 } from '../../biz/seckill/sale-state.js';
@@ -159,12 +159,12 @@ export class PgSaleRepo extends SaleRepo {
     return rows[0] && saleOf(rows[0]);
   }
 
-  override async findCurrent(itemId: bigint): Promise<SaleReading | undefined> {
+  override async findCurrent(itemId: bigint): Promise<SaleSummary | undefined> {
     const { rows } = await this.db.query<ReadRow>(FIND_CURRENT, [itemId]);
     return rows[0] && readingOf(rows[0]);
   }
 
-  override async list(page: PageRequest, status: SaleStatus | undefined): Promise<Page<SaleReading>> {
+  override async list(page: PageRequest, status: SaleStatus | undefined): Promise<Page<SaleSummary>> {
     const code = status === undefined ? null : STATUS_CODES[status];
     const [list, count] = await Promise.all([
       this.db.query<ReadRow>(LIST, [code, page.offset, page.limit]),
@@ -281,7 +281,7 @@ interface DueRow {
   over: boolean;
 }
 
-function readingOf(row: ReadRow): SaleReading {
+function readingOf(row: ReadRow): SaleSummary {
   return { ...saleOf(row), unpaid: row.unpaid };
 }
 

@@ -3,14 +3,14 @@ import { saleUnavailable } from '../../../gen/seckill/v1/errors.js';
 import {
   Admission,
   type AdmissionLoad,
+  type AdmissionResult,
   type AdmissionState,
-  type Admitted,
+  type PurchaseRequest,
   type UnitsReturn,
-  type Wish,
 } from '../../biz/seckill/admission.js';
 import type { Sale } from '../../biz/seckill/sale-state.js';
 import { Batcher } from '../batcher.js';
-import { ADMIT, CLOSE, GIVE_BACK, LIMIT, LOAD, RATE } from './lua-script.js';
+import { ADMIT, CLOSE, LIMIT, LOAD, RATE, RETURN_UNITS } from './lua-script.js';
 import { isRedisAway, type RedisServer } from './redis.js';
 import { nextKeys, saleKeys } from './seckill-keys.js';
 
@@ -41,7 +41,7 @@ interface Lane {
   readonly epoch: bigint;
   /** By performance.now(): until then the item is known to be sold out. */
   soldOutUntilMs: number;
-  readonly batcher: Batcher<Wish, Admitted>;
+  readonly batcher: Batcher<PurchaseRequest, AdmissionResult>;
 }
 
 /** Admission by Lua scripts in Redis, on a connection of its own. */
@@ -52,19 +52,22 @@ export class RedisAdmission extends Admission {
     super();
   }
 
-  override admit(sale: Pick<Sale, 'itemId' | 'epoch'>, wish: Wish): Promise<Admitted> {
+  override admit(sale: Pick<Sale, 'itemId' | 'epoch'>, request: PurchaseRequest): Promise<AdmissionResult> {
     const lane = this.laneOf(sale.itemId, sale.epoch);
     // A repeated request id or token may name a purchase that was granted.
-    if (lane.soldOutUntilMs > performance.now() && wish.requestId === '' && !wish.tokenId) return SOLD_OUT;
-    return lane.batcher.tryAdd(wish) ?? BACKLOG_FULL;
+    if (lane.soldOutUntilMs > performance.now() && request.requestId === '' && !request.tokenId) return SOLD_OUT;
+    return lane.batcher.tryAdd(request) ?? BACKLOG_FULL;
   }
 
-  override async admitAll(sale: Pick<Sale, 'itemId' | 'epoch'>, wishes: readonly Wish[]): Promise<readonly Admitted[]> {
+  override async admitAll(
+    sale: Pick<Sale, 'itemId' | 'epoch'>,
+    requests: readonly PurchaseRequest[],
+  ): Promise<readonly AdmissionResult[]> {
     const lane = this.laneOf(sale.itemId, sale.epoch);
-    const batches: Promise<readonly Admitted[]>[] = [];
+    const batches: Promise<readonly AdmissionResult[]>[] = [];
     // Sent one after another on one connection, so they run in this order.
-    for (let i = 0; i < wishes.length; i += MAX_BATCH) {
-      batches.push(this.admitBatch(lane, sale.itemId, wishes.slice(i, i + MAX_BATCH)));
+    for (let i = 0; i < requests.length; i += MAX_BATCH) {
+      batches.push(this.admitBatch(lane, sale.itemId, requests.slice(i, i + MAX_BATCH)));
     }
     return (await Promise.all(batches)).flat();
   }
@@ -118,7 +121,7 @@ export class RedisAdmission extends Admission {
     return (await orSaleUnavailable(RATE.run(this.server.commands, keys, args))) === 'SET';
   }
 
-  override async shut(itemId: bigint): Promise<void> {
+  override async suspend(itemId: bigint): Promise<void> {
     await orSaleUnavailable(this.server.commands.del(saleKeys(this.server.keyPrefix, itemId).meta));
   }
 
@@ -157,13 +160,13 @@ export class RedisAdmission extends Admission {
     const redis = this.server.commands;
     const reply = await orSaleUnavailable(CLOSE.run(redis, keys, [String(sale.epoch), String(KEEP_CLOSED_MS)]));
     // Nobody asks for a place any more, and a line can be long.
-    if (reply === 'CLOSED') await orSaleUnavailable(redis.unlink(keys.line, keys.places));
+    if (reply === 'CLOSED') await orSaleUnavailable(redis.unlink(keys.waitingRoom, keys.tickets));
   }
 
-  override async giveBack(units: UnitsReturn): Promise<boolean> {
+  override async returnUnits(units: UnitsReturn): Promise<boolean> {
     const keys = saleKeys(this.server.keyPrefix, units.itemId);
     const args = [String(units.epoch), String(units.orderId), units.userId, String(units.quantity)];
-    const reply = await orSaleUnavailable(GIVE_BACK.run(this.server.commands, keys, args));
+    const reply = await orSaleUnavailable(RETURN_UNITS.run(this.server.commands, keys, args));
     // Other processes hear of it when their own knowledge runs out.
     const lane = this.lanes.get(units.itemId);
     if (lane) lane.soldOutUntilMs = 0;
@@ -195,7 +198,7 @@ export class RedisAdmission extends Admission {
       soldOutUntilMs: 0,
       batcher: new Batcher({
         name: 'purchases',
-        run: (wishes) => this.admitBatch(lane, itemId, wishes),
+        run: (requests) => this.admitBatch(lane, itemId, requests),
         maxBatch: MAX_BATCH,
         maxConcurrent: MAX_RUNNING,
         maxQueued: MAX_WAITING,
@@ -209,16 +212,20 @@ export class RedisAdmission extends Admission {
     for (const [itemId, lane] of this.lanes) if (lane.batcher.idle) this.lanes.delete(itemId);
   }
 
-  private async admitBatch(lane: Lane, itemId: bigint, wishes: readonly Wish[]): Promise<readonly Admitted[]> {
+  private async admitBatch(
+    lane: Lane,
+    itemId: bigint,
+    requests: readonly PurchaseRequest[],
+  ): Promise<readonly AdmissionResult[]> {
     const keys = saleKeys(this.server.keyPrefix, itemId);
     const args = [String(lane.epoch)];
-    for (const w of wishes) {
+    for (const w of requests) {
       const requestId = w.tokenId ? `${w.requestId}\0${w.tokenId}` : w.requestId;
       args.push(w.userId, String(w.quantity), requestId, w.traceparent);
     }
     const reply = await orSaleUnavailable(ADMIT.run(this.server.admission, keys, args));
     const [status, , left, ...outcomes] = reply as [string, number, number, ...string[]];
-    if (status !== 'OK') return wishes.map(() => STALE);
+    if (status !== 'OK') return requests.map(() => STALE);
     const admitted = outcomes.map(admittedOf);
     lane.soldOutUntilMs = left <= 0 && admitted.at(-1)?.kind === 'SOLD_OUT' ? performance.now() + SOLD_OUT_MS : 0;
     return admitted;
@@ -247,12 +254,12 @@ export class RedisAdmission extends Admission {
   }
 }
 
-const STALE: Admitted = { kind: 'STALE' };
-const SOLD_OUT = Promise.resolve<Admitted>({ kind: 'SOLD_OUT' });
-const BACKLOG_FULL = Promise.resolve<Admitted>({ kind: 'BACKLOG_FULL' });
+const STALE: AdmissionResult = { kind: 'STALE' };
+const SOLD_OUT = Promise.resolve<AdmissionResult>({ kind: 'SOLD_OUT' });
+const BACKLOG_FULL = Promise.resolve<AdmissionResult>({ kind: 'BACKLOG_FULL' });
 const QUEUED = 'QUEUED ';
 
-function admittedOf(outcome: string): Admitted {
+function admittedOf(outcome: string): AdmissionResult {
   if (outcome.startsWith(QUEUED)) return { kind: 'QUEUED', streamId: outcome.slice(QUEUED.length) };
   switch (outcome) {
     case 'SOLD_OUT':

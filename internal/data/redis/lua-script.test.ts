@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
-import { ADMIT, CLOSE, GIVE_BACK, LIMIT, LINE, LOAD, type LuaScript, RATE, SETTLED } from './lua-script.js';
+import { ADMIT, CLOSE, FINISH, LIMIT, LOAD, type LuaScript, RATE, RETURN_UNITS, WAITING_ROOM } from './lua-script.js';
 
-const SCRIPTS: readonly LuaScript<string>[] = [ADMIT, CLOSE, GIVE_BACK, LIMIT, LINE, LOAD, RATE, SETTLED];
+const SCRIPTS: readonly LuaScript<string>[] = [ADMIT, CLOSE, FINISH, LIMIT, LOAD, RATE, RETURN_UNITS, WAITING_ROOM];
 
 describe('lua scripts', () => {
   it('are all of the folder', () => {
@@ -29,7 +29,7 @@ describe('lua scripts', () => {
       };
 
       it('is flagged by a shebang, and only what makes room may run when Redis is full', () => {
-        assert.equal(lines[0], script === SETTLED ? '#!lua flags=allow-oom' : '#!lua');
+        assert.equal(lines[0], script === FINISH ? '#!lua flags=allow-oom' : '#!lua');
       });
 
       it('names its keys in the order that the code passes them', () => {

@@ -29,7 +29,7 @@ export class LuaScript<Key extends string> {
 
 export const ADMIT = new LuaScript('admit', ['meta', 'stock', 'req', 'buyers', 'vip', 'stream', 'seen0', 'seen1']);
 export const LIMIT = new LuaScript('limit', ['meta', 'vip']);
-export const LINE = new LuaScript('line', ['meta', 'stock', 'line', 'places']);
+export const WAITING_ROOM = new LuaScript('waiting_room', ['meta', 'stock', 'waitingRoom', 'tickets']);
 export const LOAD = new LuaScript('load', [
   'meta',
   'stock',
@@ -42,5 +42,5 @@ export const LOAD = new LuaScript('load', [
 ]);
 export const RATE = new LuaScript('rate', ['meta']);
 export const CLOSE = new LuaScript('close', ['meta', 'stock', 'req', 'buyers', 'vip', 'returned']);
-export const GIVE_BACK = new LuaScript('give_back', ['meta', 'stock', 'buyers', 'returned']);
-export const SETTLED = new LuaScript('settled', ['meta', 'stock', 'buyers', 'stream', 'returned']);
+export const RETURN_UNITS = new LuaScript('return_units', ['meta', 'stock', 'buyers', 'returned']);
+export const FINISH = new LuaScript('finish', ['meta', 'stock', 'buyers', 'stream', 'returned']);

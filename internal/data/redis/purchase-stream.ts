@@ -10,7 +10,7 @@ import {
 } from '../../biz/seckill/purchase-stream.js';
 import type { Backlog } from '../../kratos/background/background-meter.js';
 import type { Postgres, Statement } from '../postgres/postgres.js';
-import { SETTLED } from './lua-script.js';
+import { FINISH } from './lua-script.js';
 import { isRedisAway, orUnavailable, type RedisServer } from './redis.js';
 import { itemOfStream, saleKeys, streamPattern } from './seckill-keys.js';
 
@@ -173,7 +173,7 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
         }
       }
       const args = [GROUP, String(squared.length / SQUARED), ...squared, ...others];
-      for (const id of (await orUnavailable(SETTLED.run(this.server.commands, keys, args))) as string[]) later.add(id);
+      for (const id of (await orUnavailable(FINISH.run(this.server.commands, keys, args))) as string[]) later.add(id);
     }
     return later;
   }

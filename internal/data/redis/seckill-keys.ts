@@ -14,8 +14,8 @@ export interface SaleKeys {
   /** Held by whoever loads the sale. */
   readonly loading: string;
   /** Its waiting room: how the line stands, and user → ticket. */
-  readonly line: string;
-  readonly places: string;
+  readonly waitingRoom: string;
+  readonly tickets: string;
 }
 
 const STREAM = 'stream:seckill:';
@@ -33,8 +33,8 @@ export function saleKeys(prefix: string, itemId: bigint): SaleKeys {
     seen1: `${sale}seen:1`,
     returned: `${sale}returned`,
     loading: `${sale}loading`,
-    line: `${sale}line`,
-    places: `${sale}places`,
+    waitingRoom: `${sale}line`,
+    tickets: `${sale}places`,
   };
 }
 

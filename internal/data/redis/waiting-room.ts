@@ -1,20 +1,24 @@
 import type { Sale } from '../../biz/seckill/sale-state.js';
-import { type LineAnswer, type LineTerms, WaitingRoom } from '../../biz/seckill/waiting-room.js';
+import { WaitingRoom, type WaitingRoomReply, type WaitingRoomTerms } from '../../biz/seckill/waiting-room.js';
 import { orSaleUnavailable } from './admission.js';
-import { LINE } from './lua-script.js';
+import { WAITING_ROOM } from './lua-script.js';
 import type { RedisServer } from './redis.js';
 import { saleKeys } from './seckill-keys.js';
 
-/** The lines in Redis, whose clock calls them; see line.lua. */
+/** The lines in Redis, whose clock calls them; see waiting_room.lua. */
 export class RedisWaitingRoom extends WaitingRoom {
   constructor(private readonly server: RedisServer) {
     super();
   }
 
-  override async ask(sale: Pick<Sale, 'itemId' | 'epoch'>, userId: string, terms: LineTerms): Promise<LineAnswer> {
+  override async ask(
+    sale: Pick<Sale, 'itemId' | 'epoch'>,
+    userId: string,
+    terms: WaitingRoomTerms,
+  ): Promise<WaitingRoomReply> {
     const keys = saleKeys(this.server.keyPrefix, sale.itemId);
     const args = [String(sale.epoch), userId, String(terms.turnMs), String(terms.limit)];
-    const reply = await orSaleUnavailable(LINE.run(this.server.commands, keys, args));
+    const reply = await orSaleUnavailable(WAITING_ROOM.run(this.server.commands, keys, args));
     const [outcome, nowMs, place, untilMs, ahead, waitMs] = reply as [string, number, string, number, number, number];
     const now = new Date(nowMs);
     switch (outcome) {

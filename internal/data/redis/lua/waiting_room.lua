@@ -1,5 +1,5 @@
 #!lua
--- line: lets one user of a running sale in, or gives a place in the sale's line and tells how far it is.
+-- waiting_room: lets one user of a running sale in, or gives a place in the sale's line and tells how far it is.
 --
 -- A place is a ticket: 0, 1, 2 … in the order of arrival. The clock calls them, `rate` each second, whoever is there to
 -- hear it, so that nobody who left holds up the others and nothing has to run beside. Ticket t is called at
@@ -10,8 +10,8 @@
 -- KEYS
 --   1 meta    hash    seckill:<item_id>:meta    epoch, sale_id, starts_ms, ends_ms ('' never), admit_rate ('0' no line)
 --   2 stock   string  seckill:<item_id>:stock   units left to admit
---   3 line    hash    seckill:<item_id>:line    sale_id, id, next (ticket), rate, base, at (ms); old_*: before the last change
---   4 places  zset    seckill:<item_id>:places  user -> ticket
+--   3 waiting_room hash seckill:<item_id>:line    sale_id, id, next (ticket), rate, base, at (ms); old_*: before the last change
+--   4 tickets zset    seckill:<item_id>:places  user -> ticket
 -- ARGV
 --   1 epoch    of the sale as the caller knows it, decimal
 --   2 uid      UUID in lower case
@@ -28,7 +28,7 @@
 --   KAIMAI <what is wrong>, WRONGTYPE, OOM, READONLY
 
 local DAY_MS = 86400000
-if #KEYS ~= 4 or #ARGV ~= 4 then return redis.error_reply('KAIMAI line takes 4 keys and 4 arguments') end
+if #KEYS ~= 4 or #ARGV ~= 4 then return redis.error_reply('KAIMAI waiting_room takes 4 keys and 4 arguments') end
 local uid = ARGV[2]
 if #uid ~= 36 or not string.find(uid, '^[0-9a-f]+%-[0-9a-f]+%-[0-9a-f]+%-[0-9a-f]+%-[0-9a-f]+$') then
   return redis.error_reply('KAIMAI uid is no UUID in lower case')

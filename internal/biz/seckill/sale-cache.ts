@@ -1,5 +1,5 @@
 import { isUnavailable } from '../../../gen/common/v1/errors.js';
-import type { Sale, SaleReading, SaleRepo } from './sale-state.js';
+import type { Sale, SaleRepo, SaleSummary } from './sale-state.js';
 
 /** How long a sale is taken as it was read. Admission is fenced by epoch, so this delays news and breaks nothing. */
 const FRESH_MS = 1_000;
@@ -7,14 +7,14 @@ const FRESH_MS = 1_000;
 const CAPACITY = 10_000;
 
 interface Known {
-  readonly sale: SaleReading | undefined;
+  readonly sale: SaleSummary | undefined;
   readonly untilMs: number;
 }
 
 /** The sales as this process knows them, so that a purchase asks PostgreSQL nothing. */
-export class SaleDirectory {
+export class SaleCache {
   private readonly known = new Map<bigint, Known>();
-  private readonly reading = new Map<bigint, Promise<SaleReading | undefined>>();
+  private readonly reading = new Map<bigint, Promise<SaleSummary | undefined>>();
 
   constructor(
     private readonly sales: SaleRepo,
@@ -22,13 +22,13 @@ export class SaleDirectory {
   ) {}
 
   /** The item's sale, if it was read a moment ago. */
-  peek(itemId: bigint): SaleReading | undefined {
+  peek(itemId: bigint): SaleSummary | undefined {
     const known = this.known.get(itemId);
     return known !== undefined && known.untilMs > this.now() ? known.sale : undefined;
   }
 
   /** The item's sale that is not closed, else its last. @throws UNAVAILABLE for one that was never read */
-  async find(itemId: bigint): Promise<SaleReading | undefined> {
+  async find(itemId: bigint): Promise<SaleSummary | undefined> {
     const known = this.known.get(itemId);
     if (known !== undefined && known.untilMs > this.now()) return known.sale;
     try {
@@ -41,7 +41,7 @@ export class SaleDirectory {
   }
 
   /** Reads again, unless somebody did since `stale` was read. */
-  refresh(stale: Sale): Promise<SaleReading | undefined> {
+  refresh(stale: Sale): Promise<SaleSummary | undefined> {
     const known = this.known.get(stale.itemId);
     return known?.sale !== undefined && known.sale.epoch !== stale.epoch
       ? Promise.resolve(known.sale)
@@ -49,7 +49,7 @@ export class SaleDirectory {
   }
 
   /** One read at a time for each item, however many wait for it. */
-  private read(itemId: bigint): Promise<SaleReading | undefined> {
+  private read(itemId: bigint): Promise<SaleSummary | undefined> {
     let reading = this.reading.get(itemId);
     if (!reading) {
       reading = this.sales
@@ -64,7 +64,7 @@ export class SaleDirectory {
     return reading;
   }
 
-  private remember(itemId: bigint, sale: SaleReading | undefined): void {
+  private remember(itemId: bigint, sale: SaleSummary | undefined): void {
     this.known.delete(itemId);
     this.known.set(itemId, { sale, untilMs: this.now() + FRESH_MS });
     if (this.known.size > CAPACITY) this.known.delete(this.known.keys().next().value!);

@@ -1,11 +1,11 @@
 #!lua
--- give_back: units of cancelled orders return to the sale, once for each order and only in the epoch they belong to.
+-- return_units: units of cancelled orders return to the sale, once for each order and only in the epoch they belong to.
 --
 -- KEYS
 --   1 meta      hash    seckill:<item_id>:meta
 --   2 stock     string  seckill:<item_id>:stock
 --   3 buyers    hash    seckill:<item_id>:buyers
---   4 returned  set     seckill:<item_id>:returned  order ids whose units were given back (and entries that settled knows)
+--   4 returned  set     seckill:<item_id>:returned  order ids whose units were given back (and entries that finish knows)
 -- ARGV
 --   1 epoch     of the sale when the order was cancelled, decimal
 --   2 order_id  decimal
@@ -19,7 +19,7 @@
 -- Errors, all before the first write
 --   KAIMAI <what is wrong>, WRONGTYPE, OOM, READONLY
 
-if #KEYS ~= 4 or #ARGV ~= 4 then return redis.error_reply('KAIMAI give_back takes 4 keys and 4 arguments') end
+if #KEYS ~= 4 or #ARGV ~= 4 then return redis.error_reply('KAIMAI return_units takes 4 keys and 4 arguments') end
 for _, i in ipairs({ 1, 2, 4 }) do
   if #ARGV[i] > 19 or not string.find(ARGV[i], '^%d+$') then
     return redis.error_reply('KAIMAI argument ' .. i .. ' is no decimal')

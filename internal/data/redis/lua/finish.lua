@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- settled: takes entries whose outcome is committed off the stream, and squares the sale's stock with the outcomes.
+-- finish: takes entries whose outcome is committed off the stream, and squares the sale's stock with the outcomes.
 --
 -- An entry holds units of the stock when admit took them in this epoch, or when load counted it as waiting (its id is
 -- not above meta's fence). What was refused gives them back. Deleting the entry is what makes this happen once: a second
@@ -16,7 +16,7 @@
 --   2 stock   string  seckill:<item_id>:stock
 --   3 buyers  hash    seckill:<item_id>:buyers
 --   4 stream  stream  stream:seckill:<item_id>
---   5 returned  set   seckill:<item_id>:returned  ids of entries that paid, beside give_back's order ids
+--   5 returned  set   seckill:<item_id>:returned  ids of entries that paid, beside return_units' order ids
 -- ARGV
 --   1 group  the consumer group
 --   2 n      how many entries change the stock, decimal
@@ -34,11 +34,11 @@
 --   KAIMAI <what is wrong>, WRONGTYPE, OOM, READONLY
 
 local PER = 6
-if #KEYS ~= 5 then return redis.error_reply('KAIMAI settled takes 5 keys') end
+if #KEYS ~= 5 then return redis.error_reply('KAIMAI finish takes 5 keys') end
 local n = string.find(ARGV[2] or '', '^%d+$') and tonumber(ARGV[2])
 local gone_from = n and 3 + n * PER
 if not n or gone_from - 1 > #ARGV or n + #ARGV - gone_from + 1 < 1 or n + #ARGV - gone_from + 1 > 1000 then
-  return redis.error_reply('KAIMAI settled takes a group, a number, 6 arguments for each of that many entries, and ids, 1 to 1000 entries in all')
+  return redis.error_reply('KAIMAI finish takes a group, a number, 6 arguments for each of that many entries, and ids, 1 to 1000 entries in all')
 end
 for i = 1, n do
   local a = 3 + (i - 1) * PER
