@@ -11,7 +11,7 @@ import { Admission } from '../biz/seckill/admission.js';
 import { PurchaseConsumer, PurchaseStream } from '../biz/seckill/purchase-stream.js';
 import { SaleUnitsRepo } from '../biz/seckill/reserved-units.js';
 import { SaleRepo } from '../biz/seckill/sale-state.js';
-import { SettlementRepo } from '../biz/seckill/settlement.js';
+import { SettlementRepo } from '../biz/seckill/settlement-state.js';
 import { WaitingRoom } from '../biz/seckill/waiting-room.js';
 import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo } from '../biz/user/user.js';
 import { CONFIG } from '../conf/config.js';
@@ -91,8 +91,8 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(PurchaseStream, RedisPurchaseStream, [RedisServer]);
   create(
     RedisPurchaseConsumer,
-    [RedisServer, Postgres, Worker],
-    (redis, db, worker) => new RedisPurchaseConsumer(redis, db, worker.consumerName),
+    [RedisServer, Worker],
+    (redis, worker) => new RedisPurchaseConsumer(redis, worker.consumerName),
   );
   alias(PurchaseConsumer, RedisPurchaseConsumer);
   create(BacklogProbe, [RedisPurchaseConsumer], (consumer) => ({

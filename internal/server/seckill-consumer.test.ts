@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { Registry } from 'prom-client';
 import { type Delivery, PurchaseConsumer, type ReadRequest } from '../biz/seckill/purchase-stream.js';
-import type { Settlement } from '../biz/seckill/settlement.js';
+import type { PreparedEntries } from '../biz/seckill/settlement.js';
+import type { Settlement } from '../biz/seckill/settlement-state.js';
 import type { Logger } from '../kratos/log/logger.js';
 import { SeckillOrderService } from '../service/seckill.js';
 import { SeckillConsumer } from './seckill-consumer.js';
@@ -51,17 +52,23 @@ class Service extends SeckillOrderService {
     super(undefined as never);
   }
 
-  override async handleSeckillOrder(
-    _itemId: bigint,
-    [entry]: readonly Delivery[],
-    turn?: Promise<unknown>,
-  ): Promise<Settlement> {
-    const streamId = entry!.streamId;
+  override async findItemIds() {
+    return [ITEM];
+  }
+
+  override async prepareSeckillOrder(itemId: bigint, [entry]: readonly Delivery[]): Promise<PreparedEntries> {
+    const { streamId } = entry!;
     this.begun.push(streamId);
-    await turn;
+    const parsed = { kind: 'malformed', streamId, reason: '' } as const;
+    const entries = [{ entry: entry!, parsed, fault: undefined }];
+    return { stream: { itemId, item: undefined }, entries, suspects: [] };
+  }
+
+  override async handleSeckillOrder({ entries: [entry] }: PreparedEntries): Promise<Settlement> {
+    const { streamId } = entry!.entry;
     this.decided.push(streamId);
     await this.commit(streamId);
-    return { finished: [{ streamId, squaring: undefined }], counts: { ORDER: 1, REJECTED: 0, DEAD: 0 }, failed: [] };
+    return { settled: [{ streamId, correction: undefined }], counts: { ORDER: 1, REJECTED: 0, DEAD: 0 }, failed: [] };
   }
 }
 
@@ -93,7 +100,7 @@ describe('the consumer of purchases', () => {
     await start(stream, service);
     await until('the second batch', () => service.begun.length === 2);
     assert.deepEqual([service.begun, service.decided], [['1-0', '2-0'], ['1-0']]);
-    assert.deepEqual(stream.asked, ['own', 'new', 'new']);
+    assert.deepEqual(stream.asked, ['pending', 'new', 'new']);
     commit();
     await until('the end', () => stream.finished.length === 3);
     assert.deepEqual(service.decided, ['1-0', '2-0', '3-0']);
@@ -110,7 +117,10 @@ describe('the consumer of purchases', () => {
     await start(stream, service);
     await until('the second batch', () => service.begun.length === 2);
     fail();
-    await until('another look at what is unfinished', () => stream.asked.filter((from) => from === 'own').length === 2);
+    await until(
+      'another look at what is unfinished',
+      () => stream.asked.filter((from) => from === 'pending').length === 2,
+    );
     assert.deepEqual([service.decided, stream.finished], [['1-0'], []]);
   });
 

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import { isUnavailable } from '../../gen/common/v1/errors.js';
 import type { Delivery, PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
-import type { Settlement } from '../biz/seckill/settlement.js';
+import type { Settlement } from '../biz/seckill/settlement-state.js';
 import type { Server } from '../kratos/app/server.js';
 import type { BackgroundMeter } from '../kratos/background/background-meter.js';
 import { Loop } from '../kratos/background/loop.js';
@@ -30,7 +30,7 @@ const SIDE_BY_SIDE = 4;
 /** Where the reading of one item stands. */
 interface Reading {
   /** Whether there may be entries that this consumer was given and has not finished. */
-  own: boolean;
+  pending: boolean;
   /** Not before this time, since what it has could not be finished. */
   notBeforeMs: number;
 }
@@ -105,17 +105,20 @@ export class SeckillConsumer implements Server {
       await this.discover();
       if (this.readings.size === 0) return 0;
       // What is being settled would be read as unfinished.
-      if ([...this.readings.values()].some((r) => r.own)) await this.underWay;
+      if ([...this.readings.values()].some((r) => r.pending)) await this.underWay;
       const nowMs = Date.now();
       const due = [...this.readings].filter(([, r]) => r.notBeforeMs <= nowMs);
-      const requests = due.map(([itemId, r]) => ({ itemId, from: r.own ? ('own' as const) : ('new' as const) }));
+      const requests = due.map(([itemId, r]) => ({
+        itemId,
+        from: r.pending ? ('pending' as const) : ('new' as const),
+      }));
       // Items that wait for another try must not wait for other items' entries.
       const blockMs = due.length < this.readings.size ? IDLE_MS : Math.min(MAX_BLOCK_MS, this.options.blockMs);
       const read = await this.consumer.read(requests, this.options.batchSize, blockMs);
       await this.rejoin(requests.filter((r) => !read.has(r.itemId)).map((r) => r.itemId));
       for (const { itemId, from } of requests) {
         const reading = this.readings.get(itemId);
-        if (reading && from === 'own' && read.get(itemId)?.length === 0) reading.own = false;
+        if (reading && from === 'pending' && read.get(itemId)?.length === 0) reading.pending = false;
       }
       const before = this.underWay;
       this.underWay = this.settleAll(read);
@@ -131,7 +134,7 @@ export class SeckillConsumer implements Server {
       this.turns.clear();
       if (this.stopping.signal.aborted) return 0;
       // What was read is pending under this name now, whether or not its reply came.
-      for (const reading of this.readings.values()) reading.own = true;
+      for (const reading of this.readings.values()) reading.pending = true;
       throw err;
     }
   }
@@ -156,11 +159,11 @@ export class SeckillConsumer implements Server {
   private async discover(): Promise<void> {
     const nowMs = Date.now();
     if (nowMs < this.discoverAtMs) return;
-    const found = await this.consumer.discover();
+    const found = await this.consumer.discover(await this.service.findItemIds());
     const fresh = found.filter((itemId) => !this.readings.has(itemId));
     if (fresh.length > 0) {
       await this.consumer.join(fresh);
-      for (const itemId of fresh) this.readings.set(itemId, { own: true, notBeforeMs: 0 });
+      for (const itemId of fresh) this.readings.set(itemId, { pending: true, notBeforeMs: 0 });
     }
     this.metrics.streams.set(this.readings.size);
     this.discoverAtMs = nowMs + DISCOVER_MS;
@@ -170,7 +173,7 @@ export class SeckillConsumer implements Server {
     if (itemIds.length === 0) return;
     this.logger.warn('consumer groups are gone and made again', { count: itemIds.length });
     await this.consumer.join(itemIds);
-    for (const itemId of itemIds) this.readings.set(itemId, { own: true, notBeforeMs: 0 });
+    for (const itemId of itemIds) this.readings.set(itemId, { pending: true, notBeforeMs: 0 });
   }
 
   private async settleAll(read: ReadonlyMap<bigint, readonly Delivery[]>): Promise<void> {
@@ -195,8 +198,8 @@ export class SeckillConsumer implements Server {
 
   private async settle(itemId: bigint, decided: Promise<Settlement>): Promise<void> {
     const end = this.metrics.seconds.startTimer();
-    const { finished, counts, failed } = await decided;
-    const later = await this.consumer.finish(itemId, finished);
+    const { settled, counts, failed } = await decided;
+    const later = await this.consumer.finish(itemId, settled);
     end();
     for (const [outcome, count] of Object.entries(counts)) this.metrics.entries.inc({ outcome }, count);
     if (counts.DEAD > 0) this.logger.warn('entries put aside', { itemId: String(itemId), count: counts.DEAD });
@@ -204,7 +207,7 @@ export class SeckillConsumer implements Server {
       this.logger.error('an entry failed and will be tried again', { itemId: String(itemId), streamId, err: cause });
     }
     if (later.size + failed.length > 0) {
-      this.readings.set(itemId, { own: true, notBeforeMs: Date.now() + IDLE_MS * (5 + Math.random() * 5) });
+      this.readings.set(itemId, { pending: true, notBeforeMs: Date.now() + IDLE_MS * (5 + Math.random() * 5) });
     }
   }
 
@@ -215,7 +218,9 @@ export class SeckillConsumer implements Server {
   private async decide(itemId: bigint, deliveries: readonly Delivery[], turn?: Promise<unknown>): Promise<Settlement> {
     for (let failures = 0; ; ) {
       try {
-        return await this.service.handleSeckillOrder(itemId, deliveries, turn);
+        const prepared = await this.service.prepareSeckillOrder(itemId, deliveries);
+        await turn;
+        return await this.service.handleSeckillOrder(prepared);
       } catch (err) {
         if (!isUnavailable(err) || this.stopping.signal.aborted) throw err;
         failures += 1;

@@ -37,7 +37,8 @@ import type { SaleUsecase, SaleView } from '../biz/seckill/sale.js';
 import { needsToken, type SalePatch, type SaleStatus } from '../biz/seckill/sale-state.js';
 import type { SaleWatch } from '../biz/seckill/sale-watch.js';
 import type { BatchOutcome, PurchaseOutcome, PurchaseRecord, SeckillUsecase } from '../biz/seckill/seckill.js';
-import type { Settlement, SettlementUsecase } from '../biz/seckill/settlement.js';
+import type { PreparedEntries, SettlementUsecase } from '../biz/seckill/settlement.js';
+import type { Settlement } from '../biz/seckill/settlement-state.js';
 import type { EntryDecision, WaitingRoomUsecase } from '../biz/seckill/waiting-room.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { userOf } from './caller.js';
@@ -134,12 +135,23 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
   closeSale = async (req: CloseSaleRequest): Promise<SaleMessage> => saleReply(await this.sales.close(req.itemId));
 }
 
-/** Takes what the streams of admitted purchases hold, one entry or many; it leads to the one CreateInstance. */
+/** Turns entries of the purchase streams into orders, one entry or many. */
 export class SeckillOrderService {
   constructor(private readonly settlements: SettlementUsecase) {}
 
-  handleSeckillOrder(itemId: bigint, deliveries: readonly Delivery[], turn?: Promise<unknown>): Promise<Settlement> {
-    return this.settlements.settle(itemId, deliveries, turn);
+  /** Items whose streams are worth looking for. @throws UNAVAILABLE */
+  findItemIds(): Promise<readonly bigint[]> {
+    return this.settlements.findItemIds();
+  }
+
+  /** @throws UNAVAILABLE */
+  prepareSeckillOrder(itemId: bigint, deliveries: readonly Delivery[]): Promise<PreparedEntries> {
+    return this.settlements.prepare(itemId, deliveries);
+  }
+
+  /** @throws UNAVAILABLE: prepare and handle the same deliveries again */
+  handleSeckillOrder(prepared: PreparedEntries): Promise<Settlement> {
+    return this.settlements.commit(prepared);
   }
 }
 

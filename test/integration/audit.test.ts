@@ -156,7 +156,7 @@ describe('kaimai audit', function () {
       waiting.every((o) => /^4 entry \d+-\d+-\d+: nobody was given it$/.test(o)),
       waiting.join('\n'),
     );
-    await replica.settlements.settle(itemId, await deliveries(itemId));
+    await replica.settle(itemId, await deliveries(itemId));
     assert.deepEqual(await audit([1, 2, 3, 5, 6]), []);
     const settled = await audit([4]);
     assert.ok(settled.every((o) => /: it is (ORDER|REJECTED|DEAD) and was not taken off the stream$/.test(o)));

@@ -385,8 +385,8 @@ describe('flash sales of goods', function () {
     }));
     await replica.redis.commands.del(saleKeys('', itemId).meta, saleKeys('', itemId).buyers);
     assert.equal((await replica.sales.open(itemId)).remaining, 2n);
-    await replica.settlements.settle(itemId, deliveries);
-    await replica.settlements.settle(itemId, deliveries);
+    await replica.settle(itemId, deliveries);
+    await replica.settle(itemId, deliveries);
     await eventually('the new opening is known', async () => (await kindOf(itemId, 2, 2)) === 'LIMIT_REACHED');
     await settle(itemId);
     assert.equal((await ordersOf(itemId)).length, 2);

@@ -11,6 +11,7 @@ import {
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { Delivery } from '../../internal/biz/seckill/purchase-stream.js';
 import type { PurchaseOutcome } from '../../internal/biz/seckill/seckill.js';
+import type { PreparedEntries } from '../../internal/biz/seckill/settlement.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { SeckillOrderService } from '../../internal/service/seckill.js';
@@ -103,7 +104,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
     it('opens after an opening that broke off midway, with what was sold and what waits taken off', async () => {
       const { itemId } = await replica.openSale({ defaultLimit: 2 });
       await replica.buy(itemId, 1);
-      await replica.settlements.settle(itemId, await deliveries(itemId));
+      await replica.settle(itemId, await deliveries(itemId));
       await replica.buy(itemId, 2);
       await add(itemId, 'uid', '3');
       await add(itemId, 'nonsense', 'x');
@@ -396,11 +397,11 @@ describe('flash sale on PostgreSQL and Redis', function () {
         source: 'SECKILL',
         sourceId: poison.streamId,
       });
-      const first = await replica.settlements.settle(itemId, batch);
+      const first = await replica.settle(itemId, batch);
       assert.deepEqual([first.counts.ORDER, first.failed.map((f) => f.streamId)], [7, [poison.streamId]]);
-      const again = await replica.settlements.settle(itemId, [{ ...poison, deliveries: MAX_DELIVERIES - 1 }]);
+      const again = await replica.settle(itemId, [{ ...poison, deliveries: MAX_DELIVERIES - 1 }]);
       assert.equal(again.failed.length, 1);
-      const last = await replica.settlements.settle(itemId, [{ ...poison, deliveries: MAX_DELIVERIES }]);
+      const last = await replica.settle(itemId, [{ ...poison, deliveries: MAX_DELIVERIES }]);
       assert.equal(last.counts.DEAD, 1);
       const row = (await inbox(itemId)).find((r) => r.stream_id === poison.streamId);
       assert.match(row?.reason ?? '', /^gave up: .*already gave an instance/);
@@ -417,9 +418,9 @@ describe('flash sale on PostgreSQL and Redis', function () {
       await add(itemId, 'uid', '4');
       await add(itemId, 'uid', '4');
       const batch = await deliveries(itemId);
-      const first = await replica.settlements.settle(itemId, batch);
-      const second = await replica.settlements.settle(itemId, [...batch, ...batch].reverse());
-      assert.deepEqual(second.finished, first.finished);
+      const first = await replica.settle(itemId, batch);
+      const second = await replica.settle(itemId, [...batch, ...batch].reverse());
+      assert.deepEqual(second.settled, first.settled);
       // The process died here: another one finds the entries and takes them off.
       await run(replica.consumer('a'));
       await settled(itemId);
@@ -435,7 +436,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
       const { itemId } = await replica.openSale({ total: 60n });
       await Promise.all(Array.from({ length: 60 }, (_, i) => replica.buy(itemId, i)));
       const batch = await deliveries(itemId);
-      await Promise.all(Array.from({ length: 6 }, () => replica.settlements.settle(itemId, batch)));
+      await Promise.all(Array.from({ length: 6 }, () => replica.settle(itemId, batch)));
       await run(replica.consumer('a'));
       await settled(itemId);
       await holds(itemId);
@@ -474,9 +475,9 @@ describe('flash sale on PostgreSQL and Redis', function () {
       const { itemId } = await replica.openSale();
       let failures = 3;
       class Flaky extends SeckillOrderService {
-        override handleSeckillOrder(item: bigint, batch: readonly Delivery[], turn?: Promise<unknown>) {
-          if (item === itemId && failures-- > 0) return Promise.reject(unavailable('away'));
-          return super.handleSeckillOrder(item, batch, turn);
+        override handleSeckillOrder(prepared: PreparedEntries) {
+          if (prepared.stream.itemId === itemId && failures-- > 0) return Promise.reject(unavailable('away'));
+          return super.handleSeckillOrder(prepared);
         }
       }
       await Promise.all([1, 2, 3].map((user) => replica.buy(itemId, user)));
@@ -495,11 +496,11 @@ describe('flash sale on PostgreSQL and Redis', function () {
       // The load finds no entry that waits, and nothing sold.
       await replica.sales.load(itemId);
       assert.equal((await replica.sales.get(itemId)).remaining, 6n);
-      const { finished, counts } = await replica.settlements.settle(itemId, read);
+      const { settled: entries, counts } = await replica.settle(itemId, read);
       assert.equal(counts.ORDER, 3);
       const consumer = replica.streamConsumer('a');
-      await consumer.finish(itemId, finished);
-      await consumer.finish(itemId, finished);
+      await consumer.finish(itemId, entries);
+      await consumer.finish(itemId, entries);
       consumer.interrupt();
       assert.equal((await replica.sales.get(itemId)).remaining, 3n);
       assert.equal((await replica.buy(itemId, 1)).kind, 'LIMIT_REACHED');

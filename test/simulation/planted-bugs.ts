@@ -10,7 +10,7 @@ import {
   type SaleUnitsRepo,
 } from '../../internal/biz/seckill/reserved-units.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
-import type { InboxRow } from '../../internal/biz/seckill/settlement.js';
+import type { InboxRow } from '../../internal/biz/seckill/settlement-state.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';

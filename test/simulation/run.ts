@@ -211,17 +211,15 @@ class Run {
       .filter((e) => e.fields.get('item') === entry.fields.get('item'))
       .slice(0, 1 + random.int(BATCH));
     if (bugs.entriesLeaveFirst) this.leave(batch.map((e) => e.streamId));
-    const settled = await faults.attempt('settle', () =>
-      consumer.settle(
-        itemId,
-        batch.map((e) => ({ ...e, deliveries: 1 })),
-      ),
+    const deliveries = batch.map((e) => ({ ...e, deliveries: 1 }));
+    const settlement = await faults.attempt('settle', async () =>
+      consumer.commit(await consumer.prepare(itemId, deliveries)),
     );
-    for (const { streamId, cause } of settled?.failed ?? []) {
+    for (const { streamId, cause } of settlement?.failed ?? []) {
       throw new Error(`entry ${streamId} fails by itself`, { cause });
     }
     // XACK and XDEL may fail too: then the entries come again.
-    if (settled && !faults.occurs()) this.leave(settled.finished.map((f) => f.streamId));
+    if (settlement && !faults.occurs()) this.leave(settlement.settled.map((s) => s.streamId));
   }
 
   private leave(streamIds: readonly string[]): void {

@@ -8,6 +8,7 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import { OutboxUsecase } from '../../internal/biz/outbox.js';
+import type { Delivery } from '../../internal/biz/seckill/purchase-stream.js';
 import { PurchaseTokens } from '../../internal/biz/seckill/purchase-token.js';
 import { SaleReservedUnits } from '../../internal/biz/seckill/reserved-units.js';
 import { type CreateSale, SaleUsecase } from '../../internal/biz/seckill/sale.js';
@@ -17,6 +18,7 @@ import { SaleWatch } from '../../internal/biz/seckill/sale-watch.js';
 import { SeckillUsecase } from '../../internal/biz/seckill/seckill.js';
 import { SeckillReturnHandler, TOPIC_SECKILL_RETURN } from '../../internal/biz/seckill/seckill-return.js';
 import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
+import type { Settlement } from '../../internal/biz/seckill/settlement-state.js';
 import { WaitingRoomUsecase } from '../../internal/biz/seckill/waiting-room.js';
 import { PgCatalogRepo } from '../../internal/data/postgres/catalog.js';
 import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
@@ -127,6 +129,11 @@ export class SeckillReplica {
     await this.db.close();
   }
 
+  /** Settles deliveries as a consumer does, without removing them from the stream. */
+  async settle(itemId: bigint, deliveries: readonly Delivery[]): Promise<Settlement> {
+    return this.settlements.commit(await this.settlements.prepare(itemId, deliveries));
+  }
+
   /** A consumer of the group, as a process would run it. Stop it before the replica is closed. */
   consumer(
     name: string,
@@ -143,7 +150,7 @@ export class SeckillReplica {
   }
 
   streamConsumer(name: string): RedisPurchaseConsumer {
-    return new RedisPurchaseConsumer(this.redis, this.db, name);
+    return new RedisPurchaseConsumer(this.redis, name);
   }
 
   async plan(name = 'plan', priceFen = 9_900n): Promise<Product> {

@@ -3,27 +3,28 @@ import { KaimaiError } from '../../kratos/errors/error.js';
 import { formatUserId } from '../identity.js';
 import type { Sale } from './sale-state.js';
 
-/** One entry of an item's stream, as it stands there. */
+/** One entry of an item's stream, as stored. */
 export interface StreamEntry {
   /** `<ms>-<sequence>`. */
   readonly streamId: string;
   readonly fields: ReadonlyMap<string, string>;
 }
 
-/** An entry that a consumer was given. */
+/** An entry that was delivered to a consumer. */
 export interface Delivery extends StreamEntry {
-  /** How many times it was given to a consumer, this one included. */
+  /** How often it was delivered, this time included. */
   readonly deliveries: number;
 }
 
-export interface Waiting {
-  /** No entry of `entries` has a greater id; `0-0` for an empty stream. */
+/** The entries of a stream at one moment. */
+export interface WaitingEntries {
+  /** The greatest stream id of `entries`; `0-0` for an empty stream. */
   readonly fence: string;
   readonly entries: readonly StreamEntry[];
 }
 
-/** What admission has to be told of an entry's outcome; undefined where its stock stays as it is. */
-export interface Squaring {
+/** Units that admission has to add or subtract because an entry's outcome differs from the admission result. */
+export interface StockCorrection {
   /** The sale's when the outcome was committed. */
   readonly epoch: bigint;
   readonly entryEpoch: bigint | undefined;
@@ -33,61 +34,66 @@ export interface Squaring {
 }
 
 /** An entry whose outcome is committed. */
-export interface Finished {
+export interface SettledEntry {
   readonly streamId: string;
-  readonly squaring: Squaring | undefined;
+  /** undefined where admission's stock is right as it is. */
+  readonly correction: StockCorrection | undefined;
 }
 
-/** The streams of admitted purchases, for whoever looks at them. @throws UNAVAILABLE when they cannot be read */
+/** The streams of admitted purchases, to be looked at. @throws UNAVAILABLE when they cannot be read */
 export abstract class PurchaseStream {
   abstract find(itemId: bigint, streamId: string): Promise<StreamEntry | undefined>;
   /** The first entry that is in the stream now, delivered or not. */
   abstract oldest(itemId: bigint): Promise<StreamEntry | undefined>;
   /** All entries that are in the stream now, delivered or not. */
-  abstract waiting(itemId: bigint): Promise<Waiting>;
+  abstract waiting(itemId: bigint): Promise<WaitingEntries>;
 }
 
 export interface ReadRequest {
   readonly itemId: bigint;
-  /** new: what nobody was given; own: what this consumer was given and has not finished. */
-  readonly from: 'new' | 'own';
+  /** new: entries that were delivered to no consumer; pending: entries that were delivered to this one and not finished. */
+  readonly from: 'new' | 'pending';
 }
 
 /** One consumer of the group `product`. @throws UNAVAILABLE when the streams cannot be reached */
 export abstract class PurchaseConsumer {
-  /** Items that may have entries: those of live sales, products on sale, and whatever stream there is. */
-  abstract discover(): Promise<readonly bigint[]>;
-  /** Makes the streams and the group where they are missing. */
+  /** @returns those of `candidates` that have a stream, and the items of every other stream that was found so far */
+  abstract discover(candidates: readonly bigint[]): Promise<readonly bigint[]>;
+  /** Creates the streams and the consumer group where they are missing. */
   abstract join(itemIds: readonly bigint[]): Promise<void>;
   /**
-   * Up to `count` entries of each item. Waits up to `blockMs` when all requests are for new ones and there are none.
-   * An item whose group is gone is left out of the answer's keys.
+   * Up to `count` entries of each item. Waits up to `blockMs` if every request is for new entries and there are none.
+   * An item whose consumer group is gone is left out of the answer's keys.
    */
   abstract read(
     requests: readonly ReadRequest[],
     count: number,
     blockMs: number,
   ): Promise<ReadonlyMap<bigint, readonly Delivery[]>>;
-  /** Takes over entries that another consumer has had for longer than `idleMs`. */
+  /** Takes over entries that another consumer has held for longer than `idleMs`. */
   abstract claim(itemId: bigint, idleMs: number, count: number): Promise<readonly Delivery[]>;
-  /** Takes entries off the stream. @returns ids that have to be finished later, since admission is not loaded yet */
-  abstract finish(itemId: bigint, entries: readonly Finished[]): Promise<ReadonlySet<string>>;
-  /** Ends a wait of `read` early. */
+  /**
+   * Removes entries from the stream and corrects admission's stock.
+   * @returns the ids of entries that have to be finished later, because admission has not loaded their sale yet
+   */
+  abstract finish(itemId: bigint, entries: readonly SettledEntry[]): Promise<ReadonlySet<string>>;
+  /** Ends a waiting `read` early. */
   abstract interrupt(): void;
 }
 
-/** A purchase as an entry tells it. */
+/** What an entry asks for. */
 export interface Purchase {
   readonly kind: 'purchase';
   readonly streamId: string;
   readonly userId: string;
   readonly quantity: number;
-  /** undefined: somebody else than admission added the entry. */
+  /** undefined: the entry was not added by admission. */
   readonly epoch: bigint | undefined;
   readonly reqId: bigint | undefined;
 }
 
-export interface Malformed {
+/** An entry that cannot be read. */
+export interface MalformedEntry {
   readonly kind: 'malformed';
   readonly streamId: string;
   readonly reason: string;
@@ -98,9 +104,9 @@ const DECIMAL = /^[0-9]{1,19}$/;
 const EPOCH_MAX = 0x7fff_ffffn;
 const INT64_MAX = 0x7fff_ffff_ffff_ffffn;
 
-/** Reads an entry; whoever added it, nothing of it is trusted. Only uid is required. */
-export function parseEntry(entry: StreamEntry): Purchase | Malformed {
-  const malformed = (reason: string): Malformed => ({ kind: 'malformed', streamId: entry.streamId, reason });
+/** Parses an entry. Any client of Redis may have added it, so no field is trusted; only uid is required. */
+export function parseEntry(entry: StreamEntry): Purchase | MalformedEntry {
+  const malformed = (reason: string): MalformedEntry => ({ kind: 'malformed', streamId: entry.streamId, reason });
   const uid = entry.fields.get('uid');
   if (uid === undefined) return malformed('uid is missing');
   let userId: string;
@@ -127,9 +133,9 @@ function decimal(text: string | undefined, max: bigint): bigint | undefined | nu
 }
 
 /**
- * Whether a purchase takes units of this sale. One that admission let in names its epoch; an item's sales follow one
- * another, so their epochs do not overlap. One that somebody else added counts while the sale runs, judged by the time
- * in its stream id.
+ * Whether a purchase takes units of this sale. An entry of admission names its epoch; an item's sales follow one another,
+ * so their epochs do not overlap. An entry without an epoch, added by another client, counts while the sale runs, judged
+ * by the time in its stream id.
  */
 export function belongsTo(purchase: Purchase, sale: Sale): boolean {
   if (purchase.epoch !== undefined) return sale.firstEpoch <= purchase.epoch && purchase.epoch <= sale.epoch;
@@ -138,14 +144,14 @@ export function belongsTo(purchase: Purchase, sale: Sale): boolean {
   return atMs >= sale.startsAt.getTime() && (sale.endsAt === undefined || atMs < sale.endsAt.getTime());
 }
 
-/** Their order in the stream: below, at or above 0. */
+/** Compares two ids by their order in the stream: negative, 0 or positive. */
 export function compareStreamIds(a: string, b: string): number {
   const [aMs = '', aSeq = ''] = a.split('-');
   const [bMs = '', bSeq = ''] = b.split('-');
   return compareDecimals(aMs, bMs) || compareDecimals(aSeq, bSeq);
 }
 
-/** Both parts go up to 2^64, beyond what a number holds; they have no leading zeros. */
+/** Both parts go up to 2^64, beyond what a number holds. They have no leading zeros, so the longer one is greater. */
 function compareDecimals(a: string, b: string): number {
   return a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
 }
@@ -154,15 +160,15 @@ const MS_BITS = 42n;
 const SEQUENCE_BITS = 20n;
 
 /**
- * A request number for an entry that brings none. Always negative, so that it never meets one of the counter, which
- * starts at epoch << 32; and always the same for the same stream id.
+ * The request number of an entry that has none. It is always negative, so that it never equals one of the counter, which
+ * starts at epoch << 32, and always the same for the same stream id.
  */
 export function derivedReqId(streamId: string): bigint {
   const [ms = '', sequence = ''] = streamId.split('-');
   const m = BigInt(ms);
   const s = BigInt(sequence);
   if (m >> MS_BITS === 0n && s >> SEQUENCE_BITS === 0n) return -((m << SEQUENCE_BITS) | s) - 1n;
-  // An id that no clock made. Its own half of the negative numbers, by hash, since 128 bits do not fit.
+  // An id beyond any clock's: a hash, since 128 bits do not fit, in a half of the negative numbers of its own.
   const hash = createHash('sha256').update(streamId).digest().readBigUInt64BE() >> 2n;
   return -(1n << (MS_BITS + SEQUENCE_BITS)) - hash - 1n;
 }

@@ -15,7 +15,7 @@ import type { PurchaseTokens } from './purchase-token.js';
 import { mayReturn } from './sale.js';
 import type { SaleCache } from './sale-cache.js';
 import { needsToken, type Sale, type SaleSummary } from './sale-state.js';
-import type { Outcome, SettlementRepo } from './settlement.js';
+import type { SettlementOutcome, SettlementRepo } from './settlement-state.js';
 
 export interface ItemPurchaseRequest extends PurchaseRequest {
   readonly itemId: bigint;
@@ -201,7 +201,7 @@ function noPurchase(seckillId: string) {
   return purchaseNotFound(`no purchase ${seckillId}`, { metadata: { seckill_id: seckillId } });
 }
 
-function recordOf(outcome: Outcome): Pick<PurchaseRecord, 'quantity' | 'status' | 'orderId' | 'reason'> {
+function recordOf(outcome: SettlementOutcome): Pick<PurchaseRecord, 'quantity' | 'status' | 'orderId' | 'reason'> {
   const quantity = outcome.quantity ?? 0;
   if (outcome.kind !== 'ORDER' || outcome.order === undefined) {
     return { quantity, status: 'REJECTED', orderId: undefined, reason: outcome.reason };

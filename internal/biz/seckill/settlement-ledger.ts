@@ -1,30 +1,31 @@
 import { derivedReqId, type Purchase } from './purchase-stream.js';
 import type { Sale, UserOfSale } from './sale-state.js';
 
-/** What a user has of a sale and may have. */
+/** Units that a user holds of a sale, and the user's own limit. */
 export interface Holding extends UserOfSale {
   readonly units: number;
-  /** In place of the sale's default. */
+  /** Replaces the sale's default limit; undefined: the default applies. */
   readonly vipLimit: number | undefined;
 }
 
-export type Taken =
-  | { readonly kind: 'taken'; readonly reqId: bigint }
+export type Reservation =
+  | { readonly kind: 'reserved'; readonly reqId: bigint }
   | { readonly kind: 'refused'; readonly reason: string };
 
-/** Units a user has, and the user's own limit. */
-interface Held {
+/** Units that a user holds, and the user's own limit. */
+interface UserUnits {
   readonly units: number;
   readonly limit: number | undefined;
 }
 
-/** What is left of each sale and of each user's limit, while a batch is decided in stream order. */
+/** The units left of each sale and of each user's limit while a batch is decided in stream order. */
 export class SettlementLedger {
-  /** Sale → units that this batch takes. */
+  /** Units that this batch takes, by sale. */
   readonly sold = new Map<bigint, number>();
-  /** By sale and user. */
-  private readonly held: ReadonlyMap<bigint, Map<string, Held>>;
+  /** By sale, then by user. */
+  private readonly held: ReadonlyMap<bigint, Map<string, UserUnits>>;
 
+  /** @param reqIds the buyer of each request number that is in use */
   constructor(
     sales: readonly Sale[],
     holdings: readonly Holding[],
@@ -36,7 +37,8 @@ export class SettlementLedger {
     }
   }
 
-  take(purchase: Purchase, sale: Sale | undefined): Taken {
+  /** Reserves the purchase's units of the sale and a request number for its order. */
+  reserve(purchase: Purchase, sale: Sale | undefined): Reservation {
     let reqId = purchase.reqId ?? derivedReqId(purchase.streamId);
     const holder = this.reqIds.get(reqId);
     if (holder === purchase.userId) return { kind: 'refused', reason: 'DUPLICATE_REQ_ID' };
@@ -54,6 +56,6 @@ export class SettlementLedger {
       this.sold.set(sale.id, sold + purchase.quantity);
     }
     this.reqIds.set(reqId, purchase.userId);
-    return { kind: 'taken', reqId };
+    return { kind: 'reserved', reqId };
   }
 }

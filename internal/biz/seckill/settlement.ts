@@ -1,259 +1,186 @@
 import { isUnavailable } from '../../../gen/common/v1/errors.js';
 import type { Item, ItemDirectory } from '../catalog/item.js';
-import { orderDeducted, orderHeld, type StockRepo } from '../catalog/stock.js';
+import type { StockRepo } from '../catalog/stock.js';
 import type { IdGenerator } from '../id-generator.js';
-import type { CreateInstance, InstanceUsecase } from '../instance/instance.js';
-import type { NewOrder, OrderItem, OrderRepo, OrderStatus } from '../order/order-state.js';
+import type { InstanceUsecase } from '../instance/instance.js';
+import type { OrderRepo } from '../order/order-state.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import {
   belongsTo,
   compareStreamIds,
   type Delivery,
   derivedReqId,
-  type Finished,
-  type Malformed,
+  type MalformedEntry,
   type Purchase,
   parseEntry,
-  type Squaring,
-  type StreamEntry,
+  type SettledEntry,
+  type StockCorrection,
 } from './purchase-stream.js';
 import type { Sale, UserOfSale } from './sale-state.js';
-import { type Holding, SettlementLedger, type Taken } from './settlement-ledger.js';
-
-/** ORDER: it became one; REJECTED: a good entry that gets nothing; DEAD: an entry that can never become an order. */
-export type OutcomeKind = 'ORDER' | 'REJECTED' | 'DEAD';
-
-/** The one outcome of a stream entry, as the inbox has it. */
-export interface InboxRow {
-  readonly streamId: string;
-  readonly kind: OutcomeKind;
-  readonly userId: string | undefined;
-  readonly quantity: number | undefined;
-  readonly orderId: bigint | undefined;
-  /** SOLD_OUT, LIMIT_REACHED, DUPLICATE_REQ_ID, NO_SALE, or what is wrong with the entry. */
-  readonly reason: string;
-  /** The sale whose units it asked for; undefined: a direct purchase, or none. */
-  readonly saleId: bigint | undefined;
-  /** The sale's when this was decided. */
-  readonly epoch: bigint | undefined;
-}
-
-/** An outcome, with where its order stands now. */
-export interface Outcome extends InboxRow {
-  readonly order: { readonly id: bigint; readonly status: OrderStatus; readonly closeReason: string } | undefined;
-}
-
-export interface DeadLetter {
-  readonly entry: StreamEntry;
-  readonly reason: string;
-}
-
-export abstract class SettlementRepo {
-  /**
-   * Keeps everybody else from settling this item until `tx` ends, and locks those of its sales that are not closed or
-   * have an epoch of at least `epoch`.
-   */
-  abstract lock(tx: Transaction, itemId: bigint, epoch: bigint | undefined): Promise<readonly Sale[]>;
-  /** The inbox rows that there are. */
-  abstract findRows(tx: Transaction, itemId: bigint, streamIds: readonly string[]): Promise<readonly InboxRow[]>;
-  abstract findHoldings(tx: Transaction, users: readonly UserOfSale[]): Promise<readonly Holding[]>;
-  /** The buyers of orders that have these request numbers. */
-  abstract findReqIds(
-    tx: Transaction,
-    item: Pick<Item, 'id' | 'orderType'>,
-    reqIds: readonly bigint[],
-  ): Promise<ReadonlyMap<bigint, string>>;
-  abstract insertRows(tx: Transaction, itemId: bigint, rows: readonly InboxRow[]): Promise<void>;
-  abstract insertDeadLetters(tx: Transaction, itemId: bigint, letters: readonly DeadLetter[]): Promise<void>;
-  abstract addSold(tx: Transaction, sold: ReadonlyMap<bigint, number>): Promise<void>;
-  abstract find(itemId: bigint, streamId: string): Promise<Outcome | undefined>;
-}
+import {
+  type ItemStream,
+  type NewEntry,
+  type PendingEntry,
+  SettlementBatch,
+  type SettlementStores,
+} from './settlement-batch.js';
+import { SettlementLedger } from './settlement-ledger.js';
+import type { FailedEntry, InboxRow, OutcomeKind, Settlement, SettlementRepo } from './settlement-state.js';
 
 export interface SettlementPolicy {
-  /** Deliveries of an entry that fails alone before it is put aside. */
+  /** Deliveries of an entry that fails on its own before it becomes a dead letter. */
   readonly maxDeliveries: number;
 }
 
-export interface Settlement {
-  readonly finished: readonly Finished[];
-  readonly counts: Readonly<Record<OutcomeKind, number>>;
-  /** Entries that failed by themselves and are to be delivered again. */
-  readonly failed: readonly { readonly streamId: string; readonly cause: unknown }[];
-}
-
-/** A delivery and what is known of it before the transaction. */
-interface Candidate {
-  readonly entry: Delivery;
-  readonly parsed: Purchase | Malformed;
-  /** Why it can never become an order. */
-  readonly fault: string | undefined;
-}
-
-/** A candidate that has no outcome yet, and the sale whose units it asks for. */
-interface Fresh extends Candidate {
-  readonly sale: Sale | undefined;
-}
-
-/** Whose stream it is. */
-interface Owner {
-  readonly itemId: bigint;
-  /** undefined: there is no such item. */
-  readonly item: Item | undefined;
-}
-
-interface How {
-  /** Whether to ask first which of the entries and request numbers are known. */
-  readonly lookUp: boolean;
+/** Deliveries of one item, ready to be committed. */
+export interface PreparedEntries {
+  readonly stream: ItemStream;
+  /** In stream order, each stream id once. */
+  readonly entries: readonly PendingEntry[];
+  /** Delivered more often than the policy allows, so each is settled alone: one of them may have failed its batch. */
+  readonly suspects: readonly PendingEntry[];
 }
 
 /*
  * The consumer's transaction, for up to a batch of one item's entries:
  *
- *   lock the item and its sale → inbox rows that are there already (a redelivery: their outcome stands)
+ *   lock the item and its sales → read the inbox rows that exist (a redelivery: their outcome stands)
  *   → for each new entry in stream order: dead, rejected (cap, limit, request number), or an order
- *   → instance requests and outbox rows of the orders that are paid; of goods stock moves in their place → orders, and of
- *   goods their lines → inbox → dead letters → sales.sold → COMMIT
+ *   → instance requests and outbox rows of paid orders, or stock moves and lines of goods → orders → inbox
+ *   → dead letters → sales.sold → COMMIT
  *
- * Entries that look like a first delivery are not looked up, neither in the inbox nor by request number: nearly always
- * they are new, and where not, a unique key refuses the batch, which is then settled with looking up.
+ * Entries that look like a first delivery are looked up neither in the inbox nor by request number: nearly always they
+ * are new, and if not, a unique key refuses the batch, which is then settled with both look-ups.
  *
- * Only then the entries leave the stream. Dying anywhere before COMMIT does nothing, dying after it delivers the entries
- * again, and the inbox answers. A batch that fails for another reason than a database that is away is halved until the
- * entry that is to blame stands alone; it is tried again with each delivery and put aside after `maxDeliveries`.
+ * Entries leave the stream only after the commit. A death before it does nothing; after a death behind it the entries are
+ * delivered again and the inbox answers. A batch that fails although the database answers is halved until the entry at
+ * fault stands alone. That entry is tried again at each delivery and becomes a dead letter after `maxDeliveries`.
  */
 export class SettlementUsecase {
+  private readonly stores: SettlementStores;
+
   constructor(
     private readonly transactions: TransactionRunner,
     private readonly ids: IdGenerator,
     private readonly items: ItemDirectory,
-    private readonly orders: OrderRepo,
+    orders: OrderRepo,
     private readonly instances: InstanceUsecase,
     private readonly settlements: SettlementRepo,
-    private readonly stock: StockRepo,
+    stock: StockRepo,
     private readonly policy: SettlementPolicy,
-  ) {}
+  ) {
+    this.stores = { stock, instances, orders, settlements };
+  }
+
+  /** Items that may be bought now, so that their streams are worth looking for. @throws UNAVAILABLE */
+  findItemIds(): Promise<readonly bigint[]> {
+    return this.settlements.findItemIds();
+  }
 
   /**
-   * @param turn nothing is decided before it resolves, and nothing at all when it rejects; what needs no transaction is
-   * done meanwhile
-   * @throws UNAVAILABLE when the database is away: none of the entries not yet settled is lost, try again
+   * Does everything that needs no transaction, so that it can go on while an earlier batch of the item is committed.
+   * @throws UNAVAILABLE when the database is away
    */
-  async settle(itemId: bigint, deliveries: readonly Delivery[], turn?: Promise<unknown>): Promise<Settlement> {
-    const settlement = {
-      finished: [] as Finished[],
-      counts: { ORDER: 0, REJECTED: 0, DEAD: 0 },
-      failed: [] as Failed[],
-    };
+  async prepare(itemId: bigint, deliveries: readonly Delivery[]): Promise<PreparedEntries> {
     const item = await this.items.find(itemId);
     if (item?.orderType === 'INSTANCE') await this.instances.loadSpecs([{ productId: itemId }]);
     const unique = [...new Map(deliveries.map((d) => [d.streamId, d])).values()].sort((a, b) =>
       compareStreamIds(a.streamId, b.streamId),
     );
-    const candidates = unique.map((entry): Candidate => {
+    const entries: PendingEntry[] = [];
+    const suspects: PendingEntry[] = [];
+    for (const entry of unique) {
       const parsed = parseEntry(entry);
-      return { entry, parsed, fault: faultOf(parsed, item) };
-    });
-    // One that was delivered this often may be to blame for it, so it does not take others with it.
-    const suspects = candidates.filter((c) => c.entry.deliveries > this.policy.maxDeliveries);
-    const batch = candidates.filter((c) => c.entry.deliveries <= this.policy.maxDeliveries);
-    const owner = { itemId, item };
-    await turn;
-    if (batch.length > 0) await this.settleNew(owner, batch, settlement);
-    for (const suspect of suspects) await this.settleHalving(owner, [suspect], settlement);
-    return settlement;
+      const pending = { entry, parsed, fault: faultOf(parsed, item) };
+      (entry.deliveries > this.policy.maxDeliveries ? suspects : entries).push(pending);
+    }
+    return { stream: { itemId, item }, entries, suspects };
   }
 
-  private async settleNew(owner: Owner, batch: readonly Candidate[], into: Mutable): Promise<void> {
-    if (batch.every((c) => c.entry.deliveries === 1)) {
+  /**
+   * Gives every entry its outcome. Batches of one item are committed in the order in which they were read.
+   * @throws UNAVAILABLE when the database is away: no entry is lost, prepare and commit the same deliveries again
+   */
+  async commit({ stream, entries, suspects }: PreparedEntries): Promise<Settlement> {
+    const progress = new Progress();
+    if (entries.length > 0) await this.settleFirst(stream, entries, progress);
+    for (const suspect of suspects) await this.settleHalving(stream, [suspect], progress);
+    return progress;
+  }
+
+  private async settleFirst(stream: ItemStream, entries: readonly PendingEntry[], progress: Progress): Promise<void> {
+    if (entries.every((e) => e.entry.deliveries === 1)) {
       try {
-        return await this.settleBatch(owner, batch, { lookUp: false }, into);
+        return await this.settleBatch(stream, entries, { lookUp: false }, progress);
       } catch (err) {
         if (isUnavailable(err)) throw err;
       }
     }
-    await this.settleHalving(owner, batch, into);
+    await this.settleHalving(stream, entries, progress);
   }
 
-  private async settleHalving(owner: Owner, batch: readonly Candidate[], into: Mutable): Promise<void> {
+  private async settleHalving(stream: ItemStream, entries: readonly PendingEntry[], progress: Progress): Promise<void> {
     try {
-      await this.settleBatch(owner, batch, { lookUp: true }, into);
+      await this.settleBatch(stream, entries, { lookUp: true }, progress);
     } catch (err) {
+      // A database that is away is no entry's fault.
       if (isUnavailable(err)) throw err;
-      const [first] = batch;
-      if (batch.length > 1) {
-        const half = batch.length >> 1;
-        await this.settleHalving(owner, batch.slice(0, half), into);
-        await this.settleHalving(owner, batch.slice(half), into);
+      const [first] = entries;
+      if (entries.length > 1) {
+        const half = entries.length >> 1;
+        await this.settleHalving(stream, entries.slice(0, half), progress);
+        await this.settleHalving(stream, entries.slice(half), progress);
       } else if (first && first.entry.deliveries >= this.policy.maxDeliveries) {
-        await this.settleBatch(owner, [{ ...first, fault: `gave up: ${messageOf(err)}` }], { lookUp: true }, into);
+        const dead = { ...first, fault: `gave up: ${messageOf(err)}` };
+        await this.settleBatch(stream, [dead], { lookUp: true }, progress);
       } else if (first) {
-        into.failed.push({ streamId: first.entry.streamId, cause: err });
+        progress.failed.push({ streamId: first.entry.streamId, cause: err });
       }
     }
   }
 
-  private async settleBatch(owner: Owner, batch: readonly Candidate[], how: How, into: Mutable): Promise<void> {
-    const { rows, sales } = await this.transactions.run((tx) => this.decide(tx, owner, batch, how), {
+  private async settleBatch(
+    stream: ItemStream,
+    entries: readonly PendingEntry[],
+    options: { readonly lookUp: boolean },
+    progress: Progress,
+  ): Promise<void> {
+    const { rows, sales } = await this.transactions.run((tx) => this.decide(tx, stream, entries, options), {
       idempotent: true,
     });
-    for (const { parsed } of batch) {
+    for (const { parsed } of entries) {
       const row = rows.get(parsed.streamId);
-      if (!row) throw new Error(`entry ${parsed.streamId} of item ${owner.itemId} has no outcome`);
-      into.counts[row.kind] += 1;
-      into.finished.push({ streamId: row.streamId, squaring: squaringOf(row, parsed, sales) });
+      if (!row) throw new Error(`entry ${parsed.streamId} of item ${stream.itemId} has no outcome`);
+      progress.counts[row.kind] += 1;
+      progress.settled.push({ streamId: row.streamId, correction: correctionOf(row, parsed, sales) });
     }
   }
 
+  /** @param options.lookUp whether to read which entries and request numbers are known before deciding */
   private async decide(
     tx: Transaction,
-    owner: Owner,
-    candidates: readonly Candidate[],
-    { lookUp }: How,
+    stream: ItemStream,
+    entries: readonly PendingEntry[],
+    { lookUp }: { readonly lookUp: boolean },
   ): Promise<{ rows: ReadonlyMap<string, InboxRow>; sales: readonly Sale[] }> {
-    const { itemId, item } = owner;
-    const purchases = candidates.flatMap(({ parsed }) => (parsed.kind === 'purchase' ? [parsed] : []));
-    const sales = await this.settlements.lock(tx, itemId, leastEpoch(purchases));
-    const streamIds = candidates.map((c) => c.parsed.streamId);
+    const { itemId, item } = stream;
+    const sales = await this.settlements.lock(tx, itemId, lowestEpoch(entries));
+    const streamIds = entries.map((e) => e.parsed.streamId);
     const known = lookUp ? await this.settlements.findRows(tx, itemId, streamIds) : [];
     const rows = new Map(known.map((row) => [row.streamId, row]));
-    const fresh = candidates.flatMap((c): Fresh[] => {
-      if (rows.has(c.parsed.streamId)) return [];
-      const sale = c.parsed.kind === 'purchase' ? sales.find((s) => belongsTo(c.parsed as Purchase, s)) : undefined;
-      return [{ entry: c.entry, parsed: c.parsed, fault: c.fault, sale }];
+    const fresh = entries.flatMap(({ entry, parsed, fault }): NewEntry[] => {
+      if (rows.has(parsed.streamId)) return [];
+      const sale = parsed.kind === 'purchase' ? sales.find((s) => belongsTo(parsed, s)) : undefined;
+      return [{ entry, parsed, fault, sale }];
     });
     if (fresh.length === 0) return { rows, sales };
 
-    const ledger = await this.openLedger(tx, item, sales, fresh, { lookUp });
-    const orders: Writable<NewOrder>[] = [];
-    const letters: DeadLetter[] = [];
-    const wanted: CreateInstance[] = [];
-    const lines: OrderItem[] = [];
-    const added: InboxRow[] = [];
-    for (const { entry, parsed, fault, sale } of fresh) {
-      const dead = parsed.kind === 'malformed' ? parsed.reason : (fault ?? epochFault(parsed, sale));
-      if (dead !== undefined || parsed.kind === 'malformed' || item === undefined) {
-        const reason = (dead ?? 'unknown product').slice(0, REASON_MAX);
-        letters.push({ entry, reason });
-        added.push(inboxRow(parsed, sale, 'DEAD', reason, undefined));
-        continue;
-      }
-      const taken = item.orderType === 'GOODS' && !sale ? NO_SALE : ledger.take(parsed, sale);
-      if (taken.kind === 'refused') {
-        added.push(inboxRow(parsed, sale, 'REJECTED', taken.reason, undefined));
-        continue;
-      }
-      const order = this.newOrder(parsed, item, sale, taken.reqId);
-      orders.push(order);
-      added.push(inboxRow(parsed, sale, 'ORDER', '', order.id));
-      if (item.orderType === 'GOODS') lines.push(lineOf(order, item));
-      else if (order.status === 'PAID') wanted.push(instanceOf(order, itemId, entry));
-    }
-    // Which reason goes first, that of a request number or another, is known when the numbers are.
-    if (!lookUp && added.some((row) => row.kind === 'REJECTED')) {
-      return this.decide(tx, owner, candidates, { lookUp: true });
-    }
-    await this.store(tx, itemId, { orders, lines, wanted, added, letters, sold: ledger.sold });
-    for (const row of added) rows.set(row.streamId, row);
+    const batch = new SettlementBatch(stream, await this.openLedger(tx, item, sales, fresh, { lookUp }), this.ids);
+    for (const entry of fresh) batch.add(entry);
+    // A rejection's reason may be a request number in use, which only a look-up tells.
+    if (!lookUp && batch.hasRejections) return this.decide(tx, stream, entries, { lookUp: true });
+    await batch.store(tx, this.stores);
+    for (const row of batch.rows) rows.set(row.streamId, row);
     return { rows, sales };
   }
 
@@ -261,12 +188,12 @@ export class SettlementUsecase {
     tx: Transaction,
     item: Item | undefined,
     sales: readonly Sale[],
-    fresh: readonly Fresh[],
-    { lookUp }: How,
+    entries: readonly NewEntry[],
+    { lookUp }: { readonly lookUp: boolean },
   ): Promise<SettlementLedger> {
     const users: UserOfSale[] = [];
     const reqIds = new Set<bigint>();
-    for (const { parsed, fault, sale } of fresh) {
+    for (const { parsed, fault, sale } of entries) {
       if (parsed.kind === 'malformed' || fault !== undefined) continue;
       if (lookUp) reqIds.add(parsed.reqId ?? derivedReqId(parsed.streamId));
       if (sale) users.push({ saleId: sale.id, userId: parsed.userId });
@@ -275,96 +202,16 @@ export class SettlementUsecase {
     const buyers = item && reqIds.size > 0 ? await this.settlements.findReqIds(tx, item, [...reqIds]) : [];
     return new SettlementLedger(sales, holdings, new Map(buyers));
   }
-
-  private newOrder(purchase: Purchase, item: Item, sale: Sale | undefined, reqId: bigint): Writable<NewOrder> {
-    const priceFen = sale?.priceFen ?? item.priceFen;
-    const later = sale?.payMode === 'PAY_LATER';
-    return {
-      id: this.ids.nextId(),
-      userId: purchase.userId,
-      orderType: item.orderType,
-      source: 'SECKILL',
-      status: later ? 'PENDING' : 'PAID',
-      productId: item.orderType === 'INSTANCE' ? item.id : undefined,
-      skuId: item.orderType === 'GOODS' ? item.id : undefined,
-      productName: item.name,
-      quantity: purchase.quantity,
-      priceFen,
-      amountFen: priceFen * BigInt(purchase.quantity),
-      reqId,
-      saleId: sale?.id,
-      instanceId: undefined,
-      payTimeoutMs: later ? sale.payTimeoutMs : undefined,
-    };
-  }
-
-  private async store(
-    tx: Transaction,
-    itemId: bigint,
-    batch: {
-      readonly orders: readonly Writable<NewOrder>[];
-      readonly lines: readonly OrderItem[];
-      readonly wanted: readonly CreateInstance[];
-      readonly added: readonly InboxRow[];
-      readonly letters: readonly DeadLetter[];
-      readonly sold: ReadonlyMap<bigint, number>;
-    },
-  ): Promise<void> {
-    // Before the orders: skus are locked after sales, and before everything else.
-    const goods = batch.orders.filter((o) => o.orderType === 'GOODS');
-    await this.stock.move(
-      tx,
-      goods.map((o) => (o.status === 'PAID' ? orderDeducted(o) : orderHeld(o))),
-    );
-    await this.storeOrders(tx, batch.orders, batch.wanted);
-    await this.orders.insertItems(tx, batch.lines);
-    await this.settlements.insertRows(tx, itemId, batch.added);
-    if (batch.letters.length > 0) await this.settlements.insertDeadLetters(tx, itemId, batch.letters);
-    if (batch.sold.size > 0) await this.settlements.addSold(tx, batch.sold);
-  }
-
-  private async storeOrders(
-    tx: Transaction,
-    orders: readonly Writable<NewOrder>[],
-    wanted: readonly CreateInstance[],
-  ): Promise<void> {
-    if (orders.length === 0) return;
-    const given = await this.instances.createInstances(tx, wanted);
-    const instanceIds = new Map(given.map((g) => [g.orderId, g.instanceId]));
-    for (const order of orders) order.instanceId = instanceIds.get(order.id);
-    if (!(await this.orders.insert(tx, orders, 'seckill'))) throw new Error('orders of a batch carry no request ids');
-  }
 }
 
-type Failed = Settlement['failed'][number];
-type Mutable = { finished: Finished[]; counts: Record<OutcomeKind, number>; failed: Failed[] };
-type Writable<T> = { -readonly [K in keyof T]: T[K] };
-
-const REASON_MAX = 255;
-/** The stock of goods is given out by sales alone. */
-const NO_SALE: Taken = { kind: 'refused', reason: 'NO_SALE' };
-
-function inboxRow(
-  parsed: Purchase | Malformed,
-  sale: Sale | undefined,
-  kind: OutcomeKind,
-  reason: string,
-  orderId: bigint | undefined,
-): InboxRow {
-  const purchase = parsed.kind === 'purchase' ? parsed : undefined;
-  return {
-    streamId: parsed.streamId,
-    kind,
-    userId: purchase?.userId,
-    quantity: purchase?.quantity,
-    orderId,
-    reason,
-    saleId: sale?.id,
-    epoch: sale?.epoch,
-  };
+/** The settlement as far as it got. */
+class Progress implements Settlement {
+  readonly settled: SettledEntry[] = [];
+  readonly counts: Record<OutcomeKind, number> = { ORDER: 0, REJECTED: 0, DEAD: 0 };
+  readonly failed: FailedEntry[] = [];
 }
 
-function faultOf(parsed: Purchase | Malformed, item: Item | undefined): string | undefined {
+function faultOf(parsed: Purchase | MalformedEntry, item: Item | undefined): string | undefined {
   if (parsed.kind === 'malformed') return parsed.reason;
   if (!item) return 'unknown product';
   if (!item.onSale) return item.orderType === 'INSTANCE' ? 'PRODUCT_DISABLED' : 'GOODS_UNPUBLISHED';
@@ -372,43 +219,14 @@ function faultOf(parsed: Purchase | Malformed, item: Item | undefined): string |
   return undefined;
 }
 
-function epochFault(purchase: Purchase, sale: Sale | undefined): string | undefined {
-  return purchase.epoch !== undefined && !sale ? `no sale of the item had epoch ${purchase.epoch}` : undefined;
-}
-
-function lineOf(order: NewOrder, { goods: { sku, spu } }: Item & { orderType: 'GOODS' }): OrderItem {
-  return {
-    orderId: order.id,
-    skuId: sku.id,
-    spuId: sku.spuId,
-    spuName: spu.title,
-    skuName: sku.skuName,
-    skuImage: spu.mainImages[0] ?? '',
-    specs: sku.specs,
-    priceFen: order.priceFen,
-    quantity: order.quantity,
-  };
-}
-
-function instanceOf(order: NewOrder, productId: bigint, entry: StreamEntry): CreateInstance {
-  const trace = entry.fields.get('tp');
-  return {
-    productId,
-    userId: order.userId,
-    source: 'SECKILL',
-    sourceId: entry.streamId,
-    orderId: order.id,
-    trace: trace !== undefined && TRACEPARENT.test(trace) ? trace : undefined,
-  };
-}
-
-/** Anybody may have added the entry: what is no traceparent goes no further. */
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
-
-/** Only where the outcome is not what the entry's units were taken for, and the sale still admits. */
-function squaringOf(row: InboxRow, parsed: Purchase | Malformed, sales: readonly Sale[]): Squaring | undefined {
+/** undefined where the outcome is the one that the entry's units were taken for, or the sale admits no more. */
+function correctionOf(
+  row: InboxRow,
+  parsed: Purchase | MalformedEntry,
+  sales: readonly Sale[],
+): StockCorrection | undefined {
   if (parsed.kind === 'malformed' || row.saleId === undefined || row.epoch === undefined) return undefined;
-  // One of an older epoch may have been lost with Redis before the load that would have counted it.
+  // An entry of an older epoch may have been lost with Redis before the load that would have counted it.
   if (row.kind === 'ORDER' && parsed.epoch === row.epoch) return undefined;
   if (sales.find((s) => s.id === row.saleId)?.status !== 'OPEN') return undefined;
   return {
@@ -420,10 +238,13 @@ function squaringOf(row: InboxRow, parsed: Purchase | Malformed, sales: readonly
   };
 }
 
-function leastEpoch(purchases: readonly Purchase[]): bigint | undefined {
-  let least: bigint | undefined;
-  for (const { epoch } of purchases) if (epoch !== undefined && (least === undefined || epoch < least)) least = epoch;
-  return least;
+function lowestEpoch(entries: readonly PendingEntry[]): bigint | undefined {
+  let lowest: bigint | undefined;
+  for (const { parsed } of entries) {
+    if (parsed.kind === 'malformed' || parsed.epoch === undefined) continue;
+    if (lowest === undefined || parsed.epoch < lowest) lowest = parsed.epoch;
+  }
+  return lowest;
 }
 
 function messageOf(err: unknown): string {

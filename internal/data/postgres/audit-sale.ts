@@ -1,9 +1,9 @@
 import { AuditCheck, type Look, type Offence } from '../../biz/audit/audit.js';
 import type { PurchaseStream, StreamEntry } from '../../biz/seckill/purchase-stream.js';
-import { type Gate, type Owed, owedByEntries } from '../../biz/seckill/sale-balance.js';
+import { type AdmissionSnapshot, type ExplainedDifference, explainedBy } from '../../biz/seckill/sale-balance.js';
 import type { Sale } from '../../biz/seckill/sale-state.js';
 import { decodeUnitsReturn, TOPIC_SECKILL_RETURN } from '../../biz/seckill/seckill-return.js';
-import type { InboxRow, SettlementRepo } from '../../biz/seckill/settlement.js';
+import type { InboxRow, SettlementRepo } from '../../biz/seckill/settlement-state.js';
 import type { Transaction } from '../../biz/transaction.js';
 import { RedisPurchaseStream } from '../redis/purchase-stream.js';
 import { orUnavailable, type RedisServer } from '../redis/redis.js';
@@ -51,10 +51,10 @@ const NOBODY = '00000000-0000-0000-0000-000000000000';
 interface Reading {
   readonly sale: Sale;
   readonly live: bigint;
-  /** undefined: admission has nothing of it. */
-  readonly gate: Gate | undefined;
-  /** Units that admission took and PostgreSQL does not show as live. */
-  readonly owed: readonly Owed[];
+  /** undefined: admission has not loaded the sale. */
+  readonly snapshot: AdmissionSnapshot | undefined;
+  /** Units that admission has taken and PostgreSQL does not count as sold, by user. */
+  readonly explained: readonly ExplainedDifference[];
 }
 
 class SaleReader {
@@ -92,20 +92,20 @@ class SaleReader {
     if (!row) return undefined;
     const sale = saleOf(row);
     if (mark.epoch !== sale.epoch || mark.stock === undefined) {
-      return { sale, live: row.live, gate: undefined, owed: [] };
+      return { sale, live: row.live, snapshot: undefined, explained: [] };
     }
-    const gate: Gate = { epoch: mark.epoch, stock: mark.stock, fence: mark.fence, entries };
+    const snapshot: AdmissionSnapshot = { epoch: mark.epoch, stock: mark.stock, fence: mark.fence, entries };
     const outcomes = new Map<string, InboxRow>();
     for (let i = 0; i < entries.length; i += PAGE) {
       const ids = entries.slice(i, i + PAGE).map((e) => e.streamId);
       for (const outcome of await this.settlements.findRows(tx, itemId, ids)) outcomes.set(outcome.streamId, outcome);
     }
-    const owed = [...owedByEntries(sale, gate, outcomes), ...(await this.owedByReturns(tx, sale))];
-    return { sale, live: row.live, gate, owed };
+    const explained = [...explainedBy(sale, snapshot, outcomes), ...(await this.explainedByReturns(tx, sale))];
+    return { sale, live: row.live, snapshot, explained };
   }
 
   /** Units of cancelled orders that admission has not been given back. */
-  private async owedByReturns(tx: Transaction, sale: Sale): Promise<readonly Owed[]> {
+  private async explainedByReturns(tx: Transaction, sale: Sale): Promise<readonly ExplainedDifference[]> {
     const { rows } = await this.db.query<{ payload: Buffer }>(RETURNS, [], tx);
     const returns = rows
       .map((row) => decodeUnitsReturn(row.payload.toString()))
@@ -117,7 +117,7 @@ class SaleReader {
     );
     return returns
       .filter((_, i) => done[i] === 0)
-      .map(({ userId, quantity }) => ({ userId, ofStock: quantity, ofBuyer: quantity }));
+      .map(({ userId, quantity }) => ({ userId, stockUnits: quantity, buyerUnits: quantity }));
   }
 
   /** Whatever admission, a settlement or a return changes is in this, at one moment. */
@@ -187,12 +187,12 @@ class BalanceCheck extends AuditCheck {
   }
 }
 
-function imbalanceOf({ sale, live, gate, owed }: Reading): string | undefined {
-  if (!gate) return `admission does not have it under epoch ${sale.epoch}`;
-  const waiting = owed.reduce((sum, o) => sum + BigInt(o.ofStock), 0n);
-  const sum = gate.stock + live + waiting;
-  if (sum === sale.total && gate.stock >= 0n) return undefined;
-  return `${gate.stock} in Redis, ${live} live, ${waiting} waiting or on their way back: ${sum} of ${sale.total}`;
+function imbalanceOf({ sale, live, snapshot, explained }: Reading): string | undefined {
+  if (!snapshot) return `admission does not have it under epoch ${sale.epoch}`;
+  const waiting = explained.reduce((sum, e) => sum + BigInt(e.stockUnits), 0n);
+  const sum = snapshot.stock + live + waiting;
+  if (sum === sale.total && snapshot.stock >= 0n) return undefined;
+  return `${snapshot.stock} in Redis, ${live} live, ${waiting} waiting or on their way back: ${sum} of ${sale.total}`;
 }
 
 class BuyersCheck extends AuditCheck {
@@ -207,18 +207,20 @@ class BuyersCheck extends AuditCheck {
     for (const sale of await this.reader.openSales()) {
       if (offences.length >= limit) break;
       const { reading } = await this.reader.read(sale);
-      if (reading?.gate) await this.compare(reading, offences, limit);
+      if (reading?.snapshot) await this.compare(reading, offences, limit);
     }
     return { offences: offences.slice(0, limit) };
   }
 
-  private async compare({ sale, owed }: Reading, offences: Offence[], limit: number): Promise<void> {
+  private async compare({ sale, explained }: Reading, offences: Offence[], limit: number): Promise<void> {
     const { db, server } = this.reader;
     const { buyers } = saleKeys(server.keyPrefix, sale.itemId);
-    const owedBy = new Map<string, number>();
-    for (const { userId, ofBuyer } of owed) owedBy.set(userId, (owedBy.get(userId) ?? 0) + ofBuyer);
+    const explainedOf = new Map<string, number>();
+    for (const { userId, buyerUnits } of explained) {
+      explainedOf.set(userId, (explainedOf.get(userId) ?? 0) + buyerUnits);
+    }
     const judge = (userId: string, live: number, has: number): void => {
-      const expected = live + (owedBy.get(userId) ?? 0);
+      const expected = live + (explainedOf.get(userId) ?? 0);
       if (has === expected) return;
       offences.push({
         id: `user ${userId} of sale ${sale.id}`,
@@ -232,7 +234,7 @@ class BuyersCheck extends AuditCheck {
       const users = rows.map((row) => row.user_id);
       const there = await orUnavailable(server.commands.hmget(buyers, ...users));
       for (const [i, row] of rows.entries()) judge(row.user_id, row.units, Number(there[i] ?? 0));
-      for (const user of users) if (owedBy.has(user)) known.add(user);
+      for (const user of users) if (explainedOf.has(user)) known.add(user);
       after = users.at(-1)!;
     }
     // Those that have no order: in Redis, or waiting.
@@ -248,7 +250,7 @@ class BuyersCheck extends AuditCheck {
       cursor = next;
       if (cursor === '0') break;
     }
-    for (const userId of owedBy.keys()) if (!known.has(userId)) judge(userId, 0, 0);
+    for (const userId of explainedOf.keys()) if (!known.has(userId)) judge(userId, 0, 0);
   }
 }
 

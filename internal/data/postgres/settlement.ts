@@ -1,18 +1,25 @@
 import type { Item } from '../../biz/catalog/item.js';
 import type { Sale, UserOfSale } from '../../biz/seckill/sale-state.js';
+import type { Holding } from '../../biz/seckill/settlement-ledger.js';
 import {
   type DeadLetter,
   type InboxRow,
-  type Outcome,
   type OutcomeKind,
+  type SettlementOutcome,
   SettlementRepo,
-} from '../../biz/seckill/settlement.js';
-import type { Holding } from '../../biz/seckill/settlement-ledger.js';
+} from '../../biz/seckill/settlement-state.js';
 import type { Transaction } from '../../biz/transaction.js';
 import { int4s, int8s, texts, uuids } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
 import { SALE_COLUMNS, type SaleRow, saleOf } from './sale.js';
-import { orderStatusOf } from './status.js';
+import { ORDER_STATUS, orderStatusOf, PRODUCT_STATUS, SALE_STATUS } from './status.js';
+
+// Bounded, because the consumer watches one Redis key for each of these items.
+const FIND_ITEM_IDS: Statement = {
+  name: 'settlement_find_item_ids',
+  text: `SELECT item_id AS id FROM sales WHERE status <> ${SALE_STATUS.CLOSED}
+    UNION (SELECT id FROM products WHERE status = ${PRODUCT_STATUS.ENABLED} ORDER BY id DESC LIMIT 5000)`,
+};
 
 // An item may be sold without any sale whose row could be locked.
 const LOCK_ITEM: Statement = {
@@ -22,46 +29,43 @@ const LOCK_ITEM: Statement = {
 
 const LOCK_SALES: Statement = {
   name: 'settlement_lock_sales',
-  text: `SELECT ${SALE_COLUMNS} FROM sales WHERE item_id = $1 AND (status <> 2 OR epoch >= $2::bigint)
-    ORDER BY id FOR UPDATE`,
+  text: `SELECT ${SALE_COLUMNS} FROM sales WHERE item_id = $1
+      AND (status <> ${SALE_STATUS.CLOSED} OR epoch >= $2::bigint) ORDER BY id FOR UPDATE`,
 };
 
 const INBOX_COLUMNS = 'stream_id, outcome, user_id, quantity, order_id, reason, sale_id, epoch';
 
-// One index probe for each entry; OFFSET 0 keeps the planner from making a join of it. `= ANY($2)` lost: planned while the
-// table was small it scans the table against the whole array, 110 ms a batch at 20,000 rows, until the next ANALYZE.
+// One index probe for each entry; OFFSET 0 keeps the planner from turning it into a join. `= ANY($2)` was rejected: planned
+// while the table was small, it scans the table against the whole array until the next ANALYZE (110 ms a batch at 20,000 rows).
 const FIND_ROWS: Statement = {
   name: 'settlement_find_rows',
   text: `SELECT i.* FROM unnest($2::text[]) AS t(id) CROSS JOIN LATERAL (
       SELECT ${INBOX_COLUMNS} FROM stream_inbox WHERE item_id = $1 AND stream_id = t.id OFFSET 0) AS i`,
 };
 
-// Most users have nothing yet, so that probes which find nothing are what it costs; OFFSET 0 keeps them probes.
+// Most users hold nothing yet, so the cost is that of index probes which find nothing; OFFSET 0 keeps them probes.
 const FIND_HOLDINGS: Statement = {
   name: 'settlement_find_holdings',
   text: `SELECT u.sale_id, u.user_id, o.units, v.units AS vip_limit
     FROM unnest($1::bigint[], $2::uuid[]) AS u(sale_id, user_id)
     CROSS JOIN LATERAL (SELECT coalesce(sum(quantity), 0)::int AS units FROM (
       SELECT quantity FROM orders
-      WHERE sale_id = u.sale_id AND user_id = u.user_id AND status <> 2 OFFSET 0) AS held) AS o
+      WHERE sale_id = u.sale_id AND user_id = u.user_id AND status <> ${ORDER_STATUS.CANCELLED} OFFSET 0) AS held) AS o
     LEFT JOIN LATERAL (
       SELECT units FROM vip_limits WHERE sale_id = u.sale_id AND user_id = u.user_id OFFSET 0) AS v ON true
     WHERE o.units > 0 OR v.units IS NOT NULL`,
 };
 
-// A range and not an equality, so that only the unique index gives the order that is asked for: planned while the table is
-// small an equality may read all orders of the product for each number, 20 ms a batch at 20,000 of them.
-const FIND_REQ_IDS: Statement = {
-  name: 'settlement_find_req_ids',
+// A range instead of an equality, so that only the unique index provides the order: planned while the table is small, an
+// equality may read all orders of the item for each number (20 ms a batch at 20,000 orders).
+const findReqIds = (name: string, itemColumn: 'product_id' | 'sku_id'): Statement => ({
+  name,
   text: `SELECT o.* FROM unnest($2::bigint[]) AS t(id) CROSS JOIN LATERAL (
-      SELECT req_id, user_id FROM orders WHERE product_id = $1 AND req_id >= t.id AND req_id <= t.id
+      SELECT req_id, user_id FROM orders WHERE ${itemColumn} = $1 AND req_id >= t.id AND req_id <= t.id
       ORDER BY req_id LIMIT 1) AS o`,
-};
-
-const FIND_GOODS_REQ_IDS: Statement = {
-  name: 'settlement_find_goods_req_ids',
-  text: FIND_REQ_IDS.text.replace('product_id', 'sku_id'),
-};
+});
+const FIND_PRODUCT_REQ_IDS = findReqIds('settlement_find_product_req_ids', 'product_id');
+const FIND_SKU_REQ_IDS = findReqIds('settlement_find_sku_req_ids', 'sku_id');
 
 const INSERT_ROWS: Statement = {
   name: 'settlement_insert_rows',
@@ -95,6 +99,11 @@ export class PgSettlementRepo extends SettlementRepo {
     super();
   }
 
+  override async findItemIds(): Promise<readonly bigint[]> {
+    const { rows } = await this.db.query<{ id: bigint }>(FIND_ITEM_IDS, []);
+    return rows.map((row) => row.id);
+  }
+
   override async lock(tx: Transaction, itemId: bigint, epoch: bigint | undefined): Promise<readonly Sale[]> {
     await this.db.query(LOCK_ITEM, [itemId], tx);
     const { rows } = await this.db.query<SaleRow>(LOCK_SALES, [itemId, epoch ?? null], tx);
@@ -126,7 +135,7 @@ export class PgSettlementRepo extends SettlementRepo {
     reqIds: readonly bigint[],
   ): Promise<ReadonlyMap<bigint, string>> {
     const { rows } = await this.db.query<{ req_id: bigint; user_id: string }>(
-      orderType === 'GOODS' ? FIND_GOODS_REQ_IDS : FIND_REQ_IDS,
+      orderType === 'GOODS' ? FIND_SKU_REQ_IDS : FIND_PRODUCT_REQ_IDS,
       [itemId, int8s(reqIds, (id) => id)],
       tx,
     );
@@ -168,7 +177,7 @@ export class PgSettlementRepo extends SettlementRepo {
     await this.db.query(ADD_SOLD, [[...sold.keys()], [...sold.values()]], tx);
   }
 
-  override async find(itemId: bigint, streamId: string): Promise<Outcome | undefined> {
+  override async find(itemId: bigint, streamId: string): Promise<SettlementOutcome | undefined> {
     const { rows } = await this.db.query<OutcomeRow>(FIND, [itemId, streamId]);
     const row = rows[0];
     if (!row) return undefined;
@@ -216,7 +225,7 @@ function rowOf(row: Row): InboxRow {
   };
 }
 
-/** As pairs, because names may repeat and their order may matter to whoever looks. JSONB takes no NUL. */
+/** As pairs, because their order may matter to the reader. JSONB takes no NUL. */
 function payloadOf(fields: ReadonlyMap<string, string>): string {
   return JSON.stringify([...fields].map((pair) => pair.map((text) => text.replaceAll('\0', '\ufffd'))));
 }

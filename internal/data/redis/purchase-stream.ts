@@ -1,15 +1,14 @@
 import type { Redis } from 'ioredis';
 import {
   type Delivery,
-  type Finished,
   PurchaseConsumer,
   PurchaseStream,
   type ReadRequest,
+  type SettledEntry,
   type StreamEntry,
-  type Waiting,
+  type WaitingEntries,
 } from '../../biz/seckill/purchase-stream.js';
 import type { Backlog } from '../../kratos/background/background-meter.js';
-import type { Postgres, Statement } from '../postgres/postgres.js';
 import { FINISH } from './lua-script.js';
 import { isRedisAway, orUnavailable, type RedisServer } from './redis.js';
 import { itemOfStream, saleKeys, streamPattern } from './seckill-keys.js';
@@ -17,13 +16,13 @@ import { itemOfStream, saleKeys, streamPattern } from './seckill-keys.js';
 export const GROUP = 'product';
 /** Entries of one XRANGE. */
 const PAGE = 5_000;
-/** Entries of one call of the script that takes them off. */
+/** Entries of one call of the script that removes them. */
 const MAX_FINISH = 1_000;
-/** Arguments of an entry that changes the stock. */
-const SQUARED = 6;
-/** Entries of this consumer that may lie between those it was given now. */
+/** Arguments of an entry with a stock correction. */
+const CORRECTION_ARGS = 6;
+/** Pending entries of this consumer that may lie between the delivered ones. */
 const MAX_OTHERS = 2_000;
-/** SCAN steps of one discovery, so that a server full of other keys is gone through bit by bit. */
+/** SCAN steps of one discovery, so that a server full of other keys is searched bit by bit. */
 const SCAN_STEPS = 20;
 const SCAN_COUNT = 1_000;
 
@@ -46,7 +45,7 @@ export class RedisPurchaseStream extends PurchaseStream {
     return entry && entryOf(entry);
   }
 
-  override async waiting(itemId: bigint): Promise<Waiting> {
+  override async waiting(itemId: bigint): Promise<WaitingEntries> {
     const { stream } = saleKeys(this.server.keyPrefix, itemId);
     const redis = this.server.commands;
     const [last] = await orUnavailable(redis.xrevrange(stream, '+', '-', 'COUNT', 1));
@@ -62,23 +61,15 @@ export class RedisPurchaseStream extends PurchaseStream {
   }
 }
 
-// What may be bought; a bound, since each of them becomes a key to watch.
-const ITEM_IDS: Statement = {
-  name: 'stream_item_ids',
-  text: `SELECT item_id AS id FROM sales WHERE status <> 2
-    UNION (SELECT id FROM products WHERE status = 1 ORDER BY id DESC LIMIT 5000)`,
-};
-
 export class RedisPurchaseConsumer extends PurchaseConsumer {
   private readonly blocking: Redis;
   private readonly keys: (itemId: bigint) => string;
   private readonly found = new Set<bigint>();
   private cursor = '0';
 
-  /** @param name the same again after a restart, so that the consumer finds what it left unfinished */
+  /** @param name the same after a restart, so that the consumer finds the entries it left unfinished */
   constructor(
     private readonly server: RedisServer,
-    private readonly db: Postgres,
     private readonly name: string,
   ) {
     super();
@@ -86,18 +77,17 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     this.keys = (itemId) => saleKeys(server.keyPrefix, itemId).stream;
   }
 
-  override async discover(): Promise<readonly bigint[]> {
+  override async discover(candidates: readonly bigint[]): Promise<readonly bigint[]> {
     await this.scan();
-    const { rows } = await this.db.query<{ id: bigint }>(ITEM_IDS, []);
-    const candidates = rows.map((row) => row.id).filter((id) => !this.found.has(id));
-    const there = await Promise.all(candidates.map((id) => orUnavailable(this.server.commands.exists(this.keys(id)))));
-    candidates.forEach((id, i) => {
-      if (there[i] === 1) this.found.add(id);
+    const unknown = candidates.filter((id) => !this.found.has(id));
+    const exist = await Promise.all(unknown.map((id) => orUnavailable(this.server.commands.exists(this.keys(id)))));
+    unknown.forEach((id, i) => {
+      if (exist[i] === 1) this.found.add(id);
     });
     return [...this.found];
   }
 
-  /** What is in the streams that were found; the oldest is told by the time in its id. */
+  /** The entries of all streams that were found; the age is that of the oldest one, by the time in its id. */
   async backlog(): Promise<Backlog> {
     let units = 0;
     let oldestAtMs = Number.POSITIVE_INFINITY;
@@ -116,11 +106,11 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     await Promise.all(
       itemIds.map(async (itemId) => {
         try {
-          // From the first entry on: what was added before the group was there counts too.
+          // From the first entry on: entries that were added before the group existed count too.
           await this.server.commands.xgroup('CREATE', this.keys(itemId), GROUP, '0', 'MKSTREAM');
         } catch (err) {
           if (err instanceof Error && err.message.startsWith('BUSYGROUP')) return;
-          // A key of this name that is no stream belongs to somebody else.
+          // A key of this name that is no stream belongs to another program.
           if (err instanceof Error && err.message.startsWith('WRONGTYPE')) this.found.delete(itemId);
           else await orUnavailable(Promise.reject(err));
         }
@@ -134,14 +124,14 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     blockMs: number,
   ): Promise<ReadonlyMap<bigint, readonly Delivery[]>> {
     const answer = new Map<bigint, readonly Delivery[]>();
-    const own = requests.filter((r) => r.from === 'own').map((r) => r.itemId);
-    for (const itemId of own) {
-      const deliveries = await this.readOwn(itemId, count);
+    const pending = requests.filter((r) => r.from === 'pending').map((r) => r.itemId);
+    for (const itemId of pending) {
+      const deliveries = await this.readPending(itemId, count);
       if (deliveries) answer.set(itemId, deliveries);
     }
     const fresh = requests.filter((r) => r.from === 'new').map((r) => r.itemId);
     if (fresh.length > 0) {
-      for (const [itemId, entries] of await this.readNew(fresh, count, own.length > 0 ? undefined : blockMs)) {
+      for (const [itemId, entries] of await this.readNew(fresh, count, pending.length > 0 ? undefined : blockMs)) {
         answer.set(
           itemId,
           entries.map((entry) => ({ ...entry, deliveries: 1 })),
@@ -159,20 +149,20 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     return raw.length === 0 ? [] : this.withDeliveries(itemId, raw.map(entryOf));
   }
 
-  override async finish(itemId: bigint, entries: readonly Finished[]): Promise<ReadonlySet<string>> {
+  override async finish(itemId: bigint, entries: readonly SettledEntry[]): Promise<ReadonlySet<string>> {
     const later = new Set<string>();
     const keys = saleKeys(this.server.keyPrefix, itemId);
     for (let i = 0; i < entries.length; i += MAX_FINISH) {
-      const squared: string[] = [];
+      const corrections: string[] = [];
       const others: string[] = [];
-      for (const { streamId, squaring: s } of entries.slice(i, i + MAX_FINISH)) {
-        if (!s) others.push(streamId);
+      for (const { streamId, correction: c } of entries.slice(i, i + MAX_FINISH)) {
+        if (!c) others.push(streamId);
         else {
-          const entryEpoch = s.entryEpoch === undefined ? '' : String(s.entryEpoch);
-          squared.push(streamId, String(s.epoch), entryEpoch, s.userId, String(s.quantity), s.outcome);
+          const entryEpoch = c.entryEpoch === undefined ? '' : String(c.entryEpoch);
+          corrections.push(streamId, String(c.epoch), entryEpoch, c.userId, String(c.quantity), c.outcome);
         }
       }
-      const args = [GROUP, String(squared.length / SQUARED), ...squared, ...others];
+      const args = [GROUP, String(corrections.length / CORRECTION_ARGS), ...corrections, ...others];
       for (const id of (await orUnavailable(FINISH.run(this.server.commands, keys, args))) as string[]) later.add(id);
     }
     return later;
@@ -197,8 +187,8 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     }
   }
 
-  /** undefined where the group is gone. */
-  private async readOwn(itemId: bigint, count: number): Promise<readonly Delivery[] | undefined> {
+  /** @returns undefined where the group is gone */
+  private async readPending(itemId: bigint, count: number): Promise<readonly Delivery[] | undefined> {
     const stream = this.keys(itemId);
     const redis = this.server.commands;
     const reply = await orUndefinedIfGone(
@@ -207,7 +197,7 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     if (reply === undefined) return undefined;
     const raw = ((reply as [string, RawEntry[]][] | null)?.[0]?.[1] ?? []) as RawEntry[];
     const gone = raw.filter(([, fields]) => fields === null).map(([id]) => id);
-    // Deleted by somebody else while they waited; nothing can be made of them.
+    // Another client deleted them from the stream; without their fields they cannot be settled.
     if (gone.length > 0) await orUnavailable(redis.xack(stream, GROUP, ...gone));
     const entries = raw.filter(([, fields]) => fields !== null).map(entryOf);
     return entries.length === 0 ? [] : this.withDeliveries(itemId, entries);
@@ -224,7 +214,7 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
         ? this.server.commands.xreadgroup('GROUP', GROUP, this.name, 'COUNT', count, 'STREAMS', ...streams)
         : this.blocking.xreadgroup('GROUP', GROUP, this.name, 'COUNT', count, 'BLOCK', blockMs, 'STREAMS', ...streams);
     const read = (await orUndefinedIfGone(reply)) as [string, RawEntry[]][] | null | undefined;
-    // Redis names no group in NOGROUP's place; the caller makes all of them anew.
+    // The error names one stream at most, so the caller joins all of them again.
     if (read === undefined) return new Map();
     const answer = new Map(itemIds.map((itemId): [bigint, StreamEntry[]] => [itemId, []]));
     for (const [key, raw] of read ?? []) {
@@ -251,7 +241,7 @@ function entryOf([streamId, raw]: readonly [string, string[] | null]): StreamEnt
   return { streamId, fields };
 }
 
-/** undefined where the stream or its group is gone, as after a flush. */
+/** @returns undefined where the stream or its group is gone, as after a flush */
 async function orUndefinedIfGone<T>(reply: Promise<T>): Promise<T | undefined> {
   try {
     return await reply;

@@ -9,7 +9,7 @@ import {
   OrderRepo,
 } from '../../../internal/biz/order/order-state.js';
 import type { Page, PageRequest } from '../../../internal/biz/page.js';
-import type { InboxRow } from '../../../internal/biz/seckill/settlement.js';
+import type { InboxRow } from '../../../internal/biz/seckill/settlement-state.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
 

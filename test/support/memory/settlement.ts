@@ -1,18 +1,18 @@
 import type { Item } from '../../../internal/biz/catalog/item.js';
 import type { Sale, UserOfSale } from '../../../internal/biz/seckill/sale-state.js';
+import type { Holding } from '../../../internal/biz/seckill/settlement-ledger.js';
 import {
   type DeadLetter,
   type InboxRow,
-  type Outcome,
+  type SettlementOutcome,
   SettlementRepo,
-} from '../../../internal/biz/seckill/settlement.js';
-import type { Holding } from '../../../internal/biz/seckill/settlement-ledger.js';
+} from '../../../internal/biz/seckill/settlement-state.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import type { MemoryOrderRepo } from './order.js';
 import type { MemorySaleUnitsRepo } from './sale-units.js';
 import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
 
-/** A sale that runs from 1970 on, in its first epoch. */
+/** An open sale in its first epoch, which started in 1970. */
 export function openSale(sale: Pick<Sale, 'id' | 'itemId' | 'total'> & Partial<Sale>): Sale {
   return {
     name: '',
@@ -45,6 +45,12 @@ export class MemorySettlementRepo extends SettlementRepo {
   ) {
     super();
     this.deadLetters = new MemoryTable(store, 'dead_letters', (d) => `${d.itemId} ${d.streamId}`);
+  }
+
+  override findItemIds(): Promise<readonly bigint[]> {
+    return this.store.statement('settlement.findItemIds', undefined, async () =>
+      this.saleUnits.sales.rows().flatMap((s) => (s.status === 'CLOSED' ? [] : [s.itemId])),
+    );
   }
 
   override lock(tx: Transaction, itemId: bigint, epoch: bigint | undefined): Promise<readonly Sale[]> {
@@ -124,7 +130,7 @@ export class MemorySettlementRepo extends SettlementRepo {
     });
   }
 
-  override find(itemId: bigint, streamId: string): Promise<Outcome | undefined> {
+  override find(itemId: bigint, streamId: string): Promise<SettlementOutcome | undefined> {
     return this.store.statement('settlement.find', undefined, async () => {
       const row = this.orders.inbox.find(`${itemId} ${streamId}`);
       if (!row) return undefined;

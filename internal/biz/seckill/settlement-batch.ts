@@ -1,0 +1,192 @@
+import type { Item } from '../catalog/item.js';
+import { orderDeducted, orderHeld, type StockRepo } from '../catalog/stock.js';
+import type { IdGenerator } from '../id-generator.js';
+import type { CreateInstance, InstanceUsecase } from '../instance/instance.js';
+import type { NewOrder, OrderItem, OrderRepo } from '../order/order-state.js';
+import type { Transaction } from '../transaction.js';
+import type { Delivery, MalformedEntry, Purchase, StreamEntry } from './purchase-stream.js';
+import type { Sale } from './sale-state.js';
+import type { Reservation, SettlementLedger } from './settlement-ledger.js';
+import type { DeadLetter, InboxRow, OutcomeKind, SettlementRepo } from './settlement-state.js';
+
+/** The stream of one item. */
+export interface ItemStream {
+  readonly itemId: bigint;
+  /** undefined: no such item exists. */
+  readonly item: Item | undefined;
+}
+
+/** A delivered entry and what is known of it before the transaction. */
+export interface PendingEntry {
+  readonly entry: Delivery;
+  readonly parsed: Purchase | MalformedEntry;
+  /** Why it can never become an order; undefined: it may. */
+  readonly fault: string | undefined;
+}
+
+/** An entry without an outcome, and the sale whose units it asks for. */
+export interface NewEntry extends PendingEntry {
+  readonly sale: Sale | undefined;
+}
+
+/** What a batch writes through. */
+export interface SettlementStores {
+  readonly stock: StockRepo;
+  readonly instances: InstanceUsecase;
+  readonly orders: OrderRepo;
+  readonly settlements: SettlementRepo;
+}
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
+
+const REASON_MAX = 255;
+/** Goods are sold by sales alone. */
+const NO_SALE: Reservation = { kind: 'refused', reason: 'NO_SALE' };
+
+/** Everything that one transaction writes for entries of one item. */
+export class SettlementBatch {
+  /** One for each entry that was added. */
+  readonly rows: InboxRow[] = [];
+  private readonly orders: Writable<NewOrder>[] = [];
+  /** Of the orders of goods. */
+  private readonly lines: OrderItem[] = [];
+  /** For the paid orders of instances. */
+  private readonly instances: CreateInstance[] = [];
+  private readonly deadLetters: DeadLetter[] = [];
+
+  constructor(
+    private readonly stream: ItemStream,
+    private readonly ledger: SettlementLedger,
+    private readonly ids: IdGenerator,
+  ) {}
+
+  /** Decides an entry. Entries are added in stream order: earlier ones take units first. */
+  add({ entry, parsed, fault, sale }: NewEntry): void {
+    const { item } = this.stream;
+    const dead = parsed.kind === 'malformed' ? parsed.reason : (fault ?? epochFault(parsed, sale));
+    if (dead !== undefined || parsed.kind === 'malformed' || item === undefined) {
+      const reason = (dead ?? 'unknown product').slice(0, REASON_MAX);
+      this.deadLetters.push({ entry, reason });
+      this.rows.push(inboxRow(parsed, sale, 'DEAD', reason, undefined));
+      return;
+    }
+    const reservation = item.orderType === 'GOODS' && !sale ? NO_SALE : this.ledger.reserve(parsed, sale);
+    if (reservation.kind === 'refused') {
+      this.rows.push(inboxRow(parsed, sale, 'REJECTED', reservation.reason, undefined));
+      return;
+    }
+    const order = newOrder(this.ids.nextId(), parsed, item, sale, reservation.reqId);
+    this.orders.push(order);
+    this.rows.push(inboxRow(parsed, sale, 'ORDER', '', order.id));
+    if (item.orderType === 'GOODS') this.lines.push(lineOf(order, item));
+    else if (order.status === 'PAID') this.instances.push(instanceOf(order, item.id, entry));
+  }
+
+  get hasRejections(): boolean {
+    return this.rows.some((row) => row.kind === 'REJECTED');
+  }
+
+  /** Writes it all, in the one order of locks that every transaction keeps: skus before all other rows. */
+  async store(tx: Transaction, { stock, instances, orders, settlements }: SettlementStores): Promise<void> {
+    const goods = this.orders.filter((o) => o.orderType === 'GOODS');
+    await stock.move(
+      tx,
+      goods.map((o) => (o.status === 'PAID' ? orderDeducted(o) : orderHeld(o))),
+    );
+    if (this.orders.length > 0) {
+      const given = await instances.createInstances(tx, this.instances);
+      const instanceIds = new Map(given.map((g) => [g.orderId, g.instanceId]));
+      for (const order of this.orders) order.instanceId = instanceIds.get(order.id);
+      // Only a request id can be taken already, and these orders have none.
+      if (!(await orders.insert(tx, this.orders, 'seckill')))
+        throw new Error('an order of a settlement was not inserted');
+    }
+    await orders.insertItems(tx, this.lines);
+    await settlements.insertRows(tx, this.stream.itemId, this.rows);
+    if (this.deadLetters.length > 0) {
+      await settlements.insertDeadLetters(tx, this.stream.itemId, this.deadLetters);
+    }
+    if (this.ledger.sold.size > 0) await settlements.addSold(tx, this.ledger.sold);
+  }
+}
+
+function epochFault(purchase: Purchase, sale: Sale | undefined): string | undefined {
+  return purchase.epoch !== undefined && !sale ? `no sale of the item had epoch ${purchase.epoch}` : undefined;
+}
+
+function inboxRow(
+  parsed: Purchase | MalformedEntry,
+  sale: Sale | undefined,
+  kind: OutcomeKind,
+  reason: string,
+  orderId: bigint | undefined,
+): InboxRow {
+  const purchase = parsed.kind === 'purchase' ? parsed : undefined;
+  return {
+    streamId: parsed.streamId,
+    kind,
+    userId: purchase?.userId,
+    quantity: purchase?.quantity,
+    orderId,
+    reason,
+    saleId: sale?.id,
+    epoch: sale?.epoch,
+  };
+}
+
+function newOrder(
+  id: bigint,
+  purchase: Purchase,
+  item: Item,
+  sale: Sale | undefined,
+  reqId: bigint,
+): Writable<NewOrder> {
+  const priceFen = sale?.priceFen ?? item.priceFen;
+  const later = sale?.payMode === 'PAY_LATER';
+  return {
+    id,
+    userId: purchase.userId,
+    orderType: item.orderType,
+    source: 'SECKILL',
+    status: later ? 'PENDING' : 'PAID',
+    productId: item.orderType === 'INSTANCE' ? item.id : undefined,
+    skuId: item.orderType === 'GOODS' ? item.id : undefined,
+    productName: item.name,
+    quantity: purchase.quantity,
+    priceFen,
+    amountFen: priceFen * BigInt(purchase.quantity),
+    reqId,
+    saleId: sale?.id,
+    instanceId: undefined,
+    payTimeoutMs: later ? sale.payTimeoutMs : undefined,
+  };
+}
+
+function lineOf(order: NewOrder, { goods: { sku, spu } }: Item & { orderType: 'GOODS' }): OrderItem {
+  return {
+    orderId: order.id,
+    skuId: sku.id,
+    spuId: sku.spuId,
+    spuName: spu.title,
+    skuName: sku.skuName,
+    skuImage: spu.mainImages[0] ?? '',
+    specs: sku.specs,
+    priceFen: order.priceFen,
+    quantity: order.quantity,
+  };
+}
+
+function instanceOf(order: NewOrder, productId: bigint, entry: StreamEntry): CreateInstance {
+  const trace = entry.fields.get('tp');
+  return {
+    productId,
+    userId: order.userId,
+    source: 'SECKILL',
+    sourceId: entry.streamId,
+    orderId: order.id,
+    trace: trace !== undefined && TRACEPARENT.test(trace) ? trace : undefined,
+  };
+}
+
+/** Any client of Redis may have added the entry, so its trace context is checked before it is passed on. */
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
