@@ -1,17 +1,21 @@
-import { orderReturned, type StockMove, type StockRepo } from '../../internal/biz/catalog/stock.js';
+import type { Sku } from '../../internal/biz/catalog/catalog.js';
+import { orderReturned, type StockMove, StockRepo } from '../../internal/biz/catalog/stock.js';
 import type { InstanceEvent, InstanceRequest } from '../../internal/biz/instance/instance.js';
 import type { Move, NewOrder, Order, OrderActor } from '../../internal/biz/order/order-state.js';
 import type { Payment } from '../../internal/biz/order/payment.js';
-import type { Outbox } from '../../internal/biz/outbox.js';
+import { ReservedUnits } from '../../internal/biz/order/reserved-units.js';
+import { Outbox } from '../../internal/biz/outbox.js';
 import {
   type SaleAfterReturn,
   SaleReservedUnits,
   type SaleUnits,
-  type SaleUnitsRepo,
+  SaleUnitsRepo,
 } from '../../internal/biz/seckill/reserved-units.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import type { InboxRow } from '../../internal/biz/seckill/settlement-state.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
+import { type Providing, providers } from '../../internal/kratos/app/wiring.js';
+import { MemoryCatalogRepo } from '../support/memory/catalog.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
@@ -19,6 +23,7 @@ import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { MemorySettlementRepo } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
+import { MemoryStore, type MemoryTable } from '../support/memory/store.js';
 import type { Bugs } from './world.js';
 
 class LocksNothing extends MemoryOrderRepo {
@@ -156,28 +161,50 @@ class ForgetsSold extends MemorySettlementRepo {
   override async addSold(): Promise<void> {}
 }
 
-/** What somebody might get wrong, each as small as it would happen. */
+const instead = (declare: (providing: Providing) => void): Bugs => ({ replacements: providers(declare) });
+const inOrders = (bug: new (store: MemoryStore) => MemoryOrderRepo) =>
+  instead(({ implement }) => implement(MemoryOrderRepo, bug, [MemoryStore]));
+const inPayments = (bug: new (store: MemoryStore) => MemoryPaymentRepo) =>
+  instead(({ implement }) => implement(MemoryPaymentRepo, bug, [MemoryStore]));
+const inInstances = (bug: new (store: MemoryStore, outbox: MemoryOutbox) => MemoryInstanceRepo) =>
+  instead(({ implement }) => implement(MemoryInstanceRepo, bug, [MemoryStore, MemoryOutbox]));
+const inOutbox = (bug: new (store: MemoryStore) => MemoryOutbox) =>
+  instead(({ implement }) => implement(MemoryOutbox, bug, [MemoryStore]));
+const inReservedUnits = (bug: new (sales: SaleUnitsRepo, stock: StockRepo, outbox: Outbox) => ReservedUnits) =>
+  instead(({ implement }) => implement(ReservedUnits, bug, [SaleUnitsRepo, StockRepo, Outbox]));
+const inSaleUnits = (bug: new (store: MemoryStore) => MemorySaleUnitsRepo) =>
+  instead(({ implement }) => implement(MemorySaleUnitsRepo, bug, [MemoryStore]));
+const inStock = (bug: new (store: MemoryStore, skus: MemoryTable<Sku>) => MemoryStockRepo) =>
+  instead(({ create }) =>
+    create(MemoryStockRepo, [MemoryStore, MemoryCatalogRepo], (store, catalog) => new bug(store, catalog.skus)),
+  );
+const inSettlements = (
+  bug: new (store: MemoryStore, orders: MemoryOrderRepo, saleUnits: MemorySaleUnitsRepo) => MemorySettlementRepo,
+) =>
+  instead(({ implement }) => implement(MemorySettlementRepo, bug, [MemoryStore, MemoryOrderRepo, MemorySaleUnitsRepo]));
+
+/** Mistakes that a change could make, each as small as it would be, by the name of its test. */
 export const PLANTED_BUGS: Readonly<Record<string, Bugs>> = {
-  'the lock on an order locks nothing': { orders: LocksNothing },
-  'an order moves without lock and compare-and-set': { orders: LocksAndComparesNothing },
-  'the sweeper takes orders that others hold': { orders: TakesOverdueOrdersOfOthers },
-  'request ids are not stored': { orders: ForgetsRequestIds },
-  'a payment is not looked up before it is taken': { payments: FindsNoPayment },
-  'the conflict of a payment is ignored': { payments: IgnoresPaymentConflict },
-  'a refund is not written': { payments: ForgetsRefunds },
-  'the conflict of an instance request is ignored': { instances: IgnoresRequestConflict },
-  'an instance is asked for without its event': { instances: AppendsNoEvents },
-  'published rows are not marked': { outbox: NeverMarks },
+  'the lock on an order locks nothing': inOrders(LocksNothing),
+  'an order moves without lock and compare-and-set': inOrders(LocksAndComparesNothing),
+  'the sweeper takes orders that others hold': inOrders(TakesOverdueOrdersOfOthers),
+  'request ids are not stored': inOrders(ForgetsRequestIds),
+  'a payment is not looked up before it is taken': inPayments(FindsNoPayment),
+  'the conflict of a payment is ignored': inPayments(IgnoresPaymentConflict),
+  'a refund is not written': inPayments(ForgetsRefunds),
+  'the conflict of an instance request is ignored': inInstances(IgnoresRequestConflict),
+  'an instance is asked for without its event': inInstances(AppendsNoEvents),
+  'published rows are not marked': inOutbox(NeverMarks),
   'rows are marked before they are published': { relayMarksFirst: true },
   'a message is acknowledged before it is recorded': { consumerAcksFirst: true },
   'an entry leaves the stream before its order is committed': { entriesLeaveFirst: true },
-  'a cancelled order keeps its units': { reserved: KeepsUnits },
-  'paid goods stay in the stock': { reserved: KeepsPaidUnits },
-  'unpaid goods go back past their sale': { reserved: ReturnsToSkuOnly },
-  'goods that nobody paid for go back to a sale that is over': { saleUnits: ForgetsWhereUnitsWent },
-  'what a sale gave back is sold all the same': { settlements: SellsWhatWentBack },
-  'stock moves without its ledger': { stock: WritesNoLedger },
-  'the inbox is not asked': { settlements: SkipsInbox },
-  'a user’s earlier units are not counted': { settlements: CountsNoHoldings },
-  'sold units are not counted': { settlements: ForgetsSold },
+  'a cancelled order keeps its units': inReservedUnits(KeepsUnits),
+  'paid goods stay in the stock': inReservedUnits(KeepsPaidUnits),
+  'unpaid goods go back past their sale': inReservedUnits(ReturnsToSkuOnly),
+  'goods that nobody paid for go back to a sale that is over': inSaleUnits(ForgetsWhereUnitsWent),
+  'what a sale gave back is sold all the same': inSettlements(SellsWhatWentBack),
+  'stock moves without its ledger': inStock(WritesNoLedger),
+  'the inbox is not asked': inSettlements(SkipsInbox),
+  'a user’s earlier units are not counted': inSettlements(CountsNoHoldings),
+  'sold units are not counted': inSettlements(ForgetsSold),
 };

@@ -1,44 +1,35 @@
-import { CatalogUsecase, type Sku } from '../../internal/biz/catalog/catalog.js';
-import { ItemDirectory } from '../../internal/biz/catalog/item.js';
+import type { Container } from 'inversify';
+import { CatalogUsecase } from '../../internal/biz/catalog/catalog.js';
 import { type Product, ProductUsecase } from '../../internal/biz/catalog/product.js';
-import { type StockRepo, saleHeld } from '../../internal/biz/catalog/stock.js';
+import { saleHeld } from '../../internal/biz/catalog/stock.js';
+import { IdGenerator } from '../../internal/biz/id-generator.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { type InstanceEvent, InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
-import type { ReservedUnits } from '../../internal/biz/order/reserved-units.js';
-import type { Outbox } from '../../internal/biz/outbox.js';
-import { SaleReservedUnits, type SaleUnitsRepo } from '../../internal/biz/seckill/reserved-units.js';
+import { ORDER_POLICY, SETTLEMENT_POLICY } from '../../internal/biz/policy.js';
+import { productBizModule } from '../../internal/biz/product-module.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
+import { type ProviderSet, providers } from '../../internal/kratos/app/wiring.js';
 import { MemoryCatalogRepo } from '../support/memory/catalog.js';
-import { CountingIds } from '../support/memory/id-generator.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
+import { memoryDataModule } from '../support/memory/module.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
-import { MemoryProductRepo } from '../support/memory/product.js';
 import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { MemorySettlementRepo, openSale } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
-import { MemoryStore, type MemoryTable } from '../support/memory/store.js';
+import { MemoryStore } from '../support/memory/store.js';
+import { containerOf, replaced } from '../support/wiring.js';
 import { Faults } from './faults.js';
 import { Random } from './random.js';
 import { Scheduler } from './scheduler.js';
 
-/** Bugs that can be planted, to see that they are found. Empty: the real thing. */
+/** Bugs planted to see that a run finds them. Empty: the product as it is. */
 export interface Bugs {
-  readonly outbox?: new (store: MemoryStore) => MemoryOutbox;
-  readonly orders?: new (store: MemoryStore) => MemoryOrderRepo;
-  readonly payments?: new (store: MemoryStore) => MemoryPaymentRepo;
-  readonly saleUnits?: new (store: MemoryStore) => MemorySaleUnitsRepo;
-  readonly reserved?: new (sales: SaleUnitsRepo, stock: StockRepo, outbox: Outbox) => ReservedUnits;
-  readonly stock?: new (store: MemoryStore, skus: MemoryTable<Sku>) => MemoryStockRepo;
-  readonly instances?: new (store: MemoryStore, outbox: MemoryOutbox) => MemoryInstanceRepo;
-  readonly settlements?: new (
-    store: MemoryStore,
-    orders: MemoryOrderRepo,
-    saleUnits: MemorySaleUnitsRepo,
-  ) => MemorySettlementRepo;
+  /** Providers that take the place of the modules' own. */
+  readonly replacements?: ProviderSet;
   readonly relayMarksFirst?: boolean;
   readonly consumerAcksFirst?: boolean;
   readonly entriesLeaveFirst?: boolean;
@@ -81,6 +72,11 @@ const MAX_TURNS = 60_000;
 const TIME_ZERO_MS = Date.UTC(2026, 0, 1);
 export const PAY_TIMEOUT_MS = 60_000;
 
+const policies = providers(({ value }) => {
+  value(ORDER_POLICY, { payTimeoutMs: PAY_TIMEOUT_MS });
+  value(SETTLEMENT_POLICY, { maxDeliveries: 10 });
+});
+
 /** The product domain on doubles, and all that surrounds it. */
 export class World {
   readonly random: Random;
@@ -107,8 +103,11 @@ export class World {
   /** All entries that were ever added. */
   readonly entries: Entry[] = [];
   private readonly products: ProductUsecase;
-  private readonly productRepo: MemoryProductRepo;
-  private readonly ids = new CountingIds();
+  private readonly catalog: CatalogUsecase;
+  private readonly ids: IdGenerator;
+  /** What the replicas share: the servers. */
+  private readonly data: Container;
+  private readonly biz: ProviderSet;
   private ageMs = 0;
 
   constructor(
@@ -123,30 +122,25 @@ export class World {
       pause: (wait) => this.scheduler.after(wait),
       now: () => new Date(this.nowMs),
     });
-    this.outbox = new (bugs.outbox ?? MemoryOutbox)(this.store);
-    this.orderRepo = new (bugs.orders ?? MemoryOrderRepo)(this.store);
-    this.paymentRepo = new (bugs.payments ?? MemoryPaymentRepo)(this.store);
-    this.instanceRepo = new (bugs.instances ?? MemoryInstanceRepo)(this.store, this.outbox);
-    this.catalogRepo = new MemoryCatalogRepo(this.store);
-    this.stockRepo = new (bugs.stock ?? MemoryStockRepo)(this.store, this.catalogRepo.skus);
-    this.saleUnits = new (bugs.saleUnits ?? MemorySaleUnitsRepo)(this.store);
-    this.settlementRepo = new (bugs.settlements ?? MemorySettlementRepo)(this.store, this.orderRepo, this.saleUnits);
-    this.productRepo = new MemoryProductRepo(this.store);
-    this.products = new ProductUsecase(this.productRepo);
-    const { store, ids, productRepo, orderRepo, paymentRepo, instanceRepo } = this;
-    this.instances = new InstanceUsecase(store, ids, productRepo, instanceRepo, orderRepo, paymentRepo);
-    const reserved = new (bugs.reserved ?? SaleReservedUnits)(this.saleUnits, this.stockRepo, this.outbox);
-    const policy = { payTimeoutMs: PAY_TIMEOUT_MS };
-    this.orders = new OrderUsecase(
-      store,
-      ids,
-      this.products,
-      orderRepo,
-      paymentRepo,
-      [this.instances],
-      reserved,
-      policy,
-    );
+    const faulty = providers(({ value }) => value(MemoryStore, this.store));
+    const modules = [memoryDataModule, productBizModule] as const;
+    const [data, biz] = bugs.replacements ? replaced(modules, bugs.replacements) : modules;
+    this.biz = biz!;
+    this.data = containerOf([data!, faulty, policies]);
+    this.outbox = this.data.get(MemoryOutbox);
+    this.orderRepo = this.data.get(MemoryOrderRepo);
+    this.paymentRepo = this.data.get(MemoryPaymentRepo);
+    this.instanceRepo = this.data.get(MemoryInstanceRepo);
+    this.catalogRepo = this.data.get(MemoryCatalogRepo);
+    this.stockRepo = this.data.get(MemoryStockRepo);
+    this.saleUnits = this.data.get(MemorySaleUnitsRepo);
+    this.settlementRepo = this.data.get(MemorySettlementRepo);
+    this.ids = this.data.get(IdGenerator);
+    const replica = this.newReplica();
+    this.products = replica.get(ProductUsecase);
+    this.catalog = replica.get(CatalogUsecase);
+    this.instances = replica.get(InstanceUsecase);
+    this.orders = replica.get(OrderUsecase);
   }
 
   get nowMs(): number {
@@ -161,12 +155,9 @@ export class World {
     return formatUserId(String(i + 1));
   }
 
-  /** A process of the consumer of purchases. Each knows by itself what it has read. */
+  /** A replica that consumes purchases. Each has a cache of items of its own. */
   newConsumer(): SettlementUsecase {
-    const { store, ids, productRepo, catalogRepo, orderRepo, instances, settlementRepo, stockRepo } = this;
-    const items = new ItemDirectory(productRepo, catalogRepo);
-    const policy = { maxDeliveries: 10 };
-    return new SettlementUsecase(store, ids, items, orderRepo, instances, settlementRepo, stockRepo, policy);
+    return this.newReplica().get(SettlementUsecase);
   }
 
   /** What the shop has before the first buyer comes. */
@@ -208,16 +199,19 @@ export class World {
     return made;
   }
 
+  private newReplica(): Container {
+    return containerOf([this.biz], this.data);
+  }
+
   private async sku(): Promise<{ skuId: bigint; stock: bigint }> {
-    const catalog = new CatalogUsecase(this.store, this.catalogRepo, this.stockRepo);
     const no = String(this.ids.nextId());
-    const spu = await catalog.createSpu({
+    const spu = await this.catalog.createSpu({
       ...{ spuNo: no, title: 'goods', categoryId: 0n, brandId: 0n, mainImages: [], detailHtml: '' },
       publishStatus: 'PUBLISHED',
     });
     const stock = BigInt(5 + this.random.int(3));
     const sku = { spuId: spu.id, skuNo: no, skuName: 'goods', priceFen: 100n, marketPriceFen: 0n, specs: {} };
-    const { id: skuId } = await catalog.createSku(sku, stock);
+    const { id: skuId } = await this.catalog.createSku(sku, stock);
     return { skuId, stock };
   }
 

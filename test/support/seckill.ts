@@ -1,51 +1,67 @@
+import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { Registry } from 'prom-client';
 import { isSaleUnavailable } from '../../gen/seckill/v1/errors.js';
 import { CatalogUsecase, type Sku } from '../../internal/biz/catalog/catalog.js';
-import { ItemDirectory } from '../../internal/biz/catalog/item.js';
 import { type Product, ProductUsecase } from '../../internal/biz/catalog/product.js';
+import { IdGenerator } from '../../internal/biz/id-generator.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
+import { QueuePublisher } from '../../internal/biz/message-queue.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import { OutboxUsecase } from '../../internal/biz/outbox.js';
+import {
+  ORDER_POLICY,
+  OUTBOX_OPTIONS,
+  PURCHASE_TOKEN_POLICY,
+  SALE_POLICY,
+  SETTLEMENT_POLICY,
+  WAITING_ROOM_POLICY,
+} from '../../internal/biz/policy.js';
+import { productBizModule } from '../../internal/biz/product-module.js';
+import { Admission } from '../../internal/biz/seckill/admission.js';
 import type { Delivery } from '../../internal/biz/seckill/purchase-stream.js';
 import { PurchaseTokens } from '../../internal/biz/seckill/purchase-token.js';
-import { SaleReservedUnits } from '../../internal/biz/seckill/reserved-units.js';
 import { type CreateSale, SaleUsecase } from '../../internal/biz/seckill/sale.js';
 import { SaleCache } from '../../internal/biz/seckill/sale-cache.js';
-import { SaleStock } from '../../internal/biz/seckill/sale-stock.js';
+import { SaleRepo } from '../../internal/biz/seckill/sale-state.js';
 import { SaleWatch } from '../../internal/biz/seckill/sale-watch.js';
 import { SeckillUsecase } from '../../internal/biz/seckill/seckill.js';
-import { SeckillReturnHandler, TOPIC_SECKILL_RETURN } from '../../internal/biz/seckill/seckill-return.js';
+import { TOPIC_SECKILL_RETURN } from '../../internal/biz/seckill/seckill-return.js';
 import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
 import type { Settlement } from '../../internal/biz/seckill/settlement-state.js';
-import { WaitingRoomUsecase } from '../../internal/biz/seckill/waiting-room.js';
-import { PgCatalogRepo } from '../../internal/data/postgres/catalog.js';
+import { WaitingRoom, WaitingRoomUsecase } from '../../internal/biz/seckill/waiting-room.js';
 import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
-import { PgInstanceRepo } from '../../internal/data/postgres/instance.js';
-import { PgOrderRepo } from '../../internal/data/postgres/order.js';
-import { PgOutbox, PgOutboxRepo } from '../../internal/data/postgres/outbox.js';
-import { PgPaymentRepo } from '../../internal/data/postgres/payment.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
-import { PgProductRepo } from '../../internal/data/postgres/product.js';
-import { PgSaleRepo } from '../../internal/data/postgres/sale.js';
-import { PgSaleUnitsRepo } from '../../internal/data/postgres/sale-units.js';
-import { PgSettlementRepo } from '../../internal/data/postgres/settlement.js';
-import { PgStockRepo } from '../../internal/data/postgres/stock.js';
-import { RedisAdmission } from '../../internal/data/redis/admission.js';
-import { RedisPurchaseConsumer, RedisPurchaseStream } from '../../internal/data/redis/purchase-stream.js';
+import { productDataModule } from '../../internal/data/product-module.js';
+import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-stream.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
-import { RedisWaitingRoom } from '../../internal/data/redis/waiting-room.js';
+import { sharedDataModule } from '../../internal/data/shared-module.js';
+import { providers } from '../../internal/kratos/app/wiring.js';
 import { SilentLogger } from '../../internal/kratos/log/logger.js';
+import { NoTrace, Trace } from '../../internal/kratos/tracing/trace.js';
 import { SeckillConsumer, type SeckillConsumerOptions } from '../../internal/server/seckill-consumer.js';
 import { SeckillOrderService } from '../../internal/service/seckill.js';
 import type { SuiteServers } from './servers.js';
+import { containerOf, replaced } from './wiring.js';
 
 export const MAX_DELIVERIES = 3;
 export const TOKEN_TTL_MS = 60_000;
 
-/** The flash sale on real servers, as one replica of product has it, without its listeners. */
+const WATCH_INTERVAL_MS = 20;
+
+const testPolicies = providers(({ value, create }) => {
+  create(Trace, [], () => new NoTrace());
+  value(ORDER_POLICY, { payTimeoutMs: 60_000 });
+  value(OUTBOX_OPTIONS, { batchSize: 100, leaseMs: 10_000 });
+  value(PURCHASE_TOKEN_POLICY, { secrets: ['a secret of the tests'], ttlMs: TOKEN_TTL_MS });
+  value(SALE_POLICY, { payTimeoutMs: 60_000, backlogLimit: 100_000 });
+  value(SETTLEMENT_POLICY, { maxDeliveries: MAX_DELIVERIES });
+  value(WAITING_ROOM_POLICY, { capacity: 1_000 });
+});
+
+/** One replica of the product process without its listeners, on real servers: its modules with connections of the test. */
 export class SeckillReplica {
   readonly db: Postgres;
   readonly redis: RedisServer;
@@ -54,17 +70,17 @@ export class SeckillReplica {
   readonly catalog: CatalogUsecase;
   readonly instances: InstanceUsecase;
   readonly orders: OrderUsecase;
-  readonly admission: RedisAdmission;
+  readonly admission: Admission;
   readonly sales: SaleUsecase;
   readonly saleCache: SaleCache;
   readonly watches: SaleWatch;
   readonly tokens: PurchaseTokens;
-  readonly room: RedisWaitingRoom;
+  readonly room: WaitingRoom;
   readonly waitingRoom: WaitingRoomUsecase;
   readonly seckill: SeckillUsecase;
   readonly settlements: SettlementUsecase;
   readonly outbox: OutboxUsecase;
-  readonly saleRepo: PgSaleRepo;
+  readonly saleRepo: SaleRepo;
 
   constructor(servers: SuiteServers, connectTimeoutMs = 5_000) {
     this.db = new Postgres({
@@ -77,45 +93,35 @@ export class SeckillReplica {
     });
     this.redis = new RedisServer({ addr: servers.redisUrl, readTimeoutMs: 5_000, connectTimeoutMs, keyPrefix: '' });
     this.ids = new LeasedIdGenerator(servers.postgresUrl, connectTimeoutMs);
-    const products = new PgProductRepo(this.db);
-    const orders = new PgOrderRepo(this.db);
-    const payments = new PgPaymentRepo(this.db);
-    const settlements = new PgSettlementRepo(this.db);
-    const stream = new RedisPurchaseStream(this.redis);
-    const catalog = new PgCatalogRepo(this.db);
-    const stock = new PgStockRepo(this.db);
-    const items = new ItemDirectory(products, catalog);
-    this.catalog = new CatalogUsecase(this.db, catalog, stock);
-    this.saleRepo = new PgSaleRepo(this.db);
-    this.admission = new RedisAdmission(this.redis);
-    this.products = new ProductUsecase(products);
-    this.instances = new InstanceUsecase(this.db, this.ids, products, new PgInstanceRepo(this.db), orders, payments);
-    this.orders = new OrderUsecase(
-      this.db,
-      this.ids,
-      this.products,
-      orders,
-      payments,
-      [this.instances],
-      new SaleReservedUnits(new PgSaleUnitsRepo(this.db), stock, new PgOutbox(this.db)),
-      { payTimeoutMs: 60_000 },
-    );
-    const saleStock = new SaleStock(this.db, this.saleRepo, stock, this.admission, stream);
-    this.sales = new SaleUsecase(this.db, this.ids, items, this.saleRepo, saleStock, this.admission, stream, {
-      payTimeoutMs: 60_000,
-      backlogLimit: 100_000,
-    });
-    this.watches = new SaleWatch(this.sales, 20);
-    this.saleCache = new SaleCache(this.saleRepo);
-    this.tokens = new PurchaseTokens({ secrets: ['a secret of the tests'], ttlMs: TOKEN_TTL_MS });
-    this.room = new RedisWaitingRoom(this.redis);
-    this.waitingRoom = new WaitingRoomUsecase(this.saleCache, this.room, this.tokens, { capacity: 1_000 });
-    this.seckill = new SeckillUsecase(this.saleCache, this.admission, stream, settlements, this.tokens);
-    this.settlements = new SettlementUsecase(this.db, this.ids, items, orders, this.instances, settlements, stock, {
-      maxDeliveries: MAX_DELIVERIES,
-    });
-    const returns = new SeckillReturnHandler(this.admission, this.saleRepo);
-    this.outbox = new OutboxUsecase(new PgOutboxRepo(this.db), [returns], { batchSize: 100, leaseMs: 10_000 });
+    const container = containerOf([
+      ...replaced(
+        [sharedDataModule, productDataModule, productBizModule],
+        providers(({ value, create }) => {
+          value(Postgres, this.db);
+          value(RedisServer, this.redis);
+          value(IdGenerator, this.ids);
+          // Only the returns are relayed here; instance events wait in the outbox.
+          create(QueuePublisher, [], () => ({ publish: async () => assert.fail('no broker in this replica') }));
+          create(SaleWatch, [SaleUsecase], (sales) => new SaleWatch(sales, WATCH_INTERVAL_MS));
+        }),
+      ),
+      testPolicies,
+    ]);
+    this.saleRepo = container.get(SaleRepo);
+    this.admission = container.get(Admission);
+    this.room = container.get(WaitingRoom);
+    this.products = container.get(ProductUsecase);
+    this.catalog = container.get(CatalogUsecase);
+    this.instances = container.get(InstanceUsecase);
+    this.orders = container.get(OrderUsecase);
+    this.sales = container.get(SaleUsecase);
+    this.watches = container.get(SaleWatch);
+    this.saleCache = container.get(SaleCache);
+    this.tokens = container.get(PurchaseTokens);
+    this.waitingRoom = container.get(WaitingRoomUsecase);
+    this.seckill = container.get(SeckillUsecase);
+    this.settlements = container.get(SettlementUsecase);
+    this.outbox = container.get(OutboxUsecase);
   }
 
   async start(): Promise<void> {

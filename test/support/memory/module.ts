@@ -1,0 +1,55 @@
+import { CatalogRepo } from '../../../internal/biz/catalog/catalog.js';
+import { ProductRepo } from '../../../internal/biz/catalog/product.js';
+import { StockRepo } from '../../../internal/biz/catalog/stock.js';
+import { IdGenerator } from '../../../internal/biz/id-generator.js';
+import { InstanceRepo } from '../../../internal/biz/instance/instance.js';
+import { OrderRepo } from '../../../internal/biz/order/order-state.js';
+import { PaymentRepo } from '../../../internal/biz/order/payment.js';
+import { Outbox } from '../../../internal/biz/outbox.js';
+import { SaleUnitsRepo } from '../../../internal/biz/seckill/reserved-units.js';
+import { SettlementRepo } from '../../../internal/biz/seckill/settlement-state.js';
+import { TransactionRunner } from '../../../internal/biz/transaction.js';
+import { UserRepo } from '../../../internal/biz/user/user.js';
+import { type ProviderSet, providers } from '../../../internal/kratos/app/wiring.js';
+import { MemoryCatalogRepo } from './catalog.js';
+import { CountingIds } from './id-generator.js';
+import { MemoryInstanceRepo } from './instance.js';
+import { MemoryOrderRepo } from './order.js';
+import { MemoryOutbox } from './outbox.js';
+import { MemoryPaymentRepo } from './payment.js';
+import { MemoryProductRepo } from './product.js';
+import { MemorySaleUnitsRepo } from './sale-units.js';
+import { MemorySettlementRepo } from './settlement.js';
+import { MemoryStockRepo } from './stock.js';
+import { MemoryStore } from './store.js';
+import { MemoryUserRepo } from './user.js';
+
+/** The product domain's ports in memory, each also under its own class. It needs MemoryStore. */
+export const memoryDataModule: ProviderSet = providers(({ provide, create, alias }) => {
+  create(IdGenerator, [], () => new CountingIds());
+  alias(TransactionRunner, MemoryStore);
+  provide(MemoryProductRepo, [MemoryStore]);
+  alias(ProductRepo, MemoryProductRepo);
+  provide(MemoryCatalogRepo, [MemoryStore]);
+  alias(CatalogRepo, MemoryCatalogRepo);
+  create(
+    MemoryStockRepo,
+    [MemoryStore, MemoryCatalogRepo],
+    (store, catalog) => new MemoryStockRepo(store, catalog.skus),
+  );
+  alias(StockRepo, MemoryStockRepo);
+  provide(MemoryOrderRepo, [MemoryStore]);
+  alias(OrderRepo, MemoryOrderRepo);
+  provide(MemoryPaymentRepo, [MemoryStore]);
+  alias(PaymentRepo, MemoryPaymentRepo);
+  provide(MemoryOutbox, [MemoryStore]);
+  alias(Outbox, MemoryOutbox);
+  provide(MemoryInstanceRepo, [MemoryStore, MemoryOutbox]);
+  alias(InstanceRepo, MemoryInstanceRepo);
+  provide(MemorySaleUnitsRepo, [MemoryStore]);
+  alias(SaleUnitsRepo, MemorySaleUnitsRepo);
+  provide(MemorySettlementRepo, [MemoryStore, MemoryOrderRepo, MemorySaleUnitsRepo]);
+  alias(SettlementRepo, MemorySettlementRepo);
+  provide(MemoryUserRepo, [MemoryStore]);
+  alias(UserRepo, MemoryUserRepo);
+});
