@@ -22,7 +22,7 @@ module.exports = {
   forbidden: [
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
     { name: 'nothing-unresolved', severity: 'error', from: {}, to: { couldNotResolve: true } },
-    layer('kratos', [FOREIGN_PROTOS, '^gen/', '^internal/(biz|conf|server/middleware)/']),
+    layer('kratos', [FOREIGN_PROTOS]),
     layer('biz', ['^gen/[a-z]+/v1/errors\\.ts$', '^internal/kratos/(errors|log|tracing)/', '^internal/kratos/app/(token|wiring)\\.ts$']),
     layer('data', ['^internal/(biz|conf)/', KRATOS, '^gen/']),
     layer('service', ['^internal/biz/', KRATOS, '^gen/']),

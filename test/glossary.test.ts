@@ -46,7 +46,9 @@ describe('The glossary', function () {
   it('finds every word to avoid in a text that has it', () => {
     assert.ok(phrases.length > 0);
     for (const phrase of phrases) {
-      assert.deepEqual(phrasesIn(`It says\n * ${phrase[0]?.toUpperCase()}${phrase.slice(1)}.`, [phrase]), [`2: ${phrase}`]);
+      assert.deepEqual(phrasesIn(`It says\n * ${phrase[0]?.toUpperCase()}${phrase.slice(1)}.`, [phrase]), [
+        `2: ${phrase}`,
+      ]);
       assert.deepEqual(phrasesIn(`x${phrase}x`, [phrase]), []);
     }
     for (const name of names) {

@@ -14,7 +14,7 @@ import { serverModule } from '../../internal/server/shared-module.js';
 import { productServiceModule } from '../../internal/service/product-module.js';
 
 /** The whole object graph of the process. */
-export async function wire({ config, live, logger, worker, resources }: ProcessContext): Promise<App> {
+export async function wire({ config, live, logger, worker, resources }: ProcessContext<LiveConfig>): Promise<App> {
   checkProductConfig(config);
   const container = new Container({ defaultScope: 'Singleton' });
   container.bind(CONFIG).toConstantValue(config);

@@ -14,7 +14,7 @@ import { serverModule } from '../../internal/server/shared-module.js';
 import { resourceServiceModule } from '../../internal/service/resource-module.js';
 
 /** The whole object graph of the process. */
-export async function wire({ config, live, logger, worker, resources }: ProcessContext): Promise<App> {
+export async function wire({ config, live, logger, worker, resources }: ProcessContext<LiveConfig>): Promise<App> {
   const container = new Container({ defaultScope: 'Singleton' });
   container.bind(CONFIG).toConstantValue(config);
   container.bind(LiveConfig).toConstantValue(live);

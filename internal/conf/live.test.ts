@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ConfigError } from '../kratos/config/config-error.js';
 import { LiveConfig } from './live.js';
-import { ConfigError } from './load.js';
 
 const BASE = {
   data: { database: { source: 'postgres://x' }, redis: { addr: 'x' }, rabbitmq: { url: 'amqp://x' } },
@@ -21,7 +21,7 @@ describe('LiveConfig', () => {
   });
   afterEach(() => rmSync(dir, { recursive: true }));
 
-  it('takes over what may change and tells what has to wait', () => {
+  it('applies live settings and reports those that wait for a restart', () => {
     const live = new LiveConfig(dir);
     const told: number[] = [];
     live.onChange((c) => told.push(c.seckill.backlogLimit));
@@ -43,7 +43,7 @@ describe('LiveConfig', () => {
     assert.equal(live.refresh(), undefined);
   });
 
-  it('keeps what is in force while the files do not hold, and says so once', () => {
+  it('keeps the settings in force while the files are invalid, and throws once', () => {
     const live = new LiveConfig(file);
     write({ log: { level: 'loud' } });
     assert.throws(() => live.refresh(), ConfigError);

@@ -4,9 +4,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DescField, DescMessage, JsonObject } from '@bufbuild/protobuf';
+import { ConfigError, formatViolation } from '../kratos/config/config-error.js';
 import { DEFAULTS } from './defaults.js';
 import { loadDescriptors } from './descriptors.js';
-import { ConfigError, loadBootstrap } from './load.js';
+import { loadBootstrap } from './load.js';
 
 const MINIMUM = `data:
   database: {source: "postgres://127.0.0.1/product_db"}
@@ -27,14 +28,14 @@ describe('loadBootstrap', () => {
     return loadBootstrap(file, env);
   }
 
-  function faultsOf(run: () => unknown): readonly string[] {
+  function violationsOf(run: () => unknown): readonly string[] {
     try {
       run();
     } catch (err) {
-      if (err instanceof ConfigError) return err.faults;
+      if (err instanceof ConfigError) return err.violations.map(formatViolation);
       throw err;
     }
-    throw new Error('no fault was found');
+    throw new Error('no violation was found');
   }
 
   it('fills in the defaults and counts durations in ms', () => {
@@ -47,7 +48,7 @@ describe('loadBootstrap', () => {
     assert.throws(() => Object.assign(c.server, { workers: '2' }), TypeError);
   });
 
-  it('reads the configurations that ship', () => {
+  it('reads the configurations in configs/', () => {
     for (const name of ['product', 'resource']) {
       const c = loadBootstrap(`configs/${name}.yaml`, { KAIMAI_PRODUCT_GRPC: 'grpc://127.0.0.1:9555' });
       assert.equal(c.data.database.role, `kaimai_${name}`);
@@ -55,7 +56,7 @@ describe('loadBootstrap', () => {
     }
   });
 
-  it('takes placeholders from the environment, typed by their field', () => {
+  it('replaces placeholders with environment variables, typed by their field', () => {
     const text = `${MINIMUM}server: {workers: "\${W:3}", http: {envelope: "\${E}", addr: "http://0.0.0.0:\${P:80}"}}
 log: {level: "\${L:info}"}
 auth: {internal_token: "$\${literal}-and-long"}
@@ -70,8 +71,8 @@ seckill: {batch_size: "\${B}"}
     assert.equal(c.auth.internalToken, `\${literal}-and-long`);
   });
 
-  it('lists every fault by its path', () => {
-    const faults = faultsOf(() =>
+  it('lists every violation with its path', () => {
+    const violations = violationsOf(() =>
       load(`server:
   http: {addr: nowhere, timeout: soon, adr: x}
   grpc: 9000
@@ -85,7 +86,7 @@ log: {level: loud}
 resource: {simulator: {failure_rate: 2}}
 `),
     );
-    const at = (path: string) => faults.filter((f) => f.startsWith(`${path}: `));
+    const at = (path: string) => violations.filter((f) => f.startsWith(`${path}: `));
     for (const path of [
       'server.http.addr',
       'server.http.timeout',
@@ -97,7 +98,7 @@ resource: {simulator: {failure_rate: 2}}
       'log.level',
       'resource.simulator.failure_rate',
     ]) {
-      assert.equal(at(path).length, 1, `${path} in ${faults.join('\n')}`);
+      assert.equal(at(path).length, 1, `${path} in ${violations.join('\n')}`);
     }
     assert.match(at('data.database.source')[0] ?? '', /the environment has no DB/);
     assert.match(at('data.database.pool_size')[0] ?? '', /given twice/);
@@ -108,7 +109,7 @@ resource: {simulator: {failure_rate: 2}}
     );
   });
 
-  it('merges a directory in the order of names', () => {
+  it('merges the files of a directory in the order of their names', () => {
     writeFileSync(join(dir, '10-base.yaml'), `${MINIMUM}log: {level: warn, pretty: true}\n`);
     writeFileSync(join(dir, '20-more.yml'), 'log: {level: debug}\n');
     writeFileSync(join(dir, 'notes.txt'), 'not: [yaml');
@@ -116,29 +117,32 @@ resource: {simulator: {failure_rate: 2}}
     assert.deepEqual({ ...c.log }, { level: 'debug', pretty: true });
   });
 
-  it('refuses broken YAML, repeated keys and a missing file', () => {
-    assert.match(faultsOf(() => load('a: [1')).join(), /a\.yaml/);
-    assert.match(faultsOf(() => load(`${MINIMUM}log: {}\nlog: {}\n`)).join(), /unique/);
-    assert.match(faultsOf(() => loadBootstrap(join(dir, 'none.yaml'), {})).join(), /ENOENT/);
+  it('rejects broken YAML, repeated keys and a missing file', () => {
+    assert.match(violationsOf(() => load('a: [1')).join(), /a\.yaml/);
+    assert.match(violationsOf(() => load(`${MINIMUM}log: {}\nlog: {}\n`)).join(), /unique/);
+    assert.match(violationsOf(() => loadBootstrap(join(dir, 'none.yaml'), {})).join(), /ENOENT/);
   });
 
-  it('refuses development secrets in production', () => {
-    assert.match(faultsOf(() => load(`${MINIMUM}server: {environment: production}\n`)).join(), /auth\.internal_token/);
-    const shipped = faultsOf(() => loadBootstrap('configs/product.yaml', { KAIMAI_ENVIRONMENT: 'production' }));
+  it('rejects development secrets in production', () => {
+    assert.match(
+      violationsOf(() => load(`${MINIMUM}server: {environment: production}\n`)).join(),
+      /auth\.internal_token/,
+    );
+    const shipped = violationsOf(() => loadBootstrap('configs/product.yaml', { KAIMAI_ENVIRONMENT: 'production' }));
     assert.ok(shipped.includes('auth.jwt.secret: the development secret is refused in production'));
   });
 
-  it('wants keys of tokens that fit each other, also where only Login uses them', () => {
+  it('requires token keys that form a pair, also if only Login uses them', () => {
     const pem = (key: KeyObject, type: 'spki' | 'pkcs8') =>
       JSON.stringify(key.export({ type, format: 'pem' } as never));
     const [a, b] = [generateKeyPairSync('ed25519'), generateKeyPairSync('ed25519')];
-    const faults = (jwt: string) => faultsOf(() => load(`${MINIMUM}auth: {jwt: {${jwt}}}\n`)).join();
+    const violations = (jwt: string) => violationsOf(() => load(`${MINIMUM}auth: {jwt: {${jwt}}}\n`)).join();
     const pair = (algorithm: string, key: KeyObject) =>
       `algorithm: ${algorithm}, public_key: ${pem(a.publicKey, 'spki')}, private_key: ${pem(key, 'pkcs8')}`;
-    assert.match(faults(pair('EdDSA', b.privateKey)), /auth\.jwt\.private_key: must be the EdDSA key/);
-    assert.match(faults(pair('RS256', a.privateKey)), /auth\.jwt\.private_key/);
-    assert.match(faults('algorithm: EdDSA, private_key: nonsense'), /auth\.jwt\.private_key/);
-    assert.match(faults('secret: short'), /auth\.jwt\.secret: HS256 needs at least 32 bytes/);
+    assert.match(violations(pair('EdDSA', b.privateKey)), /auth\.jwt\.private_key: must be the EdDSA private key/);
+    assert.match(violations(pair('RS256', a.privateKey)), /auth\.jwt\.private_key/);
+    assert.match(violations('algorithm: EdDSA, private_key: nonsense'), /auth\.jwt\.private_key/);
+    assert.match(violations('secret: short'), /auth\.jwt\.secret: HS256 requires at least 32 bytes/);
     assert.equal(load(`${MINIMUM}auth: {jwt: {${pair('EdDSA', a.privateKey)}}}\n`).auth.jwt.algorithm, 'EdDSA');
   });
 

@@ -3,14 +3,14 @@ import { InstanceReporter, Provisioner } from '../biz/instance/instance-job.js';
 import { InstanceLogRepo } from '../biz/instance/instance-log.js';
 import { QueueConsumer } from '../biz/message-queue.js';
 import { CONFIG, type Config } from '../conf/config.js';
-import { ConfigError } from '../conf/load.js';
 import { HealthProbe } from '../kratos/app/health-probe.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
 import { Worker } from '../kratos/app/worker.js';
 import { BacklogProbe } from '../kratos/background/background-meter.js';
+import { ConfigError } from '../kratos/config/config-error.js';
 import { Logger } from '../kratos/log/logger.js';
 import { EtcdRegistry } from '../kratos/registry/etcd.js';
-import { Registry } from '../kratos/registry/registry.js';
+import { ServiceRegistry } from '../kratos/registry/service-registry.js';
 import { GrpcClient } from '../kratos/transport/grpc/client.js';
 import { GrpcInstanceReporter } from './grpc/product-client.js';
 import { jobBacklog } from './postgres/backlog.js';
@@ -42,7 +42,7 @@ export const resourceDataModule: ProviderSet = providers(({ implement, resource,
 
   resource(GrpcClient, {
     name: 'product client',
-    needs: [CONFIG, Registry],
+    needs: [CONFIG, ServiceRegistry],
     make: ({ resource: { productAddr }, auth, server }, registry) =>
       new GrpcClient({
         addr: productAddr,
@@ -60,7 +60,10 @@ export const resourceDataModule: ProviderSet = providers(({ implement, resource,
 function makeProvisioner(db: Postgres, { resource: { simulator, leaseMs } }: Config): Provisioner {
   if (simulator.delayMs >= leaseMs) {
     throw new ConfigError('configuration', [
-      'resource.simulator.delay: must be shorter than resource.lease, or no creation ends in time',
+      {
+        path: 'resource.simulator.delay',
+        description: 'must be shorter than resource.lease, or no creation ends in time',
+      },
     ]);
   }
   return new SimulatedProvisioner(db, simulator);

@@ -6,12 +6,12 @@ import { type ProviderSet, providers } from '../kratos/app/wiring.js';
 import { Worker } from '../kratos/app/worker.js';
 import { Logger } from '../kratos/log/logger.js';
 import { EtcdRegistry } from '../kratos/registry/etcd.js';
-import { NoRegistry, Registry } from '../kratos/registry/registry.js';
+import { NoServiceRegistry, ServiceRegistry } from '../kratos/registry/service-registry.js';
 import { Postgres } from './postgres/postgres.js';
 
 /** Service discovery. It needs CONFIG, Logger and Resources. */
 export const registryModule: ProviderSet = providers(({ create }) => {
-  create(Registry, [CONFIG, Logger, Resources], makeRegistry);
+  create(ServiceRegistry, [CONFIG, Logger, Resources], makeRegistry);
 });
 
 /** The database, which both processes use. It needs CONFIG, Logger, Worker and Resources. */
@@ -32,9 +32,9 @@ export const sharedDataModule: ProviderSet = providers(({ resource, alias, creat
   create(HealthProbe, [Postgres], (db) => ({ name: 'postgres', critical: true, check: () => db.ping() }));
 });
 
-function makeRegistry({ registry }: Config, logger: Logger, resources: Resources): Registry {
+function makeRegistry({ registry }: Config, logger: Logger, resources: Resources): ServiceRegistry {
   const { kind, endpoints, prefix, ttlMs } = registry;
-  if (kind !== 'etcd') return new NoRegistry();
+  if (kind !== 'etcd') return new NoServiceRegistry();
   const etcd = new EtcdRegistry({ endpoints, prefix, ttlMs }, logger);
   resources.add('registry', () => etcd.close());
   return etcd;

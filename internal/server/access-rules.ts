@@ -1,6 +1,6 @@
 import type { FileRegistry } from '@bufbuild/protobuf';
 import { Role } from '../../gen/auth/v1/auth.js';
-import type { AccessRules } from '../kratos/transport/openapi/document.js';
+import type { AccessRules } from '../kratos/transport/openapi/access-rules.js';
 import { roleOf } from './middleware/auth.js';
 
 type Schemes = AccessRules['schemes'];

@@ -21,10 +21,10 @@ import { SaleUsecase } from '../biz/seckill/sale.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { DEVELOPMENT_TOKEN_SECRET } from '../conf/defaults.js';
 import { LiveConfig } from '../conf/live.js';
-import { ConfigError } from '../conf/load.js';
 import { METRICS } from '../kratos/app/metrics.js';
 import { type Identifier, type ProviderSet, type Providing, providers } from '../kratos/app/wiring.js';
 import { Background } from '../kratos/background/background.js';
+import { ConfigError } from '../kratos/config/config-error.js';
 import { Logger } from '../kratos/log/logger.js';
 import type { ServiceDefinition, ServiceOf } from '../kratos/transport/call-context.js';
 import { bindService, ServiceBinding } from '../kratos/transport/dispatcher.js';
@@ -47,7 +47,9 @@ import { SeckillConsumer } from './seckill-consumer.js';
 export function checkProductConfig({ server, seckill }: Config): void {
   const secrets = [seckill.tokenSecret, seckill.previousTokenSecret];
   if (server.environment !== 'production' || !secrets.includes(DEVELOPMENT_TOKEN_SECRET)) return;
-  throw new ConfigError('configuration', ['seckill.token_secret: the development secret is refused in production']);
+  throw new ConfigError('configuration', [
+    { path: 'seckill.token_secret', description: 'the development secret is refused in production' },
+  ]);
 }
 
 /** The product process's policies, RPC services and background servers. */

@@ -1,30 +1,27 @@
-import cluster from 'node:cluster';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ContainerModule } from 'inversify';
-import { AggregatorRegistry, collectDefaultMetrics, Registry } from 'prom-client';
-import { HealthService } from '../../gen/grpc/health/v1/health.js';
-import { ServerReflectionService } from '../../gen/grpc/reflection/v1/reflection.js';
-import { ServerReflectionService as ServerReflectionServiceAlpha } from '../../gen/grpc/reflection/v1alpha/reflection.js';
+import type { Registry } from 'prom-client';
 import { ALL_REASONS } from '../../gen/reasons.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { loadDescriptors } from '../conf/descriptors.js';
 import { LiveConfig } from '../conf/live.js';
-import { ConfigError } from '../conf/load.js';
+import { METRICS_NAMESPACE, serviceName } from '../conf/process.js';
 import { projectVersion } from '../conf/version.js';
 import { App } from '../kratos/app/app.js';
+import { ConfigWatcher } from '../kratos/app/config-watcher.js';
 import { Health } from '../kratos/app/health.js';
 import { HealthProbe } from '../kratos/app/health-probe.js';
-import { METRICS } from '../kratos/app/metrics.js';
+import { METRICS, metricsRegistry } from '../kratos/app/metrics.js';
 import { OpsListener, opsRoute } from '../kratos/app/ops.js';
 import { Resources } from '../kratos/app/resources.js';
 import type { Server } from '../kratos/app/server.js';
 import { Worker } from '../kratos/app/worker.js';
-import type { WorkerMessage } from '../kratos/app/workers.js';
+import { reportReadiness } from '../kratos/app/workers.js';
 import { Background, takesRole } from '../kratos/background/background.js';
 import { BacklogProbe } from '../kratos/background/background-meter.js';
 import { BackgroundMetrics } from '../kratos/background/background-metrics.js';
 import { backlogWatch } from '../kratos/background/backlog-watch.js';
-import { ConfigWatcher } from '../kratos/config/config-watcher.js';
+import { ConfigError } from '../kratos/config/config-error.js';
 import { Logger } from '../kratos/log/logger.js';
 import { AdaptiveLimiter } from '../kratos/middleware/adaptive-limiter.js';
 import { callerAddress } from '../kratos/middleware/caller-address.js';
@@ -36,16 +33,15 @@ import { rateLimit } from '../kratos/middleware/rate-limit.js';
 import { recovery } from '../kratos/middleware/recovery.js';
 import { TokenBuckets } from '../kratos/middleware/token-buckets.js';
 import { tracing } from '../kratos/middleware/tracing.js';
-import { Registry as InstanceRegistry, NoRegistry } from '../kratos/registry/registry.js';
 import { serviceInstance } from '../kratos/registry/service-instance.js';
+import { NoServiceRegistry, ServiceRegistry } from '../kratos/registry/service-registry.js';
 import { OtelTrace } from '../kratos/tracing/otel-trace.js';
 import { Trace } from '../kratos/tracing/trace.js';
 import type { Layer, Observer } from '../kratos/transport/chain.js';
 import { ClientAddresses } from '../kratos/transport/client-address.js';
-import { bindService, Dispatcher, ServiceBinding } from '../kratos/transport/dispatcher.js';
-import { GrpcHealthService } from '../kratos/transport/grpc/health-service.js';
+import { Dispatcher, ServiceBinding } from '../kratos/transport/dispatcher.js';
 import { GrpcListener } from '../kratos/transport/grpc/listener.js';
-import { GrpcReflectionService } from '../kratos/transport/grpc/reflection-service.js';
+import { protocolServices } from '../kratos/transport/grpc/protocol-services.js';
 import { HttpListener } from '../kratos/transport/http/listener.js';
 import { docsRoute } from '../kratos/transport/openapi/docs.js';
 import { validation } from '../kratos/transport/validation.js';
@@ -61,7 +57,7 @@ import { buyerLimit } from './middleware/buyer-limit.js';
  * - `Background`: a consumer, relay or sweeper.
  *   `bind(Background).toResolvedValue((u: OrderUsecase) => new Background('order_sweeper', new OrderSweeper(u), false), [OrderUsecase])`
  * - `HealthProbe`: a server this process depends on.
- * - `Registry` (at most one): where this process is found by others.
+ * - `ServiceRegistry` (at most one): where other services find this process.
  *
  * Resources are opened by the modules that need them and closed through `Resources`, never by a deactivation: inversify
  * deactivates in the order of binding, which closes a pool before its users.
@@ -99,17 +95,18 @@ export const serverModule = new ContainerModule(({ bind }) => {
       services: ServiceBinding[] | undefined,
     ) => {
       const clients = new ClientAddresses(config.server.trustedProxies);
-      return makeDispatcher(config, health, services ?? [], [
+      const layers = [
         recovery(),
         ...(config.trace.endpoint === '' ? [] : [tracing()]),
         logging(logger),
-        metrics(registry),
+        metrics(registry, METRICS_NAMESPACE),
         deadline({ grpcTimeoutMs: config.server.grpc.timeoutMs, httpTimeoutMs: config.server.http.timeoutMs }),
         auth(authenticatorOf(config), loadDescriptors().registry),
         callerAddress(clients, ADDRESSED_SERVICES),
         limitBuyers(live, clients),
         rateLimit(limiter),
-      ]);
+      ];
+      return makeDispatcher({ config, health, services: services ?? [], layers });
     },
     [
       CONFIG,
@@ -140,7 +137,10 @@ export const serverModule = new ContainerModule(({ bind }) => {
       ),
     [CONFIG, Dispatcher, Logger, Health, Worker],
   );
-  bind(BackgroundMetrics).toResolvedValue((registry: Registry) => new BackgroundMetrics(registry), [METRICS]);
+  bind(BackgroundMetrics).toResolvedValue(
+    (registry: Registry) => new BackgroundMetrics(registry, METRICS_NAMESPACE),
+    [METRICS],
+  );
   bind(OpsListener).toResolvedValue(
     (config: Config, health: Health, registry: Registry) =>
       new OpsListener(config.server.metricsAddr, {
@@ -150,23 +150,59 @@ export const serverModule = new ContainerModule(({ bind }) => {
       }),
     [CONFIG, Health, METRICS],
   );
-  bind(App).toResolvedValue(makeApp, [
-    CONFIG,
-    Logger,
-    Worker,
-    Resources,
-    Health,
-    Dispatcher,
-    GrpcListener,
-    HttpListener,
-    OpsListener,
-    CpuMeter,
-    ConfigWatcher,
-    BackgroundMetrics,
-    { serviceIdentifier: InstanceRegistry, optional: true },
-    { serviceIdentifier: Background, isMultiple: true, optional: true },
-    { serviceIdentifier: BacklogProbe, isMultiple: true, optional: true },
-  ]);
+  bind(App).toResolvedValue(
+    (
+      config: Config,
+      logger: Logger,
+      worker: Worker,
+      resources: Resources,
+      health: Health,
+      dispatcher: Dispatcher,
+      grpc: GrpcListener,
+      http: HttpListener,
+      ops: OpsListener,
+      cpu: CpuMeter,
+      watcher: ConfigWatcher,
+      backgroundMetrics: BackgroundMetrics,
+      registry: ServiceRegistry = new NoServiceRegistry(),
+      backgrounds: Background[] = [],
+      probes: BacklogProbe[] = [],
+    ) =>
+      makeApp({
+        config,
+        logger,
+        worker,
+        resources,
+        health,
+        dispatcher,
+        grpc,
+        http,
+        ops,
+        cpu,
+        watcher,
+        backgroundMetrics,
+        registry,
+        backgrounds,
+        probes,
+      }),
+    [
+      CONFIG,
+      Logger,
+      Worker,
+      Resources,
+      Health,
+      Dispatcher,
+      GrpcListener,
+      HttpListener,
+      OpsListener,
+      CpuMeter,
+      ConfigWatcher,
+      BackgroundMetrics,
+      { serviceIdentifier: ServiceRegistry, optional: true },
+      { serviceIdentifier: Background, isMultiple: true, optional: true },
+      { serviceIdentifier: BacklogProbe, isMultiple: true, optional: true },
+    ],
+  );
 });
 
 /** Services that use the address of their callers. */
@@ -217,70 +253,57 @@ function authenticatorOf(config: Config): Authenticator {
   return config.auth.mode === 'jwt' ? jwtAuthenticator(config.auth) : headerAuthenticator(config.auth);
 }
 
-function metricsRegistry(): Registry {
-  const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
-  if (cluster.isWorker) {
-    AggregatorRegistry.setRegistries(registry);
-    // Its constructor is what makes a worker answer the primary's request for numbers.
-    new AggregatorRegistry();
-  }
-  return registry;
+interface DispatcherOptions {
+  readonly config: Config;
+  readonly health: Health;
+  readonly services: readonly ServiceBinding[];
+  /** The first is the outermost. */
+  readonly layers: readonly Layer[];
 }
 
-/** gRPC's own protocols are services like any other, so that they are logged, counted and limited like any other. */
-function makeDispatcher(
-  config: Config,
-  health: Health,
-  services: readonly ServiceBinding[],
-  layers: readonly Layer[],
-): Dispatcher {
-  const { registry, set } = loadDescriptors();
-  const own = services.flatMap((s) => Object.values(s.definition).map((m) => m.path.split('/')[1] ?? ''));
-  const names = [...new Set([...own, 'grpc.health.v1.Health'])];
-  const bindings = [...services, bindService(HealthService, new GrpcHealthService(health, names))];
-  if (config.server.grpc.reflection) {
-    names.push('grpc.reflection.v1.ServerReflection', 'grpc.reflection.v1alpha.ServerReflection');
-    const reflection = new GrpcReflectionService(registry, set, names);
-    bindings.push(bindService(ServerReflectionService, reflection));
-    bindings.push(bindService(ServerReflectionServiceAlpha, reflection));
-  }
-  return new Dispatcher(registry, bindings, layers, validation(registry));
+function makeDispatcher({ config, health, services, layers }: DispatcherOptions): Dispatcher {
+  const descriptors = loadDescriptors();
+  const { reflection } = config.server.grpc;
+  const bindings = [...services, ...protocolServices({ descriptors, services, health, reflection })];
+  return new Dispatcher(descriptors.registry, bindings, layers, validation(descriptors.registry));
 }
 
-function makeApp(
-  config: Config,
-  logger: Logger,
-  worker: Worker,
-  resources: Resources,
-  health: Health,
-  dispatcher: Dispatcher,
-  grpc: GrpcListener,
-  http: HttpListener,
-  ops: OpsListener,
-  cpu: CpuMeter,
-  watcher: ConfigWatcher,
-  backgroundMetrics: BackgroundMetrics,
-  registry: InstanceRegistry = new NoRegistry(),
-  backgrounds: Background[] = [],
-  probes: BacklogProbe[] = [],
-): App {
-  checkRoles(config, worker, backgrounds);
+interface AppParts {
+  readonly config: Config;
+  readonly logger: Logger;
+  readonly worker: Worker;
+  readonly resources: Resources;
+  readonly health: Health;
+  readonly dispatcher: Dispatcher;
+  readonly grpc: GrpcListener;
+  readonly http: HttpListener;
+  readonly ops: OpsListener;
+  readonly cpu: CpuMeter;
+  readonly watcher: ConfigWatcher;
+  readonly backgroundMetrics: BackgroundMetrics;
+  readonly registry: ServiceRegistry;
+  readonly backgrounds: readonly Background[];
+  readonly probes: readonly BacklogProbe[];
+}
+
+function makeApp(parts: AppParts): App {
+  const { config, logger, worker, resources, health, dispatcher, grpc, http, registry } = parts;
+  checkRoles(config, worker, parts.backgrounds);
   const servers: Server[] = [];
   // Several workers are asked through their primary.
-  if (worker.count === 1 && config.server.metricsAddr !== '') servers.push(ops);
-  servers.push(watcher, health);
-  for (const b of backgrounds) {
-    if (!b.runsIn(config, worker)) continue;
-    b.server.observe?.(backgroundMetrics.of(b.server.name));
+  if (worker.count === 1 && config.server.metricsAddr !== '') servers.push(parts.ops);
+  servers.push(parts.watcher, health);
+  for (const b of parts.backgrounds) {
+    if (!b.runsIn(config.server.roles, worker)) continue;
+    b.server.observe?.(parts.backgroundMetrics.of(b.server.name));
     servers.push(b.server);
   }
   const here = new Set(servers.map((s) => s.name));
-  const watched = probes.filter((p) => here.has(p.server));
-  if (watched.length > 0) servers.push(backlogWatch(watched, backgroundMetrics, logger));
-  const serves = takesRole(config, 'api');
-  if (serves) servers.push(cpu, handlers(dispatcher), grpc, http);
-  if (cluster.isWorker) health.onChange(() => tellPrimary(health.ready));
+  const watched = parts.probes.filter((p) => here.has(p.server));
+  if (watched.length > 0) servers.push(backlogWatch(watched, parts.backgroundMetrics, logger));
+  const serves = takesRole(config.server.roles, 'api');
+  if (serves) servers.push(parts.cpu, handlers(dispatcher), grpc, http);
+  reportReadiness(health);
   return new App({
     name: worker.process,
     logger,
@@ -288,9 +311,17 @@ function makeApp(
     health,
     drainDelayMs: config.server.drainDelayMs,
     stopTimeoutMs: config.server.stopTimeoutMs,
-    // Whoever takes no calls is not to be found.
+    // Only replicas with role `api` register with service discovery.
     register: async () => {
-      if (serves) await registry.register(serviceInstance(config, worker, { grpc: grpc.port, http: http.port }));
+      if (!serves) return;
+      const instance = serviceInstance(worker, {
+        name: serviceName(worker.process),
+        version: projectVersion(),
+        ...config.registry,
+        grpc: { addr: config.server.grpc.addr, port: grpc.port },
+        http: { addr: config.server.http.addr, port: http.port },
+      });
+      await registry.register(instance);
     },
     deregister: () => registry.deregister(),
     close: () => resources.close(),
@@ -303,7 +334,10 @@ function checkRoles(config: Config, worker: Worker, backgrounds: readonly Backgr
   if (unknown.length === 0) return;
   throw new ConfigError(
     'configuration',
-    unknown.map((r) => `server.roles: ${worker.process} has no role "${r}", only ${known.join(', ')}`),
+    unknown.map((r) => ({
+      path: 'server.roles',
+      description: `${worker.process} has no role "${r}", only ${known.join(', ')}`,
+    })),
   );
 }
 
@@ -314,9 +348,4 @@ function handlers(dispatcher: Dispatcher): Server {
     start: async () => undefined,
     stop: (deadline) => dispatcher.drain(deadline),
   };
-}
-
-function tellPrimary(ready: boolean): void {
-  const message: WorkerMessage = { type: 'kaimai:ready', ready };
-  if (process.connected) process.send?.(message);
 }

@@ -140,7 +140,7 @@ describe('a process of the chassis', function () {
     await health();
     await logged(() => lines.find((l) => l.msg === 'call served'));
     writeFileSync(file, JSON.stringify({ ...config, log: { level: 'loud' } }));
-    await logged(() => lines.find((l) => l.msg === 'the changed configuration is refused, the old one stays'));
+    await logged(() => lines.find((l) => l.msg === 'invalid configuration; the previous one stays in force'));
     assert.equal((await health()).status, 200);
     child.kill('SIGTERM');
     assert.equal(await ended(), 0);

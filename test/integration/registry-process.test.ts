@@ -10,7 +10,7 @@ import { ALL_REASONS } from '../../gen/reasons.js';
 import { DEVELOPMENT_TOKEN } from '../../internal/conf/defaults.js';
 import { SilentLogger } from '../../internal/kratos/log/logger.js';
 import { EtcdRegistry } from '../../internal/kratos/registry/etcd.js';
-import { parseInstance, type ServiceInstance } from '../../internal/kratos/registry/registry.js';
+import { parseInstance, type ServiceInstance } from '../../internal/kratos/registry/service-registry.js';
 import { GrpcClient } from '../../internal/kratos/transport/grpc/client.js';
 import { freePort } from '../../internal/local/servers/ports.js';
 import { useServers } from '../support/servers.js';

@@ -8,7 +8,7 @@ import { Health } from '../../internal/kratos/app/health.js';
 import { SilentLogger } from '../../internal/kratos/log/logger.js';
 import type { Discovery, Instances } from '../../internal/kratos/registry/discovery.js';
 import { EtcdRegistry } from '../../internal/kratos/registry/etcd.js';
-import type { ServiceInstance } from '../../internal/kratos/registry/registry.js';
+import type { ServiceInstance } from '../../internal/kratos/registry/service-registry.js';
 import { bindService, Dispatcher } from '../../internal/kratos/transport/dispatcher.js';
 import { GrpcClient } from '../../internal/kratos/transport/grpc/client.js';
 import { GrpcHealthService } from '../../internal/kratos/transport/grpc/health-service.js';

@@ -1,83 +1,105 @@
 import cluster from 'node:cluster';
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
-import type { Config } from '../../conf/config.js';
-import { LiveConfig } from '../../conf/live.js';
-import { ConfigError } from '../../conf/load.js';
+import { ConfigError } from '../config/config-error.js';
 import type { Logger } from '../log/logger.js';
-import { PinoLogger } from '../log/pino-logger.js';
-import { startTracing } from '../tracing/start-tracing.js';
+import { type LogOptions, PinoLogger } from '../log/pino-logger.js';
+import { startTracing, type TracingOptions } from '../tracing/start-tracing.js';
 import type { App } from './app.js';
 import { Resources } from './resources.js';
 import { Worker } from './worker.js';
-import { runPrimary, STOP_MESSAGE, WORKER_INDEX } from './workers.js';
+import { type PrimaryOptions, runPrimary, STOP_MESSAGE, WORKER_INDEX } from './workers.js';
 
-/** What is settled before a container can be built. */
-export interface ProcessContext {
-  readonly config: Config;
-  /** The same, as the files change. */
-  readonly live: LiveConfig;
+/** What `runProcess` uses of a `ReloadableConfig`. */
+interface ProcessConfig {
+  readonly current: unknown;
+  onChange(listener: () => void): void;
+}
+
+/** What exists before the object graph of a process is built. */
+export interface ProcessContext<C extends ProcessConfig> {
+  /** The configuration as it was at the start. */
+  readonly config: C['current'];
+  /** The configuration as its files change. */
+  readonly live: C;
   readonly logger: Logger;
   readonly worker: Worker;
-  /** Closed by the app at its end, or here where there comes to be no app. */
+  /** Closed by the app at its end, or by `runProcess` if no app could be built. */
   readonly resources: Resources;
 }
 
-export interface ProcessSpec {
-  /** "product" or "resource". */
-  readonly name: string;
-  readonly argv: readonly string[];
-  /** Loads what it wires only when it is called: tracing has to come first. */
-  readonly wire: (context: ProcessContext) => Promise<App>;
+/** The settings that `runProcess` itself needs. */
+export interface ProcessSettings extends Omit<PrimaryOptions, 'name' | 'workers'> {
+  /** Worker processes; `auto` is one for each core. */
+  readonly workers: number | 'auto';
+  readonly log: LogOptions;
+  /** Absent: no traces. */
+  readonly tracing?: TracingOptions | undefined;
 }
 
-const USAGE_FAULT = 2;
+export interface ProcessSpec<C extends ProcessConfig> {
+  /** Such as `product`: for the log, for the names of consumers, and for the default path `configs/<name>.yaml`. */
+  readonly name: string;
+  readonly argv: readonly string[];
+  /** @throws ConfigError */
+  readonly openConfig: (path: string) => C;
+  readonly settingsOf: (config: C['current'], name: string) => ProcessSettings;
+  /** Builds the app. It imports the modules only when it is called, since tracing has to start before they load. */
+  readonly wire: (context: ProcessContext<C>) => Promise<App>;
+}
 
-/** Runs a process from its arguments to its exit code: `-conf <file or directory>`. */
-export async function runProcess(spec: ProcessSpec): Promise<number> {
+const USAGE_EXIT_CODE = 2;
+
+/**
+ * Runs a process until it ends. It takes one argument, `-conf <file or directory>`.
+ * @returns its exit code
+ */
+export async function runProcess<C extends ProcessConfig>(spec: ProcessSpec<C>): Promise<number> {
   try {
     return await run(spec);
   } finally {
-    // The channel to the primary would keep a worker alive.
+    // An open channel to the primary keeps a worker alive.
     if (cluster.isWorker && process.connected) process.disconnect();
   }
 }
 
-async function run(spec: ProcessSpec): Promise<number> {
+async function run<C extends ProcessConfig>(spec: ProcessSpec<C>): Promise<number> {
   const path = configPath(spec);
   if (path === undefined) {
     process.stderr.write(`usage: ${spec.name} [-conf <YAML file or directory>]\n`);
-    return USAGE_FAULT;
+    return USAGE_EXIT_CODE;
   }
-  let live: LiveConfig;
+  let live: C;
   try {
-    live = new LiveConfig(path);
+    live = spec.openConfig(path);
   } catch (err) {
     if (!(err instanceof ConfigError)) throw err;
     process.stderr.write(`${err.message}\n`);
     return 1;
   }
   const config = live.current;
-  const count = config.server.workers === 'auto' ? availableParallelism() : Number(config.server.workers);
+  const settings = spec.settingsOf(config, spec.name);
+  const count = settings.workers === 'auto' ? availableParallelism() : settings.workers;
   const index = Number(process.env[WORKER_INDEX] ?? 0);
   const fields = { app: spec.name, pid: process.pid };
   if (count > 1 && cluster.isPrimary) {
-    return runPrimary(spec.name, count, config, PinoLogger.create(config.log, fields));
+    const options = { ...settings, name: spec.name, workers: count };
+    return runPrimary(options, PinoLogger.create(settings.log, fields));
   }
-  const logger = PinoLogger.create(config.log, count > 1 ? { ...fields, worker: index } : fields);
-  live.onChange((changed) => {
-    logger.level = changed.log.level;
+  const logger = PinoLogger.create(settings.log, count > 1 ? { ...fields, worker: index } : fields);
+  live.onChange(() => {
+    logger.level = spec.settingsOf(live.current, spec.name).log.level;
   });
   const worker = new Worker(spec.name, index, count);
-  const stopTracing = config.trace.endpoint === '' ? undefined : await startTracing(config.trace, spec.name);
+  const stopTracing = settings.tracing && (await startTracing(settings.tracing));
   const resources = new Resources();
   let app: App;
   try {
     app = await spec.wire({ config, live, logger, worker, resources });
   } catch (err) {
     if (err instanceof ConfigError) process.stderr.write(`${err.message}\n`);
-    else logger.error('cannot be wired', { err });
-    // What is open would keep the process alive, and its supervisor waiting.
+    else logger.error('wiring failed', { err });
+    // Open resources would keep the process alive, and its supervisor waiting.
     await resources.close();
     return 1;
   }
@@ -87,8 +109,8 @@ async function run(spec: ProcessSpec): Promise<number> {
   return code;
 }
 
-/** Kratos' `-conf` next to the usual `--conf`. */
-function configPath(spec: ProcessSpec): string | undefined {
+/** Takes Kratos' `-conf` as well as the usual `--conf`. */
+function configPath(spec: { readonly name: string; readonly argv: readonly string[] }): string | undefined {
   try {
     const args = spec.argv.map((a) => a.replace(/^-conf(?=$|=)/, '--conf'));
     const { values } = parseArgs({ args, options: { conf: { type: 'string' } }, strict: true });
@@ -98,7 +120,7 @@ function configPath(spec: ProcessSpec): string | undefined {
   }
 }
 
-/** Its word to stop. A primary that is gone without one takes its workers along: Node ends a worker without channel. */
+/** Stops at the primary's message. If the primary dies without one, Node ends the worker when its channel closes. */
 function obeyPrimary(app: App): void {
   process.on('message', (message: { type?: string }) => {
     if (message.type === STOP_MESSAGE.type) app.stop();

@@ -1,5 +1,3 @@
-import type { BackgroundMeter } from '../background/background-meter.js';
-
 /** What listens or ticks. The app starts its servers in order and stops them in reverse. */
 export interface Server {
   /** For the log. */
@@ -11,6 +9,4 @@ export interface Server {
    * Called also when `start` failed or did not end. `deadlineAtMs` is when `deadline` fires, in epoch ms.
    */
   stop(deadline: AbortSignal, deadlineAtMs: number): Promise<void>;
-  /** Given to a background server before its start: where it counts its rounds. */
-  observe?(meter: BackgroundMeter): void;
 }

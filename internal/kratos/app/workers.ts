@@ -1,17 +1,21 @@
 import cluster, { type Worker as Child } from 'node:cluster';
 import { AggregatorRegistry, collectDefaultMetrics, Registry } from 'prom-client';
-import type { Config } from '../../conf/config.js';
 import type { Logger } from '../log/logger.js';
 import { App } from './app.js';
+import type { Health } from './health.js';
 import { OpsListener } from './ops.js';
 import type { Server } from './server.js';
 
-/** How a worker knows which it is. */
-export const WORKER_INDEX = 'KAIMAI_WORKER_INDEX';
+/** Environment variable that tells a worker process its index. */
+export const WORKER_INDEX = 'KRATOS_WORKER_INDEX';
 
-/** Worker → primary: whether it can take calls. Primary → worker: stop as at a signal. */
-export type WorkerMessage = { readonly type: 'kaimai:ready'; readonly ready: boolean };
-export const STOP_MESSAGE = { type: 'kaimai:stop' } as const;
+/** Worker → primary: whether the worker can take calls. */
+interface ReadinessMessage {
+  readonly type: 'kratos:ready';
+  readonly ready: boolean;
+}
+/** Primary → worker: stop as after a signal. */
+export const STOP_MESSAGE = { type: 'kratos:stop' } as const;
 
 /** A worker that dies again and again is a fault of the whole: more deaths than this inside the window end it. */
 const MAX_DEATHS = 5;
@@ -84,8 +88,8 @@ class Workers implements Server {
     const child = cluster.fork({ [WORKER_INDEX]: String(index) });
     const state = { child, ready: false, served: false };
     this.#children.set(index, state);
-    child.on('message', (message: WorkerMessage) => {
-      if (message.type !== 'kaimai:ready') return;
+    child.on('message', (message: ReadinessMessage) => {
+      if (message.type !== 'kratos:ready') return;
       state.ready = message.ready;
       state.served ||= message.ready;
       this.#change?.();
@@ -116,14 +120,29 @@ class Workers implements Server {
   }
 }
 
-/** Runs a replica of several workers from its primary process, to the end; resolves with the exit code. */
-export async function runPrimary(name: string, count: number, config: Config, logger: Logger): Promise<number> {
+export interface PrimaryOptions {
+  /** Of the process, for the log. */
+  readonly name: string;
+  /** Worker processes. */
+  readonly workers: number;
+  /** Prefix of the metrics of the primary itself. */
+  readonly metricsNamespace: string;
+  /** host:port of /metrics, /healthz and /readyz; empty for none. */
+  readonly metricsAddr: string;
+  /** Those of each worker. */
+  readonly drainDelayMs: number;
+  readonly stopTimeoutMs: number;
+}
+
+/** Runs the primary process of a replica with several workers; resolves with the exit code. */
+export async function runPrimary(options: PrimaryOptions, logger: Logger): Promise<number> {
+  const { metricsAddr, drainDelayMs, stopTimeoutMs } = options;
   // A signal to the whole process group reaches primary and workers alike; workers then wait for word from here.
-  const workers: Workers = new Workers(count, logger, (err) => app.fail(err));
+  const workers: Workers = new Workers(options.workers, logger, (err) => app.fail(err));
   const aggregator = new AggregatorRegistry();
   const own = new Registry();
-  collectDefaultMetrics({ register: own, prefix: 'kaimai_primary_' });
-  const ops = new OpsListener(config.server.metricsAddr, {
+  collectDefaultMetrics({ register: own, prefix: `${options.metricsNamespace}_primary_` });
+  const ops = new OpsListener(metricsAddr, {
     ready: () => workers.ready,
     dependencies: () => [],
     metrics: async () => ({
@@ -132,13 +151,22 @@ export async function runPrimary(name: string, count: number, config: Config, lo
     }),
   });
   const app: App = new App({
-    name: `${name}-primary`,
+    name: `${options.name}-primary`,
     logger,
-    servers: config.server.metricsAddr === '' ? [workers] : [workers, ops],
+    servers: metricsAddr === '' ? [workers] : [workers, ops],
     health: { serving: false },
     // Each worker waits its own drain delay.
     drainDelayMs: 0,
-    stopTimeoutMs: config.server.drainDelayMs + config.server.stopTimeoutMs + KILL_MARGIN_MS,
+    stopTimeoutMs: drainDelayMs + stopTimeoutMs + KILL_MARGIN_MS,
   });
   return app.run();
+}
+
+/** Lets the primary know, in a worker process, whether this worker can take calls. */
+export function reportReadiness(health: Health): void {
+  if (!cluster.isWorker) return;
+  health.onChange(() => {
+    const message: ReadinessMessage = { type: 'kratos:ready', ready: health.ready };
+    if (process.connected) process.send?.(message);
+  });
 }

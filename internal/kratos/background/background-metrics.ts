@@ -10,29 +10,34 @@ export class BackgroundMetrics {
   readonly #backlog: Gauge<'server'>;
   readonly #oldest: Gauge<'server'>;
 
-  constructor(registry: Registry) {
+  /** @param namespace prefix of the metric names */
+  constructor(registry: Registry, namespace: string) {
     const common = { labelNames: ['server'] as const, registers: [registry] };
-    this.#units = new Counter({ name: 'kaimai_background_units_total', help: 'Units of work done.', ...common });
-    this.#errors = new Counter({ name: 'kaimai_background_errors_total', help: 'Rounds that failed.', ...common });
+    this.#units = new Counter({ name: `${namespace}_background_units_total`, help: 'Units of work done.', ...common });
+    this.#errors = new Counter({
+      name: `${namespace}_background_errors_total`,
+      help: 'Rounds that failed.',
+      ...common,
+    });
     this.#batch = new Histogram({
-      name: 'kaimai_background_batch_units',
+      name: `${namespace}_background_batch_units`,
       help: 'Units of work of a round that found some.',
       buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000],
       ...common,
     });
     this.#seconds = new Histogram({
-      name: 'kaimai_background_round_seconds',
+      name: `${namespace}_background_round_seconds`,
       help: 'Time of a round that found work.',
       buckets: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
       ...common,
     });
     this.#backlog = new Gauge({
-      name: 'kaimai_background_backlog',
+      name: `${namespace}_background_backlog`,
       help: 'Units that wait, when last looked at.',
       ...common,
     });
     this.#oldest = new Gauge({
-      name: 'kaimai_background_oldest_age_seconds',
+      name: `${namespace}_background_oldest_age_seconds`,
       help: 'Age of the oldest unit that waits, when last looked at.',
       // Several workers that look at one queue see the same age.
       aggregator: 'max',

@@ -1,23 +1,30 @@
-import type { Config } from '../../conf/config.js';
 import type { Server } from '../app/server.js';
 import type { Worker } from '../app/worker.js';
+import type { BackgroundMeter } from './background-meter.js';
 
-/** A server that works by itself, without callers: a consumer, a relay, a sweeper. */
+/** A server that may count its rounds. */
+export interface BackgroundServer extends Server {
+  /** Called before the start. */
+  observe?(meter: BackgroundMeter): void;
+}
+
+/** A server that works without callers: a consumer, a relay, a sweeper. */
 export class Background {
   constructor(
-    /** The word in `server.roles` that turns it on. */
+    /** The role that turns it on. */
     readonly role: string,
-    readonly server: Server,
-    /** Whether several of them share the work of one replica; else the first worker alone runs it. */
+    readonly server: BackgroundServer,
+    /** Whether every worker process of a replica runs it; otherwise only the first does. */
     readonly everyWorker: boolean,
   ) {}
 
-  runsIn(config: Config, worker: Worker): boolean {
-    return takesRole(config, this.role) && (this.everyWorker || worker.index === 0);
+  /** @param roles those of this replica: see `takesRole` */
+  runsIn(roles: readonly string[], worker: Worker): boolean {
+    return takesRole(roles, this.role) && (this.everyWorker || worker.index === 0);
   }
 }
 
-/** Whether this replica plays a role; without `server.roles` it plays all. */
-export function takesRole(config: Config, role: string): boolean {
-  return config.server.roles.length === 0 || config.server.roles.includes(role);
+/** Whether a replica with these roles plays `role`; a replica without any plays all. */
+export function takesRole(roles: readonly string[], role: string): boolean {
+  return roles.length === 0 || roles.includes(role);
 }

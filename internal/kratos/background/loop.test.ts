@@ -33,17 +33,17 @@ describe('Loop', () => {
       if (rounds === 3) reached.resolve();
       return rounds < 3 ? 7 : 0;
     });
-    const meter = new BackgroundMetrics(prom).of('test');
+    const meter = new BackgroundMetrics(prom, 'test').of('test');
     server.observe(meter);
     meter.backlog(3, 1_500);
     await server.start();
     await reached.promise;
     await server.stop(AbortSignal.timeout(1_000));
     const text = await prom.metrics();
-    assert.match(text, /kaimai_background_units_total\{server="test"\} 7/);
-    assert.match(text, /kaimai_background_errors_total\{server="test"\} 1/);
-    assert.match(text, /kaimai_background_batch_units_count\{server="test"\} 1/);
-    assert.match(text, /kaimai_background_oldest_age_seconds\{server="test"\} 1\.5/);
+    assert.match(text, /test_background_units_total\{server="test"\} 7/);
+    assert.match(text, /test_background_errors_total\{server="test"\} 1/);
+    assert.match(text, /test_background_batch_units_count\{server="test"\} 1/);
+    assert.match(text, /test_background_oldest_age_seconds\{server="test"\} 1\.5/);
   });
 
   it('finishes the round under way before it stops, and starts no other', async () => {

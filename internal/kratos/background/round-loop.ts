@@ -1,5 +1,7 @@
-import type { RoundOutcome } from '../../biz/outbox.js';
 import type { Logger } from '../log/logger.js';
+
+/** What a round found: nothing to do; work, and maybe more; or work that cannot be done at present. */
+export type RoundOutcome = 'idle' | 'busy' | 'stalled';
 
 export interface RoundLoopOptions {
   /** For the log. */

@@ -53,11 +53,11 @@ class Times {
  * reasons, never from callers. All is kept in plain numbers and given to Prometheus when it asks: its client
  * hashes all labels anew with each increment and each time, which cost more than the rest of the chain.
  */
-export function metrics(registry: Registry): Observer {
+export function metrics(registry: Registry, namespace: string): Observer {
   const tallies = new Map<string, Tally>();
   const labelNames = ['operation', 'transport', 'code', 'reason'] as const;
   new Counter({
-    name: 'kaimai_server_handled_total',
+    name: `${namespace}_server_handled_total`,
     help: 'Calls that ended, by operation, transport, gRPC code and error reason.',
     labelNames,
     registers: [registry],
@@ -71,7 +71,7 @@ export function metrics(registry: Registry): Observer {
     },
   });
   new Gauge({
-    name: 'kaimai_server_in_flight',
+    name: `${namespace}_server_in_flight`,
     help: 'Calls that are being served.',
     labelNames: ['operation'] as const,
     registers: [registry],
@@ -79,7 +79,7 @@ export function metrics(registry: Registry): Observer {
       for (const [operation, { inFlight }] of tallies) this.set({ operation }, inFlight);
     },
   });
-  registry.registerMetric(handlingSeconds(tallies));
+  registry.registerMetric(handlingSeconds(`${namespace}_server_handling_seconds`, tallies));
   return new Observer((method) => {
     const operation = `/${method.parent.typeName}/${method.name}`;
     const tally: Tally = { inFlight: 0, ended: new Map(), took: { grpc: new Times(), http: new Times() } };
@@ -105,8 +105,7 @@ export function metrics(registry: Registry): Observer {
 }
 
 /** A histogram as the client gives its own to a registry. */
-function handlingSeconds(tallies: ReadonlyMap<string, Tally>): Metric {
-  const name = 'kaimai_server_handling_seconds';
+function handlingSeconds(name: string, tallies: ReadonlyMap<string, Tally>): Metric {
   const metric = {
     name,
     help: 'Time from the arrival of a call to its end.',

@@ -16,7 +16,7 @@ const UNTRACED = /^grpc\./;
 
 /** A server span for each call, continuing the caller's trace; spans of what the handler does hang below it. */
 export function tracing(): Middleware {
-  const tracer = trace.getTracer('kaimai');
+  const tracer = trace.getTracer('kratos');
   return (next, method) => {
     if (UNTRACED.test(method.parent.typeName)) return next;
     const service = method.parent.typeName;

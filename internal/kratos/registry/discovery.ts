@@ -1,4 +1,4 @@
-import type { ServiceInstance } from './registry.js';
+import type { ServiceInstance } from './service-registry.js';
 
 /** What is known of a service's instances; an error only while nothing was ever known. */
 export type Instances =

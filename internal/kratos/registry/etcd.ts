@@ -3,7 +3,7 @@ import { noop } from 'cockatiel';
 import { Etcd3 } from 'etcd3';
 import type { Logger } from '../log/logger.js';
 import type { Discovery, Instances } from './discovery.js';
-import { formatInstance, parseInstance, Registry, type ServiceInstance } from './registry.js';
+import { formatInstance, parseInstance, type ServiceInstance, ServiceRegistry } from './service-registry.js';
 
 export interface EtcdRegistryOptions {
   readonly endpoints: readonly string[];
@@ -25,7 +25,7 @@ const REOPEN_MS = 500;
  * Entries `<prefix>/<name>/<id>` in etcd, each on a lease of its own. Every call is bounded and tried again in the
  * background: etcd can be away for as long as it likes.
  */
-export class EtcdRegistry extends Registry implements Discovery {
+export class EtcdRegistry extends ServiceRegistry implements Discovery {
   readonly #etcd: Etcd3;
   readonly #watches = new Set<() => void>();
   #entry: { readonly stop: AbortController; readonly ended: Promise<string | undefined> } | undefined;

@@ -1,34 +1,46 @@
 import { randomUUID } from 'node:crypto';
 import { networkInterfaces } from 'node:os';
-import type { Config } from '../../conf/config.js';
-import { projectVersion } from '../../conf/version.js';
 import { parseAddress } from '../app/address.js';
 import type { Worker } from '../app/worker.js';
-import type { ServiceInstance } from './registry.js';
+import type { ServiceInstance } from './service-registry.js';
 
-/** This process as others find it. `ports` are those that it listens on. */
-export function serviceInstance(
-  config: Config,
-  worker: Worker,
-  ports: { readonly grpc: number; readonly http: number },
-): ServiceInstance {
-  const { advertiseHost, weight } = config.registry;
-  const host = (addr: string) => advertiseHost || reachableHost(parseAddress(addr).host);
+/** An address that this process listens on. */
+export interface ListenAddress {
+  /** host:port as configured. */
+  readonly addr: string;
+  /** The port in use, which differs from the configured one if that is 0. */
+  readonly port: number;
+}
+
+export interface ServiceInstanceOptions {
+  /** The name that callers look up, such as `kaimai.product`. */
+  readonly name: string;
+  readonly version: string;
+  /** Host at which callers reach this process; empty: derived from the addresses. */
+  readonly advertiseHost: string;
+  /** Share of the calls, relative to the weights of the other instances. */
+  readonly weight: number;
+  readonly grpc: ListenAddress;
+  readonly http: ListenAddress;
+}
+
+/** The entry of this process in a service registry. */
+export function serviceInstance(worker: Worker, options: ServiceInstanceOptions): ServiceInstance {
+  const { name, version, advertiseHost, weight, grpc, http } = options;
+  const endpoint = (scheme: string, { addr, port }: ListenAddress) =>
+    `${scheme}://${bracketed(advertiseHost || reachableHost(parseAddress(addr).host))}:${port}`;
   return {
     id: `${worker.consumerName}-${randomUUID()}`,
-    name: `kaimai.${worker.process}`,
-    version: projectVersion(),
+    name,
+    version,
     metadata: { weight: String(weight) },
-    endpoints: [
-      `grpc://${bracketed(host(config.server.grpc.addr))}:${ports.grpc}`,
-      `http://${bracketed(host(config.server.http.addr))}:${ports.http}`,
-    ],
+    endpoints: [endpoint('grpc', grpc), endpoint('http', http)],
   };
 }
 
 const ANY = new Set(['0.0.0.0', '::', '']);
 
-/** An address that listens on all interfaces is none that anybody can call: then the first of this machine's own. */
+/** The host itself, or, for one that means all interfaces and cannot be called, the first address of this machine. */
 function reachableHost(host: string): string {
   if (!ANY.has(host)) return host;
   const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? []);

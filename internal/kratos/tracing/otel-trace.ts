@@ -13,7 +13,7 @@ export class OtelTrace extends Trace {
   override async resume<T>(name: string, place: string | undefined, work: () => Promise<T>): Promise<T> {
     if (place === undefined) return work();
     const parent = contextOf(place);
-    const span = trace.getTracer('kaimai').startSpan(name, { kind: SpanKind.CONSUMER }, parent);
+    const span = trace.getTracer('kratos').startSpan(name, { kind: SpanKind.CONSUMER }, parent);
     try {
       return await context.with(trace.setSpan(parent, span), work);
     } catch (err) {

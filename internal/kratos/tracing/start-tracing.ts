@@ -1,16 +1,23 @@
 import { register } from 'node:module';
-import type { Config } from '../../conf/config.js';
 
-/** A stop must not hang on a collector that is away. */
+export interface TracingOptions {
+  /** URL of an OTLP/HTTP collector. */
+  readonly endpoint: string;
+  /** Share of new traces that are kept, 0 to 1. */
+  readonly sampleRatio: number;
+  readonly serviceName: string;
+}
+
+/** A stop must not hang on a collector that cannot be reached. */
 const SHUTDOWN_MS = 2_000;
 
 /**
- * Starts OpenTelemetry, before anything that it watches is loaded: pg, ioredis and amqplib are given their spans as
- * they are imported. Statements are told without their parameters, and Redis commands without their arguments.
+ * Starts OpenTelemetry. It has to run before pg, ioredis and amqplib are imported, which are instrumented as they load.
+ * Spans hold statements without their parameters, and Redis commands without their arguments.
  *
- * @returns what sends the last spans and stops
+ * @returns a function that sends the last spans and stops
  */
-export async function startTracing(config: Config['trace'], name: string): Promise<() => Promise<void>> {
+export async function startTracing(options: TracingOptions): Promise<() => Promise<void>> {
   register('@opentelemetry/instrumentation/hook.mjs', import.meta.url, {
     data: { include: ['pg', 'ioredis', 'amqplib'] },
   });
@@ -25,17 +32,17 @@ export async function startTracing(config: Config['trace'], name: string): Promi
       import('@opentelemetry/instrumentation-amqplib'),
     ]);
   const provider = new sdk.NodeTracerProvider({
-    resource: resourceFromAttributes({ 'service.name': `kaimai.${name}` }),
-    sampler: new sdk.ParentBasedSampler({ root: new sdk.TraceIdRatioBasedSampler(config.sampleRatio) }),
+    resource: resourceFromAttributes({ 'service.name': options.serviceName }),
+    sampler: new sdk.ParentBasedSampler({ root: new sdk.TraceIdRatioBasedSampler(options.sampleRatio) }),
     spanProcessors: [
-      new sdk.BatchSpanProcessor(new OTLPTraceExporter({ url: config.endpoint, timeoutMillis: SHUTDOWN_MS })),
+      new sdk.BatchSpanProcessor(new OTLPTraceExporter({ url: options.endpoint, timeoutMillis: SHUTDOWN_MS })),
     ],
   });
   provider.register();
   registerInstrumentations({
     tracerProvider: provider,
     instrumentations: [
-      // The background servers look for work many times a second; only what belongs to a trace is told.
+      // Background servers poll many times a second; only what belongs to a trace is exported.
       new pg.PgInstrumentation({ requireParentSpan: true }),
       new redis.IORedisInstrumentation({ requireParentSpan: true, dbStatementSerializer: (command) => command }),
       new amqp.AmqplibInstrumentation(),

@@ -3,6 +3,7 @@ import { Container } from 'inversify';
 import { Product, ProductServiceService } from '../../../gen/product/v1/product.js';
 import { CONFIG } from '../../../internal/conf/config.js';
 import { LiveConfig } from '../../../internal/conf/live.js';
+import { processSettings } from '../../../internal/conf/process.js';
 import { registryModule } from '../../../internal/data/shared-module.js';
 import { App } from '../../../internal/kratos/app/app.js';
 import { runProcess } from '../../../internal/kratos/app/process.js';
@@ -20,6 +21,8 @@ const unused = () => Promise.reject(new Error('not asked for in this test'));
 process.exitCode = await runProcess({
   name: 'bare',
   argv: process.argv.slice(2),
+  openConfig: (path: string) => new LiveConfig(path),
+  settingsOf: processSettings,
   wire: ({ config, live, logger, worker, resources }) => {
     if (process.env.BARE_FAILS === 'wire') throw new Error('cannot be wired');
     const container = new Container({ defaultScope: 'Singleton' });

@@ -135,7 +135,7 @@ export class GrpcClient {
     const metadata = new Metadata();
     for (const [name, value] of Object.entries({ ...this.options.metadata, ...own })) metadata.set(name, value);
     const callOptions: CallOptions = { deadline: deadlineAtMs };
-    const span = trace.getTracer('kaimai').startSpan(method.path.slice(1), { kind: SpanKind.CLIENT });
+    const span = trace.getTracer('kratos').startSpan(method.path.slice(1), { kind: SpanKind.CLIENT });
     propagation.inject(trace.setSpan(context.active(), span), metadata, HEADERS);
     return new Promise((resolve, reject) => {
       const { path, requestSerialize, responseDeserialize } = method;

@@ -14,7 +14,7 @@ import {
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from '../../../../gen/grpc/health/v1/health.js';
 import type { Discovery, Instances } from '../../registry/discovery.js';
-import { type ServiceInstance, weightOf } from '../../registry/registry.js';
+import { type ServiceInstance, weightOf } from '../../registry/service-registry.js';
 
 const SCHEME = 'discovery';
 const POLICY = 'kratos_weighted';

@@ -136,7 +136,7 @@ describe('gRPC listener and its chain', () => {
       [
         recovery(),
         logging(lines),
-        metrics(prom),
+        metrics(prom, 'test'),
         deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 5_000 }),
         auth(headerAuthenticator({ internalToken: TOKEN, bffToken: '' }), registry),
       ],
@@ -297,10 +297,10 @@ describe('gRPC listener and its chain', () => {
     const text = await prom.metrics();
     assert.match(
       text,
-      /kaimai_server_handled_total\{operation="\/product\.v1\.ProductService\/GetProduct",transport="grpc",code="OK",reason=""\} 1/,
+      /test_server_handled_total\{operation="\/product\.v1\.ProductService\/GetProduct",transport="grpc",code="OK",reason=""\} 1/,
     );
     assert.match(text, /code="NOT_FOUND",reason="PRODUCT_NOT_FOUND"\} 1/);
-    assert.match(text, /kaimai_server_in_flight\{operation="\/product\.v1\.ProductService\/GetProduct"\} 0/);
+    assert.match(text, /test_server_in_flight\{operation="\/product\.v1\.ProductService\/GetProduct"\} 0/);
   });
 
   it('tells its health, follows a dependency, and ends the watch at the stop', async () => {

@@ -3,6 +3,7 @@ import { stringify } from 'yaml';
 import type { ReasonSpec } from '../../errors/error.js';
 import { httpRulesOf } from '../transcoder/http-rule.js';
 import type { ErrorShape } from '../transcoder/types.js';
+import { type AccessRules, OPEN_ACCESS } from './access-rules.js';
 import { commentOf } from './comments.js';
 import { ErrorReplies } from './errors.js';
 import { ENVELOPE, Operations } from './operations.js';
@@ -23,18 +24,6 @@ export interface DocumentOptions {
   /** Default `reason`. */
   readonly errorShape?: ErrorShape;
 }
-
-/** How an application protects its RPCs. */
-export interface AccessRules {
-  /** The role that an RPC requires, shown as `x-role`. */
-  readonly roleOf: (method: DescMethod) => string;
-  /** The security requirements of a role, each of which is enough; empty: no credentials are needed. */
-  readonly securityOf: (role: string) => readonly Schema[];
-  /** The Security Scheme Objects that the requirements name. */
-  readonly schemes: Readonly<Record<string, Schema>>;
-}
-
-const OPEN: AccessRules = { roleOf: () => 'PUBLIC', securityOf: () => [], schemes: {} };
 
 const METHODS = new Set(['GET', 'PUT', 'POST', 'DELETE', 'PATCH', 'OPTIONS', 'HEAD', 'TRACE']);
 
@@ -62,7 +51,7 @@ export function openApiDocument(options: DocumentOptions): JsonObject {
   });
   const schemas = new Schemas(registry);
   const errors = new ErrorReplies(registry, options.reasons, options.errorShape ?? 'reason');
-  const access = options.access ?? OPEN;
+  const access = options.access ?? OPEN_ACCESS;
   const schemes = new Set<string>();
   const operations = new Operations(schemas, errors, {
     ...access,

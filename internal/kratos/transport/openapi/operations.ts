@@ -1,7 +1,7 @@
 import type { DescField, DescMessage, DescMethod } from '@bufbuild/protobuf';
 import type { HttpRule } from '../transcoder/http-rule.js';
+import type { AccessRules } from './access-rules.js';
 import { commentOf } from './comments.js';
-import type { AccessRules } from './document.js';
 import { ERROR_REF, type ErrorReplies } from './errors.js';
 import type { OpenApiPath, PathParameter } from './paths.js';
 import { describe, type Schema } from './schema.js';

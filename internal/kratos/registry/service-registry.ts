@@ -11,19 +11,19 @@ export interface ServiceInstance {
   readonly endpoints: readonly string[];
 }
 
-/** Where instances are told to each other. A registry that is down stops and slows nobody. */
-export abstract class Registry {
+/** Where the instances of services find each other. Its failure neither stops nor slows a service. */
+export abstract class ServiceRegistry {
   /**
-   * Lists this process and keeps it listed until `deregister`. Resolves at once or soon: a registry that does not answer
-   * is tried again in the background.
+   * Lists this process and keeps it listed until `deregister`. Resolves without waiting for the registry, which is
+   * retried in the background if it does not answer.
    */
   abstract register(instance: ServiceInstance): Promise<void>;
-  /** Takes the entry off. Resolves when callers can know, or after a bounded wait where the registry is away. */
+  /** Removes the entry. Resolves once callers can see that, or after a bounded wait if the registry does not answer. */
   abstract deregister(): Promise<void>;
 }
 
-/** Knows of no others: one machine, or a platform that finds services by itself. */
-export class NoRegistry extends Registry {
+/** For a single machine, or a platform that has service discovery of its own. */
+export class NoServiceRegistry extends ServiceRegistry {
   override async register(): Promise<void> {}
   override async deregister(): Promise<void> {}
 }
@@ -33,7 +33,7 @@ export function formatInstance(instance: ServiceInstance): string {
   return JSON.stringify({ id, name, version, metadata, endpoints });
 }
 
-/** What a registry holds, read strictly enough that others' entries cannot break a client; undefined where it is none. */
+/** An entry of a registry, read strictly enough that a foreign one cannot break a client; undefined if it is invalid. */
 export function parseInstance(text: string): ServiceInstance | undefined {
   let value: unknown;
   try {
@@ -58,7 +58,7 @@ export function parseInstance(text: string): ServiceInstance | undefined {
 const DEFAULT_WEIGHT = 100;
 const MAX_WEIGHT = 10_000;
 
-/** Its share of the calls; 100 where it names none that counts. */
+/** The share of the calls of an instance; 100 if its metadata has no valid weight. */
 export function weightOf(instance: ServiceInstance): number {
   const weight = Number(instance.metadata.weight);
   return Number.isInteger(weight) && weight > 0 ? Math.min(weight, MAX_WEIGHT) : DEFAULT_WEIGHT;

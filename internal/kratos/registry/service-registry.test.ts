@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { formatInstance, parseInstance, type ServiceInstance, weightOf } from './registry.js';
+import { formatInstance, parseInstance, type ServiceInstance, weightOf } from './service-registry.js';
 
 describe('an entry of the registry', () => {
   const instance: ServiceInstance = {

@@ -1,0 +1,23 @@
+import type { ProcessSettings } from '../kratos/app/process.js';
+import type { Config } from './config.js';
+
+/** Prefix of all metric names. */
+export const METRICS_NAMESPACE = 'kaimai';
+
+/** The name of a process in traces and in service discovery. */
+export function serviceName(process: string): string {
+  return `kaimai.${process}`;
+}
+
+/** What the framework needs to run a process. */
+export function processSettings({ server, log, trace }: Config, process: string): ProcessSettings {
+  return {
+    workers: server.workers === 'auto' ? 'auto' : Number(server.workers),
+    log,
+    tracing: trace.endpoint === '' ? undefined : { ...trace, serviceName: serviceName(process) },
+    metricsNamespace: METRICS_NAMESPACE,
+    metricsAddr: server.metricsAddr,
+    drainDelayMs: server.drainDelayMs,
+    stopTimeoutMs: server.stopTimeoutMs,
+  };
+}
