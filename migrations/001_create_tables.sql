@@ -1,8 +1,8 @@
 -- The four tables of the product database, with their indexes.
--- Runs as it is (psql -U postgres -d product_db -f migrations/001_create_tables.sql) and again without harm;
--- `kaimai migrate` runs it too and records it.
+-- It can be run by hand (psql -U postgres -d product_db -f migrations/001_create_tables.sql), also more than once.
+-- `kaimai migrate` runs it as well and records it.
 
--- A value object: once created it never changes. A changed specification is a new row and a new product.
+-- A value object that never changes. A different specification is a new row and a new product.
 CREATE TABLE IF NOT EXISTS product_specs (
     id          BIGSERIAL PRIMARY KEY,
     cpu         INT NOT NULL CHECK (cpu > 0),
@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS product_specs (
     config_json JSONB,
     created_at  TIMESTAMPTZ NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE product_specs IS 'Specification of an instance plan. Immutable. Written by: product.';
+COMMENT ON TABLE product_specs IS 'Specifications of instance plans. Immutable. Written by: product.';
 COMMENT ON COLUMN product_specs.memory IS 'GB';
 
 CREATE OR REPLACE FUNCTION product_specs_immutable() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS products (
     created_at  TIMESTAMPTZ NOT NULL DEFAULT now(),
     updated_at  TIMESTAMPTZ NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE products IS 'Instance plans on sale. Written by: product.';
+COMMENT ON TABLE products IS 'Instance plans. Written by: product.';
 COMMENT ON COLUMN products.status IS '1 ENABLED, 0 DISABLED';
 COMMENT ON COLUMN products.price IS 'Unit price, fen';
 
@@ -50,13 +50,13 @@ CREATE TABLE IF NOT EXISTS orders (
     paid_at      TIMESTAMPTZ,
     completed_at TIMESTAMPTZ
 );
-COMMENT ON TABLE orders IS 'Orders of every kind. Written by: product.';
-COMMENT ON COLUMN orders.id IS 'Snowflake';
-COMMENT ON COLUMN orders.req_id IS 'SECKILL: the counter in Redis (epoch << 32 + n); NORMAL: a snowflake';
+COMMENT ON TABLE orders IS 'Orders of every type. Written by: product.';
+COMMENT ON COLUMN orders.id IS 'Snowflake id';
+COMMENT ON COLUMN orders.req_id IS 'Request number. SECKILL: the counter in Redis (epoch << 32 + n). NORMAL: a snowflake id';
 COMMENT ON COLUMN orders.amount IS 'Amount due, fen';
 COMMENT ON COLUMN orders.status IS '0 PENDING, 1 PAID, 2 CANCELLED, 3 COMPLETED';
 
--- Belongs to the resource domain alone; the product domain keeps its own ledger in instance_requests.
+-- Only the resource domain writes this table. The product domain records its requests in instance_requests.
 CREATE TABLE IF NOT EXISTS instance_logs (
     id          BIGSERIAL PRIMARY KEY,
     product_id  BIGINT NOT NULL,
@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS instance_logs (
     created_at  TIMESTAMPTZ NOT NULL DEFAULT now(),
     updated_at  TIMESTAMPTZ NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE instance_logs IS 'Every instance that was asked for. Written by: resource.';
+COMMENT ON TABLE instance_logs IS 'Every requested instance. Written by: resource.';
 
 CREATE INDEX IF NOT EXISTS idx_products_spec_id ON products (spec_id);
 CREATE INDEX IF NOT EXISTS idx_products_status ON products (status);

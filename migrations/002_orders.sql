@@ -1,6 +1,6 @@
--- Products and orders in full: optimistic lock, snapshot of what was bought, events, payments and refunds.
+-- Optimistic locking of products and orders, the snapshot of what was bought, order events, payments and refunds.
 
--- Products, skus and contents draw their ids from one sequence, so that an item id means one thing.
+-- Products, skus and contents draw their ids from one sequence, so that an item id is unique across all of them.
 CREATE SEQUENCE item_id_seq START WITH 1001;
 SELECT setval('item_id_seq', greatest(1001, (SELECT coalesce(max(id), 0) + 1 FROM products)), false);
 ALTER TABLE products ALTER COLUMN id SET DEFAULT nextval('item_id_seq');
@@ -10,7 +10,7 @@ ALTER TABLE products
     ADD COLUMN version   BIGINT NOT NULL DEFAULT 1;
 
 ALTER TABLE orders
-    -- Unique because the id is, so it needs no index of its own: a look-up by number is one by id.
+    -- Derived from the id, so it is unique without an index, and a lookup by number is a lookup by id.
     ADD COLUMN order_no     VARCHAR(64) NOT NULL GENERATED ALWAYS AS ('ORD' || id::text) STORED,
     ADD COLUMN order_type   VARCHAR(10) NOT NULL DEFAULT 'INSTANCE'
         CHECK (order_type IN ('INSTANCE', 'GOODS', 'CONTENT')),
@@ -30,7 +30,7 @@ ALTER TABLE orders
     ADD CONSTRAINT orders_paid_before_completed CHECK (completed_at IS NULL OR paid_at <= completed_at);
 COMMENT ON COLUMN orders.status IS '0 PENDING, 1 PAID, 2 CANCELLED, 3 COMPLETED, 4 SHIPPED, 5 REFUNDING';
 COMMENT ON COLUMN orders.price IS 'Unit price when the order was made, fen';
-COMMENT ON COLUMN orders.request_id IS 'The caller''s own id of the request, so that repeating it opens no second order';
+COMMENT ON COLUMN orders.request_id IS 'Idempotency key of the caller: repeating a request creates no second order';
 
 CREATE UNIQUE INDEX uk_orders_user_request ON orders (user_id, request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX idx_orders_user_created ON orders (user_id, created_at DESC, id DESC);
@@ -47,7 +47,7 @@ CREATE TABLE order_events (
     at          TIMESTAMPTZ NOT NULL DEFAULT now(),
     PRIMARY KEY (order_id, version)
 );
-COMMENT ON TABLE order_events IS 'One row for every change of an order''s status, in one transaction with it; version is the order''s after the change. Written by: product.';
+COMMENT ON TABLE order_events IS 'One row for each change of an order''s status, written in the same transaction. version is the version of the order after the change. Written by: product.';
 
 CREATE TABLE payments (
     id         BIGINT PRIMARY KEY,
@@ -60,7 +60,7 @@ CREATE TABLE payments (
     UNIQUE (provider, event_id)
 );
 CREATE INDEX idx_payments_order_id ON payments (order_id);
-COMMENT ON TABLE payments IS 'Money that came in, each provider event once: APPLIED paid its order, REFUNDED goes back. Written by: product.';
+COMMENT ON TABLE payments IS 'Received payments, one row for each event of a provider. APPLIED: it paid the order. REFUNDED: it is refunded. Written by: product.';
 
 CREATE TABLE refunds (
     id         BIGINT PRIMARY KEY,
@@ -73,4 +73,4 @@ CREATE TABLE refunds (
     done_at    TIMESTAMPTZ
 );
 CREATE INDEX idx_refunds_order_id ON refunds (order_id);
-COMMENT ON TABLE refunds IS 'Money to give back. Written by: product.';
+COMMENT ON TABLE refunds IS 'Refunds. Written by: product.';

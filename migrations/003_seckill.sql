@@ -1,6 +1,6 @@
--- Flash sales and the inbox of their streams.
+-- Flash sales, and the inbox of their Redis streams.
 
--- Each opening of a sale takes the next epoch; req_id starts at epoch << 32, so it must stay below 2^31.
+-- Each opening of a sale takes the next epoch. Request numbers start at epoch << 32, so the epoch must stay below 2^31.
 CREATE SEQUENCE sale_epoch_seq MAXVALUE 2147483647;
 
 CREATE TABLE sales (
@@ -20,13 +20,13 @@ CREATE TABLE sales (
     version        BIGINT NOT NULL DEFAULT 1,
     created_at     TIMESTAMPTZ NOT NULL DEFAULT now(),
     updated_at     TIMESTAMPTZ NOT NULL DEFAULT now(),
-    -- The last word against overselling, whatever Redis says.
+    -- The final guard against overselling, whatever Redis holds.
     CONSTRAINT sales_not_oversold CHECK (sold BETWEEN 0 AND total),
     CHECK (ends_at IS NULL OR ends_at > starts_at)
 );
 CREATE UNIQUE INDEX uk_sales_item_live ON sales (item_id) WHERE status <> 2;
 CREATE INDEX idx_sales_item ON sales (item_id, id DESC);
-COMMENT ON TABLE sales IS 'Flash sales; an item has at most one that is not closed. Written by: product.';
+COMMENT ON TABLE sales IS 'Flash sales. An item has at most one that is not closed. Written by: product.';
 COMMENT ON COLUMN sales.status IS '0 SCHEDULED, 1 OPEN, 2 CLOSED';
 COMMENT ON COLUMN sales.sold IS 'Units of orders that are not cancelled';
 
@@ -43,4 +43,4 @@ CREATE TABLE stream_inbox (
     CHECK ((outcome = 'ORDER') = (order_id IS NOT NULL))
 );
 CREATE INDEX idx_stream_inbox_order_id ON stream_inbox (order_id) WHERE order_id IS NOT NULL;
-COMMENT ON TABLE stream_inbox IS 'Every stream entry that was handled, with its one outcome, so that a redelivery changes nothing. Written by: product.';
+COMMENT ON TABLE stream_inbox IS 'Every settled stream entry with its one outcome, so that a redelivery changes nothing. Written by: product.';

@@ -1,4 +1,4 @@
--- The way to an instance: the product domain's ledger and outbox, the resource domain's jobs.
+-- Creation of instances: the instance requests and the outbox of the product domain, and the jobs of the resource domain.
 
 CREATE TABLE instance_requests (
     instance_id BIGINT PRIMARY KEY,
@@ -11,11 +11,11 @@ CREATE TABLE instance_requests (
     reason      VARCHAR(1024) NOT NULL DEFAULT '',
     created_at  TIMESTAMPTZ NOT NULL DEFAULT now(),
     reported_at TIMESTAMPTZ,
-    -- A stream id is unique in its stream only, so two products can meet on one: product_id belongs to the key.
+    -- A stream id is unique only within its stream, so entries of two products may share one. Hence product_id.
     CONSTRAINT uk_instance_requests_source UNIQUE (source, product_id, source_id)
 );
 CREATE INDEX idx_instance_requests_order_id ON instance_requests (order_id) WHERE order_id IS NOT NULL;
-COMMENT ON TABLE instance_requests IS 'Every instance the product domain asked for, in one transaction with its outbox row. Written by: product.';
+COMMENT ON TABLE instance_requests IS 'Every instance that the product domain requested, written in one transaction with its outbox row. Written by: product.';
 
 CREATE TABLE outbox (
     id           BIGSERIAL PRIMARY KEY,
@@ -28,11 +28,11 @@ CREATE TABLE outbox (
     attempts     INT NOT NULL DEFAULT 0,
     last_error   VARCHAR(1024)
 );
--- Only what waits; a reader never asks "id > last", since a late commit may carry a lower id.
+-- Waiting rows only. A reader never asks for "id > last", because a transaction that commits late may have a lower id.
 CREATE INDEX idx_outbox_waiting ON outbox (id) WHERE published_at IS NULL;
-COMMENT ON TABLE outbox IS 'Events of record, written with the fact they tell of and published afterwards. Written by: product.';
-COMMENT ON COLUMN outbox.ref_id IS 'Of topic instance.created: the instance id; of topic seckill.return: the order id';
-COMMENT ON COLUMN outbox.headers IS 'Trace context that travels with the event';
+COMMENT ON TABLE outbox IS 'Events of record, written in the transaction of the fact they report and published afterwards. Written by: product.';
+COMMENT ON COLUMN outbox.ref_id IS 'Topic instance.created: the instance id. Topic seckill.return: the order id';
+COMMENT ON COLUMN outbox.headers IS 'Trace context, sent with the event';
 
 CREATE TABLE dead_letters (
     id          BIGSERIAL PRIMARY KEY,
@@ -44,7 +44,7 @@ CREATE TABLE dead_letters (
     resolved_at TIMESTAMPTZ,
     UNIQUE (origin, message_id)
 );
-COMMENT ON TABLE dead_letters IS 'Stream entries that can never become an order, kept whole with the reason. Written by: product.';
+COMMENT ON TABLE dead_letters IS 'Stream entries that can never become an order, stored in full with the reason. Written by: product.';
 
 ALTER TABLE instance_logs
     ADD COLUMN order_id        BIGINT,
@@ -59,9 +59,9 @@ ALTER TABLE instance_logs
     ADD COLUMN reported_at     TIMESTAMPTZ,
     ADD COLUMN headers         JSONB;
 CREATE UNIQUE INDEX uk_instance_logs_source ON instance_logs (source, product_id, source_id);
--- What the workers look for: jobs to do, and outcomes that the product domain has not taken yet.
+-- The workers look for jobs to run, and for results that have not been reported yet.
 CREATE INDEX idx_instance_logs_due ON instance_logs (next_attempt_at) WHERE reported_at IS NULL;
-COMMENT ON COLUMN instance_logs.next_attempt_at IS 'When the job may be picked up (again): grows with each attempt, and is the lease of the worker that has it';
+COMMENT ON COLUMN instance_logs.next_attempt_at IS 'When the job may be claimed next: the wait after a failed attempt, or the end of the lease of the worker that runs it';
 
 CREATE TABLE simulated_instances (
     name        VARCHAR(64) PRIMARY KEY,
@@ -74,7 +74,7 @@ CREATE TABLE simulated_instances (
     image       VARCHAR(255) NOT NULL,
     created_at  TIMESTAMPTZ NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE simulated_instances IS 'What the simulator created in place of a cluster. Written by: resource.';
+COMMENT ON TABLE simulated_instances IS 'Instances that the simulator created instead of a cluster. Written by: resource.';
 
 CREATE TABLE resource_dead_letters (
     id         BIGSERIAL PRIMARY KEY,
@@ -85,4 +85,4 @@ CREATE TABLE resource_dead_letters (
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     UNIQUE (queue, message_id)
 );
-COMMENT ON TABLE resource_dead_letters IS 'Queue messages that can never become an instance, kept whole with the reason; message_id is the SHA-256 of the payload. Written by: resource.';
+COMMENT ON TABLE resource_dead_letters IS 'Queue messages that can never become an instance, stored in full with the reason. message_id is the SHA-256 of the payload. Written by: resource.';

@@ -1,6 +1,6 @@
--- One role per process. Each reads what it needs and writes only what is its own.
+-- One database role per process. Each role reads what its process needs and writes only the tables of its domain.
 
--- Roles belong to the whole server: another database's migration may create them at the same moment.
+-- Roles belong to the whole server, so the migration of another database may create them at the same moment.
 DO $$
 DECLARE r TEXT;
 BEGIN
@@ -17,7 +17,7 @@ END $$;
 
 DO $$
 BEGIN
-    -- A superuser takes any role without being a member; anybody else must be one.
+    -- A superuser may switch to any role. Every other user must be a member of it.
     IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         EXECUTE format('GRANT kaimai_product, kaimai_resource TO %I', current_user);
     END IF;

@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
 
-/** A file of migrations/: `NNN_name.sql`, run once, in the order of its number. */
+/** A file of migrations/: `NNN_name.sql`. Each runs once, in the order of the numbers. */
 export interface Migration {
   readonly version: number;
   readonly name: string;
@@ -12,19 +12,22 @@ export interface Migration {
   readonly checksum: string;
 }
 
-/** Any number, the same for every migrating process of a database. */
+/** Advisory lock of all processes that migrate one database. The number itself means nothing. */
 const LOCK_KEY = 7_236_001;
 const LOCK_TIMEOUT_MS = 120_000;
 
-/** @throws when two files share a number, or one has none */
+/** @throws when a file has no number, or the numbers are not 001, 002, … without gap or repetition */
 export async function loadMigrations(directory: string): Promise<readonly Migration[]> {
   const files = (await readdir(directory)).filter((f) => f.endsWith('.sql')).sort();
   const migrations: Migration[] = [];
   for (const name of files) {
     const number = /^(\d{3})_/.exec(name)?.[1];
-    if (number === undefined) throw new Error(`${name}: a migration is named NNN_what_it_does.sql`);
+    if (number === undefined) throw new Error(`${name}: the name of a migration must be NNN_what_it_does.sql`);
     const version = Number(number);
-    if (migrations.at(-1)?.version === version) throw new Error(`two migrations have the number ${number}`);
+    const last = migrations.at(-1)?.version ?? 0;
+    if (version === last) throw new Error(`two migrations have the number ${number}`);
+    // With a gap, a later migration could take the missing number and would then run out of order.
+    if (version !== last + 1) throw new Error(`migration ${numberOf(last + 1)} is missing before ${name}`);
     const sql = await readFile(join(directory, name), 'utf8');
     migrations.push({ version, name, sql, checksum: createHash('sha256').update(sql).digest('hex') });
   }
@@ -32,11 +35,12 @@ export async function loadMigrations(directory: string): Promise<readonly Migrat
 }
 
 /**
- * Applies what is missing, each file in a transaction of its own. Safe when many start at once: one works, the others
- * wait and find it done.
+ * Applies the missing migrations, each in its own transaction. Any number of processes may call it at once: one of them
+ * migrates while the others wait.
  *
- * @returns the names applied by this call
- * @throws when the database is ahead of `migrations`, or an applied file has changed since
+ * @returns the names of the files that this call applied
+ * @throws when the database has a migration that is not in `migrations`, an applied file has changed, or a missing
+ * migration is older than an applied one
  */
 export async function migrate(url: string, migrations: readonly Migration[]): Promise<readonly string[]> {
   const client = new pg.Client({
@@ -58,24 +62,32 @@ export async function migrate(url: string, migrations: readonly Migration[]): Pr
     for (const row of applied.rows) {
       const migration = known.get(row.version);
       if (!migration) {
-        throw new Error(`the database is ahead: it has ${row.name}, which this version of Kaimai does not know`);
+        throw new Error(`the database is ahead: it has ${row.name}, which this version of Kaimai does not have`);
       }
       if (migration.checksum !== row.checksum) {
-        throw new Error(`${row.name} has changed since it was applied: an applied migration is never edited`);
+        throw new Error(`${row.name} has changed since it was applied: add a new migration instead`);
       }
     }
     const done = new Set(applied.rows.map((row) => row.version));
+    const newest = applied.rows.at(-1);
+    const missing = migrations.filter((m) => !done.has(m.version));
+    const late = missing.find((m) => newest !== undefined && m.version < newest.version);
+    // It may rely on a schema that the newer one has changed.
+    if (late) throw new Error(`${late.name} is missing, but the database already has the newer ${newest?.name}`);
     const names: string[] = [];
-    for (const migration of migrations) {
-      if (done.has(migration.version)) continue;
+    for (const migration of missing) {
       await apply(client, migration);
       names.push(migration.name);
     }
     return names;
   } finally {
-    // Ends the session, and with it the lock.
+    // Ending the session releases the lock.
     await client.end();
   }
+}
+
+function numberOf(version: number): string {
+  return String(version).padStart(3, '0');
 }
 
 async function apply(client: pg.Client, migration: Migration): Promise<void> {

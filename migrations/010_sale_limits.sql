@@ -1,4 +1,4 @@
--- Limits of single users, and the fifth document's records of purchases.
+-- Purchase limits of single users, and the records of flash-sale purchases.
 
 CREATE TABLE vip_limits (
     sale_id    BIGINT NOT NULL REFERENCES sales (id),
@@ -9,13 +9,13 @@ CREATE TABLE vip_limits (
     updated_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     PRIMARY KEY (sale_id, user_id)
 );
-COMMENT ON TABLE vip_limits IS 'Units that one user may hold of a sale, in place of its default limit. Written by: product.';
-COMMENT ON COLUMN sales.version IS 'Counts changes of the sale itself; what is sold does not count';
+COMMENT ON TABLE vip_limits IS 'Limits of single users of a sale, which replace its default limit. Written by: product.';
+COMMENT ON COLUMN sales.version IS 'Counts changes of the sale itself, not its orders';
 
--- Whether units of a sold-out sale may come back is asked with every look at it.
+-- Every read of a sold-out sale asks whether units may still come back.
 CREATE INDEX idx_orders_sale_unpaid ON orders (sale_id) WHERE status = 0 AND sale_id IS NOT NULL;
 
--- What waits in the stream has no row yet: its state is QUEUED.
+-- An entry that waits in the stream has no row yet. Its status is QUEUED.
 CREATE VIEW seckill_records AS
 SELECT i.item_id || '-' || i.stream_id AS seckill_id,
        i.order_id,
@@ -34,7 +34,7 @@ SELECT i.item_id || '-' || i.stream_id AS seckill_id,
        coalesce(o.updated_at, i.created_at) AS updated_at
 FROM stream_inbox i
 LEFT JOIN orders o ON o.id = i.order_id;
-COMMENT ON VIEW seckill_records IS 'Every flash-sale purchase that was settled, with its state. A view, so that it can never differ from the order.';
+COMMENT ON VIEW seckill_records IS 'Every settled flash-sale purchase with its status. A view, so that it cannot differ from the order.';
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON vip_limits TO kaimai_product;
 GRANT SELECT ON seckill_records TO kaimai_product;

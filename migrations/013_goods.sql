@@ -1,6 +1,6 @@
--- Goods: spu and sku as the third document has them, the ledger of their stock, and what flash sales of them need.
+-- Goods: spu and sku, the ledger of their stock, order lines, and flash sales of goods.
 
--- Both draw their ids from the items' sequence, so that an id put in the wrong place means nothing.
+-- Both draw their ids from the sequence of items, so that the id of one is never the id of another.
 CREATE TABLE spu (
     id             BIGINT PRIMARY KEY DEFAULT nextval('item_id_seq'),
     spu_no         VARCHAR(64) NOT NULL CONSTRAINT uk_spu_no UNIQUE,
@@ -15,7 +15,7 @@ CREATE TABLE spu (
     updated_at     TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 CREATE INDEX idx_spu_category ON spu (category_id, id);
-COMMENT ON TABLE spu IS 'Goods, by what all their variants share. Written by: product.';
+COMMENT ON TABLE spu IS 'Standard product units: what all variants of a product share. Written by: product.';
 COMMENT ON COLUMN spu.publish_status IS '1 PUBLISHED, 0 UNPUBLISHED';
 
 CREATE TABLE sku (
@@ -31,22 +31,22 @@ CREATE TABLE sku (
     version      BIGINT NOT NULL DEFAULT 1,
     created_at   TIMESTAMPTZ NOT NULL DEFAULT now(),
     updated_at   TIMESTAMPTZ NOT NULL DEFAULT now(),
-    -- The last word against selling what is not there, or what somebody else holds.
+    -- The final guard against selling units that do not exist or that are reserved.
     CONSTRAINT sku_stock_covers_locks CHECK (0 <= lock_stock AND lock_stock <= stock)
 );
 CREATE INDEX idx_sku_spu_id ON sku (spu_id);
 CREATE INDEX idx_sku_specs ON sku USING gin (specs jsonb_path_ops);
-COMMENT ON TABLE sku IS 'One variant of goods: what is bought and counted. Written by: product.';
+COMMENT ON TABLE sku IS 'Stock keeping units: one variant of an spu, which is bought and counted. Written by: product.';
 COMMENT ON COLUMN sku.price IS 'Unit price, fen';
-COMMENT ON COLUMN sku.market_price IS 'Crossed out beside the price, fen; NULL: none';
-COMMENT ON COLUMN sku.stock IS 'Units that are there, the held ones included; stock_moves adds up to it';
-COMMENT ON COLUMN sku.lock_stock IS 'Units of them held by sales and by orders that are not paid; stock_moves adds up to it';
-COMMENT ON COLUMN sku.specs IS 'Specification by name, such as {"color": "black", "storage": "256G"}';
-COMMENT ON COLUMN sku.version IS 'Counts changes by people, adjustments of stock among them; what is sold does not count';
+COMMENT ON COLUMN sku.market_price IS 'Crossed-out price, fen. NULL: none';
+COMMENT ON COLUMN sku.stock IS 'Units in stock, including reserved ones. Equals the sum of stock_moves.stock_delta';
+COMMENT ON COLUMN sku.lock_stock IS 'Units of the stock that sales and unpaid orders reserve. Equals the sum of stock_moves.lock_delta';
+COMMENT ON COLUMN sku.specs IS 'Specifications by name, such as {"color": "black", "storage": "256G"}';
+COMMENT ON COLUMN sku.version IS 'Counts changes by operators, including adjustments of the stock, but not orders';
 
 CREATE TABLE stock_moves (
     id          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    -- No foreign key: the statement that writes the line changes the sku's row as well.
+    -- No foreign key, because the statement that writes the row updates the sku as well.
     sku_id      BIGINT NOT NULL,
     kind        VARCHAR(12) NOT NULL,
     order_id    BIGINT,
@@ -69,9 +69,9 @@ CREATE TABLE stock_moves (
 CREATE UNIQUE INDEX uk_stock_moves_order ON stock_moves (order_id, sku_id, kind) WHERE order_id IS NOT NULL;
 CREATE UNIQUE INDEX uk_stock_moves_sale ON stock_moves (sale_id, kind) WHERE sale_id IS NOT NULL AND order_id IS NULL;
 CREATE UNIQUE INDEX uk_stock_moves_request ON stock_moves (sku_id, request_id) WHERE request_id IS NOT NULL;
-COMMENT ON TABLE stock_moves IS 'Ledger of every sku''s stock, written in one statement with the sku and never changed. Written by: product.';
-COMMENT ON COLUMN stock_moves.kind IS 'ADJUST by an operator; SALE_HOLD, SALE_RETURN: a sale takes its units, and gives back the unsold ones; HOLD, DEDUCT, RETURN: an order waits for payment, is paid, is cancelled';
-COMMENT ON COLUMN stock_moves.lock_delta IS 'What the line adds to lock_stock; 0 of a HOLD or RETURN whose units a sale holds before it or after it';
+COMMENT ON TABLE stock_moves IS 'Ledger of the stock of every sku. A row is written in the statement that changes the sku, and never changed. Written by: product.';
+COMMENT ON COLUMN stock_moves.kind IS 'ADJUST: by an operator. SALE_HOLD, SALE_RETURN: a sale reserves its units and returns the unsold ones. HOLD, DEDUCT, RETURN: an order is unpaid, paid, cancelled';
+COMMENT ON COLUMN stock_moves.lock_delta IS 'What the row adds to lock_stock. 0 for a HOLD or RETURN whose units the sale reserves before or afterwards';
 
 ALTER TABLE sales
     ADD COLUMN order_type  VARCHAR(10) NOT NULL DEFAULT 'INSTANCE' CHECK (order_type IN ('INSTANCE', 'GOODS')),
@@ -81,17 +81,17 @@ ALTER TABLE sales
     ADD CONSTRAINT sales_not_oversold CHECK (sold BETWEEN 0 AND total - returned),
     ADD CONSTRAINT sales_return_once_released CHECK (returned = 0 OR released_at IS NOT NULL);
 CREATE INDEX idx_sales_to_release ON sales (id) WHERE status = 2 AND order_type = 'GOODS' AND released_at IS NULL;
-COMMENT ON COLUMN sales.order_type IS 'The orders it makes: INSTANCE of a product, GOODS of a sku';
-COMMENT ON COLUMN sales.returned IS 'GOODS: units that went back to the sku; the sale holds total - sold - returned';
-COMMENT ON COLUMN sales.released_at IS 'GOODS: when a closed sale gave up its unsold units; what is cancelled later goes to the sku, too';
+COMMENT ON COLUMN sales.order_type IS 'Type of its orders. INSTANCE: the item is a product. GOODS: the item is a sku';
+COMMENT ON COLUMN sales.returned IS 'GOODS: units that went back to the sku. The sale reserves total - sold - returned';
+COMMENT ON COLUMN sales.released_at IS 'GOODS: when the closed sale returned its unsold units. Units of orders that are cancelled later go to the sku as well';
 
 ALTER TABLE orders
     ADD COLUMN sku_id BIGINT REFERENCES sku (id),
-    -- A sku's name may be this long.
+    -- The name of a sku may have 255 characters.
     ALTER COLUMN product_name TYPE VARCHAR(255),
     ADD CONSTRAINT orders_sku_is_goods CHECK (sku_id IS NULL OR (order_type = 'GOODS' AND product_id IS NULL));
 CREATE UNIQUE INDEX uk_orders_sku_req ON orders (sku_id, req_id) WHERE sku_id IS NOT NULL;
-COMMENT ON COLUMN orders.sku_id IS 'The one sku of GOODS of a flash sale; order_items has the lines of every GOODS order';
+COMMENT ON COLUMN orders.sku_id IS 'The one sku of a flash-sale order of goods. order_items has the lines of every GOODS order';
 
 CREATE TABLE order_items (
     order_id    BIGINT NOT NULL REFERENCES orders (id),
@@ -107,8 +107,8 @@ CREATE TABLE order_items (
     PRIMARY KEY (order_id, sku_id),
     CONSTRAINT order_items_add_up CHECK (total_price = price * quantity)
 );
-COMMENT ON TABLE order_items IS 'Lines of GOODS orders, each as it stood when the order was made, whatever the goods are called or cost later. Written by: product.';
+COMMENT ON TABLE order_items IS 'Lines of GOODS orders: a snapshot of name and price at the time of the order. Written by: product.';
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON spu, sku, order_items TO kaimai_product;
--- What moved, moved: a mistake is mended by another line.
+-- No UPDATE and no DELETE: a mistake in the ledger is corrected by another row.
 GRANT SELECT, INSERT ON stock_moves TO kaimai_product;

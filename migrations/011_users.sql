@@ -1,4 +1,4 @@
--- Users and how they prove who they are.
+-- Users and their credentials.
 
 CREATE TABLE users (
     id            BIGSERIAL PRIMARY KEY,
@@ -14,12 +14,12 @@ CREATE TABLE users (
     CONSTRAINT uk_users_user_id UNIQUE (user_id),
     CONSTRAINT uk_users_username_key UNIQUE (username_key)
 );
-COMMENT ON TABLE users IS 'Who may log in. Other tables hold ids of users that are not here: a trusted caller brings users of its own. Written by: product.';
-COMMENT ON COLUMN users.id IS 'Of this table alone; everything else knows a user by user_id';
-COMMENT ON COLUMN users.username IS 'As its user writes it, in NFKC';
-COMMENT ON COLUMN users.username_key IS 'The name without its case, as internal/biz/user/username.ts folds it: what makes two names one';
-COMMENT ON COLUMN users.password_hash IS '$argon2id$… (PHC); of imported users $md5$<32 hex digits> until their first login';
-COMMENT ON COLUMN users.version IS 'Counts the changes';
+COMMENT ON TABLE users IS 'Users who can log in. Other tables may refer to users that are not here, because a trusted caller may authenticate its own users. Written by: product.';
+COMMENT ON COLUMN users.id IS 'Internal to this table. Everything else refers to a user by user_id';
+COMMENT ON COLUMN users.username IS 'As the user writes it, in NFKC';
+COMMENT ON COLUMN users.username_key IS 'The case-folded name (internal/biz/user/username.ts). Names with the same key are the same name';
+COMMENT ON COLUMN users.password_hash IS '$argon2id$… (PHC string). Imported users: $md5$<32 hex digits> until their first login';
+COMMENT ON COLUMN users.version IS 'Counts changes of the row';
 
 GRANT SELECT, INSERT, UPDATE ON users TO kaimai_product;
 GRANT USAGE, SELECT ON SEQUENCE users_id_seq TO kaimai_product;
