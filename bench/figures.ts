@@ -1,3 +1,4 @@
+import { errorText } from '../internal/kratos/errors/error-text.js';
 /** What was measured, over all rounds. */
 export class Figures {
   private readonly values = new Map<string, number[]>();
@@ -58,8 +59,8 @@ export async function interleave(
         figures.add(measure.id, value);
         onLine(`round ${round}/${rounds}  ${measure.id.padEnd(34)} ${value.toFixed(value < 100 ? 2 : 0)}`);
       } catch (err) {
-        figures.skip(measure.id, (err as Error).message);
-        onLine(`round ${round}/${rounds}  ${measure.id.padEnd(34)} failed: ${(err as Error).message}`);
+        figures.skip(measure.id, errorText(err));
+        onLine(`round ${round}/${rounds}  ${measure.id.padEnd(34)} failed: ${errorText(err)}`);
       }
     }
   }

@@ -1,5 +1,7 @@
 /** Whether a long sale leaves memory behind. */
+
 import { setTimeout as sleep } from 'node:timers/promises';
+import { errorText } from '../internal/kratos/errors/error-text.js';
 import type { Bench } from './bench.js';
 import { medianOf } from './figures.js';
 import { ID } from './goals.js';
@@ -44,7 +46,7 @@ export async function measureMemory(bench: Bench): Promise<void> {
     }
     await backlogBelow(space, sale, 1);
   } catch (err) {
-    figures.skip(ID.memory, (err as Error).message);
+    figures.skip(ID.memory, errorText(err));
     return;
   } finally {
     clearInterval(timer);

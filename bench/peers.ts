@@ -1,7 +1,9 @@
 /** Builds what the bench compares Kaimai with. A peer that cannot be had here is left out, and the results say why. */
+
 import { existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
+import { errorText } from '../internal/kratos/errors/error-text.js';
 import { projectRoot } from '../internal/local/project.js';
 import { aptInstall, aptIsUsable } from '../internal/local/servers/apt.js';
 import { findProgram, runTool } from './tool.js';
@@ -36,7 +38,7 @@ async function obtain(build: boolean, program: string, make: () => Promise<void>
     await make();
     return { program };
   } catch (err) {
-    return { program: undefined, reason: `cannot be built here: ${(err as Error).message}` };
+    return { program: undefined, reason: `cannot be built here: ${errorText(err)}` };
   }
 }
 
@@ -84,7 +86,7 @@ export async function obtainH2load(install: boolean, onLine: (line: string) => v
   try {
     await aptInstall(['nghttp2-client'], AbortSignal.timeout(BUILD_TIMEOUT_MS), onLine);
   } catch (err) {
-    onLine(`h2load cannot be had: ${(err as Error).message}`);
+    onLine(`h2load cannot be had: ${errorText(err)}`);
   }
   return findProgram('h2load');
 }

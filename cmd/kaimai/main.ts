@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
+import { errorText } from '../../internal/kratos/errors/error-text.js';
 import { adoptRunEnv } from '../../internal/local/run-env.js';
 import { auditCommand } from './audit.js';
 import { demoCommand } from './demo.js';
@@ -22,6 +23,6 @@ const program = new Command('kaimai')
 try {
   await program.parseAsync();
 } catch (error) {
-  console.error(`kaimai: ${error instanceof Error ? error.message : error}`);
+  console.error(`kaimai: ${errorText(error)}`);
   process.exitCode = 1;
 }

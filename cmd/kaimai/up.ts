@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { Listr, type ListrTask } from 'listr2';
 import { loadMigrations, migrate } from '../../internal/data/postgres/migrate.js';
+import { errorText } from '../../internal/kratos/errors/error-text.js';
 import { Launch } from '../../internal/local/launch.js';
 import { projectRoot, runFolder } from '../../internal/local/project.js';
 import { BIN_FOLDER, forgetOwnUrls, rememberOwnUrls, removeRunEnv, writeRunEnv } from '../../internal/local/run-env.js';
@@ -60,7 +61,7 @@ async function up(commands: readonly string[]): Promise<number> {
     await watch(launch, interruption.signal);
   } catch (error) {
     if (!interruption.signal.aborted) {
-      console.error(`\n${(error as Error).message}`);
+      console.error(`\n${errorText(error)}`);
       code = 1;
     }
   }
@@ -70,7 +71,7 @@ async function up(commands: readonly string[]): Promise<number> {
   console.log('\nStopping what was started here (again to kill it) …');
   removeRunEnv();
   for (const failure of await launch.end()) {
-    console.error(failure instanceof Error ? failure.message : failure);
+    console.error(errorText(failure));
     code = 1;
   }
   for (const signal of signals) process.off(signal, onSignal);

@@ -1,21 +1,29 @@
 import { invalidArgument } from '../../gen/common/v1/errors.js';
+import { INT64_MAX } from './int64.js';
 
-/** What a caller may be. An INTERNAL caller is another service of the system, an ADMIN an operator. */
+/** An INTERNAL caller is another service of the system, an ADMIN an operator. */
 export type CallerRole = 'ANONYMOUS' | 'USER' | 'ADMIN' | 'INTERNAL';
 
 export interface Identity {
   readonly role: CallerRole;
-  /** UUID; undefined for callers that act for no user. */
+  /** UUID; undefined for a caller that does not act for a user. */
   readonly userId: string | undefined;
 }
 
 export const ANONYMOUS: Identity = { role: 'ANONYMOUS', userId: undefined };
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+/** Smaller than every user's id, and no user's. */
+export const NIL_UUID = '00000000-0000-0000-0000-000000000000';
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const MAPPED = /^00000000-0000-8(00[0-7])-8([0-9a-f]{3})-([0-9a-f]{12})$/;
 const SHORT_DECIMAL = /^(0|[1-9][0-9]{0,13})$/;
 const DECIMAL = /^(0|[1-9][0-9]{0,18})$/;
-const INT64_MAX = 0x7fff_ffff_ffff_ffffn;
+
+/** Whether the text is a UUID in canonical form, which is lower case. */
+export function isUuid(text: string): boolean {
+  return UUID.test(text);
+}
 
 /**
  * The UUID of a user, from a UUID or from a decimal int64 ≥ 0. An int64 becomes a UUIDv8 whose last 48 bits are its
@@ -24,8 +32,9 @@ const INT64_MAX = 0x7fff_ffff_ffff_ffffn;
  * @throws INVALID_ARGUMENT naming `field`
  */
 export function formatUserId(input: string, field = 'user_id'): string {
-  if (UUID.test(input)) return input.toLowerCase();
-  // Below 2^48 all is in the last group, and needs no bigint.
+  const uuid = input.toLowerCase();
+  if (isUuid(uuid)) return uuid;
+  // A number below 2^48 fits in the last group and needs no bigint.
   if (SHORT_DECIMAL.test(input)) return `00000000-0000-8000-8000-${Number(input).toString(16).padStart(12, '0')}`;
   const n = DECIMAL.test(input) ? BigInt(input) : undefined;
   if (n === undefined || n > INT64_MAX) {
@@ -36,7 +45,7 @@ export function formatUserId(input: string, field = 'user_id'): string {
   return `00000000-0000-8${hex(n >> 60n, 3)}-8${hex((n >> 48n) & 0xfffn, 3)}-${hex(n & 0xffff_ffff_ffffn, 12)}`;
 }
 
-/** The int64 that `formatUserId` made this UUID from; undefined for any other UUID. */
+/** The int64 from which `formatUserId` made this UUID; undefined for any other UUID. */
 export function parseMappedUserId(uuid: string): bigint | undefined {
   const m = MAPPED.exec(uuid);
   return m ? BigInt(`0x${m[1]}${m[2]}${m[3]}`) : undefined;

@@ -1,3 +1,4 @@
+import { errorText } from '../kratos/errors/error-text.js';
 import type { OutgoingMessage, QueuePublisher } from './message-queue.js';
 import type { Transaction } from './transaction.js';
 
@@ -143,7 +144,7 @@ export class OutboxUsecase {
       if (failures.length !== rows.length) throw new Error(`the handler of ${handler.topic} must answer for each row`);
       return failures;
     } catch (err) {
-      const reason = err instanceof Error ? err.message : String(err);
+      const reason = errorText(err);
       return rows.map(() => ({ reason }));
     }
   }

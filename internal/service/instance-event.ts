@@ -3,6 +3,8 @@ import { Event } from '../../gen/instance/v1/event.js';
 import { formatUserId } from '../biz/identity.js';
 import type { InstanceLogUsecase, InstanceMessage, InstanceOrder } from '../biz/instance/instance-log.js';
 import type { Delivery, Verdict } from '../biz/message-queue.js';
+import { errorText } from '../kratos/errors/error-text.js';
+import { traceparentOf } from '../kratos/tracing/traceparent.js';
 
 const EVENT_TYPE = 'INSTANCE_CREATED';
 /** No event comes near; what is larger is not worth a place in the database. */
@@ -25,13 +27,10 @@ export class InstanceEventService {
   }
 }
 
-/** What the message itself says of its trace; its publisher may be anybody. */
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
-
 function orderOf({ payload, headers }: Delivery): InstanceOrder | { readonly fault: string } {
   const order = decode(payload);
-  const trace = headers.traceparent;
-  return 'fault' in order || typeof trace !== 'string' || !TRACEPARENT.test(trace) ? order : { ...order, trace };
+  const trace = traceparentOf(headers.traceparent);
+  return 'fault' in order || trace === undefined ? order : { ...order, trace };
 }
 
 function decode(payload: Uint8Array): InstanceOrder | { readonly fault: string } {
@@ -39,7 +38,7 @@ function decode(payload: Uint8Array): InstanceOrder | { readonly fault: string }
   try {
     event = Event.decode(new BinaryReader(payload, decodeUtf8));
   } catch (err) {
-    return { fault: `not an instance.v1.Event: ${(err as Error).message}` };
+    return { fault: `not an instance.v1.Event: ${errorText(err)}` };
   }
   if (event.eventType !== EVENT_TYPE) return { fault: `event_type must be ${EVENT_TYPE}, not "${event.eventType}"` };
   if (!event.spec) return { fault: 'spec is missing' };
@@ -47,7 +46,7 @@ function decode(payload: Uint8Array): InstanceOrder | { readonly fault: string }
   try {
     userId = formatUserId(event.userId);
   } catch (err) {
-    return { fault: (err as Error).message };
+    return { fault: errorText(err) };
   }
   return {
     instanceId: event.instanceId,

@@ -14,13 +14,12 @@ import {
   Order_Status as Status,
   Order_Type as Type,
 } from '../../gen/order/v1/order.js';
+import { INT64_MAX } from '../biz/int64.js';
 import type { OrderUsecase, PaymentNotice } from '../biz/order/order.js';
 import type { Order, OrderStatus, OrderType } from '../biz/order/order-state.js';
 import type { PaymentSignatures } from '../biz/order/payment-signature.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { identityOf, userOf } from './caller.js';
-
-const INT64_MAX = 0x7fff_ffff_ffff_ffffn;
 
 export class OrderService implements ServiceOf<typeof OrderServiceService> {
   constructor(

@@ -5,7 +5,7 @@ import { compareStreamIds } from '../../internal/biz/seckill/purchase-stream.js'
 import type { Postgres } from '../../internal/data/postgres/postgres.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { Random } from '../simulation/random.js';
-import { offencesOf } from '../support/audit.js';
+import { violationsOf } from '../support/audit.js';
 import { type Click, Crowd, type Told, type Way } from '../support/crowd.js';
 import { openPostgres } from '../support/instances.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
@@ -99,7 +99,7 @@ describe(`${UNITS} units against ${BUYERS} buyers, two replicas`, function () {
     await eventually('the stream is empty', async () => (await redis.commands.xlen(`stream:seckill:${itemId}`)) === 0, {
       timeoutMs: 60_000,
     });
-    assert.deepEqual(await offencesOf(db, redis), []);
+    assert.deepEqual(await violationsOf(db, redis), []);
     const client = new pg.Client({ connectionString: servers.postgresUrl });
     await client.connect();
     const { rows } = await client.query<Record<keyof Row, string>>(

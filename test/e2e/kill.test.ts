@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import pg from 'pg';
 import { RedisServer } from '../../internal/data/redis/redis.js';
-import { offencesOf } from '../support/audit.js';
+import { violationsOf } from '../support/audit.js';
 import { openPostgres } from '../support/instances.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
@@ -88,7 +88,7 @@ describe('kill -9 in the middle of 200 purchases', function () {
     });
     try {
       await admission.ready(5_000);
-      assert.deepEqual(await offencesOf(pool, admission), []);
+      assert.deepEqual(await violationsOf(pool, admission), []);
     } finally {
       admission.close();
       await pool.close();

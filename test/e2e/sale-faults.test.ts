@@ -3,7 +3,7 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import type { Postgres } from '../../internal/data/postgres/postgres.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { Random } from '../simulation/random.js';
-import { offencesOf } from '../support/audit.js';
+import { violationsOf } from '../support/audit.js';
 import { type Click, Crowd, type Way } from '../support/crowd.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { openPostgres } from '../support/instances.js';
@@ -113,7 +113,7 @@ describe('a sale whose Redis fails in the middle, with two replicas of product',
     }
     const { sold, remaining } = await sale(itemId);
     assert.deepEqual([sold, remaining], [String(UNITS), '0']);
-    assert.deepEqual((await offencesOf(db, view)).slice(0, 20), []);
+    assert.deepEqual((await violationsOf(db, view)).slice(0, 20), []);
     return outcomeOf(crowd, itemId);
   }
 

@@ -9,7 +9,7 @@ import type { Delivery } from '../../internal/biz/seckill/purchase-stream.js';
 import type { CreateSale } from '../../internal/biz/seckill/sale.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { projectRoot } from '../../internal/local/project.js';
-import { auditor, offencesOf, SALE_INVARIANTS } from '../support/audit.js';
+import { auditor, SALE_INVARIANTS, violationsOf } from '../support/audit.js';
 import { SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
@@ -20,7 +20,7 @@ describe('kaimai audit', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
-  /** Whoever breaks into the database: the product's own role may not change the schema or what is another's. */
+  /** The owner of the database, who may also change the schema and the tables of the resource domain. */
   let owner: pg.Pool;
 
   before(async () => {
@@ -35,7 +35,7 @@ describe('kaimai audit', function () {
 
   const sql = <T extends object>(text: string, ...values: unknown[]) => replica.rows<T>(text, ...values);
   const force = (text: string) => owner.query(text);
-  const audit = (only?: readonly number[]) => offencesOf(replica.db, replica.redis, only);
+  const audit = (only?: readonly number[]) => violationsOf(replica.db, replica.redis, only);
   const add = (itemId: bigint, ...fields: string[]) =>
     replica.redis.commands.xadd(saleKeys('', itemId).stream, '*', ...fields) as Promise<string>;
   const deliveries = async (itemId: bigint): Promise<Delivery[]> => {
@@ -46,14 +46,14 @@ describe('kaimai audit', function () {
       deliveries: 1,
     }));
   };
-  /** Works off all streams, as a consumer does, and is gone again. */
+  /** Settles all entries of these streams by a consumer, which then stops. */
   const settle = async (...itemIds: bigint[]) => {
     const consumer = replica.consumer('a');
     await consumer.start();
     for (const itemId of itemIds) await eventually('the stream is empty', () => replica.idle(itemId));
     await consumer.stop(AbortSignal.timeout(10_000));
   };
-  /** Plays the relay and the resource domain: every instance that was asked for runs, or fails where it is said so. */
+  /** Stands for the relay and the resource domain: creates every requested instance, except the `failing` ones. */
   const provision = async (failing: readonly bigint[] = []) => {
     const asked = await sql<{ instance_id: bigint; order_id: bigint | null }>(
       `UPDATE outbox SET published_at = now() WHERE topic = 'instance.created' AND published_at IS NULL
@@ -79,7 +79,7 @@ describe('kaimai audit', function () {
     );
   const userId = (n: number) => formatUserId(String(n));
 
-  /** A sale of everything that may happen to a purchase, worked off. */
+  /** A settled sale with every possible outcome of a purchase. */
   const busySale = async (change: Partial<CreateSale> = {}) => {
     const { itemId } = await replica.openSale({ total: 12n, payMode: 'PAY_LATER', ...change });
     await replica.sales.setVipLimit({ itemId, userId: userId(1), limit: 3, version: 0n });
@@ -92,8 +92,8 @@ describe('kaimai audit', function () {
     return { itemId, saleId, orders: await ordersOf(itemId) };
   };
 
-  describe('finds nothing', () => {
-    it('where everything happened that may happen', async () => {
+  describe('reports nothing', () => {
+    it('after every regular course of a purchase', async () => {
       const { itemId, orders } = await busySale();
       assert.deepEqual(await audit(SALE_INVARIANTS), []);
       const [paid, failed, cancelled, late] = orders as [bigint, bigint, bigint, bigint];
@@ -104,10 +104,10 @@ describe('kaimai audit', function () {
       await assert.rejects(pay(cancelled, 'e3'), isOrderCancelled);
       await sql(`UPDATE orders SET pay_deadline = now() - interval '1 s' WHERE id = $1`, late);
       await replica.orders.sweepOverdue(10);
-      // Units on their way back belong to neither side; they are counted all the same.
+      // Units that are being returned are on neither side, but they are counted.
       assert.deepEqual(await audit(SALE_INVARIANTS), []);
       assert.equal(await replica.relayReturns(), 2);
-      // Two by a direct purchase and by an ordinary one; and who has more than a limit that was lowered keeps it.
+      // A direct purchase, an ordinary order, and a user who holds more than a limit that was lowered afterwards.
       const plan = await replica.plan();
       await add(plan.id, 'uid', '1');
       await settle(plan.id);
@@ -129,7 +129,7 @@ describe('kaimai audit', function () {
       );
     });
 
-    it('in a sale that was loaded anew while purchases waited', async () => {
+    it('for a sale that was reloaded while entries waited', async () => {
       const { itemId } = await replica.openSale({ total: 5n, defaultLimit: 2 });
       for (const user of [1, 1, 2]) await replica.buy(itemId, user);
       await add(itemId, 'uid', '3');
@@ -142,10 +142,10 @@ describe('kaimai audit', function () {
     });
   });
 
-  it('counts what waits, and what is settled and not taken off, on the side it belongs to', async () => {
+  it('attributes waiting entries, and settled ones that are still in the stream, to the correct side', async () => {
     const { itemId } = await replica.openSale({ total: 4n, defaultLimit: 1 });
     for (const user of [1, 2, 3]) await replica.buy(itemId, user);
-    // A foreign one takes a unit only when it is settled; the second of user 1 is refused, and so holds none.
+    // A foreign entry takes its unit only at settlement. The second one of user 1 is rejected, so it holds none.
     await add(itemId, 'uid', '9');
     await add(itemId, 'uid', '1');
     await add(itemId, 'nonsense', 'x');
@@ -153,36 +153,36 @@ describe('kaimai audit', function () {
     const waiting = await audit([4]);
     assert.equal(waiting.length, 6);
     assert.ok(
-      waiting.every((o) => /^4 entry \d+-\d+-\d+: nobody was given it$/.test(o)),
+      waiting.every((o) => /^4 entry \d+-\d+-\d+: not delivered to any consumer$/.test(o)),
       waiting.join('\n'),
     );
     await replica.settle(itemId, await deliveries(itemId));
     assert.deepEqual(await audit([1, 2, 3, 5, 6]), []);
     const settled = await audit([4]);
-    assert.ok(settled.every((o) => /: it is (ORDER|REJECTED|DEAD) and was not taken off the stream$/.test(o)));
+    assert.ok(settled.every((o) => /: it is (ORDER|REJECTED|DEAD) but is still in the stream$/.test(o)));
     await settle(itemId);
     await provision();
     assert.deepEqual(await audit(), []);
   });
 
-  it('leaves work alone that is young enough, and nothing older', async () => {
+  it('ignores work in progress on a running system, but not entries that are stuck', async () => {
     const { itemId } = await replica.openSale({ total: 4n });
     await replica.buy(itemId, 1);
     const stuck = await add(987_654n, 'uid', '1');
     const consumer = replica.consumer('a', {});
     const options = { limit: 10, ageMs: 1_500, only: SALE_INVARIANTS };
-    const looking = auditor(replica.db, replica.redis).run(options);
-    // The unknown product's entry is held by somebody who does nothing with it.
+    const auditing = auditor(replica.db, replica.redis).run(options);
+    // The entry of the unknown product is pending at a consumer that does nothing.
     await replica.redis.commands.xgroup('CREATE', 'stream:seckill:987654', GROUP, '0');
     await replica.redis.commands.xreadgroup('GROUP', GROUP, 'dead', 'STREAMS', 'stream:seckill:987654', '>');
     await consumer.start();
     try {
-      const { findings } = await looking;
+      const { findings } = await auditing;
       assert.deepEqual(
-        findings.flatMap((f) => f.offences.map((o) => [f.invariant, o.id])),
+        findings.flatMap((f) => f.violations.map((v) => [f.invariant, v.id])),
         [[4, `entry 987654-${stuck}`]],
       );
-      assert.match(findings[0]?.offences[0]?.detail ?? '', /^dead has had it for \d+ ms, delivery 1$/);
+      assert.match(findings[0]?.violations[0]?.detail ?? '', /^pending at dead for \d+ ms, delivery 1$/);
     } finally {
       await consumer.stop(AbortSignal.timeout(10_000));
     }
@@ -191,7 +191,7 @@ describe('kaimai audit', function () {
     assert.deepEqual(await audit(), []);
   });
 
-  it('ends with 0, 1 or 2: well, broken, not carried out', async () => {
+  it('exits with 0 if all invariants hold, 1 if one is violated, and 2 if it could not run', async () => {
     const kaimai = (env: Record<string, string>, ...args: string[]) =>
       new Promise<{ code: number; out: string; err: string }>((resolve) => {
         execFile(
@@ -201,9 +201,9 @@ describe('kaimai audit', function () {
           (error, out, err) => resolve({ code: error ? Number(error.code) : 0, out, err }),
         );
       });
-    const well = await kaimai({});
-    assert.equal(well.code, 0, well.err);
-    assert.match(well.out, /^invariants 1, 2, 3, .*: all hold\n$/);
+    const healthy = await kaimai({});
+    assert.equal(healthy.code, 0, healthy.err);
+    assert.match(healthy.out, /^invariants 1, 2, 3, .*: all hold\n$/);
     const { itemId } = await replica.openSale({ total: 4n });
     const { id } = (await replica.sales.get(itemId)).sale;
     await replica.redis.commands.incrby(saleKeys('', itemId).stock, 3);
@@ -214,11 +214,11 @@ describe('kaimai audit', function () {
     assert.equal(broken.code, 1, broken.err);
     const report = JSON.parse(broken.out) as Record<string, unknown>;
     assert.deepEqual([report.ok, report.checked, report.unchecked], [false, [1, 2, 4], []]);
-    const detail = '7 in Redis, 0 live, 0 waiting or on their way back: 7 of 4';
-    assert.deepEqual((report.findings as { offences: unknown }[])[0]?.offences, [{ id: `sale ${id}`, detail }]);
+    const detail = '7 in Redis, 0 live, 0 unprocessed or being returned: 7 of 4';
+    assert.deepEqual((report.findings as { violations: unknown }[])[0]?.violations, [{ id: `sale ${id}`, detail }]);
     assert.deepEqual([live.code, live.out.includes(`   sale ${id}: ${detail}\n`)], [1, true]);
-    const away = await kaimai({ KAIMAI_POSTGRES_URL: 'postgres://127.0.0.1:1/none' });
-    assert.equal(away.code, 2, away.out);
+    const unreachable = await kaimai({ KAIMAI_POSTGRES_URL: 'postgres://127.0.0.1:1/none' });
+    assert.equal(unreachable.code, 2, unreachable.out);
     assert.equal((await kaimai({}, '--only', '99')).code, 1);
     await replica.redis.commands.decrby(saleKeys('', itemId).stock, 3);
     assert.deepEqual(await audit(), []);
@@ -227,7 +227,7 @@ describe('kaimai audit', function () {
   describe('reports', () => {
     let itemId: bigint;
     let saleId: bigint;
-    /** A paid one of user 1 with an instance, one of user 2 that waits for payment. */
+    /** `completed`: an order of user 1 that has its instance. `pending`: an unpaid order of user 2. */
     let completed: bigint;
     let pending: bigint;
     let instanceId: bigint;
@@ -241,9 +241,9 @@ describe('kaimai audit', function () {
       await provision();
     });
 
-    /** What the breaks so far left behind. */
+    /** Violations that the earlier tests left behind. */
     let known: ReadonlySet<string> | undefined;
-    /** The damage tells what the audit must name. Nothing that others watch over may be reported beside it. */
+    /** `damage` returns the violation that the audit must report. It may report no other invariant but `alsoBroken`. */
     const reports = (what: string, damage: () => Promise<string>, alsoBroken: readonly number[] = []) => {
       it(what, async () => {
         const before = known ?? new Set(await audit());
@@ -266,17 +266,17 @@ describe('kaimai audit', function () {
       replica.redis.commands.xreadgroup('GROUP', GROUP, text, 'STREAMS', keys().stream, '>');
     const ofSale = () => `sale ${saleId}`;
 
-    reports('1: a unit sold and not counted', async () => {
+    reports('1: a unit that was sold but not counted', async () => {
       await sql('UPDATE sales SET sold = sold - 1 WHERE id = $1', saleId);
       return `1 ${ofSale()}`;
     });
-    reports('1: more sold than there is', async () => {
+    reports('1: more units sold than the sale has', async () => {
       await force(
         `ALTER TABLE sales DROP CONSTRAINT sales_not_oversold; UPDATE sales SET total = 2 WHERE id = ${saleId}`,
       );
       return `1 ${ofSale()}`;
     }, [2]);
-    reports('1: an order of a sale that is not there', async () => {
+    reports('1: an order of a sale that does not exist', async () => {
       await sql('UPDATE orders SET sale_id = 77 WHERE id = $1', pending);
       return '1 sale 77';
     }, [2, 3, 5]);
@@ -288,61 +288,66 @@ describe('kaimai audit', function () {
       await replica.redis.commands.decr(keys().stock);
       return `2 ${ofSale()}`;
     });
-    reports('2: a sale that Redis lost', async () => {
+    reports('2: a sale that Redis has lost', async () => {
       await replica.redis.commands.del(keys().meta);
       return `2 ${ofSale()}`;
     });
-    reports('2: a unit of a cancelled order that was not given back', async () => {
+    reports('2: a unit of a cancelled order that was not returned', async () => {
       await replica.orders.cancel(pending, userId(2), '');
       await sql("UPDATE outbox SET published_at = now() WHERE topic = 'seckill.return'");
       return `2 ${ofSale()}`;
     }, [3]);
-    reports('3: a user over the limit', async () => {
+    reports('3: a user who exceeds the limit', async () => {
       await sql('UPDATE orders SET user_id = $2, created_at = clock_timestamp() WHERE id = $1', pending, userId(3));
       return `3 user ${userId(3)} of ${ofSale()}`;
     }, [5]);
-    reports('3: a VIP over the own limit', async () => {
+    reports('3: a VIP user who exceeds the VIP limit', async () => {
       await sql("UPDATE vip_limits SET units = 1, updated_at = '-infinity' WHERE sale_id = $1", saleId);
       return `3 user ${userId(1)} of ${ofSale()}`;
     });
-    reports('3: a buyer that Redis forgot', async () => {
+    reports('3: a buyer who is missing in the buyers hash', async () => {
       await replica.redis.commands.hdel(keys().buyers, userId(2));
       return `3 user ${userId(2)} of ${ofSale()}`;
     });
-    reports('3: a buyer that Redis made up', async () => {
+    reports('3: a buyer in the buyers hash without an order', async () => {
       await replica.redis.commands.hset(keys().buyers, userId(77), '1');
       return `3 user ${userId(77)} of ${ofSale()}`;
     });
-    reports('4: an entry that nobody works on', async () => `4 entry ${itemId}-${await add(itemId, 'uid', '55')}`);
+    reports('3: a buyer of a waiting entry who is missing in the buyers hash', async () => {
+      await replica.buy(itemId, 57);
+      await replica.redis.commands.hdel(keys().buyers, userId(57));
+      return `3 user ${userId(57)} of ${ofSale()}`;
+    }, [4]);
+    reports('4: an entry that was never delivered', async () => `4 entry ${itemId}-${await add(itemId, 'uid', '55')}`);
     reports('4: an entry acknowledged without an outcome', async () => {
       const streamId = await add(itemId, 'uid', '55');
       await give('x');
       await replica.redis.commands.xack(keys().stream, GROUP, streamId);
       return `4 entry ${itemId}-${streamId}`;
     });
-    reports('4: an entry that is pending and gone', async () => {
+    reports('4: a pending entry that is not in the stream', async () => {
       const streamId = await add(itemId, 'uid', '55');
       await give('x');
       await replica.redis.commands.xdel(keys().stream, streamId);
       return `4 entry ${itemId}-${streamId}`;
     });
-    reports('4: an admitted purchase that left the stream before it became an order', async () => {
+    reports('4: an admitted purchase that was removed from the stream before it was settled', async () => {
       await replica.buy(itemId, 56);
       await replica.redis.commands.xtrim(keys().stream, 'MAXLEN', 0);
       return `4 stream of item ${itemId}`;
     }, [2, 3]);
-    reports('5: an inbox row whose order is not there', async () => {
+    reports('5: an inbox row whose order does not exist', async () => {
       const { stream_id } = await one<{ stream_id: string }>(
         'UPDATE stream_inbox SET order_id = 77 WHERE order_id = $1 RETURNING stream_id',
         pending,
       );
       return `5 entry ${itemId}-${stream_id}`;
     });
-    reports('5: an order that no entry asked for', async () => {
+    reports('5: a flash-sale order without an entry', async () => {
       await sql("UPDATE stream_inbox SET outcome = 'REJECTED', order_id = NULL WHERE order_id = $1", pending);
       return `5 order ${pending}`;
     });
-    reports('5: an order that two entries lead to', async () => {
+    reports('5: an order with two entries', async () => {
       await sql(
         `INSERT INTO stream_inbox (item_id, stream_id, user_id, quantity, outcome, order_id, sale_id)
            SELECT item_id, '1-1', user_id, quantity, outcome, order_id, sale_id FROM stream_inbox WHERE order_id = $1`,
@@ -350,28 +355,28 @@ describe('kaimai audit', function () {
       );
       return `5 order ${pending}`;
     });
-    reports('5: a dead entry without its letter', async () => {
+    reports('5: a dead entry without a dead letter', async () => {
       const { message_id } = await one<{ message_id: string }>(
         'DELETE FROM dead_letters WHERE origin = $1 RETURNING message_id',
         keys().stream,
       );
       return `5 entry ${itemId}-${message_id}`;
     });
-    reports('5: a letter of an entry that is not dead', async () => {
+    reports('5: a dead letter of an entry that is not dead', async () => {
       const { id } = await one<{ id: bigint }>(
         "INSERT INTO dead_letters (origin, message_id, payload, reason) VALUES ($1, '1-2', '[]', '') RETURNING id",
         keys().stream,
       );
       return `5 dead letter ${id}`;
     });
-    reports('6: one request number twice', async () => {
+    reports('6: a request number that two orders have', async () => {
       const { req_id } = await one<{ req_id: bigint }>('SELECT req_id FROM orders WHERE id = $1', completed);
       await force(
         `DROP INDEX IF EXISTS uk_orders_product_req; UPDATE orders SET req_id = ${req_id} WHERE id = ${pending}`,
       );
       return `6 request number ${req_id} of item ${itemId}`;
     });
-    reports('6: one source twice', async () => {
+    reports('6: a source that two instance logs have', async () => {
       const { source_id } = await one<{ source_id: string }>(
         'SELECT source_id FROM instance_logs WHERE instance_id = $1',
         instanceId,
@@ -382,7 +387,7 @@ describe('kaimai audit', function () {
         WHERE instance_id = ${instanceId}`);
       return `6 SECKILL ${source_id} of product ${itemId} in instance_logs`;
     });
-    reports('6: one instance in two orders', async () => {
+    reports('6: an instance that two orders have', async () => {
       await sql('UPDATE orders SET instance_id = $2 WHERE id = $1', pending, instanceId);
       return `6 instance ${instanceId} in orders`;
     });
@@ -394,7 +399,7 @@ describe('kaimai audit', function () {
       await sql("DELETE FROM outbox WHERE topic = 'instance.created' AND ref_id = $1", instanceId);
       return `7 instance ${instanceId}`;
     });
-    reports('7: an event of an order that is not paid', async () => {
+    reports('7: an event of an unpaid order', async () => {
       await sql('UPDATE instance_requests SET order_id = $2 WHERE instance_id = $1', instanceId, pending);
       return `7 instance ${instanceId}`;
     });
@@ -409,19 +414,19 @@ describe('kaimai audit', function () {
       );
       return `8 outbox ${id}`;
     });
-    reports('8: an event that was published and never taken', async () => {
+    reports('8: an event that was published but never consumed', async () => {
       await force(`DELETE FROM instance_logs WHERE instance_id = ${instanceId}`);
       return `8 outbox ${(await one<{ id: bigint }>('SELECT id FROM outbox WHERE ref_id = $1', instanceId)).id}`;
     }, [9, 10]);
-    reports('9: an instance that does not run', async () => {
+    reports('9: a successful instance that does not run', async () => {
       await force(`DELETE FROM simulated_instances WHERE instance_id = ${instanceId}`);
       return `9 instance ${instanceId}`;
     });
-    reports('9: an instance that runs for somebody else', async () => {
+    reports('9: an instance that runs for another user', async () => {
       await force(`UPDATE simulated_instances SET user_id = '${userId(9)}' WHERE instance_id = ${instanceId}`);
       return `9 instance ${instanceId}`;
     });
-    reports('9: an instance that nobody asked for', async () => {
+    reports('9: an instance without a log', async () => {
       await force(`INSERT INTO simulated_instances (name, instance_id, user_id, product_id, cpus, memory_mb, gpu, image)
         VALUES ('orphan', 78, '${userId(9)}', 1, 1, 1, 0, 'x')`);
       return '9 instance 78';
@@ -435,7 +440,7 @@ describe('kaimai audit', function () {
         UPDATE orders SET completed_at = paid_at - interval '1 s' WHERE id = ${completed}`);
       return `10 order ${completed}`;
     });
-    reports('11: an order that waits past its deadline', async () => {
+    reports('11: an unpaid order past its deadline', async () => {
       await sql("UPDATE orders SET pay_deadline = now() - interval '2 minutes' WHERE id = $1", pending);
       return `11 order ${pending}`;
     });
@@ -448,7 +453,23 @@ describe('kaimai audit', function () {
       await sql(`INSERT INTO payments ${columns} VALUES ($1, $2, 'p', $3, 100, $4)`, id, orderId, `x${id}`, outcome);
       return `12 payment ${id}`;
     };
-    reports('12: a payment of an order that stays unpaid', () => payment(pending, pending, 'APPLIED'));
-    reports('12: a payment that was to go back and does not', () => payment(completed, completed, 'REFUNDED'));
+    reports('12: a payment whose order stays unpaid', () => payment(pending, pending, 'APPLIED'));
+    reports('12: refunds of two wrong amounts that add up to the right sum', async () => {
+      const [tooMuch, tooLittle] = [completed + 1n, completed + 2n];
+      for (const [id, amount] of [
+        [tooMuch, 150],
+        [tooLittle, 50],
+      ] as const) {
+        await payment(id, completed, 'REFUNDED');
+        await sql(
+          "INSERT INTO refunds (id, order_id, payment_id, amount, reason) VALUES ($1, $2, $1, $3, '')",
+          id,
+          completed,
+          amount,
+        );
+      }
+      return `12 payment ${tooMuch}`;
+    });
+    reports('12: a rejected payment without a refund', () => payment(completed, completed, 'REFUNDED'));
   });
 });

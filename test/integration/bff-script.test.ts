@@ -6,7 +6,7 @@ import { Redis } from 'ioredis';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { projectRoot } from '../../internal/local/project.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
-import { offencesOf, SALE_INVARIANTS } from '../support/audit.js';
+import { violationsOf, SALE_INVARIANTS } from '../support/audit.js';
 import { SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
@@ -162,7 +162,7 @@ describe('a BFF that runs the script itself, beside the service', function () {
     assert.ok(bff.unavailable > 0 && bff.unknownScript > 0 && soldOut > 0 && limited > 0);
 
     await eventually('the stream is empty', () => replica.idle(itemId));
-    assert.deepEqual((await offencesOf(replica.db, replica.redis, SALE_INVARIANTS)).slice(0, 10), []);
+    assert.deepEqual((await violationsOf(replica.db, replica.redis, SALE_INVARIANTS)).slice(0, 10), []);
     const { sale, remaining, availability } = await replica.sales.get(itemId);
     assert.deepEqual([sale.sold, remaining, availability], [BigInt(UNITS), 0n, 'SOLD_OUT']);
     const ids = new Map(queued.map((q) => [q.seckillId, q.user]));
@@ -190,7 +190,7 @@ describe('a BFF that runs the script itself, beside the service', function () {
       assert.deepEqual(await client.buy([wish]), [again]);
       await eventually('the stream is empty', () => replica.idle(other));
       assert.equal((await replica.sales.get(other)).sale.sold, 1n);
-      assert.deepEqual(await offencesOf(replica.db, replica.redis, SALE_INVARIANTS), []);
+      assert.deepEqual(await violationsOf(replica.db, replica.redis, SALE_INVARIANTS), []);
     } finally {
       client.close();
     }

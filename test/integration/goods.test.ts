@@ -9,7 +9,7 @@ import type { CreateSale } from '../../internal/biz/seckill/sale.js';
 import type { PurchaseOutcome } from '../../internal/biz/seckill/seckill.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
-import { offencesOf } from '../support/audit.js';
+import { violationsOf } from '../support/audit.js';
 import { SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
@@ -69,7 +69,7 @@ describe('flash sales of goods', function () {
   const pay = (orderId: bigint, eventId: string) =>
     replica.orders.markPaid({ orderId, userId: undefined, provider: 'p', eventId, amountFen: undefined });
   const holds = async () =>
-    assert.deepEqual(await offencesOf(replica.db, replica.redis, [1, 2, 3, 4, 5, 6, 7, 12, 13]), []);
+    assert.deepEqual(await violationsOf(replica.db, replica.redis, [1, 2, 3, 4, 5, 6, 7, 12, 13]), []);
   const adjust = (skuId: bigint, delta: bigint, version: bigint, requestId: string) =>
     replica.catalog.adjustStock({ skuId, delta, version, requestId, reason: '' });
 
@@ -414,7 +414,7 @@ describe('flash sales of goods', function () {
     const finds = (what: string, damage: string, repair: string, wanted: () => Promise<readonly string[]>) => {
       it(what, async () => {
         await owner.query(damage.replaceAll('$sku', String(itemId)));
-        const found = await offencesOf(replica.db, replica.redis, [13]);
+        const found = await violationsOf(replica.db, replica.redis, [13]);
         assert.deepEqual(
           found.map((o) => o.slice(0, o.indexOf(':'))),
           (await wanted()).map((id) => `13 ${id}`),

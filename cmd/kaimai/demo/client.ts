@@ -1,3 +1,4 @@
+import { errorText } from '../../../internal/kratos/errors/error-text.js';
 /** A JSON client of the running system, as a BFF would write it. */
 export class DemoClient {
   readonly #product: string;
@@ -33,7 +34,7 @@ export class DemoClient {
       });
     } catch (err) {
       const cause = (err as Error).cause;
-      const why = cause instanceof Error ? cause.message : (err as Error).message;
+      const why = errorText(cause ?? err);
       throw new Error(`${this.#product} does not answer (${why}): is Kaimai running? \`make run\` starts it`);
     }
     const text = await reply.text();

@@ -1,132 +1,134 @@
-/** What must hold of a system at rest. The numbers are names: they stay, and new ones are added at the end. */
+/** The invariants of a system at rest, by number. A number is a name: it never changes, and new ones come at the end. */
 export const INVARIANTS: ReadonlyMap<number, string> = new Map([
-  [1, 'per sale, sold is the units of orders that are not cancelled, and at most the total'],
-  [2, 'per running sale, units in Redis, live, waiting and on their way back make the total'],
-  [3, "per user and sale, live units are within the user's limit, and the buyers in Redis agree"],
-  [4, 'every stream entry has its outcome or waits for it, and an idle stream is empty'],
+  [1, 'per sale: sold = units of orders that are not CANCELLED, and at most the total'],
+  [2, 'per open sale: Redis stock + live units + unprocessed entries + pending returns = total; stock ≥ 0'],
+  [3, "per user and sale: live units are within the user's limit, and the buyers hash agrees"],
+  [4, 'every stream entry is in the inbox, pending, undelivered or dead; an idle stream is empty'],
   [5, 'every inbox row has exactly one outcome: order, rejected, dead'],
-  [6, 'no request number, source of an instance or instance twice'],
+  [6, 'no duplicate request number of an item, source of an instance, or instance id'],
   [
     7,
-    'every paid instance order has one instance, one request and one event, and no event is without its order or grant',
+    'every PAID or COMPLETED INSTANCE order has one instance, one instance request and one event; no event without an order or grant',
   ],
-  [8, 'what is in the outbox was published, and what was published was taken'],
-  [9, 'an instance runs exactly where its log says SUCCESS, with the same labels'],
-  [10, 'a completed order has its instance, and was paid before'],
-  [11, 'no order waits for payment past its deadline'],
-  [12, 'every payment ends in one paid order or one refund, and the sums agree'],
+  [8, 'every outbox row is published, and every published event is consumed or dead'],
+  [9, 'an instance log is SUCCESS exactly where one instance with the same labels exists'],
+  [10, 'a COMPLETED order has a SUCCESS log, and was paid before it was completed'],
+  [11, 'no PENDING order is past its pay deadline'],
+  [12, 'every payment ends in exactly one of a paid order or a refund; the sums agree'],
   [
     13,
-    'per sku, stock and lock_stock are what the ledger adds up to, and what is locked is held by a sale or an unpaid order',
+    'per sku: 0 ≤ lock_stock ≤ stock; both equal the sums of stock_moves, and lock_stock what sales and unpaid orders hold',
   ],
 ]);
 
-/** Something that breaks an invariant. */
-export interface Offence {
-  /** What to look it up by, as `order 123`; the same in every look at the same thing. */
+export interface InvariantViolation {
+  /** What the violation is about, such as `order 123`. Two checks of the same violation give the same id. */
   readonly id: string;
   readonly detail: string;
 }
 
-export interface Look {
-  /** Oldest first, at most as many as were asked for. */
-  readonly offences: readonly Offence[];
-  /** What could not be judged, with the reason. */
-  readonly unchecked?: readonly Offence[];
+export interface CheckResult {
+  /** Oldest first, up to the limit of the check. */
+  readonly violations: readonly InvariantViolation[];
+  /** What could not be checked, with the reason. */
+  readonly unchecked?: readonly InvariantViolation[];
 }
 
-/** One query for one invariant. Several may share a number. Reads only. */
+/** Checks one invariant, or a part of it. Several checks may share a number. A check only reads. */
 export abstract class AuditCheck {
   abstract readonly invariant: number;
-  /** @throws UNAVAILABLE when a server is away */
-  abstract look(limit: number): Promise<Look>;
+  /** @throws UNAVAILABLE when a server is unreachable */
+  abstract check(limit: number): Promise<CheckResult>;
 }
 
 export interface AuditOptions {
-  /** undefined: all. */
+  /** Numbers of invariants. undefined: all. */
   readonly only?: readonly number[];
   /**
-   * For a system at work: what breaks an invariant counts only if it still does this much later, so that work younger
-   * than this is left alone. undefined: the system is at rest, and one look is enough.
+   * For a running system: a violation counts only if a second check this much later finds it again, so that work in
+   * progress is not reported. undefined: the system is at rest, and one check is enough.
    */
   readonly ageMs?: number;
-  /** Offences of an invariant that are reported one by one. */
+  /** Violations that are listed for each invariant. */
   readonly limit: number;
 }
 
+/** A broken invariant. */
 export interface Finding {
   readonly invariant: number;
   readonly rule: string;
   readonly count: number;
-  /** Whether there are more than were counted. */
+  /** Whether there are more violations than were counted. */
   readonly more: boolean;
-  /** The first of them. */
-  readonly offences: readonly Offence[];
+  /** The first ones. */
+  readonly violations: readonly InvariantViolation[];
 }
 
 export interface AuditReport {
+  /** Numbers of the checked invariants. */
   readonly checked: readonly number[];
   readonly findings: readonly Finding[];
-  readonly unchecked: readonly (Offence & { readonly invariant: number })[];
+  readonly unchecked: readonly (InvariantViolation & { readonly invariant: number })[];
 }
 
-/** Offences of one check that are told apart; what is beyond them is only known to be there. */
-const MAX_OFFENCES = 10_000;
+/** Violations that one check may return. Beyond that the report only says that there are more. */
+const MAX_VIOLATIONS = 10_000;
 
-interface Seen {
-  readonly offences: Map<string, Offence>;
-  readonly unchecked: Map<string, Offence>;
+/** Results of all checks of one invariant, by the id of the violation. */
+interface InvariantResult {
+  readonly violations: Map<string, InvariantViolation>;
+  readonly unchecked: Map<string, InvariantViolation>;
   more: boolean;
 }
 
 export class AuditUsecase {
-  /** @param wait passes the time between two looks */
+  /** @param wait resolves after the time between the two checks of a running system */
   constructor(
     private readonly checks: readonly AuditCheck[],
     private readonly wait: (ms: number) => Promise<void>,
   ) {}
 
-  /** @throws UNAVAILABLE when a server is away */
+  /** @throws UNAVAILABLE when a server is unreachable */
   async run(options: AuditOptions): Promise<AuditReport> {
     const numbers = options.only ?? [...INVARIANTS.keys()];
-    let seen = await this.look(numbers);
+    let results = await this.check(numbers);
     if (options.ageMs !== undefined) {
-      const suspected = [...seen].filter(([, s]) => s.offences.size + s.unchecked.size > 0).map(([n]) => n);
+      const suspected = [...results].filter(([, r]) => r.violations.size + r.unchecked.size > 0).map(([n]) => n);
       if (suspected.length > 0) {
         await this.wait(options.ageMs);
-        const again = await this.look(suspected);
-        seen = new Map([...again].map(([n, now]) => [n, stillThere(seen.get(n)!, now)]));
+        const second = await this.check(suspected);
+        results = new Map([...second].map(([n, result]) => [n, inBoth(results.get(n)!, result)]));
       }
     }
-    const findings = [...seen].flatMap(([invariant, { offences, more }]): Finding[] => {
-      if (offences.size === 0) return [];
-      const first = [...offences.values()].slice(0, options.limit);
-      return [{ invariant, rule: INVARIANTS.get(invariant) ?? '', count: offences.size, more, offences: first }];
+    const findings = [...results].flatMap(([invariant, { violations, more }]): Finding[] => {
+      if (violations.size === 0) return [];
+      const first = [...violations.values()].slice(0, options.limit);
+      return [{ invariant, rule: INVARIANTS.get(invariant) ?? '', count: violations.size, more, violations: first }];
     });
-    const unchecked = [...seen].flatMap(([invariant, s]) =>
-      [...s.unchecked.values()].map((u) => ({ invariant, ...u })),
+    const unchecked = [...results].flatMap(([invariant, r]) =>
+      [...r.unchecked.values()].map((u) => ({ invariant, ...u })),
     );
     return { checked: numbers, findings, unchecked };
   }
 
-  private async look(numbers: readonly number[]): Promise<Map<number, Seen>> {
-    const seen = new Map<number, Seen>();
+  private async check(numbers: readonly number[]): Promise<Map<number, InvariantResult>> {
+    const results = new Map<number, InvariantResult>();
     for (const number of numbers) {
-      const all: Seen = { offences: new Map(), unchecked: new Map(), more: false };
+      const result: InvariantResult = { violations: new Map(), unchecked: new Map(), more: false };
       for (const check of this.checks.filter((c) => c.invariant === number)) {
-        const { offences, unchecked = [] } = await check.look(MAX_OFFENCES);
-        for (const o of offences) all.offences.set(o.id, o);
-        for (const o of unchecked) all.unchecked.set(o.id, o);
-        all.more ||= offences.length >= MAX_OFFENCES;
+        const { violations, unchecked = [] } = await check.check(MAX_VIOLATIONS);
+        for (const v of violations) result.violations.set(v.id, v);
+        for (const v of unchecked) result.unchecked.set(v.id, v);
+        result.more ||= violations.length >= MAX_VIOLATIONS;
       }
-      seen.set(number, all);
+      results.set(number, result);
     }
-    return seen;
+    return results;
   }
 }
 
-/** An offence that could not be judged the second time is one no more: it moved. */
-function stillThere(before: Seen, now: Seen): Seen {
-  const both = (a: Map<string, Offence>, b: Map<string, Offence>) => new Map([...b].filter(([id]) => a.has(id)));
-  return { offences: both(before.offences, now.offences), unchecked: now.unchecked, more: before.more && now.more };
+/** A violation that the second check could not judge is dropped, because what it is about has changed in between. */
+function inBoth(first: InvariantResult, second: InvariantResult): InvariantResult {
+  const violations = new Map([...second.violations].filter(([id]) => first.violations.has(id)));
+  return { violations, unchecked: second.unchecked, more: first.more && second.more };
 }

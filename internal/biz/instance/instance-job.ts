@@ -1,3 +1,4 @@
+import { errorText } from '../../kratos/errors/error-text.js';
 import type { Logger } from '../../kratos/log/logger.js';
 import { NoTrace, type Trace } from '../../kratos/tracing/trace.js';
 import type { RoundOutcome } from '../outbox.js';
@@ -113,9 +114,7 @@ export class InstanceJobUsecase {
     const jobs = await this.logs.claimToReport(limit, this.options.leaseMs);
     if (jobs.length === 0) return IDLE;
     found();
-    const reasons = await Promise.all(
-      jobs.map((job) => this.report(job).catch((err: unknown) => (err instanceof Error ? err.message : String(err)))),
-    );
+    const reasons = await Promise.all(jobs.map((job) => this.report(job).catch((err: unknown) => errorText(err))));
     const stalled = reasons.every((reason) => reason !== undefined);
     return { outcome: stalled ? 'stalled' : 'busy', reason: reasons.find((reason) => reason !== undefined) };
   }

@@ -1,5 +1,5 @@
 import type { Logger } from '../../kratos/log/logger.js';
-import type { Identity } from '../identity.js';
+import { type Identity, isUuid, NIL_UUID } from '../identity.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
 import { instanceName } from './instance.js';
 
@@ -161,7 +161,7 @@ export class InstanceLogUsecase {
   /** A user's own logs; anybody's for an operator. Newest first. */
   list(caller: Identity, filter: InstanceLogFilter, page: PageRequest): Promise<Page<InstanceLog>> {
     const all = caller.role === 'ADMIN' || caller.role === 'INTERNAL';
-    return this.logs.list(all ? filter : { ...filter, userId: caller.userId ?? NOBODY }, pageOf(page));
+    return this.logs.list(all ? filter : { ...filter, userId: caller.userId ?? NIL_UUID }, pageOf(page));
   }
 
   /** `since` undefined: of the last hour. */
@@ -183,16 +183,12 @@ export class InstanceLogUsecase {
   }
 }
 
-/** A caller without a user sees no user's logs. */
-const NOBODY = '00000000-0000-0000-0000-000000000000';
-
 function conflictOf(log: InstanceLog, order: InstanceOrder): string | undefined {
   const differences = differencesOf(log, order);
   return differences.length === 0 ? undefined : `contradicts what was asked before: ${differences.join(', ')}`;
 }
 
 const SOURCE = /^[A-Z][A-Z0-9_]{0,19}$/;
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const SOURCE_ID_MAX = 64;
 const IMAGE_MAX = 255;
 
@@ -203,7 +199,7 @@ export function faultOf(order: InstanceOrder): string | undefined {
     order.instanceId <= 0n && 'instance_id must be above 0',
     order.productId <= 0n && 'product_id must be above 0',
     order.orderId !== undefined && order.orderId <= 0n && 'order_id must not be below 0',
-    !UUID.test(order.userId) && 'user_id must be a UUID',
+    !isUuid(order.userId) && 'user_id must be a UUID',
     !SOURCE.test(order.source) && 'source must be 1 to 20 of A-Z, 0-9 and _, starting with a letter',
     !isText(order.sourceId, SOURCE_ID_MAX) && `source_id must have 1 to ${SOURCE_ID_MAX} characters`,
     order.name !== instanceName(order.instanceId) && `name must be ${instanceName(order.instanceId)}`,

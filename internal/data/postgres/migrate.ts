@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
+import { errorText } from '../../kratos/errors/error-text.js';
 
 /** A file of migrations/: `NNN_name.sql`. Each runs once, in the order of the numbers. */
 export interface Migration {
@@ -102,6 +103,6 @@ async function apply(client: pg.Client, migration: Migration): Promise<void> {
     await client.query('COMMIT');
   } catch (err) {
     await client.query('ROLLBACK').catch(() => {});
-    throw new Error(`${migration.name}: ${(err as Error).message}`, { cause: err });
+    throw new Error(`${migration.name}: ${errorText(err)}`, { cause: err });
   }
 }

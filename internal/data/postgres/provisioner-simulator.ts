@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Provisioner, type ProvisionOutcome } from '../../biz/instance/instance-job.js';
 import type { InstanceJob } from '../../biz/instance/instance-log.js';
+import { errorText } from '../../kratos/errors/error-text.js';
 import { Batcher } from '../batcher.js';
 import type { Postgres, Statement } from './postgres.js';
 
@@ -71,7 +72,7 @@ export class SimulatedProvisioner extends Provisioner {
     try {
       return await this.creating.add(job);
     } catch (err) {
-      return { kind: 'unavailable', reason: (err as Error).message };
+      return { kind: 'unavailable', reason: errorText(err) };
     }
   }
 

@@ -1,5 +1,6 @@
 import type { ConfirmChannel } from 'amqplib';
 import { type OutgoingMessage, type PublishOutcome, QueuePublisher } from '../../biz/message-queue.js';
+import { errorText } from '../../kratos/errors/error-text.js';
 import type { Logger } from '../../kratos/log/logger.js';
 import { NoTrace, type Trace } from '../../kratos/tracing/trace.js';
 import { declareQueue, RabbitLink, type RabbitOptions } from './rabbitmq.js';
@@ -155,7 +156,7 @@ export class RabbitPublisher extends QueuePublisher {
       // The channel closed under our feet.
       this.pending.delete(id);
       this.link.drop('the publisher channel was closed');
-      settle({ kind: 'unconfirmed', reason: (err as Error).message });
+      settle({ kind: 'unconfirmed', reason: errorText(err) });
     }
   }
 }

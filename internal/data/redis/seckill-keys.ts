@@ -1,3 +1,4 @@
+import { INT64_MAX } from '../../biz/int64.js';
 /** The keys of one item's sale, as the contract names them. */
 export interface SaleKeys {
   readonly meta: string;
@@ -56,5 +57,5 @@ export function itemOfStream(prefix: string, key: string): bigint | undefined {
   const item = key.slice(prefix.length + STREAM.length);
   if (!ITEM.test(item)) return undefined;
   const id = BigInt(item);
-  return id <= 0x7fff_ffff_ffff_ffffn ? id : undefined;
+  return id <= INT64_MAX ? id : undefined;
 }

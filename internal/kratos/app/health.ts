@@ -1,3 +1,4 @@
+import { errorText } from '../errors/error-text.js';
 import type { Logger } from '../log/logger.js';
 import type { HealthProbe } from './health-probe.js';
 import type { Server } from './server.js';
@@ -100,7 +101,7 @@ export class Health implements Server {
         }),
       ]);
     } catch (err) {
-      error = err instanceof Error ? err.message || err.name : String(err);
+      error = errorText(err);
     } finally {
       if (giveUp) signal.removeEventListener('abort', giveUp);
     }

@@ -1,4 +1,5 @@
 import { type Context, context, propagation, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
+import { errorText } from '../errors/error-text.js';
 import { Trace } from './trace.js';
 
 /** `Trace` by OpenTelemetry. Where no SDK was started it does nothing, at next to no cost. */
@@ -17,7 +18,7 @@ export class OtelTrace extends Trace {
     try {
       return await context.with(trace.setSpan(parent, span), work);
     } catch (err) {
-      span.setStatus({ code: SpanStatusCode.ERROR, message: err instanceof Error ? err.message : String(err) });
+      span.setStatus({ code: SpanStatusCode.ERROR, message: errorText(err) });
       throw err;
     } finally {
       span.end();

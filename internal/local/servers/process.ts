@@ -1,6 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { errorText } from '../../kratos/errors/error-text.js';
 import type { Account } from './account.js';
 
 /** A process that can be found again after a crash of its starter: a pid alone may have been given to another. */
@@ -146,7 +147,7 @@ export async function untilReady(
     );
   } catch (cause) {
     if (options.signal.aborted) throw cause;
-    throw new Error(`${(cause as Error).message}. ${describe()}`, { cause });
+    throw new Error(`${errorText(cause)}. ${describe()}`, { cause });
   }
 }
 

@@ -3,8 +3,10 @@
  * a URL in the environment; docker compose, if an engine answers; programs on this machine; packages by apt. What is
  * started here is private: data of its own, loopback only, and only what was started here is ever stopped.
  */
+
 import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { errorText } from '../../kratos/errors/error-text.js';
 import { isRoot, makePrivateDirectory, serverAccount } from './account.js';
 import { aptInstall, aptIsUsable } from './apt.js';
 import { ComposeProject, composeAnswers } from './compose.js';
@@ -193,7 +195,7 @@ async function startPrograms(kind: ServerKind, options: StartOptions): Promise<R
       await stopAll(processes);
       rmSync(stateFile, { force: true });
       // Between looking for a free port and listening on it another process may have taken it.
-      const lostPort = /address already in use|eaddrinuse/i.test((error as Error).message);
+      const lostPort = /address already in use|eaddrinuse/i.test(errorText(error));
       if (!lostPort || attempt === PORT_ATTEMPTS || options.signal.aborted) {
         for (const taken of ports) returnPort(taken);
         throw error;

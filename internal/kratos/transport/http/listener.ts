@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FileRegistry } from '@bufbuild/protobuf';
 import { parseAddress } from '../../app/address.js';
 import type { Server } from '../../app/server.js';
+import { errorText } from '../../errors/error-text.js';
 import { cancelled } from '../../errors/reasons.js';
 import { detailsOf } from '../../errors/rpc-status.js';
 import type { Logger } from '../../log/logger.js';
@@ -88,7 +89,7 @@ export class HttpListener implements Server {
     try {
       this.#port = (await this.#server.start(parseAddress(this.options.addr))).port;
     } catch (err) {
-      throw new Error(`http cannot listen on ${this.options.addr}: ${(err as Error).message}`, { cause: err });
+      throw new Error(`http cannot listen on ${this.options.addr}: ${errorText(err)}`, { cause: err });
     }
   }
 

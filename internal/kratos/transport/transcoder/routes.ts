@@ -1,4 +1,5 @@
 import type { DescMethod, FileRegistry } from '@bufbuild/protobuf';
+import { errorText } from '../../errors/error-text.js';
 import { httpRulesOf } from './http-rule.js';
 import { JsonToWire } from './json-to-wire.js';
 import type { Offer } from './negotiation.js';
@@ -87,7 +88,7 @@ export function compileRoutes(options: RouteOptions): RouteTable {
             operation,
           );
         } catch (err) {
-          throw new Error(`${operation}: ${err instanceof Error ? err.message : String(err)}`, { cause: err });
+          throw new Error(`${operation}: ${errorText(err)}`, { cause: err });
         }
         routes.push({ httpMethod: rule.httpMethod, path: rule.path, operation });
       }

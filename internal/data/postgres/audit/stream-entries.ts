@@ -1,11 +1,11 @@
-import { AuditCheck, type Look, type Offence } from '../../biz/audit/audit.js';
-import { compareStreamIds, type PurchaseStream, type StreamEntry } from '../../biz/seckill/purchase-stream.js';
-import { GROUP, RedisPurchaseStream } from '../redis/purchase-stream.js';
-import { orUnavailable, type RedisServer } from '../redis/redis.js';
-import { itemOfStream, saleKeys, streamPattern } from '../redis/seckill-keys.js';
-import type { Postgres, Statement } from './postgres.js';
+import { AuditCheck, type CheckResult, type InvariantViolation } from '../../../biz/audit/audit.js';
+import { compareStreamIds, type PurchaseStream, type StreamEntry } from '../../../biz/seckill/purchase-stream.js';
+import { GROUP, RedisPurchaseStream } from '../../redis/purchase-stream.js';
+import { orUnavailable, type RedisServer } from '../../redis/redis.js';
+import { itemOfStream, saleKeys, streamPattern } from '../../redis/seckill-keys.js';
+import type { Postgres, Statement } from '../postgres.js';
 
-/** Entries of one look-up. */
+/** Entries of one query. */
 const PAGE = 1_000;
 const SCAN_COUNT = 1_000;
 
@@ -21,57 +21,57 @@ const COUNT_OUTCOMES: Statement = {
 
 type Pending = [id: string, consumer: string, idleMs: number, deliveries: number];
 
-/** What Redis says of a stream and its group. */
+/** State of a stream and of its consumer group. */
 interface StreamFacts {
   readonly length: number;
-  /** Entries that it ever had; undefined before Redis 7. */
+  /** Entries ever added; undefined before Redis 7. */
   readonly added: number | undefined;
-  /** undefined: there is no group. */
+  /** Last delivered id; undefined: there is no group. */
   readonly delivered: string | undefined;
 }
 
-/** An entry leaves its stream when its outcome is committed, so at rest there is none. */
-class StreamCheck extends AuditCheck {
+/** An entry leaves its stream once its outcome is committed, so the streams of a system at rest are empty. */
+export class StreamEntriesCheck extends AuditCheck {
   override readonly invariant = 4;
   private readonly stream: PurchaseStream;
 
   constructor(
     private readonly db: Postgres,
-    private readonly server: RedisServer,
+    private readonly redis: RedisServer,
   ) {
     super();
-    this.stream = new RedisPurchaseStream(server);
+    this.stream = new RedisPurchaseStream(redis);
   }
 
-  override async look(limit: number): Promise<Look> {
-    const offences: Offence[] = [];
+  override async check(limit: number): Promise<CheckResult> {
+    const violations: InvariantViolation[] = [];
     for await (const itemId of this.items()) {
-      if (offences.length >= limit) break;
+      if (violations.length >= limit) break;
       const facts = await this.factsOf(itemId);
       if (!facts) continue;
       const { entries } = await this.stream.waiting(itemId);
-      for (let i = 0; i < entries.length && offences.length < limit; i += PAGE) {
-        offences.push(...(await this.standing(itemId, facts, entries.slice(i, i + PAGE))));
+      for (let i = 0; i < entries.length && violations.length < limit; i += PAGE) {
+        violations.push(...(await this.describe(itemId, facts, entries.slice(i, i + PAGE))));
       }
-      offences.push(...(await this.pendingWithoutEntry(itemId, facts)));
-      // Read after the stream: what is added or settled meanwhile makes the count only larger.
+      violations.push(...(await this.pendingWithoutEntry(itemId, facts)));
+      // Read after the stream, so that entries which are settled meanwhile can only increase the count.
       const { rows } = await this.db.query<{ n: bigint }>(COUNT_OUTCOMES, [itemId]);
       const gone = (facts.added ?? 0) - facts.length - Number(rows[0]?.n ?? 0);
       if (gone > 0)
-        offences.push({ id: `stream of item ${itemId}`, detail: `${gone} entries left it without an outcome` });
+        violations.push({ id: `stream of item ${itemId}`, detail: `${gone} entries left it without an outcome` });
     }
-    return { offences: offences.slice(0, limit) };
+    return { violations: violations.slice(0, limit) };
   }
 
   private async *items(): AsyncGenerator<bigint> {
     const seen = new Set<bigint>();
     for (let cursor = '0'; ; ) {
-      const pattern = streamPattern(this.server.keyPrefix);
+      const pattern = streamPattern(this.redis.keyPrefix);
       const [next, keys] = await orUnavailable(
-        this.server.commands.scan(cursor, 'MATCH', pattern, 'COUNT', SCAN_COUNT, 'TYPE', 'stream'),
+        this.redis.commands.scan(cursor, 'MATCH', pattern, 'COUNT', SCAN_COUNT, 'TYPE', 'stream'),
       );
       for (const key of keys) {
-        const itemId = itemOfStream(this.server.keyPrefix, key);
+        const itemId = itemOfStream(this.redis.keyPrefix, key);
         if (itemId === undefined || seen.has(itemId)) continue;
         seen.add(itemId);
         yield itemId;
@@ -81,11 +81,11 @@ class StreamCheck extends AuditCheck {
     }
   }
 
-  /** undefined where the stream is gone. */
+  /** undefined: the stream does not exist. */
   private async factsOf(itemId: bigint): Promise<StreamFacts | undefined> {
-    const { stream } = saleKeys(this.server.keyPrefix, itemId);
+    const { stream } = saleKeys(this.redis.keyPrefix, itemId);
     const replies = await orUnavailable(
-      this.server.commands.multi().xinfo('STREAM', stream).xinfo('GROUPS', stream).exec(),
+      this.redis.commands.multi().xinfo('STREAM', stream).xinfo('GROUPS', stream).exec(),
     );
     const [[noStream, info] = [], [, groups] = []] = (replies ?? []) as [Error | null, unknown][];
     if (noStream || !Array.isArray(info) || !Array.isArray(groups)) return undefined;
@@ -99,7 +99,11 @@ class StreamCheck extends AuditCheck {
     };
   }
 
-  private async standing(itemId: bigint, facts: StreamFacts, entries: readonly StreamEntry[]): Promise<Offence[]> {
+  private async describe(
+    itemId: bigint,
+    facts: StreamFacts,
+    entries: readonly StreamEntry[],
+  ): Promise<InvariantViolation[]> {
     const ids = entries.map((e) => e.streamId);
     const { rows } = await this.db.query<{ stream_id: string; outcome: string }>(FIND_OUTCOMES, [itemId, ids]);
     const outcomes = new Map(rows.map((row) => [row.stream_id, row.outcome]));
@@ -109,29 +113,29 @@ class StreamCheck extends AuditCheck {
       const [, consumer, idleMs, deliveries] = pending.get(id) ?? [];
       const detail =
         outcome !== undefined
-          ? `it is ${outcome} and was not taken off the stream`
+          ? `it is ${outcome} but is still in the stream`
           : consumer !== undefined
-            ? `${consumer} has had it for ${idleMs} ms, delivery ${deliveries}`
+            ? `pending at ${consumer} for ${idleMs} ms, delivery ${deliveries}`
             : facts.delivered === undefined || compareStreamIds(id, facts.delivered) > 0
-              ? 'nobody was given it'
+              ? 'not delivered to any consumer'
               : 'it was acknowledged without an outcome';
       return { id: `entry ${itemId}-${id}`, detail };
     });
   }
 
-  private async pendingWithoutEntry(itemId: bigint, facts: StreamFacts): Promise<Offence[]> {
-    const { stream } = saleKeys(this.server.keyPrefix, itemId);
-    const found: Offence[] = [];
+  private async pendingWithoutEntry(itemId: bigint, facts: StreamFacts): Promise<InvariantViolation[]> {
+    const { stream } = saleKeys(this.redis.keyPrefix, itemId);
+    const found: InvariantViolation[] = [];
     for (let from = '-'; ; ) {
       const page = await this.pending(itemId, facts, from, '+', PAGE);
       const replies = await orUnavailable(
-        page.reduce((multi, [id]) => multi.xrange(stream, id, id), this.server.commands.pipeline()).exec(),
+        page.reduce((multi, [id]) => multi.xrange(stream, id, id), this.redis.commands.pipeline()).exec(),
       );
       page.forEach(([id, consumer], i) => {
         const [err, there] = replies?.[i] ?? [];
         if (err) throw err;
         if (Array.isArray(there) && there.length > 0) return;
-        found.push({ id: `entry ${itemId}-${id}`, detail: `${consumer} has it pending, and it is not in the stream` });
+        found.push({ id: `entry ${itemId}-${id}`, detail: `pending at ${consumer}, but not in the stream` });
       });
       if (page.length < PAGE) return found;
       from = `(${page.at(-1)![0]}`;
@@ -146,15 +150,11 @@ class StreamCheck extends AuditCheck {
     count: number,
   ): Promise<Pending[]> {
     if (facts.delivered === undefined) return [];
-    const { stream } = saleKeys(this.server.keyPrefix, itemId);
-    return (await orUnavailable(this.server.commands.xpending(stream, GROUP, from, to, count))) as Pending[];
+    const { stream } = saleKeys(this.redis.keyPrefix, itemId);
+    return (await orUnavailable(this.redis.commands.xpending(stream, GROUP, from, to, count))) as Pending[];
   }
 }
 
 function pairsOf(flat: readonly unknown[]): Map<unknown, unknown> {
   return new Map(Array.from({ length: flat.length / 2 }, (_, i) => [flat[2 * i], flat[2 * i + 1]]));
-}
-
-export function streamCheck(db: Postgres, server: RedisServer): AuditCheck {
-  return new StreamCheck(db, server);
 }

@@ -1,0 +1,43 @@
+import type { AuditCheck } from '../../../biz/audit/audit.js';
+import type { RedisServer } from '../../redis/redis.js';
+import type { Postgres } from '../postgres.js';
+import { COMPLETED_ORDERS } from './completed-orders.js';
+import { DUPLICATES } from './duplicates.js';
+import { INBOX_OUTCOMES } from './inbox-outcomes.js';
+import { INSTANCE_REQUESTS } from './instance-requests.js';
+import { INSTANCES } from './instances.js';
+import { OUTBOX } from './outbox.js';
+import { OVERDUE_ORDERS } from './overdue-orders.js';
+import { PAYMENTS } from './payments.js';
+import { SaleBalanceCheck } from './sale-balance.js';
+import { SaleReader } from './sale-reader.js';
+import { SOLD_UNITS } from './sold-units.js';
+import { SqlCheck, type SqlInvariant } from './sql-check.js';
+import { STOCK } from './stock.js';
+import { StreamEntriesCheck } from './stream-entries.js';
+import { BuyersCheck, USER_LIMITS } from './user-limits.js';
+
+const SQL_INVARIANTS: readonly SqlInvariant[] = [
+  SOLD_UNITS,
+  USER_LIMITS,
+  INBOX_OUTCOMES,
+  DUPLICATES,
+  INSTANCE_REQUESTS,
+  OUTBOX,
+  INSTANCES,
+  COMPLETED_ORDERS,
+  OVERDUE_ORDERS,
+  PAYMENTS,
+  STOCK,
+];
+
+/** The checks of all invariants. */
+export function auditChecks(db: Postgres, redis: RedisServer): readonly AuditCheck[] {
+  const sales = new SaleReader(db, redis);
+  return [
+    ...SQL_INVARIANTS.flatMap(({ invariant, rules }) => rules.map((rule) => new SqlCheck(db, invariant, rule))),
+    new SaleBalanceCheck(sales),
+    new BuyersCheck(sales),
+    new StreamEntriesCheck(db, redis),
+  ];
+}

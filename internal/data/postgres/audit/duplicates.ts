@@ -1,0 +1,41 @@
+import type { SqlInvariant, SqlRule } from './sql-check.js';
+
+const INSTANCE_TABLES = ['instance_requests', 'instance_logs'] as const;
+
+/** Unique indexes prevent all of these, so a violation means that an index is missing. */
+export const DUPLICATES: SqlInvariant = {
+  invariant: 6,
+  rules: [
+    {
+      name: 'req_ids',
+      // An order of a sku has no product. The stream of its entry identifies the item.
+      text: `SELECT format('request number %s of item %s', req_id, item_id) AS id,
+          'orders ' || string_agg(id::text, ', ' ORDER BY id) AS detail
+        FROM (SELECT DISTINCT o.id, o.req_id, coalesce(o.product_id, i.item_id) AS item_id
+            FROM orders o LEFT JOIN stream_inbox i ON o.product_id IS NULL AND i.order_id = o.id) AS o
+        WHERE item_id IS NOT NULL GROUP BY item_id, req_id HAVING count(*) > 1
+        ORDER BY min(id) LIMIT $1`,
+    },
+    ...INSTANCE_TABLES.flatMap((table): SqlRule[] => [
+      {
+        name: `${table}_sources`,
+        text: `SELECT format('%s %s of product %s in ${table}', source, source_id, product_id) AS id,
+            'instances ' || string_agg(instance_id::text, ', ' ORDER BY instance_id) AS detail
+          FROM ${table} GROUP BY source, product_id, source_id HAVING count(*) > 1
+          ORDER BY min(instance_id) LIMIT $1`,
+      },
+      {
+        name: `${table}_instances`,
+        text: `SELECT format('instance %s in ${table}', instance_id) AS id, format('%s times', count(*)) AS detail
+          FROM ${table} GROUP BY instance_id HAVING count(*) > 1 ORDER BY instance_id LIMIT $1`,
+      },
+    ]),
+    {
+      name: 'orders_instances',
+      text: `SELECT format('instance %s in orders', instance_id) AS id,
+          'orders ' || string_agg(id::text, ', ' ORDER BY id) AS detail
+        FROM orders WHERE instance_id IS NOT NULL GROUP BY instance_id HAVING count(*) > 1
+        ORDER BY instance_id LIMIT $1`,
+    },
+  ],
+};

@@ -1,0 +1,50 @@
+import { ORDER_STATUS } from '../status.js';
+import type { SqlInvariant } from './sql-check.js';
+
+export const STOCK: SqlInvariant = {
+  invariant: 13,
+  rules: [
+    {
+      name: 'stock_levels',
+      text: `SELECT 'sku ' || k.id AS id,
+          format('stock %s, locked %s; the ledger adds up to %s and %s; sales hold %s, unpaid orders %s', k.stock,
+            k.lock_stock, coalesce(m.stock, 0), coalesce(m.locked, 0), coalesce(s.units, 0), coalesce(u.units, 0))
+            AS detail
+        FROM sku k
+        LEFT JOIN (
+            SELECT sku_id, sum(stock_delta) AS stock, sum(lock_delta) AS locked FROM stock_moves GROUP BY 1) m
+          ON m.sku_id = k.id
+        LEFT JOIN (
+            SELECT item_id, sum(total - sold - returned) AS units FROM sales WHERE order_type = 'GOODS' GROUP BY 1) s
+          ON s.item_id = k.id
+        LEFT JOIN (
+            SELECT i.sku_id, sum(i.quantity) AS units FROM orders o JOIN order_items i ON i.order_id = o.id
+            WHERE o.status = ${ORDER_STATUS.PENDING} GROUP BY 1) u
+          ON u.sku_id = k.id
+        WHERE k.lock_stock NOT BETWEEN 0 AND k.stock
+          OR (k.stock, k.lock_stock) <> (coalesce(m.stock, 0), coalesce(m.locked, 0))
+          OR k.lock_stock <> coalesce(s.units, 0) + coalesce(u.units, 0)
+        ORDER BY k.id LIMIT $1`,
+    },
+    {
+      name: 'stock_of_orders',
+      // The moves of an order follow from its status: an unpaid one holds, a paid one deducts, a cancelled one returns.
+      text: `SELECT format('order %s, sku %s', coalesce(o.id, m.order_id), coalesce(o.sku_id, m.sku_id)) AS id,
+          format('status %s, %s units; its ledger: %s', o.status, o.quantity, coalesce(m.moves, 'none')) AS detail
+        FROM (
+            SELECT o.id, o.status, i.sku_id, i.quantity FROM orders o LEFT JOIN order_items i ON i.order_id = o.id
+            WHERE o.order_type = 'GOODS') o
+        FULL JOIN (
+            SELECT order_id, sku_id, string_agg(kind || ' ' || units, ', ' ORDER BY id) AS moves,
+              min(units) AS least, max(units) AS most, bool_or(kind = 'HOLD') AS held,
+              bool_or(kind = 'DEDUCT') AS deducted, bool_or(kind = 'RETURN') AS returned
+            FROM stock_moves WHERE order_id IS NOT NULL GROUP BY 1, 2) m
+          ON m.order_id = o.id AND m.sku_id = o.sku_id
+        WHERE o.quantity IS NULL OR m.order_id IS NULL OR (m.least, m.most) <> (o.quantity, o.quantity)
+          OR CASE o.status WHEN ${ORDER_STATUS.PENDING} THEN NOT m.held OR m.deducted OR m.returned
+            WHEN ${ORDER_STATUS.CANCELLED} THEN NOT m.held OR m.deducted OR NOT m.returned
+            ELSE NOT m.deducted OR m.returned END
+        ORDER BY coalesce(o.id, m.order_id), 1 LIMIT $1`,
+    },
+  ],
+};
