@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { Redis } from 'ioredis';
 import type { Postgres } from '../../internal/data/postgres/postgres.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
-import { offencesOf } from '../support/audit.js';
+import { violationsOf } from '../support/audit.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { openPostgres } from '../support/instances.js';
 import { OwnPostgres } from '../support/own-postgres.js';
@@ -92,7 +92,7 @@ describe('a failover that closes no connection', function () {
     });
     const { rows } = await db.pool.query<{ n: bigint }>('SELECT count(*) AS n FROM dead_letters');
     assert.equal(rows[0]?.n, 0n, 'a purchase was blamed for the failover');
-    assert.deepEqual(await offencesOf(db, view), []);
+    assert.deepEqual(await violationsOf(db, view), []);
   }
 
   it('answers 503 while PostgreSQL is demoted, follows the promoted one, and blames no purchase', async () => {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { KaimaiError } from '../../kratos/errors/error.js';
 import { formatUserId } from '../identity.js';
+import { INT64_MAX } from '../int64.js';
 import type { Sale } from './sale-state.js';
 
 /** One entry of an item's stream, as stored. */
@@ -102,7 +103,6 @@ export interface MalformedEntry {
 const QTY = /^[1-9][0-9]{0,8}$/;
 const DECIMAL = /^[0-9]{1,19}$/;
 const EPOCH_MAX = 0x7fff_ffffn;
-const INT64_MAX = 0x7fff_ffff_ffff_ffffn;
 
 /** Parses an entry. Any client of Redis may have added it, so no field is trusted; only uid is required. */
 export function parseEntry(entry: StreamEntry): Purchase | MalformedEntry {

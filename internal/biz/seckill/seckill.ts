@@ -8,6 +8,7 @@ import {
   saleNotFound,
   saleUnavailable,
 } from '../../../gen/seckill/v1/errors.js';
+import { INT64_MAX } from '../int64.js';
 import type { OrderStatus } from '../order/order-state.js';
 import type { Admission, AdmissionResult, PurchaseRequest } from './admission.js';
 import { type PurchaseStream, parseEntry } from './purchase-stream.js';
@@ -47,7 +48,6 @@ export interface PurchaseRecord {
 
 /** Why the sweeper closes an order; `OrderUsecase.sweepOverdue` writes it. */
 const PAY_TIMEOUT = 'PAY_TIMEOUT';
-const INT64_MAX = 0x7fff_ffff_ffff_ffffn;
 const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
 
 export class SeckillUsecase {

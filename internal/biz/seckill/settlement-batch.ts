@@ -1,3 +1,4 @@
+import { traceparentOf } from '../../kratos/tracing/traceparent.js';
 import type { Item } from '../catalog/item.js';
 import { orderDeducted, orderHeld, type StockRepo } from '../catalog/stock.js';
 import type { IdGenerator } from '../id-generator.js';
@@ -177,16 +178,13 @@ function lineOf(order: NewOrder, { goods: { sku, spu } }: Item & { orderType: 'G
 }
 
 function instanceOf(order: NewOrder, productId: bigint, entry: StreamEntry): CreateInstance {
-  const trace = entry.fields.get('tp');
   return {
     productId,
     userId: order.userId,
     source: 'SECKILL',
     sourceId: entry.streamId,
     orderId: order.id,
-    trace: trace !== undefined && TRACEPARENT.test(trace) ? trace : undefined,
+    // Any client of Redis may have added the entry.
+    trace: traceparentOf(entry.fields.get('tp')),
   };
 }
-
-/** Any client of Redis may have added the entry, so its trace context is checked before it is passed on. */
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;

@@ -1,4 +1,5 @@
 import { isUnavailable } from '../../../gen/common/v1/errors.js';
+import { errorText } from '../../kratos/errors/error-text.js';
 import type { Item, ItemDirectory } from '../catalog/item.js';
 import type { StockRepo } from '../catalog/stock.js';
 import type { IdGenerator } from '../id-generator.js';
@@ -131,7 +132,7 @@ export class SettlementUsecase {
         await this.settleHalving(stream, entries.slice(0, half), progress);
         await this.settleHalving(stream, entries.slice(half), progress);
       } else if (first && first.entry.deliveries >= this.policy.maxDeliveries) {
-        const dead = { ...first, fault: `gave up: ${messageOf(err)}` };
+        const dead = { ...first, fault: `gave up: ${errorText(err)}` };
         await this.settleBatch(stream, [dead], { lookUp: true }, progress);
       } else if (first) {
         progress.failed.push({ streamId: first.entry.streamId, cause: err });
@@ -245,8 +246,4 @@ function lowestEpoch(entries: readonly PendingEntry[]): bigint | undefined {
     if (lowest === undefined || parsed.epoch < lowest) lowest = parsed.epoch;
   }
   return lowest;
-}
-
-function messageOf(err: unknown): string {
-  return err instanceof Error ? err.message : String(err);
 }
