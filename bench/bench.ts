@@ -4,7 +4,7 @@ import type { Peers } from './peers.js';
 import type { Plan } from './plan.js';
 import type { Stage } from './stage.js';
 
-/** What every part of the bench works with. */
+/** Context shared by all parts of the bench. */
 export interface Bench {
   readonly stage: Stage;
   readonly plan: Plan;

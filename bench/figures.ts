@@ -1,5 +1,6 @@
 import { errorText } from '../internal/kratos/errors/error-text.js';
-/** What was measured, over all rounds. */
+
+/** The measured figures of all rounds. */
 export class Figures {
   private readonly values = new Map<string, number[]>();
   private readonly reasons = new Map<string, string>();
@@ -10,7 +11,7 @@ export class Figures {
     else this.values.set(id, [value]);
   }
 
-  /** Says why there is no figure. */
+  /** Records why a figure is missing. */
   skip(id: string, reason: string): void {
     this.reasons.set(id, reason);
   }
@@ -39,13 +40,13 @@ export function medianOf(values: readonly number[]): number | undefined {
   return sorted.length === 0 ? undefined : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** One thing to measure, once in each round. */
+/** A measurement that runs once per round. */
 export interface Measure {
   readonly id: string;
   run(): Promise<number>;
 }
 
-/** Rounds in which every measure has its turn, so that a machine that changes its pace changes it for all. */
+/** Runs every measurement once per round, so that a change in the machine's speed affects all of them. */
 export async function interleave(
   measures: readonly Measure[],
   rounds: number,

@@ -1,6 +1,6 @@
 import type { Figures } from './figures.js';
 
-/** A line of the table: a figure, and what it is held against. */
+/** A line of the table: a figure, and the references it is compared with. */
 export interface Line {
   readonly work: string;
   readonly id: string;
@@ -9,13 +9,13 @@ export interface Line {
 }
 
 export interface Goal {
-  /** A figure's id; empty: the number itself. */
+  /** Id of the reference figure; empty: the goal applies to the figure itself. */
   readonly reference: string;
   readonly atLeast?: number;
   readonly atMost?: number;
 }
 
-/** The figures' ids, in one place. */
+/** Ids of all figures. */
 export const ID = {
   redis: 'redis-limit',
   redisPipelined: 'redis-limit, 16 pipelined',
@@ -47,15 +47,18 @@ export const ID = {
   ownStatistics: 'order statistics',
 } as const;
 
-/** CPU time of the server and of Redis for one answer, under the same load as the rate of the same name. */
+/** CPU time of the server and of Redis per reply, under the same load as the rate of the same name. */
 export function cpuOf(id: string): string {
   return `${id}, CPU`;
 }
 
-/** S4's figures: 20,000 purchases a second on a Redis that runs the script 60,000 times a second. */
+/**
+ * Document 004 (docs/documents.md): 20,000 purchases per second on a Redis that runs the script 60,000 times per
+ * second.
+ */
 const OF_REDIS = 20_000 / 60_000;
 
-/** performance.md's table. */
+/** The lines of the table, with their goals. */
 export const LINES: readonly Line[] = [
   { work: 'admission script, EVALSHA', id: ID.redis, unit: '/s', goals: [] },
   { work: 'admission script, 16 pipelined', id: ID.redisPipelined, unit: '/s', goals: [] },
@@ -146,7 +149,7 @@ export interface Verdict {
   readonly met: boolean;
 }
 
-/** Each goal of the line whose figures are there. */
+/** The line's goals for which both figures were measured. */
 export function verdicts(line: Line, figures: Figures): Verdict[] {
   const value = figures.median(line.id);
   return line.goals.flatMap((goal) => {

@@ -1,4 +1,4 @@
-/** Stands in for h2load where that cannot be had: unary calls by grpc-js clients. Its report is JSON. */
+/** Replaces h2load where it is not available: unary calls by grpc-js clients. Prints its report as JSON. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
 

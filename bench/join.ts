@@ -1,4 +1,6 @@
-/** S3's three questions, asked of Kaimai's tables and of normalised ones that hold the same facts. */
+/**
+ * The three queries of document 003 (docs/documents.md), on Kaimai's tables and on normalised ones with the same facts.
+ */
 import { randomInt } from 'node:crypto';
 import { formatUserId } from '../internal/biz/identity.js';
 import { PgOrderRepo } from '../internal/data/postgres/order.js';
@@ -28,7 +30,7 @@ const NORMALISED_INDEXES = `
   CREATE INDEX ON joined.order_lines (order_id);
   CREATE INDEX ON joined.order_lines (item_id)`;
 
-/** Order n belongs to user n % users, and was made in the last 30 days. */
+/** Order n belongs to user n % users, and was created in the last 30 days. */
 function facts(orders: number, users: number): string {
   return `SELECT n, ('00000000-0000-8000-8000-' || lpad(to_hex(n % ${users}), 12, '0'))::uuid AS user_id, 1 + n % ${ITEMS} AS item_id,
       (ARRAY[1, 1, 1, 3, 3, 3, 3, 2, 0, 5])[1 + n % 10]::smallint AS status, 100 + n % 9900 AS price,
@@ -96,7 +98,7 @@ export async function measureJoins(bench: Bench): Promise<void> {
       ask(ID.joinStatistics, STATISTICS_QUESTIONS, () => db.query(STATISTICS_JOIN, [])),
       ask(ID.ownStatistics, STATISTICS_QUESTIONS, () => db.query(STATISTICS, [])),
     ];
-    // Plans and pages that a server in use has at hand.
+    // Warm up: a server in use has its plans and pages cached.
     for (const measure of measures) await measure.run();
     await interleave(measures, plan.rounds, figures, onLine);
   } finally {

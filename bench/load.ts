@@ -1,4 +1,4 @@
-/** The load generators, and what they report in one form. */
+/** The load generators, with their reports in a common form. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,25 +6,25 @@ import { fileURLToPath } from 'node:url';
 import { projectRoot } from '../internal/local/project.js';
 import { runTool } from './tool.js';
 
-/** The programs that are there. */
+/** The installed programs. */
 export interface Generators {
   readonly ghz: string | undefined;
   readonly h2load: string | undefined;
   readonly redisBenchmark: string | undefined;
 }
 
-/** What came of one load. */
+/** Result of one load. */
 export interface Load {
-  /** Calls that were answered, per second. */
+  /** Successful replies per second. */
   readonly perSecond: number;
   readonly answered: number;
-  /** Calls that were not answered, or with an error. */
+  /** Calls without a reply, or with an error. */
   readonly failed: number;
   readonly p50Ms: number | undefined;
   readonly p99Ms: number | undefined;
 }
 
-/** Calls under way at a time, the same for every generator. */
+/** Concurrent calls, the same for every generator. */
 export const IN_FLIGHT = 128;
 const CONNECTIONS = 16;
 const MARGIN_MS = 30_000;
@@ -37,16 +37,16 @@ export interface CallOptions {
   readonly body: Uint8Array;
   readonly target: string;
   readonly seconds: number;
-  /** Further ones, as `name: value`. */
+  /** Additional headers, as `name: value`. */
   readonly headers?: readonly string[];
 }
 
 export interface UnaryOptions extends CallOptions {
-  /** Calls per second; absent: as many as it can. Latencies are told only with it. */
+  /** Calls per second; absent: as many as possible. Latencies are only reported with a rate. */
   readonly perSecond?: number | undefined;
 }
 
-/** What `unaryLoad` and `jsonLoad` use, for the results. */
+/** Names of the generators that `unaryLoad` and `jsonLoad` use, for the results. */
 export function generatorNames({ h2load }: Generators): { unary: string; json: string } {
   return h2load !== undefined
     ? { unary: 'h2load', json: 'h2load' }
@@ -54,9 +54,11 @@ export function generatorNames({ h2load }: Generators): { unary: string; json: s
 }
 
 /**
- * Unary gRPC calls by h2load, which takes little from the server beside it. It sends the same headers with every call,
- * so all calls are one user's; and it knows HTTP alone, so a call that failed by its grpc-status counts as answered:
- * whoever calls this checks by what the server did.
+ * Unary gRPC calls by h2load, which leaves most of the CPU to the server. It sends the same headers with every call, so
+ * all
+ * calls come from one user. It only knows HTTP, so a call with an error in its grpc-status counts as answered: the
+ * caller
+ * must verify what the server did.
  */
 export async function unaryLoad(generators: Generators, options: UnaryOptions): Promise<Load> {
   if (generators.h2load === undefined) return grpcJsLoad(options);
@@ -67,7 +69,7 @@ export async function unaryLoad(generators: Generators, options: UnaryOptions): 
   return h2load(generators.h2load, options, 'application/grpc', frame(options.body), flags, rate !== undefined);
 }
 
-/** JSON calls over HTTP/1.1, with the same number under way; all of one user. */
+/** JSON calls over HTTP/1.1 with the same concurrency, all from one user. */
 export async function jsonLoad(generators: Generators, options: CallOptions): Promise<Load> {
   if (generators.h2load === undefined) return autocannon(options);
   return h2load(generators.h2load, options, 'application/json', options.body, [`-c${IN_FLIGHT}`, '-m1', '--h1'], false);
@@ -115,7 +117,7 @@ async function h2load(
   }
 }
 
-/** A process of its own, so that it does not share a thread with whoever measures. */
+/** Runs in a separate process, so that it does not share a thread with the measurement. */
 async function grpcJsLoad(options: UnaryOptions): Promise<Load> {
   const settings = {
     ...{
@@ -162,7 +164,7 @@ async function autocannon({ path, body, target, seconds }: CallOptions): Promise
   };
 }
 
-/** A message as gRPC sends it: not compressed, with its length. */
+/** A gRPC message frame: uncompressed, with its length. */
 function frame(message: Uint8Array): Buffer {
   const bytes = Buffer.alloc(5 + message.length);
   bytes.writeUInt32BE(message.length, 1);
@@ -170,7 +172,7 @@ function frame(message: Uint8Array): Buffer {
   return bytes;
 }
 
-/** Milliseconds of h2load's per-request lines: start, status, microseconds. */
+/** Latencies in milliseconds from h2load's request log: start, status, microseconds. */
 function latencies(log: string): number[] {
   return log
     .split('\n')
@@ -192,19 +194,19 @@ interface GhzReport {
 }
 
 export interface GhzOptions {
-  /** A file of bench/ghz, without its ending. */
+  /** A file in bench/ghz, without its extension. */
   readonly scenario: string;
   readonly itemId: bigint;
   readonly target: string;
-  /** How long, in place of the scenario's own time. */
+  /** Duration; overrides the scenario's. */
   readonly seconds?: number;
-  /** How many calls, in place of a time. */
+  /** Number of calls; overrides the duration. */
   readonly count?: number;
-  /** From 1; runs of the same sale with different ones have no user in common. */
+  /** From 1. Runs with different numbers have no users in common. */
   readonly run?: number;
 }
 
-/** ghz makes a user of its own for each call and reads every reply, which costs it more than many servers. */
+/** ghz uses a different user per call and decodes every reply, which costs it more CPU than many servers use. */
 export async function ghz(program: string, options: GhzOptions): Promise<Load> {
   const args = [`--config=bench/ghz/${options.scenario}.json`, `--data={"item_id":"${options.itemId}"}`];
   if (options.seconds !== undefined) args.push(`--duration=${options.seconds}s`);
@@ -235,14 +237,14 @@ export interface RedisBenchmarkOptions {
   readonly keys: readonly string[];
   readonly epoch: string;
   readonly count: number;
-  /** Calls sent at once by each of the 50 connections. */
+  /** Calls that each of the 50 connections pipelines. */
   readonly pipeline: number;
 }
 
-/** redis-benchmark takes no more than an int, and says nothing of it: all purchases would be one user's. */
+/** redis-benchmark silently truncates a larger value to an int: all purchases would then be by one user. */
 const USERS = '2000000000';
 
-/** redis-benchmark on the admission script; its 12 random digits make each purchase another user's. */
+/** redis-benchmark running the admission script; its 12 random digits give each purchase a different user. */
 export async function redisBenchmark(program: string, options: RedisBenchmarkOptions): Promise<Load> {
   const args = [
     ...['-h', '127.0.0.1', '-p', String(options.port), '-c', '50', '-n', String(options.count)],
@@ -253,7 +255,7 @@ export async function redisBenchmark(program: string, options: RedisBenchmarkOpt
   const report = await runTool(program, args, { timeoutMs: 10 * MARGIN_MS });
   // "test","rps","avg_latency_ms","min","p50","p95","p99","max"
   const row = report.trim().split('\n').at(-1) ?? '';
-  // The command's own text is quoted as the first column and may contain commas: count from the end.
+  // The first column quotes the command, which may contain commas: count from the end.
   const figures = row.split(',').map((column) => Number(column.replaceAll('"', '')));
   return {
     perSecond: figures.at(-7) ?? Number.NaN,

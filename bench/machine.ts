@@ -2,14 +2,14 @@ import { readFileSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import { runTool } from './tool.js';
 
-/** What the figures were measured on. */
+/** The machine that the figures were measured on. */
 export interface Machine {
   readonly cpu: string;
   readonly cores: number;
   readonly memoryGiB: number;
   readonly system: string;
   readonly node: string;
-  /** Of the last minute, when the bench began: anything above 0 was other work. */
+  /** Load average of the last minute before the bench started: anything above 0 is other work. */
   readonly loadBefore: number;
   readonly versions: Readonly<Record<string, string>>;
 }

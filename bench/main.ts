@@ -1,5 +1,5 @@
 /**
- * `make bench`: measures Kaimai against its references and peers, as bench/README.md tells.
+ * `make bench`: measures Kaimai against its references and peers; see bench/README.md.
  *
  *     node dist/bench/main.js [--short] [--only rates,settlement,joins,memory] [--rounds N] [--orders N] [--out folder]
  */
@@ -63,13 +63,13 @@ let interrupted = false;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => {
     interrupted = true;
-    // Whatever is being measured fails with its servers.
+    // The running measurement fails when its servers stop.
     void stage.end().finally(() => process.exit(1));
   });
 }
 try {
   await stage.start(onLine);
-  // Only now: redis-benchmark comes with the Redis that the stage may have had to install.
+  // Not earlier: redis-benchmark comes with Redis, which the stage may have just installed.
   generators = await obtainGenerators();
   for (const part of parts) await part({ stage, plan, peers, generators, figures, onLine });
 } finally {
@@ -92,7 +92,7 @@ function write(of: Machine): void {
     plan,
     machine: of,
     loadAfter: Math.round((loadavg()[0] ?? 0) * 100) / 100,
-    generators: { ...generatorNames(generators), ghz: generators.ghz === undefined ? 'not here' : 'ghz' },
+    generators: { ...generatorNames(generators), ghz: generators.ghz === undefined ? 'not available' : 'ghz' },
     figures,
     notMeasured: figures.skipped,
   };
@@ -102,7 +102,7 @@ function write(of: Machine): void {
   writeFileSync(join(values.out, `${date}.svg`), drawn);
   const text = table(figures);
   console.log(`\n${text}\n\n${join(values.out, `${date}.json`)}`);
-  // A part of the bench must not stand for the whole.
+  // A partial run must not replace the published results.
   if (values.out !== RESULTS || parts.length !== Object.keys(PARTS).length || plan.name !== 'full') return;
   const readme = readFileSync(README, 'utf8');
   const [from, to] = MARKS.map((mark) => readme.indexOf(mark));

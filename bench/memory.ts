@@ -1,5 +1,4 @@
-/** Whether a long sale leaves memory behind. */
-
+/** Whether a long sale leaks memory. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../internal/kratos/errors/error-text.js';
 import type { Bench } from './bench.js';
@@ -10,18 +9,18 @@ import { COUNTS, memoryOf } from './processes.js';
 import { type Sale, type Space, WORKERS } from './stage.js';
 
 const CHUNK = 50_000;
-/** Below the limit at which admission closes. */
+/** Below the backlog limit of admission. */
 const MAX_BACKLOG = 100_000;
 const SAMPLE_MS = 1_000;
 const DRAIN_TIMEOUT_MS = 600_000;
 
 interface Sample {
-  /** Purchases that were sent so far. */
+  /** Purchases sent so far. */
   readonly sent: number;
   readonly bytes: number;
 }
 
-/** Memory of all worker processes while they admit, settle and publish: its last fifth against its second. */
+/** Memory of all worker processes while they admit, settle and publish: the last fifth compared with the second. */
 export async function measureMemory(bench: Bench): Promise<void> {
   const { stage, plan, generators, figures, onLine } = bench;
   const program = generators.ghz;
@@ -68,7 +67,7 @@ export async function measureMemory(bench: Bench): Promise<void> {
 async function backlogBelow({ redis }: Space, sale: Sale, limit: number): Promise<void> {
   const deadline = performance.now() + DRAIN_TIMEOUT_MS;
   while ((await redis.xlen(sale.keys.stream)) >= limit) {
-    if (performance.now() > deadline) throw new Error('purchases are not settled');
+    if (performance.now() > deadline) throw new Error('the purchases were not settled in time');
     await sleep(100);
   }
 }

@@ -1,5 +1,4 @@
-/** Builds what the bench compares Kaimai with. A peer that cannot be had here is left out, and the results say why. */
-
+/** Builds the peers. A peer that cannot be built on this machine is skipped, and the results say why. */
 import { existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
@@ -15,7 +14,7 @@ const BUILD_TIMEOUT_MS = 15 * 60_000;
 const GHZ = 'github.com/bojand/ghz/cmd/ghz@latest';
 const GO_IMAGE = 'golang:1-bookworm';
 
-/** Where a peer's program is, or why there is none. */
+/** Path of a peer's program, or why it is missing. */
 export type Peer = { readonly program: string } | { readonly program: undefined; readonly reason: string };
 
 export interface Peers {
@@ -23,9 +22,9 @@ export interface Peers {
   readonly nestjs: Peer;
 }
 
-/** @param build false: takes only what was built before */
+/** @param build false: uses only existing builds */
 export async function obtainPeers(build: boolean): Promise<Peers> {
-  // One after the other: both builds use all cores.
+  // Sequentially, because each build uses all cores.
   return { kratos: await obtain(build, KRATOS, buildKratos), nestjs: await obtain(build, NESTJS, buildNestjs) };
 }
 
@@ -59,7 +58,7 @@ async function buildNestjs(): Promise<void> {
   await runTool('npm', ['run', '--silent', 'build'], { timeoutMs: BUILD_TIMEOUT_MS, cwd });
 }
 
-/** ghz from where it can be had. @throws when nothing has it */
+/** Path of ghz, which is built if necessary. @throws if it is neither installed nor can be built */
 export async function obtainGhz(build: boolean): Promise<string> {
   const built = findProgram('ghz', [BIN, ...GO_FOLDERS]);
   if (built !== undefined) return built;
@@ -70,16 +69,16 @@ export async function obtainGhz(build: boolean): Promise<string> {
   if (go !== undefined) {
     await runTool(go, ['install', GHZ], { timeoutMs: BUILD_TIMEOUT_MS, env: { GOBIN: BIN } });
   } else if (docker !== undefined) {
-    // ghz publishes no image; that of Go builds a program which needs nothing of its container.
+    // ghz publishes no image; the Go image builds a static program that also runs outside the container.
     const run = ['run', '--rm', '-v', `${BIN}:/go/bin`, '-e', 'CGO_ENABLED=0', GO_IMAGE, 'go', 'install', GHZ];
     await runTool(docker, run, { timeoutMs: BUILD_TIMEOUT_MS });
   } else {
-    throw new Error('none of ghz, Go and Docker is on PATH');
+    throw new Error('neither ghz, Go nor Docker is on PATH');
   }
   return join(BIN, 'ghz');
 }
 
-/** h2load, by apt where it may; undefined where something else has to stand in. */
+/** Path of h2load, installed by apt if allowed; undefined if a replacement has to be used. */
 export async function obtainH2load(install: boolean, onLine: (line: string) => void): Promise<string | undefined> {
   const there = findProgram('h2load');
   if (there !== undefined || !install || !aptIsUsable()) return there;

@@ -1,20 +1,20 @@
-/** How long and how large: the whole bench, or a short one that shows that it works. */
+/** Durations and sizes: the full bench, or a short one that only shows that it works. */
 export interface Plan {
   readonly name: 'full' | 'short';
   readonly rounds: number;
-  /** Of one load. */
+  /** Duration of one load. */
   readonly seconds: number;
-  /** Calls of one run of redis-benchmark. */
+  /** Calls in one run of redis-benchmark. */
   readonly scriptCalls: number;
-  /** Orders that pg-limit inserts, and purchases that are settled, in one run. */
+  /** Orders that pg-limit inserts and purchases that are settled in one run. */
   readonly orders: number;
-  /** Purchases that go all the way to their instance. */
+  /** Purchases that are followed until their instance is created. */
   readonly completed: number;
-  /** Orders of the tables that lists and statistics are asked of. */
+  /** Orders in the tables for lists and statistics. */
   readonly joinOrders: number;
-  /** Purchases of the long sale. */
+  /** Purchases in the long sale. */
   readonly longSale: number;
-  /** Whether peers and load generators are built or installed that are not there yet. */
+  /** Whether missing peers and load generators are built or installed. */
   readonly buildPeers: boolean;
 }
 

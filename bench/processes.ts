@@ -1,9 +1,9 @@
-/** What processes of this machine use, as the kernel counts it. */
+/** CPU time and memory of processes, from /proc. */
 import { readdirSync, readFileSync } from 'node:fs';
 
 export const COUNTS = process.platform === 'linux';
 const PAGE_BYTES = 4_096;
-/** Linux tells CPU time to programs in hundredths of a second, whatever the kernel counts in. */
+/** Linux reports CPU time to programs in hundredths of a second, independent of the kernel's tick. */
 const TICKS_PER_SECOND = 100;
 
 /** Resident bytes of a process and its children. */
@@ -27,13 +27,13 @@ function sum(pid: number, of: (folder: string) => number): number {
       const folder = `/proc/${entry}`;
       if (Number(entry) === pid || Number(statOf(folder)[1]) === pid) total += of(folder);
     } catch {
-      // Gone meanwhile.
+      // The process has exited.
     }
   }
   return total;
 }
 
-/** The fields after the command, which stands in parentheses and may contain anything. */
+/** The fields after the command, which is in parentheses and may contain any character. */
 function statOf(folder: string): string[] {
   const stat = readFileSync(`${folder}/stat`, 'utf8');
   return stat.slice(stat.lastIndexOf(')') + 2).split(' ');

@@ -1,4 +1,4 @@
-/** Purchases per second: Kaimai's, its peers', and what the pieces can do by themselves. */
+/** Purchases per second: of Kaimai, of its peers, and of the references. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { PurchaseBatchRequest, PurchaseBatchRequest_Purchase, PurchaseRequest } from '../gen/seckill/v1/seckill.js';
@@ -26,7 +26,7 @@ const UNITS = 100_000_000;
 const PURCHASE = '/seckill.v1.SeckillService/Purchase';
 
 const PURCHASE_BATCH = '/seckill.v1.SeckillService/PurchaseBatch';
-/** Purchases of one PurchaseBatch: the clicks of a few milliseconds. */
+/** Purchases per PurchaseBatch: the clicks of a few milliseconds. */
 const BATCH = 32;
 
 interface Target {
@@ -35,7 +35,7 @@ interface Target {
   readonly addr: string;
   readonly pid: number;
   readonly sale: Sale;
-  /** Whether each answer is an admitted purchase, or none is. */
+  /** Whether every reply is an admitted purchase, or none is. */
   readonly admits: boolean;
 }
 
@@ -55,7 +55,7 @@ export async function measureRates(bench: Bench): Promise<void> {
     { id: ID.purchase, ghzId: ID.purchaseGhz, addr: product.grpc, pid: product.pid, sale, admits: true },
     { id: ID.soldOut, ghzId: ID.soldOutGhz, addr: product.grpc, pid: product.pid, sale: soldOut, admits: false },
   ];
-  // Also the one purchase that there is, so that the next is one too many.
+  // Takes the only unit, so that every further purchase is sold out.
   for (const target of targets) await unaryLoad(generators, { ...unary(target), seconds: 1 });
   await takeAdmitted(space, sale);
   await takeAdmitted(space, soldOut);
@@ -146,7 +146,7 @@ function ghzMeasures({ plan, generators, figures }: Bench, space: Space, targets
   }));
 }
 
-/** Each at the same rate, so that the slower server does not look better for having less to do. */
+/** All at the same rate: a slower server must not look better because it has less to do. */
 async function measureLatency({ plan, generators, figures, onLine }: Bench, targets: readonly Target[]): Promise<void> {
   const peak = figures.median(ID.purchase);
   if (peak === undefined) return;
@@ -163,7 +163,7 @@ async function measureLatency({ plan, generators, figures, onLine }: Bench, targ
         run: async () => {
           const options = { ...unary(target), seconds: plan.seconds, perSecond: peak / 2 };
           const { p99Ms } = await unaryLoad(generators, options);
-          if (p99Ms === undefined) throw new Error('no call was answered');
+          if (p99Ms === undefined) throw new Error('no call got a reply');
           return p99Ms;
         },
       })),
@@ -199,7 +199,7 @@ async function startPeers({ stage, peers, figures }: Bench, space: Space, sale: 
   return started;
 }
 
-/** Each purchase another user's; the same ones in every call, which h2load cannot vary. */
+/** Each purchase by a different user; the same users in every call, because h2load cannot vary the body. */
 function buyers() {
   return Array.from({ length: BATCH }, (_, i) =>
     PurchaseBatchRequest_Purchase.fromPartial({ userId: formatUserId(String(1_000 + i)) }),
@@ -211,26 +211,26 @@ function unary({ addr, sale }: Target) {
   return { path: PURCHASE, body, target: addr };
 }
 
-/** The load, once it is sure that its answers were what they should be. */
+/** Runs a load and verifies that its replies were as expected. */
 async function checked(
   space: Space,
   { sale, admits }: Pick<Target, 'sale' | 'admits'>,
   run: () => Promise<Load>,
   purchases = 1,
 ): Promise<Load> {
-  // What was under way when the last load ended.
+  // Purchases that were in flight when the last load ended.
   await takeAdmitted(space, sale);
   const load = await run();
   const admitted = await takeAdmitted(space, sale);
   if (load.failed > 0) throw new Error(`${load.failed} of ${load.answered + load.failed} calls failed`);
   if (admits && admitted < load.answered * purchases) {
-    throw new Error(`${load.answered} calls were answered, but only ${admitted} purchases admitted`);
+    throw new Error(`${load.answered} calls got a reply, but only ${admitted} purchases were admitted`);
   }
-  if (!admits && admitted > 0) throw new Error(`${admitted} purchases admitted where none should be`);
+  if (!admits && admitted > 0) throw new Error(`${admitted} purchases were admitted, but none should be`);
   return load;
 }
 
-/** The load's rate; what it cost is noted beside it. */
+/** Returns the load's rate and records its CPU cost. */
 async function counted(
   { stage, figures }: Bench,
   { id, pid }: Pick<Target, 'id' | 'pid'>,

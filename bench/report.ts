@@ -52,7 +52,7 @@ function number(value: number, unit: Line['unit']): string {
 
 const BAR = { left: 250, width: 520, height: 20, gap: 8, top: 56 };
 
-/** Bars of everything that is counted per second. */
+/** Bar chart of all rates per second. */
 export function picture(figures: Figures, title: string): string {
   const bars = LINES.filter((line) => line.unit === '/s').flatMap((line) => {
     const value = figures.median(line.id);
@@ -74,7 +74,7 @@ export function picture(figures: Figures, title: string): string {
   return `<svg xmlns="http://www.w3.org/2000/svg" width="880" height="${height}" viewBox="0 0 880 ${height}" font-family="system-ui, sans-serif" font-size="13" fill="#1c2126">
 <rect width="880" height="${height}" fill="#ffffff"/>
 <text x="16" y="26" font-size="16" font-weight="600">Per second, median of the rounds</text>
-<text x="16" y="44" fill="#5b6670">${xml(title)}; green is Kaimai, grey what it is held against</text>
+<text x="16" y="44" fill="#5b6670">${xml(title)}; green is Kaimai, grey are references and peers</text>
 ${body.join('\n')}
 </svg>
 `;

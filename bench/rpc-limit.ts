@@ -1,4 +1,7 @@
-/** The reference `rpc-limit`: grpc-js and the generated messages, workers by cluster, and a handler that does nothing. */
+/**
+ * The reference `rpc-limit`: grpc-js with the generated messages, cluster workers, and a handler that returns a
+ * constant.
+ */
 import cluster from 'node:cluster';
 import { parseArgs } from 'node:util';
 import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';

@@ -1,4 +1,4 @@
-/** From an admitted purchase to a committed order, and on to its instance. */
+/** From an admitted purchase to a committed order, and to its instance. */
 
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -28,7 +28,7 @@ export async function measureSettlement(bench: Bench): Promise<void> {
     {
       id: ID.pg,
       run: async () => {
-        if (!space) throw new Error('nothing was settled, so there are no rows to insert');
+        if (!space) throw new Error('no purchases were settled, so there are no rows to insert');
         return insertLimit(space.postgresUrl);
       },
     },
@@ -37,7 +37,7 @@ export async function measureSettlement(bench: Bench): Promise<void> {
   await interleave([{ id: ID.completed, run: () => complete(bench) }], 1, figures, onLine);
 }
 
-/** Orders a second while a full stream is worked off by one replica that does nothing else. */
+/** Orders per second while one replica, which does nothing else, settles a full stream. */
 async function settle(bench: Bench, space: Space): Promise<number> {
   const { stage, plan } = bench;
   const api = await stage.service('product', space, { server: { roles: ['api'] }, ...NO_BACKLOG_LIMIT });
@@ -56,7 +56,7 @@ async function settle(bench: Bench, space: Space): Promise<number> {
   return perSecond;
 }
 
-/** As a BFF that runs the script itself does it, each purchase another user's. */
+/** Admits purchases like a BFF that runs the script itself, each by a different user. */
 async function admit({ stage, generators }: Bench, space: Space, sale: Sale, count: number): Promise<void> {
   if (generators.redisBenchmark === undefined) throw new Error('redis-benchmark is not on PATH');
   await space.redis.script('LOAD', readFileSync(ADMIT_FILE, 'utf8'));
@@ -72,7 +72,7 @@ async function admit({ stage, generators }: Bench, space: Space, sale: Sale, cou
   });
 }
 
-/** From the first entry that leaves the stream to the last. */
+/** Rate between the first and the last entry that leaves the stream. */
 async function drained({ redis }: Space, sale: Sale): Promise<number> {
   const deadline = performance.now() + DRAIN_TIMEOUT_MS;
   const full = await redis.xlen(sale.keys.stream);
@@ -82,7 +82,8 @@ async function drained({ redis }: Space, sale: Sale): Promise<number> {
     const at = performance.now();
     if (left < full) first ??= { at, left };
     if (first && left === 0) {
-      if (at === first.at) throw new Error('all were settled before the first look: too few to tell a rate');
+      if (at === first.at)
+        throw new Error('all purchases were settled before the first poll: too few to measure a rate');
       return (first.left * 1_000) / (at - first.at);
     }
     if (at > deadline)
@@ -91,9 +92,9 @@ async function drained({ redis }: Space, sale: Sale): Promise<number> {
   }
 }
 
-/** The tables that a settled purchase has a row in. */
+/** The tables in which a settled purchase has a row. */
 const TABLES = ['orders', 'order_events', 'instance_requests', 'outbox', 'stream_inbox'] as const;
-/** Rows of one transaction and connections that insert side by side; the best of them is the limit. */
+/** Rows per transaction and concurrent connections; the best combination is the limit. */
 const FORMS = [
   { batch: 500, connections: 1 },
   { batch: 500, connections: 2 },
@@ -102,8 +103,9 @@ const FORMS = [
 ] as const;
 
 /**
- * Inserts the rows that Kaimai wrote once more, from tables without indexes into empty ones with the same columns,
- * constraints and indexes: no client, no reading and no deciding. Orders a second of the best form.
+ * Inserts the rows that Kaimai wrote again, from tables without indexes into empty ones with the same columns,
+ * constraints
+ * and indexes: no client, no reads and no decisions. Returns the orders per second of the best combination.
  */
 async function insertLimit(url: string): Promise<number> {
   const client = new pg.Client({ connectionString: url });

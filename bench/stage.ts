@@ -18,7 +18,7 @@ const START_TIMEOUT_MS = 120_000;
 const ENTRIES_MAX = 100_000_000;
 const SERVERS = ['postgres', 'redis', 'rabbitmq'] as const;
 
-/** As many as the bench gives every server that it compares. */
+/** The number that every compared server gets. */
 export const WORKERS = availableParallelism();
 
 export interface Sale {
@@ -44,7 +44,7 @@ export interface Space {
   readonly queue: string;
 }
 
-/** Private servers on free ports with data of their own, and the processes that the bench starts on them. */
+/** Private servers on free ports, and the processes that the bench runs on them. */
 export class Stage {
   private readonly running: RunningServer[] = [];
   private readonly processes = new TestProcesses();
@@ -70,7 +70,7 @@ export class Stage {
     if (failed) throw failed.reason;
   }
 
-  /** Stops everything that was started here, in reverse. */
+  /** Stops everything in reverse order of starting. */
   async end(): Promise<void> {
     this.abort.abort();
     for (const ending of this.endings.reverse()) await ending();
@@ -81,7 +81,7 @@ export class Stage {
 
   url(name: ServerName): string {
     const found = this.running.find((server) => server.name === name);
-    if (!found) throw new Error(`${name} is not started`);
+    if (!found) throw new Error(`${name} has not been started`);
     return found.url;
   }
 
@@ -89,7 +89,7 @@ export class Stage {
     return Number(new URL(this.url('redis')).port || '6379');
   }
 
-  /** A world of its own on the servers: a database with the newest schema, a Redis database, a queue. */
+  /** An isolated space on the servers: a database with the newest schema, a Redis database, a queue. */
   async space(): Promise<Space> {
     const number = ++this.spaces;
     const postgres = new URL(this.url('postgres'));
@@ -114,7 +114,7 @@ export class Stage {
     }
   }
 
-  /** A process of Kaimai in a space, as `make run` starts it but for `config`. */
+  /** Starts a Kaimai process in a space like `make run`, with `config` as overrides. */
   service(name: 'product' | 'resource', space: Space, config: Config, env: Record<string, string> = {}) {
     return this.processes.start(name, {
       env: {
@@ -126,7 +126,7 @@ export class Stage {
       },
       config: {
         ...config,
-        // Every load comes as one user: the limit is looked at and never met.
+        // A load sends all calls as one user: the rate limit is evaluated but never reached.
         seckill: { user_rate: UNREACHED, address_rate: UNREACHED, ...config.seckill },
         data: { rabbitmq: { queue: space.queue } },
       },
@@ -134,7 +134,7 @@ export class Stage {
     });
   }
 
-  /** Any other server; `args` get the address that it is to listen on. */
+  /** Starts any other server; `args` receives the address to listen on. */
   async server(name: string, command: string, args: (addr: string) => string[]): Promise<Listening> {
     const port = await freePort();
     const logFile = join(this.root, `${name}.log`);
@@ -157,12 +157,12 @@ export class Stage {
     return { addr: `127.0.0.1:${port}`, pid: child.pid };
   }
 
-  /** Of the Redis server, where it is a process of this machine. */
+  /** Pid of the Redis server, if it is a process on this machine. */
   get redisPid(): number | undefined {
     return this.running.find((server) => server.name === 'redis')?.processes.at(-1)?.pid;
   }
 
-  /** An open sale of an instance plan. One user may buy as often as a load generator asks for the same user. */
+  /** Opens a sale of a product. Its limit allows all purchases of a load generator that uses a single user. */
   async openSale(product: Client, units: number): Promise<Sale> {
     const spec = await post<{ id: string }>(product, '/v1/product-specs', { cpu: 2, memory: 4, image: 'debian-12' });
     const plan = await post<{ id: string }>(product, '/v1/products', {
@@ -182,7 +182,7 @@ export class Stage {
   }
 }
 
-/** Purchases that were admitted since the last call, which takes them off the stream and off the buyers. */
+/** Counts the purchases admitted since the last call, and removes them from the stream and the buyers. */
 export async function takeAdmitted({ redis }: Space, sale: Sale): Promise<number> {
   const admitted = await redis.xlen(sale.keys.stream);
   await redis.unlink(sale.keys.stream, sale.keys.buyers);
@@ -191,10 +191,10 @@ export async function takeAdmitted({ redis }: Space, sale: Sale): Promise<number
 
 const UNREACHED = { per_second: 10_000_000, burst: 10_000_000 };
 
-/** Settings over those of configs/, in the shape of internal/conf/conf.proto. */
+/** Overrides of the settings in configs/, in the shape of internal/conf/conf.proto. */
 type Config = Readonly<Record<string, object>>;
 
-/** Takes every purchase that the generators can send before anybody makes orders of them. */
+/** Accepts every purchase that the generators can send without any of them being settled. */
 export const NO_BACKLOG_LIMIT = { seckill: { backlogLimit: ENTRIES_MAX } };
 
 export const ADMIT_FILE = join(projectRoot, 'internal/data/redis/lua/admit.lua');

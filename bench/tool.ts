@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-/** Runs a program to its end. @returns its stdout. @throws with the end of stderr when it fails or is too slow */
+/** Runs a program until it exits. @returns its stdout. @throws with the end of stderr if it fails or times out */
 export function runTool(
   command: string,
   args: readonly string[],
@@ -30,7 +30,7 @@ export function runTool(
   });
 }
 
-/** Where a program is, by PATH and then in `folders`; undefined when it is nowhere. */
+/** Path of a program in PATH or in `folders`; undefined if it is in neither. */
 export function findProgram(name: string, folders: readonly string[] = []): string | undefined {
   for (const folder of [...(process.env.PATH ?? '').split(delimiter), ...folders]) {
     const file = join(folder, name);
@@ -38,7 +38,7 @@ export function findProgram(name: string, folders: readonly string[] = []): stri
       accessSync(file, constants.X_OK);
       return file;
     } catch {
-      // Not here.
+      // Not in this folder.
     }
   }
   return undefined;
