@@ -15,6 +15,7 @@ import {
 } from '../../gen/catalog/v1/catalog.js';
 import type { CatalogUsecase, PublishStatus, Sku, SkuPatch, Spu, SpuPatch } from '../biz/catalog/catalog.js';
 import type { ServiceOf } from '../kratos/transport/call-context.js';
+import { patchOf } from './update-mask.js';
 
 export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
   constructor(private readonly catalog: CatalogUsecase) {}
@@ -29,14 +30,14 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
 
   updateSpu = async (req: UpdateSpuRequest): Promise<SpuMessage> => {
     const status = req.publishStatus === undefined ? undefined : statusOf(req.publishStatus);
-    const patch: SpuPatch = {
-      ...(req.title === undefined ? {} : { title: req.title }),
-      ...(req.categoryId === undefined ? {} : { categoryId: req.categoryId }),
-      ...(req.brandId === undefined ? {} : { brandId: req.brandId }),
-      ...(req.mainImages.length === 0 ? {} : { mainImages: req.mainImages }),
-      ...(req.detailHtml === undefined ? {} : { detailHtml: req.detailHtml }),
-      ...(status === undefined ? {} : { publishStatus: status }),
-    };
+    const patch = patchOf<SpuPatch>(req.updateMask, {
+      title: { path: 'title', given: req.title },
+      categoryId: { path: 'category_id', given: req.categoryId, cleared: 0n },
+      brandId: { path: 'brand_id', given: req.brandId, cleared: 0n },
+      mainImages: { path: 'main_images', given: req.mainImages.length > 0 ? req.mainImages : undefined, cleared: [] },
+      detailHtml: { path: 'detail_html', given: req.detailHtml, cleared: '' },
+      publishStatus: { path: 'publish_status', given: status },
+    });
     return spuReply(await this.catalog.updateSpu(req.id, req.version, patch));
   };
 
@@ -65,12 +66,12 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
   };
 
   updateSku = async (req: UpdateSkuRequest): Promise<SkuMessage> => {
-    const patch: SkuPatch = {
-      ...(req.skuName === undefined ? {} : { skuName: req.skuName }),
-      ...(req.priceFen === undefined ? {} : { priceFen: req.priceFen }),
-      ...(req.marketPriceFen === undefined ? {} : { marketPriceFen: req.marketPriceFen }),
-      ...(Object.keys(req.specs).length === 0 ? {} : { specs: req.specs }),
-    };
+    const patch = patchOf<SkuPatch>(req.updateMask, {
+      skuName: { path: 'sku_name', given: req.skuName },
+      priceFen: { path: 'price_fen', given: req.priceFen },
+      marketPriceFen: { path: 'market_price_fen', given: req.marketPriceFen, cleared: 0n },
+      specs: { path: 'specs', given: Object.keys(req.specs).length > 0 ? req.specs : undefined, cleared: {} },
+    });
     return skuReply(await this.catalog.updateSku(req.id, req.version, patch));
   };
 

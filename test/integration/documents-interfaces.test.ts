@@ -11,7 +11,7 @@ const IMAGE = 'https://img.example/plan.png';
 const PRICE_FEN = '9900';
 const SALE_PRICE_FEN = '100';
 
-/** The fifth document's five interfaces, field by field; the user is in a header of each request. */
+/** The five interfaces of document 004, field by field. The user id is in a header of each request. */
 describe('the interfaces of the flash-sale document', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');

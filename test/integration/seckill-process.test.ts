@@ -151,7 +151,7 @@ describe('the flash sale of the product process', function () {
     assert.equal((JSON.parse(lines.at(-1) ?? '') as { result: { availability: string } }).result.availability, 'ENDED');
   });
 
-  it("honours the second document's XADD within seconds", async () => {
+  it('turns the XADD of document 001 into a completed order within seconds', async () => {
     const itemId = await plan();
     await redis.xadd(`stream:seckill:${itemId}`, '*', 'uid', '123', 'ts', '1234567890');
     await eventually(

@@ -260,7 +260,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
   });
 
   describe('an entry that somebody else added', () => {
-    it('is honoured without any sale, exactly as the second document adds it', async () => {
+    it('is honoured without a sale, exactly as document 001 adds it', async () => {
       const plan = await replica.plan('direct', 700n);
       await run(replica.consumer('a'));
       const streamId = await add(plan.id, 'uid', '123', 'ts', '1234567890');

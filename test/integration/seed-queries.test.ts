@@ -92,7 +92,7 @@ describe('schema', () => {
     await assert.rejects(client.query('UPDATE product_specs SET cpu = 4'), /product_specs 1 is immutable/);
   });
 
-  it('has the indexes that the first document names', async () => {
+  it('has the indexes that document 000 names', async () => {
     const { rows } = await client.query<{ indexname: string }>(
       "SELECT indexname FROM pg_indexes WHERE schemaname = 'public'",
     );

@@ -137,7 +137,7 @@ export async function rush(
   });
 }
 
-/** What the second document's integration script does by redis-cli. */
+/** Does with redis-cli what the integration script of document 001 (docs/documents.md) does. */
 export async function foreignEntry(redisUrl: string, state: DemoState): Promise<void> {
   const redis = new Redis(redisUrl, { maxRetriesPerRequest: 1, lazyConnect: true });
   try {

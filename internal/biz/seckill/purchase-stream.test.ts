@@ -28,7 +28,7 @@ describe('parseEntry', () => {
     });
   });
 
-  it("reads the second document's entry, which has a uid and a time only", () => {
+  it('reads an entry that only has a uid and a time, as document 001 adds it', () => {
     const parsed = purchase({ uid: '123', ts: '1234567890' });
     assert.equal(parsed.userId, '00000000-0000-8000-8000-00000000007b');
     assert.deepEqual([parsed.quantity, parsed.epoch, parsed.reqId], [1, undefined, undefined]);

@@ -34,7 +34,7 @@ export type PurchaseOutcome =
 /** What became of one purchase of many; failed: why it would have thrown by itself. */
 export type BatchOutcome = PurchaseOutcome | { readonly kind: 'FAILED'; readonly reason: string };
 
-/** Where a purchase stands, in the fifth document's words. */
+/** Status of a purchase; docs/documents.md has the names of document 004. */
 export type PurchaseStatus = 'QUEUED' | 'AWAIT_PAY' | 'PAID' | 'CANCELLED' | 'TIMED_OUT' | 'REJECTED';
 
 export interface PurchaseRecord {
@@ -60,7 +60,8 @@ export class SeckillUsecase {
   ) {}
 
   /**
-   * @throws SALE_NOT_FOUND, INVALID_ARGUMENT quantity, PURCHASE_TOKEN_INVALID, SALE_BACKLOG_FULL, SALE_UNAVAILABLE (then the request may have been
+   * @throws SALE_NOT_FOUND, INVALID_ARGUMENT quantity, PURCHASE_TOKEN_INVALID, SALE_BACKLOG_FULL, SALE_UNAVAILABLE
+   * (then the request may have been
    * granted; repeating it with its request id tells)
    */
   async purchase(asked: ItemPurchaseRequest): Promise<PurchaseOutcome> {
@@ -94,7 +95,8 @@ export class SeckillUsecase {
   /**
    * Many users' purchases of one item, in their order.
    * @returns one for each
-   * @throws SALE_NOT_FOUND, SALE_UNAVAILABLE (then some may have been granted; repeating them with their request ids tells)
+   * @throws SALE_NOT_FOUND, SALE_UNAVAILABLE (then some may have been granted; repeating them with their request ids
+   * tells)
    */
   async purchaseAll(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly BatchOutcome[]> {
     const sale = await this.find(itemId);

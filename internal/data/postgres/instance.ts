@@ -8,14 +8,15 @@ import type { Postgres, Statement } from './postgres.js';
 
 /** Outbox topic of the events that ask the resource domain for an instance. */
 export const TOPIC_INSTANCE_CREATED = 'instance.created';
-/** The event's own name for the same, as the second document has it. */
+/** The event type, as document 001 names it. */
 const EVENT_TYPE = 'INSTANCE_CREATED';
 const MB_PER_GB = 1024;
 
 const COLUMNS = `instance_id, product_id, user_id, source, source_id, order_id, status, reason, created_at, reported_at`;
 
 // Sorted by key, so that two batches that meet on several keys wait for each other in one order; then as given, so that
-// the first of those that repeat is the one that is kept. `rows` counts what was new: to return it all, and to read it all
+// the first of those that repeat is the one that is kept. `rows` counts what was new: to return it all, and to read it
+// all
 // here, cost more than to store it.
 const INSERT: Statement = {
   name: 'instance_request_insert',

@@ -70,6 +70,7 @@ export class HttpListener implements Server {
       errorShape: options.errorShape === 'grpc-gateway' ? 'grpc-gateway' : 'reason',
       ...(options.corsOrigins.length > 0 && { cors: { origins: options.corsOrigins } }),
       forwardHeaders: options.forwardHeaders,
+      procedures: true,
       replyHeaders: { 'cache-control': 'no-store' },
       limits: {
         maxBodyBytes: options.maxBodyBytes,

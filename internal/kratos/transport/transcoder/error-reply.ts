@@ -10,7 +10,12 @@ const HTTP_STATUS: readonly number[] = [
 /** The status that the error asks for, or else that of its code. */
 export function httpStatusOf(error: ErrorInfo): number {
   const asked = error.httpStatus;
-  return asked !== undefined && isHttpStatus(asked) ? asked : (HTTP_STATUS[error.code] ?? 500);
+  return asked !== undefined && isHttpStatus(asked) ? asked : httpStatusOfCode(error.code);
+}
+
+/** The status of a gRPC code. */
+export function httpStatusOfCode(code: number): number {
+  return HTTP_STATUS[code] ?? 500;
 }
 
 /** Of a final reply: 1xx are none. */

@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { gzip } from 'node:zlib';
 import type { DescMethod } from '@bufbuild/protobuf';
+import { checkConnectVersion, connectErrorJson, connectTimeoutOf, isConnect } from './connect.js';
 import { Cors } from './cors.js';
-import { type ErrorWriter, edgeErrors, httpStatusOf, isHttpStatus } from './error-reply.js';
+import { type ErrorWriter, edgeErrors, httpStatusOf, httpStatusOfCode, isHttpStatus } from './error-reply.js';
 import {
   httpHeadersOf,
   isHeaderValue,
@@ -64,6 +65,9 @@ export class Exchange implements TranscoderCall {
   private answered = false;
   private handling = false;
   private lastOnConnection = false;
+  private continued = false;
+  /** Set for requests of Connect clients. */
+  private connect = false;
   private controller: AbortController | undefined;
   private abortReason: TranscodeError | undefined;
   private deadlineTimer: NodeJS.Timeout | undefined;
@@ -76,6 +80,8 @@ export class Exchange implements TranscoderCall {
     private readonly edge: Edge,
     readonly req: IncomingMessage,
     readonly res: ServerResponse,
+    /** The client waits for `100 Continue` before it sends the body. */
+    private readonly expectsContinue: boolean,
   ) {}
 
   get method(): DescMethod {
@@ -184,9 +190,10 @@ export class Exchange implements TranscoderCall {
     if (mark >= 0) this.query = url.slice(mark + 1);
     this.route = found.match.route;
     this.pathValues = found.match.values;
+    this.connect = this.route.isProcedure && isConnect(req.headers);
+    if (this.connect) checkConnectVersion(req.headers);
     this.negotiate();
-    const timeout = req.headers['grpc-timeout'];
-    if (typeof timeout === 'string') this.startDeadline(parseGrpcTimeout(timeout));
+    this.readTimeout();
     const length = req.headers['content-length'];
     if ((length === undefined || length === '0') && req.headers['transfer-encoding'] === undefined) this.dispatch();
     else {
@@ -197,6 +204,11 @@ export class Exchange implements TranscoderCall {
         },
         refuse: (error) => this.refuse(error),
       });
+      // Not before: a request that is refused by its headers must not be invited to send its body.
+      if (this.expectsContinue) {
+        this.res.writeContinue();
+        this.continued = true;
+      }
     }
   }
 
@@ -218,7 +230,10 @@ export class Exchange implements TranscoderCall {
 
   private negotiate(): void {
     const { headers } = this.req;
-    if (this.route.httpBody === undefined) {
+    if (this.connect) {
+      // A Connect reply has the codec of its request, whatever `Accept` says.
+      this.format = bodyEncodingOf(headers['content-type']) === 'protobuf' ? 'protobuf' : 'json';
+    } else if (this.route.httpBody === undefined) {
       const format = negotiate(headers.accept, this.route.offer);
       if (format === undefined) throw edgeErrors.notAcceptable(`cannot answer as ${headers.accept}`);
       this.format = format;
@@ -237,12 +252,20 @@ export class Exchange implements TranscoderCall {
     this.encoding = encoding;
   }
 
+  private readTimeout(): void {
+    const { headers } = this.req;
+    const grpc = headers['grpc-timeout'];
+    const timeoutMs = this.connect ? connectTimeoutOf(headers) : undefined;
+    if (timeoutMs !== undefined) this.startDeadline(timeoutMs);
+    else if (typeof grpc === 'string') this.startDeadline(parseGrpcTimeout(grpc));
+  }
+
   private startDeadline(timeoutMs: number): void {
     this.deadline = Date.now() + timeoutMs;
     // setTimeout takes 32 bits; a client that waits for weeks needs no timer.
     if (timeoutMs > 0x7fff_ffff) return;
     this.deadlineTimer = setTimeout(() => {
-      const reason = edgeErrors.deadlineExceeded('the deadline of Grpc-Timeout has passed');
+      const reason = edgeErrors.deadlineExceeded('the deadline of the request has passed');
       if (this.handling) this.cut(reason);
       else this.refuse(reason);
     }, timeoutMs);
@@ -285,7 +308,11 @@ export class Exchange implements TranscoderCall {
   private sendUnary(reply: UnaryReply): void {
     const headers = this.replyHeaders();
     if (reply.headers !== undefined) {
-      headers.push(...httpHeadersOf(reply.headers, 'grpc-metadata-', this.edge.exposed));
+      const prefix = this.connect ? '' : 'grpc-metadata-';
+      headers.push(...httpHeadersOf(reply.headers, prefix, this.edge.exposed));
+    }
+    if (this.connect && reply.trailers !== undefined) {
+      headers.push(...httpHeadersOf(reply.trailers, 'trailer-', new Set()));
     }
     const status = reply.status ?? 200;
     // Checked here, where it is still an error of this reply: node:http would throw in the callback of gzip.
@@ -297,7 +324,8 @@ export class Exchange implements TranscoderCall {
       this.compressAndSend(status, headers, mediaType(contentType), data, reply);
     } else if (this.format === 'protobuf') {
       this.answered = true;
-      this.compressAndSend(status, headers, 'application/x-protobuf', reply.message, reply);
+      const type = this.connect ? 'application/proto' : 'application/x-protobuf';
+      this.compressAndSend(status, headers, type, reply.message, reply);
     } else {
       const json = this.route.reply.json(reply.message);
       const text = this.wantsEnvelope() ? `{"code":0,"message":"ok","data":${json}}` : json;
@@ -307,6 +335,7 @@ export class Exchange implements TranscoderCall {
   }
 
   private wantsEnvelope(): boolean {
+    if (this.connect) return false;
     const asked = this.req.headers[this.edge.envelopeHeader];
     return asked === undefined ? this.edge.envelope : asked === '1' || asked === 'true';
   }
@@ -385,6 +414,8 @@ export class Exchange implements TranscoderCall {
 
   private trailersOf(reply: UnaryReply | undefined): [string, string][] | undefined {
     if (reply?.trailers === undefined || this.req.method === 'HEAD') return undefined;
+    // Trailers need chunked encoding, which HTTP/1.0 does not have.
+    if (this.req.httpVersion === '1.0' || this.connect) return undefined;
     if (!/(?:^|,)\s*trailers\s*(?:;|,|$)/i.test(String(this.req.headers.te ?? ''))) return undefined;
     const flat = httpHeadersOf(reply.trailers, 'grpc-trailer-', new Set());
     const trailers: [string, string][] = [];
@@ -462,6 +493,8 @@ export class Exchange implements TranscoderCall {
   private refuse(err: unknown): void {
     const error = err instanceof TranscodeError ? err : edgeErrors.internal('internal error');
     this.edge.onEdgeError(error, this.req, err);
+    // The client may or may not send its body now, so what follows on the connection cannot be told apart.
+    if (this.expectsContinue && !this.continued) this.lastOnConnection = true;
     this.fail(error);
     if (!this.req.complete) discardBody(this.req, this.edge.maxBodyBytes);
   }
@@ -475,7 +508,11 @@ export class Exchange implements TranscoderCall {
       if (isHeaderValue(value)) headers.push(name, value);
     }
     headers.push('content-type', 'application/json');
-    this.send(httpStatusOf(error), headers, this.edge.errors.json(error), undefined);
+    if (this.connect) {
+      this.send(httpStatusOfCode(error.code), headers, connectErrorJson(error), undefined);
+    } else {
+      this.send(httpStatusOf(error), headers, this.edge.errors.json(error), undefined);
+    }
   }
 }
 

@@ -11,7 +11,7 @@ type Write = (reader: JsonReader, writer: WireWriter) => void;
 /** A field and how its JSON value becomes wire form, tag included. */
 export interface FieldWriter {
   readonly field: DescField;
-  /** False where null is a value: google.protobuf.Value and NullValue. */
+  /** False if null is a value of the field: a singular google.protobuf.Value or NullValue. */
   readonly nullIsAbsent: boolean;
   readonly write: Write;
   /** Position in the message, for the check for duplicates. */
@@ -77,7 +77,8 @@ export class JsonToWire {
   field(field: DescField, index = 0): FieldWriter {
     refuseGroup(field);
     const oneofIndex = field.oneof === undefined ? -1 : field.parent.oneofs.indexOf(field.oneof);
-    return { field, nullIsAbsent: !takesNull(field), write: this.fieldWrite(field), index, oneofIndex };
+    const nullIsAbsent = field.fieldKind === 'list' || field.fieldKind === 'map' || !takesNull(field);
+    return { field, nullIsAbsent, write: this.fieldWrite(field), index, oneofIndex };
   }
 
   private fieldWrite(field: DescField): Write {
@@ -339,6 +340,7 @@ function tagged(number: number, scalar: ScalarWriter): Write {
   };
 }
 
+/** Whether null is a value of the field, its items or its map values. */
 function takesNull(field: DescField): boolean {
   return field.message?.typeName === 'google.protobuf.Value' || field.enum?.typeName === 'google.protobuf.NullValue';
 }

@@ -6,6 +6,9 @@ interface Range {
   readonly quality: number;
 }
 
+/** `application/proto` is Connect's name. */
+const PROTOBUF_TYPES = new Set(['application/x-protobuf', 'application/protobuf', 'application/proto']);
+
 const JSON_ONLY: readonly (readonly [string, ReplyFormat])[] = [['application/json', 'json']];
 const UNARY: readonly (readonly [string, ReplyFormat])[] = [
   ['application/json', 'json'],
@@ -89,7 +92,7 @@ export function bodyEncodingOf(contentType: string | undefined): 'json' | 'proto
   if (contentType === undefined || contentType === 'application/json') return 'json';
   const [type = '', ...parameters] = contentType.split(';');
   const name = type.trim().toLowerCase();
-  if (name === 'application/x-protobuf' || name === 'application/protobuf') return 'protobuf';
+  if (PROTOBUF_TYPES.has(name)) return 'protobuf';
   if (name !== 'application/json' && !/^application\/[a-z0-9!#$&^_.-]+\+json$/.test(name)) return undefined;
   for (const parameter of parameters) {
     const match = /^\s*charset\s*=\s*"?([^"\s]*)"?\s*$/i.exec(parameter);

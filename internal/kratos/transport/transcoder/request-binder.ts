@@ -2,11 +2,14 @@ import { isUtf8 } from 'node:buffer';
 import { type DescField, type DescMessage, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
 import { JsonReader } from './json-reader.js';
 import type { FieldWriter, JsonToWire, MessageWriter } from './json-to-wire.js';
+import { maskPathsOf, updateMaskOf } from './field-mask.js';
+import type { HttpRule } from './http-rule.js';
 import type { PathVariable } from './path-template.js';
 import { parseQuery } from './query.js';
 import { Wire } from './scalar.js';
 import { mapEntryWriter, takesEmptyText, textWriter, type WriteText } from './text-to-wire.js';
 import { invalidArgument } from './transcode-error.js';
+import { writeFieldMask } from './well-known-writer.js';
 import { tagOf, type WireWriter } from './wire-writer.js';
 
 export interface BinderOptions {
@@ -55,11 +58,13 @@ export class RequestBinder {
   private readonly bodyField: FieldWriter | undefined;
   private readonly path: readonly (Place & { readonly write: WriteText })[];
   private readonly targets = new Map<string, QueryTarget>();
+  /** Of a PATCH: inferred from the fields of the body where the request does not set it. */
+  private readonly updateMask: DescField | undefined;
 
   /** @throws Error where the rule names fields that do not fit */
   constructor(
     private readonly input: DescMessage,
-    body: string,
+    { httpMethod, body }: Pick<HttpRule, 'httpMethod' | 'body'>,
     variables: readonly PathVariable[],
     private readonly options: BinderOptions,
   ) {
@@ -74,6 +79,7 @@ export class RequestBinder {
     const bodyMessage = this.whole !== undefined ? input : singularMessage(this.bodyField?.field);
     this.bodyIsRaw = bodyMessage?.typeName === HTTP_BODY;
     this.path = variables.map((variable) => this.pathPlace(variable));
+    this.updateMask = httpMethod === 'PATCH' && this.takesBody ? updateMaskOf(input) : undefined;
   }
 
   private pathPlace(variable: PathVariable): Place & { write: WriteText } {
@@ -117,7 +123,9 @@ export class RequestBinder {
     const hasBody = this.takesBody && (parts.body.length > 0 || parts.encoding === 'raw');
     if (hasBody) this.writeBody(parts, writer, oneofs);
     let nested = 0;
-    if (parts.query !== '') nested += this.writeQuery(parts.query, writer, oneofs);
+    const given = new Set<string>();
+    if (parts.query !== '') nested += this.writeQuery(parts.query, writer, oneofs, given);
+    if (hasBody && parts.encoding === 'json') this.inferUpdateMask(parts.body, given, writer);
     for (let i = 0; i < this.path.length; i++) {
       const place = this.path[i]!;
       claimOneofs(place, oneofs);
@@ -192,10 +200,28 @@ export class RequestBinder {
     writer.raw(bytes);
   }
 
-  /** How many of the parameters were for fields of inner messages. */
-  private writeQuery(query: string, writer: WireWriter, oneofs: Map<string, string>): number {
+  /** Writes the update mask of a PATCH that does not set it: the fields of the body, as grpc-gateway infers it. */
+  private inferUpdateMask(body: Uint8Array, given: ReadonlySet<string>, writer: WireWriter): void {
+    const { updateMask } = this;
+    if (updateMask === undefined || given.has(updateMask.jsonName)) return;
+    const message = this.whole !== undefined ? this.input : singularMessage(this.bodyField?.field);
+    if (message === undefined) return;
+    const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8');
+    const bound = this.path.flatMap((place) => (place.parents.length === 0 ? [place.field] : []));
+    const paths = maskPathsOf(message, text, this.whole === undefined ? new Set() : new Set(bound));
+    if (paths.length === 0 || (this.whole !== undefined && paths.includes(updateMask.name))) return;
+    writer.uint32(tagOf(updateMask.number, Wire.LENGTH));
+    const start = writer.begin();
+    writeFieldMask(paths, writer);
+    writer.end(start);
+  }
+
+  /**
+   * @param seen receives the ids of the fields that were given
+   * @returns how many of the parameters were for fields of inner messages
+   */
+  private writeQuery(query: string, writer: WireWriter, oneofs: Map<string, string>, seen: Set<string>): number {
     let nested = 0;
-    const seen = new Set<string>();
     for (const [name, value] of parseQuery(query, this.options.maxQueryParameters)) {
       const target = this.target(name);
       if (target === 'unknown') {

@@ -17,8 +17,9 @@ const DISCARDED_BODIES = 64;
  * @throws TranscodeError where the headers alone tell that it cannot be taken
  */
 export function readBody(req: IncomingMessage, maxBytes: number, outcome: BodyOutcome): void {
-  const coding = req.headers['content-encoding'];
-  if (coding !== undefined && coding !== 'gzip' && coding !== 'identity') {
+  const coding = req.headers['content-encoding']?.trim().toLowerCase();
+  const isGzip = coding === 'gzip' || coding === 'x-gzip';
+  if (coding !== undefined && !isGzip && coding !== 'identity') {
     throw edgeErrors.unsupportedMediaType(`Content-Encoding ${coding} is not supported`, {
       'accept-encoding': 'gzip, identity',
     });
@@ -38,7 +39,7 @@ export function readBody(req: IncomingMessage, maxBytes: number, outcome: BodyOu
   };
   const onEnd = (): void => {
     const body = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
-    if (coding === 'gzip') unzip(body, maxBytes, outcome);
+    if (isGzip) unzip(body, maxBytes, outcome);
     else outcome.done(body);
   };
   req.on('data', onData);

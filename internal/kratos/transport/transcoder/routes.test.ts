@@ -24,7 +24,7 @@ function changed(change: (methods: MethodDescriptorProto[]) => void): FileRegist
   return createFileRegistry(create(FileDescriptorSetSchema, { file }));
 }
 
-function compile(registry: FileRegistry): readonly string[] {
+function compile(registry: FileRegistry, procedures = false): readonly string[] {
   const table = compileRoutes({
     registry,
     services: [LIBRARY],
@@ -33,6 +33,7 @@ function compile(registry: FileRegistry): readonly string[] {
     fullyDecodeReservedExpansion: false,
     maxJsonDepth: 32,
     maxQueryParameters: 256,
+    procedures,
   });
   return table.routes.map((route) => `${route.httpMethod} ${route.path} ${route.operation}`);
 }
@@ -88,7 +89,7 @@ describe('routes at boot', () => {
   for (const [body, path, fault] of misfits) {
     it(`refuses path ${path} with body "${body}"`, () => {
       const { variables } = parsePathTemplate(path);
-      assert.throws(() => new RequestBinder(messageType('Everything'), body, variables, binderOptions), fault);
+      assert.throws(() => new RequestBinder(messageType('Everything'), { httpMethod: 'POST', body }, variables, binderOptions), fault);
     });
   }
 });

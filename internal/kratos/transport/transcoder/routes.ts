@@ -18,6 +18,8 @@ export interface Route {
   readonly path: string;
   readonly binder: RequestBinder;
   readonly isStream: boolean;
+  /** `POST /package.Service/Method`, which Connect clients call. */
+  readonly isProcedure: boolean;
   readonly offer: Offer;
   /** JSON of the reply message, or of its `response_body`. */
   readonly reply: MessageReader;
@@ -33,6 +35,8 @@ export interface RouteOptions {
   readonly fullyDecodeReservedExpansion: boolean;
   readonly maxJsonDepth: number;
   readonly maxQueryParameters: number;
+  /** Whether every unary RPC is also served as `POST /package.Service/Method`. */
+  readonly procedures: boolean;
 }
 
 export interface RouteTable {
@@ -63,13 +67,18 @@ export function compileRoutes(options: RouteOptions): RouteTable {
     if (service === undefined) throw new Error(`the registry holds no service ${name}`);
     for (const method of service.methods) {
       const operation = `/${name}/${method.name}`;
-      for (const rule of httpRulesOf(method)) {
+      const rules = httpRulesOf(method).map((rule) => ({ ...rule, isProcedure: false }));
+      const isBound = rules.some((rule) => rule.httpMethod === 'POST' && rule.path === operation);
+      if (options.procedures && method.methodKind === 'unary' && !isBound) {
+        rules.push({ httpMethod: 'POST', path: operation, body: '*', responseBody: '', isProcedure: true });
+      }
+      for (const rule of rules) {
         if (method.methodKind === 'client_streaming' || method.methodKind === 'bidi_streaming') {
           throw new Error(`${operation}: a client stream cannot have an http rule`);
         }
         try {
           const template = parsePathTemplate(rule.path);
-          const binder = new RequestBinder(method.input, rule.body, template.variables, binderOptions);
+          const binder = new RequestBinder(method.input, rule, template.variables, binderOptions);
           const reply = replyOf(method, rule.responseBody, toJson);
           const isStream = method.methodKind === 'server_streaming';
           router.add(
@@ -82,6 +91,7 @@ export function compileRoutes(options: RouteOptions): RouteTable {
               path: rule.path,
               binder,
               isStream,
+              isProcedure: rule.isProcedure,
               offer: isStream ? 'stream' : rule.responseBody === '' ? 'unary' : 'json',
               ...reply,
             },

@@ -167,6 +167,30 @@ describe('transcoder server: requests and connections', () => {
     assert.doesNotMatch(raw, /100 Continue/);
   });
 
+  it('sends no 100 Continue before a 404, and closes the connection', async () => {
+    const socket = await open(running.port);
+    socket.write('POST /v1/none HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n');
+    const raw = await drain(socket);
+    assert.match(raw, /^HTTP\/1.1 404 /);
+    assert.doesNotMatch(raw, /100 Continue/);
+  });
+
+  it('sends 100 Continue once the route is known, and then takes the body', async () => {
+    const socket = await open(running.port);
+    const received: string[] = [];
+    socket.setEncoding('utf8');
+    socket.on('data', (chunk: string) => {
+      received.push(chunk);
+      if (received.length === 1) socket.write('{"int32Value":5}');
+    });
+    socket.write(
+      'POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 16\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n',
+    );
+    await once(socket, 'close');
+    assert.match(received[0] ?? '', /^HTTP\/1.1 100 Continue/);
+    assert.match(received.slice(1).join(''), /^HTTP\/1.1 200 /);
+  });
+
   it('invites the body of who asks first', async () => {
     const headers = { expect: '100-continue', 'content-type': 'application/json' };
     const reply = await send(running.port, { method: 'POST', path: '/v1/echo', headers, body: '{"int32Value":5}' });
@@ -366,6 +390,9 @@ describe('transcoder server: requests and connections', () => {
     assert.deepEqual({ ...asked.trailers }, { 'grpc-trailer-x-cost': '9' });
     const other = await send(running.port, { path: '/v1/books/7' });
     assert.deepEqual({ ...other.trailers }, {});
+    const socket = await open(running.port);
+    socket.write('GET /v1/books/7 HTTP/1.0\r\nHost: x\r\nTE: trailers\r\n\r\n');
+    assert.match(await drain(socket), /^HTTP\/1.1 200 /);
   });
 
   describe('streams', () => {

@@ -42,6 +42,7 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
     fullyDecodeReservedExpansion: options.fullyDecodeReservedExpansion ?? false,
     maxJsonDepth: limits.maxJsonDepth,
     maxQueryParameters: limits.maxQueryParameters,
+    procedures: options.procedures ?? false,
   });
   const edge: Edge = {
     router: table.router,
@@ -65,10 +66,11 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
     active: new Set(),
   };
   const { plainRoutes } = options;
-  const listener = (req: IncomingMessage, res: ServerResponse): void => {
+  const answer = (req: IncomingMessage, res: ServerResponse, expectsContinue: boolean): void => {
     if (plainRoutes?.(req, res)) return;
-    new Exchange(edge, req, res).run();
+    new Exchange(edge, req, res, expectsContinue).run();
   };
+  const listener = (req: IncomingMessage, res: ServerResponse): void => answer(req, res, false);
 
   const server = createServer(
     {
@@ -83,8 +85,7 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
   server.maxRequestsPerSocket = limits.maxRequestsPerConnection;
   if (limits.maxConnections > 0) server.maxConnections = limits.maxConnections;
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
-    if (Number(req.headers['content-length'] ?? '0') <= limits.maxBodyBytes) res.writeContinue();
-    listener(req, res);
+    answer(req, res, true);
   });
   server.on('checkExpectation', (_req: IncomingMessage, res: ServerResponse) => {
     const error = edgeErrors.expectationFailed('the Expect header is not understood');

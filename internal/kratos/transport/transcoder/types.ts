@@ -172,6 +172,11 @@ export interface TranscoderOptions {
   readonly gzipMinBytes?: number | false;
   /** Server-Sent Events: a comment is sent after this long without an event, so that proxies keep the connection. Default 15,000. */
   readonly sseHeartbeatMs?: number;
+  /**
+   * Also serve every unary RPC as `POST /package.Service/Method`, by the unary form of the Connect protocol for its clients and
+   * as a plain JSON route for others. Default false.
+   */
+  readonly procedures?: boolean;
   readonly limits?: TranscoderLimits;
 }
 
