@@ -18,11 +18,7 @@ COMMENT ON COLUMN instance_logs.report_error IS 'Why the last report was not acc
 DROP INDEX idx_instance_logs_due;
 CREATE INDEX idx_instance_logs_to_create ON instance_logs (id) WHERE status = 'PROCESSING';
 CREATE INDEX idx_instance_logs_to_report ON instance_logs (id) WHERE status <> 'PROCESSING' AND reported_at IS NULL;
-<<<<<<< HEAD
 -- The index of 001, made unique: one request has one instance.
-=======
--- The index of document 000 on source_id, made unique: one instance per request.
->>>>>>> 1900987 (Transcoder: Connect procedures, inferred update masks, null lists of Value, Content-Encoding in any case, 100 Continue after routing, HTTP/1.0 trailers)
 DROP INDEX idx_instance_logs_instance_id;
 CREATE UNIQUE INDEX idx_instance_logs_instance_id ON instance_logs (instance_id);
 ALTER TABLE instance_logs SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);

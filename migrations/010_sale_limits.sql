@@ -1,8 +1,4 @@
-<<<<<<< HEAD:migrations/010_sale_limits.sql
 -- Purchase limits of single users, and the records of flash-sale purchases.
-=======
--- Limits per user, and the purchase records (秒杀记录) of document 004.
->>>>>>> 1900987 (Transcoder: Connect procedures, inferred update masks, null lists of Value, Content-Encoding in any case, 100 Continue after routing, HTTP/1.0 trailers):migrations/011_sale_limits.sql
 
 CREATE TABLE vip_limits (
     sale_id    BIGINT NOT NULL REFERENCES sales (id),

@@ -1,8 +1,4 @@
-<<<<<<< HEAD:migrations/013_goods.sql
 -- Goods: spu and sku, the ledger of their stock, order lines, and flash sales of goods.
-=======
--- Goods: SPU and SKU as in document 002 (docs/documents.md), the ledger of their stock, and what flash sales of them need.
->>>>>>> 1900987 (Transcoder: Connect procedures, inferred update masks, null lists of Value, Content-Encoding in any case, 100 Continue after routing, HTTP/1.0 trailers):migrations/014_goods.sql
 
 -- Both draw their ids from the sequence of items, so that the id of one is never the id of another.
 CREATE TABLE spu (
