@@ -3,9 +3,11 @@ import { CatalogRepo, CatalogUsecase } from './catalog/catalog.js';
 import { ItemDirectory } from './catalog/item.js';
 import { ProductRepo, ProductUsecase } from './catalog/product.js';
 import { StockRepo } from './catalog/stock.js';
+import { StockGate } from './catalog/stock-gate.js';
 import { IdGenerator } from './id-generator.js';
 import { InstanceRepo, InstanceUsecase } from './instance/instance.js';
 import { OrderFulfilment } from './order/fulfilment.js';
+import { GoodsOrderUsecase } from './order/goods-order.js';
 import { OrderUsecase } from './order/order.js';
 import { OrderRepo } from './order/order-state.js';
 import { PaymentRepo } from './order/payment.js';
@@ -55,6 +57,15 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     PaymentRepo,
     all(OrderFulfilment),
     ReservedUnits,
+    ORDER_POLICY,
+  ]);
+  provide(GoodsOrderUsecase, [
+    TransactionRunner,
+    IdGenerator,
+    CatalogRepo,
+    StockRepo,
+    StockGate,
+    OrderRepo,
     ORDER_POLICY,
   ]);
 

@@ -16,4 +16,10 @@ export abstract class TransactionRunner {
    * @throws UNAVAILABLE when the database is away
    */
   abstract run<T>(work: (tx: Transaction) => Promise<T>, options?: { readonly idempotent?: boolean }): Promise<T>;
+
+  /**
+   * Runs `work` when `tx` has committed; never when it rolls back. It is a hint for caches, not a promise: a process that
+   * dies right after COMMIT does not run it. What another system must be told goes through the outbox. `work` must not throw.
+   */
+  abstract afterCommit(tx: Transaction, work: () => void): void;
 }

@@ -1,6 +1,7 @@
 import { CatalogRepo } from '../biz/catalog/catalog.js';
 import { ProductRepo } from '../biz/catalog/product.js';
 import { StockRepo } from '../biz/catalog/stock.js';
+import { StockGate } from '../biz/catalog/stock-gate.js';
 import { IdGenerator } from '../biz/id-generator.js';
 import { InstanceRepo } from '../biz/instance/instance.js';
 import { QueuePublisher } from '../biz/message-queue.js';
@@ -43,13 +44,14 @@ import { RedisAdmission } from './redis/admission.js';
 import { RedisLoginAttempts } from './redis/login-attempts.js';
 import { RedisPurchaseConsumer, RedisPurchaseStream } from './redis/purchase-stream.js';
 import { RedisServer } from './redis/redis.js';
+import { RedisStockGate } from './redis/stock-gate.js';
 import { RedisWaitingRoom } from './redis/waiting-room.js';
 
 /** The product domain's ports. It needs the shared module, CONFIG, Logger, Worker, Trace and Resources. */
 export const productDataModule: ProviderSet = providers(({ implement, resource, create, alias }) => {
   implement(ProductRepo, PgProductRepo, [Postgres]);
   implement(CatalogRepo, PgCatalogRepo, [Postgres]);
-  implement(StockRepo, PgStockRepo, [Postgres]);
+  implement(StockRepo, PgStockRepo, [Postgres, StockGate]);
   implement(OrderRepo, PgOrderRepo, [Postgres]);
   implement(PaymentRepo, PgPaymentRepo, [Postgres]);
   implement(InstanceRepo, PgInstanceRepo, [Postgres, Trace]);
@@ -87,6 +89,7 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   create(HealthProbe, [RedisServer], (redis) => ({ name: 'redis', critical: false, check: () => redis.ping() }));
   implement(Admission, RedisAdmission, [RedisServer]);
   implement(WaitingRoom, RedisWaitingRoom, [RedisServer]);
+  implement(StockGate, RedisStockGate, [RedisServer]);
   create(LoginAttempts, [RedisServer, CONFIG], (redis, { auth }) => new RedisLoginAttempts(redis, auth.login));
   implement(PurchaseStream, RedisPurchaseStream, [RedisServer]);
   create(

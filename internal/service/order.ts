@@ -15,6 +15,7 @@ import {
   Order_Type as Type,
 } from '../../gen/order/v1/order.js';
 import { INT64_MAX } from '../biz/int64.js';
+import type { GoodsOrderUsecase } from '../biz/order/goods-order.js';
 import type { OrderUsecase, PaymentNotice } from '../biz/order/order.js';
 import type { Order, OrderStatus, OrderType } from '../biz/order/order-state.js';
 import type { PaymentSignatures } from '../biz/order/payment-signature.js';
@@ -24,19 +25,20 @@ import { identityOf, userOf } from './caller.js';
 export class OrderService implements ServiceOf<typeof OrderServiceService> {
   constructor(
     private readonly orders: OrderUsecase,
+    private readonly goods: GoodsOrderUsecase,
     private readonly signatures: PaymentSignatures,
   ) {}
 
-  createOrder = async (req: CreateOrderRequest, ctx: CallContext): Promise<OrderMessage> =>
-    orderReply(
-      await this.orders.create({
-        userId: userOf(ctx),
-        productId: req.productId,
-        quantity: req.quantity ?? 1,
-        requestId: req.requestId,
-        remark: req.remark,
-      }),
-    );
+  createOrder = async (req: CreateOrderRequest, ctx: CallContext): Promise<OrderMessage> => {
+    const { requestId, remark, expectedAmountFen } = req;
+    const common = { userId: userOf(ctx), requestId, remark, expectedAmountFen };
+    if (req.productId !== 0n) {
+      if (req.lines.length > 0) throw oneOf('product_id and lines exclude each other');
+      return orderReply(await this.orders.create({ ...common, productId: req.productId, quantity: req.quantity ?? 1 }));
+    }
+    if (req.lines.length === 0) throw oneOf('product_id or lines is required');
+    return orderReply(await this.goods.create({ ...common, lines: req.lines, receiver: req.receiver }));
+  };
 
   getOrder = async (req: GetOrderRequest, ctx: CallContext): Promise<OrderMessage> =>
     orderReply(await this.orders.get(orderId(req.id), ctx.identity.userId));
@@ -102,6 +104,10 @@ function orderId(id: string): bigint {
   throw invalidArgument(`id ${id} is out of range`, { violations: [{ field: 'id', description: 'must be an int64' }] });
 }
 
+function oneOf(description: string) {
+  return invalidArgument(description, { violations: [{ field: 'product_id', description }] });
+}
+
 function statusOf(status: Status): OrderStatus | undefined {
   switch (status) {
     case Status.PENDING:
@@ -163,5 +169,21 @@ function orderReply(order: Order): OrderMessage {
     payDeadline: order.payDeadline,
     paidAt: order.paidAt,
     completedAt: order.completedAt,
+    items: order.items.map((item) => ({
+      skuId: item.skuId,
+      spuId: item.spuId,
+      spuName: item.spuName,
+      skuName: item.skuName,
+      skuImage: item.skuImage,
+      specs: item.specs,
+      priceFen: item.priceFen,
+      quantity: item.quantity,
+      totalPriceFen: item.priceFen * BigInt(item.quantity),
+      promotionAmountFen: item.promotionFen,
+    })),
+    totalAmountFen: order.totalFen,
+    freightAmountFen: order.freightFen,
+    promotionAmountFen: order.promotionFen,
+    receiver: order.receiver,
   };
 }

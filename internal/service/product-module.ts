@@ -1,6 +1,7 @@
 import { CatalogUsecase } from '../biz/catalog/catalog.js';
 import { ProductUsecase } from '../biz/catalog/product.js';
 import { InstanceUsecase } from '../biz/instance/instance.js';
+import { GoodsOrderUsecase } from '../biz/order/goods-order.js';
 import { OrderUsecase } from '../biz/order/order.js';
 import { PaymentSignatures } from '../biz/order/payment-signature.js';
 import { SaleUsecase } from '../biz/seckill/sale.js';
@@ -21,7 +22,7 @@ import { UserService } from './user.js';
 export const productServiceModule: ProviderSet = providers(({ provide }) => {
   provide(ProductService, [ProductUsecase]);
   provide(CatalogService, [CatalogUsecase]);
-  provide(OrderService, [OrderUsecase, PaymentSignatures]);
+  provide(OrderService, [OrderUsecase, GoodsOrderUsecase, PaymentSignatures]);
   provide(UserService, [UserUsecase]);
   provide(InstanceService, [InstanceUsecase]);
   provide(SeckillService, [SaleUsecase, SaleWatch, SeckillUsecase, WaitingRoomUsecase]);

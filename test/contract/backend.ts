@@ -3,7 +3,8 @@ import type { NewProduct, Product, ProductRepo } from '../../internal/biz/catalo
 import type { StockMove, StockRepo } from '../../internal/biz/catalog/stock.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { InstanceRepo } from '../../internal/biz/instance/instance.js';
-import type { NewOrder, OrderItem, OrderRepo } from '../../internal/biz/order/order-state.js';
+import type { OrderItem } from '../../internal/biz/order/order-item.js';
+import type { NewOrder, OrderRepo } from '../../internal/biz/order/order-state.js';
 import type { PaymentRepo } from '../../internal/biz/order/payment.js';
 import type { Outbox } from '../../internal/biz/outbox.js';
 import type { SaleUnitsRepo } from '../../internal/biz/seckill/reserved-units.js';

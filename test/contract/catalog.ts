@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict';
 import type { NewSpu, Spu } from '../../internal/biz/catalog/catalog.js';
-import { freshId, insertProduct, insertSku, type OpenBackend, times, useBackend } from './backend.js';
+import {
+  adjustment,
+  freshId,
+  insertProduct,
+  insertSku,
+  latch,
+  type OpenBackend,
+  times,
+  useBackend,
+} from './backend.js';
 
 const SPU: Omit<NewSpu, 'spuNo'> = {
   ...{
@@ -51,8 +60,8 @@ export function catalogRepoContract(name: string, open: OpenBackend): void {
       );
       assert.deepEqual(sku.specs, { storage: '256G', color: '黑色' });
       assert.deepEqual(await catalog.findSku(sku.id), sku);
-      const { title, mainImages, publishStatus } = spu;
-      assert.deepEqual(await catalog.findGoods(sku.id), { sku, spu: { title, mainImages, publishStatus } });
+      const { title, categoryId, mainImages, publishStatus } = spu;
+      assert.deepEqual(await catalog.findGoods(sku.id), { sku, spu: { title, categoryId, mainImages, publishStatus } });
       assert.equal(await insertBare(spu.id, skuNo), undefined);
       assert.deepEqual(await catalog.listSkus(spu.id), [sku]);
       assert.equal(await catalog.findSku(999_999_999n), undefined);
@@ -121,6 +130,31 @@ export function catalogRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await ids(all, { categoryId, spec: { name: 'color', value: '黑色' } }), [[2], 1n]);
       assert.deepEqual(await ids(all, { categoryId, spec: { name: 'color', value: '256G' } }), [[], 0n]);
       assert.ok((await catalog.listSpus(all, {})).total >= 4n);
+    });
+
+    it('locks goods until the transaction ends, whatever of them there is', async () => {
+      const { catalog, transactions } = backend.it;
+      const [a, b] = [await insertSku(backend.it, 4n), await insertSku(backend.it, 0n)];
+      const [locked, go] = [latch(), latch()];
+      const holding = transactions.run(async (tx) => {
+        const goods = await catalog.lockGoods(tx, [a.id, b.id, b.id + 1_000_000n]);
+        assert.deepEqual(
+          goods.map((g) => [g.sku.id, g.sku.stock, g.spu.publishStatus]).sort(),
+          [
+            [a.id, 4n, 'PUBLISHED'],
+            [b.id, 0n, 'PUBLISHED'],
+          ].sort(),
+        );
+        locked.open();
+        await go.opened;
+        await backend.it.stock.move(tx, [adjustment(a.id, 1n)]);
+      });
+      await locked.opened;
+      const waiting = transactions.run((tx) => catalog.lockGoods(tx, [a.id]));
+      go.open();
+      await holding;
+      const [seen] = await waiting;
+      assert.deepEqual([seen?.sku.stock, seen?.sku.stockSeq], [5n, a.stockSeq + 1n]);
     });
 
     it('counts an spu’s skus, and keeps others from adding to them meanwhile', async () => {

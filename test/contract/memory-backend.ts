@@ -43,7 +43,7 @@ export async function openMemoryBackend(): Promise<Backend> {
     },
     returned: async (saleId) => saleUnits.sales.find(String(saleId))?.returned ?? -1n,
     sold: async (saleId) => saleUnits.sales.find(String(saleId))?.sold ?? -1n,
-    items: async (orderId) => orders.items.rows().filter((i) => i.orderId === orderId),
+    items: async (id) => orders.items.rows().flatMap(({ orderId, ...item }) => (orderId === id ? [item] : [])),
     insertInboxRow: ({ id: orderId, productId: itemId = 0n, userId, quantity }, streamId) =>
       store.run(async (tx) => {
         const none = { reason: '', saleId: undefined, epoch: undefined };

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import type { Sku } from '../../internal/biz/catalog/catalog.js';
 import type { Product } from '../../internal/biz/catalog/product.js';
-import type { Order, OrderItem } from '../../internal/biz/order/order-state.js';
+import type { OrderItem } from '../../internal/biz/order/order-item.js';
+import { type NewGoodsOrder, type Order, requestKey } from '../../internal/biz/order/order-state.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import {
   freshId,
@@ -45,6 +47,8 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
         ...given,
         orderNo: `ORD${given.id}`,
         skuId: undefined,
+        ...{ totalFen: given.amountFen, freightFen: 0n, promotionFen: 0n, items: [], receiver: undefined },
+        requestFingerprint: undefined,
         saleId: undefined,
         instanceId: undefined,
         closeReason: '',
@@ -56,25 +60,53 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await kinds(given.id), [[undefined, 'PENDING', 'user', '']]);
     });
 
-    it('stores orders of a sku with their lines, one for each sku', async () => {
+    const newGoods = (skus: readonly Sku[], changes: Partial<NewGoodsOrder> = {}): NewGoodsOrder => {
+      const items = skus.map(
+        (sku): OrderItem => ({
+          ...{ skuId: sku.id, spuId: sku.spuId, spuName: '手机', skuName: sku.skuName, skuImage: '' },
+          ...{ specs: { color: '"black"', size: 'L' }, priceFen: 2n ** 50n, quantity: 2, promotionFen: 3n },
+        }),
+      );
+      return {
+        ...newOrder(plan, { orderType: 'GOODS', productId: undefined, quantity: 2 * items.length }),
+        ...{ priceFen: 2n ** 50n, amountFen: BigInt(items.length) * (2n ** 51n - 3n) + 7n, freightFen: 7n },
+        ...{ promotionFen: BigInt(items.length) * 3n, receiver: undefined, items, ...changes },
+      };
+    };
+
+    it('stores orders of goods with their lines, as rows and as a snapshot on the order', async () => {
+      const { orders } = backend.it;
+      const skus = [await insertSku(backend.it, 0n), await insertSku(backend.it, 0n)];
+      const receiver = { name: '张三', phone: '13800000000', region: '310115', address: '"1" Road\\' };
+      const one = newGoods(skus, { receiver, requestId: 'r', requestFingerprint: 'f'.repeat(64) });
+      const two = newGoods(skus.slice(0, 1), { skuId: skus[0]!.id });
+      assert.equal(await run((tx) => orders.insertGoods(tx, [one, two], 'user')), true);
+      const stored = await get(one.id);
+      assert.deepEqual(stored.items, one.items);
+      assert.deepEqual(await backend.it.items(one.id), one.items);
+      assert.deepEqual([stored.totalFen, stored.freightFen, stored.promotionFen], [2n ** 52n, 7n, 6n]);
+      assert.deepEqual([stored.receiver, stored.requestFingerprint], [receiver, 'f'.repeat(64)]);
+      assert.deepEqual([(await get(two.id)).skuId, (await get(two.id)).receiver], [skus[0]!.id, undefined]);
+      assert.deepEqual(await kinds(two.id), [[undefined, 'PENDING', 'user', '']]);
+      const sameNumber = newGoods(skus.slice(0, 1), { skuId: skus[0]!.id, reqId: two.reqId });
+      await assert.rejects(run((tx) => orders.insertGoods(tx, [sameNumber], 'seckill')));
+    });
+
+    it('stores no order of goods where the user has used the request id, and finds the ids that are used', async () => {
       const { orders } = backend.it;
       const sku = await insertSku(backend.it, 0n);
-      const goods = () =>
-        newOrder(plan, { orderType: 'GOODS', productId: undefined, skuId: sku.id, quantity: 2, priceFen: 2n ** 50n });
-      const [one, two] = [goods(), goods()];
-      const lineOf = (orderId: bigint): OrderItem => ({
-        ...{ orderId, skuId: sku.id, spuId: sku.spuId, spuName: '手机', skuName: 'phone', skuImage: '' },
-        ...{ specs: { color: '"black"', size: 'L' }, priceFen: 2n ** 50n, quantity: 2 },
-      });
-      await run(async (tx) => {
-        await orders.insert(tx, [one, two], 'seckill');
-        await orders.insertItems(tx, [lineOf(one.id), lineOf(two.id)]);
-        await orders.insertItems(tx, []);
-      });
-      assert.deepEqual([(await get(one.id)).skuId, (await get(one.id)).productId], [sku.id, undefined]);
-      assert.deepEqual(await backend.it.items(two.id), [lineOf(two.id)]);
-      await assert.rejects(run((tx) => orders.insertItems(tx, [lineOf(one.id)])));
-      await assert.rejects(run((tx) => orders.insert(tx, [{ ...goods(), reqId: one.reqId }], 'seckill')));
+      const first = newGoods([sku], { requestId: 'same' });
+      assert.equal(await run((tx) => orders.insertGoods(tx, [first], 'user')), true);
+      const again = newGoods([sku], { requestId: 'same', userId: first.userId });
+      assert.equal(await run((tx) => orders.insertGoods(tx, [again], 'user')), false);
+      const { userId } = first;
+      const asked = [
+        { userId, requestId: 'same' },
+        { userId, requestId: 'other' },
+        { userId: freshUser(), requestId: 'same' },
+      ];
+      const found = await run((tx) => orders.findRequestIds(tx, [...asked, { userId, requestId: '' }]));
+      assert.deepEqual(found, new Set([requestKey({ userId, requestId: 'same' })]));
     });
 
     it('stores a batch, of which paid orders have the time of payment', async () => {

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import type { OrderItem } from '../../internal/biz/order/order-state.js';
+import type { OrderItem } from '../../internal/biz/order/order-item.js';
 import { PgCatalogRepo } from '../../internal/data/postgres/catalog.js';
 import { PgInstanceRepo } from '../../internal/data/postgres/instance.js';
 import { PgOrderRepo } from '../../internal/data/postgres/order.js';
@@ -10,6 +10,7 @@ import { PgProductRepo } from '../../internal/data/postgres/product.js';
 import { PgSaleUnitsRepo } from '../../internal/data/postgres/sale-units.js';
 import { PgStockRepo } from '../../internal/data/postgres/stock.js';
 import { PgUserRepo } from '../../internal/data/postgres/user.js';
+import { MemoryStockGate } from '../support/memory/stock-gate.js';
 import type { Backend } from './backend.js';
 
 /** The adapters of internal/data. */
@@ -31,7 +32,7 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     transactions: db,
     products: new PgProductRepo(db),
     catalog: new PgCatalogRepo(db),
-    stock: new PgStockRepo(db),
+    stock: new PgStockRepo(db, new MemoryStockGate()),
     orders: new PgOrderRepo(db),
     payments: new PgPaymentRepo(db),
     instances: new PgInstanceRepo(db),
@@ -61,8 +62,8 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     returned: (saleId) => column('returned', saleId),
     items: async (orderId) => {
       const { rows } = await db.pool.query<OrderItem>(
-        `SELECT order_id AS "orderId", sku_id AS "skuId", spu_id AS "spuId", spu_name AS "spuName", sku_name AS "skuName",
-           sku_image AS "skuImage", specs, price AS "priceFen", quantity
+        `SELECT sku_id AS "skuId", spu_id AS "spuId", spu_name AS "spuName", sku_name AS "skuName",
+           sku_image AS "skuImage", specs, price AS "priceFen", quantity, promotion_amount AS "promotionFen"
          FROM order_items WHERE order_id = $1 ORDER BY sku_id`,
         [orderId],
       );

@@ -6,7 +6,7 @@ import { Redis } from 'ioredis';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { projectRoot } from '../../internal/local/project.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
-import { violationsOf, SALE_INVARIANTS } from '../support/audit.js';
+import { SALE_INVARIANTS, violationsOf } from '../support/audit.js';
 import { SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';

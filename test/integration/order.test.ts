@@ -30,6 +30,7 @@ import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { PgProductRepo } from '../../internal/data/postgres/product.js';
 import { PgSaleUnitsRepo } from '../../internal/data/postgres/sale-units.js';
 import { PgStockRepo } from '../../internal/data/postgres/stock.js';
+import { MemoryStockGate } from '../support/memory/stock-gate.js';
 import { useServers } from '../support/servers.js';
 
 const ALICE = formatUserId('1');
@@ -68,7 +69,7 @@ describe('orders on PostgreSQL', () => {
       orderRepo,
       payments,
       [instances],
-      new SaleReservedUnits(new PgSaleUnitsRepo(db), new PgStockRepo(db), new PgOutbox(db)),
+      new SaleReservedUnits(new PgSaleUnitsRepo(db), new PgStockRepo(db, new MemoryStockGate()), new PgOutbox(db)),
       { payTimeoutMs: PAY_TIMEOUT_MS },
     );
     const spec = await products.createSpec({

@@ -4,10 +4,12 @@ import { Registry } from 'prom-client';
 import { isSaleUnavailable } from '../../gen/seckill/v1/errors.js';
 import { CatalogUsecase, type Sku } from '../../internal/biz/catalog/catalog.js';
 import { type Product, ProductUsecase } from '../../internal/biz/catalog/product.js';
+import { StockGate } from '../../internal/biz/catalog/stock-gate.js';
 import { IdGenerator } from '../../internal/biz/id-generator.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { QueuePublisher } from '../../internal/biz/message-queue.js';
+import { GoodsOrderUsecase } from '../../internal/biz/order/goods-order.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import { OutboxUsecase } from '../../internal/biz/outbox.js';
 import {
@@ -68,6 +70,8 @@ export class SeckillReplica {
   readonly ids: LeasedIdGenerator;
   readonly products: ProductUsecase;
   readonly catalog: CatalogUsecase;
+  readonly stockGate: StockGate;
+  readonly goodsOrders: GoodsOrderUsecase;
   readonly instances: InstanceUsecase;
   readonly orders: OrderUsecase;
   readonly admission: Admission;
@@ -114,6 +118,8 @@ export class SeckillReplica {
     this.catalog = container.get(CatalogUsecase);
     this.instances = container.get(InstanceUsecase);
     this.orders = container.get(OrderUsecase);
+    this.stockGate = container.get(StockGate);
+    this.goodsOrders = container.get(GoodsOrderUsecase);
     this.sales = container.get(SaleUsecase);
     this.watches = container.get(SaleWatch);
     this.saleCache = container.get(SaleCache);

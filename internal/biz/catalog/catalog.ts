@@ -45,6 +45,8 @@ export interface Sku {
   readonly stock: bigint;
   /** Units of them that sales and unpaid orders hold. */
   readonly lockStock: bigint;
+  /** Counts the changes of stock and lockStock. */
+  readonly stockSeq: bigint;
   /** Specification by name. */
   readonly specs: Readonly<Record<string, string>>;
   /** Counts changes by people, adjustments of stock among them; what is sold does not count. */
@@ -56,7 +58,7 @@ export interface Sku {
 /** A sku with what an order keeps of its spu. */
 export interface Goods {
   readonly sku: Sku;
-  readonly spu: Pick<Spu, 'title' | 'mainImages' | 'publishStatus'>;
+  readonly spu: Pick<Spu, 'title' | 'categoryId' | 'mainImages' | 'publishStatus'>;
 }
 
 export type NewSpu = Omit<Spu, 'id' | 'version' | 'createdAt' | 'updatedAt'>;
@@ -100,6 +102,8 @@ export abstract class CatalogRepo {
   /** All of one spu, by id. */
   abstract listSkus(spuId: bigint): Promise<readonly Sku[]>;
   abstract findGoods(skuId: bigint): Promise<Goods | undefined>;
+  /** The skus that there are, locked in the order of their ids until `tx` ends; give the ids in that order. */
+  abstract lockGoods(tx: Transaction, skuIds: readonly bigint[]): Promise<readonly Goods[]>;
 }
 
 /** A reply has them all. */

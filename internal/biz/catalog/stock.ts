@@ -28,6 +28,14 @@ export interface StockLevel {
   readonly version: bigint;
 }
 
+/** What is free of a sku, `stock - lockStock`. */
+export interface FreeUnits {
+  readonly skuId: bigint;
+  readonly free: bigint;
+  /** Counts the changes of the sku's stock: of two values the higher one is the newer. */
+  readonly seq: bigint;
+}
+
 export abstract class StockRepo {
   /** The sku's level, locked until `tx` ends. */
   abstract lock(tx: Transaction, skuId: bigint): Promise<StockLevel | undefined>;
@@ -42,6 +50,7 @@ export abstract class StockRepo {
 
 /** An order as far as it takes units of a sku. */
 interface Holder {
+  /** The order's. */
   readonly id: bigint;
   readonly skuId?: bigint | undefined;
   readonly saleId?: bigint | undefined;
@@ -51,7 +60,7 @@ interface Holder {
 /*
  * A sale holds its units from its creation on, so that nobody else can take them however late they are sold. An unpaid
  * order of it therefore adds nothing to lock_stock: its units were locked before, by the sale, and are again when it is
- * cancelled. Hence, per sku:
+ * cancelled. An ordinary order takes its units from the free ones: it locks them itself. Hence, per sku:
  *
  *   lock_stock = Σ over its sales (total - sold - returned) + Σ over its unpaid orders (quantity)
  */
@@ -65,9 +74,10 @@ export function saleReturned(sale: { readonly id: bigint; readonly itemId: bigin
   return { kind: 'SALE_RETURN', skuId: sale.itemId, saleId: sale.id, units, stockDelta: 0n, lockDelta: -units };
 }
 
-/** An unpaid order takes units that its sale held. */
+/** An unpaid order takes units that its sale held, or without a sale free ones. */
 export function orderHeld(order: Holder): StockMove {
-  return { kind: 'HOLD', ...orderUnits(order), stockDelta: 0n, lockDelta: 0n };
+  const line = orderUnits(order);
+  return { kind: 'HOLD', ...line, stockDelta: 0n, lockDelta: order.saleId === undefined ? line.units : 0n };
 }
 
 /** Paid units leave the stock for good. */
@@ -76,13 +86,13 @@ export function orderDeducted(order: Holder): StockMove {
   return { kind: 'DEDUCT', ...line, stockDelta: -line.units, lockDelta: -line.units };
 }
 
-/** @param toSku whether the sale holds nothing any more, so that the units go to the sku itself */
+/** @param toSku whether the units go to the sku itself: without a sale, or when the sale holds nothing any more */
 export function orderReturned(order: Holder, toSku: boolean): StockMove {
   const line = orderUnits(order);
   return { kind: 'RETURN', ...line, stockDelta: 0n, lockDelta: toSku ? -line.units : 0n };
 }
 
 function orderUnits({ id, skuId, saleId, quantity }: Holder) {
-  if (skuId === undefined || saleId === undefined) throw new Error(`order ${id} takes units of no sku's sale`);
+  if (skuId === undefined) throw new Error(`order ${id} takes units of no sku`);
   return { skuId, orderId: id, saleId, units: BigInt(quantity) };
 }

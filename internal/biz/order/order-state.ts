@@ -1,12 +1,22 @@
 import { orderStatusConflict } from '../../../gen/order/v1/errors.js';
 import type { Page, PageRequest } from '../page.js';
 import type { Transaction } from '../transaction.js';
+import type { OrderItem } from './order-item.js';
 
 export type OrderStatus = 'PENDING' | 'PAID' | 'CANCELLED' | 'COMPLETED' | 'SHIPPED' | 'REFUNDING';
 export type OrderType = 'INSTANCE' | 'GOODS' | 'CONTENT';
 export type OrderSource = 'SECKILL' | 'NORMAL';
 /** Who moved an order. */
 export type OrderActor = 'user' | 'payment' | 'sweeper' | 'resource' | 'seckill' | 'admin';
+
+/** Who receives the goods, and where. */
+export interface Receiver {
+  readonly name: string;
+  readonly phone: string;
+  /** Region code, from the largest unit to the smallest. */
+  readonly region: string;
+  readonly address: string;
+}
 
 export interface Order {
   readonly id: bigint;
@@ -21,10 +31,22 @@ export interface Order {
   readonly productName: string;
   readonly quantity: number;
   readonly priceFen: bigint;
+  /** To pay: total + freight - promotion. */
   readonly amountFen: bigint;
+  /** Σ list price × quantity. */
+  readonly totalFen: bigint;
+  readonly freightFen: bigint;
+  /** All discounts together. */
+  readonly promotionFen: bigint;
+  /** GOODS: the lines as they were ordered, by sku id. */
+  readonly items: readonly OrderItem[];
+  /** GOODS: undefined until it is known. */
+  readonly receiver: Receiver | undefined;
   readonly reqId: bigint;
   readonly saleId: bigint | undefined;
   readonly requestId: string | undefined;
+  /** What the request id asked for, as `fingerprintOf` gives it. */
+  readonly requestFingerprint: string | undefined;
   readonly instanceId: bigint | undefined;
   readonly closeReason: string;
   readonly remark: string;
@@ -60,18 +82,14 @@ export interface NewOrder {
   readonly payTimeoutMs?: number | undefined;
 }
 
-/** A line of a GOODS order: what was bought, as it was called and what it cost then. */
-export interface OrderItem {
-  readonly orderId: bigint;
-  readonly skuId: bigint;
-  readonly spuId: bigint;
-  readonly spuName: string;
-  readonly skuName: string;
-  /** URL; empty: none. */
-  readonly skuImage: string;
-  readonly specs: Readonly<Record<string, string>>;
-  readonly priceFen: bigint;
-  readonly quantity: number;
+/** An ordinary order of goods before it is stored. */
+export interface NewGoodsOrder extends NewOrder {
+  readonly freightFen: bigint;
+  readonly promotionFen: bigint;
+  readonly receiver: Receiver | undefined;
+  readonly requestFingerprint?: string | undefined;
+  /** One for each sku, by sku id. */
+  readonly items: readonly OrderItem[];
 }
 
 export interface OrderEvent {
@@ -95,15 +113,30 @@ export interface OrderFilter {
   readonly orderType?: OrderType | undefined;
 }
 
+/** A caller's own id of a request, unique for the user. */
+export interface RequestId {
+  readonly userId: string;
+  /** Empty: none. */
+  readonly requestId: string;
+}
+
+/** undefined where the caller gave no request id. */
+export function requestKey({ userId, requestId }: RequestId): string | undefined {
+  return requestId === '' ? undefined : `${userId} ${requestId}`;
+}
+
 export abstract class OrderRepo {
   /**
-   * Stores orders with their first events, in one statement.
+   * Stores orders that are no GOODS with their first events, in one statement.
    * @returns false, with nothing stored, where (user, request id) of a single order is taken. A batch carries no
    * request ids.
    */
   abstract insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean>;
-  /** Stores the lines of orders, in one statement; an order has one line for each sku. */
-  abstract insertItems(tx: Transaction, items: readonly OrderItem[]): Promise<void>;
+  /**
+   * The same for GOODS, with their lines and the snapshot of them. @returns false where a request id is taken: some orders
+   * may be stored, so roll back
+   */
+  abstract insertGoods(tx: Transaction, orders: readonly NewGoodsOrder[], actor: OrderActor): Promise<boolean>;
   /** `userId` undefined reads any user's order. */
   abstract find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined>;
   /** The order, locked until `tx` ends. */
@@ -111,6 +144,8 @@ export abstract class OrderRepo {
   /** The stream entry that a SECKILL order came from. */
   abstract findStreamId(tx: Transaction, orderId: bigint): Promise<string | undefined>;
   abstract findByRequest(userId: string, requestId: string): Promise<Order | undefined>;
+  /** Which of these request ids have an order, as `requestKey` names them. */
+  abstract findRequestIds(tx: Transaction, requests: readonly RequestId[]): Promise<Set<string>>;
   /** A user's orders, newest first. */
   abstract list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>>;
   abstract listEvents(orderId: bigint): Promise<readonly OrderEvent[]>;

@@ -4,6 +4,7 @@ import {
   orderCancelled,
   orderNotFound,
   paymentAmountMismatch,
+  priceChanged,
   requestIdReused,
 } from '../../../gen/order/v1/errors.js';
 import type { ProductUsecase } from '../catalog/product.js';
@@ -30,6 +31,8 @@ export interface CreateOrder {
   /** Empty: each call opens an order of its own. */
   readonly requestId: string;
   readonly remark: string;
+  /** What the buyer was shown; undefined: any amount will do. */
+  readonly expectedAmountFen?: bigint | undefined;
 }
 
 export interface PaymentNotice {
@@ -79,7 +82,8 @@ export class OrderUsecase {
 
   /**
    * Opens a PENDING order of source NORMAL.
-   * @throws PRODUCT_NOT_FOUND, PRODUCT_DISABLED, INVALID_ARGUMENT quantity, REQUEST_ID_REUSED
+   * @throws PRODUCT_NOT_FOUND, PRODUCT_DISABLED, INVALID_ARGUMENT quantity, REQUEST_ID_REUSED,
+   * PRICE_CHANGED
    */
   async create(wanted: CreateOrder): Promise<Order> {
     if (wanted.quantity !== 1) {
@@ -90,6 +94,7 @@ export class OrderUsecase {
     const before = await this.findRepeated(wanted);
     if (before) return before;
     const product = await this.products.getOnSale(wanted.productId);
+    checkPrice(product.priceFen, wanted.expectedAmountFen);
     const id = this.ids.nextId();
     const stored = await this.transactions.run(
       (tx) =>
@@ -301,6 +306,16 @@ export class OrderUsecase {
 /** The event of a payment that no provider numbered. One of a wrong amount must not stand for the right one after it. */
 function unnumbered(order: Order, amountFen: bigint): string {
   return amountFen === order.amountFen ? `order-${order.id}` : `order-${order.id}-${amountFen}`;
+}
+
+/** @throws PRICE_CHANGED where an order would not cost what its buyer was shown */
+function checkPrice(amountFen: bigint, expectedFen: bigint | undefined): void {
+  if (expectedFen === undefined || expectedFen === amountFen) return;
+  throw priceHasChanged(amountFen);
+}
+
+export function priceHasChanged(amountFen: bigint): Error {
+  return priceChanged(`the order costs ${amountFen} fen now`, { metadata: { amount_fen: String(amountFen) } });
 }
 
 function noOrder(id: bigint): never {

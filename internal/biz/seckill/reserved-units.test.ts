@@ -8,6 +8,7 @@ import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
 import { MemoryStore } from '../../../test/support/memory/store.js';
 import { CatalogUsecase } from '../catalog/catalog.js';
 import { orderHeld, saleHeld, saleReturned } from '../catalog/stock.js';
+import type { OrderItem } from '../order/order-item.js';
 import type { Order } from '../order/order-state.js';
 import type { Transaction } from '../transaction.js';
 import { SaleReservedUnits } from './reserved-units.js';
@@ -25,13 +26,42 @@ describe('SaleReservedUnits', () => {
   const run = <T>(work: (tx: Transaction) => Promise<T>) => store.run(work);
   const release = (...orders: readonly Order[]) => run((tx) => units.release(tx, orders));
 
+  /** With one line where it is of a sku. */
   const orderOf = (changes: Partial<Order>): Order => ({
     ...{ id: freshId(), orderNo: '', userId: freshUser(), orderType: 'INSTANCE', source: 'SECKILL' },
     ...{ status: 'CANCELLED', productId: undefined, skuId: undefined, productName: '', quantity: 1, priceFen: 1n },
-    ...{ amountFen: 1n, reqId: 1n, saleId: undefined, requestId: undefined, instanceId: undefined, closeReason: '' },
+    ...{
+      amountFen: 1n,
+      totalFen: 1n,
+      freightFen: 0n,
+      promotionFen: 0n,
+      receiver: undefined,
+      reqId: 1n,
+      saleId: undefined,
+      requestId: undefined,
+      requestFingerprint: undefined,
+      instanceId: undefined,
+      closeReason: '',
+    },
     ...{ remark: '', version: 1n, createdAt: new Date(), payDeadline: undefined, paidAt: undefined },
-    ...{ completedAt: undefined, ...changes },
+    ...{ completedAt: undefined, items: itemsOf(changes), ...changes },
   });
+  const itemsOf = ({ skuId, quantity = 1 }: Partial<Order>): readonly OrderItem[] =>
+    skuId === undefined
+      ? []
+      : [
+          {
+            skuId,
+            spuId: 1n,
+            spuName: '',
+            skuName: '',
+            skuImage: '',
+            specs: {},
+            priceFen: 1n,
+            quantity,
+            promotionFen: 0n,
+          },
+        ];
   const insertSale = async (changes: Partial<Sale>): Promise<Sale> => {
     const sale = openSale({ id: freshId(), itemId: freshId(), total: 5n, epoch: 7n, ...changes });
     await sales.insertSale(undefined, sale);

@@ -28,7 +28,7 @@ export abstract class SaleUnitsRepo {
   abstract returnUnits(tx: Transaction, units: readonly SaleUnits[]): Promise<readonly SaleAfterReturn[]>;
 }
 
-/** Flash-sale orders reserve units of their sale, and of goods also units of the sku. All other orders reserve nothing. */
+/** Flash-sale orders reserve units of their sale; orders of goods reserve units of their skus. */
 export class SaleReservedUnits extends ReservedUnits {
   constructor(
     private readonly sales: SaleUnitsRepo,
@@ -44,13 +44,13 @@ export class SaleReservedUnits extends ReservedUnits {
    */
   override async release(tx: Transaction, orders: readonly Order[]): Promise<void> {
     const units = orders.flatMap(({ saleId, quantity }) => (saleId === undefined ? [] : [{ saleId, quantity }]));
-    if (units.length === 0) return;
-    const sales = new Map((await this.sales.returnUnits(tx, units)).map((sale) => [sale.id, sale]));
+    const returned = units.length === 0 ? [] : await this.sales.returnUnits(tx, units);
+    const sales = new Map(returned.map((sale) => [sale.id, sale]));
     const saleOf = ({ saleId }: Order) => (saleId === undefined ? undefined : sales.get(saleId));
-    const goods = orders.filter((o) => o.orderType === 'GOODS' && o.saleId !== undefined);
+    const toSku = (order: Order) => order.saleId === undefined || saleOf(order)?.released === true;
     await this.stock.move(
       tx,
-      goods.map((order) => orderReturned(order, saleOf(order)?.released === true)),
+      orders.flatMap((order) => reservedLines(order).map((line) => orderReturned(line, toSku(order)))),
     );
     await this.outbox.append(
       tx,
@@ -62,9 +62,12 @@ export class SaleReservedUnits extends ReservedUnits {
   }
 
   override async consume(tx: Transaction, orders: readonly Order[]): Promise<void> {
-    const goods = orders.filter((o) => o.orderType === 'GOODS');
-    await this.stock.move(tx, goods.map(orderDeducted));
+    await this.stock.move(tx, orders.flatMap(reservedLines).map(orderDeducted));
   }
+}
+
+function reservedLines({ id, saleId, items }: Order) {
+  return items.map(({ skuId, quantity }) => ({ id, saleId, skuId, quantity }));
 }
 
 function returnRow({ id: orderId, userId, quantity }: Order, { itemId, epoch }: SaleAfterReturn): NewOutboxRow {

@@ -1,9 +1,11 @@
 import { traceparentOf } from '../../kratos/tracing/traceparent.js';
+import type { Goods } from '../catalog/catalog.js';
 import type { Item } from '../catalog/item.js';
 import { orderDeducted, orderHeld, type StockRepo } from '../catalog/stock.js';
 import type { IdGenerator } from '../id-generator.js';
 import type { CreateInstance, InstanceUsecase } from '../instance/instance.js';
-import type { NewOrder, OrderItem, OrderRepo } from '../order/order-state.js';
+import { orderItemOf } from '../order/order-item.js';
+import type { NewOrder, OrderRepo } from '../order/order-state.js';
 import type { Transaction } from '../transaction.js';
 import type { Delivery, MalformedEntry, Purchase, StreamEntry } from './purchase-stream.js';
 import type { Sale } from './sale-state.js';
@@ -49,8 +51,6 @@ export class SettlementBatch {
   /** One for each entry that was added. */
   readonly rows: InboxRow[] = [];
   private readonly orders: Writable<NewOrder>[] = [];
-  /** Of the orders of goods. */
-  private readonly lines: OrderItem[] = [];
   /** For the paid orders of instances. */
   private readonly instances: CreateInstance[] = [];
   private readonly deadLetters: DeadLetter[] = [];
@@ -79,8 +79,8 @@ export class SettlementBatch {
     const order = newOrder(this.ids.nextId(), parsed, item, sale, reservation.reqId);
     this.orders.push(order);
     this.rows.push(inboxRow(parsed, sale, 'ORDER', '', order.id));
-    if (item.orderType === 'GOODS') this.lines.push(lineOf(order, item));
-    else if (order.status === 'PAID') this.instances.push(instanceOf(order, item.id, entry));
+    if (item.orderType === 'INSTANCE' && order.status === 'PAID')
+      this.instances.push(instanceOf(order, item.id, entry));
   }
 
   get hasRejections(): boolean {
@@ -89,25 +89,40 @@ export class SettlementBatch {
 
   /** Writes it all, in the one order of locks that every transaction keeps: skus before all other rows. */
   async store(tx: Transaction, { stock, instances, orders, settlements }: SettlementStores): Promise<void> {
-    const goods = this.orders.filter((o) => o.orderType === 'GOODS');
-    await stock.move(
-      tx,
-      goods.map((o) => (o.status === 'PAID' ? orderDeducted(o) : orderHeld(o))),
-    );
+    const { item } = this.stream;
     if (this.orders.length > 0) {
-      const given = await instances.createInstances(tx, this.instances);
-      const instanceIds = new Map(given.map((g) => [g.orderId, g.instanceId]));
-      for (const order of this.orders) order.instanceId = instanceIds.get(order.id);
+      const inserted =
+        item?.orderType === 'GOODS'
+          ? await this.storeGoods(tx, item.goods, stock, orders)
+          : await this.storeInstances(tx, instances, orders);
       // Only a request id can be taken already, and these orders have none.
-      if (!(await orders.insert(tx, this.orders, 'seckill')))
-        throw new Error('an order of a settlement was not inserted');
+      if (!inserted) throw new Error('an order of a settlement was not inserted');
     }
-    await orders.insertItems(tx, this.lines);
     await settlements.insertRows(tx, this.stream.itemId, this.rows);
     if (this.deadLetters.length > 0) {
       await settlements.insertDeadLetters(tx, this.stream.itemId, this.deadLetters);
     }
     if (this.ledger.sold.size > 0) await settlements.addSold(tx, this.ledger.sold);
+  }
+
+  private async storeGoods(tx: Transaction, goods: Goods, stock: StockRepo, orders: OrderRepo): Promise<boolean> {
+    await stock.move(
+      tx,
+      this.orders.map((o) => (o.status === 'PAID' ? orderDeducted(o) : orderHeld(o))),
+    );
+    const withLines = this.orders.map((order) => {
+      const { priceFen, quantity } = order;
+      const items = [orderItemOf(goods, { priceFen, quantity, promotionFen: 0n })];
+      return { ...order, freightFen: 0n, promotionFen: 0n, receiver: undefined, items };
+    });
+    return orders.insertGoods(tx, withLines, 'seckill');
+  }
+
+  private async storeInstances(tx: Transaction, instances: InstanceUsecase, orders: OrderRepo): Promise<boolean> {
+    const given = await instances.createInstances(tx, this.instances);
+    const instanceIds = new Map(given.map((g) => [g.orderId, g.instanceId]));
+    for (const order of this.orders) order.instanceId = instanceIds.get(order.id);
+    return orders.insert(tx, this.orders, 'seckill');
   }
 }
 
@@ -160,20 +175,6 @@ function newOrder(
     saleId: sale?.id,
     instanceId: undefined,
     payTimeoutMs: later ? sale.payTimeoutMs : undefined,
-  };
-}
-
-function lineOf(order: NewOrder, { goods: { sku, spu } }: Item & { orderType: 'GOODS' }): OrderItem {
-  return {
-    orderId: order.id,
-    skuId: sku.id,
-    spuId: sku.spuId,
-    spuName: spu.title,
-    skuName: sku.skuName,
-    skuImage: spu.mainImages[0] ?? '',
-    specs: sku.specs,
-    priceFen: order.priceFen,
-    quantity: order.quantity,
   };
 }
 

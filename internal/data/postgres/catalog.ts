@@ -12,11 +12,12 @@ import {
 } from '../../biz/catalog/catalog.js';
 import type { Page, PageRequest } from '../../biz/page.js';
 import type { Transaction } from '../../biz/transaction.js';
+import { int8s } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
 
 const LISTED_COLUMNS = `id, spu_no, title, category_id, brand_id, main_images, publish_status, version, created_at, updated_at`;
 const SPU_COLUMNS = `${LISTED_COLUMNS}, detail_html`;
-const SKU_COLUMNS = `id, spu_id, sku_no, sku_name, price, market_price, stock, lock_stock, specs, version, created_at, updated_at`;
+const SKU_COLUMNS = `id, spu_id, sku_no, sku_name, price, market_price, stock, lock_stock, stock_seq, specs, version, created_at, updated_at`;
 
 const INSERT_SPU: Statement = {
   name: 'spu_insert',
@@ -74,8 +75,16 @@ const LIST_SKUS: Statement = {
 
 const FIND_GOODS: Statement = {
   name: 'goods_find',
-  text: `SELECT k.*, p.title, p.main_images, p.publish_status
+  text: `SELECT k.*, p.title, p.category_id, p.main_images, p.publish_status
     FROM (SELECT ${SKU_COLUMNS} FROM sku WHERE id = $1) k JOIN spu p ON p.id = k.spu_id`,
+};
+
+// NO KEY: orders that refer to the sku may be written meanwhile. The spu is read as of now and may change at once.
+const LOCK_GOODS: Statement = {
+  name: 'goods_lock',
+  text: `WITH k AS MATERIALIZED (
+      SELECT ${SKU_COLUMNS} FROM sku WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE)
+    SELECT k.*, p.title, p.category_id, p.main_images, p.publish_status FROM k JOIN spu p ON p.id = k.spu_id`,
 };
 
 export class PgCatalogRepo extends CatalogRepo {
@@ -165,10 +174,11 @@ export class PgCatalogRepo extends CatalogRepo {
 
   override async findGoods(skuId: bigint): Promise<Goods | undefined> {
     const { rows } = await this.db.query<GoodsRow>(FIND_GOODS, [skuId]);
-    const [row] = rows;
-    if (!row) return undefined;
-    const { title, main_images: mainImages } = row;
-    return { sku: skuOf(row), spu: { title, mainImages, publishStatus: statusOf(row.publish_status) } };
+    return rows[0] && goodsOf(rows[0]);
+  }
+
+  override async lockGoods(tx: Transaction, skuIds: readonly bigint[]): Promise<readonly Goods[]> {
+    return (await this.db.query<GoodsRow>(LOCK_GOODS, [int8s(skuIds, (id) => id)], tx)).rows.map(goodsOf);
   }
 }
 
@@ -196,13 +206,14 @@ interface SkuRow {
   market_price: bigint | null;
   stock: bigint;
   lock_stock: bigint;
+  stock_seq: bigint;
   specs: Record<string, string>;
   version: bigint;
   created_at: Date;
   updated_at: Date;
 }
 
-type GoodsRow = SkuRow & Pick<SpuRow, 'title' | 'main_images' | 'publish_status'>;
+type GoodsRow = SkuRow & Pick<SpuRow, 'title' | 'category_id' | 'main_images' | 'publish_status'>;
 
 function statusCode(status: PublishStatus): number {
   return status === 'PUBLISHED' ? 1 : 0;
@@ -228,6 +239,11 @@ function spuOf(row: SpuRow): Spu {
   };
 }
 
+function goodsOf(row: GoodsRow): Goods {
+  const { title, category_id: categoryId, main_images: mainImages } = row;
+  return { sku: skuOf(row), spu: { title, categoryId, mainImages, publishStatus: statusOf(row.publish_status) } };
+}
+
 function skuOf(row: SkuRow): Sku {
   return {
     id: row.id,
@@ -238,6 +254,7 @@ function skuOf(row: SkuRow): Sku {
     marketPriceFen: row.market_price ?? 0n,
     stock: row.stock,
     lockStock: row.lock_stock,
+    stockSeq: row.stock_seq,
     specs: row.specs,
     version: row.version,
     createdAt: row.created_at,

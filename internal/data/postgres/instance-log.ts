@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import pg from 'pg';
 import { unavailable } from '../../../gen/common/v1/errors.js';
+import { Batcher } from '../../biz/batcher.js';
 import {
   DataRejected,
   type InstanceDeadLetter,
@@ -14,7 +15,6 @@ import {
   type InstanceStats,
 } from '../../biz/instance/instance-log.js';
 import type { Page, PageRequest } from '../../biz/page.js';
-import { Batcher } from '../batcher.js';
 import type { Postgres, Statement } from './postgres.js';
 import { storableText } from './text.js';
 

@@ -1,15 +1,18 @@
+import type { OrderItem } from '../../biz/order/order-item.js';
 import type {
   Move,
+  NewGoodsOrder,
   NewOrder,
   Order,
   OrderActor,
   OrderEvent,
   OrderFilter,
-  OrderItem,
   OrderSource,
   OrderType,
+  Receiver,
+  RequestId,
 } from '../../biz/order/order-state.js';
-import { OrderRepo } from '../../biz/order/order-state.js';
+import { OrderRepo, requestKey } from '../../biz/order/order-state.js';
 import type { Page, PageRequest } from '../../biz/page.js';
 import type { Transaction } from '../../biz/transaction.js';
 import { int2s, int4s, int8s, texts, uuids } from './column.js';
@@ -18,7 +21,7 @@ import { ORDER_STATUS, orderStatusOf } from './status.js';
 
 const COLUMNS = `id, order_no, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price,
   amount, req_id, sale_id, request_id, instance_id, close_reason, remark, version, created_at, pay_deadline, paid_at,
-  completed_at`;
+  completed_at, total_amount, freight_amount, promotion_amount, items, receiver_json, request_fingerprint`;
 
 function insert(name: string, onConflict: string): Statement {
   return {
@@ -45,13 +48,32 @@ const INSERT = insert('order_insert', 'ON CONFLICT (user_id, request_id) WHERE r
 // Without request ids there is nothing to conflict on, and a row that may conflict takes a tenth more to insert.
 const INSERT_BATCH = insert('order_insert_batch', '');
 
-const INSERT_ITEMS: Statement = {
-  name: 'order_insert_items',
-  text: `INSERT INTO order_items (order_id, sku_id, spu_id, spu_name, sku_name, sku_image, specs, price, quantity, total_price)
-    SELECT order_id, sku_id, spu_id, spu_name, sku_name, sku_image, specs::jsonb, price, quantity, price * quantity
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
-      $9::int[])
-      AS t(order_id, sku_id, spu_id, spu_name, sku_name, sku_image, specs, price, quantity)`,
+// The lines travel as JSON, which is also the snapshot on the order: one statement writes orders, events and lines.
+const INSERT_GOODS: Statement = {
+  name: 'order_insert_goods',
+  text: `WITH o AS (
+      INSERT INTO orders (id, user_id, order_type, source, status, sku_id, product_name, quantity, price, amount,
+        freight_amount, promotion_amount, req_id, sale_id, request_id, request_fingerprint, remark, receiver_json, items,
+        pay_deadline, paid_at)
+      SELECT id, user_id, 'GOODS', source, status, sku_id, product_name, quantity, price, amount,
+        freight_amount, promotion_amount, req_id, sale_id, request_id, request_fingerprint, remark, receiver_json::jsonb,
+        items::jsonb, now() + pay_timeout_ms * interval '1 ms', CASE WHEN status = ${ORDER_STATUS.PAID} THEN now() END
+      FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::smallint[], $5::bigint[], $6::text[], $7::int[],
+        $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::text[],
+        $15::text[], $16::text[], $17::text[], $18::text[], $19::bigint[])
+        AS t(id, user_id, source, status, sku_id, product_name, quantity, price, amount, freight_amount,
+          promotion_amount, req_id, sale_id, request_id, request_fingerprint, remark, receiver_json, items, pay_timeout_ms)
+      ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
+      RETURNING id, status, created_at, items),
+    i AS (
+      INSERT INTO order_items (order_id, sku_id, spu_id, spu_name, sku_name, sku_image, specs, price, quantity,
+        total_price, promotion_amount)
+      SELECT o.id, l.sku_id, l.spu_id, l.spu_name, l.sku_name, l.sku_image, l.specs, l.price, l.quantity,
+        l.price * l.quantity, l.promotion_amount
+      FROM o, jsonb_to_recordset(o.items) AS l(sku_id bigint, spu_id bigint, spu_name text, sku_name text,
+        sku_image text, specs jsonb, price bigint, quantity int, promotion_amount bigint))
+    INSERT INTO order_events (order_id, version, from_status, to_status, actor, at)
+    SELECT id, 1, NULL, status, $20, created_at FROM o`,
 };
 
 const FIND: Statement = {
@@ -64,6 +86,13 @@ const LOCK: Statement = { name: 'order_lock', text: `${FIND.text} FOR UPDATE` };
 const FIND_BY_REQUEST: Statement = {
   name: 'order_find_by_request',
   text: `SELECT ${COLUMNS} FROM orders WHERE user_id = $1 AND request_id = $2`,
+};
+
+const FIND_REQUEST_IDS: Statement = {
+  name: 'order_find_request_ids',
+  text: `SELECT o.user_id AS "userId", o.request_id AS "requestId"
+    FROM unnest($1::uuid[], $2::text[]) AS t(user_id, request_id)
+    JOIN orders o ON o.user_id = t.user_id AND o.request_id = t.request_id`,
 };
 
 const FIND_STREAM_ID: Statement = {
@@ -162,23 +191,34 @@ export class PgOrderRepo extends OrderRepo {
     return rowCount === orders.length;
   }
 
-  override async insertItems(tx: Transaction, items: readonly OrderItem[]): Promise<void> {
-    if (items.length === 0) return;
-    await this.db.query(
-      INSERT_ITEMS,
+  override async insertGoods(tx: Transaction, orders: readonly NewGoodsOrder[], actor: OrderActor): Promise<boolean> {
+    const { rowCount } = await this.db.query(
+      INSERT_GOODS,
       [
-        int8s(items, (i) => i.orderId),
-        int8s(items, (i) => i.skuId),
-        int8s(items, (i) => i.spuId),
-        texts(items, (i) => i.spuName),
-        texts(items, (i) => i.skuName),
-        texts(items, (i) => i.skuImage),
-        texts(items, (i) => JSON.stringify(i.specs)),
-        int8s(items, (i) => i.priceFen),
-        int4s(items, (i) => i.quantity),
+        int8s(orders, (o) => o.id),
+        uuids(orders, (o) => o.userId),
+        texts(orders, (o) => o.source),
+        int2s(orders, (o) => ORDER_STATUS[o.status]),
+        int8s(orders, (o) => o.skuId),
+        texts(orders, (o) => o.productName),
+        int4s(orders, (o) => o.quantity),
+        int8s(orders, (o) => o.priceFen),
+        int8s(orders, (o) => o.amountFen),
+        int8s(orders, (o) => o.freightFen),
+        int8s(orders, (o) => o.promotionFen),
+        int8s(orders, (o) => o.reqId),
+        int8s(orders, (o) => o.saleId),
+        texts(orders, (o) => o.requestId),
+        texts(orders, (o) => o.requestFingerprint),
+        texts(orders, (o) => o.remark ?? ''),
+        texts(orders, (o) => (o.receiver === undefined ? undefined : JSON.stringify(o.receiver))),
+        texts(orders, (o) => itemsJson(o.items)),
+        int8s(orders, (o) => (o.payTimeoutMs === undefined ? undefined : BigInt(Math.round(o.payTimeoutMs)))),
+        actor,
       ],
       tx,
     );
+    return rowCount === orders.length;
   }
 
   override async find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined> {
@@ -199,6 +239,14 @@ export class PgOrderRepo extends OrderRepo {
   override async findByRequest(userId: string, requestId: string): Promise<Order | undefined> {
     const { rows } = await this.db.query<OrderRow>(FIND_BY_REQUEST, [userId, requestId]);
     return rows[0] && orderOf(rows[0]);
+  }
+
+  override async findRequestIds(tx: Transaction, requests: readonly RequestId[]): Promise<Set<string>> {
+    const given = requests.filter((r) => r.requestId !== '');
+    if (given.length === 0) return new Set();
+    const values = [uuids(given, (r) => r.userId), texts(given, (r) => r.requestId)];
+    const { rows } = await this.db.query<RequestId>(FIND_REQUEST_IDS, values, tx);
+    return new Set(rows.map((row) => requestKey(row) ?? ''));
   }
 
   override async list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>> {
@@ -276,6 +324,57 @@ interface OrderRow {
   pay_deadline: Date | null;
   paid_at: Date | null;
   completed_at: Date | null;
+  total_amount: bigint;
+  freight_amount: bigint;
+  promotion_amount: bigint;
+  items: readonly ItemJson[] | null;
+  receiver_json: Receiver | null;
+  request_fingerprint: string | null;
+}
+
+/** A line as the snapshot on the order has it. Ids and amounts are text, because JSON numbers lose digits. */
+interface ItemJson {
+  readonly sku_id: string;
+  readonly spu_id: string;
+  readonly spu_name: string;
+  readonly sku_name: string;
+  readonly sku_image: string;
+  readonly specs: Readonly<Record<string, string>>;
+  readonly price: string;
+  readonly quantity: number;
+  readonly promotion_amount: string;
+}
+
+function itemsJson(items: readonly OrderItem[]): string {
+  return JSON.stringify(
+    items.map(
+      (i): ItemJson => ({
+        sku_id: String(i.skuId),
+        spu_id: String(i.spuId),
+        spu_name: i.spuName,
+        sku_name: i.skuName,
+        sku_image: i.skuImage,
+        specs: i.specs,
+        price: String(i.priceFen),
+        quantity: i.quantity,
+        promotion_amount: String(i.promotionFen),
+      }),
+    ),
+  );
+}
+
+function itemOf(i: ItemJson): OrderItem {
+  return {
+    skuId: BigInt(i.sku_id),
+    spuId: BigInt(i.spu_id),
+    spuName: i.spu_name,
+    skuName: i.sku_name,
+    skuImage: i.sku_image,
+    specs: i.specs,
+    priceFen: BigInt(i.price),
+    quantity: i.quantity,
+    promotionFen: BigInt(i.promotion_amount),
+  };
 }
 
 type ListedRow = { total: bigint } & (OrderRow | { id: null });
@@ -302,9 +401,15 @@ function orderOf(row: OrderRow): Order {
     quantity: row.quantity,
     priceFen: row.price,
     amountFen: row.amount,
+    totalFen: row.total_amount,
+    freightFen: row.freight_amount,
+    promotionFen: row.promotion_amount,
+    items: row.items?.map(itemOf) ?? [],
+    receiver: row.receiver_json ?? undefined,
     reqId: row.req_id,
     saleId: row.sale_id ?? undefined,
     requestId: row.request_id ?? undefined,
+    requestFingerprint: row.request_fingerprint ?? undefined,
     instanceId: row.instance_id ?? undefined,
     closeReason: row.close_reason,
     remark: row.remark,

@@ -178,7 +178,7 @@ export class Postgres extends TransactionRunner {
     for (let attempt = 1; ; attempt++) {
       let committing = false;
       let client: pg.PoolClient | undefined;
-      const open: OpenTransaction = { client: undefined };
+      const open: OpenTransaction = { client: undefined, afterCommit: [] };
       try {
         client = await this.connect();
         await client.query('BEGIN');
@@ -190,6 +190,7 @@ export class Postgres extends TransactionRunner {
         const { command } = await client.query('COMMIT');
         if (command !== 'COMMIT') throw new Error('a statement of the transaction failed, so it was rolled back');
         client.release();
+        for (const hook of open.afterCommit) hook();
         return result;
       } catch (err) {
         open.client = undefined;
@@ -203,6 +204,10 @@ export class Postgres extends TransactionRunner {
         await sleep(BACKOFF_MS * 2 ** (attempt - 1) * (0.5 + Math.random()));
       }
     }
+  }
+
+  override afterCommit(tx: Transaction, work: () => void): void {
+    (tx as unknown as OpenTransaction).afterCommit.push(work);
   }
 
   /** @throws UNAVAILABLE when the server is away or takes no writes; then every connection is made anew */
@@ -306,6 +311,7 @@ class ReadOnlyServer extends Error {
 /** What a Transaction is here. Without a client once it ended: a statement that comes late must not run by itself. */
 interface OpenTransaction {
   client: pg.PoolClient | undefined;
+  readonly afterCommit: (() => void)[];
 }
 
 export function clientOf(tx: Transaction): pg.PoolClient {

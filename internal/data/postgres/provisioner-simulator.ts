@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Batcher } from '../../biz/batcher.js';
 import { Provisioner, type ProvisionOutcome } from '../../biz/instance/instance-job.js';
 import type { InstanceJob } from '../../biz/instance/instance-log.js';
 import { errorText } from '../../kratos/errors/error-text.js';
-import { Batcher } from '../batcher.js';
 import type { Postgres, Statement } from './postgres.js';
 
 export interface SimulatorOptions {

@@ -1,4 +1,5 @@
-import { type StockLevel, type StockMove, StockRepo } from '../../biz/catalog/stock.js';
+import { type FreeUnits, type StockLevel, type StockMove, StockRepo } from '../../biz/catalog/stock.js';
+import type { StockGate } from '../../biz/catalog/stock-gate.js';
 import type { Transaction } from '../../biz/transaction.js';
 import { int8s, texts } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
@@ -27,14 +28,20 @@ const MOVE: Statement = {
     locked AS (SELECT id FROM sku WHERE id IN (SELECT sku_id FROM s) ORDER BY id FOR NO KEY UPDATE),
     u AS (
       UPDATE sku SET stock = sku.stock + s.stock, lock_stock = sku.lock_stock + s.locked,
-        version = sku.version + s.adjusts, updated_at = now()
-      FROM s JOIN locked ON locked.id = s.sku_id WHERE sku.id = s.sku_id)
-    INSERT INTO stock_moves (kind, sku_id, order_id, sale_id, request_id, units, stock_delta, lock_delta, reason)
-    SELECT * FROM m`,
+        version = sku.version + s.adjusts, stock_seq = sku.stock_seq + 1, updated_at = now()
+      FROM s JOIN locked ON locked.id = s.sku_id WHERE sku.id = s.sku_id
+      RETURNING sku.id, sku.stock - sku.lock_stock AS free, sku.stock_seq),
+    i AS (
+      INSERT INTO stock_moves (kind, sku_id, order_id, sale_id, request_id, units, stock_delta, lock_delta, reason)
+      SELECT * FROM m)
+    SELECT id AS "skuId", free, stock_seq AS seq FROM u`,
 };
 
 export class PgStockRepo extends StockRepo {
-  constructor(private readonly db: Postgres) {
+  constructor(
+    private readonly db: Postgres,
+    private readonly gate: StockGate,
+  ) {
     super();
   }
 
@@ -49,7 +56,7 @@ export class PgStockRepo extends StockRepo {
 
   override async move(tx: Transaction, moves: readonly StockMove[]): Promise<void> {
     if (moves.length === 0) return;
-    await this.db.query(
+    const { rows } = await this.db.query<FreeUnits>(
       MOVE,
       [
         texts(moves, (m) => m.kind),
@@ -64,5 +71,6 @@ export class PgStockRepo extends StockRepo {
       ],
       tx,
     );
+    if (rows.length > 0) this.db.afterCommit(tx, () => this.gate.publish(rows));
   }
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { saleUnavailable } from '../../../gen/seckill/v1/errors.js';
+import { Batcher } from '../../biz/batcher.js';
 import {
   Admission,
   type AdmissionLoad,
@@ -9,7 +10,6 @@ import {
   type UnitsReturn,
 } from '../../biz/seckill/admission.js';
 import type { Sale } from '../../biz/seckill/sale-state.js';
-import { Batcher } from '../batcher.js';
 import { ADMIT, CLOSE, LIMIT, LOAD, RATE, RETURN_UNITS } from './lua-script.js';
 import { isRedisAway, type RedisServer } from './redis.js';
 import { nextKeys, saleKeys } from './seckill-keys.js';

@@ -1,8 +1,29 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
-import { ADMIT, CLOSE, FINISH, LIMIT, LOAD, type LuaScript, RATE, RETURN_UNITS, WAITING_ROOM } from './lua-script.js';
+import {
+  ADMIT,
+  CLOSE,
+  FINISH,
+  LIMIT,
+  LOAD,
+  type LuaScript,
+  RATE,
+  RETURN_UNITS,
+  STOCK_GATE,
+  WAITING_ROOM,
+} from './lua-script.js';
 
-const SCRIPTS: readonly LuaScript<string>[] = [ADMIT, CLOSE, FINISH, LIMIT, LOAD, RATE, RETURN_UNITS, WAITING_ROOM];
+const SCRIPTS: readonly LuaScript<string>[] = [
+  ADMIT,
+  CLOSE,
+  FINISH,
+  LIMIT,
+  LOAD,
+  RATE,
+  RETURN_UNITS,
+  STOCK_GATE,
+  WAITING_ROOM,
+];
 
 describe('lua scripts', () => {
   it('are all of the folder', () => {

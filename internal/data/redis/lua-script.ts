@@ -41,6 +41,7 @@ export const LOAD = new LuaScript('load', [
   'nextVip',
 ]);
 export const RATE = new LuaScript('rate', ['meta']);
+export const STOCK_GATE = new LuaScript('stock_gate', ['gate']);
 export const CLOSE = new LuaScript('close', ['meta', 'stock', 'req', 'buyers', 'vip', 'returned']);
 export const RETURN_UNITS = new LuaScript('return_units', ['meta', 'stock', 'buyers', 'returned']);
 export const FINISH = new LuaScript('finish', ['meta', 'stock', 'buyers', 'stream', 'returned']);

@@ -74,7 +74,7 @@ export class MemoryCatalogRepo extends CatalogRepo {
   override insertSku(tx: Transaction, sku: NewSku): Promise<Sku | undefined> {
     return this.store.statement('sku.insert', tx, async () => {
       const at = this.store.now();
-      const none = { stock: 0n, lockStock: 0n, version: 1n };
+      const none = { stock: 0n, lockStock: 0n, stockSeq: 0n, version: 1n };
       const stored: Sku = { ...sku, ...none, id: this.store.nextItemId(), createdAt: at, updatedAt: at };
       return (await this.skus.insert(tx, stored, NUMBER_KEY)) ? undefined : stored;
     });
@@ -104,10 +104,26 @@ export class MemoryCatalogRepo extends CatalogRepo {
   override findGoods(skuId: bigint): Promise<Goods | undefined> {
     return this.store.statement('goods.find', undefined, async () => {
       const sku = this.skus.find(String(skuId));
-      const spu = sku && this.spus.find(String(sku.spuId));
-      if (!sku || !spu) return undefined;
-      const { title, mainImages, publishStatus } = spu;
-      return { sku, spu: { title, mainImages, publishStatus } };
+      return sku && this.goodsOf(sku);
     });
+  }
+
+  override lockGoods(tx: Transaction, skuIds: readonly bigint[]): Promise<readonly Goods[]> {
+    return this.store.statement('goods.lock', tx, async () => {
+      const locked: Goods[] = [];
+      for (const id of skuIds) {
+        const sku = await this.skus.lock(tx, String(id));
+        const goods = sku && this.goodsOf(sku);
+        if (goods) locked.push(goods);
+      }
+      return locked;
+    });
+  }
+
+  private goodsOf(sku: Sku): Goods | undefined {
+    const spu = this.spus.find(String(sku.spuId));
+    if (!spu) return undefined;
+    const { title, categoryId, mainImages, publishStatus } = spu;
+    return { sku, spu: { title, categoryId, mainImages, publishStatus } };
   }
 }

@@ -1,12 +1,15 @@
+import type { OrderItem } from '../../../internal/biz/order/order-item.js';
 import {
   type Move,
+  type NewGoodsOrder,
   type NewOrder,
   type Order,
   type OrderActor,
   type OrderEvent,
   type OrderFilter,
-  type OrderItem,
   OrderRepo,
+  type RequestId,
+  requestKey,
 } from '../../../internal/biz/order/order-state.js';
 import type { Page, PageRequest } from '../../../internal/biz/page.js';
 import type { InboxRow } from '../../../internal/biz/seckill/settlement-state.js';
@@ -29,7 +32,7 @@ const REQUEST_KEY = 'user and request';
 export class MemoryOrderRepo extends OrderRepo {
   readonly orders: MemoryTable<Order>;
   readonly events: MemoryTable<EventRow>;
-  readonly items: MemoryTable<OrderItem>;
+  readonly items: MemoryTable<OrderItem & { readonly orderId: bigint }>;
   readonly inbox: MemoryTable<MemoryInboxRow>;
 
   constructor(protected readonly store: MemoryStore) {
@@ -48,19 +51,21 @@ export class MemoryOrderRepo extends OrderRepo {
     return this.store.statement('order.insert', tx, async () => {
       const at = this.store.now();
       let stored = 0;
-      for (const order of orders) {
-        if (await this.orders.insert(tx, orderOf(order, at), REQUEST_KEY)) continue;
-        const event = { orderId: order.id, version: 1n, from: undefined, to: order.status, actor, reason: '', at };
-        await this.events.insert(tx, event);
-        stored++;
-      }
+      for (const order of orders) if (await this.insertOne(tx, orderOf(order, at), actor)) stored++;
       return stored === orders.length;
     });
   }
 
-  override insertItems(tx: Transaction, items: readonly OrderItem[]): Promise<void> {
-    return this.store.statement('order.insertItems', tx, async () => {
-      for (const item of items) await this.items.insert(tx, item);
+  override insertGoods(tx: Transaction, orders: readonly NewGoodsOrder[], actor: OrderActor): Promise<boolean> {
+    return this.store.statement('order.insertGoods', tx, async () => {
+      const at = this.store.now();
+      let stored = 0;
+      for (const order of orders) {
+        if (!(await this.insertOne(tx, orderOf(order, at), actor))) continue;
+        for (const item of order.items) await this.items.insert(tx, { orderId: order.id, ...item });
+        stored++;
+      }
+      return stored === orders.length;
     });
   }
 
@@ -85,6 +90,14 @@ export class MemoryOrderRepo extends OrderRepo {
     return this.store.statement('order.findByRequest', undefined, async () =>
       this.orders.rows().find((o) => o.userId === userId && o.requestId === requestId),
     );
+  }
+
+  override findRequestIds(tx: Transaction, requests: readonly RequestId[]): Promise<Set<string>> {
+    return this.store.statement('order.findRequestIds', tx, async () => {
+      const wanted = new Set(requests.map(requestKey));
+      const keys = this.orders.rows(tx).map(({ userId, requestId = '' }) => requestKey({ userId, requestId }));
+      return new Set(keys.filter((key): key is string => key !== undefined && wanted.has(key)));
+    });
   }
 
   override list(userId: string, filter: OrderFilter, { offset, limit }: PageRequest): Promise<Page<Order>> {
@@ -139,6 +152,13 @@ export class MemoryOrderRepo extends OrderRepo {
     });
   }
 
+  private async insertOne(tx: Transaction, order: Order, actor: OrderActor): Promise<boolean> {
+    if (await this.orders.insert(tx, order, REQUEST_KEY)) return false;
+    const { id: orderId, status: to, createdAt: at } = order;
+    await this.events.insert(tx, { orderId, version: 1n, from: undefined, to, actor, reason: '', at });
+    return true;
+  }
+
   protected async move(tx: Transaction, order: Order, move: Move, compare: boolean): Promise<Order | undefined> {
     const at = this.store.now();
     const moved = await this.orders.update(tx, String(order.id), (o) => {
@@ -176,9 +196,16 @@ function ownedBy(order: Order | undefined, userId: string | undefined): Order | 
   return userId === undefined || order?.userId === userId ? order : undefined;
 }
 
-function orderOf({ payTimeoutMs, ...order }: NewOrder, at: Date): Order {
+function orderOf({ payTimeoutMs, ...order }: NewOrder & Partial<NewGoodsOrder>, at: Date): Order {
+  const { freightFen = 0n, promotionFen = 0n } = order;
   return {
     ...order,
+    totalFen: order.amountFen - freightFen + promotionFen,
+    freightFen,
+    promotionFen,
+    items: order.items ?? [],
+    receiver: order.receiver,
+    requestFingerprint: order.requestFingerprint,
     orderNo: `ORD${order.id}`,
     skuId: order.skuId,
     saleId: order.saleId,

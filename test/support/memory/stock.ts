@@ -1,6 +1,8 @@
 import type { Sku } from '../../../internal/biz/catalog/catalog.js';
-import { type StockLevel, type StockMove, StockRepo } from '../../../internal/biz/catalog/stock.js';
+import { type FreeUnits, type StockLevel, type StockMove, StockRepo } from '../../../internal/biz/catalog/stock.js';
+import type { StockGate } from '../../../internal/biz/catalog/stock-gate.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
+import { MemoryStockGate } from './stock-gate.js';
 import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
 
 interface MoveRow extends StockMove {
@@ -14,6 +16,7 @@ export class MemoryStockRepo extends StockRepo {
   constructor(
     protected readonly store: MemoryStore,
     protected readonly skus: MemoryTable<Sku>,
+    private readonly gate: StockGate = new MemoryStockGate(),
   ) {
     super();
     this.moves = new MemoryTable<MoveRow>(store, 'stock_moves', (m) => String(m.id), [
@@ -45,6 +48,12 @@ export class MemoryStockRepo extends StockRepo {
         await this.change(tx, move);
         await this.moves.insert(tx, { ...move, id: ++this.lastId });
       }
+      const changed = new Set(moves.filter((m) => m.stockDelta !== 0n || m.lockDelta !== 0n).map((m) => m.skuId));
+      const levels = [...changed].flatMap((skuId): FreeUnits[] => {
+        const sku = this.skus.find(String(skuId), tx);
+        return sku ? [{ skuId, free: sku.stock - sku.lockStock, seq: sku.stockSeq }] : [];
+      });
+      if (levels.length > 0) this.store.afterCommit(tx, () => this.gate.publish(levels));
     });
   }
 
@@ -57,7 +66,7 @@ export class MemoryStockRepo extends StockRepo {
         throw new ConstraintViolation(`sku ${skuId} would have ${stock} units, ${lockStock} of them locked`);
       }
       const version = kind === 'ADJUST' ? s.version + 1n : s.version;
-      return { ...s, stock, lockStock, version, updatedAt: this.store.now() };
+      return { ...s, stock, lockStock, stockSeq: s.stockSeq + 1n, version, updatedAt: this.store.now() };
     });
   }
 }

@@ -44,6 +44,7 @@ class MemoryTransaction implements LockOwner {
   waitsFor: string | undefined;
   readonly held = new Set<string>();
   readonly writes = new Map<MemoryTable<object>, Map<string, object>>();
+  readonly afterCommit: (() => void)[] = [];
   state: 'open' | 'failed' | 'ended' = 'open';
   broken = false;
   losesCommitReply = false;
@@ -88,6 +89,7 @@ export class MemoryStore extends TransactionRunner {
         committing = true;
         await this.around('commit', async () => this.commit(tx));
         if (tx.losesCommitReply) throw new ConnectionLost('commit');
+        for (const hook of tx.afterCommit) hook();
         return result;
       } catch (err) {
         this.end(tx);
@@ -99,6 +101,10 @@ export class MemoryStore extends TransactionRunner {
         if (!again || attempt === ATTEMPTS) throw asUnavailable(err);
       }
     }
+  }
+
+  override afterCommit(tx: Transaction, work: () => void): void {
+    stateOf(tx).afterCommit.push(work);
   }
 
   /** One operation: a statement in `tx`, or by itself in a transaction of its own. */

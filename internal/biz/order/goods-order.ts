@@ -1,0 +1,371 @@
+import { skuNotFound, skuNotOnSale, stockInsufficient } from '../../../gen/catalog/v1/errors.js';
+import { invalidArgument, isUnavailable } from '../../../gen/common/v1/errors.js';
+import { Batcher } from '../batcher.js';
+import type { CatalogRepo, Goods } from '../catalog/catalog.js';
+import { orderHeld, type StockRepo } from '../catalog/stock.js';
+import type { StockGate } from '../catalog/stock-gate.js';
+import type { IdGenerator } from '../id-generator.js';
+import { PriceCalculator, type Quote } from '../pricing/price-calculator.js';
+import type { Transaction, TransactionRunner } from '../transaction.js';
+import { type OrderPolicy, priceHasChanged } from './order.js';
+import { orderItemOf } from './order-item.js';
+import { type NewGoodsOrder, type Order, type OrderRepo, type Receiver, requestKey } from './order-state.js';
+import { fingerprintOf, requestReused } from './request-fingerprint.js';
+
+export interface OrderLine {
+  readonly skuId: bigint;
+  readonly quantity: number;
+}
+
+export interface CreateGoodsOrder {
+  readonly userId: string;
+  /** 1 to 50; quantities of a sku that is named twice are added up. */
+  readonly lines: readonly OrderLine[];
+  readonly receiver: Receiver | undefined;
+  readonly remark: string;
+  /** Empty: each call creates an order of its own. */
+  readonly requestId: string;
+  /** What the buyer was shown; undefined: any amount will do. */
+  readonly expectedAmountFen: bigint | undefined;
+}
+
+/** A request whose lines are merged and sorted by sku. */
+interface PlacementRequest extends CreateGoodsOrder {
+  readonly id: bigint;
+  readonly reqId: bigint;
+  readonly receiver: Receiver;
+  readonly fingerprint: string;
+}
+
+/** What became of a request, decided inside the transaction and thrown or returned after it. */
+type Placement =
+  | { readonly kind: 'placed' }
+  /** The request id is taken: the caller looks at the order that it created before. */
+  | { readonly kind: 'repeated' }
+  | { readonly kind: 'unknown-sku' | 'not-on-sale'; readonly skuId: bigint }
+  | { readonly kind: 'short'; readonly missing: readonly Missing[] }
+  | { readonly kind: 'price-changed'; readonly amountFen: bigint }
+  /** Alone, after its batch failed. */
+  | { readonly kind: 'failed'; readonly cause: unknown };
+
+/** A sku that has fewer free units than a request wants. */
+interface Missing {
+  readonly skuId: bigint;
+  readonly free: bigint;
+}
+
+const LINES_MAX = 50;
+const QUANTITY_MAX = 10_000;
+/** Orders of one sku that share a transaction. */
+const BATCH_MAX = 128;
+/** Skus that have a batcher of their own at a time; orders of others are placed one by one. */
+const BATCHERS_MAX = 1_000;
+const QUEUE_MAX = 10_000;
+
+/*
+ * An ordinary order of goods:
+ *
+ *   repeated request id? → its order → free units as Redis was last told (turns most buyers of a sold-out sku away)
+ *   → one transaction: lock the skus by id → for each request in turn: on sale, enough free units, price → orders with
+ *   their lines → HOLD lines of the ledger, which add to lock_stock → COMMIT → tell Redis what is free now
+ *
+ * PostgreSQL has the last word on stock: the gate in Redis can be wrong for seconds in either direction. Orders of a
+ * single sku that arrive while a transaction of that sku is under way go together in the next one, so that a hot row is
+ * locked once for many orders. A batch that fails is placed again one by one, so that one order cannot fail another.
+ */
+export class GoodsOrderUsecase {
+  private readonly batchers = new Map<bigint, Batcher<PlacementRequest, Placement>>();
+  private readonly calculator = new PriceCalculator();
+
+  constructor(
+    private readonly transactions: TransactionRunner,
+    private readonly ids: IdGenerator,
+    private readonly catalog: CatalogRepo,
+    private readonly stock: StockRepo,
+    private readonly gate: StockGate,
+    private readonly orders: OrderRepo,
+    private readonly policy: OrderPolicy,
+  ) {}
+
+  /**
+   * Creates a PENDING order that holds its units.
+   * @throws INVALID_ARGUMENT lines, quantity, receiver; SKU_NOT_FOUND, SKU_NOT_ON_SALE, STOCK_INSUFFICIENT,
+   * PRICE_CHANGED, REQUEST_ID_REUSED
+   */
+  async create(wanted: CreateGoodsOrder): Promise<Order> {
+    const request = this.requestOf(wanted);
+    const before = await this.findRepeated(request);
+    if (before) return before;
+    const free = await this.gate.read(request.lines.map((l) => l.skuId));
+    // With a copy of every sku it can name all that fall short; else PostgreSQL does.
+    const missing = free.size < request.lines.length ? [] : missingOf(request.lines, free);
+    if (missing.length > 0) throw insufficient(missing);
+
+    const placement = await this.place(request);
+    switch (placement.kind) {
+      case 'placed':
+        return (await this.orders.find(request.id, request.userId)) ?? lost(request.id);
+      case 'repeated':
+        return (await this.findRepeated(request)) ?? lost(request.id);
+      case 'unknown-sku':
+        throw skuNotFound(`no sku ${placement.skuId}`, {
+          metadata: { sku_id: String(placement.skuId) },
+          violations: [{ field: fieldOf(wanted, placement.skuId), description: 'no such sku' }],
+        });
+      case 'not-on-sale':
+        throw skuNotOnSale(`sku ${placement.skuId} is not on sale`, {
+          metadata: { sku_id: String(placement.skuId) },
+          violations: [{ field: fieldOf(wanted, placement.skuId), description: 'is not on sale' }],
+        });
+      case 'short':
+        throw insufficient(placement.missing);
+      case 'price-changed':
+        throw priceHasChanged(placement.amountFen);
+      case 'failed':
+        throw placement.cause;
+      default:
+        return placement satisfies never;
+    }
+  }
+
+  private requestOf(wanted: CreateGoodsOrder): PlacementRequest {
+    const { lines, receiver } = wanted;
+    if (lines.length === 0 || lines.length > LINES_MAX) {
+      throw invalidArgument(`an order has 1 to ${LINES_MAX} lines`, {
+        violations: [{ field: 'lines', description: `must have 1 to ${LINES_MAX} items` }],
+      });
+    }
+    if (!receiver) {
+      throw invalidArgument('an order of goods needs a receiver', {
+        violations: [{ field: 'receiver', description: 'is required with lines' }],
+      });
+    }
+    const quantities = new Map<bigint, number>();
+    lines.forEach(({ skuId, quantity }, i) => {
+      const units = (quantities.get(skuId) ?? 0) + quantity;
+      if (!Number.isInteger(quantity) || quantity < 1 || units > QUANTITY_MAX) {
+        throw invalidArgument(`an order has 1 to ${QUANTITY_MAX} units of a sku`, {
+          violations: [{ field: `lines[${i}].quantity`, description: `must add up to 1 to ${QUANTITY_MAX} per sku` }],
+        });
+      }
+      quantities.set(skuId, units);
+    });
+    const merged = [...quantities]
+      .map(([skuId, quantity]) => ({ skuId, quantity }))
+      .sort((a, b) => compare(a.skuId, b.skuId));
+    return {
+      ...wanted,
+      id: this.ids.nextId(),
+      reqId: this.ids.nextId(),
+      lines: merged,
+      receiver,
+      fingerprint: fingerprintOf({ lines: merged, receiver, remark: wanted.remark }),
+    };
+  }
+
+  private async findRepeated({ userId, requestId, fingerprint }: PlacementRequest): Promise<Order | undefined> {
+    if (requestId === '') return undefined;
+    const found = await this.orders.findByRequest(userId, requestId);
+    if (found && found.requestFingerprint !== fingerprint) throw requestReused(requestId, found.id);
+    return found;
+  }
+
+  private place(request: PlacementRequest): Promise<Placement> {
+    const [line] = request.lines;
+    const batcher = request.lines.length === 1 && line ? this.batcherOf(line.skuId) : undefined;
+    return batcher ? batcher.add(request) : this.placeAlone(request);
+  }
+
+  /** One that is idle holds nothing, so it may be forgotten. */
+  private batcherOf(skuId: bigint): Batcher<PlacementRequest, Placement> | undefined {
+    const known = this.batchers.get(skuId);
+    if (known) return known;
+    if (this.batchers.size >= BATCHERS_MAX) {
+      for (const [id, batcher] of this.batchers) if (batcher.idle) this.batchers.delete(id);
+      if (this.batchers.size >= BATCHERS_MAX) return undefined;
+    }
+    const batcher = new Batcher<PlacementRequest, Placement>({
+      name: 'orders of this sku',
+      run: (requests) => this.placeIsolated(requests),
+      maxBatch: BATCH_MAX,
+      // A second transaction of the sku would only wait for the first one's lock.
+      maxConcurrent: 1,
+      maxQueued: QUEUE_MAX,
+    });
+    this.batchers.set(skuId, batcher);
+    return batcher;
+  }
+
+  /** A batch that fails is placed again one by one: the order at fault fails alone. */
+  private async placeIsolated(requests: readonly PlacementRequest[]): Promise<readonly Placement[]> {
+    try {
+      return await this.placeAll(requests);
+    } catch (err) {
+      if (isUnavailable(err)) throw err;
+      const placements: Placement[] = [];
+      for (const request of requests) {
+        placements.push(await this.placeAlone(request).catch((cause: unknown) => ({ kind: 'failed', cause })));
+      }
+      return placements;
+    }
+  }
+
+  private async placeAlone(request: PlacementRequest): Promise<Placement> {
+    try {
+      const [placement] = await this.placeAll([request]);
+      return placement ?? lost(request.id);
+    } catch (err) {
+      if (err instanceof RequestIdTaken) return { kind: 'repeated' };
+      throw err;
+    }
+  }
+
+  private placeAll(requests: readonly PlacementRequest[]): Promise<readonly Placement[]> {
+    // Its own request id tells a second run that the first was committed.
+    const idempotent = requests.every((r) => r.requestId !== '');
+    return this.transactions.run((tx) => this.decide(tx, requests), { idempotent });
+  }
+
+  private async decide(tx: Transaction, requests: readonly PlacementRequest[]): Promise<readonly Placement[]> {
+    const skuIds = [...new Set(requests.flatMap((r) => r.lines.map((l) => l.skuId)))].sort(compare);
+    const levels = await this.catalog.lockGoods(tx, skuIds);
+    // Repeats of a request wait for the same skus, so what was stored before is seen here.
+    const taken = await this.orders.findRequestIds(tx, requests);
+    const goods = new Map(levels.map((g) => [g.sku.id, g]));
+    const free = new Map(levels.map(({ sku }) => [sku.id, sku.stock - sku.lockStock]));
+    const orders: NewGoodsOrder[] = [];
+    const placements = requests.map((request): Placement => {
+      const key = requestKey(request);
+      if (key !== undefined && taken.has(key)) return { kind: 'repeated' };
+      const refusal = refusalOf(request, goods, free);
+      if (refusal) return refusal;
+      const order = this.orderOf(request, goods);
+      if (request.expectedAmountFen !== undefined && request.expectedAmountFen !== order.amountFen) {
+        return { kind: 'price-changed', amountFen: order.amountFen };
+      }
+      for (const { skuId, quantity } of request.lines) free.set(skuId, (free.get(skuId) ?? 0n) - BigInt(quantity));
+      if (key !== undefined) taken.add(key);
+      orders.push(order);
+      return { kind: 'placed' };
+    });
+    await this.store(tx, orders);
+    if (placements.some((p) => p.kind === 'short')) {
+      const units = levels.map(({ sku }) => ({ skuId: sku.id, free: free.get(sku.id) ?? 0n, seq: sku.stockSeq }));
+      // Skus that orders were placed on are published with what those took.
+      const moved = new Set(orders.flatMap((o) => o.items.map((i) => i.skuId)));
+      const unmoved = units.filter((u) => !moved.has(u.skuId));
+      this.transactions.afterCommit(tx, () => this.gate.publish(unmoved));
+    }
+    return placements;
+  }
+
+  private async store(tx: Transaction, orders: readonly NewGoodsOrder[]): Promise<void> {
+    if (orders.length === 0) return;
+    // By request id, so that two transactions that share some of them wait for each other in one order.
+    const sorted = [...orders].sort((a, b) => ((a.requestId ?? '') < (b.requestId ?? '') ? -1 : 1));
+    if (!(await this.orders.insertGoods(tx, sorted, 'user'))) throw new RequestIdTaken();
+    await this.stock.move(
+      tx,
+      orders.flatMap(({ id, items }) => items.map(({ skuId, quantity }) => orderHeld({ id, skuId, quantity }))),
+    );
+  }
+
+  private orderOf(request: PlacementRequest, goods: ReadonlyMap<bigint, Goods>): NewGoodsOrder {
+    const quote = this.quoteOf(request, goods);
+    const items = quote.lines.map(({ skuId, priceFen, quantity, promotionFen }) =>
+      orderItemOf(goods.get(skuId) ?? lost(request.id), { priceFen, quantity, promotionFen }),
+    );
+    const [first] = items;
+    if (!first) throw new Error(`order ${request.id} has no lines`);
+    return {
+      id: request.id,
+      userId: request.userId,
+      orderType: 'GOODS',
+      source: 'NORMAL',
+      status: 'PENDING',
+      productId: undefined,
+      productName: first.skuName,
+      quantity: request.lines.reduce((units, line) => units + line.quantity, 0),
+      priceFen: first.priceFen,
+      amountFen: quote.amountFen,
+      freightFen: quote.freightFen,
+      promotionFen: quote.promotionFen,
+      items,
+      receiver: request.receiver,
+      reqId: request.reqId,
+      requestId: request.requestId === '' ? undefined : request.requestId,
+      requestFingerprint: request.fingerprint,
+      remark: request.remark,
+      payTimeoutMs: this.policy.payTimeoutMs,
+    };
+  }
+
+  private quoteOf({ lines, receiver }: PlacementRequest, goods: ReadonlyMap<bigint, Goods>): Quote {
+    const priced = lines.map(({ skuId, quantity }) => {
+      const { sku, spu } = goods.get(skuId) ?? unknownSku(skuId);
+      return { skuId, quantity, spuId: sku.spuId, categoryId: spu.categoryId, priceFen: sku.priceFen };
+    });
+    return this.calculator.quote({
+      lines: priced,
+      region: receiver.region,
+      coupon: undefined,
+      promotions: [],
+      freightRules: [],
+      at: new Date(),
+    });
+  }
+}
+
+/** A request id of the batch was taken by a transaction that had not committed when this one looked. */
+class RequestIdTaken extends Error {
+  override readonly name = 'RequestIdTaken';
+
+  constructor() {
+    super('a request id was taken meanwhile');
+  }
+}
+
+function refusalOf(
+  { lines }: PlacementRequest,
+  goods: ReadonlyMap<bigint, Goods>,
+  free: ReadonlyMap<bigint, bigint>,
+): Placement | undefined {
+  for (const { skuId } of lines) {
+    const found = goods.get(skuId);
+    if (!found) return { kind: 'unknown-sku', skuId };
+    if (found.spu.publishStatus !== 'PUBLISHED') return { kind: 'not-on-sale', skuId };
+  }
+  const missing = missingOf(lines, free);
+  return missing.length > 0 ? { kind: 'short', missing } : undefined;
+}
+
+function missingOf(lines: readonly OrderLine[], free: ReadonlyMap<bigint, bigint>): Missing[] {
+  return lines.flatMap(({ skuId, quantity }): Missing[] => {
+    const left = free.get(skuId) ?? 0n;
+    return left < BigInt(quantity) ? [{ skuId, free: left }] : [];
+  });
+}
+
+function insufficient(missing: readonly Missing[]) {
+  const shortages = missing.map(({ skuId, free }) => `sku ${skuId} has ${free} free units`);
+  return stockInsufficient(shortages.join('; '), {
+    metadata: Object.fromEntries(missing.map(({ skuId, free }) => [`sku_${skuId}`, String(free)])),
+  });
+}
+
+/** The field of the request that named the sku first. */
+function fieldOf({ lines }: CreateGoodsOrder, skuId: bigint): string {
+  return `lines[${lines.findIndex((l) => l.skuId === skuId)}].sku_id`;
+}
+
+function lost(orderId: bigint): never {
+  throw new Error(`order ${orderId} was placed and is gone`);
+}
+
+function unknownSku(skuId: bigint): never {
+  throw new Error(`sku ${skuId} is not among the locked ones`);
+}
+
+function compare(a: bigint, b: bigint): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

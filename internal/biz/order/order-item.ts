@@ -1,0 +1,32 @@
+import type { Goods } from '../catalog/catalog.js';
+
+/** A line of a GOODS order: what was bought, as it was called and what it cost then. */
+export interface OrderItem {
+  readonly skuId: bigint;
+  readonly spuId: bigint;
+  readonly spuName: string;
+  readonly skuName: string;
+  /** URL; empty: none. */
+  readonly skuImage: string;
+  readonly specs: Readonly<Record<string, string>>;
+  readonly priceFen: bigint;
+  readonly quantity: number;
+  /** The line's share of all discounts of the order. */
+  readonly promotionFen: bigint;
+}
+
+/** The snapshot of a sku as it stands now. */
+export function orderItemOf(
+  { sku, spu }: Goods,
+  line: Pick<OrderItem, 'priceFen' | 'quantity' | 'promotionFen'>,
+): OrderItem {
+  return {
+    skuId: sku.id,
+    spuId: sku.spuId,
+    spuName: spu.title,
+    skuName: sku.skuName,
+    skuImage: spu.mainImages[0] ?? '',
+    specs: sku.specs,
+    ...line,
+  };
+}
