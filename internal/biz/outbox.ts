@@ -58,14 +58,19 @@ export interface OutboxOptions {
   readonly leaseMs: number;
 }
 
-/** What a round found: nothing to do; more to do at once; or that nothing goes through at present. */
-export type RoundOutcome = 'idle' | 'busy' | 'stalled';
+/** Rows of one topic that were claimed together. */
+export interface OutboxBatch {
+  readonly topic: string;
+  /** At least one. */
+  readonly rows: readonly OutboxRow[];
+  /** Whether the batch is full, so that more rows may be waiting. */
+  readonly full: boolean;
+}
 
-export interface OutboxRound {
-  readonly outcome: RoundOutcome;
+export interface DispatchResult {
   readonly published: number;
   readonly failed: number;
-  /** Why the first of the failed failed. */
+  /** Why the first of the failed rows failed; undefined if none did. */
   readonly reason: string | undefined;
 }
 
@@ -91,22 +96,22 @@ export class OutboxUsecase {
   }
 
   /**
-   * One round: claim, dispatch, mark. Rows are claimed by a lease and not by a transaction held open, since dispatching
-   * waits for other servers.
-   *
-   * A round in which nothing went through tells of the destination, so its rows stay first in line and the caller
-   * waits; a round in which some went through tells of the rows that did not, so those wait, ever longer.
-   *
-   * @param found called when there are more rows than this round could take
+   * Claims the next rows of a topic: by a lease, not by an open transaction, since dispatching waits for other servers.
+   * @returns undefined if none are waiting
    */
-  async dispatchRound(topic: string, found: () => void): Promise<OutboxRound> {
+  async claim(topic: string): Promise<OutboxBatch | undefined> {
+    const rows = await this.outbox.claim(topic, this.options.batchSize, this.options.leaseMs);
+    return rows.length === 0 ? undefined : { topic, rows, full: rows.length === this.options.batchSize };
+  }
+
+  /**
+   * Dispatches claimed rows and marks them. If none could be published, the destination is at fault, so the rows stay
+   * first in line and the caller waits. If some could, the other rows are at fault, so those wait, longer each time.
+   */
+  async dispatch({ topic, rows }: OutboxBatch): Promise<DispatchResult> {
     const handler = this.handlers.get(topic);
     if (!handler) throw new Error(`no outbox handler for topic ${topic}`);
-    const rows = await this.outbox.claim(topic, this.options.batchSize, this.options.leaseMs);
-    if (rows.length === 0) return { outcome: 'idle', published: 0, failed: 0, reason: undefined };
-    // A batch that is not full has taken all there was.
-    if (rows.length === this.options.batchSize) found();
-    const failures = await this.dispatch(handler, rows);
+    const failures = await this.failuresOf(handler, rows);
     const published = rows.filter((_, i) => failures[i] === undefined);
     const failed = rows.flatMap((row, i) => {
       const failure = failures[i];
@@ -117,28 +122,22 @@ export class OutboxUsecase {
       published.length > 0 ? this.outbox.markPublished(published) : undefined,
       failed.length > 0 ? this.outbox.markFailed(failed) : undefined,
     ]);
-    return {
-      outcome: published.length === 0 ? 'stalled' : 'busy',
-      published: published.length,
-      failed: failed.length,
-      reason: failed[0]?.reason,
-    };
+    return { published: published.length, failed: failed.length, reason: failed[0]?.reason };
   }
 
-  /** Puts the reason on rows whose topic nobody handles here, and leaves them for a version that does. */
-  async flagUnknownTopics(): Promise<OutboxRound> {
+  /** Records the reason on rows whose topic has no handler here, and leaves them for a version that has one. */
+  async flagUnknownTopics(): Promise<DispatchResult> {
     const rows = await this.outbox.claimOthers(this.topics, this.options.batchSize, UNKNOWN_TOPIC_RETRY_MS);
-    if (rows.length === 0) return { outcome: 'idle', published: 0, failed: 0, reason: undefined };
     const failures = rows.map((row) => ({
       row,
       reason: `no handler for topic ${row.topic}`,
       retryAfterMs: UNKNOWN_TOPIC_RETRY_MS,
     }));
-    await this.outbox.markFailed(failures);
-    return { outcome: 'busy', published: 0, failed: rows.length, reason: failures[0]?.reason };
+    if (failures.length > 0) await this.outbox.markFailed(failures);
+    return { published: 0, failed: failures.length, reason: failures[0]?.reason };
   }
 
-  private async dispatch(handler: OutboxHandler, rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
+  private async failuresOf(handler: OutboxHandler, rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
     try {
       const failures = await handler.dispatch(rows);
       if (failures.length !== rows.length) throw new Error(`the handler of ${handler.topic} must answer for each row`);

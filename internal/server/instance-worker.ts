@@ -1,8 +1,9 @@
 import { Counter, type Registry } from 'prom-client';
-import type { InstanceJobUsecase } from '../biz/instance/instance-job.js';
-import type { Server } from '../kratos/app/server.js';
+import type { InstanceJobUsecase, StallReason } from '../biz/instance/instance-job.js';
+import type { InstanceJob } from '../biz/instance/instance-log.js';
+import type { BackgroundServer } from '../kratos/background/background.js';
 import type { BackgroundMeter } from '../kratos/background/background-meter.js';
-import { RoundLoop } from '../kratos/background/round-loop.js';
+import { type JobOutcome, Loop } from '../kratos/background/loop.js';
 import type { Logger } from '../kratos/log/logger.js';
 
 export interface InstanceWorkerOptions {
@@ -14,12 +15,11 @@ export interface InstanceWorkerOptions {
 const REPORT_BATCH = 32;
 const REPORT_LANES = 2;
 
-/** Creates the instances of jobs that are due and reports what became of them. Any number of replicas may run it. */
-export class InstanceWorker implements Server {
+/** Creates the instances of jobs that are due and reports their outcomes. Any number of replicas may run it. */
+export class InstanceWorker implements BackgroundServer {
   readonly name = 'instance_worker';
-  private readonly creating: RoundLoop;
-  private readonly reporting: RoundLoop;
-  private meter: BackgroundMeter | undefined;
+  private readonly creating: Loop<InstanceJob>;
+  private readonly reporting: Loop<readonly InstanceJob[]>;
 
   constructor(jobs: InstanceJobUsecase, options: InstanceWorkerOptions, logger: Logger, registry: Registry) {
     const log = logger.child({ server: this.name });
@@ -29,46 +29,40 @@ export class InstanceWorker implements Server {
       labelNames: ['work', 'outcome'] as const,
       registers: [registry],
     });
-    const { pollIntervalMs } = options;
-    this.reporting = new RoundLoop(
-      {
-        name: 'instance reports',
-        lanes: REPORT_LANES,
-        pollIntervalMs,
-        round: async (found) => {
-          const round = await jobs.reportRound(REPORT_BATCH, found);
-          if (round.outcome !== 'idle') rounds.inc({ work: 'report', outcome: round.outcome });
-          return round;
-        },
+    const outcomeOf = (work: 'create' | 'report', stall: StallReason, units: number): JobOutcome => {
+      rounds.inc({ work, outcome: stall === undefined ? 'busy' : 'stalled' });
+      return stall === undefined ? { kind: 'done', units } : { kind: 'stalled', reason: stall };
+    };
+    const { pollIntervalMs: idleMs } = options;
+    this.reporting = new Loop({
+      name: 'instance reports',
+      lanes: REPORT_LANES,
+      idleMs,
+      logger: log,
+      claim: () => jobs.claimReports(REPORT_BATCH),
+      run: async (batch) => outcomeOf('report', await jobs.report(batch), batch.length),
+    });
+    this.creating = new Loop({
+      name: 'instance creation',
+      lanes: options.concurrency,
+      idleMs,
+      logger: log,
+      claim: () => jobs.claimCreation(),
+      run: async (job) => {
+        const stall = await jobs.create(job);
+        if (stall === undefined) this.reporting.wake();
+        return outcomeOf('create', stall, 1);
       },
-      log,
-    );
-    this.creating = new RoundLoop(
-      {
-        name: 'instance creation',
-        lanes: options.concurrency,
-        pollIntervalMs,
-        round: async (found) => {
-          const startedAt = performance.now();
-          const round = await jobs.createRound(found);
-          if (round.outcome === 'busy') this.meter?.round(1, performance.now() - startedAt);
-          if (round.outcome === 'stalled') this.meter?.failed();
-          if (round.outcome !== 'idle') rounds.inc({ work: 'create', outcome: round.outcome });
-          if (round.outcome === 'busy') this.reporting.wake();
-          return round;
-        },
-      },
-      log,
-    );
+    });
   }
 
   observe(meter: BackgroundMeter): void {
-    this.meter = meter;
+    this.creating.observe(meter);
   }
 
   async start(): Promise<void> {
-    this.creating.start();
-    this.reporting.start();
+    await this.creating.start();
+    await this.reporting.start();
   }
 
   /** There are new jobs: look now instead of at the next poll. */

@@ -1,84 +1,79 @@
 import { Counter, type Registry } from 'prom-client';
-import type { OutboxUsecase } from '../biz/outbox.js';
-import type { Server } from '../kratos/app/server.js';
+import type { OutboxBatch, OutboxUsecase } from '../biz/outbox.js';
+import type { BackgroundServer } from '../kratos/background/background.js';
 import type { BackgroundMeter } from '../kratos/background/background-meter.js';
-import { RoundLoop } from '../kratos/background/round-loop.js';
+import { type JobOutcome, Loop } from '../kratos/background/loop.js';
 import type { Logger } from '../kratos/log/logger.js';
 
 export interface OutboxRelayOptions {
   readonly pollIntervalMs: number;
 }
 
-/** One round's claim, another's confirms and a third's marks at the same time. */
+/** Lets one batch be claimed while another waits for its confirms and a third is marked. */
 const LANES = 3;
 const UNKNOWN_TOPIC_POLL_MS = 30_000;
 
 /**
- * Takes outbox rows to where they go: one loop per topic, so that a destination that is away holds up its own topic
+ * Dispatches outbox rows: one loop for each topic, so that a destination that cannot be reached delays its own topic
  * only. Any number of replicas may run it.
  */
-export class OutboxRelay implements Server {
+export class OutboxRelay implements BackgroundServer {
   readonly name = 'outbox_relay';
-  private readonly loops: readonly RoundLoop[];
-  private meter: BackgroundMeter | undefined;
+  private readonly topics: readonly Loop<OutboxBatch>[];
+  private readonly unknownTopics: Loop;
 
   constructor(outbox: OutboxUsecase, options: OutboxRelayOptions, logger: Logger, registry: Registry) {
     const log = logger.child({ server: this.name });
     const dispatched = new Counter({
       name: 'kaimai_outbox_dispatched_total',
-      help: 'Outbox rows that went through or did not, by topic.',
+      help: 'Outbox rows that were published or failed, by topic.',
       labelNames: ['topic', 'outcome'] as const,
       registers: [registry],
     });
-    const topics = outbox.topics.map(
+    this.topics = outbox.topics.map(
       (topic) =>
-        new RoundLoop(
-          {
-            name: `outbox topic ${topic}`,
-            lanes: LANES,
-            pollIntervalMs: options.pollIntervalMs,
-            round: async (found) => {
-              const startedAt = performance.now();
-              const round = await outbox.dispatchRound(topic, found);
-              this.meter?.round(round.published, performance.now() - startedAt);
-              if (round.outcome === 'stalled') this.meter?.failed();
-              dispatched.inc({ topic, outcome: 'published' }, round.published);
-              dispatched.inc({ topic, outcome: 'failed' }, round.failed);
-              if (round.outcome === 'busy' && round.failed > 0) {
-                log.warn('some outbox rows did not go through', { topic, failed: round.failed, reason: round.reason });
-              }
-              return round;
-            },
+        new Loop({
+          name: `outbox topic ${topic}`,
+          lanes: LANES,
+          idleMs: options.pollIntervalMs,
+          logger: log,
+          claim: () => outbox.claim(topic),
+          suggestsMore: (batch) => batch.full,
+          run: async (batch): Promise<JobOutcome> => {
+            const { published, failed, reason = '' } = await outbox.dispatch(batch);
+            dispatched.inc({ topic, outcome: 'published' }, published);
+            dispatched.inc({ topic, outcome: 'failed' }, failed);
+            if (published === 0) return { kind: 'stalled', reason };
+            if (failed > 0) log.warn('outbox rows could not be published', { topic, failed, reason });
+            return { kind: 'done', units: published };
           },
-          log,
-        ),
+        }),
     );
-    const unknown = new RoundLoop(
-      {
-        name: 'outbox rows of unknown topics',
-        lanes: 1,
-        pollIntervalMs: UNKNOWN_TOPIC_POLL_MS,
-        round: async () => {
-          const round = await outbox.flagUnknownTopics();
-          if (round.failed > 0)
-            log.error('outbox rows that nobody handles', { rows: round.failed, reason: round.reason });
-          return round;
-        },
+    this.unknownTopics = new Loop({
+      name: 'outbox rows of unknown topics',
+      idleMs: UNKNOWN_TOPIC_POLL_MS,
+      logger: log,
+      round: async () => {
+        const { failed, reason } = await outbox.flagUnknownTopics();
+        if (failed > 0) log.error('outbox rows have a topic without a handler', { rows: failed, reason });
+        return failed;
       },
-      log,
-    );
-    this.loops = [...topics, unknown];
+    });
   }
 
   observe(meter: BackgroundMeter): void {
-    this.meter = meter;
+    for (const loop of this.topics) loop.observe(meter);
   }
 
   async start(): Promise<void> {
-    for (const loop of this.loops) loop.start();
+    for (const loop of this.loops) await loop.start();
   }
 
   async stop(deadline: AbortSignal): Promise<void> {
     await Promise.all(this.loops.map((loop) => loop.stop(deadline)));
+  }
+
+  private get loops(): readonly (Loop<OutboxBatch> | Loop)[] {
+    return [...this.topics, this.unknownTopics];
   }
 }

@@ -4,9 +4,9 @@ import { isUnavailable } from '../../gen/common/v1/errors.js';
 import type { Delivery, PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
 import type { Settlement } from '../biz/seckill/settlement-state.js';
 import type { Server } from '../kratos/app/server.js';
+import { aborted } from '../kratos/background/aborted.js';
 import type { BackgroundMeter } from '../kratos/background/background-meter.js';
 import { Loop } from '../kratos/background/loop.js';
-import { fired } from '../kratos/background/round-loop.js';
 import type { Logger } from '../kratos/log/logger.js';
 import type { SeckillOrderService } from '../service/seckill.js';
 
@@ -97,7 +97,7 @@ export class SeckillConsumer implements Server {
     this.stopping.abort();
     this.consumer.interrupt();
     await Promise.all([this.reader.stop(deadline), this.claimer.stop(deadline)]);
-    await Promise.race([this.underWay.catch(() => {}), fired(deadline)]);
+    await Promise.race([this.underWay.catch(() => {}), aborted(deadline)]);
   }
 
   private async readRound(): Promise<number> {

@@ -81,6 +81,12 @@ describe('resource domain', () => {
     return new InstanceJobUsecase(new PgInstanceLogRepo(on), provisioner, reporter, { ...OPTIONS, leaseMs }, logger);
   }
 
+  async function createNext(jobs: InstanceJobUsecase): Promise<void> {
+    const job = await jobs.claimCreation();
+    assert.ok(job);
+    assert.equal(await jobs.create(job), undefined);
+  }
+
   function startWorker(parts: Parts = {}): InstanceWorker {
     const worker = new InstanceWorker(jobsOf(parts), { concurrency: 8, pollIntervalMs: 20 }, logger, new Registry());
     closing.push(() => worker.stop(AbortSignal.timeout(5_000)));
@@ -320,7 +326,7 @@ describe('resource domain', () => {
       await record(instanceOrder(1n));
       const repo = new PgInstanceLogRepo(db);
       const jobs = jobsOf({ simulator: { delayMs: 150 } });
-      const round = jobs.createRound(() => {});
+      const round = createNext(jobs);
       const [row] = await eventually('it is claimed', async () => {
         const rows = await rowsOf<{ id: string }>('SELECT id FROM instance_logs WHERE next_attempt_at > now()');
         return rows.length > 0 && rows;
@@ -331,9 +337,9 @@ describe('resource domain', () => {
         reason: 'given up',
       });
       assert.equal(stands, 'FAILED');
-      assert.equal((await round).outcome, 'busy');
+      await round;
       assert.equal(await count('simulated_instances'), 0);
-      assert.equal((await jobs.reportRound(10, () => {})).outcome, 'busy');
+      assert.equal(await jobs.report((await jobs.claimReports(10))!), undefined);
       await auditDone(1);
       assert.deepEqual(reporter.taken, [{ id: 1n, status: 'FAILED', reason: 'given up' }]);
     });
@@ -413,7 +419,7 @@ describe('resource domain', () => {
       ] as const) {
         await record(instanceOrder(id, { userId, source }));
       }
-      await jobsOf({ simulator: { failureRate: 0 } }).createRound(() => {});
+      await createNext(jobsOf({ simulator: { failureRate: 0 } }));
       await db.pool.query(`UPDATE instance_logs SET status = 'FAILED', reason = 'no room' WHERE instance_id = 2`);
     });
 

@@ -1,7 +1,6 @@
 import { errorText } from '../../kratos/errors/error-text.js';
 import type { Logger } from '../../kratos/log/logger.js';
 import { NoTrace, type Trace } from '../../kratos/tracing/trace.js';
-import type { RoundOutcome } from '../outbox.js';
 import type { InstanceJob, InstanceLogRepo } from './instance-log.js';
 
 export type ProvisionOutcome =
@@ -48,14 +47,12 @@ export interface InstanceJobOptions {
   readonly leaseMs: number;
 }
 
-export interface JobRound {
-  readonly outcome: RoundOutcome;
-  /** Why a job did not get on. */
-  readonly reason: string | undefined;
-}
+/**
+ * Why no job can be worked on at present, as when the other side cannot be reached; undefined if this job was, even if
+ * only up to its next attempt.
+ */
+export type StallReason = string | undefined;
 
-const IDLE: JobRound = { outcome: 'idle', reason: undefined };
-const DONE: JobRound = { outcome: 'busy', reason: undefined };
 const LAST_RETRY_MS = 60_000;
 
 /*
@@ -79,48 +76,52 @@ export class InstanceJobUsecase {
     private readonly trace: Trace = new NoTrace(),
   ) {}
 
-  /**
-   * One attempt at one job.
-   * @param found called as soon as there is one, since an attempt may take long
-   */
-  async createRound(found: () => void): Promise<JobRound> {
-    const job = await this.logs.claimToCreate(this.options.leaseMs);
-    if (!job) return IDLE;
-    found();
+  /** Claims the next job whose instance is to be created; undefined if none is due. */
+  claimCreation(): Promise<InstanceJob | undefined> {
+    return this.logs.claimToCreate(this.options.leaseMs);
+  }
+
+  /** Makes one attempt at a claimed job. */
+  async create(job: InstanceJob): Promise<StallReason> {
     const outcome = await this.trace.resume('instance create', job.trace, () => this.provisioner.create(job));
     switch (outcome.kind) {
       case 'running':
-        return this.settle(job, 'SUCCESS', '');
+        await this.settle(job, 'SUCCESS', '');
+        return undefined;
       case 'failed':
-        return this.settle(job, 'FAILED', outcome.reason);
+        await this.settle(job, 'FAILED', outcome.reason);
+        return undefined;
       case 'retry': {
         const attempts = job.attempts + 1;
         if (attempts >= this.options.maxAttempts) {
-          return this.settle(job, 'FAILED', `gave up after ${attempts} attempts: ${outcome.reason}`);
+          await this.settle(job, 'FAILED', `gave up after ${attempts} attempts: ${outcome.reason}`);
+        } else {
+          await this.logs.countAttempt(job, outcome.reason, this.retryAfterMs(attempts));
         }
-        await this.logs.countAttempt(job, outcome.reason, this.retryAfterMs(attempts));
-        return { outcome: 'busy', reason: outcome.reason };
+        return undefined;
       }
       case 'unavailable':
         await this.logs.release(job, 0);
-        return { outcome: 'stalled', reason: outcome.reason };
+        return outcome.reason;
       default:
         return outcome satisfies never;
     }
   }
 
-  /** Reports outcomes that wait, at most `limit`. */
-  async reportRound(limit: number, found: () => void): Promise<JobRound> {
+  /** Claims at most `limit` jobs whose outcome is to be reported; undefined if there are none. */
+  async claimReports(limit: number): Promise<readonly InstanceJob[] | undefined> {
     const jobs = await this.logs.claimToReport(limit, this.options.leaseMs);
-    if (jobs.length === 0) return IDLE;
-    found();
-    const reasons = await Promise.all(jobs.map((job) => this.report(job).catch((err: unknown) => errorText(err))));
-    const stalled = reasons.every((reason) => reason !== undefined);
-    return { outcome: stalled ? 'stalled' : 'busy', reason: reasons.find((reason) => reason !== undefined) };
+    return jobs.length === 0 ? undefined : jobs;
+  }
+
+  /** Reports the outcomes of claimed jobs. */
+  async report(jobs: readonly InstanceJob[]): Promise<StallReason> {
+    const reasons = await Promise.all(jobs.map((job) => this.reportOne(job).catch((err: unknown) => errorText(err))));
+    return reasons.every((reason) => reason !== undefined) ? reasons[0] : undefined;
   }
 
   /** @returns undefined when the product domain had its last word, else why it is to be tried again */
-  private async report(job: InstanceJob): Promise<string | undefined> {
+  private async reportOne(job: InstanceJob): Promise<string | undefined> {
     if (job.status === 'FAILED') await this.provisioner.remove(job);
     const outcome = await this.trace.resume('instance report', job.trace, () => this.reporter.report(job));
     switch (outcome.kind) {
@@ -146,11 +147,10 @@ export class InstanceJobUsecase {
     }
   }
 
-  private async settle(job: InstanceJob, status: 'SUCCESS' | 'FAILED', reason: string): Promise<JobRound> {
+  private async settle(job: InstanceJob, status: 'SUCCESS' | 'FAILED', reason: string): Promise<void> {
     const stands = await this.logs.settle({ job, status, reason });
     // Our lease ran out on the way and somebody else gave the job up: what we made has no owner.
     if (stands === 'FAILED' && status === 'SUCCESS') await this.provisioner.remove(job);
-    return DONE;
   }
 
   private retryAfterMs(attempts: number): number {
