@@ -14,6 +14,7 @@ import { SaleUnitsRepo } from '../biz/seckill/reserved-units.js';
 import { SaleRepo } from '../biz/seckill/sale-state.js';
 import { SettlementRepo } from '../biz/seckill/settlement-state.js';
 import { WaitingRoom } from '../biz/seckill/waiting-room.js';
+import { TransactionRunner } from '../biz/transaction.js';
 import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo } from '../biz/user/user.js';
 import { CONFIG } from '../conf/config.js';
 import { HealthProbe } from '../kratos/app/health-probe.js';
@@ -49,6 +50,7 @@ import { RedisWaitingRoom } from './redis/waiting-room.js';
 
 /** The product domain's ports. It needs the shared module, CONFIG, Logger, Worker, Trace and Resources. */
 export const productDataModule: ProviderSet = providers(({ implement, resource, create, alias }) => {
+  alias(TransactionRunner, Postgres);
   implement(ProductRepo, PgProductRepo, [Postgres]);
   implement(CatalogRepo, PgCatalogRepo, [Postgres]);
   implement(StockRepo, PgStockRepo, [Postgres, StockGate]);

@@ -1,4 +1,3 @@
-import { TransactionRunner } from '../biz/transaction.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { HealthProbe } from '../kratos/app/health-probe.js';
 import { Resources } from '../kratos/app/resources.js';
@@ -15,7 +14,7 @@ export const registryModule: ProviderSet = providers(({ create }) => {
 });
 
 /** The database, which both processes use. It needs CONFIG, Logger, Worker and Resources. */
-export const sharedDataModule: ProviderSet = providers(({ resource, alias, create }) => {
+export const sharedDataModule: ProviderSet = providers(({ resource, create }) => {
   resource(Postgres, {
     name: 'postgres',
     needs: [CONFIG, Logger, Worker],
@@ -28,7 +27,6 @@ export const sharedDataModule: ProviderSet = providers(({ resource, alias, creat
     },
     close: (db) => db.close(),
   });
-  alias(TransactionRunner, Postgres);
   create(HealthProbe, [Postgres], (db) => ({ name: 'postgres', critical: true, check: () => db.ping() }));
 });
 

@@ -1,6 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { ContainerModule } from 'inversify';
-import type { Registry } from 'prom-client';
 import { ALL_REASONS } from '../../gen/reasons.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { loadDescriptors } from '../conf/descriptors.js';
@@ -13,8 +11,10 @@ import { Health } from '../kratos/app/health.js';
 import { HealthProbe } from '../kratos/app/health-probe.js';
 import { METRICS, metricsRegistry } from '../kratos/app/metrics.js';
 import { OpsListener, opsRoute } from '../kratos/app/ops.js';
+import type { ProcessContext } from '../kratos/app/process.js';
 import { Resources } from '../kratos/app/resources.js';
 import type { Server } from '../kratos/app/server.js';
+import { all, optional, type ProviderSet, providers, type ValuesOf } from '../kratos/app/wiring.js';
 import { Worker } from '../kratos/app/worker.js';
 import { reportReadiness } from '../kratos/app/workers.js';
 import { Background, takesRole } from '../kratos/background/background.js';
@@ -37,7 +37,7 @@ import { serviceInstance } from '../kratos/registry/service-instance.js';
 import { NoServiceRegistry, ServiceRegistry } from '../kratos/registry/service-registry.js';
 import { OtelTrace } from '../kratos/tracing/otel-trace.js';
 import { Trace } from '../kratos/tracing/trace.js';
-import type { Layer, Observer } from '../kratos/transport/chain.js';
+import type { Observer } from '../kratos/transport/chain.js';
 import { ClientAddresses } from '../kratos/transport/client-address.js';
 import { Dispatcher, ServiceBinding } from '../kratos/transport/dispatcher.js';
 import { GrpcListener } from '../kratos/transport/grpc/listener.js';
@@ -49,85 +49,77 @@ import { accessRules } from './access-rules.js';
 import { type Authenticator, auth, headerAuthenticator, jwtAuthenticator } from './middleware/auth.js';
 import { buyerLimit } from './middleware/buyer-limit.js';
 
+/** What exists before the object graph is built. */
+export function contextModule({ config, live, logger, worker, resources }: ProcessContext<LiveConfig>): ProviderSet {
+  return providers(({ value }) => {
+    value(CONFIG, config);
+    value(LiveConfig, live);
+    value(Logger, logger);
+    value(Worker, worker);
+    value(Resources, resources);
+  });
+}
+
+const DISPATCHER_PARTS = {
+  config: CONFIG,
+  live: LiveConfig,
+  logger: Logger,
+  metricsRegistry: METRICS,
+  health: Health,
+  limiter: AdaptiveLimiter,
+  services: all(ServiceBinding),
+};
+
+const APP_PARTS = {
+  config: CONFIG,
+  logger: Logger,
+  worker: Worker,
+  resources: Resources,
+  health: Health,
+  dispatcher: Dispatcher,
+  grpc: GrpcListener,
+  http: HttpListener,
+  ops: OpsListener,
+  cpu: CpuMeter,
+  watcher: ConfigWatcher,
+  backgroundMetrics: BackgroundMetrics,
+  registry: optional(ServiceRegistry),
+  backgrounds: all(Background),
+  probes: all(BacklogProbe),
+};
+
 /**
- * The server layer. It needs CONFIG, LiveConfig, Logger, Worker and Resources, and takes what other modules bind, any number of:
+ * The app of a process: its listeners, middleware, health and metrics. Other modules add to it by providing any number of
  *
- * - `ServiceBinding`: an RPC service. It is then served by gRPC and, by its google.api.http rules, as JSON.
- *   `bind(ServiceBinding).toResolvedValue((s: OrderService) => bindService(OrderServiceService, s), [OrderService])`
- * - `Background`: a consumer, relay or sweeper.
- *   `bind(Background).toResolvedValue((u: OrderUsecase) => new Background('order_sweeper', new OrderSweeper(u), false), [OrderUsecase])`
- * - `HealthProbe`: a server this process depends on.
- * - `ServiceRegistry` (at most one): where other services find this process.
+ * - `ServiceBinding`: an RPC service. It is served by gRPC and, by its google.api.http rules, as JSON.
+ * - `Background`: a consumer, relay or sweeper, with the role that turns it on.
+ * - `BacklogProbe`: measures what waits for a background server.
+ * - `HealthProbe`: checks a server that the process depends on.
  *
- * Resources are opened by the modules that need them and closed through `Resources`, never by a deactivation: inversify
- * deactivates in the order of binding, which closes a pool before its users.
+ * and at most one `ServiceRegistry`. Resources are closed through `Resources` and never by a deactivation of inversify,
+ * which deactivates in the order of binding and so closes a pool before its users.
  */
-export const serverModule = new ContainerModule(({ bind }) => {
-  bind(METRICS).toResolvedValue(metricsRegistry);
-  bind(Trace).toResolvedValue(() => new OtelTrace());
-  bind(Health).toResolvedValue(
-    (logger: Logger, probes: HealthProbe[] | undefined) => new Health(probes ?? [], logger),
-    [Logger, { serviceIdentifier: HealthProbe, isMultiple: true, optional: true }],
-  );
-  bind(ConfigWatcher).toResolvedValue(
-    (live: LiveConfig, logger: Logger) => new ConfigWatcher(live, logger),
-    [LiveConfig, Logger],
-  );
-  bind(CpuMeter).toResolvedValue(() => new CpuMeter());
-  bind(AdaptiveLimiter).toResolvedValue(
-    (live: LiveConfig, cpu: CpuMeter) => {
-      const limiter = new AdaptiveLimiter(live.current.server.rateLimit, () => cpu.percent);
-      live.onChange((config) => {
-        limiter.options = config.server.rateLimit;
-      });
-      return limiter;
-    },
-    [LiveConfig, CpuMeter],
-  );
-  bind(Dispatcher).toResolvedValue(
-    (
-      config: Config,
-      logger: Logger,
-      registry: Registry,
-      health: Health,
-      limiter: AdaptiveLimiter,
-      live: LiveConfig,
-      services: ServiceBinding[] | undefined,
-    ) => {
-      const clients = new ClientAddresses(config.server.trustedProxies);
-      const layers = [
-        recovery(),
-        ...(config.trace.endpoint === '' ? [] : [tracing()]),
-        logging(logger),
-        metrics(registry, METRICS_NAMESPACE),
-        deadline({ grpcTimeoutMs: config.server.grpc.timeoutMs, httpTimeoutMs: config.server.http.timeoutMs }),
-        auth(authenticatorOf(config), loadDescriptors().registry),
-        callerAddress(clients, ADDRESSED_SERVICES),
-        limitBuyers(live, clients),
-        rateLimit(limiter),
-      ];
-      return makeDispatcher({ config, health, services: services ?? [], layers });
-    },
-    [
-      CONFIG,
-      Logger,
-      METRICS,
-      Health,
-      AdaptiveLimiter,
-      LiveConfig,
-      { serviceIdentifier: ServiceBinding, isMultiple: true, optional: true },
-    ],
-  );
-  bind(GrpcListener).toResolvedValue(
-    (config: Config, dispatcher: Dispatcher) =>
-      new GrpcListener(
-        { addr: config.server.grpc.addr, maxMessageBytes: config.server.grpc.maxMessageBytes },
-        dispatcher,
-      ),
-    [CONFIG, Dispatcher],
-  );
-  bind(HttpListener).toResolvedValue(
-    (config: Config, dispatcher: Dispatcher, logger: Logger, health: Health, worker: Worker) =>
+export const sharedServerModule: ProviderSet = providers(({ provide, create, assemble }) => {
+  create(METRICS, [], metricsRegistry);
+  create(Trace, [], () => new OtelTrace());
+  provide(Health, [all(HealthProbe), Logger]);
+  provide(ConfigWatcher, [LiveConfig, Logger]);
+  provide(CpuMeter, []);
+  create(AdaptiveLimiter, [LiveConfig, CpuMeter], (live, cpu) => {
+    const limiter = new AdaptiveLimiter(live.current.server.rateLimit, () => cpu.percent);
+    live.onChange((config) => {
+      limiter.options = config.server.rateLimit;
+    });
+    return limiter;
+  });
+  assemble(Dispatcher, DISPATCHER_PARTS, makeDispatcher);
+  create(GrpcListener, [CONFIG, Dispatcher], ({ server: { grpc } }, dispatcher) => {
+    return new GrpcListener({ addr: grpc.addr, maxMessageBytes: grpc.maxMessageBytes }, dispatcher);
+  });
+  create(
+    HttpListener,
+    [CONFIG, Dispatcher, Logger, Health, Worker],
+    (config, dispatcher, logger, health, worker) =>
       new HttpListener(
         { ...config.server.http, forwardHeaders: FORWARDED_HEADERS },
         loadDescriptors().registry,
@@ -135,75 +127,37 @@ export const serverModule = new ContainerModule(({ bind }) => {
         logger,
         plainRoutes(config, worker, dispatcher, health),
       ),
-    [CONFIG, Dispatcher, Logger, Health, Worker],
   );
-  bind(BackgroundMetrics).toResolvedValue(
-    (registry: Registry) => new BackgroundMetrics(registry, METRICS_NAMESPACE),
-    [METRICS],
-  );
-  bind(OpsListener).toResolvedValue(
-    (config: Config, health: Health, registry: Registry) =>
-      new OpsListener(config.server.metricsAddr, {
-        ready: () => health.ready,
-        dependencies: () => health.dependencies,
-        metrics: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
-      }),
-    [CONFIG, Health, METRICS],
-  );
-  bind(App).toResolvedValue(
-    (
-      config: Config,
-      logger: Logger,
-      worker: Worker,
-      resources: Resources,
-      health: Health,
-      dispatcher: Dispatcher,
-      grpc: GrpcListener,
-      http: HttpListener,
-      ops: OpsListener,
-      cpu: CpuMeter,
-      watcher: ConfigWatcher,
-      backgroundMetrics: BackgroundMetrics,
-      registry: ServiceRegistry = new NoServiceRegistry(),
-      backgrounds: Background[] = [],
-      probes: BacklogProbe[] = [],
-    ) =>
-      makeApp({
-        config,
-        logger,
-        worker,
-        resources,
-        health,
-        dispatcher,
-        grpc,
-        http,
-        ops,
-        cpu,
-        watcher,
-        backgroundMetrics,
-        registry,
-        backgrounds,
-        probes,
-      }),
-    [
-      CONFIG,
-      Logger,
-      Worker,
-      Resources,
-      Health,
-      Dispatcher,
-      GrpcListener,
-      HttpListener,
-      OpsListener,
-      CpuMeter,
-      ConfigWatcher,
-      BackgroundMetrics,
-      { serviceIdentifier: ServiceRegistry, optional: true },
-      { serviceIdentifier: Background, isMultiple: true, optional: true },
-      { serviceIdentifier: BacklogProbe, isMultiple: true, optional: true },
-    ],
-  );
+  create(BackgroundMetrics, [METRICS], (registry) => new BackgroundMetrics(registry, METRICS_NAMESPACE));
+  create(OpsListener, [CONFIG, Health, METRICS], (config, health, registry) => {
+    return new OpsListener(config.server.metricsAddr, {
+      ready: () => health.ready,
+      dependencies: () => health.dependencies,
+      metrics: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+    });
+  });
+  assemble(App, APP_PARTS, makeApp);
 });
+
+function makeDispatcher(parts: ValuesOf<typeof DISPATCHER_PARTS>): Dispatcher {
+  const { config, health, services } = parts;
+  const { grpc, http, trustedProxies } = config.server;
+  const descriptors = loadDescriptors();
+  const clients = new ClientAddresses(trustedProxies);
+  const layers = [
+    recovery(),
+    ...(config.trace.endpoint === '' ? [] : [tracing()]),
+    logging(parts.logger),
+    metrics(parts.metricsRegistry, METRICS_NAMESPACE),
+    deadline({ grpcTimeoutMs: grpc.timeoutMs, httpTimeoutMs: http.timeoutMs }),
+    auth(authenticatorOf(config), descriptors.registry),
+    callerAddress(clients, ADDRESSED_SERVICES),
+    limitBuyers(parts.live, clients),
+    rateLimit(parts.limiter),
+  ];
+  const bindings = [...services, ...protocolServices({ descriptors, services, health, reflection: grpc.reflection })];
+  return new Dispatcher(descriptors.registry, bindings, layers, validation(descriptors.registry));
+}
 
 /** Services that use the address of their callers. */
 const ADDRESSED_SERVICES = ['user.v1.UserService'];
@@ -253,41 +207,9 @@ function authenticatorOf(config: Config): Authenticator {
   return config.auth.mode === 'jwt' ? jwtAuthenticator(config.auth) : headerAuthenticator(config.auth);
 }
 
-interface DispatcherOptions {
-  readonly config: Config;
-  readonly health: Health;
-  readonly services: readonly ServiceBinding[];
-  /** The first is the outermost. */
-  readonly layers: readonly Layer[];
-}
-
-function makeDispatcher({ config, health, services, layers }: DispatcherOptions): Dispatcher {
-  const descriptors = loadDescriptors();
-  const { reflection } = config.server.grpc;
-  const bindings = [...services, ...protocolServices({ descriptors, services, health, reflection })];
-  return new Dispatcher(descriptors.registry, bindings, layers, validation(descriptors.registry));
-}
-
-interface AppParts {
-  readonly config: Config;
-  readonly logger: Logger;
-  readonly worker: Worker;
-  readonly resources: Resources;
-  readonly health: Health;
-  readonly dispatcher: Dispatcher;
-  readonly grpc: GrpcListener;
-  readonly http: HttpListener;
-  readonly ops: OpsListener;
-  readonly cpu: CpuMeter;
-  readonly watcher: ConfigWatcher;
-  readonly backgroundMetrics: BackgroundMetrics;
-  readonly registry: ServiceRegistry;
-  readonly backgrounds: readonly Background[];
-  readonly probes: readonly BacklogProbe[];
-}
-
-function makeApp(parts: AppParts): App {
-  const { config, logger, worker, resources, health, dispatcher, grpc, http, registry } = parts;
+function makeApp(parts: ValuesOf<typeof APP_PARTS>): App {
+  const { config, logger, worker, resources, health, dispatcher, grpc, http } = parts;
+  const registry = parts.registry ?? new NoServiceRegistry();
   checkRoles(config, worker, parts.backgrounds);
   const servers: Server[] = [];
   // Several workers are asked through their primary.

@@ -96,6 +96,19 @@ describe('wiring', () => {
     assert.equal(made.owner, undefined);
   });
 
+  it('gives a factory its dependencies by name', () => {
+    const hall = providers(({ assemble, value }) => {
+      assemble(Hall, { owner: optional(Owner), listeners: all(Listener), shop: Shop }, (parts) => {
+        return new Hall(parts.shop, parts.listeners, parts.owner);
+      });
+      value(Listener, { name: 'a' });
+    });
+    const made = load(constants, shop, hall).get(Hall);
+    assert.equal(made.shop.clock.now(), 7);
+    assert.equal(made.listeners.length, 1);
+    assert.equal(made.owner, undefined);
+  });
+
   it('awaits an async factory for all that need it', async () => {
     const late = providers(({ create, provide }) => {
       create(Clock, [START_MS], async (ms) => new FixedClock(ms + 1));
@@ -211,7 +224,7 @@ describe('wiring errors', () => {
 // tsc is the test: an expected error that does not occur fails the build.
 describe('wiring at compile time', () => {
   it('refuses a wrong, a missing and an extra dependency', () => {
-    const declared = providers(({ provide, implement, create, resource, value, alias }) => {
+    const declared = providers(({ provide, implement, create, assemble, resource, value, alias }) => {
       // @ts-expect-error a dependency is missing
       provide(Shop, [Clock]);
       // @ts-expect-error the dependencies are in the wrong order
@@ -236,6 +249,8 @@ describe('wiring at compile time', () => {
       create(Clock, [TITLE], (ms: number) => new FixedClock(ms));
       // @ts-expect-error a factory that makes something else
       create(Clock, [START_MS], () => new Owner());
+      // @ts-expect-error a dependency that was not asked for by name
+      assemble(Clock, { ms: START_MS }, ({ title }) => new FixedClock(title));
       // @ts-expect-error an async factory that makes something else
       create(Clock, [START_MS], async () => new Owner());
       // @ts-expect-error a resource that does not implement its port

@@ -29,10 +29,11 @@ export function all<T>(identifier: Identifier<T>): Injection<T[]> {
 
 type Dependency<V> = Identifier<V> | Injection<V>;
 type Dependencies = readonly Dependency<unknown>[];
+type NamedDependencies = Readonly<Record<string, Dependency<unknown>>>;
 /** The dependencies that fit a parameter list. */
 type DependenciesOf<P extends readonly unknown[]> = { readonly [K in keyof P]: Dependency<P[K]> };
-/** The parameter list that fits dependencies. */
-type ValuesOf<D extends Dependencies> = {
+/** What dependencies resolve to: the parameter list that fits a list, or the object that fits an object. */
+export type ValuesOf<D extends Dependencies | NamedDependencies> = {
   -readonly [K in keyof D]: D[K] extends Injection<infer V>
     ? V
     : D[K] extends Token<infer T>
@@ -72,6 +73,12 @@ export interface Providing {
     needs: D,
     factory: (...values: ValuesOf<D>) => ProvidedBy<I> | Promise<ProvidedBy<I>>,
   ): void;
+  /** Made by a function that takes one object. For many dependencies, whose order would say nothing. */
+  assemble<I extends Identifier<unknown>, const D extends NamedDependencies>(
+    identifier: I,
+    needs: D,
+    factory: (values: ValuesOf<D>) => ProvidedBy<I> | Promise<ProvidedBy<I>>,
+  ): void;
   /** Made, then opened, and closed with the process's `Resources`. */
   resource<T, R extends T, const D extends Dependencies>(identifier: Identifier<T>, spec: ResourceSpec<R, D>): void;
   value<I extends Identifier<unknown>>(identifier: I, value: ProvidedBy<I>): void;
@@ -109,6 +116,11 @@ export function providers(declare: (providing: Providing) => void): ProviderSet 
     },
     create: (identifier, needs, factory) => {
       add(identifier, needs, factory);
+    },
+    assemble: (identifier, needs, factory) => {
+      const names = Object.keys(needs);
+      const named = (...values: unknown[]) => Object.fromEntries(names.map((name, i) => [name, values[i]]));
+      add(identifier, Object.values(needs), (...values) => factory(named(...values) as Parameters<typeof factory>[0]));
     },
     resource: (identifier, { name, needs, make, open, close }) => {
       type Values = Parameters<typeof make>;
