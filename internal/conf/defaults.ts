@@ -24,6 +24,7 @@ export const DEFAULTS: JsonObject = {
     rateLimit: { enabled: true, cpuPercent: 80, window: '10s', minInFlight: 1000 },
     grpc: { addr: '127.0.0.1:9000', timeout: '10s', maxMessageBytes: 65536 },
     workers: '1',
+    replica: '',
     roles: [],
     metricsAddr: '',
     drainDelay: '0s',

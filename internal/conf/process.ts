@@ -13,6 +13,7 @@ export function serviceName(process: string): string {
 export function processSettings({ server, log, trace }: Config, process: string): ProcessSettings {
   return {
     workers: server.workers === 'auto' ? 'auto' : Number(server.workers),
+    replica: server.replica || undefined,
     log,
     tracing: trace.endpoint === '' ? undefined : { ...trace, serviceName: serviceName(process) },
     metricsNamespace: METRICS_NAMESPACE,

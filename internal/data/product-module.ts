@@ -25,10 +25,12 @@ import { Logger } from '../kratos/log/logger.js';
 import { Trace } from '../kratos/tracing/trace.js';
 import { Argon2PasswordHasher } from './crypto/password-hasher.js';
 import { JwtTokenSigner } from './crypto/token-signer.js';
+import { AdvisoryLocks } from './postgres/advisory-locks.js';
 import { outboxBacklog, overdueBacklog } from './postgres/backlog.js';
 import { PgCatalogRepo } from './postgres/catalog.js';
 import { LeasedIdGenerator } from './postgres/id-generator.js';
 import { PgInstanceRepo, TOPIC_INSTANCE_CREATED } from './postgres/instance.js';
+import { LeasedName } from './postgres/leased-name.js';
 import { PgOrderRepo } from './postgres/order.js';
 import { PgOutbox, PgOutboxRepo } from './postgres/outbox.js';
 import { PgPaymentRepo } from './postgres/payment.js';
@@ -62,16 +64,21 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(SettlementRepo, PgSettlementRepo, [Postgres]);
   implement(UserRepo, PgUserRepo, [Postgres]);
   create(BacklogProbe, [Postgres], overdueBacklog);
-  resource(IdGenerator, {
-    name: 'id generator',
+  resource(AdvisoryLocks, {
+    name: 'advisory locks',
     needs: [CONFIG, Logger],
     make: ({ data: { database } }, logger) =>
-      new LeasedIdGenerator(database.source, database.connectTimeoutMs, (err) =>
-        logger.warn('no worker number for ids', { err }),
+      new AdvisoryLocks(database.source, database.connectTimeoutMs, (err) =>
+        logger.warn('no advisory locks are held: no new ids, and no purchases are settled', { err }),
       ),
-    open: (ids) => ids.open(),
-    close: (ids) => ids.close(),
+    close: (locks) => locks.close(),
   });
+  create(IdGenerator, [AdvisoryLocks], async (locks) => {
+    const ids = new LeasedIdGenerator(locks);
+    await ids.open();
+    return ids;
+  });
+  create(LeasedName, [AdvisoryLocks, Worker], (locks, worker) => new LeasedName(locks, worker.name));
 
   create(PasswordHasher, [CONFIG, Worker], ({ auth }, worker) => new Argon2PasswordHasher(auth.password, worker.count));
   create(TokenSigner, [CONFIG], ({ auth }) => new JwtTokenSigner(auth));
@@ -96,8 +103,8 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(PurchaseStream, RedisPurchaseStream, [RedisServer]);
   create(
     RedisPurchaseConsumer,
-    [RedisServer, Worker],
-    (redis, worker) => new RedisPurchaseConsumer(redis, worker.consumerName),
+    [RedisServer, LeasedName],
+    (redis, name) => new RedisPurchaseConsumer(redis, () => name.hold()),
   );
   alias(PurchaseConsumer, RedisPurchaseConsumer);
   create(BacklogProbe, [RedisPurchaseConsumer], (consumer) => ({

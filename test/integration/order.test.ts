@@ -21,6 +21,7 @@ import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import type { Order } from '../../internal/biz/order/order-state.js';
 import { SaleReservedUnits } from '../../internal/biz/seckill/reserved-units.js';
+import { AdvisoryLocks } from '../../internal/data/postgres/advisory-locks.js';
 import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
 import { PgInstanceRepo } from '../../internal/data/postgres/instance.js';
 import { PgOrderRepo } from '../../internal/data/postgres/order.js';
@@ -40,6 +41,7 @@ const PAY_TIMEOUT_MS = 60_000;
 describe('orders on PostgreSQL', () => {
   const servers = useServers('postgres');
   let db: Postgres;
+  let locks: AdvisoryLocks;
   let ids: LeasedIdGenerator;
   let products: ProductUsecase;
   let instances: InstanceUsecase;
@@ -55,8 +57,9 @@ describe('orders on PostgreSQL', () => {
       connectTimeoutMs: 5_000,
       applicationName: 'order-test',
     });
-    ids = new LeasedIdGenerator(servers.postgresUrl, 5_000);
-    await ids.start();
+    locks = new AdvisoryLocks(servers.postgresUrl, 5_000);
+    ids = new LeasedIdGenerator(locks);
+    await ids.open();
     const productRepo = new PgProductRepo(db);
     const orderRepo = new PgOrderRepo(db);
     const payments = new PgPaymentRepo(db);
@@ -90,7 +93,7 @@ describe('orders on PostgreSQL', () => {
     });
   });
   after(async () => {
-    await ids?.close();
+    await locks?.close();
     await db?.close();
   });
 

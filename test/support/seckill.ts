@@ -33,6 +33,7 @@ import { TOPIC_SECKILL_RETURN } from '../../internal/biz/seckill/seckill-return.
 import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
 import type { Settlement } from '../../internal/biz/seckill/settlement-state.js';
 import { WaitingRoom, WaitingRoomUsecase } from '../../internal/biz/seckill/waiting-room.js';
+import { AdvisoryLocks } from '../../internal/data/postgres/advisory-locks.js';
 import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { productDataModule } from '../../internal/data/product-module.js';
@@ -67,6 +68,7 @@ const testPolicies = providers(({ value, create }) => {
 export class SeckillReplica {
   readonly db: Postgres;
   readonly redis: RedisServer;
+  readonly locks: AdvisoryLocks;
   readonly ids: LeasedIdGenerator;
   readonly products: ProductUsecase;
   readonly catalog: CatalogUsecase;
@@ -96,13 +98,15 @@ export class SeckillReplica {
       applicationName: 'seckill-test',
     });
     this.redis = new RedisServer({ addr: servers.redisUrl, readTimeoutMs: 5_000, connectTimeoutMs, keyPrefix: '' });
-    this.ids = new LeasedIdGenerator(servers.postgresUrl, connectTimeoutMs);
+    this.locks = new AdvisoryLocks(servers.postgresUrl, connectTimeoutMs);
+    this.ids = new LeasedIdGenerator(this.locks);
     const container = containerOf([
       ...replaced(
         [sharedDataModule, productDataModule, productBizModule],
         providers(({ value, create }) => {
           value(Postgres, this.db);
           value(RedisServer, this.redis);
+          value(AdvisoryLocks, this.locks);
           value(IdGenerator, this.ids);
           // Only the returns are relayed here; instance events wait in the outbox.
           create(QueuePublisher, [], () => ({ publish: async () => assert.fail('no broker in this replica') }));
@@ -131,13 +135,13 @@ export class SeckillReplica {
   }
 
   async start(): Promise<void> {
-    await this.ids.start();
+    await this.ids.open();
     await this.redis.ready(5_000);
   }
 
   async close(): Promise<void> {
     this.redis.close();
-    await this.ids.close();
+    await this.locks.close();
     await this.db.close();
   }
 
@@ -162,7 +166,7 @@ export class SeckillReplica {
   }
 
   streamConsumer(name: string): RedisPurchaseConsumer {
-    return new RedisPurchaseConsumer(this.redis, name);
+    return new RedisPurchaseConsumer(this.redis, async () => name);
   }
 
   async plan(name = 'plan', priceFen = 9_900n): Promise<Product> {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { isUnavailable } from '../../../gen/common/v1/errors.js';
 import { useServers } from '../../../test/support/servers.js';
+import { AdvisoryLocks } from './advisory-locks.js';
 import { LeasedIdGenerator, Snowflake, snowflakeTime } from './id-generator.js';
 
 describe('Snowflake', () => {
@@ -35,22 +36,24 @@ describe('LeasedIdGenerator', () => {
   const servers = useServers('postgres');
 
   it('gives two processes different worker numbers', async () => {
-    const generators = Array.from({ length: 8 }, () => new LeasedIdGenerator(servers.postgresUrl, 5_000));
+    const processes = Array.from({ length: 8 }, () => new AdvisoryLocks(servers.postgresUrl, 5_000));
     try {
-      await Promise.all(generators.map((g) => g.start()));
+      const generators = processes.map((locks) => new LeasedIdGenerator(locks));
+      await Promise.all(generators.map((g) => g.open()));
       const workers = generators.map((g) => (g.nextId() >> 12n) & 1023n);
       assert.equal(new Set(workers).size, generators.length);
     } finally {
-      await Promise.all(generators.map((g) => g.close()));
+      await Promise.all(processes.map((p) => p.close()));
     }
   });
 
   it('gives no id before it holds a number, nor after it let go', async () => {
-    const generator = new LeasedIdGenerator(servers.postgresUrl, 5_000);
+    const locks = new AdvisoryLocks(servers.postgresUrl, 5_000);
+    const generator = new LeasedIdGenerator(locks);
     assert.throws(() => generator.nextId(), isUnavailable);
-    await generator.start();
+    await generator.open();
     generator.nextId();
-    await generator.close();
+    await locks.close();
     assert.throws(() => generator.nextId(), isUnavailable);
   });
 });

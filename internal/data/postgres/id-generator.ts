@@ -1,8 +1,7 @@
 import { randomInt } from 'node:crypto';
-import pg from 'pg';
 import { unavailable } from '../../../gen/common/v1/errors.js';
 import { IdGenerator } from '../../biz/id-generator.js';
-import { READ_ONLY } from './postgres.js';
+import { type AdvisoryLocks, type LockHolder, tryLock } from './advisory-locks.js';
 
 const EPOCH_MS = Date.UTC(2024, 0, 1);
 const WORKERS = 1024;
@@ -11,9 +10,6 @@ const SEQUENCES = 4096;
 const MAX_AHEAD_MS = 5_000;
 /** First half of the advisory lock's key; the second is the worker number. */
 const LOCK_CLASS = 0x6b6d;
-const RETRY_MS = 500;
-/** How often the connection is asked whether its server is still the one that takes writes. */
-const CHECK_MS = 1_000;
 
 /** The arithmetic of snowflake ids. Never goes back, whatever the clock does. */
 export class Snowflake {
@@ -48,22 +44,29 @@ export function snowflakeTime(id: bigint): Date {
 }
 
 /**
- * Holds a worker number by an advisory lock on a connection of its own, so that no two processes have the same one.
- * When that connection is lost, or its server no longer takes writes, so is the number: a lock on a demoted server says
- * nothing to processes that lock on its successor. Ids stop until another is held. An id made in the moment between the
- * loss and its notice could still meet another's; the primary keys then refuse it, so it costs a retry, not an order.
+ * Holds a worker number by an advisory lock, so that no two processes have the same one. Without the lock there are no
+ * ids. An id made in the moment between its loss and the notice could still meet another's; the primary keys then refuse
+ * it, so it costs a retry, not an order.
  */
 export class LeasedIdGenerator extends IdGenerator {
-  private client: pg.Client | undefined;
   private snowflake: Snowflake | undefined;
-  private timer: NodeJS.Timeout | undefined;
-  private closed = false;
+  private readonly holder: LockHolder = {
+    take: async (client) => {
+      const first = randomInt(WORKERS);
+      for (let i = 0; i < WORKERS; i++) {
+        const worker = (first + i) % WORKERS;
+        if (!(await tryLock(client, LOCK_CLASS, worker))) continue;
+        this.snowflake = new Snowflake(worker);
+        return;
+      }
+      throw unavailable(`all ${WORKERS} worker numbers are taken`);
+    },
+    lost: () => {
+      this.snowflake = undefined;
+    },
+  };
 
-  constructor(
-    private readonly source: string,
-    private readonly connectTimeoutMs: number,
-    private readonly onError: (err: Error) => void = () => {},
-  ) {
+  constructor(private readonly locks: AdvisoryLocks) {
     super();
   }
 
@@ -73,92 +76,7 @@ export class LeasedIdGenerator extends IdGenerator {
   }
 
   /** Takes a number, now or as soon as the database answers. */
-  async open(): Promise<void> {
-    try {
-      await this.start();
-    } catch (err) {
-      this.onError(err as Error);
-      if (!this.closed) this.again();
-    }
+  open(): Promise<void> {
+    return this.locks.hold(this.holder);
   }
-
-  /** Takes a number. @throws when the database does not answer or all numbers are taken */
-  async start(): Promise<void> {
-    const client = new pg.Client({
-      connectionString: this.source,
-      connectionTimeoutMillis: this.connectTimeoutMs,
-      query_timeout: this.connectTimeoutMs,
-      keepAlive: true,
-      keepAliveInitialDelayMillis: 2_000,
-      application_name: 'kaimai-snowflake',
-    });
-    client.on('error', (err) => this.lost(client, err));
-    client.on('end', () => this.lost(client, undefined));
-    try {
-      await client.connect();
-      await refuseReadOnly(client);
-      const worker = await takeNumber(client);
-      if (this.closed) throw unavailable('the id generator is closed');
-      this.client = client;
-      this.snowflake = new Snowflake(worker);
-      this.checkLater(client);
-    } catch (err) {
-      client.end().catch(() => {});
-      throw err;
-    }
-  }
-
-  async close(): Promise<void> {
-    this.closed = true;
-    clearTimeout(this.timer);
-    this.snowflake = undefined;
-    const client = this.client;
-    this.client = undefined;
-    await client?.end();
-  }
-
-  private lost(client: pg.Client, err: Error | undefined): void {
-    if (this.closed || client !== this.client) return;
-    this.client = undefined;
-    this.snowflake = undefined;
-    clearTimeout(this.timer);
-    this.onError(err ?? new Error('the connection that holds the worker number ended'));
-    client.end().catch(() => {});
-    this.again();
-  }
-
-  private again(): void {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => void this.open(), RETRY_MS);
-  }
-
-  private checkLater(client: pg.Client): void {
-    this.timer = setTimeout(() => {
-      refuseReadOnly(client).then(
-        () => {
-          if (!this.closed && client === this.client) this.checkLater(client);
-        },
-        (err: Error) => this.lost(client, err),
-      );
-    }, CHECK_MS);
-  }
-}
-
-/** @throws UNAVAILABLE when all numbers are taken */
-async function takeNumber(client: pg.Client): Promise<number> {
-  const first = randomInt(WORKERS);
-  for (let i = 0; i < WORKERS; i++) {
-    const worker = (first + i) % WORKERS;
-    const { rows } = await client.query<{ held: boolean }>('SELECT pg_try_advisory_lock($1, $2) AS held', [
-      LOCK_CLASS,
-      worker,
-    ]);
-    if (rows[0]?.held) return worker;
-  }
-  throw unavailable(`all ${WORKERS} worker numbers are taken`);
-}
-
-async function refuseReadOnly(client: pg.Client): Promise<void> {
-  const { rows } = await client.query<{ read_only: string }>(READ_ONLY);
-  if (rows[0]?.read_only === 'on') throw new Error('the server that holds the worker number takes no writes');
 }

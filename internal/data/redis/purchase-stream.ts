@@ -67,10 +67,10 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
   private readonly found = new Set<bigint>();
   private cursor = '0';
 
-  /** @param name the same after a restart, so that the consumer finds the entries it left unfinished */
+  /** @param name this consumer's alone, and the same after a restart, so that the consumer finds the entries it left unfinished */
   constructor(
     private readonly server: RedisServer,
-    private readonly name: string,
+    private readonly name: () => Promise<string>,
   ) {
     super();
     this.blocking = server.blocking('kaimai-consumer');
@@ -143,7 +143,7 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
 
   override async claim(itemId: bigint, idleMs: number, count: number): Promise<readonly Delivery[]> {
     const redis = this.server.commands;
-    const reply = redis.xautoclaim(this.keys(itemId), GROUP, this.name, idleMs, '0-0', 'COUNT', count);
+    const reply = redis.xautoclaim(this.keys(itemId), GROUP, await this.name(), idleMs, '0-0', 'COUNT', count);
     const claimed = await orUndefinedIfGone(reply);
     const raw = (claimed?.[1] ?? []) as RawEntry[];
     return raw.length === 0 ? [] : this.withDeliveries(itemId, raw.map(entryOf));
@@ -192,7 +192,7 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     const stream = this.keys(itemId);
     const redis = this.server.commands;
     const reply = await orUndefinedIfGone(
-      redis.xreadgroup('GROUP', GROUP, this.name, 'COUNT', count, 'STREAMS', stream, '0'),
+      redis.xreadgroup('GROUP', GROUP, await this.name(), 'COUNT', count, 'STREAMS', stream, '0'),
     );
     if (reply === undefined) return undefined;
     const raw = ((reply as [string, RawEntry[]][] | null)?.[0]?.[1] ?? []) as RawEntry[];
@@ -208,11 +208,12 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     count: number,
     blockMs: number | undefined,
   ): Promise<Map<bigint, StreamEntry[]>> {
+    const name = await this.name();
     const streams = [...itemIds.map(this.keys), ...itemIds.map(() => '>')];
     const reply =
       blockMs === undefined
-        ? this.server.commands.xreadgroup('GROUP', GROUP, this.name, 'COUNT', count, 'STREAMS', ...streams)
-        : this.blocking.xreadgroup('GROUP', GROUP, this.name, 'COUNT', count, 'BLOCK', blockMs, 'STREAMS', ...streams);
+        ? this.server.commands.xreadgroup('GROUP', GROUP, name, 'COUNT', count, 'STREAMS', ...streams)
+        : this.blocking.xreadgroup('GROUP', GROUP, name, 'COUNT', count, 'BLOCK', blockMs, 'STREAMS', ...streams);
     const read = (await orUndefinedIfGone(reply)) as [string, RawEntry[]][] | null | undefined;
     // The error names one stream at most, so the caller joins all of them again.
     if (read === undefined) return new Map();
@@ -228,7 +229,7 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     const [first, last] = [entries[0]!.streamId, entries.at(-1)!.streamId];
     const redis = this.server.commands;
     const pending = (await orUnavailable(
-      redis.xpending(this.keys(itemId), GROUP, first, last, entries.length + MAX_OTHERS, this.name),
+      redis.xpending(this.keys(itemId), GROUP, first, last, entries.length + MAX_OTHERS, await this.name()),
     )) as [string, string, number, number][];
     const counts = new Map(pending.map(([id, , , deliveries]) => [id, deliveries]));
     return entries.map((entry) => ({ ...entry, deliveries: counts.get(entry.streamId) ?? 1 }));

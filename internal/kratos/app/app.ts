@@ -97,6 +97,7 @@ export class App {
     const { logger, drainDelayMs, stopTimeoutMs } = this.#options;
     const deadline = new AbortController();
     await this.#step('deregister', deadline.signal, stopTimeoutMs, () => this.#options.deregister?.());
+    for (const server of reached) server.drain?.();
     // After a fault nothing is worth waiting for.
     if (!this.#faulty && drainDelayMs > 0) await delay(drainDelayMs);
     const deadlineAtMs = Date.now() + stopTimeoutMs;

@@ -32,6 +32,8 @@ export interface ProcessContext<C extends ProcessConfig> {
 export interface ProcessSettings extends Omit<PrimaryOptions, 'name' | 'workers'> {
   /** Worker processes; `auto` is one for each core. */
   readonly workers: number | 'auto';
+  /** What this replica is called, the same after a restart. Absent: the host's name. */
+  readonly replica?: string | undefined;
   readonly log: LogOptions;
   /** Absent: no traces. */
   readonly tracing?: TracingOptions | undefined;
@@ -90,7 +92,7 @@ async function run<C extends ProcessConfig>(spec: ProcessSpec<C>): Promise<numbe
   live.onChange(() => {
     logger.level = spec.settingsOf(live.current, spec.name).log.level;
   });
-  const worker = new Worker(spec.name, index, count);
+  const worker = new Worker(spec.name, index, count, settings.replica);
   const stopTracing = settings.tracing && (await startTracing(settings.tracing));
   const resources = new Resources();
   let app: App;

@@ -5,6 +5,11 @@ export interface Server {
   /** Resolves when it serves. A fault that it cannot live with later on goes to `fatal`, which ends the process. */
   start(fatal: (err: unknown) => void): Promise<void>;
   /**
+   * The process is about to stop and serves on until `stop`: callers with open connections are told to go elsewhere.
+   * Must not throw.
+   */
+  drain?(): void;
+  /**
    * Takes no new work and finishes what it has. When `deadline` fires it gives up what is left and resolves soon.
    * Called also when `start` failed or did not end. `deadlineAtMs` is when `deadline` fires, in epoch ms.
    */

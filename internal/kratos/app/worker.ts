@@ -8,11 +8,12 @@ export class Worker {
     /** From 0. */
     readonly index: number,
     readonly count: number,
-    readonly host: string = hostname(),
+    /** What its replica is called. */
+    readonly replica: string = hostname(),
   ) {}
 
-  /** The same again after a restart, and no other worker's: a consumer finds what it left unfinished by it. */
-  get consumerName(): string {
-    return `${this.process}-${this.host}-${this.index}`;
+  /** The same again after a restart. Two replicas on one host may have it in common. */
+  get name(): string {
+    return `${this.process}-${this.replica}-${this.index}`;
   }
 }

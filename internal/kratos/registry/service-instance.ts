@@ -30,7 +30,7 @@ export function serviceInstance(worker: Worker, options: ServiceInstanceOptions)
   const endpoint = (scheme: string, { addr, port }: ListenAddress) =>
     `${scheme}://${bracketed(advertiseHost || reachableHost(parseAddress(addr).host))}:${port}`;
   return {
-    id: `${worker.consumerName}-${randomUUID()}`,
+    id: `${worker.name}-${randomUUID()}`,
     name,
     version,
     metadata: { weight: String(weight) },

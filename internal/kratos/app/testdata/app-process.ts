@@ -41,6 +41,7 @@ function server(name: string): Server {
       }
       if (mode === 'start-hangs' && name === 'b') await new Promise<void>(() => undefined);
     },
+    drain: () => say(`drain ${name}`),
     stop: async (deadline) => {
       say(`stop ${name}`);
       if (mode === 'stop-fails' && name === 'b') throw new Error('torn');

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { connect } from 'node:http2';
+import { connect as connectSocket, type Socket } from 'node:net';
 import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { Registry } from 'prom-client';
 import { HealthCheckResponse, HealthService } from '../../../../gen/grpc/health/v1/health.js';
@@ -331,6 +333,38 @@ describe('gRPC listener and its chain', () => {
     await stopped;
   });
 
+  it('keeps a connection open after GOAWAY until its client has read it', async () => {
+    const socket = connectSocket(listener.port, '127.0.0.1');
+    try {
+      socket.write(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), http2Frame(SETTINGS)]));
+      const frames = readFrames(socket);
+      assert.equal((await frames.next()).value, `${SETTINGS}/0`);
+      const stopped = listener.stop(AbortSignal.timeout(5_000));
+      for await (const frame of frames) if (frame === `${GOAWAY}/0`) break;
+      // A call that the client sent before it read GOAWAY must not meet a closed socket, whose reset says nothing.
+      socket.write(http2Frame(PING, Buffer.alloc(8)));
+      for await (const frame of frames) if (frame === `${PING}/${ACK}`) break;
+      socket.end();
+      await stopped;
+    } finally {
+      socket.destroy();
+    }
+  });
+
+  it('goes on serving after it asked for new connections', async () => {
+    const session = connect(`http://127.0.0.1:${listener.port}`);
+    await once(session, 'connect');
+    const closed = once(session, 'goaway');
+    listener.drain();
+    await closed;
+    session.destroy();
+    const { error } = await send(
+      ProductServiceService.getProduct.path,
+      ProductServiceService.getProduct.requestSerialize({ id: 7n }),
+    );
+    assert.equal(error, undefined);
+  });
+
   it('gives reflection clients each file with its imports', async () => {
     const method = ServerReflectionService.serverReflectionInfo;
     const call = client.makeBidiStreamRequest(method.path, method.requestSerialize, method.responseDeserialize);
@@ -357,3 +391,31 @@ describe('gRPC listener and its chain', () => {
     await once(call, 'end');
   });
 });
+
+const SETTINGS = 4;
+const PING = 6;
+const GOAWAY = 7;
+const ACK = 1;
+
+/** A frame of the connection itself, without flags. */
+function http2Frame(type: number, payload = Buffer.alloc(0)): Buffer {
+  const header = Buffer.alloc(9);
+  header.writeUIntBE(payload.length, 0, 3);
+  header[3] = type;
+  return Buffer.concat([header, payload]);
+}
+
+/** Each frame as type/flags. @throws when the peer ends the connection */
+async function* readFrames(socket: Socket): AsyncGenerator<string> {
+  let rest = Buffer.alloc(0);
+  while (true) {
+    while (rest.length >= 9 && rest.length >= 9 + rest.readUIntBE(0, 3)) {
+      yield `${rest[3]}/${rest[4]}`;
+      rest = rest.subarray(9 + rest.readUIntBE(0, 3));
+    }
+    const chunk = socket.read() as Buffer | null;
+    if (chunk) rest = Buffer.concat([rest, chunk]);
+    else if (socket.readableEnded || socket.destroyed) throw new Error('the peer ended the connection');
+    else await Promise.race([once(socket, 'readable'), once(socket, 'end'), once(socket, 'close')]);
+  }
+}

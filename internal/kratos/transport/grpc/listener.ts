@@ -1,4 +1,7 @@
 import type { EventEmitter } from 'node:events';
+import type { ServerHttp2Session } from 'node:http2';
+import { Server as NetServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { DescMethod } from '@bufbuild/protobuf';
 import type {
   ServerDuplexStream,
@@ -26,6 +29,10 @@ export interface GrpcOptions {
   readonly addr: string;
   readonly maxMessageBytes: number;
 }
+
+/** How long a stopping listener waits for its clients to leave; as the JSON listener does. */
+const DRAIN_MS = 500;
+const DRAIN_POLL_MS = 20;
 
 type Surface =
   | ServerUnaryCall<Buffer, Buffer>
@@ -82,8 +89,27 @@ export class GrpcListener implements Server {
     });
   }
 
+  /**
+   * Sends GOAWAY on every connection. Calls under way are served; a call that crosses the frame on its way is not, which
+   * its client learns from the frame's last stream id, and sends it again on another connection.
+   */
+  drain(): void {
+    for (const session of this.#sessions()) {
+      if (!session.destroyed && !session.closed) session.goaway();
+    }
+  }
+
+  /**
+   * Connections are told first, and closed once their clients have left, or a moment later. Closed at once, as grpc-js
+   * does, a call on its way meets a closed socket: its client sees a reset, perhaps before the GOAWAY, and cannot know
+   * whether the call was served.
+   */
   async stop(deadline: AbortSignal): Promise<void> {
+    // Of net, not of http2: that one closes the sessions too.
+    for (const listener of this.#listeners()) NetServer.prototype.close.call(listener);
+    this.drain();
     this.dispatcher.endStreams();
+    await this.#noSessions(deadline);
     await new Promise<void>((resolve) => {
       const force = () => {
         this.#server.forceShutdown();
@@ -100,6 +126,28 @@ export class GrpcListener implements Server {
       });
     });
   }
+
+  async #noSessions(deadline: AbortSignal): Promise<void> {
+    const endsAtMs = performance.now() + DRAIN_MS;
+    while (this.#sessions().length > 0 && performance.now() < endsAtMs && !deadline.aborted) await sleep(DRAIN_POLL_MS);
+  }
+
+  #sessions(): ServerHttp2Session[] {
+    return [...this.#internals().values()].flatMap(({ sessions }) => [...sessions]);
+  }
+
+  #listeners(): NetServer[] {
+    return [...this.#internals().keys()];
+  }
+
+  /** grpc-js has no public way to its HTTP/2 sessions, and sends no GOAWAY before the one with which it closes. */
+  #internals(): ReadonlyMap<NetServer, { readonly sessions: ReadonlySet<ServerHttp2Session> }> {
+    return (this.#server as unknown as Internals).http2Servers;
+  }
+}
+
+interface Internals {
+  readonly http2Servers: ReadonlyMap<NetServer, { readonly sessions: ReadonlySet<ServerHttp2Session> }>;
 }
 
 class GrpcCall extends Call {

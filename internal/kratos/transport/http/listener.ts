@@ -94,6 +94,11 @@ export class HttpListener implements Server {
     }
   }
 
+  /** Every reply ends its connection from now on. */
+  drain(): void {
+    this.#server.drain();
+  }
+
   stop(_: AbortSignal, deadlineAtMs: number): Promise<void> {
     return this.#server.stop(deadlineAtMs);
   }

@@ -46,6 +46,8 @@ export interface Edge {
   readonly maxBodyBytes: number;
   readonly writeTimeoutMs: number;
   readonly sseHeartbeatMs: number;
+  /** Replies end their connections. */
+  draining: boolean;
   stopping: boolean;
   readonly active: Set<Exchange>;
 }
@@ -381,7 +383,7 @@ export class Exchange implements TranscoderCall {
   ): void {
     const { res } = this;
     if (res.destroyed) return;
-    if (this.edge.stopping || this.lastOnConnection) headers.push('connection', 'close');
+    if (this.edge.draining || this.lastOnConnection) headers.push('connection', 'close');
     const trailers = this.trailersOf(reply);
     if (trailers !== undefined) {
       headers.push('trailer', trailers.map(([name]) => name).join(', '));
@@ -437,7 +439,7 @@ export class Exchange implements TranscoderCall {
         contentType = mediaType(first === undefined ? '' : readHttpBody(httpBody(first)).contentType);
       }
       this.answered = true;
-      if (edge.stopping) headers.push('connection', 'close');
+      if (edge.draining) headers.push('connection', 'close');
       res.writeHead(200, [...headers, 'content-type', contentType]);
     };
     if (this.req.method === 'HEAD') {

@@ -571,6 +571,30 @@ describe('transcoder server: stop', () => {
     await stopped;
   });
 
+  it('ends the connection with each reply once it drains, and still accepts new ones', async () => {
+    const running = await serve({
+      handler: recordingHandler([]),
+      plainRoutes: (req, res) => {
+        if (req.url !== '/plain') return false;
+        res.end('plain');
+        return true;
+      },
+    });
+    const kept = await open(running.port);
+    kept.write('GET /v1/books/7 HTTP/1.1\r\nHost: x\r\n\r\n');
+    const [before] = (await once(kept, 'data')) as [Buffer];
+    assert.doesNotMatch(before.toString(), /connection: close/i);
+    running.server.drain();
+    kept.write('GET /v1/books/8 HTTP/1.1\r\nHost: x\r\n\r\n');
+    assert.match(await drain(kept), /^HTTP\/1.1 200 OK\r\n.*connection: close/is);
+    for (const path of ['/v1/books/9', '/plain']) {
+      const reply = await send(running.port, { path });
+      assert.equal(reply.status, 200);
+      assert.equal(reply.headers.connection, 'close', path);
+    }
+    await running.stop();
+  });
+
   it('ends streams at once, telling why', async () => {
     const began = signalled();
     const running = await serve({

@@ -62,12 +62,17 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
     maxBodyBytes: limits.maxBodyBytes,
     writeTimeoutMs: limits.writeTimeoutMs,
     sseHeartbeatMs: options.sseHeartbeatMs ?? 15_000,
+    draining: false,
     stopping: false,
     active: new Set(),
   };
   const { plainRoutes } = options;
   const answer = (req: IncomingMessage, res: ServerResponse, expectsContinue: boolean): void => {
-    if (plainRoutes?.(req, res)) return;
+    if (plainRoutes) {
+      if (edge.draining) res.setHeader('connection', 'close');
+      if (plainRoutes(req, res)) return;
+      res.removeHeader('connection');
+    }
     new Exchange(edge, req, res, expectsContinue).run();
   };
   const listener = (req: IncomingMessage, res: ServerResponse): void => answer(req, res, false);
@@ -99,6 +104,9 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
     routes: table.routes,
     listener,
     start: (address) => listen(server, address),
+    drain: () => {
+      edge.draining = true;
+    },
     stop: (deadline) => stop(edge, server, deadline, limits.drainIdleMs),
   };
 }
@@ -158,6 +166,7 @@ async function stop(
   drainIdleMs: number,
 ): Promise<void> {
   if (!server.listening) return;
+  edge.draining = true;
   edge.stopping = true;
   // Of net, not of http: that one would close idle connections at once, and with them a request that is on its way.
   const closed = new Promise<void>((resolve) => {

@@ -204,4 +204,6 @@ export interface TranscoderServer {
    * (epoch in milliseconds) aborts and cuts what is left. Resolves when every connection is closed.
    */
   stop(deadline: number): Promise<void>;
+  /** From now on every reply ends its connection, so that clients have moved elsewhere when the server stops. */
+  drain(): void;
 }

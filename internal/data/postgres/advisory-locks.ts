@@ -1,0 +1,141 @@
+import pg from 'pg';
+import { READ_ONLY } from './postgres.js';
+
+/** Something that one process at a time holds by an advisory lock. */
+export interface LockHolder {
+  /** Takes the lock on a new connection. @throws when it cannot be had */
+  take(client: pg.Client): Promise<void>;
+  /** The connection is gone, and the lock with it. */
+  lost(): void;
+}
+
+const RETRY_MS = 500;
+/** How often the connection is asked whether its server still takes writes. */
+const CHECK_MS = 1_000;
+
+/**
+ * The advisory locks of one process, on a connection of their own. PostgreSQL releases them when the process dies,
+ * however it dies. When the connection is lost, or its server no longer takes writes, so are the locks: a lock on a
+ * demoted server says nothing to processes that lock on its successor. They are taken again as soon as possible.
+ */
+export class AdvisoryLocks {
+  private readonly holders: LockHolder[] = [];
+  private client: pg.Client | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private turn: Promise<void> = Promise.resolve();
+  private closed = false;
+
+  constructor(
+    private readonly source: string,
+    private readonly connectTimeoutMs: number,
+    private readonly onError: (err: Error) => void = () => {},
+  ) {}
+
+  /** Resolves when `holder` has its lock, or when that failed: then it gets the lock as soon as the database answers. */
+  hold(holder: LockHolder): Promise<void> {
+    this.holders.push(holder);
+    return this.inTurn(async () => {
+      if (!this.client) return this.connect();
+      await holder.take(this.client);
+    });
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    clearTimeout(this.timer);
+    await this.turn;
+    clearTimeout(this.timer);
+    const { client } = this;
+    this.drop();
+    await client?.end();
+  }
+
+  /** One at a time; a failure costs the connection and is tried again. */
+  private inTurn(step: () => Promise<void>): Promise<void> {
+    this.turn = this.turn.then(async () => {
+      if (this.closed) return;
+      try {
+        await step();
+      } catch (err) {
+        this.onError(err as Error);
+        this.client?.end().catch(() => {});
+        this.drop();
+        this.again();
+      }
+    });
+    return this.turn;
+  }
+
+  private async connect(): Promise<void> {
+    const client = new pg.Client({
+      connectionString: this.source,
+      connectionTimeoutMillis: this.connectTimeoutMs,
+      query_timeout: this.connectTimeoutMs,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: 2_000,
+      application_name: 'kaimai-locks',
+    });
+    const gone = (err?: Error) => this.lost(client, err ?? new Error('the connection that holds the locks ended'));
+    client.on('error', gone);
+    client.on('end', () => gone());
+    try {
+      await client.connect();
+      await refuseReadOnly(client);
+      this.client = client;
+      for (const holder of this.holders) await holder.take(client);
+      this.checkLater(client);
+    } catch (err) {
+      client.end().catch(() => {});
+      throw err;
+    }
+  }
+
+  private lost(client: pg.Client, err: Error): void {
+    if (this.closed || client !== this.client) return;
+    this.onError(err);
+    client.end().catch(() => {});
+    this.drop();
+    this.again();
+  }
+
+  private drop(): void {
+    this.client = undefined;
+    for (const holder of this.holders) holder.lost();
+  }
+
+  private again(): void {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      void this.inTurn(async () => {
+        if (!this.client) await this.connect();
+      });
+    }, RETRY_MS);
+  }
+
+  private checkLater(client: pg.Client): void {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      refuseReadOnly(client).then(
+        () => {
+          if (!this.closed && client === this.client) this.checkLater(client);
+        },
+        (err: Error) => this.lost(client, err),
+      );
+    }, CHECK_MS);
+  }
+}
+
+/** @returns whether this session has the lock now */
+export async function tryLock(client: pg.Client, lockClass: number, key: number | string): Promise<boolean> {
+  const number = typeof key === 'number' ? '$2::int' : 'hashtext($2)';
+  const { rows } = await client.query<{ held: boolean }>(`SELECT pg_try_advisory_lock($1, ${number}) AS held`, [
+    lockClass,
+    key,
+  ]);
+  return rows[0]?.held === true;
+}
+
+async function refuseReadOnly(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ read_only: string }>(READ_ONLY);
+  if (rows[0]?.read_only === 'on') throw new Error('the server that holds the locks takes no writes');
+}
