@@ -5,6 +5,7 @@ import { auditChecks } from '../../internal/data/postgres/audit/checks.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
+import { required } from './environment.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const REPLY_TIMEOUT_MS = 30_000;
@@ -87,12 +88,6 @@ function text({ checked, findings, unchecked }: AuditReport): string {
   const result = findings.length === 0 ? 'all hold' : `${findings.length} violated`;
   lines.push(`invariants ${checked.join(', ')}: ${result}`);
   return lines.join('\n');
-}
-
-function required(name: string): string {
-  const value = process.env[name];
-  if (value) return value;
-  throw new Error(`${name} is not set: set it to the URL, or start Kaimai with \`kaimai up\``);
 }
 
 function seconds(given: string): number {

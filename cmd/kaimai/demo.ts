@@ -7,7 +7,7 @@ import {
   createProduct,
   type DemoOptions,
   type DemoState,
-  foreignEntry,
+  directEntry,
   grant,
   openSale,
   ordersComplete,
@@ -15,12 +15,13 @@ import {
   purchasesBecomeOrders,
   rush,
 } from './demo/run.js';
+import { required } from './environment.js';
 
 export const demoCommand = new Command('demo')
-  .description('buy by both ways from the running system and show what happened at each step')
+  .description('place ordinary and flash-sale orders in the running system and show the result of each step')
   .option('--stock <units>', 'units of the flash sale', count, 50)
-  .option('--buyers <number>', 'buyers who rush for them', count, 200)
-  .option('--timeout <seconds>', 'longest wait for all orders to be completed', count, 60)
+  .option('--buyers <number>', 'buyers that compete for them', count, 200)
+  .option('--timeout <seconds>', 'longest wait until all orders are completed', count, 60)
   .action(async (given: { stock: number; buyers: number; timeout: number }) => {
     const options = { stock: given.stock, buyers: given.buyers, timeoutMs: given.timeout * 1000 };
     await demo(options);
@@ -31,47 +32,61 @@ async function demo(options: DemoOptions): Promise<void> {
   const redisUrl = required('KAIMAI_REDIS_URL');
   const postgresUrl = required('KAIMAI_POSTGRES_URL');
   const state: DemoState = { productId: '', orders: [], seckills: [], steps: [] };
-  await new Listr([
-    { title: 'Put a plan on sale', task: () => createProduct(client, state) },
-    { title: 'Ordinary purchase: order, payment', task: () => ordinaryPurchase(client, state) },
-    { title: 'Direct purchase: somebody else adds to the stream', task: () => foreignEntry(redisUrl, state) },
-    { title: `Open a flash sale of ${options.stock}`, task: () => openSale(client, state, options) },
-    {
-      title: `${options.buyers} buyers rush`,
-      task: (_, task) =>
-        rush(client, state, options, (text) => {
-          task.output = text;
-        }),
-    },
-    {
-      title: 'Purchases become orders',
-      task: (_, task) =>
-        purchasesBecomeOrders(client, state, options, (text) => {
-          task.output = text;
-        }),
-    },
-    { title: 'An activity grants an instance', task: () => grant(client, state) },
-    {
-      title: 'Instances are created, orders completed',
-      task: (_, task) =>
-        ordersComplete(client, state, options, (text) => {
-          task.output = text;
-        }),
-    },
-  ]).run();
+  // Without a terminal each update would be a line of its own.
+  const progress = (update: (text: string) => void) => (process.stdout.isTTY ? update : () => {});
+  await new Listr(
+    [
+      { title: 'Create a product', task: () => createProduct(client, state) },
+      { title: 'Place and pay an ordinary order', task: () => ordinaryPurchase(client, state) },
+      { title: 'Add a purchase to the stream directly (XADD)', task: () => directEntry(redisUrl, state) },
+      { title: `Open a flash sale of ${options.stock} units`, task: () => openSale(client, state, options) },
+      {
+        title: `Let ${options.buyers} buyers compete`,
+        task: (_, task) =>
+          rush(
+            client,
+            state,
+            options,
+            progress((text) => {
+              task.output = text;
+            }),
+          ),
+      },
+      {
+        title: 'Wait until the purchases are orders',
+        task: (_, task) =>
+          purchasesBecomeOrders(
+            client,
+            state,
+            options,
+            progress((text) => {
+              task.output = text;
+            }),
+          ),
+      },
+      { title: 'Grant an instance', task: () => grant(client, state) },
+      {
+        title: 'Wait until the instances run and the orders are completed',
+        task: (_, task) =>
+          ordersComplete(
+            client,
+            state,
+            options,
+            progress((text) => {
+              task.output = text;
+            }),
+          ),
+      },
+    ],
+    { fallbackRenderer: 'simple' },
+  ).run();
   const rows = state.steps.map((s) => [s.step, s.result, s.ids]);
-  console.log(`\n${table(['step', 'what happened', 'look it up by'], rows)}\n`);
+  console.log(`\n${table(['step', 'result', 'look up'], rows)}\n`);
   console.log(await statistics(postgresUrl));
-}
-
-function required(name: string): string {
-  const value = process.env[name];
-  if (value) return value;
-  throw new Error(`${name} is not set: run \`. .run/env\`, or start Kaimai by \`make run\``);
 }
 
 function count(text: string): number {
   const n = Number(text);
   if (Number.isInteger(n) && n > 0 && n <= 1_000_000) return n;
-  throw new InvalidArgumentError('a whole number from 1 to 1000000 is needed');
+  throw new InvalidArgumentError('expected a whole number from 1 to 1000000');
 }

@@ -9,34 +9,41 @@ describe('kaimai import-users', () => {
   const users = new MemoryUserRepo(new MemoryStore());
 
   async function run(...lines: string[]) {
-    const refused: string[] = [];
+    const rejected: string[] = [];
     const text = (async function* () {
       yield lines.join('\n');
     })();
-    const counts = await importCsv(users, text, (record, why) => refused.push(`${record} ${why}`));
-    return { ...counts, refused };
+    const counts = await importCsv(users, text, (record, reason) => rejected.push(`${record} ${reason}`));
+    return { ...counts, rejections: rejected };
   }
 
-  it('stores many in batches, tells which are not, and stores none twice', async () => {
+  it('imports in batches, names the rejected records and imports no user twice', async () => {
     const lines = Array.from({ length: 1_201 }, (_, i) => `${MD5},user${i},`);
     lines[700] = `${MD5},user7,`;
     const header = '\ufeffPassword_MD5, username,first_name';
     assert.deepEqual(await run(header, ...lines), {
       stored: 1_200,
-      refused: ['701 the id or the name is taken'],
+      rejected: 1,
+      rejections: ['701 the id or the name is taken'],
     });
     assert.equal((await users.findByName('user1200'))?.passwordHash, `$md5$${MD5}`);
     assert.equal((await run(header, ...lines)).stored, 0);
   });
 
-  it('takes no table that it does not understand', async () => {
-    await assert.rejects(run(''), /no header/);
-    await assert.rejects(run('username,password', `x,${MD5}`), /the header has password; known are user_id, /);
-    await assert.rejects(run('username', 'x'), /the header has no password_md5/);
-    await assert.rejects(run('username,password_md5,username'), /names a column twice/);
-    await assert.rejects(
-      run('username,password_md5', `ann,${MD5}`, 'ben'),
-      /record 2: 1 fields where the header has 2/,
-    );
+  it('reads quoted fields with commas and quotes, and skips empty lines', async () => {
+    const text = ['username,password_md5,last_name', `"ann","${MD5}","O""Hara, the younger"`, '', `ben,${MD5},`];
+    assert.deepEqual(await run(...text), { stored: 2, rejected: 0, rejections: [] });
+    assert.equal((await users.findByName('ann'))?.lastName, 'O"Hara, the younger');
+  });
+
+  it('rejects a file whose header or records it does not understand', async () => {
+    const header = 'username,password_md5';
+    await assert.rejects(run(''), /the file has no header/);
+    await assert.rejects(run('username,password', `x,${MD5}`), /unknown columns: password; allowed are user_id, /);
+    await assert.rejects(run('username', 'x'), /missing columns: password_md5/);
+    await assert.rejects(run(`${header},username`), /names a column twice/);
+    await assert.rejects(run(header, `carl,${MD5}`, 'dora'), /Invalid Record Length: .*on line 3/);
+    await assert.rejects(run(header, `carl"x,${MD5}`), /Invalid Opening Quote: .*line 2/);
+    await assert.rejects(run(header, `"carl,${MD5}`), /Quote Not Closed/);
   });
 });

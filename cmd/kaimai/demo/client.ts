@@ -1,32 +1,33 @@
 import { errorText } from '../../../internal/kratos/errors/error-text.js';
-/** A JSON client of the running system, as a BFF would write it. */
+
+/** A JSON client as a BFF would write it. */
 export class DemoClient {
-  readonly #product: string;
+  private readonly product: string;
 
   /** @param product `host:port` or URL of its JSON address */
   constructor(product: string) {
-    this.#product = baseUrl(product);
+    this.product = baseUrl(product);
   }
 
   /** Calls as an operator. */
   admin<T>(method: string, path: string, body?: unknown): Promise<T> {
-    return this.#call(method, path, { 'x-user-role': 'ADMIN' }, body);
+    return this.call(method, path, { 'x-user-role': 'ADMIN' }, body);
   }
 
   /** Calls as a user. */
   user<T>(userId: string, method: string, path: string, body?: unknown): Promise<T> {
-    return this.#call(method, path, { 'x-user-id': userId }, body);
+    return this.call(method, path, { 'x-user-id': userId }, body);
   }
 
-  /** Calls as nobody: what the payment provider does. */
-  anyone<T>(method: string, path: string, body?: unknown): Promise<T> {
-    return this.#call(method, path, {}, body);
+  /** Calls without an identity, as the payment provider does. */
+  anonymous<T>(method: string, path: string, body?: unknown): Promise<T> {
+    return this.call(method, path, {}, body);
   }
 
-  async #call<T>(method: string, path: string, headers: Record<string, string>, body?: unknown): Promise<T> {
+  private async call<T>(method: string, path: string, headers: Record<string, string>, body?: unknown): Promise<T> {
     let reply: Response;
     try {
-      reply = await fetch(`${this.#product}${path}`, {
+      reply = await fetch(`${this.product}${path}`, {
         method,
         headers: { 'content-type': 'application/json', ...headers },
         body: body === undefined ? null : JSON.stringify(body),
@@ -35,7 +36,7 @@ export class DemoClient {
     } catch (err) {
       const cause = (err as Error).cause;
       const why = errorText(cause ?? err);
-      throw new Error(`${this.#product} does not answer (${why}): is Kaimai running? \`make run\` starts it`);
+      throw new Error(`${this.product} does not answer (${why}). Start Kaimai with \`make run\``);
     }
     const text = await reply.text();
     if (!reply.ok) throw new Error(`${method} ${path}: HTTP ${reply.status} ${text}`);

@@ -6,22 +6,22 @@ import type { DemoClient } from './client.js';
 export interface DemoOptions {
   readonly stock: number;
   readonly buyers: number;
-  /** Longest wait for what was bought to be completed. */
+  /** Longest wait until the orders are completed. */
   readonly timeoutMs: number;
 }
 
-/** One line of the closing table. */
+/** A row of the closing table. */
 export interface DemoStep {
   readonly step: string;
   readonly result: string;
-  /** What to look it up by. */
+  /** Ids to look the result up by. */
   readonly ids: string;
 }
 
-/** What the steps tell each other. */
+/** What earlier steps leave for later ones. */
 export interface DemoState {
   productId: string;
-  /** Orders that must end COMPLETED (or REFUNDING, where the simulator fails on purpose), with their buyer. */
+  /** Orders that must end as COMPLETED (or REFUNDING, where the simulator fails on purpose). */
   readonly orders: { readonly id: string; readonly userId: string; readonly source: string }[];
   readonly seckills: { readonly id: string; readonly userId: string }[];
   readonly steps: DemoStep[];
@@ -46,7 +46,7 @@ interface RecordReply {
 }
 
 const POLL_MS = 100;
-/** Purchases under way at a time; enough to show a rush, few enough for a laptop. */
+/** Concurrent purchases: enough for contention, few enough for a laptop. */
 const CONCURRENCY = 64;
 
 export async function createProduct(client: DemoClient, state: DemoState): Promise<void> {
@@ -58,7 +58,7 @@ export async function createProduct(client: DemoClient, state: DemoState): Promi
   });
   const product = await client.admin<{ id: string; name: string }>('POST', '/v1/products', {
     name: 'Demo plan',
-    description: 'made by kaimai demo',
+    description: 'created by kaimai demo',
     priceFen: '9900',
     specId: spec.id,
     status: 'ENABLED',
@@ -73,20 +73,20 @@ export async function ordinaryPurchase(client: DemoClient, state: DemoState): Pr
   const wanted = { productId: state.productId, requestId };
   const order = await client.user<OrderReply>(userId, 'POST', '/v1/orders', wanted);
   const again = await client.user<OrderReply>(userId, 'POST', '/v1/orders', wanted);
-  if (again.id !== order.id) throw new Error(`one request id opened two orders: ${order.id} and ${again.id}`);
+  if (again.id !== order.id) throw new Error(`one request id created two orders: ${order.id} and ${again.id}`);
   state.steps.push({
     step: 'ordinary order',
-    result: `${order.status}; asked twice, opened once`,
+    result: `${order.status}; requested twice, created once`,
     ids: `order ${order.orderNo}`,
   });
-  const paid = await client.anyone<OrderReply>('POST', `/v1/orders/${order.id}/paid`, {
+  const paid = await client.anonymous<OrderReply>('POST', `/v1/orders/${order.id}/paid`, {
     provider: 'demo',
     eventId: requestId,
   });
   state.orders.push({ id: order.id, userId, source: 'ORDER' });
   state.steps.push({
     step: 'payment callback',
-    result: `${paid.status}; instance asked for`,
+    result: `${paid.status}; instance requested`,
     ids: `instance ${paid.instanceId}`,
   });
 }
@@ -102,7 +102,7 @@ export async function openSale(client: DemoClient, state: DemoState, options: De
   await client.admin('POST', `/v1/sales/${state.productId}/open`, {});
   state.steps.push({
     step: 'sale opened',
-    result: `${options.stock} units at ¥49.00, one to a buyer`,
+    result: `${options.stock} units at ¥49.00, one per buyer`,
     ids: `sale of ${state.productId}`,
   });
 }
@@ -131,22 +131,22 @@ export async function rush(
   const admitted = outcomes.get('QUEUED') ?? 0;
   if (admitted > options.stock) throw new Error(`oversold: ${admitted} admitted of ${options.stock}`);
   state.steps.push({
-    step: 'rush of buyers',
+    step: 'competing buyers',
     result: `${options.buyers} in ${tookMs} ms: ${[...outcomes].map(([code, n]) => `${n} ${code}`).join(', ')}`,
     ids: example,
   });
 }
 
-/** Does with redis-cli what the integration script of document 001 (docs/documents.md) does. */
-export async function foreignEntry(redisUrl: string, state: DemoState): Promise<void> {
+/** Adds a purchase as an operator would with redis-cli: past admission, straight to the stream. */
+export async function directEntry(redisUrl: string, state: DemoState): Promise<void> {
   const redis = new Redis(redisUrl, { maxRetriesPerRequest: 1, lazyConnect: true });
   try {
     await redis.connect();
     const stream = `stream:seckill:${state.productId}`;
     const id = await redis.xadd(stream, '*', 'uid', '123', 'ts', String(Math.floor(Date.now() / 1000)));
-    if (id === null) throw new Error(`XADD ${stream} gave no id`);
+    if (id === null) throw new Error(`XADD ${stream} returned no id`);
     state.seckills.push({ id: `${state.productId}-${id}`, userId: '123' });
-    state.steps.push({ step: 'XADD by somebody else', result: 'uid 123', ids: `${stream} ${id}` });
+    state.steps.push({ step: 'XADD to the stream', result: 'uid 123', ids: `${stream} ${id}` });
   } finally {
     redis.disconnect();
   }
@@ -167,17 +167,18 @@ export async function purchasesBecomeOrders(
       () => client.user<RecordReply>(userId, 'GET', `/v1/seckill/${id}`),
       (r) => r.status !== 'QUEUED',
       deadlineAtMs,
-      `purchase ${id} still waits for its order`,
+      `purchase ${id} has no order yet`,
     );
     if (record.status === 'REJECTED') rejected.push(record.reason);
     else state.orders.push({ id: record.orderId, userId, source: 'SECKILL' });
     progress(`${++done}/${state.seckills.length} purchases`);
   });
   const orders = state.orders.filter((o) => o.source === 'SECKILL');
-  const refused = rejected.length === 0 ? '' : `, ${rejected.length} rejected (${[...new Set(rejected)].join(', ')})`;
+  const rejections =
+    rejected.length === 0 ? '' : `, ${rejected.length} rejected (${[...new Set(rejected)].join(', ')})`;
   state.steps.push({
-    step: 'purchases became orders',
-    result: `${orders.length} orders${refused}`,
+    step: 'purchases settled',
+    result: `${orders.length} orders${rejections}`,
     ids: orders[0] ? `e.g. order ORD${orders[0].id}` : '',
   });
 }
@@ -189,7 +190,7 @@ export async function grant(client: DemoClient, state: DemoState): Promise<void>
     { productId: state.productId, userId: '123', sourceId: `ACT${randomUUID().slice(0, 8)}` },
   );
   state.steps.push({
-    step: 'granted by an activity',
+    step: 'instance granted',
     result: `source ${granted.source}, ${granted.sourceId}`,
     ids: `instance ${granted.instanceId}`,
   });
@@ -211,14 +212,14 @@ export async function ordersComplete(
       () => client.user<OrderReply>(userId, 'GET', `/v1/orders/${id}`),
       (o) => o.status !== 'PAID',
       deadlineAtMs,
-      `order ${id} still waits for its instance`,
+      `order ${id} has no instance yet`,
     );
     statuses.set(order.status, (statuses.get(order.status) ?? 0) + 1);
     example = `e.g. instance ${order.instanceId}`;
     progress(`${++done}/${state.orders.length} orders`);
   });
   state.steps.push({
-    step: 'instances run, orders done',
+    step: 'instances running',
     result: [...statuses].map(([status, n]) => `${n} ${status}`).join(', '),
     ids: example,
   });
