@@ -1,7 +1,6 @@
 import { mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { Listr, type ListrTask } from 'listr2';
 import { loadMigrations, migrate } from '../../internal/data/postgres/migrate.js';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
@@ -10,14 +9,16 @@ import { projectRoot, runFolder } from '../../internal/local/project.js';
 import { BIN_FOLDER, forgetOwnUrls, rememberOwnUrls, removeRunEnv, writeRunEnv } from '../../internal/local/run-env.js';
 import { localDataRoot } from '../../internal/local/servers/data-root.js';
 import { nextFreePort } from '../../internal/local/servers/ports.js';
-import { tail } from '../../internal/local/servers/process.js';
 import type { RunningServer, ServerName } from '../../internal/local/servers/server.js';
 import {
   chooseSources,
   installMissing,
+  PLACES,
+  type Place,
   type Source,
   serverKinds,
-  startServer,
+  startServers,
+  supervisedServer,
 } from '../../internal/local/servers/servers.js';
 import {
   addressVariables,
@@ -25,25 +26,44 @@ import {
   type Service,
   type ServiceAddresses,
   type ServiceName,
-  startService,
+  SupervisedService,
 } from '../../internal/local/services.js';
+import { SourceWatcher } from '../../internal/local/source-watcher.js';
+import { SUPERVISOR_DEFAULTS, type Supervised, Supervisor } from '../../internal/local/supervisor.js';
 import { loadDemoData } from './demo-data.js';
 import { migrationsFolder } from './migrate.js';
 
 const SERVERS = ['postgres', 'redis', 'rabbitmq'] as const satisfies ServerName[];
 const SERVICES = ['product', 'resource'] as const satisfies ServiceName[];
 const SERVICE_START_TIMEOUT_MS = 60_000;
-const WATCH_INTERVAL_MS = 250;
+/** For `--inspect`. Far enough apart for the workers of product, which take the ports after its own. */
+const INSPECTOR_PORTS: Record<ServiceName, number> = { product: 9229, resource: 9249 };
+
+interface UpOptions {
+  readonly watch?: true;
+  readonly inspect?: true;
+  readonly servers?: Place;
+}
 
 export const upCommand = new Command('up')
   .description('start everything on this machine: servers, schema, demo data, product and resource')
-  .action(async (_options, command: Command) => {
-    const others = command.parent?.commands.map((other) => other.name()) ?? [];
-    process.exitCode = await up(others);
+  .option('--watch', 'compile what is saved and restart product and resource')
+  .option(
+    '--inspect',
+    `let a debugger attach: product on ${INSPECTOR_PORTS.product}, resource on ${INSPECTOR_PORTS.resource}`,
+  )
+  .addOption(
+    new Option(
+      '--servers <place>',
+      'where to run PostgreSQL, Redis and RabbitMQ (default: where their data is)',
+    ).choices(PLACES),
+  )
+  .action(async (options: UpOptions) => {
+    process.exitCode = await up(options);
   });
 
-/** Runs until a signal or until something it runs ends. Resolves with the exit code. */
-async function up(commands: readonly string[]): Promise<number> {
+/** Runs until a signal, or until the start fails. Resolves with the exit code. */
+async function up(options: UpOptions): Promise<number> {
   forgetOwnUrls();
   const launch = await Launch.begin();
   const interruption = new AbortController();
@@ -56,9 +76,9 @@ async function up(commands: readonly string[]): Promise<number> {
 
   let code = 0;
   try {
-    const started = await start(launch, interruption.signal);
-    console.log(describe(started, commands));
-    await watch(launch, interruption.signal);
+    const started = await start(launch, options, interruption.signal);
+    console.log(describe(started));
+    await keepRunning(started, options, interruption.signal);
   } catch (error) {
     if (!interruption.signal.aborted) {
       console.error(`\n${errorText(error)}`);
@@ -66,9 +86,9 @@ async function up(commands: readonly string[]): Promise<number> {
     }
   }
 
-  // What is still being started gives up.
+  // Cancels what is still starting.
   interruption.abort();
-  console.log('\nStopping what was started here (again to kill it) …');
+  console.log('\nStopping (a second Ctrl-C kills what is left) …');
   removeRunEnv();
   for (const failure of await launch.end()) {
     console.error(errorText(failure));
@@ -79,9 +99,34 @@ async function up(commands: readonly string[]): Promise<number> {
   return code;
 }
 
+/** Restarts what ends and, with --watch, what changes. Returns on a signal. */
+async function keepRunning(started: Started, options: UpOptions, signal: AbortSignal): Promise<void> {
+  const report = (message: string) => console.log(`${new Date().toLocaleTimeString('en-GB')} ${message}`);
+  const supervise = (unit: Supervised) => new Supervisor(unit, { ...SUPERVISOR_DEFAULTS, report });
+  const services = new Map([...started.supervised].map(([name, unit]) => [name, supervise(unit)]));
+  const servers = [...started.servers.values()].flatMap((server) => supervisedServer(server) ?? []).map(supervise);
+  const running = [...services.values(), ...servers].map((supervisor) => supervisor.run(signal));
+  if (options.watch) {
+    const watcher = new SourceWatcher({
+      root: projectRoot,
+      report,
+      restart(names, why) {
+        for (const name of names) services.get(name)?.restart(why);
+      },
+      async migrate() {
+        const applied = await migrate(urlOf(started, 'postgres'), await loadMigrations(migrationsFolder));
+        if (applied.length > 0) report(`Schema migrated: ${applied.join(', ')}`);
+      },
+    });
+    running.push(watcher.run(signal));
+  }
+  await Promise.all(running);
+}
+
 interface Started {
   servers: Map<ServerName, RunningServer>;
   services: Map<ServiceName, Service>;
+  supervised: Map<ServiceName, SupervisedService>;
 }
 
 interface Context extends Started {
@@ -89,19 +134,27 @@ interface Context extends Started {
   addresses: Map<ServiceName, ServiceAddresses>;
 }
 
-async function start(launch: Launch, signal: AbortSignal): Promise<Started> {
-  const context: Context = { sources: new Map(), servers: new Map(), services: new Map(), addresses: new Map() };
+async function start(launch: Launch, options: UpOptions, signal: AbortSignal): Promise<Started> {
+  const root = localDataRoot();
+  const context: Context = {
+    sources: new Map(),
+    servers: new Map(),
+    services: new Map(),
+    supervised: new Map(),
+    addresses: new Map(),
+  };
+  const warnings: string[] = [];
   const tasks = new Listr<Context>(
     [
       {
         title: 'Find PostgreSQL, Redis and RabbitMQ',
         async task(ctx, task) {
-          ctx.sources = await chooseSources(SERVERS);
+          ctx.sources = await chooseSources(SERVERS, { root, place: options.servers });
           task.title = `Found: ${SERVERS.map((name) => `${serverKinds[name].title} ${describeSource(ctx.sources.get(name))}`).join(', ')}`;
         },
       },
       {
-        title: 'Install by apt what is missing',
+        title: 'Install missing packages with apt',
         enabled: (ctx) => [...ctx.sources.values()].some((source) => source.type === 'apt'),
         async task(ctx, task) {
           await installMissing(ctx.sources, signal, (line) => {
@@ -111,11 +164,15 @@ async function start(launch: Launch, signal: AbortSignal): Promise<Started> {
       },
       {
         title: 'Start servers',
-        task: (_, task) =>
-          task.newListr(
-            SERVERS.map((name) => startServerTask(name, launch, signal)),
+        task(ctx, task) {
+          const warn = (message: string) => warnings.push(message);
+          const startOptions = { root, port: nextFreePort, signal, removeData: false, warn };
+          const starting = startServers(ctx.sources, startOptions);
+          return task.newListr(
+            [...starting].map(([name, server]) => startServerTask(name, launch.addServer(server))),
             { concurrent: true },
-          ),
+          );
+        },
       },
       {
         title: 'Migrate the schema',
@@ -128,16 +185,16 @@ async function start(launch: Launch, signal: AbortSignal): Promise<Started> {
         title: 'Load demo data',
         async task(ctx, task) {
           const loaded = await loadDemoData(urlOf(ctx, 'postgres'));
-          task.title = loaded === 0 ? 'Products are there already' : `Demo data: ${loaded} products`;
+          task.title = loaded === 0 ? 'Demo data is loaded already' : `Demo data: ${loaded} products`;
         },
       },
       {
         title: 'Start product and resource',
         async task(ctx, task) {
-          // All addresses before any service: each knows the others'.
+          // All addresses before any service, because the services call each other.
           for (const name of SERVICES) ctx.addresses.set(name, await pickAddresses(name, nextFreePort));
           return task.newListr(
-            SERVICES.map((name) => startServiceTask(name, launch, signal)),
+            SERVICES.map((name) => startServiceTask(name, launch, options, signal)),
             { concurrent: true },
           );
         },
@@ -145,13 +202,17 @@ async function start(launch: Launch, signal: AbortSignal): Promise<Started> {
     ],
     {
       ctx: context,
-      // Signals are handled by `up`, which has more to stop than the task at hand.
+      // `up` handles signals, because it has more to stop than the current task.
       registerSignalListeners: false,
       fallbackRenderer: 'simple',
       rendererOptions: { collapseSubtasks: false },
     },
   );
-  await tasks.run();
+  try {
+    await tasks.run();
+  } finally {
+    for (const warning of warnings) console.warn(warning);
+  }
   signal.throwIfAborted();
   writeRunEnv(variables(context));
   rememberOwnUrls(ownUrls(context));
@@ -159,59 +220,48 @@ async function start(launch: Launch, signal: AbortSignal): Promise<Started> {
   return context;
 }
 
-function startServerTask(name: ServerName, launch: Launch, signal: AbortSignal): ListrTask<Context> {
+function startServerTask(name: ServerName, starting: Promise<RunningServer>): ListrTask<Context> {
   const { title } = serverKinds[name];
   return {
     title,
     async task(ctx, task) {
-      const source = ctx.sources.get(name);
-      if (!source) throw new Error(`${title} was not looked for`);
-      const options = { root: localDataRoot(), port: nextFreePort, signal, removeData: false };
-      const server = await launch.addServer(startServer(name, source, options));
+      const server = await starting;
       ctx.servers.set(name, server);
       task.title = `${title} ${new URL(server.url).host} (${server.origin})`;
     },
   };
 }
 
-function startServiceTask(name: ServiceName, launch: Launch, signal: AbortSignal): ListrTask<Context> {
+function startServiceTask(
+  name: ServiceName,
+  launch: Launch,
+  options: UpOptions,
+  signal: AbortSignal,
+): ListrTask<Context> {
   return {
     title: name,
     async task(ctx, task) {
       const addresses = ctx.addresses.get(name);
       if (!addresses) throw new Error(`${name} has no addresses`);
-      const logFile = join(runFolder, `${name}.log`);
-      const service = await startService(name, {
+      const service = new SupervisedService(name, {
         addresses,
         env: variables(ctx),
         config: join(projectRoot, `configs/${name}.yaml`),
-        logFile,
+        logFile: join(runFolder, `${name}.log`),
         timeoutMs: SERVICE_START_TIMEOUT_MS,
-        signal,
-        spawned: (child) => launch.addService(child, logFile),
+        ...(options.inspect && { nodeOptions: [`--inspect=127.0.0.1:${INSPECTOR_PORTS[name]}`] }),
+        spawned: (child) => launch.setService(child),
       });
-      ctx.services.set(name, service);
+      ctx.supervised.set(name, service);
+      ctx.services.set(name, await service.start(signal));
       task.title = `${name} ${addresses.http}, gRPC ${addresses.grpc}`;
     },
   };
 }
 
-/** Returns on a signal, throws when something that should run has ended. */
-async function watch(launch: Launch, signal: AbortSignal): Promise<void> {
-  for (;;) {
-    const casualty = launch.casualty();
-    if (casualty) {
-      const log = casualty.logFile ? ` The end of its log (${casualty.logFile}):\n${tail(casualty.logFile)}` : '';
-      throw new Error(`${casualty.name} has ended by itself.${log}`);
-    }
-    if (signal.aborted) return;
-    await sleep(WATCH_INTERVAL_MS, undefined, { signal }).catch(() => {});
-  }
-}
-
-function urlOf(ctx: Context, name: ServerName): string {
+function urlOf(ctx: Started, name: ServerName): string {
   const server = ctx.servers.get(name);
-  if (!server) throw new Error(`${serverKinds[name].title} does not run`);
+  if (!server) throw new Error(`${serverKinds[name].title} is not running`);
   return server.url;
 }
 
@@ -225,7 +275,7 @@ function variables(ctx: Context): Record<string, string> {
   return result;
 }
 
-/** The URLs of servers that were started here. */
+/** The URLs of the servers that this launcher started. */
 function ownUrls(ctx: Context): Record<string, string> {
   const started = SERVERS.filter((name) => ctx.sources.get(name)?.type !== 'given');
   return Object.fromEntries(started.map((name) => [serverKinds[name].urlVariable, urlOf(ctx, name)]));
@@ -234,9 +284,9 @@ function ownUrls(ctx: Context): Record<string, string> {
 function describeSource(source: Source | undefined): string {
   switch (source?.type) {
     case 'given':
-      return 'by URL';
+      return 'given by URL';
     case 'compose':
-      return 'by docker compose';
+      return 'docker compose';
     case 'programs':
       return 'on this machine';
     case 'apt':
@@ -247,7 +297,7 @@ function describeSource(source: Source | undefined): string {
   }
 }
 
-/** So that `. .run/env` makes `kaimai` a command. */
+/** Makes `kaimai` a command for shells that read .run/env. */
 function linkCommand(): void {
   mkdirSync(BIN_FOLDER, { recursive: true });
   const link = join(BIN_FOLDER, 'kaimai');
@@ -255,8 +305,8 @@ function linkCommand(): void {
   symlinkSync(join(projectRoot, 'dist/cmd/kaimai/main.js'), link);
 }
 
-function describe({ servers, services }: Started, commands: readonly string[]): string {
-  const lines = ['', 'Kaimai is open.', ''];
+function describe({ servers, services }: Started): string {
+  const lines = ['', 'Kaimai is running.', ''];
   for (const { name, http, grpc, metrics } of inOrder(SERVICES, services)) {
     lines.push(`  ${name.padEnd(11)} http://${http}   gRPC ${grpc}   http://${metrics}/metrics`);
   }
@@ -271,7 +321,8 @@ function describe({ servers, services }: Started, commands: readonly string[]): 
     'Try, in another terminal:',
     '',
     `  cd ${projectRoot} && . .run/env`,
-    ...(commands.includes('demo') ? ['  kaimai demo'] : []),
+    '  kaimai demo',
+    '  kaimai status',
     '  curl -s http://$KAIMAI_PRODUCT_HTTP/v1/products',
     "  redis-cli -u $KAIMAI_REDIS_URL XADD stream:seckill:1001 '*' uid 123 ts 1234567890",
     '  psql "$KAIMAI_POSTGRES_URL" -c "SELECT * FROM instance_logs ORDER BY created_at DESC LIMIT 10"',
@@ -279,7 +330,7 @@ function describe({ servers, services }: Started, commands: readonly string[]): 
     '',
     `Logs: ${inOrder(SERVICES, services)
       .map((service) => relative(process.cwd(), service.logFile))
-      .join(', ')}. Ctrl-C stops all of it.`,
+      .join(', ')}. Ctrl-C stops everything.`,
   );
   return lines.join('\n');
 }

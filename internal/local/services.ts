@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { projectRoot } from './project.js';
-import { type SpawnedProcess, spawnProcess, untilReady } from './servers/process.js';
+import { isAlive, type SpawnedProcess, spawnProcess, stopProcess, tail, untilReady } from './servers/process.js';
+import type { Supervised } from './supervisor.js';
 
 export type ServiceName = 'product' | 'resource';
 
@@ -22,7 +23,7 @@ export const standardServicePorts: Record<ServiceName, Record<keyof ServiceAddre
   resource: { http: 8001, grpc: 9001, metrics: 9101 },
 };
 
-/** The variables by which configs/*.yaml take the addresses of a service. */
+/** The variables from which configs/*.yaml take the addresses of a service. */
 export function addressVariables(name: ServiceName, addresses: ServiceAddresses): Record<string, string> {
   const prefix = `KAIMAI_${name.toUpperCase()}`;
   return {
@@ -53,16 +54,24 @@ export interface ServiceOptions {
   logFile: string;
   timeoutMs: number;
   signal: AbortSignal;
+  /** Further options for node, such as --inspect. */
+  nodeOptions?: readonly string[];
   spawned?: (child: SpawnedProcess) => void;
 }
 
-/** Starts a service's process and resolves when it takes calls. */
+/** Starts the process of a service and resolves when /readyz answers with 200. */
 export async function startService(name: ServiceName, options: ServiceOptions): Promise<Service> {
   const { addresses, logFile } = options;
   const child = spawnProcess({
     name,
     command: process.execPath,
-    args: ['--enable-source-maps', join(projectRoot, `dist/cmd/${name}/main.js`), '-conf', options.config],
+    args: [
+      '--enable-source-maps',
+      ...(options.nodeOptions ?? []),
+      join(projectRoot, `dist/cmd/${name}/main.js`),
+      '-conf',
+      options.config,
+    ],
     env: { ...definedEnvironment(), ...options.env, ...addressVariables(name, addresses) },
     cwd: projectRoot,
     logFile,
@@ -72,7 +81,7 @@ export async function startService(name: ServiceName, options: ServiceOptions): 
   });
   options.spawned?.(child);
   const ready = async () => {
-    // Whoever else may answer on the port, a process that has ended is not ready.
+    // After it ended, another process may answer on its port.
     if (child.exit !== undefined) return false;
     try {
       const reply = await fetch(`http://${addresses.metrics}/readyz`, { signal: AbortSignal.timeout(2000) });
@@ -84,6 +93,43 @@ export async function startService(name: ServiceName, options: ServiceOptions): 
   };
   await untilReady(child, logFile, ready, { timeoutMs: options.timeoutMs, signal: options.signal });
   return { name, ...addresses, process: child, logFile };
+}
+
+/** A service that is started again in place when it ends or its code changes. */
+export class SupervisedService implements Supervised {
+  private process: SpawnedProcess | undefined;
+
+  constructor(
+    readonly name: ServiceName,
+    private readonly options: Omit<ServiceOptions, 'signal'>,
+  ) {}
+
+  isRunning(): boolean {
+    return this.process !== undefined && isAlive(this.process);
+  }
+
+  describeExit(): string {
+    const { logFile } = this.options;
+    return `${this.name} ${this.process?.exit ?? 'ended'}. The end of its log (${logFile}):\n${tail(logFile)}`;
+  }
+
+  async start(signal: AbortSignal): Promise<Service> {
+    const spawned = (child: SpawnedProcess) => {
+      this.process = child;
+      this.options.spawned?.(child);
+    };
+    try {
+      return await startService(this.name, { ...this.options, signal, spawned });
+    } catch (error) {
+      if (this.process) await stopProcess(this.process);
+      throw error;
+    }
+  }
+
+  async restart(signal: AbortSignal): Promise<void> {
+    if (this.process) await stopProcess(this.process);
+    await this.start(signal);
+  }
 }
 
 function definedEnvironment(): Record<string, string> {

@@ -21,7 +21,7 @@ describe('kaimai up', function () {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const runFolder = mkdtempSync(join(tmpdir(), 'kaimai-up-'));
 
-  /** In a process group of its own, as a shell starts it. */
+  /** In its own process group, like a job of a shell. */
   function launch(): Launcher {
     const child = spawn(process.execPath, [join(projectRoot, 'dist/cmd/kaimai/main.js'), 'up'], {
       env: { ...process.env, ...servers.env(), KAIMAI_RUN_DIR: runFolder },
@@ -39,17 +39,17 @@ describe('kaimai up', function () {
     return { pid: child.pid, output: () => output, exit };
   }
 
-  async function open(): Promise<Launcher> {
+  async function run(): Promise<Launcher> {
     const launcher = launch();
     const ended = { yes: false };
     void launcher.exit.then(() => {
       ended.yes = true;
     });
     await eventually(
-      'Kaimai is open',
+      'Kaimai is running',
       () => {
         if (ended.yes) return true;
-        return launcher.output().includes('Ctrl-C stops all of it');
+        return launcher.output().includes('Ctrl-C stops everything');
       },
       { timeoutMs: 60_000 },
     );
@@ -61,13 +61,21 @@ describe('kaimai up', function () {
     return JSON.parse(readFileSync(join(runFolder, 'up.json'), 'utf8'));
   }
 
+  function services(): { product: ManagedProcess; resource: ManagedProcess } {
+    const [product, resource] = ['product', 'resource'].map((name) =>
+      record().services.find((service) => service.name === name),
+    );
+    assert.ok(product && resource);
+    return { product, resource };
+  }
+
   after(async () => {
     if (existsSync(join(runFolder, 'up.json'))) await Promise.all(record().services.map(stopProcess));
     rmSync(runFolder, { recursive: true, force: true });
   });
 
-  it('opens with something to buy, and closes at Ctrl-C', async () => {
-    const launcher = await open();
+  it('starts with demo data, runs once per project and stops at Ctrl-C', async () => {
+    const launcher = await run();
     const env = parseRunEnv(readFileSync(join(runFolder, 'env'), 'utf8'));
     assert.equal(env.KAIMAI_POSTGRES_URL, servers.postgresUrl);
     const reply = await fetch(`http://${env.KAIMAI_PRODUCT_HTTP}/v1/products`);
@@ -89,8 +97,8 @@ describe('kaimai up', function () {
     assert.ok(!existsSync(join(runFolder, 'env')));
   });
 
-  it('loads demo data once, and stops the rest when something it runs ends', async () => {
-    const launcher = await open();
+  it('loads demo data once, and restarts a service that was killed at the same address', async () => {
+    const launcher = await run();
     const client = new pg.Client({ connectionString: servers.postgresUrl });
     await client.connect();
     const { rows } = await client.query(
@@ -99,23 +107,35 @@ describe('kaimai up', function () {
     await client.end();
     assert.deepEqual(rows, [{ products: 3, orders: 1 }]);
 
-    const { services } = record();
-    const [victim] = services;
-    assert.ok(victim);
-    process.kill(victim.pid, 'SIGKILL');
-    assert.equal(await launcher.exit, 1);
-    assert.match(launcher.output(), new RegExp(`${victim.name} has ended by itself\\. The end of its log`));
-    assert.ok(services.every((service) => !isAlive(service)));
+    const { product: killed, resource } = services();
+    process.kill(killed.pid, 'SIGKILL');
+    await eventually('product runs again', () => /product restarted in/.test(launcher.output()), { timeoutMs: 60_000 });
+    assert.match(
+      launcher.output(),
+      /product ended by SIGKILL\. The end of its log .*\n(.*\n)*Restarting product in 0\.5 s/,
+    );
+    const env = parseRunEnv(readFileSync(join(runFolder, 'env'), 'utf8'));
+    const reply = await fetch(`http://${env.KAIMAI_PRODUCT_METRICS}/readyz`);
+    await reply.body?.cancel();
+    assert.equal(reply.status, 200);
+    const after = services();
+    assert.notEqual(after.product.pid, killed.pid);
+    assert.equal(after.resource.pid, resource.pid);
+    assert.ok(isAlive(resource));
+
+    process.kill(launcher.pid, 'SIGTERM');
+    assert.equal(await launcher.exit, 0, launcher.output());
+    assert.ok(!isAlive(after.product) && !isAlive(after.resource));
   });
 
-  it('goes on after its launcher was killed', async () => {
-    const killed = await open();
+  it('stops the services that a killed launcher left, and starts them again', async () => {
+    const killed = await run();
     const left = record().services;
     process.kill(killed.pid, 'SIGKILL');
     await killed.exit;
     assert.ok(left.every(isAlive));
 
-    const launcher = await open();
+    const launcher = await run();
     assert.ok(left.every((service) => !isAlive(service)));
     process.kill(launcher.pid, 'SIGTERM');
     assert.equal(await launcher.exit, 0, launcher.output());

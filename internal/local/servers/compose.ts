@@ -10,10 +10,12 @@ const PASSWORD = 'kaimai';
 const PROBE_TIMEOUT_MS = 5_000;
 /** Images may have to be pulled. */
 const UP_TIMEOUT_MS = 10 * 60_000;
+const STOP_TIMEOUT_MS = 60_000;
+const KEPT_ERROR_LINES = 20;
 
-type ComposeServer = Exclude<ServerName, 'etcd'>;
+export type ComposeServer = Exclude<ServerName, 'etcd'>;
 
-/** Whether a Docker engine answers and the compose plugin is there. */
+/** Whether a Docker engine answers and the compose plugin is installed. */
 export async function composeAnswers(): Promise<boolean> {
   try {
     await run('docker', ['info', '--format', '{{.ServerVersion}}'], { timeout: PROBE_TIMEOUT_MS });
@@ -24,65 +26,109 @@ export async function composeAnswers(): Promise<boolean> {
   }
 }
 
-/** The servers of docker-compose.yml under a project name that belongs to one data directory. */
+/**
+ * The servers of docker-compose.yml under a project name that belongs to one data directory. Calls of one project run
+ * one after the other: two concurrent `docker compose up` create its network twice, and one of them fails.
+ */
 export class ComposeProject {
-  readonly #name: string;
+  private static readonly projects = new Map<string, ComposeProject>();
+  private readonly name: string;
+  private readonly running = new Set<ComposeServer>();
+  private queue: Promise<unknown> = Promise.resolve();
 
-  constructor(root: string) {
-    this.#name = `kaimai-${createHash('sha256').update(root).digest('hex').slice(0, 10)}`;
+  private constructor(root: string) {
+    this.name = `kaimai-${createHash('sha256').update(root).digest('hex').slice(0, 10)}`;
   }
 
-  /** Starts one server and waits until it is healthy. `ports` gives a free port for a standard one. */
+  static of(root: string): ComposeProject {
+    const project = ComposeProject.projects.get(root) ?? new ComposeProject(root);
+    ComposeProject.projects.set(root, project);
+    return project;
+  }
+
+  /**
+   * Starts servers in one call and waits until they are healthy.
+   *
+   * @param port returns a free port for a standard one
+   * @throws with the last lines that docker compose wrote
+   */
   async start(
-    server: ComposeServer,
+    servers: readonly ComposeServer[],
     port: (standard: number) => Promise<number>,
     signal: AbortSignal,
-  ): Promise<Endpoint> {
-    switch (server) {
-      case 'postgres': {
-        const published = await port(5432);
-        await this.#up(server, { KAIMAI_POSTGRES_PORT: String(published) }, signal);
-        return {
-          url: `postgres://postgres:${PASSWORD}@127.0.0.1:${published}/product_db`,
-          extras: { PGHOST: '127.0.0.1', PGPORT: String(published), PGUSER: 'postgres', PGPASSWORD: PASSWORD },
-        };
-      }
-      case 'redis': {
-        const published = await port(6379);
-        await this.#up(server, { KAIMAI_REDIS_PORT: String(published) }, signal);
-        return { url: `redis://127.0.0.1:${published}`, extras: {} };
-      }
-      case 'rabbitmq': {
-        const [published, management] = [await port(5672), await port(15672)];
-        const env = { KAIMAI_RABBITMQ_PORT: String(published), KAIMAI_RABBITMQ_MANAGEMENT_PORT: String(management) };
-        await this.#up(server, env, signal);
-        const login = `kaimai:${PASSWORD}`;
-        return {
-          url: `amqp://${login}@127.0.0.1:${published}`,
-          extras: { KAIMAI_RABBITMQ_MANAGEMENT_URL: `http://${login}@127.0.0.1:${management}` },
-        };
-      }
-      default:
-        return server satisfies never;
-    }
+  ): Promise<Map<ComposeServer, Endpoint>> {
+    const ports: Record<string, string> = {};
+    const endpoints = new Map<ComposeServer, Endpoint>();
+    for (const server of servers) endpoints.set(server, await publish(server, port, ports));
+    await this.compose(['up', '--detach', '--wait', '--no-deps', ...servers], ports, UP_TIMEOUT_MS, signal);
+    for (const server of servers) this.running.add(server);
+    return endpoints;
   }
 
-  /** Stops one server; with `removeData` its volumes go as well. */
+  /** Stops one server. With `removeData` the last one takes the containers, the volumes and the network with it. */
   async stop(server: ComposeServer, removeData: boolean): Promise<void> {
-    const args = removeData ? ['rm', '--force', '--stop', '--volumes', server] : ['stop', '--timeout', '30', server];
-    await this.#compose(args, {}, AbortSignal.timeout(60_000));
+    this.running.delete(server);
+    const last = removeData && this.running.size === 0;
+    const args = last ? ['down', '--volumes', '--timeout', '30'] : ['stop', '--timeout', '30', server];
+    await this.compose(args, {}, STOP_TIMEOUT_MS);
   }
 
-  async #up(server: ComposeServer, ports: Record<string, string>, signal: AbortSignal): Promise<void> {
-    await this.#compose(['up', '--detach', '--wait', '--no-deps', server], ports, signal);
-  }
-
-  async #compose(args: string[], env: Record<string, string>, signal: AbortSignal): Promise<void> {
-    const file = join(projectRoot, 'docker-compose.yml');
-    await run('docker', ['compose', '--file', file, '--project-name', this.#name, ...args], {
-      env: { ...process.env, ...env, KAIMAI_PASSWORD: PASSWORD },
-      timeout: UP_TIMEOUT_MS,
-      signal,
+  private compose(args: string[], env: Record<string, string>, timeout: number, signal?: AbortSignal): Promise<void> {
+    const call = this.queue.then(async () => {
+      const file = join(projectRoot, 'docker-compose.yml');
+      try {
+        await run('docker', ['compose', '--file', file, '--project-name', this.name, ...args], {
+          env: { ...process.env, ...env, KAIMAI_PASSWORD: PASSWORD },
+          timeout,
+          ...(signal && { signal }),
+        });
+      } catch (cause) {
+        signal?.throwIfAborted();
+        throw new Error(`docker compose ${args.join(' ')} failed:\n${lastLines(cause)}`, { cause });
+      }
     });
+    this.queue = call.catch(() => {});
+    return call;
   }
+}
+
+/** Picks the host ports of a server, as variables of docker-compose.yml, and returns where it will listen. */
+async function publish(
+  server: ComposeServer,
+  port: (standard: number) => Promise<number>,
+  ports: Record<string, string>,
+): Promise<Endpoint> {
+  switch (server) {
+    case 'postgres': {
+      const published = String(await port(5432));
+      ports.KAIMAI_POSTGRES_PORT = published;
+      return {
+        url: `postgres://postgres:${PASSWORD}@127.0.0.1:${published}/product_db`,
+        extras: { PGHOST: '127.0.0.1', PGPORT: published, PGUSER: 'postgres', PGPASSWORD: PASSWORD },
+      };
+    }
+    case 'redis': {
+      const published = String(await port(6379));
+      ports.KAIMAI_REDIS_PORT = published;
+      return { url: `redis://127.0.0.1:${published}`, extras: {} };
+    }
+    case 'rabbitmq': {
+      const [published, management] = [String(await port(5672)), String(await port(15672))];
+      ports.KAIMAI_RABBITMQ_PORT = published;
+      ports.KAIMAI_RABBITMQ_MANAGEMENT_PORT = management;
+      const login = `kaimai:${PASSWORD}`;
+      return {
+        url: `amqp://${login}@127.0.0.1:${published}`,
+        extras: { KAIMAI_RABBITMQ_MANAGEMENT_URL: `http://${login}@127.0.0.1:${management}` },
+      };
+    }
+    default:
+      return server satisfies never;
+  }
+}
+
+function lastLines(error: unknown): string {
+  const { stderr, message } = error as { stderr?: string; message: string };
+  const lines = (stderr?.trim() || message).split('\n');
+  return lines.slice(-KEPT_ERROR_LINES).join('\n');
 }

@@ -8,15 +8,14 @@ export interface StartContext {
   dir: string;
   /** A port to listen on, given the standard one. */
   port(standard: number): Promise<number>;
-  /** Call at once after each spawn, so that a crash of the launcher leaves no process that nobody knows. */
+  /** Call right after each spawn, so that every process is on record when the launcher crashes. */
   spawned(child: SpawnedProcess): void;
-  /** Ends waiting and starting. */
   signal: AbortSignal;
 }
 
 export interface Endpoint {
   url: string;
-  /** Further addresses that tools may want, by environment variable. */
+  /** Further addresses for tools, by environment variable. */
   extras: Record<string, string>;
 }
 
@@ -24,12 +23,12 @@ export interface Endpoint {
 export interface ServerKind {
   name: ServerName;
   title: string;
-  /** The environment variable that names a server which already runs. */
+  /** The environment variable that names a server to use instead. */
   urlVariable: string;
   aptPackages: string[];
-  /** The account its package makes. */
+  /** The account that its package creates. */
   account: string;
-  /** Where its programs are, or undefined. */
+  /** Where its programs are; undefined when they are not installed. */
   find(): string | undefined;
   /** Starts it in ctx.dir and resolves when it serves. */
   start(programs: string, ctx: StartContext): Promise<Endpoint>;
@@ -37,11 +36,12 @@ export interface ServerKind {
 
 export interface RunningServer extends Endpoint {
   name: ServerName;
-  /** How it came to be, for people: "pid 123, data in …". */
+  /** Where it comes from, for people: "pid 123, data in …". */
   origin: string;
-  /** What runs on this machine because of this launcher; empty for a server that was given. */
-  processes: ManagedProcess[];
-  /** The file to read when it misbehaves. */
+  /** The processes that this launcher started for it; empty for a given server or a container. */
+  readonly processes: readonly ManagedProcess[];
   logFile: string | undefined;
+  /** Starts it again with its data at the same addresses. Only for servers with processes: Docker restarts containers. */
+  restart?(signal: AbortSignal): Promise<void>;
   stop(): Promise<void>;
 }
