@@ -6,7 +6,14 @@ import { loadMigrations, migrate } from '../../internal/data/postgres/migrate.js
 import { errorText } from '../../internal/kratos/errors/error-text.js';
 import { Launch } from '../../internal/local/launch.js';
 import { projectRoot, runFolder } from '../../internal/local/project.js';
-import { BIN_FOLDER, forgetOwnUrls, rememberOwnUrls, removeRunEnv, writeRunEnv } from '../../internal/local/run-env.js';
+import {
+  BIN_FOLDER,
+  forgetOwnUrls,
+  RUN_ENV_FILE,
+  rememberOwnUrls,
+  removeRunEnv,
+  writeRunEnv,
+} from '../../internal/local/run-env.js';
 import { localDataRoot } from '../../internal/local/servers/data-root.js';
 import { nextFreePort } from '../../internal/local/servers/ports.js';
 import type { RunningServer, ServerName } from '../../internal/local/servers/server.js';
@@ -320,7 +327,7 @@ function describe({ servers, services }: Started): string {
     '',
     'Try, in another terminal:',
     '',
-    `  cd ${projectRoot} && . .run/env`,
+    `  cd ${projectRoot} && . ${relative(projectRoot, RUN_ENV_FILE)}`,
     '  kaimai demo',
     '  kaimai status',
     '  curl -s http://$KAIMAI_PRODUCT_HTTP/v1/products',

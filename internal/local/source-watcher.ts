@@ -29,6 +29,7 @@ type FileKind = 'asset' | 'proto' | 'config' | 'migration';
  * the files that programs read beside their code to `make assets`. Nothing restarts while there is an error.
  */
 export class SourceWatcher {
+  private ready = false;
   private compiling = false;
   private broken = false;
   private generating = false;
@@ -68,6 +69,8 @@ export class SourceWatcher {
       } else if (errors !== undefined) {
         this.compiling = false;
         this.broken = errors !== '0';
+        if (!this.ready) report('Watching for changes.');
+        this.ready = true;
         if (this.broken) report(`${diagnostics.join('\n').trim()}\n${errors} errors; the old code keeps running.`);
         for (const output of emitted) this.note(servicesOf(output), output.replace(/\.js$/, '.ts'));
         this.restartChanged();

@@ -85,7 +85,8 @@ export class RedisServer {
   }
 
   close(): void {
-    for (const connection of this.connections) connection.disconnect();
+    // On a connection that ended, ioredis would start a timer of 2 s that keeps the process alive.
+    for (const connection of this.connections) if (connection.status !== 'end') connection.disconnect();
   }
 
   private connect(name: string, options: Options): Redis {
