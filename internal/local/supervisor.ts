@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { errorText } from '../kratos/errors/error-text.js';
 
 /** Something that should always run, and can be started again in place. */
 export interface Supervised {
@@ -64,7 +65,7 @@ export class Supervisor {
         const seconds = ((runningSince - startedAt) / 1_000).toFixed(1);
         report(`${this.unit.name} restarted in ${seconds} s${request ? ` (${request.why})` : ''}.`);
       } catch (error) {
-        if (!signal.aborted) failure = (error as Error).message;
+        if (!signal.aborted) failure = errorText(error);
       }
     }
   }
