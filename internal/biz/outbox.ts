@@ -1,3 +1,4 @@
+import { isUnavailable } from '../../gen/common/v1/errors.js';
 import { errorText } from '../kratos/errors/error-text.js';
 import type { OutgoingMessage, QueuePublisher } from './message-queue.js';
 import type { Transaction } from './transaction.js';
@@ -42,14 +43,24 @@ export abstract class OutboxRepo {
   abstract markFailed(failures: readonly OutboxFailure[]): Promise<void>;
 }
 
-/** undefined: done, for good. Otherwise why not; it will be tried again. */
-export type DispatchFailure = { readonly reason: string } | undefined;
+/** Why a row was not dispatched. It is tried again. */
+export interface DispatchFailure {
+  readonly reason: string;
+  /**
+   * `destination`: the destination is unavailable, which is no fault of the row. `row`: the row fails on its own, so it
+   * backs off even if nothing else was dispatched.
+   */
+  readonly scope: 'destination' | 'row';
+}
 
-/** Carries out one topic. It must bear being given a row again that it has carried out before. */
+/** Dispatches the rows of one topic. Dispatching a row twice must have no further effect. */
 export abstract class OutboxHandler {
   abstract readonly topic: string;
-  /** @returns one for each row, in order. Throwing fails all of them. */
-  abstract dispatch(rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]>;
+  /**
+   * @returns one result for each row, in order; undefined: dispatched
+   * @throws UNAVAILABLE when the destination is unavailable. After any other error the rows are dispatched one by one.
+   */
+  abstract dispatch(rows: readonly OutboxRow[]): Promise<readonly (DispatchFailure | undefined)[]>;
 }
 
 export interface OutboxOptions {
@@ -70,6 +81,8 @@ export interface OutboxBatch {
 export interface DispatchResult {
   readonly published: number;
   readonly failed: number;
+  /** Failed rows that failed on their own. */
+  readonly isolated: number;
   /** Why the first of the failed rows failed; undefined if none did. */
   readonly reason: string | undefined;
 }
@@ -105,8 +118,9 @@ export class OutboxUsecase {
   }
 
   /**
-   * Dispatches claimed rows and marks them. If none could be published, the destination is at fault, so the rows stay
-   * first in line and the caller waits. If some could, the other rows are at fault, so those wait, longer each time.
+   * Dispatches claimed rows and marks them. If none was published because the destination is unavailable, the rows stay
+   * first and the caller waits. Rows that fail on their own, or while others are published, back off, so that they do not
+   * hold up the rows behind them.
    */
   async dispatch({ topic, rows }: OutboxBatch): Promise<DispatchResult> {
     const handler = this.handlers.get(topic);
@@ -116,13 +130,15 @@ export class OutboxUsecase {
     const failed = rows.flatMap((row, i) => {
       const failure = failures[i];
       if (!failure) return [];
-      return [{ row, reason: failure.reason, retryAfterMs: published.length === 0 ? 0 : retryAfterMs(row.attempts) }];
+      const staysFirst = published.length === 0 && failure.scope === 'destination';
+      return [{ row, reason: failure.reason, retryAfterMs: staysFirst ? 0 : retryAfterMs(row.attempts) }];
     });
+    const isolated = failures.filter((failure) => failure?.scope === 'row').length;
     await Promise.all([
       published.length > 0 ? this.outbox.markPublished(published) : undefined,
       failed.length > 0 ? this.outbox.markFailed(failed) : undefined,
     ]);
-    return { published: published.length, failed: failed.length, reason: failed[0]?.reason };
+    return { published: published.length, failed: failed.length, isolated, reason: failed[0]?.reason };
   }
 
   /** Records the reason on rows whose topic has no handler here, and leaves them for a version that has one. */
@@ -134,17 +150,25 @@ export class OutboxUsecase {
       retryAfterMs: UNKNOWN_TOPIC_RETRY_MS,
     }));
     if (failures.length > 0) await this.outbox.markFailed(failures);
-    return { published: 0, failed: failures.length, reason: failures[0]?.reason };
+    const failed = failures.length;
+    return { published: 0, failed, isolated: failed, reason: failures[0]?.reason };
   }
 
-  private async failuresOf(handler: OutboxHandler, rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
+  private async failuresOf(
+    handler: OutboxHandler,
+    rows: readonly OutboxRow[],
+  ): Promise<readonly (DispatchFailure | undefined)[]> {
     try {
       const failures = await handler.dispatch(rows);
       if (failures.length !== rows.length) throw new Error(`the handler of ${handler.topic} must answer for each row`);
       return failures;
     } catch (err) {
       const reason = errorText(err);
-      return rows.map(() => ({ reason }));
+      if (isUnavailable(err)) return rows.map(() => ({ reason, scope: 'destination' }));
+      if (rows.length === 1) return [{ reason, scope: 'row' }];
+      const failures: (DispatchFailure | undefined)[] = [];
+      for (const row of rows) failures.push(...(await this.failuresOf(handler, [row])));
+      return failures;
     }
   }
 }
@@ -158,18 +182,18 @@ export class PublishingHandler extends OutboxHandler {
     super();
   }
 
-  override async dispatch(rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
+  override async dispatch(rows: readonly OutboxRow[]): Promise<readonly (DispatchFailure | undefined)[]> {
     const outcomes = await this.publisher.publish(rows.map(messageOf));
     return outcomes.map((outcome) => {
       switch (outcome.kind) {
         case 'published':
           return undefined;
         case 'returned':
-          return { reason: `returned: ${outcome.reason}` };
+          return { reason: `returned: ${outcome.reason}`, scope: 'destination' };
         case 'nacked':
-          return { reason: 'nacked: the queue is full or failed' };
+          return { reason: 'nacked: the queue is full or failed', scope: 'destination' };
         case 'unconfirmed':
-          return { reason: `unconfirmed: ${outcome.reason}` };
+          return { reason: `unconfirmed: ${outcome.reason}`, scope: 'destination' };
         default:
           return outcome satisfies never;
       }

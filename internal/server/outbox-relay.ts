@@ -40,12 +40,13 @@ export class OutboxRelay implements BackgroundServer {
           claim: () => outbox.claim(topic),
           suggestsMore: (batch) => batch.full,
           run: async (batch): Promise<JobOutcome> => {
-            const { published, failed, reason = '' } = await outbox.dispatch(batch);
+            const { published, failed, isolated, reason = '' } = await outbox.dispatch(batch);
             dispatched.inc({ topic, outcome: 'published' }, published);
             dispatched.inc({ topic, outcome: 'failed' }, failed);
-            if (published === 0) return { kind: 'stalled', reason };
+            // Rows that fail on their own back off, so the loop goes on with the next ones.
+            if (published === 0 && isolated === 0) return { kind: 'stalled', reason };
             if (failed > 0) log.warn('outbox rows could not be published', { topic, failed, reason });
-            return { kind: 'done', units: published };
+            return { kind: 'done', units: published, isolated };
           },
         }),
     );

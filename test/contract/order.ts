@@ -343,7 +343,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       // Those that other tests of this suite left overdue are out of the way.
       beforeEach(() =>
         run(async (tx) => {
-          for (const o of await backend.it.orders.lockOverdue(tx, 1_000))
+          for (const o of await backend.it.orders.lockOverdue(tx, 1_000, []))
             await backend.it.orders.compareAndSet(tx, o, CANCELLED);
         }),
       );
@@ -354,8 +354,15 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
         await insert();
         await insert({ ...overdue(9_000), status: 'PAID' });
         await run(async (tx) => {
-          assert.deepEqual(await backend.it.orders.lockOverdue(tx, 2), [a, b]);
-          assert.deepEqual(await backend.it.orders.lockOverdue(tx, 100), [a, b, c]);
+          assert.deepEqual(await backend.it.orders.lockOverdue(tx, 2, []), [a, b]);
+          assert.deepEqual(await backend.it.orders.lockOverdue(tx, 100, []), [a, b, c]);
+        });
+      });
+
+      it('leaves out the orders of `except`', async () => {
+        const [a, b] = [await insert(overdue(2_000)), await insert(overdue(1_000))];
+        await run(async (tx) => {
+          assert.deepEqual(await backend.it.orders.lockOverdue(tx, 100, [a.id, freshId()]), [b]);
         });
       });
 
@@ -365,8 +372,8 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
         await run(async (tx) => {
           await orders.lock(tx, a.id, undefined);
           await run(async (other) => {
-            assert.deepEqual(await orders.lockOverdue(other, 1), [b]);
-            await run(async (third) => assert.deepEqual(await orders.lockOverdue(third, 100), [c]));
+            assert.deepEqual(await orders.lockOverdue(other, 1, []), [b]);
+            await run(async (third) => assert.deepEqual(await orders.lockOverdue(third, 100, []), [c]));
           });
         });
       });
@@ -378,7 +385,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
         const taken = await Promise.all(
           times(20, () =>
             run(async (tx) => {
-              const mine = await orders.lockOverdue(tx, 3);
+              const mine = await orders.lockOverdue(tx, 3, []);
               for (const order of mine) assert.ok(await orders.compareAndSet(tx, order, CANCELLED));
               return mine.map((o) => o.id);
             }),

@@ -288,7 +288,7 @@ describe('orders on PostgreSQL', () => {
     const late = await open();
     const inTime = await open();
     await overdue(late.id);
-    while ((await orders.sweepOverdue(100)) > 0);
+    while ((await orders.sweepOverdue(100)).cancelled > 0);
     assert.equal((await orders.get(late.id, ALICE)).closeReason, 'PAY_TIMEOUT');
     assert.equal((await orders.get(inTime.id, ALICE)).status, 'PENDING');
   });

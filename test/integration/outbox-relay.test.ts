@@ -39,7 +39,7 @@ class FakePublisher extends QueuePublisher {
 class Recorder extends OutboxHandler {
   override readonly topic = 'seckill.return';
   readonly refs: bigint[] = [];
-  override async dispatch(rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
+  override async dispatch(rows: readonly OutboxRow[]): Promise<readonly (DispatchFailure | undefined)[]> {
     this.refs.push(...rows.map((r) => r.refId));
     return rows.map(() => undefined);
   }
@@ -126,7 +126,7 @@ describe('outbox relay', () => {
     publisher.outcome = (m) =>
       Buffer.from(m.payload).toString() === 'row 0' ? { kind: 'returned', reason: 'NO_ROUTE' } : { kind: 'published' };
     const outbox = usecase();
-    assert.deepEqual(await dispatchNext(outbox), { published: 2, failed: 1, reason: 'returned: NO_ROUTE' });
+    assert.deepEqual(await dispatchNext(outbox), { published: 2, failed: 1, isolated: 0, reason: 'returned: NO_ROUTE' });
     assert.equal(await dispatchNext(outbox), undefined);
     const { rows } = await db.pool.query(
       `SELECT attempts, last_error, next_attempt_at > now() AS waits FROM outbox WHERE published_at IS NULL`,

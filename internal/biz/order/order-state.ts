@@ -149,8 +149,11 @@ export abstract class OrderRepo {
   /** A user's orders, newest first. */
   abstract list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>>;
   abstract listEvents(orderId: bigint): Promise<readonly OrderEvent[]>;
-  /** PENDING orders whose deadline is over, that no other transaction holds; locked until `tx` ends. */
-  abstract lockOverdue(tx: Transaction, limit: number): Promise<readonly Order[]>;
+  /**
+   * PENDING orders past their pay deadline, except those of `except` and those that another transaction has locked; the
+   * longest overdue first. Locked until `tx` ends.
+   */
+  abstract lockOverdue(tx: Transaction, limit: number, except: readonly bigint[]): Promise<readonly Order[]>;
   /**
    * Compare-and-set of status and version, with the event, in one statement. Only `moveOrder` calls it.
    * @returns the order after the move; undefined where somebody else moved it first

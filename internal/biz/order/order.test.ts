@@ -6,7 +6,7 @@ import {
   isPaymentAmountMismatch,
   isRequestIdReused,
 } from '../../../gen/order/v1/errors.js';
-import { freshUser, insertProduct, times } from '../../../test/contract/backend.js';
+import { freshUser, insertProduct, newOrder, times } from '../../../test/contract/backend.js';
 import { MemoryCatalogRepo } from '../../../test/support/memory/catalog.js';
 import { CountingIds } from '../../../test/support/memory/id-generator.js';
 import { MemoryInstanceRepo } from '../../../test/support/memory/instance.js';
@@ -15,6 +15,7 @@ import { MemoryOutbox } from '../../../test/support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../../../test/support/memory/payment.js';
 import { MemoryProductRepo } from '../../../test/support/memory/product.js';
 import { MemorySaleUnitsRepo } from '../../../test/support/memory/sale-units.js';
+import { openSale } from '../../../test/support/memory/settlement.js';
 import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
 import { MemoryStore } from '../../../test/support/memory/store.js';
 import { type Product, ProductUsecase } from '../catalog/product.js';
@@ -42,7 +43,8 @@ describe('OrderUsecase', () => {
   const requests = new MemoryInstanceRepo(store, outbox);
   const instances = new InstanceUsecase(store, ids, products, requests, repo, payments);
   const stock = new MemoryStockRepo(store, new MemoryCatalogRepo(store).skus);
-  const units = new SaleReservedUnits(new MemorySaleUnitsRepo(store), stock, outbox);
+  const sales = new MemorySaleUnitsRepo(store);
+  const units = new SaleReservedUnits(sales, stock, outbox);
   const orders = new OrderUsecase(store, ids, new ProductUsecase(products), repo, payments, [instances], units, {
     payTimeoutMs: 60_000,
   });
@@ -140,6 +142,27 @@ describe('OrderUsecase', () => {
     const last = async (id: bigint) => (await orders.listEvents(id, undefined)).at(-1);
     assert.deepEqual([(await last(mine.id))?.actor, (await last(mine.id))?.reason], ['user', 'USER_CANCELLED']);
     assert.deepEqual([(await last(theirs.id))?.actor, (await last(theirs.id))?.reason], ['admin', 'fraud']);
+  });
+
+  it('cancels the other overdue orders when one of them cannot be cancelled, and sets that one aside', async () => {
+    const overdue = async (saleId: bigint | undefined) => {
+      const id = ids.nextId();
+      const order = newOrder(plan, { id, payTimeoutMs: -1_000, ...(saleId !== undefined && { saleId }) });
+      await store.run((tx) => repo.insert(tx, [order], 'user'));
+      return id;
+    };
+    // The sale has sold nothing, so it takes no unit back.
+    const sale = openSale({ id: ids.nextId(), itemId: plan.id, total: 1n });
+    await sales.insertSale(undefined, sale);
+    const [before, faulty, after] = [await overdue(undefined), await overdue(sale.id), await overdue(undefined)];
+
+    const { cancelled, failures } = await orders.sweepOverdue(10);
+    assert.deepEqual([cancelled, failures.map((f) => [f.orderId, f.first])], [2, [[faulty, true]]]);
+    for (const id of [before, after]) assert.equal((await orders.get(id, undefined)).status, 'CANCELLED');
+    const last = await overdue(undefined);
+    assert.deepEqual(await orders.sweepOverdue(1), { cancelled: 1, failures: [] });
+    assert.equal((await orders.get(last, undefined)).status, 'CANCELLED');
+    assert.equal((await orders.get(faulty, undefined)).status, 'PENDING');
   });
 
   it('knows no order of another user', async () => {

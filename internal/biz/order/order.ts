@@ -10,6 +10,7 @@ import {
 import type { ProductUsecase } from '../catalog/product.js';
 import type { IdGenerator } from '../id-generator.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
+import { Quarantine } from '../quarantine.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import type { OrderFulfilment } from './fulfilment.js';
 import {
@@ -52,6 +53,20 @@ export interface OrderPolicy {
   readonly payTimeoutMs: number;
 }
 
+/** An overdue order that could not be cancelled. */
+export interface SweepFailure {
+  readonly orderId: bigint;
+  readonly err: unknown;
+  /** Whether it has not failed recently. */
+  readonly first: boolean;
+}
+
+export interface SweepResult {
+  /** Number of orders. */
+  readonly cancelled: number;
+  readonly failures: readonly SweepFailure[];
+}
+
 /** What became of a payment; decided inside the transaction, told to the caller after it. */
 type PaymentResult =
   | { readonly kind: 'paid' | 'repeated'; readonly order: Order }
@@ -65,6 +80,7 @@ const MANUAL = 'manual';
 
 export class OrderUsecase {
   private readonly fulfilments: ReadonlyMap<OrderType, OrderFulfilment>;
+  private readonly unsweepable = new Quarantine<bigint>();
 
   constructor(
     private readonly transactions: TransactionRunner,
@@ -202,14 +218,45 @@ export class OrderUsecase {
   }
 
   /**
-   * Cancels up to `limit` orders whose pay deadline is over. Safe on many replicas at once.
-   * @returns how many were cancelled
+   * Cancels up to `limit` orders past their pay deadline. Any number of replicas may do so at once. An order that cannot
+   * be cancelled is set aside for a growing time, so that it does not hold up the others.
+   *
+   * @throws UNAVAILABLE when the database is unavailable
    */
-  async sweepOverdue(limit: number): Promise<number> {
+  async sweepOverdue(limit: number): Promise<SweepResult> {
+    try {
+      return { cancelled: (await this.cancelOverdue(limit, () => {})).length, failures: [] };
+    } catch {
+      return this.sweepOneByOne(limit);
+    }
+  }
+
+  private async sweepOneByOne(limit: number): Promise<SweepResult> {
+    let cancelled = 0;
+    const failures: SweepFailure[] = [];
+    for (let i = 0; i < limit; i++) {
+      let current: Order | undefined;
+      try {
+        const orders = await this.cancelOverdue(1, ([locked]) => {
+          current = locked;
+        });
+        if (orders.length === 0) break;
+        cancelled += 1;
+      } catch (err) {
+        // Without an order it was the database that failed.
+        if (!current) throw err;
+        failures.push({ orderId: current.id, err, first: this.unsweepable.exclude(current.id) });
+      }
+    }
+    return { cancelled, failures };
+  }
+
+  private cancelOverdue(limit: number, onLocked: (orders: readonly Order[]) => void): Promise<readonly Order[]> {
     return this.transactions.run(async (tx) => {
-      const overdue = await this.orders.lockOverdue(tx, limit);
-      await this.close(tx, overdue, { to: 'CANCELLED', actor: 'sweeper', reason: 'PAY_TIMEOUT' });
-      return overdue.length;
+      onLocked([]);
+      const overdue = await this.orders.lockOverdue(tx, limit, this.unsweepable.excluded);
+      onLocked(overdue);
+      return this.close(tx, overdue, { to: 'CANCELLED', actor: 'sweeper', reason: 'PAY_TIMEOUT' });
     });
   }
 

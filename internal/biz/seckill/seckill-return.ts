@@ -1,4 +1,6 @@
+import { isUnavailable } from '../../../gen/common/v1/errors.js';
 import { isSaleUnavailable } from '../../../gen/seckill/v1/errors.js';
+import { errorText } from '../../kratos/errors/error-text.js';
 import { type DispatchFailure, OutboxHandler, type OutboxRow } from '../outbox.js';
 import type { Admission, UnitsReturn } from './admission.js';
 import type { SaleRepo } from './sale-state.js';
@@ -32,20 +34,22 @@ export class SeckillReturnHandler extends OutboxHandler {
     super();
   }
 
-  override dispatch(rows: readonly OutboxRow[]): Promise<readonly DispatchFailure[]> {
-    return Promise.all(rows.map((row) => this.returnUnits(decodeUnitsReturn(Buffer.from(row.payload).toString()))));
+  override dispatch(rows: readonly OutboxRow[]): Promise<readonly (DispatchFailure | undefined)[]> {
+    return Promise.all(rows.map((row) => this.returnUnits(row)));
   }
 
-  private async returnUnits(units: UnitsReturn): Promise<DispatchFailure> {
+  /** Each row on its own: an unreadable row, or a sale whose keys are damaged, must not hold up the others. */
+  private async returnUnits(row: OutboxRow): Promise<DispatchFailure | undefined> {
     try {
+      const units = decodeUnitsReturn(Buffer.from(row.payload).toString());
       if (await this.admission.returnUnits(units)) return undefined;
+      // Not loaded: if it never will be under this epoch, the next load has counted the units already.
+      const sale = await this.sales.findCurrent(units.itemId);
+      const lapsed = sale?.status !== 'OPEN' || sale.epoch !== units.epoch;
+      return lapsed ? undefined : { reason: `the sale of item ${units.itemId} is not loaded yet`, scope: 'row' };
     } catch (err) {
-      if (!isSaleUnavailable(err)) throw err;
-      return { reason: err.message };
+      const unavailable = isSaleUnavailable(err) || isUnavailable(err);
+      return { reason: errorText(err), scope: unavailable ? 'destination' : 'row' };
     }
-    // Not loaded: if it never will be under this epoch, the next load has counted the units already.
-    const sale = await this.sales.findCurrent(units.itemId);
-    const lapsed = sale?.status !== 'OPEN' || sale.epoch !== units.epoch;
-    return lapsed ? undefined : { reason: `the sale of item ${units.itemId} is not loaded yet` };
   }
 }

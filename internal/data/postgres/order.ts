@@ -131,6 +131,7 @@ const LIST_EVENTS: Statement = {
 const LOCK_OVERDUE: Statement = {
   name: 'order_lock_overdue',
   text: `SELECT ${COLUMNS} FROM orders WHERE status = ${ORDER_STATUS.PENDING} AND pay_deadline < now()
+      AND id <> ALL ($2::bigint[])
     ORDER BY pay_deadline LIMIT $1 FOR UPDATE SKIP LOCKED`,
 };
 
@@ -272,8 +273,8 @@ export class PgOrderRepo extends OrderRepo {
     }));
   }
 
-  override async lockOverdue(tx: Transaction, limit: number): Promise<readonly Order[]> {
-    const { rows } = await this.db.query<OrderRow>(LOCK_OVERDUE, [limit], tx);
+  override async lockOverdue(tx: Transaction, limit: number, except: readonly bigint[]): Promise<readonly Order[]> {
+    const { rows } = await this.db.query<OrderRow>(LOCK_OVERDUE, [limit, int8s(except, (id) => id)], tx);
     return rows.map(orderOf);
   }
 

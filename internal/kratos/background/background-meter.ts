@@ -4,6 +4,8 @@ export abstract class BackgroundMeter {
   abstract round(units: number, tookMs: number): void;
   /** A round failed. */
   abstract failed(): void;
+  /** Units failed on their own and were set aside, so that the others could go on. */
+  abstract isolated(units: number): void;
   /** What waits now: units, and the age of the oldest; 0 and 0 where nothing waits. */
   abstract backlog(units: number, oldestAgeMs: number): void;
 }

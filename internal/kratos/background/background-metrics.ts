@@ -5,6 +5,7 @@ import { BackgroundMeter } from './background-meter.js';
 export class BackgroundMetrics {
   readonly #units: Counter<'server'>;
   readonly #errors: Counter<'server'>;
+  readonly #isolated: Counter<'server'>;
   readonly #batch: Histogram<'server'>;
   readonly #seconds: Histogram<'server'>;
   readonly #backlog: Gauge<'server'>;
@@ -17,6 +18,11 @@ export class BackgroundMetrics {
     this.#errors = new Counter({
       name: `${namespace}_background_errors_total`,
       help: 'Rounds that failed.',
+      ...common,
+    });
+    this.#isolated = new Counter({
+      name: `${namespace}_background_isolated_total`,
+      help: 'Units that failed on their own and were set aside.',
       ...common,
     });
     this.#batch = new Histogram({
@@ -50,6 +56,7 @@ export class BackgroundMetrics {
     // Shown as 0 before the first event: an alert on a rate needs both ends.
     this.#units.inc(labels, 0);
     this.#errors.inc(labels, 0);
+    this.#isolated.inc(labels, 0);
     return new Meter(
       (units, tookMs) => {
         if (units === 0) return;
@@ -58,6 +65,7 @@ export class BackgroundMetrics {
         this.#seconds.observe(labels, tookMs / 1000);
       },
       () => this.#errors.inc(labels),
+      (units) => this.#isolated.inc(labels, units),
       (units, oldestAgeMs) => {
         this.#backlog.set(labels, units);
         this.#oldest.set(labels, oldestAgeMs / 1000);
@@ -70,6 +78,7 @@ class Meter extends BackgroundMeter {
   constructor(
     override readonly round: (units: number, tookMs: number) => void,
     override readonly failed: () => void,
+    override readonly isolated: (units: number) => void,
     override readonly backlog: (units: number, oldestAgeMs: number) => void,
   ) {
     super();

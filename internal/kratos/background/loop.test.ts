@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { Registry } from 'prom-client';
 import { type LogFields, Logger, SilentLogger } from '../log/logger.js';
 import { BackgroundMetrics } from './background-metrics.js';
-import { type JobOutcome, Loop } from './loop.js';
+import { type JobOutcome, Loop, type WorkDone } from './loop.js';
 
-function loop(round: (signal: AbortSignal) => Promise<number>, idleMs = 1): Loop {
+function loop(round: (signal: AbortSignal) => Promise<number | WorkDone>, idleMs = 1): Loop {
   return new Loop({ name: 'test', round, idleMs, logger: new SilentLogger() });
 }
 
@@ -23,7 +23,7 @@ describe('Loop', () => {
     assert.ok(rounds >= 5);
   });
 
-  it('counts units and failures', async () => {
+  it('counts units, failures and isolated units', async () => {
     const prom = new Registry();
     const reached = deferred();
     let rounds = 0;
@@ -31,7 +31,7 @@ describe('Loop', () => {
       rounds += 1;
       if (rounds === 1) throw new Error('down');
       if (rounds === 3) reached.resolve();
-      return rounds < 3 ? 7 : 0;
+      return rounds < 3 ? { units: 7, isolated: 2 } : 0;
     });
     const meter = new BackgroundMetrics(prom, 'test').of('test');
     server.observe(meter);
@@ -42,6 +42,7 @@ describe('Loop', () => {
     const text = await prom.metrics();
     assert.match(text, /test_background_units_total\{server="test"\} 7/);
     assert.match(text, /test_background_errors_total\{server="test"\} 1/);
+    assert.match(text, /test_background_isolated_total\{server="test"\} 2/);
     assert.match(text, /test_background_batch_units_count\{server="test"\} 1/);
     assert.match(text, /test_background_oldest_age_seconds\{server="test"\} 1\.5/);
   });

@@ -10,13 +10,20 @@ interface CommonOptions {
   readonly logger: Logger;
 }
 
+/** What a round did. */
+export interface WorkDone {
+  readonly units: number;
+  /** Units that failed on their own and were set aside, so that the others could go on. */
+  readonly isolated?: number;
+}
+
 /** Work that is found and done in one step. */
 interface RoundOptions extends CommonOptions {
   /**
    * Does a bounded amount of work and resolves with the units done: after some it runs again at once. `signal` is
    * aborted when the deadline of the stop has passed.
    */
-  readonly round: (signal: AbortSignal) => Promise<number>;
+  readonly round: (signal: AbortSignal) => Promise<number | WorkDone>;
 }
 
 /** Work that is claimed first, so that several jobs can run side by side. */
@@ -34,7 +41,7 @@ interface JobOptions<Job> extends CommonOptions {
 export type LoopOptions<Job> = RoundOptions | JobOptions<Job>;
 
 export type JobOutcome =
-  | { readonly kind: 'done'; readonly units: number }
+  | ({ readonly kind: 'done' } & WorkDone)
   /** No job of this loop can be done at present, as when a destination cannot be reached. */
   | { readonly kind: 'stalled'; readonly reason: string };
 
@@ -112,6 +119,7 @@ export class Loop<Job = unknown> implements BackgroundServer {
         return 'stalled';
       }
       this.meter?.round(result?.units ?? 0, performance.now() - startedAt);
+      if (result?.isolated) this.meter?.isolated(result.isolated);
       if (!result) return 'idle';
       this.logResumption();
       return 'busy';
@@ -125,8 +133,9 @@ export class Loop<Job = unknown> implements BackgroundServer {
   /** Resolves with undefined if there was nothing to do. */
   private async work(options: LoopOptions<Job>): Promise<JobOutcome | undefined> {
     if ('round' in options) {
-      const units = await options.round(this.deadlinePassed.signal);
-      return units > 0 ? { kind: 'done', units } : undefined;
+      const result = await options.round(this.deadlinePassed.signal);
+      const { units, isolated = 0 } = typeof result === 'number' ? { units: result } : result;
+      return units > 0 || isolated > 0 ? { kind: 'done', units, isolated } : undefined;
     }
     const job = await options.claim();
     if (job === undefined) return undefined;

@@ -122,12 +122,13 @@ export class MemoryOrderRepo extends OrderRepo {
     );
   }
 
-  override lockOverdue(tx: Transaction, limit: number): Promise<readonly Order[]> {
+  override lockOverdue(tx: Transaction, limit: number, except: readonly bigint[]): Promise<readonly Order[]> {
     return this.store.statement('order.lockOverdue', tx, async () => {
       const nowMs = this.store.now().getTime();
       const overdue = this.orders
         .rows(tx)
         .filter((o) => o.status === 'PENDING' && o.payDeadline !== undefined && o.payDeadline.getTime() < nowMs)
+        .filter((o) => !except.includes(o.id))
         .sort((a, b) => (a.payDeadline?.getTime() ?? 0) - (b.payDeadline?.getTime() ?? 0));
       const locked: Order[] = [];
       for (const { id } of overdue) {
