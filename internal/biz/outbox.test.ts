@@ -48,7 +48,11 @@ describe('OutboxUsecase', () => {
     ...{ id, topic: TOPIC, refId: id, payload: new Uint8Array(), headers: undefined, attempts },
   });
   const dispatch = (...rows: readonly OutboxRow[]) => {
-    return new OutboxUsecase(repo, [handler], { batchSize: 10, leaseMs: 1_000 }).dispatch({ topic: TOPIC, rows, full: false });
+    return new OutboxUsecase(repo, [handler], { batchSize: 10, leaseMs: 1_000 }).dispatch({
+      topic: TOPIC,
+      rows,
+      full: false,
+    });
   };
   const waits = () => repo.failures.map((f) => [f.row.id, f.retryAfterMs]);
   beforeEach(() => {

@@ -126,7 +126,12 @@ describe('outbox relay', () => {
     publisher.outcome = (m) =>
       Buffer.from(m.payload).toString() === 'row 0' ? { kind: 'returned', reason: 'NO_ROUTE' } : { kind: 'published' };
     const outbox = usecase();
-    assert.deepEqual(await dispatchNext(outbox), { published: 2, failed: 1, isolated: 0, reason: 'returned: NO_ROUTE' });
+    assert.deepEqual(await dispatchNext(outbox), {
+      published: 2,
+      failed: 1,
+      isolated: 0,
+      reason: 'returned: NO_ROUTE',
+    });
     assert.equal(await dispatchNext(outbox), undefined);
     const { rows } = await db.pool.query(
       `SELECT attempts, last_error, next_attempt_at > now() AS waits FROM outbox WHERE published_at IS NULL`,
