@@ -10,7 +10,7 @@ describe('openapi.yaml', function () {
   this.timeout(60_000);
   const text = readFileSync(join(projectRoot, 'openapi.yaml'), 'utf8');
 
-  it('is what the protos give now', () => {
+  it('is up to date with the protos', () => {
     execFileSync(process.execPath, [join(projectRoot, 'dist/cmd/openapi/main.js'), '--check'], { stdio: 'pipe' });
   });
 

@@ -7,7 +7,7 @@ import { openApiDocument, toYaml } from '../../internal/kratos/transport/openapi
 import { projectRoot } from '../../internal/local/project.js';
 import { accessRules } from '../../internal/server/access-rules.js';
 
-/** Writes openapi.yaml: the JSON edge of the whole system. `--check` only tells whether the file is up to date. */
+/** Writes openapi.yaml, the JSON API of the whole system. `--check` only verifies that the file is up to date. */
 const file = join(projectRoot, 'openapi.yaml');
 const text = toYaml(
   openApiDocument({
@@ -22,11 +22,11 @@ const text = toYaml(
 if (!process.argv.includes('--check')) {
   writeFileSync(file, text);
 } else if (readFileSync(file, 'utf8') !== text) {
-  console.error('openapi.yaml does not fit the protos: run make openapi, and commit it');
+  console.error('openapi.yaml is out of date: run make openapi, and commit it');
   process.exitCode = 1;
 }
 
-/** Those under api/, by name. */
+/** The services under api/, by name. */
 function publicServices(): string[] {
   const files = [...loadDescriptors().registry.files].filter((f) => !/^(google|grpc|buf)\//.test(f.name));
   return files.flatMap((f) => f.services.map((s) => s.typeName)).sort();

@@ -28,6 +28,7 @@ import {
   type ServiceName,
   startService,
 } from '../../internal/local/services.js';
+import { undocumentedReasons } from './documented-reasons.js';
 import { eventually } from './wait.js';
 
 export interface ProcessOptions {
@@ -52,6 +53,8 @@ export class TestProcess implements ServiceAddresses {
     readonly logFile: string,
     addresses: ServiceAddresses,
     readonly again: () => Promise<TestProcess>,
+    /** Receives the reasons that the process returned without documenting them. */
+    private readonly undocumented: Set<string>,
   ) {
     this.http = addresses.http;
     this.grpc = addresses.grpc;
@@ -71,16 +74,28 @@ export class TestProcess implements ServiceAddresses {
     return readFileSync(this.logFile, 'utf8');
   }
 
-  /** Ends it without a word: it and its workers. */
+  /** Kills the process and its workers. */
   async kill(): Promise<void> {
     killProcessNow(this.child);
     await this.#ended();
   }
 
-  /** Stops it as a supervisor does. Resolves with how it ended: 'exited with code 0' when all went well. */
+  /** Stops it as a supervisor does. Resolves with how it ended: 'exited with code 0' if all went well. */
   async stop(): Promise<string> {
+    await this.recordReasons();
     await stopProcess(this.child);
     return this.#ended();
+  }
+
+  /** Has no effect on a process that has ended or does not answer. */
+  async recordReasons(): Promise<void> {
+    if (this.child.exit !== undefined) return;
+    try {
+      const reply = await fetch(`http://${this.metrics}/metrics`, { signal: AbortSignal.timeout(2_000) });
+      for (const reason of undocumentedReasons(await reply.text())) this.undocumented.add(reason);
+    } catch {
+      // It was stopped, killed or cut off by the test.
+    }
   }
 
   #ended(): Promise<string> {
@@ -90,6 +105,8 @@ export class TestProcess implements ServiceAddresses {
 
 export class TestProcesses {
   readonly #children: SpawnedProcess[] = [];
+  readonly #started: TestProcess[] = [];
+  readonly #undocumented = new Set<string>();
   #folder: string | undefined;
   #count = 0;
 
@@ -107,16 +124,27 @@ export class TestProcesses {
       signal: new AbortController().signal,
       spawned: (spawned) => this.#children.push(spawned),
     });
-    return new TestProcess(name, child, logFile, addresses, () => this.start(name, { ...options, addresses }));
+    const again = () => this.start(name, { ...options, addresses });
+    const started = new TestProcess(name, child, logFile, addresses, again, this.#undocumented);
+    this.#started.push(started);
+    return started;
   }
 
-  /** Stops all. Throws if anything of them was left, after ending it. @internal */
+  /**
+   * Stops all. Throws if a process was left behind, after killing it, or if one returned an error reason that the API
+   * documents do not list. @internal
+   */
   async end(): Promise<void> {
+    await Promise.all(this.#started.map((process) => process.recordReasons()));
     await Promise.all(this.#children.map(stopProcess));
     const leftovers = this.#children.flatMap((child) => processesInGroup(child.pid));
     for (const pid of leftovers) process.kill(pid, 'SIGKILL');
     if (this.#folder) rmSync(this.#folder, { recursive: true, force: true });
     if (leftovers.length > 0) throw new Error(`processes were left behind: ${leftovers.join(', ')}`);
+    if (this.#undocumented.size > 0) {
+      const list = [...this.#undocumented].join(', ');
+      throw new Error(`reasons that (errors.reasons) of their RPC does not declare: ${list}`);
+    }
   }
 
   /** -conf takes a directory, whose files are merged in the order of their names. */

@@ -11,5 +11,5 @@ export interface AccessRules {
   readonly schemes: Readonly<Record<string, Schema>>;
 }
 
-/** Everybody may call everything. */
+/** No RPC needs credentials. */
 export const OPEN_ACCESS: AccessRules = { roleOf: () => 'PUBLIC', securityOf: () => [], schemes: {} };

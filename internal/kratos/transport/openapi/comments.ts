@@ -10,7 +10,7 @@ import type {
 
 type Commented = DescFile | DescMessage | DescEnum | DescEnumValue | DescField | DescService | DescMethod;
 
-/** The comment above a declaration, its lines joined to paragraphs; empty where there is none. */
+/** The leading comment of a declaration, with lines joined to paragraphs; empty if there is none. */
 export function commentOf(desc: Commented): string {
   const file = desc.kind === 'file' ? desc : fileOf(desc);
   const text = commentsOf(file).get(pathOf(desc).join()) ?? '';
@@ -38,7 +38,8 @@ function fileOf(desc: Exclude<Commented, DescFile>): DescFile {
   return 'file' in desc ? desc.file : desc.parent.file;
 }
 
-/** How descriptor.proto addresses a declaration: field numbers and indexes from the file down. A file's is its package. */
+/** The path of a declaration in descriptor.proto: field numbers and indexes from the file down. A file's comment is that of
+ * its package. */
 function pathOf(desc: Commented): number[] {
   switch (desc.kind) {
     case 'file':

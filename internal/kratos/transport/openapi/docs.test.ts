@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { parse } from 'yaml';
+import { ALL_REASONS } from '../../../../gen/reasons.js';
 import { loadDescriptors } from '../../../conf/descriptors.js';
 import { docsRoute } from './docs.js';
 
@@ -15,7 +16,7 @@ describe('/openapi.yaml and /docs', () => {
     const docs = docsRoute({
       registry,
       services: ['order.v1.OrderService'],
-      reasons: [],
+      reasons: ALL_REASONS,
       title: 'Kaimai test',
       version: '1',
     });
@@ -30,7 +31,7 @@ describe('/openapi.yaml and /docs', () => {
     return new Promise((resolve) => server.close(resolve));
   });
 
-  it('tell of the services that this process serves', async () => {
+  it('describe only the services of this process', async () => {
     const yaml = parse(await (await fetch(`${base}/openapi.yaml`)).text());
     assert.equal(yaml.info.title, 'Kaimai test');
     assert.ok(yaml.paths['/v1/orders']);
@@ -38,7 +39,7 @@ describe('/openapi.yaml and /docs', () => {
     assert.deepEqual(await (await fetch(`${base}/openapi.json`)).json(), yaml);
   });
 
-  it('are a page that runs its own script and asks nobody else', async () => {
+  it('include a page that runs its own script and loads nothing from other hosts', async () => {
     const reply = await fetch(`${base}/docs`);
     const page = await reply.text();
     const policy = reply.headers.get('content-security-policy') ?? '';
@@ -49,7 +50,7 @@ describe('/openapi.yaml and /docs', () => {
     assert.doesNotMatch(page, /https?:\/\//);
   });
 
-  it('leave other paths alone, and take GET and HEAD only', async () => {
+  it('leave other paths to the next handler, and allow only GET and HEAD', async () => {
     assert.equal((await fetch(`${base}/docs/x`)).status, 418);
     const refused = await fetch(`${base}/docs`, { method: 'POST' });
     assert.equal(refused.status, 405);

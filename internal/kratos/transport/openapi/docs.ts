@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { type DocumentOptions, openApiDocument, toYaml } from './document.js';
 
-/** Beside this module; `make build` copies it. */
+/** Copied next to this module by `make build`. */
 const PAGE = fileURLToPath(new URL('./docs/page.html', import.meta.url));
 
 interface Content {
@@ -14,8 +14,9 @@ interface Content {
 }
 
 /**
- * `/openapi.yaml` and `/openapi.json`: what this process serves, made from its protos when first asked for; and `/docs`,
- * a page that shows it and fetches nothing from elsewhere. The result is true when the request was for one of them.
+ * Serves `/openapi.yaml` and `/openapi.json`, generated from the protos on first use, and `/docs`, a page that shows
+ * them
+ * without loading anything from other hosts. Returns true if the request was for one of these paths.
  */
 export function docsRoute(options: DocumentOptions): (req: IncomingMessage, res: ServerResponse) => boolean {
   const made = new Map<string, Content>();
@@ -29,7 +30,7 @@ export function docsRoute(options: DocumentOptions): (req: IncomingMessage, res:
     if (path !== '/openapi.yaml' && path !== '/openapi.json' && path !== '/docs') return false;
     if (req.method !== 'GET' && req.method !== 'HEAD') {
       res.writeHead(405, { allow: 'GET, HEAD', 'content-type': 'application/json' });
-      res.end('{"code":405,"reason":"METHOD_NOT_ALLOWED","message":"takes GET, HEAD","metadata":{}}');
+      res.end('{"code":405,"reason":"METHOD_NOT_ALLOWED","message":"only GET and HEAD are allowed","metadata":{}}');
       return true;
     }
     const { type, text, policy } = content(path);
@@ -58,7 +59,7 @@ function make(path: string, options: DocumentOptions): Content {
   }
 }
 
-/** Lets the page run its own script and ask its own origin, and nothing else. */
+/** Allows the page to run its own script and to call its own origin, and nothing else. */
 function policyOf(page: string): string {
   const hashes = (tag: string) =>
     [...page.matchAll(new RegExp(`<${tag}>([\\s\\S]*?)</${tag}>`, 'g'))]

@@ -11,7 +11,7 @@ import { openApiDocument, toYaml } from './document.js';
 
 type Node = { [key: string]: Node } & { name?: string; type?: JsonValue };
 
-describe('the OpenAPI document', function () {
+describe('The OpenAPI document', function () {
   this.timeout(60_000);
   let library: JsonObject;
   let kaimai: JsonObject;
@@ -43,14 +43,14 @@ describe('the OpenAPI document', function () {
   const parameters = (doc: JsonObject, path: string, method: string): Map<string, Node> =>
     new Map((Object.values(at(doc, 'paths', path, method, 'parameters')) as Node[]).map((p) => [String(p.name), p]));
 
-  it('is valid, with every kind of binding', async () => {
+  it('is valid OpenAPI 3.1 for every kind of binding', async () => {
     for (const doc of [library, kaimai]) {
       const result = await new Validator().validate(JSON.parse(JSON.stringify(doc)));
       assert.deepEqual(result.errors ?? [], []);
     }
   });
 
-  it('is the same each time', () => {
+  it('is the same in every run', () => {
     const again = openApiDocument({
       registry: libraryRegistry(),
       services: [LIBRARY],
@@ -61,7 +61,7 @@ describe('the OpenAPI document', function () {
     assert.equal(toYaml(again), toYaml(library));
   });
 
-  it('has all bindings, their wildcards as parameters, and one name for paths of one shape', () => {
+  it('lists every binding, wildcards as parameters, and one path per shape', () => {
     const paths = Object.keys(at(library, 'paths'));
     for (const path of [
       '/v1/books/{id}',
@@ -79,13 +79,13 @@ describe('the OpenAPI document', function () {
     assert.ok(at(library, 'paths', '/v1/cache/{id}', 'x-additionalOperations', 'PURGE'));
   });
 
-  it('takes from the query what neither path nor body binds', () => {
+  it('lists as query parameters the fields that neither path nor body binds', () => {
     const search = parameters(library, '/v1/search', 'get');
     assert.equal(at(library, 'paths', '/v1/search', 'get').operationId, 'LibraryService_Search');
     for (const name of ['int32Value', 'stringList', 'stringMap', 'timestamp', 'int64Wrapper']) {
       assert.ok(search.has(name), name);
     }
-    // A message that holds itself would never end.
+    // A message that contains itself has no end.
     for (const name of ['nested', 'nested.stringValue', 'any', 'nestedList', 'nestedMap']) {
       assert.ok(!search.has(name), name);
     }
@@ -97,7 +97,7 @@ describe('the OpenAPI document', function () {
     assert.deepEqual([...update.keys()].slice(0, 3), ['id', 'updateMask', 'dryRun']);
   });
 
-  it('writes values as proto3 JSON does', () => {
+  it('describes values in proto3 JSON', () => {
     const everything = at(library, 'components', 'schemas', 'transcoder.test.v1.Everything', 'properties');
     assert.equal(everything.int64Value?.type, 'string');
     assert.equal(everything.uint32Value?.type, 'integer');
@@ -106,7 +106,7 @@ describe('the OpenAPI document', function () {
     assert.ok(everything['@custom']);
   });
 
-  it('describes what the transcoder answers', async () => {
+  it('describes the replies of the transcoder', async () => {
     const seen: Parameters<typeof recordingHandler>[0] = [];
     const running = await serve({ handler: recordingHandler(seen) });
     try {
@@ -156,7 +156,7 @@ describe('the OpenAPI document', function () {
     }
   });
 
-  it('asks for what the rules ask for, and leaves path fields out of bodies', () => {
+  it('requires the fields that the rules require, and omits path fields from bodies', () => {
     const schemas = at(kaimai, 'components', 'schemas');
     const create = at(schemas as JsonObject, 'order.v1.CreateOrderRequest');
     assert.deepEqual(create.required as unknown, ['productId']);
@@ -167,20 +167,73 @@ describe('the OpenAPI document', function () {
     assert.match(String(paid.paidAmountFen?.description), /amount due.*\n\n.*at most 1000000000000000/s);
   });
 
-  it('tells roles, and the reasons of the package with their statuses', () => {
+  it('lists roles and credentials', () => {
     const create = at(kaimai, 'paths', '/v1/orders', 'post');
     assert.equal(create['x-role'] as unknown, 'USER');
     assert.ok((create.security as unknown as JsonObject[]).some((s) => 'userId' in s));
     assert.ok(!JSON.stringify(create.security).includes('bearer'));
     assert.deepEqual(at(kaimai, 'paths', '/v1/products', 'get').security as unknown, []);
-    assert.ok(at(create as JsonObject, 'responses', '409'));
-    const conflict = JSON.stringify(at(kaimai, 'components', 'responses', 'order.v1.409'));
-    for (const reason of ['ORDER_ALREADY_PAID', 'REQUEST_ID_REUSED']) assert.ok(conflict.includes(reason));
-    // Without a route, without a place here.
+    // RPCs without a route are not listed.
     assert.ok(!JSON.stringify(kaimai).includes('ReportInstance'));
   });
 
-  it('has the types that streams come in', () => {
+  it('lists by status the reasons that a method declares, also those of other packages', () => {
+    const reasons = (status: string) =>
+      at(
+        kaimai,
+        'paths',
+        '/v1/orders',
+        'post',
+        'responses',
+        status,
+        'content',
+        'application/json',
+        'schema',
+        'properties',
+      ).reason?.enum as unknown;
+    assert.deepEqual(reasons('404'), ['PRODUCT_NOT_FOUND']);
+    assert.deepEqual(reasons('409'), ['PRODUCT_DISABLED', 'REQUEST_ID_REUSED']);
+    const text = at(kaimai, 'paths', '/v1/orders', 'post', 'responses', '409').description as unknown;
+    assert.match(String(text), /`PRODUCT_DISABLED`: The product is disabled/);
+    const shared = at(kaimai, 'paths', '/v1/orders', 'post', 'responses', '401').$ref as unknown;
+    assert.equal(shared, '#/components/responses/common.v1.401');
+  });
+
+  it('cannot be made of a method that declares an unknown reason', () => {
+    const { registry } = loadDescriptors();
+    const options = { registry, services: ['order.v1.OrderService'], title: 'Kaimai', version: '1' };
+    assert.throws(() => openApiDocument({ ...options, reasons: [] }), /CreateOrder.*PRODUCT_NOT_FOUND/);
+  });
+
+  it('has the envelope header on every operation whose reply is one JSON value', () => {
+    const operations = Object.values(at(kaimai, 'paths')).flatMap((item) => Object.values(item as Node)) as Node[];
+    assert.ok(operations.length > 10);
+    for (const operation of operations) {
+      const refs = Object.values(operation.parameters ?? {}).map((p) => (p as Node).$ref as unknown);
+      assert.ok(refs.includes('#/components/parameters/Envelope'), String(operation.operationId));
+    }
+    assert.equal(at(kaimai, 'components', 'parameters', 'Envelope').name, 'X-Kaimai-Envelope');
+  });
+
+  it('gives every content type a schema, so that generated types are not unknown', () => {
+    const untyped: string[] = [];
+    const visit = (node: unknown, path: string): void => {
+      if (typeof node !== 'object' || node === null) return;
+      for (const [key, value] of Object.entries(node)) {
+        if (key === 'content') {
+          for (const [type, media] of Object.entries(value as Record<string, { schema?: unknown }>)) {
+            if (media.schema === undefined) untyped.push(`${path} ${type}`);
+          }
+        }
+        visit(value, `${path}/${key}`);
+      }
+    };
+    visit(kaimai, '');
+    visit(library, '');
+    assert.deepEqual(untyped, []);
+  });
+
+  it('lists the content types of streams', () => {
     const content = at(library, 'paths', '/v1/books/{id}/watch', 'get', 'responses', '200', 'content');
     assert.deepEqual(Object.keys(content), ['application/json', 'application/x-ndjson', 'text/event-stream']);
   });

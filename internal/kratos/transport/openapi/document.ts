@@ -13,13 +13,13 @@ import { Schemas } from './schemas.js';
 
 export interface DocumentOptions {
   readonly registry: FileRegistry;
-  /** Full names, in the order in which the document has them. Services without an http rule are left out. */
+  /** Full names, in the order of the document. Services without an HTTP rule are omitted. */
   readonly services: readonly string[];
   readonly title: string;
   readonly version: string;
-  /** Every reason that the services give. Its text is the comment of the value in the `ErrorReason` of its package. */
+  /** All error reasons. Their texts are the comments of the values in the `ErrorReason` enums. */
   readonly reasons: readonly ReasonSpec[];
-  /** Who may call; absent: everybody may call everything. */
+  /** Access rules; absent: no RPC needs credentials. */
   readonly access?: AccessRules;
   /** Default `reason`. */
   readonly errorShape?: ErrorShape;
@@ -28,25 +28,33 @@ export interface DocumentOptions {
 const METHODS = new Set(['GET', 'PUT', 'POST', 'DELETE', 'PATCH', 'OPTIONS', 'HEAD', 'TRACE']);
 
 const INFO = [
-  'JSON is proto3 JSON: names in lowerCamelCase (proto names are taken too), int64 and uint64 as text, enums by name,',
-  'zero values written out, an absent message null. Every JSON body may also be sent and asked for as',
-  '`application/x-protobuf`. Query parameters that no field takes are ignored.',
-].join(' ');
-
-const HEADERS = [
-  '`Grpc-Timeout` (such as `500m` for 500 ms) ends a request early; `X-Request-Id` and `traceparent` are carried on;',
-  '`Grpc-Metadata-*` becomes gRPC metadata, and metadata of the reply comes back as that. HEAD is answered where GET is.',
-].join(' ');
+  [
+    'JSON is proto3 JSON: names in lowerCamelCase (proto names are accepted too), int64 and uint64 as strings, enums by',
+    'name, zero values included, absent messages as null. Every JSON body can also be sent and requested as',
+    '`application/x-protobuf`. Unknown query parameters are ignored.',
+  ],
+  [
+    'Request headers: `Grpc-Timeout` (such as `500m` for 500 ms) sets a deadline; `X-Request-Id` and `traceparent` are',
+    'propagated; `Grpc-Metadata-*` becomes gRPC metadata. Metadata of the reply is returned as `Grpc-Metadata-*`. HEAD works',
+    'wherever GET does.',
+  ],
+  [
+    'Every unary RPC is also available as `POST /package.Service/Method` with a JSON body, by the Connect protocol; see',
+    '`x-rpc` of each operation.',
+  ],
+]
+  .map((paragraph) => paragraph.join(' '))
+  .join('\n\n');
 
 /**
- * OpenAPI 3.1 of all that the transcoder serves for these services. The same protos give the same document.
- * @throws Error where a service is unknown, or two RPCs have one operationId
+ * OpenAPI 3.1 of everything that the transcoder serves for these services. The same protos produce the same document.
+ * @throws Error if a service or a declared reason is unknown, or if two RPCs have the same operationId
  */
 export function openApiDocument(options: DocumentOptions): JsonObject {
   const { registry } = options;
   const services = options.services.map((name) => {
     const service = registry.getService(name);
-    if (!service) throw new Error(`the registry holds no service ${name}`);
+    if (!service) throw new Error(`the registry has no service ${name}`);
     return service;
   });
   const schemas = new Schemas(registry);
@@ -83,7 +91,7 @@ export function openApiDocument(options: DocumentOptions): JsonObject {
     info: {
       title: options.title,
       version: options.version,
-      description: `${INFO}\n\n${HEADERS}`,
+      description: INFO,
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: '/' }],
@@ -93,7 +101,7 @@ export function openApiDocument(options: DocumentOptions): JsonObject {
   };
 }
 
-/** The document as text. Two runs give the same bytes. */
+/** The document as text, byte by byte the same in every run. */
 export function toYaml(document: JsonObject): string {
   return stringify(document, { lineWidth: 120, aliasDuplicateObjects: false, blockQuote: 'literal' });
 }
@@ -101,7 +109,7 @@ export function toYaml(document: JsonObject): string {
 const ENVELOPE_PARAMETER: Schema = {
   name: 'X-Kaimai-Envelope',
   in: 'header',
-  description: '`1` wraps the reply as `{"code":0,"message":"ok","data":…}`; `0` refuses that where it is the default.',
+  description: '`1` wraps the reply as `{"code":0,"message":"ok","data":…}`; `0` prevents that if it is the default.',
   schema: { type: 'string', enum: ['0', '1'] },
 };
 
@@ -121,7 +129,7 @@ function pathsOf(methods: readonly DescMethod[], operations: Operations): JsonOb
       items.set(shape, known);
       const operation = operations.of({ method, rule, path, index });
       const id = String(operation.operationId);
-      if (ids.has(id)) throw new Error(`two RPCs are called ${id}`);
+      if (ids.has(id)) throw new Error(`two RPCs have the operationId ${id}`);
       ids.add(id);
       if (METHODS.has(rule.httpMethod)) {
         known.item[rule.httpMethod.toLowerCase()] = operation;

@@ -1,18 +1,22 @@
-import type { FileRegistry } from '@bufbuild/protobuf';
+import type { DescMethod, FileRegistry } from '@bufbuild/protobuf';
 import type { ReasonSpec } from '../../errors/error.js';
 import { INTERNAL } from '../../errors/reasons.js';
 import { edgeErrors } from '../transcoder/error-reply.js';
 import type { ErrorShape } from '../transcoder/types.js';
 import { commentOf } from './comments.js';
+import { declaredReasons } from './declared-reasons.js';
 import type { Schema } from './schema.js';
 
-/** The package of the reasons that every service may give. */
+/** The package of the reasons that every service may return. */
 const COMMON = INTERNAL.domain;
 
-/** A bound method is implemented, and who went away reads no reply. */
+/** Common statuses that no client sees: it reads no reply after it has gone, and every route is implemented. */
 const UNSEEN_STATUSES = new Set([499, 501]);
 
-/** Refusals of the edge that an operation lists: any, those that only a body can meet, and those left to `default`. */
+/**
+ * Errors of the transcoder: those of every operation, those of operations with a body, and those listed under
+ * `default`.
+ */
 const ANY_ERRORS = ['badRequest', 'internal', 'stopping', 'deadlineExceeded'] as const;
 const BODY_ERRORS = ['bodyTooLarge', 'unsupportedMediaType'] as const;
 const RARE_ERRORS = ['notAcceptable', 'requestTimeout', 'expectationFailed', 'headersTooLarge'] as const;
@@ -25,19 +29,23 @@ interface Reason {
 
 const ERROR: Schema = {
   type: 'object',
-  description: 'What every failed request is answered with.',
+  description: 'Body of every error reply.',
   properties: {
     code: { type: 'integer', description: 'The HTTP status.' },
-    reason: { type: 'string', pattern: '^[A-Z][A-Z0-9_]*$', description: 'What to branch on.' },
-    message: { type: 'string', description: 'For people.' },
-    metadata: { type: 'object', additionalProperties: { type: 'string' }, description: 'Facts to act on.' },
+    reason: {
+      type: 'string',
+      pattern: '^[A-Z][A-Z0-9_]*$',
+      description: 'Stable identifier of the error; use it to distinguish errors.',
+    },
+    message: { type: 'string', description: 'Human-readable text.' },
+    metadata: { type: 'object', additionalProperties: { type: 'string' }, description: 'Machine-readable details.' },
     violations: {
       type: 'array',
-      description: 'The fields at fault, where fields are.',
+      description: 'Invalid fields; only present if the request is invalid.',
       items: {
         type: 'object',
         properties: {
-          field: { type: 'string', description: 'Path of the field; empty for the request as a whole.' },
+          field: { type: 'string', description: 'Path of the field; empty if the request as a whole is invalid.' },
           description: { type: 'string' },
         },
         required: ['field', 'description'],
@@ -49,13 +57,13 @@ const ERROR: Schema = {
 
 const GATEWAY_ERROR: Schema = {
   type: 'object',
-  description: 'What every failed request is answered with, as grpc-gateway writes it.',
+  description: 'Body of every error reply, in the format of grpc-gateway.',
   properties: {
     code: { type: 'integer', minimum: 1, maximum: 16, description: 'The gRPC status.' },
-    message: { type: 'string', description: 'For people.' },
+    message: { type: 'string', description: 'Human-readable text.' },
     details: {
       type: 'array',
-      description: 'google.rpc.ErrorInfo with the reason; google.rpc.BadRequest with the fields at fault.',
+      description: 'google.rpc.ErrorInfo with the reason; google.rpc.BadRequest with the invalid fields.',
       items: {
         type: 'object',
         properties: { '@type': { type: 'string' } },
@@ -69,9 +77,9 @@ const GATEWAY_ERROR: Schema = {
 
 export const ERROR_REF: Schema = { $ref: '#/components/schemas/Error' };
 
-/** The error replies: one component for each package and status, so that an operation only names them. */
+/** The error replies of operations. Those that many operations share are components. */
 export class ErrorReplies {
-  readonly #components = new Map<string, Schema>();
+  private readonly shared = new Map<string, Schema>();
 
   constructor(
     readonly registry: FileRegistry,
@@ -87,39 +95,40 @@ export class ErrorReplies {
     const rare = RARE_ERRORS.map((name) => edgeReason(name));
     const list = rare.map((r) => `- ${r.status} ${textOf(r)}`).join('\n');
     const content = { 'application/json': { schema: ERROR_REF } };
-    const rest = { description: `Any other failure, such as one of another package, or\n\n${list}`, content };
-    const entries = [...this.#components, ['default', rest] as const];
+    const rest = { description: `Any other error:\n\n${list}`, content };
+    const entries = [...this.shared, ['default', rest] as const];
     return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
   }
 
-  /** Of an operation whose proto package is `domain`. */
-  repliesOf(domain: string, hasBody: boolean, isPublic: boolean): Record<string, Schema> {
-    const common = this.#reasonsOf(COMMON).filter((r) => !(isPublic && r.status === 403));
-    const own = domain === COMMON ? [] : this.#reasonsOf(domain);
+  /**
+   * By status: the reasons that the method declares, those that every service may return, and those of the transcoder.
+   * @throws Error if the method declares a reason that does not exist
+   */
+  repliesOf(method: DescMethod, hasBody: boolean, isPublic: boolean): Record<string, Schema> {
+    const common = this.reasons
+      .filter((spec) => spec.domain === COMMON && !UNSEEN_STATUSES.has(spec.httpCode))
+      .filter((spec) => !(isPublic && spec.httpCode === 403))
+      .map((spec) => this.reasonOf(spec));
+    const own = declaredReasons(method, this.reasons, this.registry).map((spec) => this.reasonOf(spec));
     const edge = [...ANY_ERRORS, ...(hasBody ? BODY_ERRORS : [])].map((name) => edgeReason(name));
-    const all = [...common, ...own, ...edge].filter((r) => !UNSEEN_STATUSES.has(r.status));
+    const all = [...own, ...common, ...edge];
     const replies: Record<string, Schema> = {};
     for (const status of [...new Set(all.map((r) => r.status))].sort((a, b) => a - b)) {
       const reasons = new Map(all.filter((r) => r.status === status).map((r) => [r.reason, r]));
-      const scope = own.some((r) => r.status === status) ? domain : COMMON;
-      const name = `${scope}.${status}`;
-      if (!this.#components.has(name)) this.#components.set(name, this.#reply(status, [...reasons.values()]));
-      replies[status] = { $ref: `#/components/responses/${name}` };
+      const reply = this.reply(status, [...reasons.values()]);
+      const isShared = !own.some((r) => r.status === status);
+      if (isShared) this.shared.set(`${COMMON}.${status}`, reply);
+      replies[status] = isShared ? { $ref: `#/components/responses/${COMMON}.${status}` } : reply;
     }
     return { ...replies, default: { $ref: '#/components/responses/default' } };
   }
 
-  #reasonsOf(domain: string): Reason[] {
-    const values = this.registry.getEnum(`${domain}.ErrorReason`)?.values ?? [];
-    return this.reasons
-      .filter((spec) => spec.domain === domain)
-      .map((spec) => {
-        const value = values.find((v) => v.name === spec.reason);
-        return { status: spec.httpCode, reason: spec.reason, comment: value ? commentOf(value) : '' };
-      });
+  private reasonOf({ domain, reason, httpCode }: ReasonSpec): Reason {
+    const value = this.registry.getEnum(`${domain}.ErrorReason`)?.values.find((v) => v.name === reason);
+    return { status: httpCode, reason, comment: value ? commentOf(value) : '' };
   }
 
-  #reply(status: number, reasons: readonly Reason[]): Schema {
+  private reply(status: number, reasons: readonly Reason[]): Schema {
     const list = reasons.map((r) => `- ${textOf(r)}`).join('\n');
     const narrowed = { code: { const: status }, reason: { enum: reasons.map((r) => r.reason) } };
     const schema = this.shape === 'reason' ? { allOf: [ERROR_REF], properties: narrowed } : ERROR_REF;
@@ -135,15 +144,15 @@ type EdgeError = (typeof ANY_ERRORS)[number] | (typeof BODY_ERRORS)[number] | (t
 
 const EDGE_COMMENTS: Readonly<Record<EdgeError, string>> = {
   badRequest: 'The request cannot be read.',
-  notAcceptable: 'No content type of `Accept` can be given.',
+  notAcceptable: 'None of the content types in `Accept` is available.',
   headersTooLarge: 'The request line and headers are too large.',
   internal: '',
-  stopping: 'The server is stopping; ask again.',
+  stopping: 'The server is stopping. Retry.',
   deadlineExceeded: '',
   requestTimeout: 'The request did not arrive in time.',
   bodyTooLarge: 'The body is too large.',
-  unsupportedMediaType: 'The body is of a type or an encoding that is not taken.',
-  expectationFailed: 'The `Expect` header is not understood.',
+  unsupportedMediaType: 'The content type or encoding of the body is not supported.',
+  expectationFailed: 'The `Expect` header is not supported.',
 };
 
 function edgeReason(name: EdgeError): Reason {

@@ -11,7 +11,7 @@ export const ENVELOPE = 'Envelope';
 
 const HTTP_BODY = 'google.api.HttpBody';
 
-/** Proto messages whose text stands in one query parameter. */
+/** Proto messages with a text form that fits in one query parameter. */
 const TEXT_MESSAGES =
   /^google\.protobuf\.(Timestamp|Duration|FieldMask|Struct|Value|ListValue|(Double|Float|U?Int64|U?Int32|Bool|String|Bytes)Value)$/;
 const JSON_MESSAGES = /^google\.protobuf\.(Struct|Value|ListValue)$/;
@@ -20,11 +20,11 @@ export interface Binding {
   readonly method: DescMethod;
   readonly rule: HttpRule;
   readonly path: OpenApiPath;
-  /** From 0; additional bindings of the same RPC follow. */
+  /** 0 for the rule itself, from 1 for its additional bindings. */
   readonly index: number;
 }
 
-/** What the transcoder takes and gives for one binding of an RPC, as an Operation Object. */
+/** The Operation Object of one binding of an RPC: what the transcoder accepts and returns for it. */
 export class Operations {
   constructor(
     readonly schemas: Schemas,
@@ -39,8 +39,8 @@ export class Operations {
     const hasBody = rule.body !== '';
     const bound = path.parameters.flatMap((p) => (p.variable ? [fieldsAt(method.input, p.variable.fieldPath)] : []));
     const parameters = [
-      ...path.parameters.map((p) => this.#pathParameter(p, method.input)),
-      ...(rule.body === '*' ? [] : this.#queryParameters(method.input, rule, bound)),
+      ...path.parameters.map((p) => this.pathParameter(p, method.input)),
+      ...(rule.body === '*' ? [] : this.queryParameters(method.input, rule, bound)),
       ...(takesEnvelope(method, rule) ? [{ $ref: `#/components/parameters/${ENVELOPE}` }] : []),
     ];
     return {
@@ -50,10 +50,10 @@ export class Operations {
       ...(comment === '' ? {} : { description: comment }),
       ...(method.proto.options?.deprecated ? { deprecated: true } : {}),
       ...(parameters.length === 0 ? {} : { parameters }),
-      ...(hasBody ? { requestBody: this.#requestBody(method.input, rule, bound) } : {}),
+      ...(hasBody ? { requestBody: this.requestBody(method.input, rule, bound) } : {}),
       responses: {
-        200: this.#reply(method, rule),
-        ...this.errors.repliesOf(method.parent.file.proto.package, hasBody, security.length === 0),
+        200: this.reply(method, rule),
+        ...this.errors.repliesOf(method, hasBody, security.length === 0),
       },
       security: [...security],
       'x-role': role,
@@ -61,11 +61,11 @@ export class Operations {
     };
   }
 
-  #pathParameter(parameter: PathParameter, input: DescMessage): Schema {
+  private pathParameter(parameter: PathParameter, input: DescMessage): Schema {
     const { name, variable, index, rest } = parameter;
     const field = variable && fieldsAt(input, variable.fieldPath).at(-1);
-    const { description, ...schema } = field && index === 0 ? this.#text(field) : { type: 'string' };
-    const notes = [description, rest ? 'Any number of segments, with `/` between them.' : undefined];
+    const { description, ...schema } = field && index === 0 ? this.text(field) : { type: 'string' };
+    const notes = [description, rest ? 'Any number of segments, separated by `/`.' : undefined];
     const text = notes.filter((note) => note !== undefined).join('\n\n');
     return {
       name,
@@ -76,7 +76,7 @@ export class Operations {
     };
   }
 
-  #queryParameters(input: DescMessage, rule: HttpRule, bound: readonly (readonly DescField[])[]): Schema[] {
+  private queryParameters(input: DescMessage, rule: HttpRule, bound: readonly (readonly DescField[])[]): Schema[] {
     const parameters: Schema[] = [];
     const visit = (message: DescMessage, above: readonly DescField[], around: readonly DescMessage[]): void => {
       for (const field of message.fields) {
@@ -84,23 +84,23 @@ export class Operations {
         if (above.length === 0 && field.name === rule.body) continue;
         if (bound.some((path) => path.length === place.length && path.every((f, i) => f === place[i]))) continue;
         if (field.fieldKind === 'message' && !TEXT_MESSAGES.test(field.message.typeName)) {
-          // A message that holds itself would go on for ever; deeper fields can be given nevertheless.
+          // A message may contain itself, so the list ends there; deeper fields are accepted nevertheless.
           if (!around.includes(field.message) && !field.message.typeName.startsWith('google.')) {
             visit(field.message, place, [...around, field.message]);
           }
           continue;
         }
         if (field.fieldKind !== 'message' && field.message && !TEXT_MESSAGES.test(field.message.typeName)) continue;
-        parameters.push(this.#queryParameter(place));
+        parameters.push(this.queryParameter(place));
       }
     };
     visit(input, [], [input]);
     return parameters;
   }
 
-  #queryParameter(place: readonly DescField[]): Schema {
+  private queryParameter(place: readonly DescField[]): Schema {
     const field = place.at(-1) as DescField;
-    const { description, ...schema } = this.#text(field);
+    const { description, ...schema } = this.text(field);
     const [top] = place;
     const required = place.length === 1 && top !== undefined && this.schemas.rules.requiredIn(top.parent).has(top);
     const others = field.oneof?.fields.filter((f) => f !== field).map((f) => `\`${f.jsonName}\``) ?? [];
@@ -116,8 +116,8 @@ export class Operations {
     };
   }
 
-  /** The schema of a field where it is given as text. */
-  #text(field: DescField): Schema {
+  /** The schema of a field in a path or query. */
+  private text(field: DescField): Schema {
     const schema = this.schemas.field(field);
     if (field.message && field.fieldKind === 'message' && JSON_MESSAGES.test(field.message.typeName)) {
       return describe({ type: 'string', contentMediaType: 'application/json' }, commentOf(field));
@@ -125,7 +125,7 @@ export class Operations {
     return Array.isArray(schema.type) ? { ...schema, type: schema.type.find((t) => t !== 'null') ?? 'string' } : schema;
   }
 
-  #requestBody(input: DescMessage, rule: HttpRule, bound: readonly (readonly DescField[])[]): Schema {
+  private requestBody(input: DescMessage, rule: HttpRule, bound: readonly (readonly DescField[])[]): Schema {
     const field = rule.body === '*' ? undefined : input.fields.find((f) => f.name === rule.body);
     const message = field ? (field.fieldKind === 'message' ? field.message : undefined) : input;
     if (message?.typeName === HTTP_BODY) {
@@ -137,18 +137,21 @@ export class Operations {
     const required = field ? asked.has(field) : input.fields.some((f) => asked.has(f) && !top.has(f));
     return {
       required,
-      content: { 'application/json': { schema }, ...(message ? { 'application/x-protobuf': {} } : {}) },
+      // application/x-protobuf is only mentioned in the document's description: as a content type without a schema it
+      // would
+      // turn the types of generated clients into `unknown`.
+      content: { 'application/json': { schema } },
     };
   }
 
-  #reply(method: DescMethod, rule: HttpRule): Schema {
+  private reply(method: DescMethod, rule: HttpRule): Schema {
     const { output } = method;
     const field = rule.responseBody === '' ? undefined : output.fields.find((f) => f.name === rule.responseBody);
     const message = field ? (field.fieldKind === 'message' ? field.message : undefined) : output;
     const streams = method.methodKind === 'server_streaming';
     if (message?.typeName === HTTP_BODY) {
       return {
-        description: 'The content, of the type that its `Content-Type` says.',
+        description: 'The content, of the type in its `Content-Type`.',
         content: { '*/*': { schema: { type: 'string', format: 'binary' } } },
       };
     }
@@ -156,7 +159,7 @@ export class Operations {
     if (!streams) {
       return {
         description: `${field ? `${field.jsonName} of ` : ''}${output.typeName}`,
-        content: { 'application/json': { schema }, ...(field ? {} : { 'application/x-protobuf': {} }) },
+        content: { 'application/json': { schema } },
       };
     }
     const line: Schema = {
@@ -168,8 +171,8 @@ export class Operations {
     };
     return {
       description: [
-        `A stream of ${output.typeName}: one JSON object a line, \`{"result":…}\`, or \`{"error":…}\` as the last one.`,
-        'As Server-Sent Events each line is the `data` of an event; `event: error` and `event: end` end the stream.',
+        `A stream of ${output.typeName}: one JSON object per line, \`{"result":…}\`, or \`{"error":…}\` as the last one.`,
+        'With `Accept: text/event-stream` each line is the `data` of a Server-Sent Event; `event: error` or `event: end` ends the stream.',
       ].join(' '),
       content: {
         'application/json': { schema: line },
@@ -180,14 +183,14 @@ export class Operations {
   }
 }
 
-/** Replies that are one JSON value of ours. */
+/** Whether the reply is a single JSON value. */
 function takesEnvelope(method: DescMethod, rule: HttpRule): boolean {
   if (method.methodKind === 'server_streaming') return false;
   const field = method.output.fields.find((f) => f.name === rule.responseBody);
   return (field ? field.message?.typeName : method.output.typeName) !== HTTP_BODY;
 }
 
-/** The fields that lead to a field, outermost first. The router has checked that they are there. */
+/** The fields on the way to a field, outermost first. The router has checked that they exist. */
 function fieldsAt(message: DescMessage, names: readonly string[]): DescField[] {
   const fields: DescField[] = [];
   let within: DescMessage | undefined = message;
@@ -200,7 +203,7 @@ function fieldsAt(message: DescMessage, names: readonly string[]): DescField[] {
   return fields;
 }
 
-/** The first sentence of the comment where that is short enough for a heading, else the RPC's name in words. */
+/** The first sentence of the comment if it is short enough for a heading, otherwise the RPC's name in words. */
 function summaryOf(method: DescMethod, comment: string): string {
   const sentence = /^[^\n]*?[.!?](?=\s|$)/.exec(comment)?.[0].slice(0, -1);
   if (sentence !== undefined && sentence.length <= 80) return sentence;

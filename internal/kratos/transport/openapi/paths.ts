@@ -1,28 +1,28 @@
 import { type PathTemplate, type PathVariable, parsePathTemplate } from '../transcoder/path-template.js';
 
-/** A part of a path that a caller fills in. */
+/** A part of a path that the caller provides. */
 export interface PathParameter {
   readonly name: string;
-  /** The template's variable; undefined for a wildcard that binds nothing. */
+  /** The template's variable; undefined for a wildcard that is not bound to a field. */
   readonly variable: PathVariable | undefined;
-  /** Which of the variable's wildcards, from 1; 0 where it has only one. */
+  /** Number of the wildcard within its variable, from 1; 0 if the variable has only one. */
   readonly index: number;
-  /** Takes any number of segments. */
+  /** Matches any number of segments. */
   readonly rest: boolean;
 }
 
 export interface OpenApiPath {
   readonly path: string;
-  /** The path with its parameters' names blanked: two that are the same here are the same path to OpenAPI. */
+  /** The path without parameter names. Paths of the same shape are the same path in OpenAPI. */
   readonly shape: string;
   readonly parameters: readonly PathParameter[];
   readonly template: PathTemplate;
 }
 
 /**
- * A google.api.http path as OpenAPI has it: a parameter for each wildcard, literals as they are, so that
+ * Converts a google.api.http path to OpenAPI: each wildcard becomes a parameter, literals stay, so
  * `/v1/{name=files/*}` becomes `/v1/files/{name}`.
- * @param renamed names that an earlier path of the same shape gave to its parameters
+ * @param renamed parameter names of an earlier path of the same shape
  */
 export function openApiPath(source: string, renamed: readonly string[] = []): OpenApiPath {
   const template = parsePathTemplate(source);

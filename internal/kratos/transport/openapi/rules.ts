@@ -2,7 +2,7 @@ import { create, type DescField, type DescMessage, getOption, type Registry, toJ
 import { createValidator } from '@bufbuild/protovalidate';
 import { describe, type Schema } from './schema.js';
 
-/** buf.validate.FieldRules in proto JSON: of each message only what was set, int64 as text. */
+/** buf.validate.FieldRules in proto JSON: only fields that are set, int64 as strings. */
 interface FieldRules {
   readonly required?: boolean;
   readonly ignore?: string;
@@ -41,41 +41,41 @@ interface Bounds {
   readonly notIn?: readonly Bound[];
 }
 
-/** What the buf.validate rules of the protos say, in the words of JSON Schema. */
+/** Translates the buf.validate rules of the protos to JSON Schema. */
 export class Rules {
-  readonly #validator: ReturnType<typeof createValidator>;
-  readonly #required = new Map<DescMessage, ReadonlySet<DescField>>();
+  private readonly validator: ReturnType<typeof createValidator>;
+  private readonly required = new Map<DescMessage, ReadonlySet<DescField>>();
 
   constructor(readonly registry: Registry) {
-    this.#validator = createValidator({ registry });
+    this.validator = createValidator({ registry });
   }
 
   of(field: DescField): FieldRules {
-    return this.#option('field', field) as FieldRules;
+    return this.option('field', field) as FieldRules;
   }
 
-  /** What the rules on a message as a whole ask for, in their own words. */
+  /** The messages of the rules that apply to a message as a whole. */
   messageNotes(message: DescMessage): string[] {
-    const { cel = [] } = this.#option('message', message) as { cel?: { message?: string }[] };
+    const { cel = [] } = this.option('message', message) as { cel?: { message?: string }[] };
     return cel.map((rule) => sentence(rule.message ?? '')).filter((text) => text !== '');
   }
 
-  /** Fields that a request must set: those that an empty message is refused for. */
+  /** Fields that a request must set: those that an empty message is rejected for. */
   requiredIn(message: DescMessage): ReadonlySet<DescField> {
-    const known = this.#required.get(message);
+    const known = this.required.get(message);
     if (known) return known;
-    const result = this.#validator.validate(message, create(message));
+    const result = this.validator.validate(message, create(message));
     if (result.kind === 'error') throw result.error;
     const fields = new Set<DescField>();
     for (const violation of result.violations ?? []) {
       const [first] = violation.field;
       if (first?.kind === 'field' && violation.field.length === 1) fields.add(first);
     }
-    this.#required.set(message, fields);
+    this.required.set(message, fields);
     return fields;
   }
 
-  #option(name: 'field' | 'message', desc: DescField | DescMessage): unknown {
+  private option(name: 'field' | 'message', desc: DescField | DescMessage): unknown {
     const extension = this.registry.getExtension(`buf.validate.${name}`);
     if (!extension?.message) return {};
     const value = getOption(desc as DescField, extension) as Parameters<typeof toJson>[1];
@@ -83,7 +83,7 @@ export class Rules {
   }
 }
 
-/** The schema of a singular value, an item or a map's value, narrowed by its rules. */
+/** The schema of a singular value, an item or a map value, narrowed by its rules. */
 export function narrow(schema: Schema, field: DescField, rules: FieldRules): Schema {
   if (rules.ignore === 'IGNORE_ALWAYS') return schema;
   const narrowed = narrowByType(schema, field, rules);
@@ -103,7 +103,7 @@ function narrowByType(schema: Schema, field: DescField, rules: FieldRules): Sche
   if (rules.int32) return { ...schema, ...numberKeywords(rules.int32) };
   if (rules.int64) return int64(schema, rules.int64);
   if (rules.double) {
-    // A bound on either side leaves no room for NaN, and Infinity only beyond an open end.
+    // Bounds on both sides exclude NaN and Infinity.
     const { lt, lte, gt, gte } = rules.double;
     const closed = (lt ?? lte) !== undefined && (gt ?? gte) !== undefined;
     return { ...(closed ? { type: 'number', format: 'double' } : schema), ...numberKeywords(rules.double) };
@@ -154,7 +154,7 @@ function prefixPattern(prefix: string | undefined): string | undefined {
   return prefix === undefined ? undefined : `^${prefix.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')}`;
 }
 
-/** RE2 and ECMA-262 agree on most patterns; where this one is not ECMA's, it is told in words. */
+/** RE2 and ECMA-262 agree on most patterns; a pattern that is invalid in ECMA-262 is given as text instead. */
 function isEcmaPattern(pattern: string): boolean {
   try {
     new RegExp(pattern, 'u');
@@ -176,7 +176,7 @@ function numberKeywords(bounds: Bounds): Schema {
   };
 }
 
-/** JSON Schema has no bounds for numbers in text: the sign goes into the pattern, the rest into words. */
+/** JSON Schema has no bounds for numbers in strings: the sign becomes part of the pattern, the rest becomes text. */
 function int64(schema: Schema, bounds: Bounds): Schema {
   if (bounds.const !== undefined) return { ...schema, const: bounds.const };
   if (bounds.in) return { ...schema, enum: bounds.in as Bound[] };
@@ -203,7 +203,7 @@ function boundsText({ gt, gte, lt, lte }: Bounds, unit = ''): string | undefined
   return parts.length === 0 ? undefined : sentence(parts.join(', '));
 }
 
-/** The keywords of a list or a map as a whole. */
+/** Keywords for the size of a list or map. */
 export function sizeKeywords({ repeated, map }: FieldRules): Schema {
   return {
     ...set('minItems', numeric(repeated?.minItems)),

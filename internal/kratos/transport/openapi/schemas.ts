@@ -26,30 +26,31 @@ const WELL_KNOWN: Readonly<Record<string, Schema>> = {
 const WRAPPERS = /^google\.protobuf\.(Double|Float|U?Int64|U?Int32|Bool|String|Bytes)Value$/;
 
 /**
- * Schemas of messages and enums by proto3 JSON. A message becomes a component under its proto name when it is first
- * referred to. Where requests reach it, it asks for the fields that their rules ask for; where replies alone reach it,
- * all that is never left out.
+ * Schemas of messages and enums in proto3 JSON. A message becomes a component with its proto name when it is first
+ * referenced. `required` lists the fields that requests must set; for messages that only occur in replies, the fields
+ * that
+ * are always present.
  */
 export class Schemas {
   readonly rules: Rules;
-  readonly #components = new Map<string, Schema>();
-  readonly #inRequests = new Set<DescMessage>();
-  readonly #inReplies = new Set<DescMessage>();
-  readonly #bodies = new Map<string, string>();
+  private readonly named = new Map<string, Schema>();
+  private readonly inRequests = new Set<DescMessage>();
+  private readonly inReplies = new Set<DescMessage>();
+  private readonly bodies = new Map<string, string>();
 
   constructor(registry: Registry) {
     this.rules = new Rules(registry);
   }
 
-  /** Tells of every request and reply before the first schema is made. */
+  /** Registers a request and a reply. Call it for all of them before the first schema is created. */
   add(request: DescMessage, reply: DescMessage): void {
-    reach(request, this.#inRequests);
-    reach(reply, this.#inReplies);
+    reach(request, this.inRequests);
+    reach(reply, this.inReplies);
   }
 
-  /** By name. */
+  /** Sorted by name. */
   get components(): Record<string, Schema> {
-    return Object.fromEntries([...this.#components].sort(([a], [b]) => (a < b ? -1 : 1)));
+    return Object.fromEntries([...this.named].sort(([a], [b]) => (a < b ? -1 : 1)));
   }
 
   message(desc: DescMessage): Schema {
@@ -59,42 +60,42 @@ export class Schemas {
       const value = scalar(desc.fields[0]?.scalar ?? ScalarType.STRING);
       return typeof value.type === 'string' ? { ...value, type: [value.type, 'null'] } : nullable(value);
     }
-    if (!this.#components.has(desc.typeName)) {
-      // Set before its fields are looked at: a message may hold itself.
-      this.#components.set(desc.typeName, {});
-      this.#components.set(desc.typeName, this.#object(desc, desc.fields));
+    if (!this.named.has(desc.typeName)) {
+      // Registered before its fields are visited, because a message may contain itself.
+      this.named.set(desc.typeName, {});
+      this.named.set(desc.typeName, this.object(desc, desc.fields));
     }
     return { $ref: `#/components/schemas/${desc.typeName}` };
   }
 
-  /** The body of a request whose other fields, `bound`, stand in the path. */
+  /** The body of a request whose fields `bound` are in the path. */
   bodyWithout(desc: DescMessage, bound: ReadonlySet<DescField>): Schema {
     const left = desc.fields.filter((field) => !bound.has(field));
     if (left.length === desc.fields.length || WELL_KNOWN[desc.typeName]) return this.message(desc);
     if (left.length === 0) return { type: 'object' };
     const key = [desc.typeName, ...left.map((field) => field.name)].join();
-    let name = this.#bodies.get(key);
+    let name = this.bodies.get(key);
     if (name === undefined) {
-      const others = [...this.#bodies.values()].filter((n) => n.startsWith(`${desc.typeName}.Body`)).length;
+      const others = [...this.bodies.values()].filter((n) => n.startsWith(`${desc.typeName}.Body`)).length;
       name = `${desc.typeName}.Body${others === 0 ? '' : others + 1}`;
-      this.#bodies.set(key, name);
-      this.#components.set(name, this.#object(desc, left));
+      this.bodies.set(key, name);
+      this.named.set(name, this.object(desc, left));
     }
     return { $ref: `#/components/schemas/${name}` };
   }
 
-  /** A field with all that its proto says of it. */
+  /** The schema of a field, with its comment and rules. */
   field(field: DescField): Schema {
     const rules = this.rules.of(field);
     const comment = commentOf(field);
     const deprecated = field.proto.options?.deprecated ? { deprecated: true } : {};
     switch (field.fieldKind) {
       case 'list': {
-        const items = narrow(this.#value(field), field, rules.repeated?.items ?? {});
+        const items = narrow(this.value(field), field, rules.repeated?.items ?? {});
         return describe({ type: 'array', items, ...sizeKeywords(rules), ...deprecated }, comment);
       }
       case 'map': {
-        const additionalProperties = narrow(this.#value(field), field, rules.map?.values ?? {});
+        const additionalProperties = narrow(this.value(field), field, rules.map?.values ?? {});
         const keys = narrow(keySchema(field.mapKey), field, rules.map?.keys ?? {});
         const propertyNames = Object.keys(keys).some((k) => k !== 'type') ? { propertyNames: keys } : {};
         return describe(
@@ -103,7 +104,7 @@ export class Schemas {
         );
       }
       default: {
-        const { description, ...value } = narrow(this.#value(field), field, rules);
+        const { description, ...value } = narrow(this.value(field), field, rules);
         return describe({ ...value, ...deprecated }, comment, description as string | undefined);
       }
     }
@@ -111,24 +112,24 @@ export class Schemas {
 
   enum(desc: DescEnum): Schema {
     if (desc.typeName === 'google.protobuf.NullValue') return { type: 'null' };
-    if (!this.#components.has(desc.typeName)) {
+    if (!this.named.has(desc.typeName)) {
       const values = desc.values.map((v) => ({ name: v.name, comment: commentOf(v) }));
       const list = values.filter((v) => v.comment !== '').map((v) => `- \`${v.name}\`: ${v.comment}`);
       const schema = { type: 'string', enum: values.map((v) => v.name) };
-      this.#components.set(desc.typeName, describe(schema, commentOf(desc), list.join('\n')));
+      this.named.set(desc.typeName, describe(schema, commentOf(desc), list.join('\n')));
     }
     return { $ref: `#/components/schemas/${desc.typeName}` };
   }
 
-  /** One value: the field itself, an item of a list, or a value of a map. */
-  #value(field: DescField): Schema {
+  /** The schema of one value: the field itself, a list item, or a map value. */
+  private value(field: DescField): Schema {
     if (field.message) return this.message(field.message);
     return field.enum ? this.enum(field.enum) : scalar(field.scalar ?? ScalarType.STRING);
   }
 
-  #object(desc: DescMessage, fields: readonly DescField[]): Schema {
-    const inReplies = this.#inReplies.has(desc);
-    const asked = this.#inRequests.has(desc) ? this.rules.requiredIn(desc) : undefined;
+  private object(desc: DescMessage, fields: readonly DescField[]): Schema {
+    const inReplies = this.inReplies.has(desc);
+    const asked = this.inRequests.has(desc) ? this.rules.requiredIn(desc) : undefined;
     const required = fields.filter((field) => (asked ? asked.has(field) : !mayBeLeftOut(field))).map((f) => f.jsonName);
     const properties = fields.map((field): [string, Schema] => {
       const schema = this.field(field);
@@ -156,7 +157,7 @@ function reach(message: DescMessage, into: Set<DescMessage>): void {
   for (const field of message.fields) if (field.message) reach(field.message, into);
 }
 
-/** Members of a oneof and `optional` scalars, where they are not set, and google.protobuf.Value. */
+/** Unset oneof members and `optional` scalars are omitted in replies, and so is an absent google.protobuf.Value. */
 function mayBeLeftOut(field: DescField): boolean {
   if (field.oneof) return true;
   if (field.fieldKind === 'message') return field.message.typeName === 'google.protobuf.Value';
@@ -213,7 +214,7 @@ function scalar(type: ScalarType): Schema {
   }
 }
 
-/** JSON has names of text alone. */
+/** JSON keys are always strings. */
 function keySchema(type: ScalarType): Schema {
   if (type === ScalarType.STRING) return { type: 'string' };
   if (type === ScalarType.BOOL) return { enum: ['true', 'false'] };

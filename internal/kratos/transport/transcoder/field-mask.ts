@@ -7,9 +7,7 @@ const NAME = 'update_mask';
 export function updateMaskOf(input: DescMessage): DescField | undefined {
   return input.fields.find(
     (field) =>
-      field.name === NAME &&
-      field.fieldKind === 'message' &&
-      field.message.typeName === 'google.protobuf.FieldMask',
+      field.name === NAME && field.fieldKind === 'message' && field.message.typeName === 'google.protobuf.FieldMask',
   );
 }
 

@@ -1,9 +1,9 @@
 import { isUtf8 } from 'node:buffer';
 import { type DescField, type DescMessage, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
-import { JsonReader } from './json-reader.js';
-import type { FieldWriter, JsonToWire, MessageWriter } from './json-to-wire.js';
 import { maskPathsOf, updateMaskOf } from './field-mask.js';
 import type { HttpRule } from './http-rule.js';
+import { JsonReader } from './json-reader.js';
+import type { FieldWriter, JsonToWire, MessageWriter } from './json-to-wire.js';
 import type { PathVariable } from './path-template.js';
 import { parseQuery } from './query.js';
 import { Wire } from './scalar.js';

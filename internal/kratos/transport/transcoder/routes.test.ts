@@ -89,7 +89,10 @@ describe('routes at boot', () => {
   for (const [body, path, fault] of misfits) {
     it(`refuses path ${path} with body "${body}"`, () => {
       const { variables } = parsePathTemplate(path);
-      assert.throws(() => new RequestBinder(messageType('Everything'), { httpMethod: 'POST', body }, variables, binderOptions), fault);
+      assert.throws(
+        () => new RequestBinder(messageType('Everything'), { httpMethod: 'POST', body }, variables, binderOptions),
+        fault,
+      );
     });
   }
 });
