@@ -27,7 +27,7 @@ ALTER TABLE orders
     ADD COLUMN updated_at   TIMESTAMPTZ NOT NULL DEFAULT now(),
     ADD CONSTRAINT orders_status_known CHECK (status BETWEEN 0 AND 5),
     ADD CONSTRAINT orders_instance_has_product CHECK (order_type <> 'INSTANCE' OR product_id IS NOT NULL),
-    ADD CONSTRAINT orders_paid_before_completed CHECK (completed_at IS NULL OR paid_at <= completed_at);
+    ADD CONSTRAINT orders_paid_before_completed CHECK (completed_at IS NULL OR (paid_at <= completed_at) IS TRUE);
 COMMENT ON COLUMN orders.status IS '0 PENDING, 1 PAID, 2 CANCELLED, 3 COMPLETED, 4 SHIPPED, 5 REFUNDING';
 COMMENT ON COLUMN orders.price IS 'Unit price when the order was made, fen';
 COMMENT ON COLUMN orders.request_id IS 'Idempotency key of the caller: repeating a request creates no second order';

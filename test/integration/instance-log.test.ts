@@ -322,21 +322,30 @@ describe('resource domain', () => {
       assert.equal(await count('simulated_instances'), 0);
     });
 
-    it('that another has given up meanwhile leave nothing behind', async () => {
+    it('are not FAILED by a worker whose lease another has taken over', async () => {
+      await record(instanceOrder(1n));
+      const repo = new PgInstanceLogRepo(db);
+      const slow = await repo.claimToCreate(0);
+      const next = await repo.claimToCreate(60_000);
+      assert.ok(slow && next);
+      assert.equal(await repo.settle({ job: slow, status: 'FAILED', reason: 'gave up' }), 'PROCESSING');
+      assert.equal((await new SimulatedProvisioner(db, RELIABLE).create(next)).kind, 'running');
+      assert.equal(await repo.settle({ job: next, status: 'SUCCESS', reason: '' }), 'SUCCESS');
+      await jobsOf().report((await repo.claimToReport(10, 1_000))!);
+      await auditDone(1);
+      assert.deepEqual(reporter.taken, [{ id: 1n, status: 'SUCCESS', reason: '' }]);
+    });
+
+    it('that the next holder of the lease has given up leave nothing behind', async () => {
       await record(instanceOrder(1n));
       const repo = new PgInstanceLogRepo(db);
       const jobs = jobsOf({ simulator: { delayMs: 150 } });
       const round = createNext(jobs);
-      const [row] = await eventually('it is claimed', async () => {
-        const rows = await rowsOf<{ id: string }>('SELECT id FROM instance_logs WHERE next_attempt_at > now()');
-        return rows.length > 0 && rows;
-      });
-      const stands = await repo.settle({
-        job: { id: BigInt(row!.id) } as InstanceJob,
-        status: 'FAILED',
-        reason: 'given up',
-      });
-      assert.equal(stands, 'FAILED');
+      await eventually('it is claimed', async () => (await count('instance_logs WHERE next_attempt_at > now()')) === 1);
+      await db.pool.query('UPDATE instance_logs SET next_attempt_at = now()');
+      const next = await repo.claimToCreate(60_000);
+      assert.ok(next);
+      assert.equal(await repo.settle({ job: next, status: 'FAILED', reason: 'given up' }), 'FAILED');
       await round;
       assert.equal(await count('simulated_instances'), 0);
       assert.equal(await jobs.report((await jobs.claimReports(10))!), undefined);

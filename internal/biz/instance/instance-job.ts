@@ -4,45 +4,45 @@ import { NoTrace, type Trace } from '../../kratos/tracing/trace.js';
 import type { InstanceJob, InstanceLogRepo } from './instance-log.js';
 
 export type ProvisionOutcome =
-  /** The instance exists, made now or before, with the size and owner that were asked for. */
+  /** The instance exists with the requested size and owner, created now or before. */
   | { readonly kind: 'running' }
-  /** It cannot be made, now or later, and nothing of it exists. */
+  /** It can never be created, and nothing of it exists. */
   | { readonly kind: 'failed'; readonly reason: string }
-  /** It was not made, or nobody knows; another attempt may succeed. */
+  /** It was not created, or that is unknown. Another attempt may succeed. */
   | { readonly kind: 'retry'; readonly reason: string }
-  /** Whoever makes instances does not answer: no fault of this one. */
+  /** The provisioner is unavailable, which is no fault of this job. */
   | { readonly kind: 'unavailable'; readonly reason: string };
 
 export abstract class Provisioner {
   /**
-   * Makes the instance. The name is its identity: making it again is `running`. Begins nothing once the job's lease is
-   * over, because then the job is somebody else's. Expected failures are values.
+   * Creates the instance. The name is its identity: creating it again gives `running`. Creates nothing once the job's
+   * lease is over, because then another worker may have the job. Expected failures are values.
    */
   abstract create(job: InstanceJob): Promise<ProvisionOutcome>;
   /**
-   * Makes sure that this job's instance does not exist; leaves one that bears its name for another owner or size.
-   * @throws UNAVAILABLE when that cannot be told
+   * Makes sure that this job's instance does not exist. An instance with its name but another owner or size stays.
+   * @throws UNAVAILABLE when the provisioner is unavailable
    */
   abstract remove(job: InstanceJob): Promise<void>;
 }
 
 export type ReportOutcome =
   | { readonly kind: 'taken' }
-  /** The product domain knows no such request, or was told otherwise before: it will never take this report. */
+  /** The product domain has no such request, or another report of it. It will never accept this one. */
   | { readonly kind: 'refused'; readonly reason: string }
   | { readonly kind: 'retry'; readonly reason: string }
-  /** The product domain does not answer, or not to us. */
+  /** The product domain does not answer, or rejects this caller. */
   | { readonly kind: 'unavailable'; readonly reason: string };
 
 export abstract class InstanceReporter {
-  /** Tells the product domain what became of an instance. Telling it again changes nothing. */
+  /** Reports the result of a job to the product domain. Repeating a report changes nothing. */
   abstract report(job: InstanceJob): Promise<ReportOutcome>;
 }
 
 export interface InstanceJobOptions {
-  /** Creations that may fail before the instance is FAILED. */
+  /** Attempts after which the job is FAILED. */
   readonly maxAttempts: number;
-  /** First wait before another attempt; doubles each time. */
+  /** Wait before the second attempt. It doubles with each further one. */
   readonly retryBackoffMs: number;
   readonly leaseMs: number;
 }
@@ -56,15 +56,16 @@ export type StallReason = string | undefined;
 const LAST_RETRY_MS = 60_000;
 
 /*
- * A job's way. Every step is committed before the next begins and may be repeated, so a crash anywhere loses nothing:
- * when the lease of the dead worker ends, another takes the job up where the record says it is.
+ * The steps of a job. Each is committed before the next begins and may be repeated, so a crash loses nothing: when the
+ * lease of the dead worker ends, another worker continues with the step that the record says.
  *
  *     PROCESSING ── create ──> SUCCESS ─────────── report ──> reported
  *         │  ↑ retry after a wait
  *         └─ failed, or out of attempts ──> FAILED ── remove ── report ──> reported
  *
- * FAILED is set before what may exist is removed: nobody creates for a job that is FAILED, so nothing that another
- * worker has made for a SUCCESS can be removed. The report of a failure waits for the removal.
+ * FAILED is set before the instance that may exist is removed. No worker creates an instance for a FAILED job, so the
+ * removal cannot hit an instance that another worker has created for a SUCCESS. The report of a failure waits for the
+ * removal. Only the holder of the lease sets FAILED, because the next holder may succeed.
  */
 export class InstanceJobUsecase {
   constructor(
@@ -120,7 +121,7 @@ export class InstanceJobUsecase {
     return reasons.every((reason) => reason !== undefined) ? reasons[0] : undefined;
   }
 
-  /** @returns undefined when the product domain had its last word, else why it is to be tried again */
+  /** @returns undefined when the product domain accepted or refused the report for good, else why to try again */
   private async reportOne(job: InstanceJob): Promise<string | undefined> {
     if (job.status === 'FAILED') await this.provisioner.remove(job);
     const outcome = await this.trace.resume('instance report', job.trace, () => this.reporter.report(job));
@@ -130,7 +131,7 @@ export class InstanceJobUsecase {
         return undefined;
       case 'refused':
         await this.logs.markReported(job, outcome.reason);
-        this.logger.error('the product domain refuses the report of an instance', {
+        this.logger.error('the product domain refused the report of an instance', {
           instanceId: String(job.instanceId),
           status: job.status,
           reason: outcome.reason,
@@ -148,9 +149,9 @@ export class InstanceJobUsecase {
   }
 
   private async settle(job: InstanceJob, status: 'SUCCESS' | 'FAILED', reason: string): Promise<void> {
-    const stands = await this.logs.settle({ job, status, reason });
-    // Our lease ran out on the way and somebody else gave the job up: what we made has no owner.
-    if (stands === 'FAILED' && status === 'SUCCESS') await this.provisioner.remove(job);
+    const current = await this.logs.settle({ job, status, reason });
+    // The lease ended meanwhile, and the next holder has given up the job: this instance must not exist.
+    if (current === 'FAILED' && status === 'SUCCESS') await this.provisioner.remove(job);
   }
 
   private retryAfterMs(attempts: number): number {

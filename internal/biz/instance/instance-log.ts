@@ -100,8 +100,10 @@ export abstract class InstanceLogRepo {
   /** Gives a job back without counting anything. Nothing, if the lease is over. */
   abstract release(job: InstanceJob, retryAfterMs: number): Promise<void>;
   /**
-   * Compare-and-set from PROCESSING.
-   * @returns what stands now: the status given, or what somebody else has set before
+   * Compare-and-set from PROCESSING. FAILED also needs the lease: after its end another worker may have the job, and may
+   * succeed.
+   *
+   * @returns the status that the job has now: the given one, the one that another worker has set before, or PROCESSING
    */
   abstract settle(outcome: InstanceOutcome): Promise<InstanceLogStatus>;
   /** The product domain's last word: taken, or refused for a reason. */

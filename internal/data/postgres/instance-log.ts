@@ -71,13 +71,19 @@ function claim(name: string, waiting: string): Statement {
 const CLAIM_TO_CREATE = claim('instance_log_claim_to_create', `status = 'PROCESSING'`);
 const CLAIM_TO_REPORT = claim('instance_log_claim_to_report', `status <> 'PROCESSING' AND reported_at IS NULL`);
 
-/** `|| ''` hides the partial index from the planner, which would take it for empty and read all jobs that wait. */
+/*
+ * The lease fences FAILED and not SUCCESS: a worker that created the instance is right even if its lease is over, but one
+ * that failed is not while the next holder may succeed.
+ *
+ * `|| ''` hides the partial index from the planner, which would take it for empty and read all waiting jobs.
+ */
 const SETTLE: Statement = {
   name: 'instance_log_settle',
   text: `UPDATE instance_logs l SET status = s.status, reason = s.reason, updated_at = now(),
       next_attempt_at = now()
-    FROM unnest($1::bigint[], $2::text[], $3::text[]) AS s(id, status, reason)
+    FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[]) AS s(id, lease_ends_at, status, reason)
     WHERE l.id = s.id AND l.status || '' = 'PROCESSING'
+      AND (s.status = 'SUCCESS' OR l.next_attempt_at = s.lease_ends_at)
     RETURNING l.id, l.status`,
 };
 
@@ -262,6 +268,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     const ids = outcomes.map((o) => o.job.id);
     const { rows } = await this.db.query<Pick<LogRow, 'id' | 'status'>>(SETTLE, [
       ids,
+      outcomes.map((o) => o.job.leaseEndsAt),
       outcomes.map((o) => o.status),
       outcomes.map((o) => storableText(o.reason, REASON_MAX)),
     ]);

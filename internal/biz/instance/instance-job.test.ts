@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict';
+import { SilentLogger } from '../../kratos/log/logger.js';
+import {
+  InstanceJobUsecase,
+  InstanceReporter,
+  Provisioner,
+  type ProvisionOutcome,
+  type ReportOutcome,
+} from './instance-job.js';
+import type { InstanceJob, InstanceLogRepo, InstanceLogStatus, InstanceOutcome } from './instance-log.js';
+
+describe('InstanceJobUsecase', () => {
+  /** What was called, in order. */
+  let calls: string[];
+  let outcome: ProvisionOutcome;
+  let removal: () => Promise<void>;
+  /** The status that a job has after `settle`. */
+  let current: InstanceLogStatus | undefined;
+
+  class FakeProvisioner extends Provisioner {
+    override async create(): Promise<ProvisionOutcome> {
+      return outcome;
+    }
+    override async remove(): Promise<void> {
+      await removal();
+      calls.push('remove');
+    }
+  }
+  class FakeReporter extends InstanceReporter {
+    override async report(): Promise<ReportOutcome> {
+      calls.push('report');
+      return { kind: 'taken' };
+    }
+  }
+  const logs = {
+    settle: async ({ status, reason }: InstanceOutcome) => {
+      calls.push(`settle ${status} ${reason}`.trim());
+      return current ?? status;
+    },
+    countAttempt: async (_job: InstanceJob, _reason: string, ms: number) => void calls.push(`retry after ${ms}`),
+    release: async () => void calls.push('release'),
+    markReported: async () => void calls.push('reported'),
+  } as unknown as InstanceLogRepo;
+  const options = { maxAttempts: 3, retryBackoffMs: 100, leaseMs: 1_000 };
+  const usecase = new InstanceJobUsecase(logs, new FakeProvisioner(), new FakeReporter(), options, new SilentLogger());
+  const jobOf = (changes: Partial<InstanceJob> = {}): InstanceJob => ({
+    ...{
+      id: 1n,
+      instanceId: 7n,
+      productId: 1n,
+      userId: '',
+      source: 'ORDER',
+      sourceId: '1',
+      orderId: 1n,
+      name: 'inst-7',
+    },
+    ...{ size: { cpus: 1, memoryMb: 1, gpu: 0, image: 'i' }, status: 'PROCESSING', reason: '', attempts: 0 },
+    ...{ reportAttempts: 0, createdAt: new Date(), updatedAt: new Date(), leaseEndsAt: new Date(), ...changes },
+  });
+
+  beforeEach(() => {
+    calls = [];
+    outcome = { kind: 'running' };
+    removal = async () => {};
+    current = undefined;
+  });
+
+  it('removes what may exist of a failed instance before it reports the failure', async () => {
+    assert.equal(await usecase.report([jobOf({ status: 'FAILED' })]), undefined);
+    assert.deepEqual(calls, ['remove', 'report', 'reported']);
+  });
+
+  it('does not report a failure while the removal fails', async () => {
+    removal = async () => {
+      throw new Error('the cluster does not answer');
+    };
+    assert.equal(await usecase.report([jobOf({ status: 'FAILED' })]), 'the cluster does not answer');
+    assert.deepEqual(calls, []);
+  });
+
+  it('removes nothing of a successful instance', async () => {
+    await usecase.report([jobOf({ status: 'SUCCESS' })]);
+    assert.deepEqual(calls, ['report', 'reported']);
+  });
+
+  it('removes its instance when another worker has given up the job meanwhile', async () => {
+    current = 'FAILED';
+    await usecase.create(jobOf());
+    assert.deepEqual(calls, ['settle SUCCESS', 'remove']);
+  });
+
+  it('removes nothing when it fails a job that another worker has taken over', async () => {
+    outcome = { kind: 'failed', reason: 'no such image' };
+    for (const other of ['PROCESSING', 'SUCCESS'] as const) {
+      current = other;
+      await usecase.create(jobOf());
+    }
+    assert.deepEqual(calls, ['settle FAILED no such image', 'settle FAILED no such image']);
+  });
+
+  it('retries with a growing wait and gives up after the last attempt', async () => {
+    outcome = { kind: 'retry', reason: 'timeout' };
+    for (const attempts of [0, 1, 2]) await usecase.create(jobOf({ attempts }));
+    assert.deepEqual(calls, ['retry after 100', 'retry after 200', 'settle FAILED gave up after 3 attempts: timeout']);
+  });
+
+  it('counts no attempt while the provisioner is unavailable', async () => {
+    outcome = { kind: 'unavailable', reason: 'down' };
+    assert.equal(await usecase.create(jobOf()), 'down');
+    assert.deepEqual(calls, ['release']);
+  });
+});
