@@ -123,6 +123,33 @@ resource: {simulator: {failure_rate: 2}}
     assert.match(violationsOf(() => loadBootstrap(join(dir, 'none.yaml'), {})).join(), /ENOENT/);
   });
 
+  it('accepts addresses and networks as trusted proxies, and rejects everything else', () => {
+    const proxies = (...list: string[]) => `${MINIMUM}server: {trusted_proxies: ${JSON.stringify(list)}}\n`;
+    const good = ['10.0.0.1', '10.0.0.0/8', '10.0.0.1/32', '::1', 'fd00::/64', 'fd00::1/128'];
+    assert.deepEqual(load(proxies(...good)).server.trustedProxies, good);
+    for (const bad of ['10.0.0.0/33', 'fd00::/129', '10.0.0/8']) {
+      assert.deepEqual(
+        violationsOf(() => load(proxies('10.0.0.1', bad))),
+        ['server.trusted_proxies[1]: must be an address or a network such as 10.0.0.0/8'],
+      );
+    }
+    for (const bad of ['proxy', '10.0.0.0/x', '10.0.0.0/', '10.0.0.0/8/8']) {
+      const violations = violationsOf(() => load(proxies('10.0.0.1', bad)));
+      assert.match(violations[0] ?? '', /^server\.trusted_proxies\[1\]: does not match/, bad);
+    }
+  });
+
+  it('accepts the CORS origin * alone, and not among others', () => {
+    const origins = (...list: string[]) => `${MINIMUM}server: {http: {cors_origins: ${JSON.stringify(list)}}}\n`;
+    for (const good of [['*'], ['https://a.test'], ['https://a.test', 'https://b.test']]) {
+      assert.deepEqual(load(origins(...good)).server.http.corsOrigins, good);
+    }
+    assert.deepEqual(
+      violationsOf(() => load(origins('https://a.test', '*'))),
+      ['server.http.cors_origins: "*" allows all origins and must be the only entry'],
+    );
+  });
+
   it('rejects development secrets in production', () => {
     assert.match(
       violationsOf(() => load(`${MINIMUM}server: {environment: production}\n`)).join(),

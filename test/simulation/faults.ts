@@ -4,7 +4,7 @@ import { type Around, Conflict, ConnectionLost, ProcessDied } from '../support/m
 import type { Random } from './random.js';
 import type { Scheduler } from './scheduler.js';
 
-/** The process that served a call died, or its reply was lost: the caller knows nothing. */
+/** The process that served a call died, or its reply was lost, so the caller does not know the outcome. */
 class NoReply extends Error {
   override readonly name = 'NoReply';
 }
@@ -17,17 +17,17 @@ interface Call {
 const MAX_TRIES = 60;
 const TRACE = 60;
 
-/** What goes wrong between an actor and the store, and between a caller and what it calls. */
+/** Faults between an actor and the store, and between a caller and the process that serves it. */
 export class Faults {
-  /** Switched off when the system is to come to rest. */
+  /** Switched off while the remaining work is finished. */
   active = true;
-  /** The last operations, with what befell them. */
+  /** The last operations with their faults. */
   readonly trace: string[] = [];
 
   constructor(
     private readonly random: Random,
     private readonly scheduler: Scheduler,
-    /** Of each operation. */
+    /** Probability of a fault in each operation. */
     private readonly rate: number,
   ) {}
 
@@ -56,12 +56,12 @@ export class Faults {
     }
   };
 
-  /** A call to another process: it may never answer. @throws NoReply */
+  /** Calls another process, which may never answer. @throws NoReply */
   async call<T>(name: string, work: () => Promise<T>): Promise<T> {
     const { context } = this.scheduler;
     const result = await new Promise<T>((resolve, reject) => {
       this.scheduler.context = { name, die: () => reject(new NoReply(name)) } satisfies Call;
-      // A turn first, so that nothing runs between the call's context and the first turn that keeps it.
+      // Takes a turn first: nothing else may run between setting the context and the first turn, which keeps it.
       this.scheduler.turn().then(work).then(resolve, reject);
       this.scheduler.context = context;
     });
@@ -72,7 +72,7 @@ export class Faults {
     return result;
   }
 
-  /** Calls until there is an answer: a result, or an error that is one. */
+  /** Repeats a call until there is an answer: a result, or an error of the domain. */
   async insist<T>(name: string, work: () => Promise<T>): Promise<T | KaimaiError> {
     for (let i = 0; i < MAX_TRIES; i++) {
       try {
@@ -83,10 +83,10 @@ export class Faults {
         throw err;
       }
     }
-    throw new Error(`${name} was never answered in ${MAX_TRIES} tries`);
+    throw new Error(`${name} got no answer in ${MAX_TRIES} tries`);
   }
 
-  /** Does it once; what goes wrong is left to the next time. @returns undefined where it went wrong */
+  /** Calls once. @returns undefined after a fault, because background work is repeated anyway */
   async attempt<T>(name: string, work: () => Promise<T>): Promise<T | undefined> {
     try {
       return await this.call(name, work);

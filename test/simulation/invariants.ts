@@ -2,7 +2,7 @@ import type { Order } from '../../internal/biz/order/order-state.js';
 import type { ResourceDomain } from './resource-domain.js';
 import type { World } from './world.js';
 
-/** What is wrong with a world at rest, by the invariants' numbers in the design of reliability. */
+/** The violated invariants of a world in which all work is finished, as `<invariant>: <what is wrong>`. */
 export function violationsOf(world: World, resource: ResourceDomain): string[] {
   const found: string[] = [];
   const expect = (holds: boolean, invariant: string, what: () => string) => {
@@ -24,38 +24,46 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
     const units = live.reduce((sum, o) => sum + BigInt(o.quantity), 0n);
     expect(
       sale.sold === units && units <= sale.total - sale.returned,
-      '1',
+      'units sold',
       () => `sale ${sale.id}: ${sale.sold}/${sale.total}, ${units} live`,
     );
     const held = new Map<string, number>();
     for (const o of live) held.set(o.userId, (held.get(o.userId) ?? 0) + o.quantity);
     const most = Math.max(0, ...held.values());
-    expect(most <= sale.defaultLimit, '3', () => `sale ${sale.id}: a user has ${most} of ${sale.defaultLimit}`);
+    expect(
+      most <= sale.defaultLimit,
+      'limit per user',
+      () => `sale ${sale.id}: a user has ${most} of ${sale.defaultLimit}`,
+    );
   }
 
-  expect(world.stream.length === 0, '4', () => `${world.stream.length} entries are left in the stream`);
+  expect(world.stream.length === 0, 'empty stream', () => `${world.stream.length} entries are still in the stream`);
   for (const { streamId, fields } of world.entries) {
     const rows = inbox.filter((row) => row.streamId === streamId && String(row.itemId) === fields.get('item'));
     const [row] = rows;
-    expect(rows.length === 1, '5', () => `entry ${streamId} has ${rows.length} outcomes`);
+    expect(rows.length === 1, 'one outcome per entry', () => `entry ${streamId} has ${rows.length} outcomes`);
     const order = row?.orderId === undefined ? undefined : byId.get(row.orderId);
-    expect(row?.kind !== 'ORDER' || order !== undefined, '5', () => `entry ${streamId} has no order`);
+    expect(
+      row?.kind !== 'ORDER' || order !== undefined,
+      'one outcome per entry',
+      () => `entry ${streamId} has no order`,
+    );
     const letters = world.settlementRepo.deadLetters.rows().filter((d) => d.streamId === streamId);
     expect(
       (row?.kind === 'DEAD') === (letters.length === 1),
-      '5',
+      'one outcome per entry',
       () => `entry ${streamId}: ${letters.length} dead letters`,
     );
   }
   for (const order of orders.filter((o) => o.source === 'SECKILL')) {
     const rows = inbox.filter((row) => row.orderId === order.id);
-    expect(rows.length === 1, '5', () => `order ${order.id} came of ${rows.length} entries`);
+    expect(rows.length === 1, 'one outcome per entry', () => `order ${order.id} has ${rows.length} inbox rows`);
   }
 
   const unique = (what: string, keys: readonly (string | undefined)[]) => {
     const given = keys.filter((k) => k !== undefined);
     const twice = given.filter((k, i) => given.indexOf(k) !== i);
-    expect(twice.length === 0, '6', () => `${what} twice: ${twice.join(', ')}`);
+    expect(twice.length === 0, 'uniqueness', () => `${what}: duplicates ${twice.join(', ')}`);
   };
   unique(
     'item and req_id',
@@ -87,43 +95,60 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
     const none = asked.length === 0 && told.length === 0 && order.instanceId === undefined;
     expect(
       paid(order) && order.orderType === 'INSTANCE' ? one : none,
-      '7',
+      'instance requests and events',
       () => `order ${order.id} ${order.status}: ${asked.length} requests, ${told.length} events`,
     );
-    // With nobody left at work no order stays on the way.
-    expect(order.status !== 'PAID' || order.orderType === 'GOODS', '10', () => `order ${order.id} is still PAID`);
+    // All work is finished, so no order may still wait for its instance.
+    expect(
+      order.status !== 'PAID' || order.orderType === 'GOODS',
+      'final order status',
+      () => `order ${order.id} is still PAID`,
+    );
   }
   for (const request of requests) {
     const told = created.filter((row) => row.refId === request.instanceId);
-    expect(told.length === 1, '7', () => `request ${request.instanceId} has ${told.length} events`);
+    expect(
+      told.length === 1,
+      'instance requests and events',
+      () => `request ${request.instanceId} has ${told.length} events`,
+    );
   }
-  expect(created.length === requests.length, '7', () => `${created.length} events of ${requests.length} requests`);
+  expect(
+    created.length === requests.length,
+    'instance requests and events',
+    () => `${created.length} events of ${requests.length} requests`,
+  );
 
-  for (const row of outbox) expect(row.publishedAt !== undefined, '8', () => `outbox row ${row.id} is not published`);
+  for (const row of outbox)
+    expect(row.publishedAt !== undefined, 'published events', () => `outbox row ${row.id} is not published`);
   const publishedIds = new Set(world.published.map((e) => e.instanceId));
-  expect(world.queue.length === 0, '8', () => `${world.queue.length} messages are left`);
+  expect(world.queue.length === 0, 'published events', () => `${world.queue.length} messages are still in the queue`);
   expect(
     publishedIds.size === created.length,
-    '8',
+    'published events',
     () => `${publishedIds.size} of ${created.length} events were published`,
   );
-  expect(logs.length === created.length, '8', () => `${logs.length} logs of ${created.length} events`);
+  expect(logs.length === created.length, 'published events', () => `${logs.length} logs of ${created.length} events`);
 
   for (const { event, status } of logs) {
     const running = resource.running.get(event.name);
     const same = running?.instanceId === event.instanceId && running.userId === event.userId;
-    expect((status === 'SUCCESS') === (running !== undefined && same), '9', () => `${event.name} is ${status}`);
+    expect((status === 'SUCCESS') === (running !== undefined && same), 'instances', () => `${event.name} is ${status}`);
     const request = requests.find((r) => r.instanceId === event.instanceId);
-    expect(request?.status === status, '9', () => `request ${event.instanceId}: ${request?.status}, but ${status}`);
+    expect(
+      request?.status === status,
+      'instances',
+      () => `request ${event.instanceId}: ${request?.status}, but ${status}`,
+    );
   }
-  expect(resource.running.size <= logs.length, '9', () => 'an instance has no log');
+  expect(resource.running.size <= logs.length, 'instances', () => 'an instance has no log');
 
   for (const order of orders) {
     const log = logs.find((l) => l.event.instanceId === order.instanceId);
     if (order.orderType === 'GOODS') {
       expect(
         order.status === 'PAID' || order.status === 'CANCELLED',
-        '10',
+        'final order status',
         () => `goods order ${order.id} is ${order.status}`,
       );
     }
@@ -135,18 +160,22 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
           : log?.status === 'FAILED'
             ? 'REFUNDING'
             : 'CANCELLED';
-    expect(order.status === expected, '10', () => `order ${order.id} is ${order.status}, its instance ${log?.status}`);
+    expect(
+      order.status === expected,
+      'final order status',
+      () => `order ${order.id} is ${order.status}, its instance ${log?.status}`,
+    );
     expect(
       order.completedAt === undefined || (order.paidAt !== undefined && order.paidAt <= order.completedAt),
-      '10',
+      'final order status',
       () => `order ${order.id} was completed before it was paid`,
     );
-    expect(order.status !== 'PENDING', '11', () => `order ${order.id} is PENDING past its deadline`);
+    expect(order.status !== 'PENDING', 'overdue orders', () => `order ${order.id} is PENDING past its deadline`);
 
     const way = events.filter((e) => e.orderId === order.id).sort((a, b) => Number(a.version - b.version));
     expect(
       way.length > 0 && way.every((e, i) => e.from === way[i - 1]?.to) && way.at(-1)?.to === order.status,
-      'events',
+      'order events',
       () => `order ${order.id} is ${order.status} by ${way.map((e) => `${e.from}>${e.to}`).join(' ')}`,
     );
 
@@ -154,7 +183,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
     const prepaid = order.source === 'SECKILL' && way[0]?.to === 'PAID';
     expect(
       applied.length === (paid(order) && !prepaid ? 1 : 0),
-      '12',
+      'money',
       () => `order ${order.id} ${order.status}: ${applied.length} payments`,
     );
     const back = refunds.filter(
@@ -162,7 +191,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
     );
     expect(
       back.length === (order.status === 'REFUNDING' ? 1 : 0),
-      '12',
+      'money',
       () => `order ${order.id} ${order.status}: ${back.length} refunds`,
     );
   }
@@ -170,7 +199,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
     const back = refunds.filter((r) => r.paymentId === payment.id);
     expect(
       back.length === 1 && back[0]?.amountFen === payment.amountFen,
-      '12',
+      'money',
       () => `payment ${payment.id}: ${back.length} refunds`,
     );
   }
@@ -183,36 +212,41 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
         payments.some((p) => p.orderId === o.id && p.outcome === 'APPLIED'),
     )
     .reduce((sum, o) => sum + o.amountFen, 0n);
-  expect(captured - ofPayments === kept, '12', () => `captured ${captured}, refunded ${ofPayments}, due ${kept}`);
+  expect(captured - ofPayments === kept, 'money', () => `captured ${captured}, refunded ${ofPayments}, due ${kept}`);
 
   stockViolations(world, orders, expect);
 
   for (const [key, ids] of history.created) {
-    expect(ids.size === 1, '14', () => `request ${key} was answered with orders ${[...ids].join(', ')}`);
-    for (const id of ids) expect(byId.has(id), '14', () => `order ${id} was acknowledged and is gone`);
+    expect(
+      ids.size === 1,
+      'answers to callers',
+      () => `request ${key} was answered with orders ${[...ids].join(', ')}`,
+    );
+    for (const id of ids)
+      expect(byId.has(id), 'answers to callers', () => `order ${id} was acknowledged and does not exist`);
   }
   for (const [key, ids] of history.granted) {
-    expect(ids.size === 1, '14', () => `${key} was answered with instances ${[...ids].join(', ')}`);
+    expect(ids.size === 1, 'answers to callers', () => `${key} was answered with instances ${[...ids].join(', ')}`);
     for (const id of ids)
       expect(
         requests.some((r) => r.instanceId === id),
-        '14',
-        () => `instance ${id} is not asked for`,
+        'answers to callers',
+        () => `instance ${id} was not requested`,
       );
   }
   for (const id of history.cancelled) {
-    expect(byId.get(id)?.status === 'CANCELLED', '14', () => `order ${id} was said to be cancelled`);
+    expect(byId.get(id)?.status === 'CANCELLED', 'answers to callers', () => `order ${id} was reported as cancelled`);
   }
   for (const { orderId, provider, eventId, answers } of history.payments) {
     const stored = payments.find((p) => p.provider === provider && p.eventId === eventId);
-    expect(stored !== undefined, '14', () => `payment ${eventId} is not on record`);
+    expect(stored !== undefined, 'answers to callers', () => `payment ${eventId} is not stored`);
     const outcome =
       stored?.orderId !== orderId ? 'REQUEST_ID_REUSED' : stored.outcome === 'APPLIED' ? 'PAID' : 'another';
     for (const answer of answers) {
       const fits = outcome === 'another' ? answer !== 'PAID' && answer !== 'REQUEST_ID_REUSED' : answer === outcome;
       expect(
         fits,
-        '14',
+        'answers to callers',
         () => `payment ${eventId} of order ${orderId} is ${stored?.outcome}, the answer was ${answer}`,
       );
     }
@@ -220,7 +254,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
   return found;
 }
 
-/** Every sku is what its ledger adds up to, and what is locked has somebody who holds it. */
+/** A SKU equals the sums of its ledger, and each reserved unit belongs to a sale or an order. */
 function stockViolations(
   world: World,
   orders: readonly Order[],
@@ -240,26 +274,34 @@ function stockViolations(
     const there = sum(ofSku.filter((m) => m.kind === 'ADJUST').map((m) => m.stockDelta)) - gone;
     expect(
       sku.stock === ledger[0] && sku.lockStock === ledger[1] && sku.lockStock === held && sku.stock === there,
-      '13',
-      () => `sku ${sku.id}: ${sku.stock}/${sku.lockStock}, ledger ${ledger.join('/')}, really ${there}/${held}`,
+      'stock ledger',
+      () => `sku ${sku.id}: ${sku.stock}/${sku.lockStock}, ledger ${ledger.join('/')}, expected ${there}/${held}`,
     );
-    expect(0n <= sku.lockStock && sku.lockStock <= sku.stock, '13', () => `sku ${sku.id} locks more than there is`);
+    expect(
+      0n <= sku.lockStock && sku.lockStock <= sku.stock,
+      'stock ledger',
+      () => `sku ${sku.id} reserves more than it has`,
+    );
     for (const order of goods) {
       const lines = ofSku.filter((m) => m.orderId === order.id);
       const kinds = lines.map((m) => m.kind).sort();
       const wanted = order.status === 'CANCELLED' ? 'HOLD,RETURN' : kinds.includes('HOLD') ? 'DEDUCT,HOLD' : 'DEDUCT';
       expect(
         kinds.join() === wanted && lines.every((m) => m.units === BigInt(order.quantity)),
-        '13',
+        'stock ledger',
         () => `order ${order.id} ${order.status}: ${kinds.join()}`,
       );
       const line = items.filter((i) => i.orderId === order.id);
       expect(
         line.length === 1 && line[0]?.skuId === sku.id && line[0].quantity === order.quantity,
-        '13',
+        'stock ledger',
         () => `order ${order.id} has ${line.length} lines`,
       );
-      expect(order.amountFen === order.priceFen * BigInt(order.quantity), '13', () => `order ${order.id}: amount`);
+      expect(
+        order.amountFen === order.priceFen * BigInt(order.quantity),
+        'stock ledger',
+        () => `order ${order.id}: amount`,
+      );
     }
   }
 }

@@ -7,13 +7,10 @@ export interface Log {
   reported: boolean;
 }
 
-/**
- * Of the resource domain what the product domain can notice: it records a job once, makes the instance by its name, and
- * reports until it is heard.
- */
+/** The resource domain as the product domain sees it: records a job once, creates the instance and repeats its report. */
 export class ResourceDomain {
   readonly logs = new Map<string, Log>();
-  /** Name → what asked for it. */
+  /** Running instances: name → the event that requested it. */
   readonly running = new Map<string, InstanceEvent>();
   private readonly doomed = new Map<bigint, boolean>();
 

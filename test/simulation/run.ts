@@ -13,7 +13,9 @@ const USERS = 3;
 const SETTLE_ROUNDS = 40;
 const BATCH = 4;
 
-/** One run: buyers, providers, operators and background work at once; then rest; then the reckoning. */
+/** One run: buyers, payment providers, operators and background servers act at once, then all work is finished without
+ * faults, then the invariants are checked.
+ */
 export async function simulate(
   seed: number,
   bugs: Bugs = {},
@@ -73,7 +75,7 @@ class Run {
     return violationsOf(world, this.resource);
   }
 
-  /** Opens an order, perhaps by several clicks, and then does several things to it at once. */
+  /** Creates an order, perhaps by several clicks, and then does several things with it at once. */
   private async buyer(i: number, plan: Product): Promise<void> {
     const { random, faults, orders, history } = this.world;
     const userId = this.world.user(random.int(USERS));
@@ -101,7 +103,7 @@ class Run {
     await Promise.all(did.map((act) => act()));
   }
 
-  /** What admission lets in, more than there is, and what somebody adds by hand; those who pay later may do so. */
+  /** Adds entries to the stream: more units than the sales have, some of them malformed. Then pays or cancels orders. */
   private async flashBuyers(sales: readonly Sale[]): Promise<void> {
     const { random, scheduler, entries, stream } = this.world;
     for (let n = 0; n < 12; n++) {
@@ -129,14 +131,14 @@ class Run {
     );
   }
 
-  /** Ends a sale of goods at some time, or leaves it open to the end. */
+  /** Closes a sale of goods at a random time, or not at all. */
   private async close(sale: Sale): Promise<void> {
     const { random, scheduler, faults, store, saleUnits } = this.world;
     for (let turns = random.int(120); turns > 0; turns--) await scheduler.turn();
     if (random.chance(0.7)) await faults.insist('close', () => store.run((tx) => saleUnits.close(tx, sale.id)));
   }
 
-  /** What a closed sale did not sell goes back, once nothing that it let in is on its way. */
+  /** Returns the unsold units of a closed sale once the stream has no entry of it. */
   private async release(sale: Sale): Promise<void> {
     const { faults, store, stockRepo, stream, saleUnits } = this.world;
     if (saleUnits.sales.find(String(sale.id))?.status !== 'CLOSED') return;
@@ -156,7 +158,7 @@ class Run {
     }
   }
 
-  /** Lets pay deadlines pass while things go on. */
+  /** Lets payment deadlines pass while the others work. */
   private async clock(): Promise<void> {
     const { random, scheduler } = this.world;
     for (let n = random.int(3); n > 0; n--) {
@@ -180,7 +182,7 @@ class Run {
     answers.push(answer instanceof KaimaiError ? answer.reason : 'PAID');
   }
 
-  /** A provider that did not hear the answer, or sends what it sent long ago. */
+  /** A provider that missed the answer repeats its notice. */
   private async repeatPayment(): Promise<void> {
     const { random, history } = this.world;
     if (history.payments.length > 0 && random.chance(0.05)) await this.notify(random.pick(history.payments));
@@ -251,7 +253,7 @@ class Run {
     await faults.attempt('relay', async () => outbox.markPublished(await outbox.waiting('seckill.return', limit)));
   }
 
-  /** Takes any message, so that they come in any order. */
+  /** Takes any message, because the queue guarantees no order. */
   private async consume(): Promise<void> {
     const { random, faults, queue, bugs } = this.world;
     const event = queue.length > 0 ? random.pick(queue) : undefined;
@@ -285,7 +287,7 @@ class Run {
     return result?.cancelled ?? 0;
   }
 
-  /** Without faults: providers send everything once more, deadlines pass, and what waits is done. */
+  /** Without faults: providers repeat every notice, deadlines pass, and the background servers finish all work. */
   private async comeToRest(goods: readonly Sale[]): Promise<void> {
     const { world } = this;
     for (const payment of world.history.payments) await this.notify(payment);

@@ -1,16 +1,16 @@
 import type { Random } from './random.js';
 
-/** Every actor waits for a lock that nobody will give back. */
+/** No actor can go on: all of them wait for locks, or the run takes too many turns. */
 export class Stuck extends Error {
   override readonly name = 'Stuck';
 }
 
 /**
- * Lets one actor run at a time, from one turn to its next, in an order that follows from the seed. What an actor does
- * between two turns must not wait for anything of the outside world.
+ * Runs one actor at a time, from one turn to its next, in an order that follows from the seed. Between two turns an actor
+ * must not wait for anything outside of the simulation.
  */
 export class Scheduler {
-  /** Whatever the actor whose turn it is wants to find again at its next turn. AsyncLocalStorage costs five times as much. */
+  /** The running actor's own; restored at its next turn. AsyncLocalStorage takes five times as long. */
   context: unknown;
   private readonly parked: (() => void)[] = [];
 
@@ -24,7 +24,7 @@ export class Scheduler {
     await this.after(undefined);
   }
 
-  /** Waits for something that another actor does, and then for a turn. */
+  /** Waits for another actor, and then for a turn. */
   async after(wait: Promise<void> | undefined): Promise<void> {
     const { context } = this;
     if (wait) await wait;
@@ -32,7 +32,7 @@ export class Scheduler {
     this.context = context;
   }
 
-  /** Runs until all actors have ended. @throws what the first of them throws, or Stuck */
+  /** Runs until all actors have ended. @throws the first error of an actor, or Stuck */
   async run(actors: readonly (() => Promise<void>)[]): Promise<void> {
     let left = actors.length;
     let failure: { readonly err: unknown } | undefined;
@@ -45,11 +45,11 @@ export class Scheduler {
       );
     }
     for (let turns = 0; ; turns++) {
-      // Everything that can run without a turn has run when the next immediate comes.
+      // By the next immediate, everything that can run without a turn has run.
       await new Promise((resolve) => setImmediate(resolve));
       if (failure) throw failure.err;
       if (left === 0) return;
-      if (turns >= this.maxTurns) throw new Stuck(`no rest after ${turns} turns, ${left} actors at work`);
+      if (turns >= this.maxTurns) throw new Stuck(`${left} actors still run after ${turns} turns`);
       if (this.parked.length === 0) throw new Stuck(`${left} actors wait for each other`);
       const i = this.random.int(this.parked.length);
       this.parked.splice(i, 1)[0]?.();

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { PLANTED_BUGS } from './planted-bugs.js';
 import { simulate } from './run.js';
 
-// KAIMAI_SIM_SEED replays one run and shows its last operations; KAIMAI_SIM_SEEDS says how many to run.
+// KAIMAI_SIM_SEED replays one run and shows its last operations; KAIMAI_SIM_SEEDS is the number of runs.
 const { KAIMAI_SIM_SEED, KAIMAI_SIM_SEEDS } = process.env;
 const SEEDS = Number(KAIMAI_SIM_SEEDS ?? 200);
-/** Runs in which a planted bug has to show itself. */
+/** A planted bug must be found within this many runs. */
 const BUG_SEEDS = 200;
 const MS_PER_SEED = 500;
 
@@ -16,11 +16,11 @@ async function failureOf(seed: number, showTrace: boolean): Promise<string | und
   return [`seed ${seed}: ${violations.join('\n  ')}`, ...(showTrace ? trace : [`replay: ${replay}`])].join('\n  ');
 }
 
-describe('simulation', () => {
+describe('the simulation of the product domain', () => {
   const seeds =
     KAIMAI_SIM_SEED === undefined ? Array.from({ length: SEEDS }, (_, i) => i + 1) : [Number(KAIMAI_SIM_SEED)];
 
-  it(`keeps every invariant in ${seeds.length} runs with faults`, async function () {
+  it(`keeps every invariant in ${seeds.length} runs with random faults`, async function () {
     this.timeout(10_000 + seeds.length * MS_PER_SEED);
     for (const seed of seeds) {
       const failure = await failureOf(seed, KAIMAI_SIM_SEED !== undefined);
@@ -28,13 +28,13 @@ describe('simulation', () => {
     }
   });
 
-  it('takes the same course whenever it is run with the same seed', async () => {
+  it('does the same operations in every run of the same seed', async () => {
     const [a, b] = [await simulate(7), await simulate(7)];
     assert.deepEqual(a.trace, b.trace);
     assert.ok(a.trace.length > 0);
   });
 
-  describe('finds a planted bug:', () => {
+  describe('finds a planted bug, where', () => {
     for (const [name, bugs] of Object.entries(PLANTED_BUGS)) {
       it(name, async function () {
         this.timeout(BUG_SEEDS * MS_PER_SEED);

@@ -35,13 +35,13 @@ export interface Bugs {
   readonly entriesLeaveFirst?: boolean;
 }
 
-/** A payment as its provider knows it, with every answer it got. */
+/** A payment as its provider knows it, with every answer the provider got. */
 export interface KnownPayment {
   readonly orderId: bigint;
   readonly provider: string;
   readonly eventId: string;
   readonly amountFen: bigint;
-  /** PAID, or the reason of the error. */
+  /** PAID, or the error's reason. */
   readonly answers: string[];
 }
 
@@ -51,20 +51,20 @@ export interface Entry {
   deliveries: number;
 }
 
-/** What the shop has before the first buyer comes. */
+/** What exists before the first buyer arrives. */
 export interface Shop {
   readonly plan: Product;
-  /** Of plans and of skus. */
+  /** Of products and of SKUs. */
   readonly sales: readonly Sale[];
 }
 
-/** What callers were told, whatever became of it inside. */
+/** The answers that callers got. */
 export class History {
-  /** User and request id → orders it was answered with. */
+  /** User and request id → ids of the orders in the answers. */
   readonly created = new Map<string, Set<bigint>>();
   readonly payments: KnownPayment[] = [];
   readonly cancelled = new Set<bigint>();
-  /** (source, source id) → instances it was answered with. */
+  /** Source and source id → ids of the instances in the answers. */
   readonly granted = new Map<string, Set<bigint>>();
 }
 
@@ -77,7 +77,7 @@ const policies = providers(({ value }) => {
   value(SETTLEMENT_POLICY, { maxDeliveries: 10 });
 });
 
-/** The product domain on doubles, and all that surrounds it. */
+/** The product domain on ports in memory, and everything around it. */
 export class World {
   readonly random: Random;
   readonly scheduler: Scheduler;
@@ -94,18 +94,18 @@ export class World {
   readonly instances: InstanceUsecase;
   readonly orders: OrderUsecase;
   readonly history = new History();
-  /** Messages that are not acknowledged. */
+  /** Messages that the resource domain has not acknowledged. */
   readonly queue: InstanceEvent[] = [];
-  /** All messages that were ever published. */
+  /** All messages published so far. */
   readonly published: InstanceEvent[] = [];
-  /** Entries that have not left the stream. */
+  /** Entries that are still in the stream. */
   readonly stream: Entry[] = [];
-  /** All entries that were ever added. */
+  /** All entries added so far. */
   readonly entries: Entry[] = [];
   private readonly products: ProductUsecase;
   private readonly catalog: CatalogUsecase;
   private readonly ids: IdGenerator;
-  /** What the replicas share: the servers. */
+  /** Holds what the replicas share: the ports, which stand for the servers. */
   private readonly data: Container;
   private readonly biz: ProviderSet;
   private ageMs = 0;
@@ -160,7 +160,7 @@ export class World {
     return this.newReplica().get(SettlementUsecase);
   }
 
-  /** What the shop has before the first buyer comes. */
+  /** Makes the products, SKUs and sales. */
   async open(): Promise<Shop> {
     let made: Shop | undefined;
     await this.calmly(async () => {
@@ -195,7 +195,7 @@ export class World {
       const goods = [await sale('PREPAID', await this.sku()), await sale('PAY_LATER', await this.sku())];
       made = { plan: await product('plan'), sales: [...sales, ...goods] };
     });
-    if (!made) throw new Error('the shop did not open');
+    if (!made) throw new Error('the sales were not opened');
     return made;
   }
 
@@ -215,7 +215,7 @@ export class World {
     return { skuId, stock };
   }
 
-  /** Runs `work` by this world's clock. */
+  /** Runs `work` with this world's clock as Date.now. */
   async clocked<T>(work: () => Promise<T>): Promise<T> {
     const real = Date.now;
     Date.now = () => this.nowMs;

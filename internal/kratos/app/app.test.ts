@@ -67,6 +67,18 @@ describe('App, in processes of its own', () => {
     });
   }
 
+  it('deregisters before the drain delay and stops its servers after it', async () => {
+    run('long-drain');
+    await said('serving');
+    child.kill('SIGTERM');
+    // The drain delay is longer than this test may take.
+    await said('deregister');
+    assert.deepEqual(lines.slice(-2), ['not ready', 'deregister']);
+    child.kill('SIGTERM');
+    assert.equal(await ended(), 130);
+    assert.ok(!lines.includes('stop b'));
+  });
+
   it('leaves at once at the second signal', async () => {
     run('impatient');
     await said('serving');

@@ -78,6 +78,23 @@ describe('AdaptiveLimiter', () => {
     assert.equal(machine.refused, 0);
   });
 
+  it('does not prolong the cool-off by the refusals in it', () => {
+    let nowMs = 5_000;
+    let cpuPercent = 100;
+    const limiter = new AdaptiveLimiter(
+      { enabled: true, cpuPercent: 80, windowMs: 1_000, minInFlight: 1 },
+      () => cpuPercent,
+      () => nowMs,
+    );
+    assert.ok(limiter.enter());
+    assert.equal(limiter.enter(), undefined);
+    cpuPercent = 0;
+    nowMs += 999;
+    assert.equal(limiter.enter(), undefined);
+    nowMs += 1;
+    assert.ok(limiter.enter());
+  });
+
   it('never goes below the floor, and forgets a window that has passed', () => {
     let nowMs = 0;
     const limiter = new AdaptiveLimiter(

@@ -62,7 +62,7 @@ const app = new App({
       say(value ? 'ready' : 'not ready');
     },
   },
-  drainDelayMs: 20,
+  drainDelayMs: mode === 'long-drain' ? 3_600_000 : 20,
   stopTimeoutMs: mode === 'impatient' ? 60_000 : 200,
   register: async () => say('register'),
   deregister: async () => {
