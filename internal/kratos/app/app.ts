@@ -35,33 +35,33 @@ const IMPATIENT = 130;
  * A second signal ends the process where it stands. A step that does not end in time is left behind.
  */
 export class App {
-  readonly #options: AppOptions;
-  #stop: (() => void) | undefined;
-  #fault: unknown;
-  #faulty = false;
-  #stopping = false;
+  private readonly options: AppOptions;
+  private resolveStopped: (() => void) | undefined;
+  private fault: unknown;
+  private faulty = false;
+  private stopping = false;
 
   constructor(options: AppOptions) {
-    this.#options = options;
+    this.options = options;
   }
 
   /** Runs to the end and resolves with the exit code. */
   async run(): Promise<number> {
-    const { logger, servers, health, name } = this.#options;
+    const { logger, servers, health, name } = this.options;
     const stopped = new Promise<void>((resolve) => {
-      this.#stop = resolve;
+      this.resolveStopped = resolve;
     });
-    const off = this.#listen();
+    const off = this.listen();
     const reached: Server[] = [];
     try {
       for (const server of servers) {
-        if (this.#stopping) break;
+        if (this.stopping) break;
         reached.push(server);
         await Promise.race([server.start((err) => this.fail(err)), stopped]);
       }
-      if (!this.#stopping) {
+      if (!this.stopping) {
         health.serving = true;
-        await this.#options.register?.();
+        await this.options.register?.();
         logger.info('serving', { app: name, servers: servers.map((s) => s.name) });
       }
     } catch (err) {
@@ -69,49 +69,49 @@ export class App {
     }
     await stopped;
     health.serving = false;
-    await this.#shutDown(reached);
+    await this.shutDown(reached);
     off();
-    logger.info('stopped', { app: name, code: this.#faulty ? 1 : 0 });
-    return this.#faulty ? 1 : 0;
+    logger.info('stopped', { app: name, code: this.faulty ? 1 : 0 });
+    return this.faulty ? 1 : 0;
   }
 
   /** Stops the app as a signal does. */
   stop(): void {
-    this.#stopping = true;
-    this.#stop?.();
+    this.stopping = true;
+    this.resolveStopped?.();
   }
 
   /** Stops the app for a fault that it cannot live with; its exit code is then 1. */
   fail(err: unknown): void {
-    if (!this.#faulty) {
-      this.#faulty = true;
-      this.#fault = err;
-      this.#options.logger.error('fault: stopping', { app: this.#options.name, err });
-    } else if (err !== this.#fault) {
-      this.#options.logger.error('another fault', { app: this.#options.name, err });
+    if (!this.faulty) {
+      this.faulty = true;
+      this.fault = err;
+      this.options.logger.error('fault: stopping', { app: this.options.name, err });
+    } else if (err !== this.fault) {
+      this.options.logger.error('another fault', { app: this.options.name, err });
     }
     this.stop();
   }
 
-  async #shutDown(reached: readonly Server[]): Promise<void> {
-    const { logger, drainDelayMs, stopTimeoutMs } = this.#options;
+  private async shutDown(reached: readonly Server[]): Promise<void> {
+    const { logger, drainDelayMs, stopTimeoutMs } = this.options;
     const deadline = new AbortController();
-    await this.#step('deregister', deadline.signal, stopTimeoutMs, () => this.#options.deregister?.());
+    await this.step('deregister', deadline.signal, stopTimeoutMs, () => this.options.deregister?.());
     for (const server of reached) server.drain?.();
     // After a fault nothing is worth waiting for.
-    if (!this.#faulty && drainDelayMs > 0) await delay(drainDelayMs);
+    if (!this.faulty && drainDelayMs > 0) await delay(drainDelayMs);
     const deadlineAtMs = Date.now() + stopTimeoutMs;
     const timer = setTimeout(() => deadline.abort(), stopTimeoutMs);
     for (const server of [...reached].reverse()) {
-      await this.#step(server.name, deadline.signal, GRACE_MS, () => server.stop(deadline.signal, deadlineAtMs));
+      await this.step(server.name, deadline.signal, GRACE_MS, () => server.stop(deadline.signal, deadlineAtMs));
     }
-    await this.#step('resources', deadline.signal, GRACE_MS, () => this.#options.close?.(deadline.signal));
+    await this.step('resources', deadline.signal, GRACE_MS, () => this.options.close?.(deadline.signal));
     clearTimeout(timer);
-    logger.debug('everything is closed', { app: this.#options.name });
+    logger.debug('everything is closed', { app: this.options.name });
   }
 
   /** Runs one step; it is left behind `graceMs` after the deadline, so that the rest still gets its turn. */
-  async #step(
+  private async step(
     what: string,
     deadline: AbortSignal,
     graceMs: number,
@@ -128,25 +128,25 @@ export class App {
     });
     try {
       if ((await Promise.race([run(), late])) === 'late') {
-        this.#options.logger.warn('stop takes too long, left behind', { step: what });
+        this.options.logger.warn('stop takes too long, left behind', { step: what });
       }
     } catch (err) {
-      this.#options.logger.error('stop failed', { step: what, err });
+      this.options.logger.error('stop failed', { step: what, err });
     } finally {
       clearTimeout(timer);
       if (arm) deadline.removeEventListener('abort', arm);
     }
   }
 
-  #listen(): () => void {
+  private listen(): () => void {
     let signals = 0;
     const onSignal = (signal: NodeJS.Signals) => {
       signals++;
       if (signals > 1) {
-        this.#options.logger.warn('second signal: leaving at once', { signal });
+        this.options.logger.warn('second signal: leaving at once', { signal });
         process.exit(IMPATIENT);
       }
-      this.#options.logger.info('signal: stopping', { signal });
+      this.options.logger.info('signal: stopping', { signal });
       this.stop();
     };
     const onFault = (err: unknown) => this.fail(err);

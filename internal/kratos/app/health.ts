@@ -21,74 +21,74 @@ const CHECK_TIMEOUT_MS = 2_000;
  */
 export class Health implements Server {
   readonly name = 'health';
-  #states: DependencyState[];
-  #serving = false;
-  #timer: NodeJS.Timeout | undefined;
-  #round: Promise<void> | undefined;
-  readonly #stopping = new AbortController();
-  readonly #listeners = new Set<() => void>();
+  private states: DependencyState[];
+  private isServing = false;
+  private timer: NodeJS.Timeout | undefined;
+  private round: Promise<void> | undefined;
+  private readonly stopping = new AbortController();
+  private readonly listeners = new Set<() => void>();
 
   constructor(
-    readonly probes: readonly HealthProbe[],
-    readonly logger: Logger,
+    private readonly probes: readonly HealthProbe[],
+    private readonly logger: Logger,
   ) {
-    this.#states = probes.map((p) => ({ name: p.name, critical: p.critical, up: false, error: 'not asked yet' }));
+    this.states = probes.map((p) => ({ name: p.name, critical: p.critical, up: false, error: 'not asked yet' }));
   }
 
   async start(): Promise<void> {
-    await this.#check();
+    await this.check();
     const tick = () => {
-      this.#round = this.#check().then(() => {
-        if (!this.#stopping.signal.aborted) this.#timer = setTimeout(tick, INTERVAL_MS);
+      this.round = this.check().then(() => {
+        if (!this.stopping.signal.aborted) this.timer = setTimeout(tick, INTERVAL_MS);
       });
     };
-    this.#timer = setTimeout(tick, INTERVAL_MS);
+    this.timer = setTimeout(tick, INTERVAL_MS);
   }
 
   async stop(): Promise<void> {
     this.serving = false;
-    this.#stopping.abort();
-    clearTimeout(this.#timer);
-    await this.#round;
-    clearTimeout(this.#timer);
+    this.stopping.abort();
+    clearTimeout(this.timer);
+    await this.round;
+    clearTimeout(this.timer);
   }
 
   /** Set when every server has started, cleared when the process begins to stop. */
   set serving(value: boolean) {
     const before = this.ready;
-    this.#serving = value;
-    this.#tell(before);
+    this.isServing = value;
+    this.notify(before);
   }
 
   get ready(): boolean {
-    return this.#serving && this.#states.every((s) => s.up || !s.critical);
+    return this.isServing && this.states.every((s) => s.up || !s.critical);
   }
 
   get dependencies(): readonly DependencyState[] {
-    return this.#states;
+    return this.states;
   }
 
   /** Calls `listener` whenever `ready` changes; the result takes it off again. */
   onChange(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
   }
 
-  async #check(): Promise<void> {
-    const states = await Promise.all(this.probes.map((p) => this.#ask(p)));
-    if (this.#stopping.signal.aborted) return;
+  private async check(): Promise<void> {
+    const states = await Promise.all(this.probes.map((p) => this.probe(p)));
+    if (this.stopping.signal.aborted) return;
     const before = this.ready;
     for (const [i, state] of states.entries()) {
-      if (state.up === this.#states[i]?.up) continue;
+      if (state.up === this.states[i]?.up) continue;
       if (state.up) this.logger.info('dependency is up', { dependency: state.name });
       else this.logger.warn('dependency is down', { dependency: state.name, error: state.error });
     }
-    this.#states = states;
-    this.#tell(before);
+    this.states = states;
+    this.notify(before);
   }
 
-  async #ask(probe: HealthProbe): Promise<DependencyState> {
-    const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(CHECK_TIMEOUT_MS)]);
+  private async probe(probe: HealthProbe): Promise<DependencyState> {
+    const signal = AbortSignal.any([this.stopping.signal, AbortSignal.timeout(CHECK_TIMEOUT_MS)]);
     let error: string | undefined;
     let giveUp: (() => void) | undefined;
     try {
@@ -108,7 +108,7 @@ export class Health implements Server {
     return { name: probe.name, critical: probe.critical, up: error === undefined, error };
   }
 
-  #tell(before: boolean): void {
-    if (this.ready !== before) for (const listener of this.#listeners) listener();
+  private notify(before: boolean): void {
+    if (this.ready !== before) for (const listener of this.listeners) listener();
   }
 }

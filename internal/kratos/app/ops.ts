@@ -47,33 +47,33 @@ function json(res: ServerResponse, status: number, body: unknown): void {
 /** The operators' address, apart from the callers': it answers while those are overloaded or closed. */
 export class OpsListener implements Server {
   readonly name = 'ops';
-  readonly #server: HttpServer;
+  private readonly server: HttpServer;
 
   constructor(
-    readonly addr: string,
+    private readonly addr: string,
     source: OpsSource,
   ) {
-    this.#server = createServer({ requestTimeout: 10_000, headersTimeout: 5_000 }, (req, res) => {
+    this.server = createServer({ requestTimeout: 10_000, headersTimeout: 5_000 }, (req, res) => {
       if (!opsRoute(source, req, res)) json(res, 404, { status: 'NOT_FOUND' });
     });
   }
 
   get port(): number {
-    return (this.#server.address() as AddressInfo).port;
+    return (this.server.address() as AddressInfo).port;
   }
 
   start(): Promise<void> {
     const { host, port } = parseAddress(this.addr);
     return new Promise((resolve, reject) => {
-      this.#server.once('error', (err) => reject(new Error(`ops cannot listen on ${this.addr}: ${err.message}`)));
-      this.#server.listen(port, host, resolve);
+      this.server.once('error', (err) => reject(new Error(`ops cannot listen on ${this.addr}: ${err.message}`)));
+      this.server.listen(port, host, resolve);
     });
   }
 
   stop(): Promise<void> {
     return new Promise((resolve) => {
-      this.#server.close(() => resolve());
-      this.#server.closeAllConnections();
+      this.server.close(() => resolve());
+      this.server.closeAllConnections();
     });
   }
 }

@@ -37,21 +37,21 @@ const YOUNG_GENERATION_MIB = 64;
  */
 class Workers implements Server {
   readonly name = 'workers';
-  readonly #children = new Map<number, { readonly child: Child; ready: boolean; served: boolean }>();
-  readonly #deaths: number[] = [];
-  readonly #pauses = new Set<NodeJS.Timeout>();
-  #stopping = false;
-  #gone: (() => void) | undefined;
-  #change: (() => void) | undefined;
+  private readonly children = new Map<number, { readonly child: Child; ready: boolean; served: boolean }>();
+  private readonly deaths: number[] = [];
+  private readonly pauses = new Set<NodeJS.Timeout>();
+  private stopping = false;
+  private onAllGone: (() => void) | undefined;
+  private onChange: (() => void) | undefined;
 
   constructor(
-    readonly count: number,
-    readonly logger: Logger,
-    readonly onFault: (err: Error) => void,
+    private readonly count: number,
+    private readonly logger: Logger,
+    private readonly onFault: (err: Error) => void,
   ) {}
 
   get ready(): boolean {
-    return this.#children.size === this.count && [...this.#children.values()].every((c) => c.ready);
+    return this.children.size === this.count && [...this.children.values()].every((c) => c.ready);
   }
 
   /** Resolves when every worker has come to serve. */
@@ -59,24 +59,24 @@ class Workers implements Server {
     const chosen = [...process.execArgv, process.env.NODE_OPTIONS ?? ''].some((o) => o.includes(YOUNG_GENERATION));
     if (!chosen)
       cluster.setupPrimary({ execArgv: [...process.execArgv, `${YOUNG_GENERATION}=${YOUNG_GENERATION_MIB}`] });
-    for (let index = 0; index < this.count; index++) this.#fork(index);
+    for (let index = 0; index < this.count; index++) this.fork(index);
     await new Promise<void>((resolve) => {
-      this.#change = () => {
-        if ([...this.#children.values()].filter((c) => c.served).length === this.count) resolve();
+      this.onChange = () => {
+        if ([...this.children.values()].filter((c) => c.served).length === this.count) resolve();
       };
     });
   }
 
   async stop(deadline: AbortSignal): Promise<void> {
-    this.#stopping = true;
-    for (const pause of this.#pauses) clearTimeout(pause);
-    if (this.#children.size === 0) return;
+    this.stopping = true;
+    for (const pause of this.pauses) clearTimeout(pause);
+    if (this.children.size === 0) return;
     const gone = new Promise<void>((resolve) => {
-      this.#gone = resolve;
+      this.onAllGone = resolve;
     });
-    for (const { child } of this.#children.values()) child.send(STOP_MESSAGE, () => undefined);
+    for (const { child } of this.children.values()) child.send(STOP_MESSAGE, () => undefined);
     const kill = () => {
-      for (const { child } of this.#children.values()) child.process.kill('SIGKILL');
+      for (const { child } of this.children.values()) child.process.kill('SIGKILL');
     };
     if (deadline.aborted) kill();
     else deadline.addEventListener('abort', kill, { once: true });
@@ -84,39 +84,39 @@ class Workers implements Server {
     deadline.removeEventListener('abort', kill);
   }
 
-  #fork(index: number): void {
+  private fork(index: number): void {
     const child = cluster.fork({ [WORKER_INDEX]: String(index) });
     const state = { child, ready: false, served: false };
-    this.#children.set(index, state);
+    this.children.set(index, state);
     child.on('message', (message: ReadinessMessage) => {
       if (message.type !== 'kratos:ready') return;
       state.ready = message.ready;
       state.served ||= message.ready;
-      this.#change?.();
+      this.onChange?.();
     });
     child.on('exit', (code, signal) => {
-      this.#children.delete(index);
-      if (this.#stopping) {
+      this.children.delete(index);
+      if (this.stopping) {
         if (code !== 0) this.logger.warn('worker ended badly', { worker: index, code, signal });
-        if (this.#children.size === 0) this.#gone?.();
+        if (this.children.size === 0) this.onAllGone?.();
         return;
       }
       this.logger.error('worker died', { worker: index, pid: child.process.pid, code, signal });
       const now = Date.now();
-      this.#deaths.push(now);
-      const recent = this.#deaths.filter((at) => now - at < DEATH_WINDOW_MS).length;
+      this.deaths.push(now);
+      const recent = this.deaths.filter((at) => now - at < DEATH_WINDOW_MS).length;
       if (!state.served) this.onFault(new Error(`worker ${index} did not come to serve`));
       else if (recent > MAX_DEATHS) this.onFault(new Error(`workers died ${recent} times in a minute`));
-      else this.#forkLater(index, RESPAWN_DELAY_MS * 2 ** (recent - 1));
+      else this.forkLater(index, RESPAWN_DELAY_MS * 2 ** (recent - 1));
     });
   }
 
-  #forkLater(index: number, delayMs: number): void {
+  private forkLater(index: number, delayMs: number): void {
     const pause = setTimeout(() => {
-      this.#pauses.delete(pause);
-      this.#fork(index);
+      this.pauses.delete(pause);
+      this.fork(index);
     }, delayMs);
-    this.#pauses.add(pause);
+    this.pauses.add(pause);
   }
 }
 

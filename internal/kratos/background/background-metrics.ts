@@ -3,46 +3,46 @@ import { BackgroundMeter } from './background-meter.js';
 
 /** Prometheus metrics of the background servers, by their names. */
 export class BackgroundMetrics {
-  readonly #units: Counter<'server'>;
-  readonly #errors: Counter<'server'>;
-  readonly #isolated: Counter<'server'>;
-  readonly #batch: Histogram<'server'>;
-  readonly #seconds: Histogram<'server'>;
-  readonly #backlog: Gauge<'server'>;
-  readonly #oldest: Gauge<'server'>;
+  private readonly units: Counter<'server'>;
+  private readonly errors: Counter<'server'>;
+  private readonly isolated: Counter<'server'>;
+  private readonly batch: Histogram<'server'>;
+  private readonly seconds: Histogram<'server'>;
+  private readonly backlog: Gauge<'server'>;
+  private readonly oldest: Gauge<'server'>;
 
   /** @param namespace prefix of the metric names */
   constructor(registry: Registry, namespace: string) {
     const common = { labelNames: ['server'] as const, registers: [registry] };
-    this.#units = new Counter({ name: `${namespace}_background_units_total`, help: 'Units of work done.', ...common });
-    this.#errors = new Counter({
+    this.units = new Counter({ name: `${namespace}_background_units_total`, help: 'Units of work done.', ...common });
+    this.errors = new Counter({
       name: `${namespace}_background_errors_total`,
       help: 'Rounds that failed.',
       ...common,
     });
-    this.#isolated = new Counter({
+    this.isolated = new Counter({
       name: `${namespace}_background_isolated_total`,
       help: 'Units that failed on their own and were set aside.',
       ...common,
     });
-    this.#batch = new Histogram({
+    this.batch = new Histogram({
       name: `${namespace}_background_batch_units`,
       help: 'Units of work of a round that found some.',
       buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000],
       ...common,
     });
-    this.#seconds = new Histogram({
+    this.seconds = new Histogram({
       name: `${namespace}_background_round_seconds`,
       help: 'Time of a round that found work.',
       buckets: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
       ...common,
     });
-    this.#backlog = new Gauge({
+    this.backlog = new Gauge({
       name: `${namespace}_background_backlog`,
       help: 'Units that wait, when last looked at.',
       ...common,
     });
-    this.#oldest = new Gauge({
+    this.oldest = new Gauge({
       name: `${namespace}_background_oldest_age_seconds`,
       help: 'Age of the oldest unit that waits, when last looked at.',
       // Several workers that look at one queue see the same age.
@@ -54,21 +54,21 @@ export class BackgroundMetrics {
   of(name: string): BackgroundMeter {
     const labels = { server: name };
     // Shown as 0 before the first event: an alert on a rate needs both ends.
-    this.#units.inc(labels, 0);
-    this.#errors.inc(labels, 0);
-    this.#isolated.inc(labels, 0);
+    this.units.inc(labels, 0);
+    this.errors.inc(labels, 0);
+    this.isolated.inc(labels, 0);
     return new Meter(
       (units, tookMs) => {
         if (units === 0) return;
-        this.#units.inc(labels, units);
-        this.#batch.observe(labels, units);
-        this.#seconds.observe(labels, tookMs / 1000);
+        this.units.inc(labels, units);
+        this.batch.observe(labels, units);
+        this.seconds.observe(labels, tookMs / 1000);
       },
-      () => this.#errors.inc(labels),
-      (units) => this.#isolated.inc(labels, units),
+      () => this.errors.inc(labels),
+      (units) => this.isolated.inc(labels, units),
       (units, oldestAgeMs) => {
-        this.#backlog.set(labels, units);
-        this.#oldest.set(labels, oldestAgeMs / 1000);
+        this.backlog.set(labels, units);
+        this.oldest.set(labels, oldestAgeMs / 1000);
       },
     );
   }

@@ -43,13 +43,13 @@ const {
 
 /** JSON lines, written at once: a line that waits in a buffer is lost by the crash that it tells of. */
 export class PinoLogger extends Logger {
-  readonly #pino: Pino;
-  readonly #threshold: Threshold;
+  private readonly pino: Pino;
+  private readonly threshold: Threshold;
 
   private constructor(instance: Pino, threshold: Threshold) {
     super();
-    this.#pino = instance;
-    this.#threshold = threshold;
+    this.pino = instance;
+    this.threshold = threshold;
   }
 
   static create(options: LogOptions, fields: LogFields, to?: DestinationStream): PinoLogger {
@@ -74,26 +74,26 @@ export class PinoLogger extends Logger {
 
   /** trace, debug, info, warn or error: lines below it are not written. */
   set level(level: string) {
-    this.#threshold.level = levelOf(level);
+    this.threshold.level = levelOf(level);
   }
 
   override get debugs(): boolean {
-    return this.#threshold.level <= DEBUG;
+    return this.threshold.level <= DEBUG;
   }
   override debug(message: string, fields?: LogFields): void {
-    if (this.#threshold.level <= DEBUG) this.#pino.debug(fields ?? {}, message);
+    if (this.threshold.level <= DEBUG) this.pino.debug(fields ?? {}, message);
   }
   override info(message: string, fields?: LogFields): void {
-    if (this.#threshold.level <= INFO) this.#pino.info(fields ?? {}, message);
+    if (this.threshold.level <= INFO) this.pino.info(fields ?? {}, message);
   }
   override warn(message: string, fields?: LogFields): void {
-    if (this.#threshold.level <= WARN) this.#pino.warn(fields ?? {}, message);
+    if (this.threshold.level <= WARN) this.pino.warn(fields ?? {}, message);
   }
   override error(message: string, fields?: LogFields): void {
-    if (this.#threshold.level <= ERROR) this.#pino.error(fields ?? {}, message);
+    if (this.threshold.level <= ERROR) this.pino.error(fields ?? {}, message);
   }
   override child(fields: LogFields): Logger {
-    return new PinoLogger(this.#pino.child(fields), this.#threshold);
+    return new PinoLogger(this.pino.child(fields), this.threshold);
   }
 }
 

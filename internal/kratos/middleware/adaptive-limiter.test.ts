@@ -9,7 +9,7 @@ class Machine {
   late = 0;
   refused = 0;
   readonly limiter: AdaptiveLimiter | undefined;
-  readonly #queue: { readonly arrivedMs: number; readonly leave: (() => void) | undefined }[] = [];
+  private readonly queue: { readonly arrivedMs: number; readonly leave: (() => void) | undefined }[] = [];
 
   constructor(
     readonly width: number,
@@ -31,9 +31,9 @@ class Machine {
       for (let i = 0; i < arrivals; i++) {
         const leave = this.limiter?.enter();
         if (this.limiter && !leave) this.refused++;
-        else this.#queue.push({ arrivedMs: this.nowMs, leave });
+        else this.queue.push({ arrivedMs: this.nowMs, leave });
       }
-      const work = this.#queue.splice(0, this.width);
+      const work = this.queue.splice(0, this.width);
       this.cpuPercent = (work.length / this.width) * 100;
       this.nowMs += 10;
       for (const { arrivedMs, leave } of work) {

@@ -26,11 +26,11 @@ const COOL_OFF_MS = 1_000;
  * whose window holds nothing yet.
  */
 export class AdaptiveLimiter {
-  readonly #buckets: Bucket[] = Array.from({ length: BUCKETS }, () => ({ slice: -1, passed: 0, tookMs: 0 }));
-  #options: LimiterOptions;
-  #inFlight = 0;
-  #refusedAtMs = Number.NEGATIVE_INFINITY;
-  #max: { slice: number; value: number } = { slice: -1, value: 0 };
+  private readonly buckets: Bucket[] = Array.from({ length: BUCKETS }, () => ({ slice: -1, passed: 0, tookMs: 0 }));
+  private limits: LimiterOptions;
+  private inFlightCount = 0;
+  private refusedAtMs = Number.NEGATIVE_INFINITY;
+  private estimated: { slice: number; value: number } = { slice: -1, value: 0 };
 
   /**
    * @param cpu CPU use of the process, in percent of one core
@@ -38,63 +38,63 @@ export class AdaptiveLimiter {
    */
   constructor(
     options: LimiterOptions,
-    readonly cpu: () => number,
-    readonly now: () => number = () => performance.now(),
+    private readonly cpu: () => number,
+    private readonly now: () => number = () => performance.now(),
   ) {
-    this.#options = options;
+    this.limits = options;
   }
 
   set options(options: LimiterOptions) {
-    if (options.windowMs !== this.#options.windowMs) for (const b of this.#buckets) b.slice = -1;
-    this.#options = options;
+    if (options.windowMs !== this.limits.windowMs) for (const b of this.buckets) b.slice = -1;
+    this.limits = options;
   }
 
   get inFlight(): number {
-    return this.#inFlight;
+    return this.inFlightCount;
   }
 
   /** Calls in flight that the process can work on at a time. */
   get maxInFlight(): number {
-    const slice = this.#slice();
-    if (this.#max.slice !== slice) this.#max = { slice, value: this.#estimate(slice) };
-    return Math.max(this.#options.minInFlight, this.#max.value);
+    const slice = this.slice();
+    if (this.estimated.slice !== slice) this.estimated = { slice, value: this.estimate(slice) };
+    return Math.max(this.limits.minInFlight, this.estimated.value);
   }
 
   /** Lets a call in, to be ended by the result; undefined refuses it. */
   enter(): (() => void) | undefined {
     const startedAt = this.now();
-    const tight = this.cpu() >= this.#options.cpuPercent || startedAt - this.#refusedAtMs < COOL_OFF_MS;
-    if (this.#options.enabled && tight && this.#inFlight >= this.maxInFlight) {
+    const tight = this.cpu() >= this.limits.cpuPercent || startedAt - this.refusedAtMs < COOL_OFF_MS;
+    if (this.limits.enabled && tight && this.inFlightCount >= this.maxInFlight) {
       // A refusal while cooling off must not prolong it: it would never end under steady load.
-      if (this.cpu() >= this.#options.cpuPercent) this.#refusedAtMs = startedAt;
+      if (this.cpu() >= this.limits.cpuPercent) this.refusedAtMs = startedAt;
       return undefined;
     }
-    this.#inFlight++;
+    this.inFlightCount++;
     return () => {
-      this.#inFlight--;
-      const slice = this.#slice();
-      const bucket = this.#buckets[slice % BUCKETS] as Bucket;
+      this.inFlightCount--;
+      const slice = this.slice();
+      const bucket = this.buckets[slice % BUCKETS] as Bucket;
       if (bucket.slice !== slice) Object.assign(bucket, { slice, passed: 0, tookMs: 0 });
       bucket.passed++;
       bucket.tookMs += this.now() - startedAt;
     };
   }
 
-  #slice(): number {
-    return Math.floor((this.now() * BUCKETS) / this.#options.windowMs);
+  private slice(): number {
+    return Math.floor((this.now() * BUCKETS) / this.limits.windowMs);
   }
 
   /** The current slice is left out: it is not over. */
-  #estimate(slice: number): number {
+  private estimate(slice: number): number {
     let maxPassed = 0;
     let minTookMs = Number.POSITIVE_INFINITY;
-    for (const b of this.#buckets) {
+    for (const b of this.buckets) {
       if (b.passed === 0 || b.slice >= slice || b.slice <= slice - BUCKETS) continue;
       maxPassed = Math.max(maxPassed, b.passed);
       minTookMs = Math.min(minTookMs, b.tookMs / b.passed);
     }
     if (maxPassed === 0) return 0;
-    const perMs = maxPassed / (this.#options.windowMs / BUCKETS);
+    const perMs = maxPassed / (this.limits.windowMs / BUCKETS);
     return Math.ceil(perMs * Math.max(minTookMs, 1));
   }
 }

@@ -7,28 +7,28 @@ const DECAY = 0.85;
 /** The process's use of its one core, smoothed, in percent. */
 export class CpuMeter implements Server {
   readonly name = 'cpu meter';
-  #percent = 0;
-  #timer: NodeJS.Timeout | undefined;
+  private smoothedPercent = 0;
+  private timer: NodeJS.Timeout | undefined;
 
   get percent(): number {
-    return this.#percent;
+    return this.smoothedPercent;
   }
 
   async start(): Promise<void> {
     let usage = process.cpuUsage();
     let at = performance.now();
-    this.#timer = setInterval(() => {
+    this.timer = setInterval(() => {
       const now = performance.now();
       const spent = process.cpuUsage(usage);
       const percent = ((spent.user + spent.system) / 1000 / (now - at)) * 100;
       usage = process.cpuUsage();
       at = now;
       // Threads of the runtime can add to more than one core, which callers need not know.
-      this.#percent = this.#percent * DECAY + Math.min(percent, 100) * (1 - DECAY);
+      this.smoothedPercent = this.smoothedPercent * DECAY + Math.min(percent, 100) * (1 - DECAY);
     }, INTERVAL_MS);
   }
 
   async stop(): Promise<void> {
-    clearInterval(this.#timer);
+    clearInterval(this.timer);
   }
 }

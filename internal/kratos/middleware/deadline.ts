@@ -68,19 +68,19 @@ function arm(call: Call): NodeJS.Timeout | undefined {
 
 /** A reply stream that fails when its call is given up, also while its source is waiting. */
 class BoundStream implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Array> {
-  readonly #source: AsyncIterator<Uint8Array>;
-  #fail: ((err: unknown) => void) | undefined;
-  #over = false;
+  private readonly source: AsyncIterator<Uint8Array>;
+  private fail: ((err: unknown) => void) | undefined;
+  private over = false;
 
   constructor(
     messages: AsyncIterable<Uint8Array>,
-    readonly call: Call,
-    readonly timer: NodeJS.Timeout | undefined,
+    private readonly call: Call,
+    private readonly timer: NodeJS.Timeout | undefined,
   ) {
-    this.#source = messages[Symbol.asyncIterator]();
+    this.source = messages[Symbol.asyncIterator]();
     call.onAbort((err) => {
-      this.#fail?.(err);
-      this.#end();
+      this.fail?.(err);
+      this.end();
     });
   }
 
@@ -91,10 +91,10 @@ class BoundStream implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Array
   next(): Promise<IteratorResult<Uint8Array>> {
     if (this.call.aborted) return Promise.reject(this.call.aborted);
     return new Promise((resolve, reject) => {
-      this.#fail = reject;
-      this.#source.next().then((result) => {
+      this.fail = reject;
+      this.source.next().then((result) => {
         if (result.done) {
-          this.#over = true;
+          this.over = true;
           clearTimeout(this.timer);
         }
         resolve(result);
@@ -103,15 +103,15 @@ class BoundStream implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Array
   }
 
   async return(): Promise<IteratorResult<Uint8Array>> {
-    this.#end();
+    this.end();
     return { done: true, value: undefined };
   }
 
   /** Not awaited: a source that is stuck ends when it looks at its signal. */
-  #end(): void {
-    if (this.#over) return;
-    this.#over = true;
+  private end(): void {
+    if (this.over) return;
+    this.over = true;
     clearTimeout(this.timer);
-    void this.#source.return?.().catch(() => undefined);
+    void this.source.return?.().catch(() => undefined);
   }
 }

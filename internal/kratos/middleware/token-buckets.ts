@@ -15,19 +15,19 @@ const LOOKS = 16;
  */
 export class TokenBuckets {
   rate: BucketRate;
-  readonly #slots = new Map<string, number>();
-  readonly #keys: string[] = [];
-  readonly #fullAtMs: Float64Array;
-  #hand = 0;
+  private readonly slots = new Map<string, number>();
+  private readonly keys: string[] = [];
+  private readonly fullAtMs: Float64Array;
+  private hand = 0;
 
   /** @param now a clock in ms that does not step */
   constructor(
     rate: BucketRate,
-    readonly capacity: number,
-    readonly now: () => number = () => performance.now(),
+    private readonly capacity: number,
+    private readonly now: () => number = () => performance.now(),
   ) {
     this.rate = rate;
-    this.#fullAtMs = new Float64Array(capacity);
+    this.fullAtMs = new Float64Array(capacity);
   }
 
   get enabled(): boolean {
@@ -35,7 +35,7 @@ export class TokenBuckets {
   }
 
   get size(): number {
-    return this.#slots.size;
+    return this.slots.size;
   }
 
   /** Takes one token of `key`. @returns 0, or where there is none, the ms until there is one */
@@ -43,38 +43,38 @@ export class TokenBuckets {
     const { perSecond, burst } = this.rate;
     if (perSecond <= 0) return 0;
     const nowMs = this.now();
-    const slot = this.#slots.get(key) ?? this.#add(key, nowMs);
+    const slot = this.slots.get(key) ?? this.add(key, nowMs);
     const tokenMs = 1_000 / perSecond;
     // A rate that was lowered must not make anybody wait for longer than an empty bucket of today does.
-    const fullAtMs = Math.min(Math.max(this.#fullAtMs[slot]!, nowMs), nowMs + burst * tokenMs);
+    const fullAtMs = Math.min(Math.max(this.fullAtMs[slot]!, nowMs), nowMs + burst * tokenMs);
     const waitMs = fullAtMs + tokenMs - nowMs - burst * tokenMs;
     // Sums of doubles: a token is not refused for a part of it that no clock can tell.
     if (waitMs > 1e-6) return waitMs;
-    this.#fullAtMs[slot] = fullAtMs + tokenMs;
+    this.fullAtMs[slot] = fullAtMs + tokenMs;
     return 0;
   }
 
-  #add(key: string, nowMs: number): number {
-    let slot = this.#keys.length;
+  private add(key: string, nowMs: number): number {
+    let slot = this.keys.length;
     if (slot >= this.capacity) {
-      slot = this.#giveUp(nowMs);
-      this.#slots.delete(this.#keys[slot]!);
+      slot = this.giveUp(nowMs);
+      this.slots.delete(this.keys[slot]!);
     }
     // A copy: a key that was cut from a header would keep the whole header in memory.
     const own = Buffer.from(key).toString();
-    this.#keys[slot] = own;
-    this.#fullAtMs[slot] = nowMs;
-    this.#slots.set(own, slot);
+    this.keys[slot] = own;
+    this.fullAtMs[slot] = nowMs;
+    this.slots.set(own, slot);
     return slot;
   }
 
-  #giveUp(nowMs: number): number {
-    let fullest = this.#hand;
+  private giveUp(nowMs: number): number {
+    let fullest = this.hand;
     for (let i = 0; i < LOOKS; i++) {
-      const slot = this.#hand;
-      this.#hand = (this.#hand + 1) % this.capacity;
-      if (this.#fullAtMs[slot]! < this.#fullAtMs[fullest]!) fullest = slot;
-      if (this.#fullAtMs[slot]! <= nowMs) return slot;
+      const slot = this.hand;
+      this.hand = (this.hand + 1) % this.capacity;
+      if (this.fullAtMs[slot]! < this.fullAtMs[fullest]!) fullest = slot;
+      if (this.fullAtMs[slot]! <= nowMs) return slot;
     }
     return fullest;
   }

@@ -26,16 +26,16 @@ const REOPEN_MS = 500;
  * background: etcd can be away for as long as it likes.
  */
 export class EtcdRegistry extends ServiceRegistry implements Discovery {
-  readonly #etcd: Etcd3;
-  readonly #watches = new Set<() => void>();
-  #entry: { readonly stop: AbortController; readonly ended: Promise<string | undefined> } | undefined;
+  private readonly etcd: Etcd3;
+  private readonly watches = new Set<() => void>();
+  private entry: { readonly stop: AbortController; readonly ended: Promise<string | undefined> } | undefined;
 
   constructor(
-    readonly options: EtcdRegistryOptions,
-    readonly logger: Logger,
+    private readonly options: EtcdRegistryOptions,
+    private readonly logger: Logger,
   ) {
     super();
-    this.#etcd = new Etcd3({
+    this.etcd = new Etcd3({
       hosts: [...options.endpoints],
       // The loops here try again by themselves; a breaker or a retry below them would only delay that.
       faultHandling: { host: () => noop, global: noop },
@@ -45,21 +45,21 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
 
   /** Resolves at once: a service must not wait for its registry. */
   override async register(instance: ServiceInstance): Promise<void> {
-    if (this.#entry) throw new Error('registered already');
+    if (this.entry) throw new Error('registered already');
     const stop = new AbortController();
-    this.#entry = { stop, ended: this.#keep(instance, stop.signal) };
+    this.entry = { stop, ended: this.keep(instance, stop.signal) };
   }
 
   /** Without etcd's answer in time the entry goes when its lease ends. */
   override async deregister(): Promise<void> {
-    const entry = this.#entry;
+    const entry = this.entry;
     if (!entry) return;
-    this.#entry = undefined;
+    this.entry = undefined;
     entry.stop.abort();
     const lease = await entry.ended;
     if (lease === undefined) return;
     try {
-      await this.#etcd.leaseClient.leaseRevoke({ ID: lease }, { deadline: Date.now() + REVOKE_TIMEOUT_MS });
+      await this.etcd.leaseClient.leaseRevoke({ ID: lease }, { deadline: Date.now() + REVOKE_TIMEOUT_MS });
       this.logger.info('deregistered');
     } catch (err) {
       this.logger.warn('cannot deregister; the entry ends with its lease', { err });
@@ -68,38 +68,38 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
 
   async close(): Promise<void> {
     await this.deregister();
-    for (const stop of [...this.#watches]) stop();
-    this.#etcd.close();
+    for (const stop of [...this.watches]) stop();
+    this.etcd.close();
   }
 
   watch(name: string, listener: (found: Instances) => void): () => void {
     const stop = new AbortController();
     const end = () => {
-      this.#watches.delete(end);
+      this.watches.delete(end);
       stop.abort();
     };
-    this.#watches.add(end);
-    void this.#follow(name, listener, stop.signal);
+    this.watches.add(end);
+    void this.follow(name, listener, stop.signal);
     return end;
   }
 
   /** Keeps one entry until `signal`; resolves with the lease that it stands on then. Never rejects. */
-  async #keep(instance: ServiceInstance, signal: AbortSignal): Promise<string | undefined> {
+  private async keep(instance: ServiceInstance, signal: AbortSignal): Promise<string | undefined> {
     const key = `${this.options.prefix}/${instance.name}/${instance.id}`;
     let lease: string | undefined;
     let listed = false;
     let failures = 0;
     while (!signal.aborted) {
       try {
-        if (lease !== undefined && !(await this.#keepAlive(lease))) {
+        if (lease !== undefined && !(await this.keepAlive(lease))) {
           if (listed) this.logger.warn('the entry in the registry has expired and is made anew', { key });
           lease = undefined;
           listed = false;
         }
-        lease ??= await this.#grant();
+        lease ??= await this.grant();
         if (!listed) {
           const value = Buffer.from(formatInstance(instance));
-          await this.#etcd.kv.put({ key: Buffer.from(key), value, lease }, bounded());
+          await this.etcd.kv.put({ key: Buffer.from(key), value, lease }, bounded());
           listed = true;
           this.logger.info('registered', { key, endpoints: instance.endpoints });
         }
@@ -113,14 +113,14 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
     return lease;
   }
 
-  async #grant(): Promise<string> {
-    const { ID } = await this.#etcd.leaseClient.leaseGrant({ TTL: Math.ceil(this.options.ttlMs / 1000) }, bounded());
+  private async grant(): Promise<string> {
+    const { ID } = await this.etcd.leaseClient.leaseGrant({ TTL: Math.ceil(this.options.ttlMs / 1000) }, bounded());
     return ID;
   }
 
   /** Whether the lease still stands. */
-  async #keepAlive(lease: string): Promise<boolean> {
-    const stream = await this.#etcd.leaseClient.leaseKeepAlive(bounded());
+  private async keepAlive(lease: string): Promise<boolean> {
+    const stream = await this.etcd.leaseClient.leaseKeepAlive(bounded());
     try {
       return await new Promise<boolean>((resolve, reject) => {
         stream.on('error', reject);
@@ -135,18 +135,18 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
   }
 
   /** Tells `listener` of the entries under a name until `signal`: read, then read again at each hint of the watch. */
-  async #follow(name: string, listener: (found: Instances) => void, signal: AbortSignal): Promise<void> {
+  private async follow(name: string, listener: (found: Instances) => void, signal: AbortSignal): Promise<void> {
     let told = '';
     let known = false;
     let failures = 0;
     const wake = new Wake();
-    const watcher = new Watcher(this.#etcd, `${this.options.prefix}/${name}/`, () => wake.now());
+    const watcher = new Watcher(this.etcd, `${this.options.prefix}/${name}/`, () => wake.now());
     signal.addEventListener('abort', () => wake.now(), { once: true });
     while (!signal.aborted) {
       wake.reset();
       try {
         await watcher.open();
-        const instances = await this.#read(name);
+        const instances = await this.read(name);
         if (signal.aborted) break;
         failures = 0;
         const text = instances.map(formatInstance).join('\n');
@@ -177,9 +177,9 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
     watcher.close();
   }
 
-  async #read(name: string): Promise<ServiceInstance[]> {
+  private async read(name: string): Promise<ServiceInstance[]> {
     const prefix = `${this.options.prefix}/${name}/`;
-    const { kvs } = await this.#etcd.kv.range(
+    const { kvs } = await this.etcd.kv.range(
       { key: Buffer.from(prefix), range_end: endOf(prefix), limit: 1_000 },
       bounded(),
     );
@@ -192,33 +192,33 @@ type WatchStream = Awaited<ReturnType<Etcd3['watchClient']['watch']>>;
 
 /** Says when something under a prefix changed, or might have. */
 class Watcher {
-  #stream: WatchStream | undefined;
-  #closed = false;
-  #openedAt = Number.NEGATIVE_INFINITY;
+  private stream: WatchStream | undefined;
+  private closed = false;
+  private openedAt = Number.NEGATIVE_INFINITY;
 
   constructor(
-    readonly etcd: Etcd3,
-    readonly prefix: string,
-    readonly onHint: () => void,
+    private readonly etcd: Etcd3,
+    private readonly prefix: string,
+    private readonly onHint: () => void,
   ) {}
 
   get isOpen(): boolean {
-    return this.#stream !== undefined;
+    return this.stream !== undefined;
   }
 
   async open(): Promise<void> {
-    if (this.#stream || this.#closed || performance.now() - this.#openedAt < REOPEN_MS) return;
-    this.#openedAt = performance.now();
+    if (this.stream || this.closed || performance.now() - this.openedAt < REOPEN_MS) return;
+    this.openedAt = performance.now();
     const stream = await this.etcd.watchClient.watch();
-    if (this.#closed) {
+    if (this.closed) {
       stream.on('error', () => undefined);
       stream.cancel();
       return;
     }
-    this.#stream = stream;
+    this.stream = stream;
     const over = () => {
-      if (this.#stream !== stream) return;
-      this.#stream = undefined;
+      if (this.stream !== stream) return;
+      this.stream = undefined;
       this.onHint();
     };
     stream.on('error', over);
@@ -229,27 +229,27 @@ class Watcher {
   }
 
   close(): void {
-    this.#closed = true;
-    const stream = this.#stream;
-    this.#stream = undefined;
+    this.closed = true;
+    const stream = this.stream;
+    this.stream = undefined;
     stream?.cancel();
   }
 }
 
 /** Ends a wait early, also one that has not begun. */
 class Wake {
-  #early = new AbortController();
+  private early = new AbortController();
 
   reset(): void {
-    this.#early = new AbortController();
+    this.early = new AbortController();
   }
 
   now(): void {
-    this.#early.abort();
+    this.early.abort();
   }
 
   within(ms: number): Promise<void> {
-    return pause(ms, this.#early.signal);
+    return pause(ms, this.early.signal);
   }
 }
 

@@ -14,10 +14,10 @@ export abstract class Call implements CallContext {
   /** W3C traceparent of this call, once the tracing middleware ran; undefined where it is not traced. */
   traceparent: string | undefined;
   // Most calls set no header and are not given up: what they need for it is made when it is asked for.
-  #replyHeaders: Map<string, string> | undefined;
-  #controller: AbortController | undefined;
-  #aborted: KaimaiError | undefined;
-  #onAbort: ((err: KaimaiError) => void)[] | undefined;
+  private givenHeaders: Map<string, string> | undefined;
+  private controller: AbortController | undefined;
+  private abortReason: KaimaiError | undefined;
+  private abortListeners: ((err: KaimaiError) => void)[] | undefined;
 
   /** @param operation `/pkg.Service/Method` of `method` */
   constructor(
@@ -30,13 +30,13 @@ export abstract class Call implements CallContext {
   }
 
   get replyHeaders(): Map<string, string> {
-    this.#replyHeaders ??= new Map();
-    return this.#replyHeaders;
+    this.givenHeaders ??= new Map();
+    return this.givenHeaders;
   }
 
   /** The reply's headers, if anybody set one. */
   get headersToSend(): ReadonlyMap<string, string> | undefined {
-    return this.#replyHeaders;
+    return this.givenHeaders;
   }
 
   /** Lower-case names. A `-bin` value is a Uint8Array. The first value of the name. */
@@ -52,12 +52,12 @@ export abstract class Call implements CallContext {
 
   /** Made when first asked for: most calls end without anybody looking. */
   get signal(): AbortSignal {
-    if (!this.#controller) {
-      this.#controller = new AbortController();
-      if (this.#aborted) this.#controller.abort(this.#aborted);
+    if (!this.controller) {
+      this.controller = new AbortController();
+      if (this.abortReason) this.controller.abort(this.abortReason);
       else this.onSignalWanted();
     }
-    return this.#controller.signal;
+    return this.controller.signal;
   }
 
   /** A transport that learns of a caller's leaving only at a cost starts to listen for it here. */
@@ -65,24 +65,24 @@ export abstract class Call implements CallContext {
 
   /** Why nobody waits for the reply any more. */
   get aborted(): KaimaiError | undefined {
-    return this.#aborted;
+    return this.abortReason;
   }
 
   /** Gives up the call: CANCELLED when the caller left, DEADLINE_EXCEEDED. The first reason stays. */
   abort(reason: KaimaiError): void {
-    if (this.#aborted) return;
-    this.#aborted = reason;
-    this.#controller?.abort(reason);
-    const listeners = this.#onAbort ?? [];
-    this.#onAbort = undefined;
+    if (this.abortReason) return;
+    this.abortReason = reason;
+    this.controller?.abort(reason);
+    const listeners = this.abortListeners ?? [];
+    this.abortListeners = undefined;
     for (const listener of listeners) listener(reason);
   }
 
   /** Calls `listener` once when the call is given up, at once when it was. */
   onAbort(listener: (err: KaimaiError) => void): void {
-    if (this.#aborted) listener(this.#aborted);
-    else if (this.#onAbort) this.#onAbort.push(listener);
-    else this.#onAbort = [listener];
+    if (this.abortReason) listener(this.abortReason);
+    else if (this.abortListeners) this.abortListeners.push(listener);
+    else this.abortListeners = [listener];
   }
 }
 

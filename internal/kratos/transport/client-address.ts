@@ -6,39 +6,39 @@ import type { Call } from './call.js';
  * address that no trusted proxy has: what stands before that anybody may have written.
  */
 export class ClientAddresses {
-  readonly #trusted = new BlockList();
-  readonly #trustsAny: boolean;
+  private readonly trusted = new BlockList();
+  private readonly trustsAny: boolean;
 
   /** @param proxies addresses and networks in CIDR notation */
   constructor(proxies: readonly string[]) {
-    this.#trustsAny = proxies.length > 0;
+    this.trustsAny = proxies.length > 0;
     for (const proxy of proxies) {
       const [address = '', bits] = proxy.split('/');
       const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
-      if (bits === undefined) this.#trusted.addAddress(address, family);
-      else this.#trusted.addSubnet(address, Number(bits), family);
+      if (bits === undefined) this.trusted.addAddress(address, family);
+      else this.trusted.addSubnet(address, Number(bits), family);
     }
   }
 
   /** The IPv4 address, or the /64 of an IPv6 one: whoever has one address of it has all of them. */
   keyOf(call: Call): string {
     const peer = plain(call.peer.slice(0, call.peer.lastIndexOf(':')));
-    if (!this.#trustsAny || !this.#isTrusted(peer)) return network(peer);
+    if (!this.trustsAny || !this.isTrusted(peer)) return network(peer);
     const hops = call.metadataAll('x-forwarded-for').join(',').split(',');
     for (let i = hops.length - 1; i >= 0; i--) {
       const hop = plain(hops[i]!.trim());
       // Nothing before what is no address can be believed.
       if (isIP(hop) === 0) break;
-      if (!this.#isTrusted(hop)) return network(hop);
+      if (!this.isTrusted(hop)) return network(hop);
     }
     const real = call.metadata('x-real-ip');
     const address = typeof real === 'string' ? plain(real.trim()) : '';
     return network(isIP(address) === 0 ? peer : address);
   }
 
-  #isTrusted(address: string): boolean {
+  private isTrusted(address: string): boolean {
     const family = isIP(address);
-    return family !== 0 && this.#trusted.check(address, family === 6 ? 'ipv6' : 'ipv4');
+    return family !== 0 && this.trusted.check(address, family === 6 ? 'ipv6' : 'ipv4');
   }
 }
 

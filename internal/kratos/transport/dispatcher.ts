@@ -28,9 +28,9 @@ interface Operation {
 export class Dispatcher {
   /** Full names of the bound services. */
   readonly services: readonly string[];
-  readonly #operations = new Map<string, Operation>();
-  readonly #inFlight = new Set<Call>();
-  #idle: (() => void) | undefined;
+  private readonly operations = new Map<string, Operation>();
+  private readonly calls = new Set<Call>();
+  private onIdle: (() => void) | undefined;
 
   /**
    * @param rulesOf absent: requests are held to no rules
@@ -43,7 +43,7 @@ export class Dispatcher {
     rulesOf: RequestRules = () => undefined,
   ) {
     // Innermost, so that a handler's end is seen whatever the chain around it answers before.
-    const all = [...layers, new Observer(() => (call) => this.#track(call))];
+    const all = [...layers, new Observer(() => (call) => this.track(call))];
     const services = new Set<string>();
     for (const { definition, implementation } of bindings) {
       for (const [name, method] of Object.entries(definition)) {
@@ -52,33 +52,33 @@ export class Dispatcher {
         if (!desc) throw new Error(`${method.path} has no descriptor`);
         const fn = implementation[name];
         if (typeof fn !== 'function') throw new Error(`${method.path} is not implemented`);
-        if (this.#operations.has(method.path)) throw new Error(`${method.path} is bound twice`);
+        if (this.operations.has(method.path)) throw new Error(`${method.path} is bound twice`);
         services.add(service);
         const last = handler(decoder(desc, method, rulesOf(desc)), method, fn.bind(implementation));
-        this.#operations.set(method.path, { method: desc, run: chain(all, desc, last) });
+        this.operations.set(method.path, { method: desc, run: chain(all, desc, last) });
       }
     }
     this.services = [...services];
   }
 
   get methods(): readonly DescMethod[] {
-    return [...this.#operations.values()].map((o) => o.method);
+    return [...this.operations.values()].map((o) => o.method);
   }
 
   /** The chain of one method, middleware and all. */
   operation(path: string): Next {
-    const found = this.#operations.get(path);
+    const found = this.operations.get(path);
     if (!found) throw new Error(`${path} is not bound`);
     return found.run;
   }
 
   get inFlight(): number {
-    return this.#inFlight.size;
+    return this.calls.size;
   }
 
   /** Ends the calls that may stay open for ever: a stop has no reason to wait for them. */
   endStreams(): void {
-    for (const call of this.#inFlight) {
+    for (const call of this.calls) {
       const kind = call.method.methodKind;
       if (kind === 'server_streaming' || kind === 'bidi_streaming') call.abort(unavailable('the server is stopping'));
     }
@@ -89,11 +89,11 @@ export class Dispatcher {
    * running when `deadline` fires are given up, which aborts their signals.
    */
   async drain(deadline: AbortSignal): Promise<void> {
-    if (this.#inFlight.size === 0) return;
+    if (this.calls.size === 0) return;
     await new Promise<void>((resolve) => {
-      this.#idle = resolve;
+      this.onIdle = resolve;
       const giveUp = () => {
-        for (const call of this.#inFlight) call.abort(unavailable('the server is stopping'));
+        for (const call of this.calls) call.abort(unavailable('the server is stopping'));
         resolve();
       };
       if (deadline.aborted) giveUp();
@@ -101,11 +101,11 @@ export class Dispatcher {
     });
   }
 
-  #track(call: Call): () => void {
-    this.#inFlight.add(call);
+  private track(call: Call): () => void {
+    this.calls.add(call);
     return () => {
-      this.#inFlight.delete(call);
-      if (this.#inFlight.size === 0) this.#idle?.();
+      this.calls.delete(call);
+      if (this.calls.size === 0) this.onIdle?.();
     };
   }
 }

@@ -36,13 +36,13 @@ function begin(next: Next, call: Call): Promise<Reply> {
 
 /** Not an async generator: one that was never begun runs no `finally` when its reader leaves. */
 class WatchedStream implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Array> {
-  #source: AsyncIterator<Uint8Array> | undefined;
-  #over = false;
+  private source: AsyncIterator<Uint8Array> | undefined;
+  private over = false;
 
   constructor(
-    readonly messages: AsyncIterable<Uint8Array>,
-    readonly call: Call,
-    readonly end: End,
+    private readonly messages: AsyncIterable<Uint8Array>,
+    private readonly call: Call,
+    private readonly end: End,
   ) {}
 
   [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
@@ -51,26 +51,26 @@ class WatchedStream implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Arr
 
   async next(): Promise<IteratorResult<Uint8Array>> {
     try {
-      this.#source ??= this.messages[Symbol.asyncIterator]();
-      const result = await this.#source.next();
-      if (result.done) this.#finish(undefined);
+      this.source ??= this.messages[Symbol.asyncIterator]();
+      const result = await this.source.next();
+      if (result.done) this.finish(undefined);
       return result;
     } catch (err) {
       const known = toKaimaiError(err);
-      this.#finish(known);
+      this.finish(known);
       throw known;
     }
   }
 
   async return(): Promise<IteratorResult<Uint8Array>> {
-    this.#finish(this.call.aborted);
-    await (this.#source ?? this.messages[Symbol.asyncIterator]()).return?.();
+    this.finish(this.call.aborted);
+    await (this.source ?? this.messages[Symbol.asyncIterator]()).return?.();
     return { done: true, value: undefined };
   }
 
-  #finish(err: KaimaiError | undefined): void {
-    if (this.#over) return;
-    this.#over = true;
+  private finish(err: KaimaiError | undefined): void {
+    if (this.over) return;
+    this.over = true;
     this.end(err);
   }
 }

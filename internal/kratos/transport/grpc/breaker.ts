@@ -19,18 +19,18 @@ interface Bucket {
  * open and half-open states whose steps all clients take at once.
  */
 export class Breaker {
-  readonly #buckets: Bucket[] = Array.from({ length: BUCKETS }, () => ({ slice: -1, requests: 0, accepts: 0 }));
+  private readonly buckets: Bucket[] = Array.from({ length: BUCKETS }, () => ({ slice: -1, requests: 0, accepts: 0 }));
 
   constructor(
-    readonly now: () => number = () => performance.now(),
-    readonly random: () => number = Math.random,
+    private readonly now: () => number = () => performance.now(),
+    private readonly random: () => number = Math.random,
   ) {}
 
   /** Whether this call should be sent. A refusal counts as a failed request. */
   allow(): boolean {
-    const { requests, accepts } = this.#sum();
+    const { requests, accepts } = this.sum();
     if (requests >= MIN_REQUESTS && this.random() < Math.min(MAX_SHARE, (requests - K * accepts) / (requests + 1))) {
-      this.#current().requests++;
+      this.current().requests++;
       return false;
     }
     return true;
@@ -38,23 +38,23 @@ export class Breaker {
 
   /** What became of a call that was sent: whether the service was able to answer it, be it with an error. */
   record(answered: boolean): void {
-    const bucket = this.#current();
+    const bucket = this.current();
     bucket.requests++;
     if (answered) bucket.accepts++;
   }
 
-  #current(): Bucket {
+  private current(): Bucket {
     const slice = Math.floor((this.now() * BUCKETS) / WINDOW_MS);
-    const bucket = this.#buckets[slice % BUCKETS] as Bucket;
+    const bucket = this.buckets[slice % BUCKETS] as Bucket;
     if (bucket.slice !== slice) Object.assign(bucket, { slice, requests: 0, accepts: 0 });
     return bucket;
   }
 
-  #sum(): { readonly requests: number; readonly accepts: number } {
+  private sum(): { readonly requests: number; readonly accepts: number } {
     const slice = Math.floor((this.now() * BUCKETS) / WINDOW_MS);
     let requests = 0;
     let accepts = 0;
-    for (const b of this.#buckets) {
+    for (const b of this.buckets) {
       if (b.slice <= slice - BUCKETS) continue;
       requests += b.requests;
       accepts += b.accepts;

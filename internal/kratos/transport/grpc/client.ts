@@ -69,14 +69,14 @@ const SHAVE_MS = 20;
  * threw, reason and all; a service that cannot be reached is UNAVAILABLE, and so are calls kept back by the breaker.
  */
 export class GrpcClient {
-  readonly #client: Client;
-  readonly #reasons: ReasonTable;
+  private readonly client: Client;
+  private readonly reasons: ReasonTable;
   /** One for each method: a slow report must not keep a quick look-up from its service. */
-  readonly #breakers = new Map<string, Breaker>();
+  private readonly breakers = new Map<string, Breaker>();
 
-  constructor(readonly options: GrpcClientOptions) {
-    this.#reasons = reasonTable(options.reasons);
-    this.#client = new Client(options.addr, credentials.createInsecure(), {
+  constructor(private readonly options: GrpcClientOptions) {
+    this.reasons = reasonTable(options.reasons);
+    this.client = new Client(options.addr, credentials.createInsecure(), {
       ...targetOptions(options),
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.min_reconnect_backoff_ms': 100,
@@ -97,17 +97,17 @@ export class GrpcClient {
       Date.now() + (options.timeoutMs ?? this.options.timeoutMs),
       (options.deadlineAtMs ?? Number.POSITIVE_INFINITY) - SHAVE_MS,
     );
-    let breaker = this.#breakers.get(method.path);
+    let breaker = this.breakers.get(method.path);
     if (!breaker) {
       breaker = new Breaker();
-      this.#breakers.set(method.path, breaker);
+      this.breakers.set(method.path, breaker);
     }
     for (let attempt = 1; ; attempt++) {
       if (options.signal?.aborted) throw cancelled('the call was given up');
       if (Date.now() >= deadlineAtMs) throw deadlineExceeded(`no time is left for ${method.path}`);
       if (!breaker.allow()) throw unavailable(`${method.path} fails too often to be called`);
       try {
-        const reply = await this.#once(method, request, deadlineAtMs, options);
+        const reply = await this.once(method, request, deadlineAtMs, options);
         breaker.record(true);
         return reply;
       } catch (err) {
@@ -123,10 +123,10 @@ export class GrpcClient {
   }
 
   close(): void {
-    this.#client.close();
+    this.client.close();
   }
 
-  #once<Request, Reply>(
+  private once<Request, Reply>(
     method: UnaryMethod<Request, Reply>,
     request: Request,
     deadlineAtMs: number,
@@ -139,7 +139,7 @@ export class GrpcClient {
     propagation.inject(trace.setSpan(context.active(), span), metadata, HEADERS);
     return new Promise((resolve, reject) => {
       const { path, requestSerialize, responseDeserialize } = method;
-      const call = this.#client.makeUnaryRequest(
+      const call = this.client.makeUnaryRequest(
         path,
         requestSerialize,
         responseDeserialize,
@@ -150,7 +150,7 @@ export class GrpcClient {
           signal?.removeEventListener('abort', giveUp);
           if (err) span.setStatus({ code: SpanStatusCode.ERROR, message: err.details });
           span.end();
-          if (err) reject(this.#errorOf(err));
+          if (err) reject(this.errorOf(err));
           else resolve(reply as Reply);
         },
       );
@@ -159,10 +159,10 @@ export class GrpcClient {
     });
   }
 
-  #errorOf(err: ServiceError): KaimaiError {
+  private errorOf(err: ServiceError): KaimaiError {
     const [given] = err.metadata?.get('grpc-status-details-bin') ?? [];
     const details = Buffer.isBuffer(given) ? given : undefined;
-    return decodeStatus(err.code, err.details || err.message, details, this.#reasons);
+    return decodeStatus(err.code, err.details || err.message, details, this.reasons);
   }
 }
 

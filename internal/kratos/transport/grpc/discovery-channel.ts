@@ -35,19 +35,19 @@ export function isDiscoveryTarget(addr: string): boolean {
 
 /** Resolves `discovery:///<service>` to the gRPC endpoints of its instances, each with its weight. */
 class DiscoveryResolver implements experimental.Resolver {
-  readonly #discovery: Discovery;
-  readonly #name: string;
-  #stop: (() => void) | undefined;
+  private readonly discovery: Discovery;
+  private readonly name: string;
+  private stop: (() => void) | undefined;
 
   constructor(
     target: experimental.GrpcUri,
-    readonly listener: experimental.ResolverListener,
+    private readonly listener: experimental.ResolverListener,
     options: ChannelOptions,
   ) {
     const discovery: unknown = options[DISCOVERY];
     if (!discovery) throw new Error(`${experimental.uriToString(target)} needs a registry`);
-    this.#discovery = discovery as Discovery;
-    this.#name = target.path;
+    this.discovery = discovery as Discovery;
+    this.name = target.path;
   }
 
   static getDefaultAuthority(target: experimental.GrpcUri): string {
@@ -56,18 +56,18 @@ class DiscoveryResolver implements experimental.Resolver {
 
   /** Changes are told by themselves: there is nothing to ask again. */
   updateResolution(): void {
-    this.#stop ??= this.#discovery.watch(this.#name, (found) => this.#tell(found));
+    this.stop ??= this.discovery.watch(this.name, (found) => this.tell(found));
   }
 
   destroy(): void {
-    this.#stop?.();
-    this.#stop = undefined;
+    this.stop?.();
+    this.stop = undefined;
   }
 
-  #tell(found: Instances): void {
+  private tell(found: Instances): void {
     const weights = found.kind === 'known' ? addressesOf(found.instances) : {};
     if (Object.keys(weights).length === 0) {
-      const details = found.kind === 'unknown' ? found.error : `no instance of ${this.#name} has a gRPC endpoint`;
+      const details = found.kind === 'unknown' ? found.error : `no instance of ${this.name} has a gRPC endpoint`;
       const error = { code: status.UNAVAILABLE, details, metadata: new Metadata() };
       this.listener(experimental.statusOrFromError(error), {}, null, '');
       return;
@@ -116,11 +116,11 @@ class WeightedConfig implements experimental.TypedLoadBalancingConfig {
  * on the connection itself). Where all say so, all are used: an instance that may fail is better than none.
  */
 class WeightedBalancer implements experimental.LoadBalancer {
-  #children = new Map<string, Child>();
-  #paused = false;
-  #lastError = 'no connection yet';
+  private children = new Map<string, Child>();
+  private paused = false;
+  private lastError = 'no connection yet';
 
-  constructor(readonly helper: experimental.ChannelControlHelper) {}
+  constructor(private readonly helper: experimental.ChannelControlHelper) {}
 
   updateAddressList(
     endpoints: experimental.StatusOr<Endpoint[]>,
@@ -131,64 +131,64 @@ class WeightedBalancer implements experimental.LoadBalancer {
     if (!(config instanceof WeightedConfig)) return false;
     if (!endpoints.ok) {
       // Whoever is connected stays.
-      if (this.#children.size === 0) this.#fail(endpoints.error.details);
+      if (this.children.size === 0) this.fail(endpoints.error.details);
       return true;
     }
-    this.#paused = true;
-    const before = this.#children;
-    this.#children = new Map();
+    this.paused = true;
+    const before = this.children;
+    this.children = new Map();
     for (const endpoint of endpoints.value) {
       const key = experimental.endpointToString(endpoint);
       const [address] = endpoint.addresses;
       const name = address && 'host' in address ? nameOf(address) : key;
-      const child = before.get(key) ?? new Child(endpoint, this.helper, options, note, (error) => this.#changed(error));
+      const child = before.get(key) ?? new Child(endpoint, this.helper, options, note, (error) => this.changed(error));
       before.delete(key);
       child.weight = config.weights[name] ?? 1;
-      this.#children.set(key, child);
+      this.children.set(key, child);
     }
     for (const gone of before.values()) gone.destroy();
-    this.#paused = false;
-    this.#changed(null);
+    this.paused = false;
+    this.changed(null);
     return true;
   }
 
   exitIdle(): void {
-    for (const child of this.#children.values()) child.exitIdle();
+    for (const child of this.children.values()) child.exitIdle();
   }
 
   resetBackoff(): void {}
 
   destroy(): void {
-    this.#paused = true;
-    for (const child of this.#children.values()) child.destroy();
-    this.#children.clear();
+    this.paused = true;
+    for (const child of this.children.values()) child.destroy();
+    this.children.clear();
   }
 
   getTypeName(): string {
     return POLICY;
   }
 
-  #changed(error: string | null): void {
-    if (error !== null) this.#lastError = error;
-    if (this.#paused) return;
-    const all = [...this.#children.values()];
+  private changed(error: string | null): void {
+    if (error !== null) this.lastError = error;
+    if (this.paused) return;
+    const all = [...this.children.values()];
     // Every instance stays connected, so that it is there when another goes.
     for (const child of all) if (child.state === State.IDLE) child.exitIdle();
     const ready = all.filter((child) => child.state === State.READY);
     const serving = ready.filter((child) => child.health === 'serving');
     const asked = ready.filter((child) => child.health === 'asked');
     const waiting = asked.length > 0 || all.some((c) => c.state === State.CONNECTING || c.state === State.IDLE);
-    if (serving.length > 0) this.#pick(serving);
-    else if (ready.length > asked.length && !waiting) this.#pick(ready);
+    if (serving.length > 0) this.pick(serving);
+    else if (ready.length > asked.length && !waiting) this.pick(ready);
     else if (waiting) this.helper.updateState(State.CONNECTING, new experimental.QueuePicker(this), null);
-    else this.#fail(this.#lastError);
+    else this.fail(this.lastError);
   }
 
-  #pick(children: readonly Child[]): void {
+  private pick(children: readonly Child[]): void {
     this.helper.updateState(State.READY, new WeightedPicker(children), null);
   }
 
-  #fail(details: string): void {
+  private fail(details: string): void {
     const picker = new experimental.UnavailablePicker({ details: `no instance can be reached: ${details}` });
     this.helper.updateState(State.TRANSIENT_FAILURE, picker, details);
   }
@@ -200,23 +200,23 @@ function nameOf({ host, port }: { host: string; port: number }): string {
 
 /** Smooth weighted round robin: 3 and 1 give a a b a, not a a a b. */
 class WeightedPicker implements experimental.Picker {
-  readonly #turns: { readonly picker: experimental.Picker; readonly weight: number; credit: number }[];
-  readonly #sum: number;
+  private readonly turns: { readonly picker: experimental.Picker; readonly weight: number; credit: number }[];
+  private readonly sum: number;
 
   constructor(children: readonly Child[]) {
-    this.#sum = children.reduce((sum, child) => sum + child.weight, 0);
+    this.sum = children.reduce((sum, child) => sum + child.weight, 0);
     // Many clients that begin at the same time must not all begin with the same instance.
-    this.#turns = children.map((c) => ({ picker: c.picker, weight: c.weight, credit: Math.random() * c.weight }));
+    this.turns = children.map((c) => ({ picker: c.picker, weight: c.weight, credit: Math.random() * c.weight }));
   }
 
   pick(args: experimental.PickArgs): experimental.PickResult {
-    let best = this.#turns[0];
-    for (const turn of this.#turns) {
+    let best = this.turns[0];
+    for (const turn of this.turns) {
       turn.credit += turn.weight;
       if (best === undefined || turn.credit > best.credit) best = turn;
     }
     if (best === undefined) throw new Error('a picker without instances');
-    best.credit -= this.#sum;
+    best.credit -= this.sum;
     return best.picker.pick(args);
   }
 }
@@ -224,8 +224,8 @@ class WeightedPicker implements experimental.Picker {
 /** One instance: its connection, and what it says of its health on it. */
 class Child {
   weight = 1;
-  readonly #leaf: experimental.LeafLoadBalancer;
-  #follower: HealthFollower | undefined;
+  private readonly leaf: experimental.LeafLoadBalancer;
+  private follower: HealthFollower | undefined;
 
   constructor(
     endpoint: Endpoint,
@@ -238,35 +238,35 @@ class Child {
       createSubchannel: (address, args) => {
         const subchannel = helper.createSubchannel(address, args);
         // A leaf makes its connection anew after it went idle.
-        this.#follower?.stop();
-        this.#follower = new HealthFollower(subchannel, () => onChange(null));
+        this.follower?.stop();
+        this.follower = new HealthFollower(subchannel, () => onChange(null));
         return subchannel;
       },
       updateState: (_state, _picker, error) => onChange(error),
     });
-    this.#leaf = new experimental.LeafLoadBalancer(endpoint, own, options, note);
-    this.#leaf.startConnecting();
+    this.leaf = new experimental.LeafLoadBalancer(endpoint, own, options, note);
+    this.leaf.startConnecting();
   }
 
   get state(): State {
-    return this.#leaf.getConnectivityState();
+    return this.leaf.getConnectivityState();
   }
 
   get picker(): experimental.Picker {
-    return this.#leaf.getPicker();
+    return this.leaf.getPicker();
   }
 
   get health(): HealthState {
-    return this.#follower?.state ?? 'asked';
+    return this.follower?.state ?? 'asked';
   }
 
   exitIdle(): void {
-    this.#leaf.exitIdle();
+    this.leaf.exitIdle();
   }
 
   destroy(): void {
-    this.#follower?.stop();
-    this.#leaf.destroy();
+    this.follower?.stop();
+    this.leaf.destroy();
   }
 }
 
@@ -281,84 +281,84 @@ const WATCH = HealthService.watch;
 /** Watches the health of what a connection leads to, for as long as it stands. */
 class HealthFollower {
   state: HealthState = 'asked';
-  #client: Client | undefined;
-  #retry: NodeJS.Timeout | undefined;
-  #answer: NodeJS.Timeout | undefined;
-  #cancel: () => void = () => undefined;
-  #failures = 0;
-  readonly #onState = (_: unknown, before: State, now: State) => {
-    if (now === State.READY) this.#begin();
-    else if (before === State.READY) this.#end('asked');
+  private client: Client | undefined;
+  private retry: NodeJS.Timeout | undefined;
+  private answer: NodeJS.Timeout | undefined;
+  private cancel: () => void = () => undefined;
+  private failures = 0;
+  private readonly onState = (_: unknown, before: State, now: State) => {
+    if (now === State.READY) this.begin();
+    else if (before === State.READY) this.end('asked');
   };
 
   constructor(
-    readonly subchannel: experimental.SubchannelInterface,
-    readonly onChange: () => void,
+    private readonly subchannel: experimental.SubchannelInterface,
+    private readonly onChange: () => void,
   ) {
     subchannel.ref();
-    subchannel.addConnectivityStateListener(this.#onState);
-    if (subchannel.getConnectivityState() === State.READY) this.#begin();
+    subchannel.addConnectivityStateListener(this.onState);
+    if (subchannel.getConnectivityState() === State.READY) this.begin();
   }
 
   stop(): void {
-    this.subchannel.removeConnectivityStateListener(this.#onState);
-    this.#end('asked');
+    this.subchannel.removeConnectivityStateListener(this.onState);
+    this.end('asked');
     this.subchannel.unref();
   }
 
-  #begin(): void {
-    this.#end(this.state);
+  private begin(): void {
+    this.end(this.state);
     const client = new Client(this.subchannel.getAddress(), credentials.createInsecure(), {
       channelOverride: this.subchannel.getChannel(),
     });
-    this.#client = client;
+    this.client = client;
     const { path, requestSerialize, responseDeserialize } = WATCH;
     const request = HealthCheckRequest.create({ service: '' });
     const stream = client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request);
     stream.on('data', (reply: HealthCheckResponse) => {
-      if (this.#client !== client) return;
-      this.#failures = 0;
-      clearTimeout(this.#answer);
-      this.#set(reply.status === ServingStatus.SERVING ? 'serving' : 'not-serving');
+      if (this.client !== client) return;
+      this.failures = 0;
+      clearTimeout(this.answer);
+      this.set(reply.status === ServingStatus.SERVING ? 'serving' : 'not-serving');
     });
     stream.on('status', ({ code }) => {
-      if (this.#client !== client) return;
-      this.#client = undefined;
-      clearTimeout(this.#answer);
+      if (this.client !== client) return;
+      this.client = undefined;
+      clearTimeout(this.answer);
       // One that has no health service is taken at its connection.
-      if (code === status.UNIMPLEMENTED) this.#set('serving');
-      else this.#again();
+      if (code === status.UNIMPLEMENTED) this.set('serving');
+      else this.again();
     });
     // Told by the status.
     stream.on('error', () => undefined);
-    this.#cancel = () => stream.cancel();
-    this.#answer = setTimeout(() => this.#set('not-serving'), ANSWER_MS);
-    this.#answer.unref();
+    this.cancel = () => stream.cancel();
+    this.answer = setTimeout(() => this.set('not-serving'), ANSWER_MS);
+    this.answer.unref();
   }
 
   /** A stream that broke while the connection stands: the other side stops, or has too much to do. */
-  #again(): void {
-    this.#set('not-serving');
-    const delayMs = Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** Math.min(this.#failures++, 10));
-    this.#retry = setTimeout(
+  private again(): void {
+    this.set('not-serving');
+    const delayMs = Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** Math.min(this.failures++, 10));
+    this.retry = setTimeout(
       () => {
-        if (this.subchannel.getConnectivityState() === State.READY) this.#begin();
+        if (this.subchannel.getConnectivityState() === State.READY) this.begin();
       },
       delayMs * (0.5 + Math.random() / 2),
     );
-    this.#retry.unref();
+    this.retry.unref();
   }
 
-  #end(state: HealthState): void {
-    clearTimeout(this.#retry);
-    clearTimeout(this.#answer);
-    const client = this.#client;
-    this.#client = undefined;
-    if (client) this.#cancel();
+  private end(state: HealthState): void {
+    clearTimeout(this.retry);
+    clearTimeout(this.answer);
+    const client = this.client;
+    this.client = undefined;
+    if (client) this.cancel();
     this.state = state;
   }
 
-  #set(state: HealthState): void {
+  private set(state: HealthState): void {
     if (this.state === state) return;
     this.state = state;
     this.onChange();

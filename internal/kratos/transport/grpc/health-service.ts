@@ -17,17 +17,17 @@ export const LIVENESS = 'liveness';
 
 /** grpc.health.v1 over `Health`: "" and every bound service are SERVING while the process is ready. */
 export class GrpcHealthService implements ServiceOf<typeof HealthService> {
-  readonly #names: ReadonlySet<string>;
+  private readonly names: ReadonlySet<string>;
 
   constructor(
-    readonly health: Health,
+    private readonly health: Health,
     services: readonly string[],
   ) {
-    this.#names = new Set(['', ...services]);
+    this.names = new Set(['', ...services]);
   }
 
   async check(request: HealthCheckRequest): Promise<HealthCheckResponse> {
-    const status = this.#statusOf(request.service);
+    const status = this.statusOf(request.service);
     if (status === Status.SERVICE_UNKNOWN) {
       throw new KaimaiError(
         { reason: 'SERVICE_UNKNOWN', domain: 'grpc.health.v1', httpCode: 404, grpcCode: 5 },
@@ -38,14 +38,14 @@ export class GrpcHealthService implements ServiceOf<typeof HealthService> {
   }
 
   async list(_: HealthListRequest): Promise<HealthListResponse> {
-    const names = [...this.#names, LIVENESS];
-    return { statuses: Object.fromEntries(names.map((n) => [n, { status: this.#statusOf(n) }])) };
+    const names = [...this.names, LIVENESS];
+    return { statuses: Object.fromEntries(names.map((n) => [n, { status: this.statusOf(n) }])) };
   }
 
   async *watch(request: HealthCheckRequest, ctx: CallContext): AsyncGenerator<HealthCheckResponse> {
     let told: Status | undefined;
     while (!ctx.signal.aborted) {
-      const status = this.#statusOf(request.service);
+      const status = this.statusOf(request.service);
       if (status !== told) {
         told = status;
         yield { status };
@@ -63,9 +63,9 @@ export class GrpcHealthService implements ServiceOf<typeof HealthService> {
     }
   }
 
-  #statusOf(service: string): Status {
+  private statusOf(service: string): Status {
     if (service === LIVENESS) return Status.SERVING;
-    if (!this.#names.has(service)) return Status.SERVICE_UNKNOWN;
+    if (!this.names.has(service)) return Status.SERVICE_UNKNOWN;
     return this.health.ready ? Status.SERVING : Status.NOT_SERVING;
   }
 }

@@ -46,14 +46,14 @@ type Surface =
  */
 export class GrpcListener implements Server {
   readonly name = 'grpc';
-  readonly #server: GrpcServer;
-  #port: number | undefined;
+  private readonly server: GrpcServer;
+  private boundPort: number | undefined;
 
   constructor(
-    readonly options: GrpcOptions,
-    readonly dispatcher: Dispatcher,
+    private readonly options: GrpcOptions,
+    private readonly dispatcher: Dispatcher,
   ) {
-    this.#server = new GrpcServer({
+    this.server = new GrpcServer({
       'grpc.max_receive_message_length': options.maxMessageBytes,
       'grpc.max_concurrent_streams': 1_000,
       // Nothing here serves its figures, and keeping them costs each call.
@@ -66,24 +66,24 @@ export class GrpcListener implements Server {
     for (const method of dispatcher.methods) {
       const path = `/${method.parent.typeName}/${method.name}`;
       const [handler, type] = adapt(method, path, dispatcher.operation(path));
-      this.#server.register(path, handler, bytes, bytes, type);
+      this.server.register(path, handler, bytes, bytes, type);
     }
   }
 
   /** The port it listens on, once started. */
   get port(): number {
-    if (this.#port === undefined) throw new Error('grpc does not listen yet');
-    return this.#port;
+    if (this.boundPort === undefined) throw new Error('grpc does not listen yet');
+    return this.boundPort;
   }
 
   start(): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#server.bindAsync(this.options.addr, ServerCredentials.createInsecure(), (err, port) => {
+      this.server.bindAsync(this.options.addr, ServerCredentials.createInsecure(), (err, port) => {
         if (err) {
           reject(new Error(`grpc cannot listen on ${this.options.addr}: ${err.message}`));
           return;
         }
-        this.#port = port;
+        this.boundPort = port;
         resolve();
       });
     });
@@ -94,7 +94,7 @@ export class GrpcListener implements Server {
    * its client learns from the frame's last stream id, and sends it again on another connection.
    */
   drain(): void {
-    for (const session of this.#sessions()) {
+    for (const session of this.sessions()) {
       if (!session.destroyed && !session.closed) session.goaway();
     }
   }
@@ -106,13 +106,13 @@ export class GrpcListener implements Server {
    */
   async stop(deadline: AbortSignal): Promise<void> {
     // Of net, not of http2: that one closes the sessions too.
-    for (const listener of this.#listeners()) NetServer.prototype.close.call(listener);
+    for (const listener of this.listeners()) NetServer.prototype.close.call(listener);
     this.drain();
     this.dispatcher.endStreams();
-    await this.#noSessions(deadline);
+    await this.noSessions(deadline);
     await new Promise<void>((resolve) => {
       const force = () => {
-        this.#server.forceShutdown();
+        this.server.forceShutdown();
         resolve();
       };
       if (deadline.aborted) {
@@ -120,29 +120,29 @@ export class GrpcListener implements Server {
         return;
       }
       deadline.addEventListener('abort', force, { once: true });
-      this.#server.tryShutdown(() => {
+      this.server.tryShutdown(() => {
         deadline.removeEventListener('abort', force);
         resolve();
       });
     });
   }
 
-  async #noSessions(deadline: AbortSignal): Promise<void> {
+  private async noSessions(deadline: AbortSignal): Promise<void> {
     const endsAtMs = performance.now() + DRAIN_MS;
-    while (this.#sessions().length > 0 && performance.now() < endsAtMs && !deadline.aborted) await sleep(DRAIN_POLL_MS);
+    while (this.sessions().length > 0 && performance.now() < endsAtMs && !deadline.aborted) await sleep(DRAIN_POLL_MS);
   }
 
-  #sessions(): ServerHttp2Session[] {
-    return [...this.#internals().values()].flatMap(({ sessions }) => [...sessions]);
+  private sessions(): ServerHttp2Session[] {
+    return [...this.internals().values()].flatMap(({ sessions }) => [...sessions]);
   }
 
-  #listeners(): NetServer[] {
-    return [...this.#internals().keys()];
+  private listeners(): NetServer[] {
+    return [...this.internals().keys()];
   }
 
   /** grpc-js has no public way to its HTTP/2 sessions, and sends no GOAWAY before the one with which it closes. */
-  #internals(): ReadonlyMap<NetServer, { readonly sessions: ReadonlySet<ServerHttp2Session> }> {
-    return (this.#server as unknown as Internals).http2Servers;
+  private internals(): ReadonlyMap<NetServer, { readonly sessions: ReadonlySet<ServerHttp2Session> }> {
+    return (this.server as unknown as Internals).http2Servers;
   }
 }
 
@@ -151,8 +151,8 @@ interface Internals {
 }
 
 class GrpcCall extends Call {
-  #headersSent = false;
-  #answered = false;
+  private headersSent = false;
+  private isAnswered = false;
 
   constructor(
     method: DescMethod,
@@ -162,7 +162,7 @@ class GrpcCall extends Call {
     super(method, operation, 'grpc', toEpochMs(surface.getDeadline()));
     (surface as EventEmitter).on('cancelled', () => {
       // grpc-js says so at the end of every stream, and an error that nobody sees costs more than the call.
-      if (this.#answered) return;
+      if (this.isAnswered) return;
       const late = this.deadlineAtMs !== undefined && Date.now() >= this.deadlineAtMs;
       this.abort(late ? deadlineExceeded('the deadline of this call is over') : cancelled('the caller went away'));
     });
@@ -200,14 +200,14 @@ class GrpcCall extends Call {
 
   /** Nobody waits any more because there was an answer. */
   answered(): void {
-    this.#answered = true;
+    this.isAnswered = true;
   }
 
   /** Called with the first message: a stream's handler sets its headers on the way there. */
   sendHeaders(): void {
     const given = this.headersToSend;
-    if (given === undefined || given.size === 0 || this.#headersSent) return;
-    this.#headersSent = true;
+    if (given === undefined || given.size === 0 || this.headersSent) return;
+    this.headersSent = true;
     const headers = new Metadata();
     for (const [name, value] of given) headers.set(name, value);
     this.surface.sendMetadata(headers);

@@ -19,25 +19,25 @@ type Answer = ServerReflectionResponse['messageResponse'];
  * same messages, so one implementation serves both.
  */
 export class GrpcReflectionService implements ServiceOf<typeof ServerReflectionService> {
-  readonly #files: ReadonlyMap<string, FileDescriptorProto>;
+  private readonly files: ReadonlyMap<string, FileDescriptorProto>;
 
   constructor(
-    readonly registry: FileRegistry,
+    private readonly registry: FileRegistry,
     set: FileDescriptorSet,
-    readonly services: readonly string[],
+    private readonly services: readonly string[],
   ) {
-    this.#files = new Map(set.file.map((f) => [f.name, f]));
+    this.files = new Map(set.file.map((f) => [f.name, f]));
   }
 
   async *serverReflectionInfo(
     requests: AsyncIterable<ServerReflectionRequest>,
   ): AsyncGenerator<ServerReflectionResponse> {
     for await (const request of requests) {
-      yield { validHost: request.host, originalRequest: request, messageResponse: this.#answer(request) };
+      yield { validHost: request.host, originalRequest: request, messageResponse: this.answer(request) };
     }
   }
 
-  #answer({ messageRequest: asked }: ServerReflectionRequest): Answer {
+  private answer({ messageRequest: asked }: ServerReflectionRequest): Answer {
     switch (asked?.$case) {
       case 'listServices':
         return {
@@ -45,16 +45,16 @@ export class GrpcReflectionService implements ServiceOf<typeof ServerReflectionS
           value: { service: [...this.services].sort().map((name) => ({ name })) },
         };
       case 'fileByFilename':
-        return this.#files.has(asked.value) ? this.#file(asked.value) : missing(`file ${asked.value}`);
+        return this.files.has(asked.value) ? this.file(asked.value) : missing(`file ${asked.value}`);
       case 'fileContainingSymbol': {
-        const file = this.#fileOf(asked.value);
-        return file === undefined ? missing(`symbol ${asked.value}`) : this.#file(file);
+        const file = this.fileOf(asked.value);
+        return file === undefined ? missing(`symbol ${asked.value}`) : this.file(file);
       }
       case 'fileContainingExtension': {
         const { containingType, extensionNumber } = asked.value;
         const type = this.registry.getMessage(containingType);
         const extension = type && this.registry.getExtensionFor(type, extensionNumber);
-        return extension ? this.#file(protoName(extension.file.name)) : missing(`extension ${extensionNumber}`);
+        return extension ? this.file(protoName(extension.file.name)) : missing(`extension ${extensionNumber}`);
       }
       case 'allExtensionNumbersOfType': {
         const extensionNumber: number[] = [];
@@ -70,7 +70,7 @@ export class GrpcReflectionService implements ServiceOf<typeof ServerReflectionS
   }
 
   /** The file of a type, service, extension, method, field or enum value. */
-  #fileOf(symbol: string): string | undefined {
+  private fileOf(symbol: string): string | undefined {
     const type = this.registry.get(symbol);
     if (type) return protoName(type.file.name);
     const dot = symbol.lastIndexOf('.');
@@ -94,10 +94,10 @@ export class GrpcReflectionService implements ServiceOf<typeof ServerReflectionS
     return undefined;
   }
 
-  #file(name: string): Answer {
+  private file(name: string): Answer {
     const found = new Map<string, Buffer>();
     const add = (n: string) => {
-      const file = this.#files.get(n);
+      const file = this.files.get(n);
       if (!file || found.has(n)) return;
       found.set(n, Buffer.from(toBinary(FileDescriptorProtoSchema, file)));
       for (const dependency of file.dependency) add(dependency);

@@ -38,18 +38,18 @@ const GRPC_OWN = /^grpc\./;
 /** The JSON listener: the routes of the google.api.http rules, each run by the chain that gRPC calls run by. */
 export class HttpListener implements Server {
   readonly name = 'http';
-  readonly #server: TranscoderServer;
-  #port: number | undefined;
+  private readonly server: TranscoderServer;
+  private boundPort: number | undefined;
 
   /** @param plainRoutes asked first; true when it took the request */
   constructor(
-    readonly options: HttpOptions,
+    private readonly options: HttpOptions,
     registry: FileRegistry,
     dispatcher: Dispatcher,
     logger: Logger,
     plainRoutes: (req: IncomingMessage, res: ServerResponse) => boolean,
   ) {
-    this.#server = createTranscoderServer({
+    this.server = createTranscoderServer({
       registry,
       services: dispatcher.services.filter((s) => !GRPC_OWN.test(s)),
       handler: (call) => run(dispatcher, call),
@@ -82,13 +82,13 @@ export class HttpListener implements Server {
 
   /** The port it listens on, once started. */
   get port(): number {
-    if (this.#port === undefined) throw new Error('http does not listen yet');
-    return this.#port;
+    if (this.boundPort === undefined) throw new Error('http does not listen yet');
+    return this.boundPort;
   }
 
   async start(): Promise<void> {
     try {
-      this.#port = (await this.#server.start(parseAddress(this.options.addr))).port;
+      this.boundPort = (await this.server.start(parseAddress(this.options.addr))).port;
     } catch (err) {
       throw new Error(`http cannot listen on ${this.options.addr}: ${errorText(err)}`, { cause: err });
     }
@@ -96,18 +96,18 @@ export class HttpListener implements Server {
 
   /** Every reply ends its connection from now on. */
   drain(): void {
-    this.#server.drain();
+    this.server.drain();
   }
 
   stop(_: AbortSignal, deadlineAtMs: number): Promise<void> {
-    return this.#server.stop(deadlineAtMs);
+    return this.server.stop(deadlineAtMs);
   }
 }
 
 class HttpCall extends Call {
-  #request: Uint8Array | undefined;
+  private boundRequest: Uint8Array | undefined;
 
-  constructor(readonly inner: TranscoderCall) {
+  constructor(private readonly inner: TranscoderCall) {
     super(inner.method, inner.operation, 'http', inner.deadline);
   }
 
@@ -128,8 +128,8 @@ class HttpCall extends Call {
   }
 
   override bind(): Uint8Array {
-    this.#request ??= this.inner.bind();
-    return this.#request;
+    this.boundRequest ??= this.inner.bind();
+    return this.boundRequest;
   }
 
   override async *requests(): AsyncGenerator<Uint8Array> {

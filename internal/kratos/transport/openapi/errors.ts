@@ -82,9 +82,9 @@ export class ErrorReplies {
   private readonly shared = new Map<string, Schema>();
 
   constructor(
-    readonly registry: FileRegistry,
-    readonly reasons: readonly ReasonSpec[],
-    readonly shape: ErrorShape,
+    private readonly registry: FileRegistry,
+    private readonly reasons: readonly ReasonSpec[],
+    private readonly shape: ErrorShape,
   ) {}
 
   get schema(): Schema {

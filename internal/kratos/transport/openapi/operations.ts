@@ -27,9 +27,9 @@ export interface Binding {
 /** The Operation Object of one binding of an RPC: what the transcoder accepts and returns for it. */
 export class Operations {
   constructor(
-    readonly schemas: Schemas,
-    readonly errors: ErrorReplies,
-    readonly access: AccessRules,
+    private readonly schemas: Schemas,
+    private readonly errors: ErrorReplies,
+    private readonly access: AccessRules,
   ) {}
 
   of({ method, rule, path, index }: Binding): Schema {

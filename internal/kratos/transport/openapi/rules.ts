@@ -46,7 +46,7 @@ export class Rules {
   private readonly validator: ReturnType<typeof createValidator>;
   private readonly required = new Map<DescMessage, ReadonlySet<DescField>>();
 
-  constructor(readonly registry: Registry) {
+  constructor(private readonly registry: Registry) {
     this.validator = createValidator({ registry });
   }
 
