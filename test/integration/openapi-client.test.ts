@@ -70,7 +70,7 @@ console.log(
 const MISTAKES: Readonly<Record<string, string>> = {
   'an unknown path': `await api.GET('/v1/nothing');`,
   'an int64 as a number': `await api.POST('/v1/orders', { body: { productId: 1001 } });`,
-  'a missing required field': `await api.POST('/v1/orders', { body: { requestId: 'r' } });`,
+  'a missing required field': `await api.POST('/v1/seckill', { body: { requestId: 'r' } });`,
   'an unknown enum value': `await api.GET('/v1/orders', { params: { query: { status: 'LOST' } } });`,
   'a field that the reply does not have': `(await api.GET('/v1/products')).data?.products[0]?.cpu;`,
 };
