@@ -1,141 +1,330 @@
 import assert from 'node:assert/strict';
 import { Registry } from 'prom-client';
-import { type Delivery, PurchaseConsumer, type ReadRequest } from '../biz/seckill/purchase-stream.js';
+import { unavailable } from '../../gen/common/v1/errors.js';
+import {
+  type Delivery,
+  PurchaseConsumer,
+  type ReadRequest,
+  type ReadResult,
+  type SettledEntry,
+} from '../biz/seckill/purchase-stream.js';
 import type { PreparedEntries } from '../biz/seckill/settlement.js';
 import type { Settlement } from '../biz/seckill/settlement-state.js';
-import type { Logger } from '../kratos/log/logger.js';
+import { Logger, SilentLogger } from '../kratos/log/logger.js';
 import { SeckillOrderService } from '../service/seckill.js';
 import { SeckillConsumer } from './seckill-consumer.js';
 
 const ITEM = 1001n;
-const silent = { debugs: false, debug() {}, info() {}, warn() {}, error() {}, child: () => silent } as Logger;
+const OTHER = 1002n;
+const WRONG_TYPE = new Error('WRONGTYPE Operation against a key holding the wrong kind of value');
 
-function delivery(streamId: string): Delivery {
-  return { streamId, fields: new Map(), deliveries: 1 };
-}
-
-/** Gives one entry with each read, until there is none left. */
-class Stream extends PurchaseConsumer {
-  readonly asked: ReadRequest['from'][] = [];
+/** Streams in memory. Each read of new entries returns one entry. */
+class Streams extends PurchaseConsumer {
+  readonly reads: string[] = [];
   readonly finished: string[] = [];
+  readonly reports: (number | undefined)[] = [];
+  /** Delivered and not finished. A flush of Redis empties it. */
+  readonly pending = new Map<string, Delivery>();
+  readonly unreadable = new Set<bigint>();
+  /** Decides which entries have to be finished later. */
+  onFinish: (itemId: bigint, streamIds: readonly string[]) => readonly string[] = () => [];
 
-  constructor(private readonly entries: string[]) {
+  constructor(private readonly entries: ReadonlyMap<bigint, string[]>) {
     super();
   }
 
   override async discover() {
-    return [ITEM];
+    return [...this.entries.keys()];
   }
-  override async join() {}
-  override async read([request]: readonly ReadRequest[]): Promise<ReadonlyMap<bigint, readonly Delivery[]>> {
+  override async join(itemIds: readonly bigint[]) {
+    return new Map(itemIds.filter((id) => this.unreadable.has(id)).map((id) => [id, WRONG_TYPE]));
+  }
+  override async read(requests: readonly ReadRequest[]): Promise<ReadResult> {
     await new Promise((resolve) => setImmediate(resolve));
-    if (!request) return new Map();
-    this.asked.push(request.from);
-    const next = request.from === 'new' ? this.entries.shift() : undefined;
-    return new Map([[ITEM, next === undefined ? [] : [delivery(next)]]]);
+    const deliveries = new Map<bigint, readonly Delivery[]>();
+    const unreadable = new Map<bigint, unknown>();
+    for (const { itemId, from } of requests) {
+      this.reads.push(`${from} ${itemId}`);
+      if (this.unreadable.has(itemId)) unreadable.set(itemId, WRONG_TYPE);
+      else if (from === 'pending') deliveries.set(itemId, this.readPending(itemId));
+      else deliveries.set(itemId, this.readNew(itemId));
+    }
+    return { deliveries, groupless: [], unreadable };
   }
   override async claim() {
     return [];
   }
-  override async finish(_itemId: bigint, entries: readonly { readonly streamId: string }[]) {
-    for (const { streamId } of entries) this.finished.push(streamId);
-    return new Set<string>();
+  override async finish(itemId: bigint, entries: readonly SettledEntry[]) {
+    const streamIds = entries.map((e) => e.streamId);
+    const later = new Set(this.onFinish(itemId, streamIds));
+    for (const streamId of streamIds.filter((id) => !later.has(id))) {
+      this.finished.push(streamId);
+      this.pending.delete(`${itemId} ${streamId}`);
+    }
+    return later;
+  }
+  override async report(oldestReadMs: number | undefined) {
+    this.reports.push(oldestReadMs);
   }
   override interrupt() {}
+
+  private readPending(itemId: bigint): Delivery[] {
+    const found = [...this.pending].filter(([key]) => key.startsWith(`${itemId} `));
+    return found.map(([key, entry]) => {
+      const again = { ...entry, deliveries: entry.deliveries + 1 };
+      this.pending.set(key, again);
+      return again;
+    });
+  }
+
+  private readNew(itemId: bigint): Delivery[] {
+    const streamId = this.entries.get(itemId)?.shift();
+    if (streamId === undefined) return [];
+    const entry = { streamId, fields: new Map(), deliveries: 1 };
+    this.pending.set(`${itemId} ${streamId}`, entry);
+    return [entry];
+  }
 }
 
+type Commit = (itemId: bigint, entries: readonly Delivery[]) => Promise<unknown>;
+
+/** Makes every entry an order, unless `commit` says otherwise. */
 class Service extends SeckillOrderService {
-  readonly begun: string[] = [];
+  readonly prepared: string[] = [];
   readonly decided: string[] = [];
 
-  constructor(private readonly commit: (streamId: string) => Promise<void>) {
+  constructor(private readonly commit: Commit = async () => {}) {
     super(undefined as never);
   }
 
   override async findItemIds() {
-    return [ITEM];
+    return [];
   }
 
-  override async prepareSeckillOrder(itemId: bigint, [entry]: readonly Delivery[]): Promise<PreparedEntries> {
-    const { streamId } = entry!;
-    this.begun.push(streamId);
-    const parsed = { kind: 'malformed', streamId, reason: '' } as const;
-    const entries = [{ entry: entry!, parsed, fault: undefined }];
+  override async prepareSeckillOrder(itemId: bigint, deliveries: readonly Delivery[]): Promise<PreparedEntries> {
+    const entries = deliveries.map((entry) => {
+      this.prepared.push(entry.streamId);
+      return { entry, parsed: { kind: 'malformed', streamId: entry.streamId, reason: '' }, fault: undefined } as const;
+    });
     return { stream: { itemId, item: undefined }, entries, suspects: [] };
   }
 
-  override async handleSeckillOrder({ entries: [entry] }: PreparedEntries): Promise<Settlement> {
-    const { streamId } = entry!.entry;
-    this.decided.push(streamId);
-    await this.commit(streamId);
-    return { settled: [{ streamId, correction: undefined }], counts: { ORDER: 1, REJECTED: 0, DEAD: 0 }, failed: [] };
+  override async handleSeckillOrder({ stream, entries }: PreparedEntries): Promise<Settlement> {
+    this.decided.push(...entries.map((e) => e.entry.streamId));
+    await this.commit(
+      stream.itemId,
+      entries.map((e) => e.entry),
+    );
+    const settled = entries.map((e) => ({ streamId: e.entry.streamId, correction: undefined }));
+    return { settled, counts: { ORDER: entries.length, REJECTED: 0, DEAD: 0 }, failed: [] };
+  }
+}
+
+class RecordingLogger extends Logger {
+  readonly errors: string[] = [];
+  readonly infos: string[] = [];
+  override get debugs() {
+    return false;
+  }
+  override debug() {}
+  override info(message: string) {
+    this.infos.push(message);
+  }
+  override warn() {}
+  override error(message: string) {
+    this.errors.push(message);
+  }
+  override child() {
+    return this;
   }
 }
 
 async function until(what: string, condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 2_000; i++) {
+  for (let i = 0; i < 5_000; i++) {
     if (condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
-  assert.fail(`${what} did not come about`);
+  assert.fail(`${what} never happened`);
 }
 
-describe('the consumer of purchases', () => {
+/** A promise that the test settles. */
+function gate() {
+  let open = () => {};
+  let fail = (_err: Error) => {};
+  const promise = new Promise<void>((resolve, reject) => {
+    open = resolve;
+    fail = reject;
+  });
+  return { promise, open: () => open(), fail: (err: Error) => fail(err) };
+}
+
+describe('SeckillConsumer', () => {
   let consumer: SeckillConsumer | undefined;
+  let registry: Registry;
   afterEach(() => consumer?.stop(AbortSignal.timeout(1_000)));
 
-  const start = async (stream: Stream, service: Service) => {
-    const options = { batchSize: 10, blockMs: 10, claimIdleMs: 60_000 };
-    consumer = new SeckillConsumer(stream, service, options, silent, new Registry());
+  const start = async (streams: Streams, service: Service, logger: Logger = new SilentLogger(), batchSize = 10) => {
+    const options = { batchSize, blockMs: 10, claimIdleMs: 60_000 };
+    registry = new Registry();
+    consumer = new SeckillConsumer(streams, service, options, logger, registry);
     await consumer.start();
   };
+  const faultyItems = async () => {
+    const metrics = await registry.getMetricsAsJSON();
+    const { values = [] } = metrics.find((m) => m.name === 'kaimai_seckill_faulty_stream') ?? {};
+    return values.map((v) => v.labels.item_id);
+  };
 
-  it('reads the next batch while one is settled, and no further one; decides them in order', async () => {
-    let commit = () => {};
-    const committed = new Promise<void>((resolve) => {
-      commit = resolve;
-    });
-    const stream = new Stream(['1-0', '2-0', '3-0']);
-    const service = new Service((id) => (id === '1-0' ? committed : Promise.resolve()));
-    await start(stream, service);
-    await until('the second batch', () => service.begun.length === 2);
-    assert.deepEqual([service.begun, service.decided], [['1-0', '2-0'], ['1-0']]);
-    assert.deepEqual(stream.asked, ['pending', 'new', 'new']);
-    commit();
-    await until('the end', () => stream.finished.length === 3);
+  it('reads the next batch while one is settled, and no further one, and decides them in stream order', async () => {
+    const first = gate();
+    const streams = new Streams(new Map([[ITEM, ['1-0', '2-0', '3-0']]]));
+    const service = new Service((_, [entry]) => (entry?.streamId === '1-0' ? first.promise : Promise.resolve()));
+    await start(streams, service);
+    await until('the second batch', () => service.prepared.length === 2);
+    assert.deepEqual([service.prepared, service.decided], [['1-0', '2-0'], ['1-0']]);
+    assert.deepEqual(streams.reads, [`pending ${ITEM}`, `new ${ITEM}`, `new ${ITEM}`]);
+    first.open();
+    await until('the end', () => streams.finished.length === 3);
     assert.deepEqual(service.decided, ['1-0', '2-0', '3-0']);
-    assert.deepEqual(stream.finished, ['1-0', '2-0', '3-0']);
+    assert.deepEqual(streams.finished, ['1-0', '2-0', '3-0']);
   });
 
-  it('decides nothing behind a batch that failed, and reads again what it has', async () => {
-    let fail = () => {};
-    const failed = new Promise<void>((_, reject) => {
-      fail = () => reject(new Error('planted'));
-    });
-    const stream = new Stream(['1-0', '2-0']);
-    const service = new Service((id) => (id === '1-0' ? failed : Promise.resolve()));
-    await start(stream, service);
-    await until('the second batch', () => service.begun.length === 2);
-    fail();
-    await until(
-      'another look at what is unfinished',
-      () => stream.asked.filter((from) => from === 'pending').length === 2,
-    );
-    assert.deepEqual([service.decided, stream.finished], [['1-0'], []]);
+  it('decides nothing behind a batch that failed, and settles its entries again in stream order', async () => {
+    const first = gate();
+    const streams = new Streams(new Map([[ITEM, ['1-0', '2-0']]]));
+    let attempts = 0;
+    const service = new Service(() => (attempts++ === 0 ? first.promise : Promise.resolve()));
+    await start(streams, service);
+    await until('the second batch', () => service.prepared.length === 2);
+    first.fail(new Error('planted'));
+    await until('the end', () => streams.finished.length === 2);
+    assert.deepEqual(service.decided, ['1-0', '1-0', '2-0']);
+    assert.ok(streams.reads.filter((read) => read.startsWith('pending')).length >= 2);
   });
 
-  it('stops when what is under way is finished', async () => {
-    let commit = () => {};
-    const committed = new Promise<void>((resolve) => {
-      commit = resolve;
-    });
-    const stream = new Stream(['1-0']);
-    const service = new Service(() => committed);
-    await start(stream, service);
+  it('finishes the batch under way before it stops', async () => {
+    const first = gate();
+    const streams = new Streams(new Map([[ITEM, ['1-0']]]));
+    const service = new Service(() => first.promise);
+    await start(streams, service);
     await until('the batch', () => service.decided.length === 1);
     const stopped = consumer!.stop(AbortSignal.timeout(5_000));
-    commit();
+    first.open();
     await stopped;
-    assert.deepEqual(stream.finished, ['1-0']);
+    assert.deepEqual(streams.finished, ['1-0']);
+  });
+
+  it('waits for a database that is away without another read of the batch', async () => {
+    const streams = new Streams(new Map([[ITEM, ['1-0']]]));
+    let failures = 3;
+    const service = new Service(() => (failures-- > 0 ? Promise.reject(unavailable('planted')) : Promise.resolve()));
+    await start(streams, service);
+    await until('the end', () => streams.finished.length === 1);
+    assert.deepEqual(service.decided, ['1-0', '1-0', '1-0', '1-0']);
+    assert.equal(streams.reads.filter((read) => read.startsWith('pending')).length, 1);
+  });
+
+  it('keeps a settled entry until its sale is loaded, although a flush of Redis deleted the pending list', async () => {
+    const streams = new Streams(new Map([[ITEM, ['1-0']]]));
+    const service = new Service();
+    let loaded = false;
+    let refusals = 0;
+    streams.onFinish = (_, streamIds) => {
+      if (loaded) return [];
+      refusals += 1;
+      streams.pending.clear();
+      return streamIds;
+    };
+    await start(streams, service);
+    await until('a second try', () => refusals === 2);
+    loaded = true;
+    await until('the end', () => streams.finished.length === 1);
+    assert.deepEqual(streams.finished, ['1-0']);
+  });
+
+  it('keeps committed entries that could not be removed while Redis was away, although Redis came back empty', async () => {
+    const streams = new Streams(new Map([[ITEM, ['1-0']]]));
+    let away = true;
+    streams.onFinish = () => {
+      if (!away) return [];
+      away = false;
+      streams.pending.clear();
+      throw unavailable('planted');
+    };
+    await start(streams, new Service());
+    await until('the end', () => streams.finished.length === 1);
+  });
+
+  it('reads no new entries of a stream while a full batch of its entries has to wait', async () => {
+    const streams = new Streams(new Map([[ITEM, ['1-0', '2-0', '3-0', '4-0', '5-0', '6-0']]]));
+    let loaded = false;
+    streams.onFinish = (_, streamIds) => (loaded ? [] : streamIds);
+    const service = new Service();
+    await start(streams, service, new SilentLogger(), 2);
+    await until('several tries', () => service.decided.filter((id) => id === '1-0').length >= 5);
+    assert.ok(new Set(service.prepared).size < 6, `${new Set(service.prepared).size} entries are in memory`);
+    loaded = true;
+    await until('the end', () => new Set(streams.finished).size === 6);
+  });
+
+  it('sets aside a stream whose key is no stream, names it once in log and metric, and reads the others', async () => {
+    const streams = new Streams(new Map([ITEM, OTHER].map((itemId) => [itemId, ['1-0', '2-0']])));
+    streams.unreadable.add(ITEM);
+    const logger = new RecordingLogger();
+    await start(streams, new Service(), logger);
+    await until('the other stream', () => streams.finished.length === 2);
+    const triesAt = () => streams.reads.filter((read) => read.endsWith(` ${ITEM}`)).length;
+    assert.equal(triesAt(), 0, 'a key that cannot be joined is not read');
+    assert.deepEqual(await faultyItems(), [String(ITEM)]);
+    streams.unreadable.clear();
+    await until('the repaired stream', () => streams.finished.length === 4);
+    assert.deepEqual(logger.errors, ['a purchase stream fails and is set aside']);
+    await until('the end of the fault', () => logger.infos.length === 1);
+    assert.deepEqual(await faultyItems(), []);
+  });
+
+  it('sets aside a stream whose key becomes another type while it is read, and backs off', async () => {
+    const streams = new Streams(new Map([ITEM, OTHER].map((itemId) => [itemId, ['1-0']])));
+    await start(streams, new Service());
+    await until('both streams', () => streams.finished.length === 2);
+    streams.unreadable.add(ITEM);
+    const readsOf = (itemId: bigint) => streams.reads.filter((read) => read.endsWith(` ${itemId}`)).length;
+    const [before, others] = [readsOf(ITEM), readsOf(OTHER)];
+    await until('many reads of the other stream', () => readsOf(OTHER) > others + 100);
+    assert.ok(readsOf(ITEM) - before < 10, `${readsOf(ITEM) - before} reads of the faulty stream`);
+    assert.deepEqual(await faultyItems(), [String(ITEM)]);
+  });
+
+  it('settles the other streams while one fails', async () => {
+    const streams = new Streams(new Map([ITEM, OTHER].map((itemId) => [itemId, ['1-0', '2-0', '3-0']])));
+    let broken = true;
+    streams.onFinish = (itemId) => {
+      if (broken && itemId === ITEM) throw WRONG_TYPE;
+      return [];
+    };
+    const logger = new RecordingLogger();
+    await start(streams, new Service(), logger);
+    await until('the other stream', () => streams.finished.length === 3);
+    assert.deepEqual(await faultyItems(), [String(ITEM)]);
+    broken = false;
+    await until('the repaired stream', () => new Set(streams.pending.keys()).size === 0);
+    assert.deepEqual(logger.errors, ['a purchase stream fails and is set aside']);
+  });
+
+  it('reports how old its oldest unsettled entry is, and leaves when it stops', async () => {
+    const first = gate();
+    const streams = new Streams(new Map([[ITEM, ['1-0']]]));
+    const service = new Service(() => first.promise);
+    await start(streams, service);
+    await until('the batch', () => service.decided.length === 1);
+    const before = streams.reports.length;
+    await until('two reports', () => streams.reports.length >= before + 2);
+    const [earlier, later] = streams.reports.slice(-2);
+    assert.ok(earlier !== undefined && later !== undefined && later > earlier, 'the entry gets older');
+    first.open();
+    await until('the end', () => streams.finished.length === 1);
+    await until('a report after it', () => (streams.reports.at(-1) ?? 0) < later);
+    await consumer!.stop(AbortSignal.timeout(1_000));
+    assert.equal(streams.reports.at(-1), undefined);
   });
 });

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
 import { isUnavailable } from '../../gen/common/v1/errors.js';
 import type { Delivery, PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
 import type { Settlement } from '../biz/seckill/settlement-state.js';
@@ -9,6 +9,8 @@ import type { BackgroundMeter } from '../kratos/background/background-meter.js';
 import { Loop } from '../kratos/background/loop.js';
 import type { Logger } from '../kratos/log/logger.js';
 import type { SeckillOrderService } from '../service/seckill.js';
+import { SeckillConsumerMetrics } from './seckill-consumer-metrics.js';
+import { type ConsumerBatch, ConsumerStream } from './seckill-consumer-stream.js';
 
 export interface SeckillConsumerOptions {
   /** Entries of one transaction. */
@@ -19,45 +21,47 @@ export interface SeckillConsumerOptions {
   readonly claimIdleMs: number;
 }
 
-/** How often new streams are looked for; a stream that appears is read after at most this and one wait. */
+/** How often new streams are looked for. A new stream is read after at most this and one wait for entries. */
 const DISCOVER_MS = 500;
+const REPORT_MS = 500;
 const MAX_BLOCK_MS = 500;
 const MAX_BACKOFF_MS = 2_000;
 const IDLE_MS = 50;
 /** Items whose batches are settled side by side. */
 const SIDE_BY_SIDE = 4;
 
-/** Where the reading of one item stands. */
-interface Reading {
-  /** Whether there may be entries that this consumer was given and has not finished. */
-  pending: boolean;
-  /** Not before this time, since what it has could not be finished. */
-  notBeforeMs: number;
+interface OpenRead {
+  /** When the oldest of its entries was read, as `performance.now()`. */
+  atMs: number;
 }
 
 /*
- * Turns stream entries into orders: one loop reads, one claims what the dead left behind.
+ * Turns stream entries into orders. One loop reads, one claims what dead consumers left behind, one reports.
  *
- *   join: own = true ─▶ read own pending ─ none left ─▶ own = false ─▶ read new ─▶ settle ─▶ take off the stream
- *             ▲                                                          │ anything fails or is not finished
- *             └──────────────────────────────────────────────────────────┘
+ *   join ─▶ read pending entries ─ none left ─▶ read new ones ─▶ settle ─▶ remove from the stream
+ *                  ▲                                               │ anything fails
+ *                  └───────────────────────────────────────────────┘
  *
- * While a batch is settled the next one is read and made ready, no more than that one. It is decided when the one before
- * it is committed, so that an item's entries are decided in the order of its stream.
+ * While a batch is settled the next one is read and prepared, and no further one. It is committed when the batch before it
+ * is, so an item's entries are decided in the order of its stream.
  *
- * An entry stays pending until its outcome is committed and it was taken off, so whatever fails in between is met again:
- * by the own name after a failure or a restart, by another consumer's claim after a death.
+ * An entry stays pending until its outcome is committed and it was removed, so whatever fails in between is met again: by
+ * the same name after a failure or a restart, by another consumer's claim after a death. A flush of Redis deletes pending
+ * lists; that is why entries that could not be finished are kept in memory as well.
+ *
+ * A stream that cannot be read or settled is set aside with a growing backoff; the others go on.
  */
 export class SeckillConsumer implements Server {
   readonly name = 'seckill_consumer';
-  private readonly readings = new Map<bigint, Reading>();
+  private readonly streams = new Map<bigint, ConsumerStream>();
   private readonly reader: Loop;
   private readonly claimer: Loop;
-  private readonly metrics: Metrics;
-  /** What was read last and may still be settled. */
+  private readonly reporter: Loop;
+  private readonly metrics: SeckillConsumerMetrics;
+  /** The batches that were read last and may still be settled. */
   private underWay: Promise<void> = Promise.resolve();
-  /** Of the items that are being settled: when the last batch that was read is committed. */
-  private readonly turns = new Map<bigint, Promise<unknown>>();
+  /** Reads whose entries are not all settled. */
+  private readonly openReads = new Set<OpenRead>();
   private discoverAtMs = 0;
   private readonly stopping = new AbortController();
 
@@ -68,19 +72,12 @@ export class SeckillConsumer implements Server {
     private readonly logger: Logger,
     registry: Registry,
   ) {
-    this.metrics = new Metrics(registry);
-    this.reader = new Loop({
-      name: this.name,
-      round: () => this.readRound(),
-      idleMs: IDLE_MS,
-      logger,
-    });
-    this.claimer = new Loop({
-      name: `${this.name}_claims`,
-      round: () => this.claimRound(),
-      idleMs: Math.max(IDLE_MS, options.claimIdleMs / 3),
-      logger,
-    });
+    this.metrics = new SeckillConsumerMetrics(registry);
+    const loop = (suffix: string, idleMs: number, round: () => Promise<number>) =>
+      new Loop({ name: `${this.name}${suffix}`, round, idleMs, logger });
+    this.reader = loop('', IDLE_MS, () => this.readRound());
+    this.claimer = loop('_claims', Math.max(IDLE_MS, options.claimIdleMs / 3), () => this.claimRound());
+    this.reporter = loop('_reports', REPORT_MS, () => this.reportRound());
   }
 
   observe(meter: BackgroundMeter): void {
@@ -90,173 +87,245 @@ export class SeckillConsumer implements Server {
   async start(): Promise<void> {
     await this.reader.start();
     await this.claimer.start();
+    await this.reporter.start();
   }
 
-  /** Finishes the batches under way; what was read and not settled stays pending. */
+  /** Finishes the batches under way. Entries that were read and not settled stay pending. */
   async stop(deadline: AbortSignal): Promise<void> {
     this.stopping.abort();
     this.consumer.interrupt();
     await Promise.all([this.reader.stop(deadline), this.claimer.stop(deadline)]);
     await Promise.race([this.underWay.catch(() => {}), aborted(deadline)]);
+    await this.reporter.stop(deadline);
+    // Without this last report the process counts as one that may hold entries until it is taken for dead.
+    if (this.openReads.size === 0) await this.consumer.report(undefined).catch(() => {});
   }
 
   private async readRound(): Promise<number> {
+    const read = { atMs: performance.now() };
+    this.openReads.add(read);
     try {
       await this.discover();
-      if (this.readings.size === 0) return 0;
-      // What is being settled would be read as unfinished.
-      if ([...this.readings.values()].some((r) => r.pending)) await this.underWay;
-      const nowMs = Date.now();
-      const due = [...this.readings].filter(([, r]) => r.notBeforeMs <= nowMs);
-      const requests = due.map(([itemId, r]) => ({
-        itemId,
-        from: r.pending ? ('pending' as const) : ('new' as const),
-      }));
-      // Items that wait for another try must not wait for other items' entries.
-      const blockMs = due.length < this.readings.size ? IDLE_MS : Math.min(MAX_BLOCK_MS, this.options.blockMs);
-      const read = await this.consumer.read(requests, this.options.batchSize, blockMs);
-      await this.rejoin(requests.filter((r) => !read.has(r.itemId)).map((r) => r.itemId));
-      for (const { itemId, from } of requests) {
-        const reading = this.readings.get(itemId);
-        if (reading && from === 'pending' && read.get(itemId)?.length === 0) reading.pending = false;
+      const due = [...this.streams.values()].filter((s) => s.waitMs(read.atMs) === 0);
+      if (due.some((s) => s.readsPending)) {
+        // Entries that are being settled are pending too and would be read a second time.
+        await this.underWay;
+        for (const stream of due) if (stream.readsPending) stream.committed = Promise.resolve();
       }
+      await this.join(due.filter((s) => !s.joined));
+      const batches = await this.readBatches(
+        due.filter((s) => s.joined),
+        read,
+      );
       const before = this.underWay;
-      this.underWay = this.settleAll(read);
+      this.underWay = this.settleAll(batches).finally(() => this.openReads.delete(read));
       // The next round meets what it fails with.
       this.underWay.catch(() => {});
       await before;
-      const entries = [...read.values()].reduce((sum, deliveries) => sum + deliveries.length, 0);
       // After a read that found nothing the next one waits by itself.
-      return Math.max(1, entries);
+      const entries = batches.reduce((sum, b) => sum + b.deliveries.length, 0);
+      return due.length === 0 ? 0 : Math.max(1, entries);
     } catch (err) {
       await this.underWay.catch(() => {});
+      this.openReads.delete(read);
       this.underWay = Promise.resolve();
-      this.turns.clear();
       if (this.stopping.signal.aborted) return 0;
-      // What was read is pending under this name now, whether or not its reply came.
-      for (const reading of this.readings.values()) reading.pending = true;
+      // Entries may be pending under this name although their reply never came.
+      for (const stream of this.streams.values()) stream.readsPending = true;
       throw err;
     }
   }
 
   private async claimRound(): Promise<number> {
     let claimed = 0;
-    for (const itemId of this.readings.keys()) {
+    for (const stream of this.streams.values()) {
       if (this.stopping.signal.aborted) break;
-      const deliveries = await this.consumer.claim(itemId, this.options.claimIdleMs, this.options.batchSize);
-      if (deliveries.length === 0) continue;
-      claimed += deliveries.length;
-      this.metrics.claimed.inc(deliveries.length);
-      this.logger.info('claimed entries that another consumer left', {
-        itemId: String(itemId),
-        count: deliveries.length,
-      });
-      await this.settle(itemId, this.decide(itemId, deliveries));
+      if (!stream.joined || stream.faulty) continue;
+      const read = { atMs: performance.now() };
+      this.openReads.add(read);
+      try {
+        const { claimIdleMs, batchSize } = this.options;
+        const deliveries = await this.consumer.claim(stream.itemId, claimIdleMs, batchSize);
+        if (deliveries.length === 0) continue;
+        claimed += deliveries.length;
+        this.metrics.claimed.inc(deliveries.length);
+        const details = { itemId: String(stream.itemId), count: deliveries.length };
+        this.logger.info('claimed entries that another consumer left', details);
+        const batch = { stream, deliveries, readAtMs: read.atMs };
+        await this.settle(batch, this.commit(batch, Promise.resolve()));
+      } finally {
+        this.openReads.delete(read);
+      }
     }
     return claimed;
   }
 
+  private async reportRound(): Promise<number> {
+    const kept = [...this.streams.values()].map((s) => s.oldestKeptMs ?? Number.POSITIVE_INFINITY);
+    const nowMs = performance.now();
+    const oldestMs = Math.min(nowMs, ...[...this.openReads].map((r) => r.atMs), ...kept);
+    await this.consumer.report(nowMs - oldestMs);
+    return 0;
+  }
+
   private async discover(): Promise<void> {
-    const nowMs = Date.now();
+    const nowMs = performance.now();
     if (nowMs < this.discoverAtMs) return;
-    const found = await this.consumer.discover(await this.service.findItemIds());
-    const fresh = found.filter((itemId) => !this.readings.has(itemId));
-    if (fresh.length > 0) {
-      await this.consumer.join(fresh);
-      for (const itemId of fresh) this.readings.set(itemId, { pending: true, notBeforeMs: 0 });
+    for (const itemId of await this.consumer.discover(await this.service.findItemIds())) {
+      if (!this.streams.has(itemId)) this.streams.set(itemId, new ConsumerStream(itemId));
     }
-    this.metrics.streams.set(this.readings.size);
+    this.metrics.streams.set(this.streams.size);
     this.discoverAtMs = nowMs + DISCOVER_MS;
   }
 
-  private async rejoin(itemIds: readonly bigint[]): Promise<void> {
-    if (itemIds.length === 0) return;
-    this.logger.warn('consumer groups are gone and made again', { count: itemIds.length });
-    await this.consumer.join(itemIds);
-    for (const itemId of itemIds) this.readings.set(itemId, { pending: true, notBeforeMs: 0 });
+  private async join(streams: readonly ConsumerStream[]): Promise<void> {
+    if (streams.length === 0) return;
+    const unusable = await this.consumer.join(streams.map((s) => s.itemId));
+    for (const stream of streams) {
+      if (unusable.has(stream.itemId)) this.setAside(stream, unusable.get(stream.itemId));
+      else stream.joined = stream.readsPending = true;
+    }
   }
 
-  private async settleAll(read: ReadonlyMap<bigint, readonly Delivery[]>): Promise<void> {
-    const batches = [...read].filter(([, deliveries]) => deliveries.length > 0);
+  private async readBatches(streams: readonly ConsumerStream[], open: OpenRead): Promise<readonly ConsumerBatch[]> {
+    const { batchSize } = this.options;
+    const readAtMs = performance.now();
+    // A stream whose entries cannot be finished is not read on, so that the memory they take is bounded.
+    const requests = streams
+      .filter((s) => s.keptCount < batchSize)
+      .map((s) => ({ itemId: s.itemId, from: s.readsPending ? ('pending' as const) : ('new' as const) }));
+    const blockMs = streams.some((s) => s.keptCount > 0) ? 1 : this.blockMs(readAtMs);
+    const { deliveries, groupless, unreadable } = await this.consumer.read(requests, batchSize, blockMs);
+    if (groupless.length > 0)
+      this.logger.warn('consumer groups are gone and are created again', { items: groupless.length });
+    for (const itemId of groupless) this.streamOf(itemId).joined = false;
+    for (const [itemId, err] of unreadable) this.setAside(this.streamOf(itemId), err);
+    return streams.flatMap((stream): ConsumerBatch[] => {
+      const read = deliveries.get(stream.itemId);
+      const kept = stream.takeKept(batchSize);
+      open.atMs = Math.min(open.atMs, kept.readAtMs);
+      const all = kept.deliveries.length === 0 ? (read ?? []) : withoutDoubles([...kept.deliveries, ...(read ?? [])]);
+      if (all.length > 0) return [{ stream, deliveries: all, readAtMs: Math.min(readAtMs, kept.readAtMs) }];
+      if (read) {
+        stream.readsPending = false;
+        this.recover(stream);
+      }
+      return [];
+    });
+  }
+
+  /** A stream that waits for another try must not wait for other streams' entries. */
+  private blockMs(nowMs: number): number {
+    const waits = [...this.streams.values()].map((s) => s.waitMs(nowMs)).filter((ms) => ms > 0);
+    // 0 would wait for ever.
+    return Math.max(1, Math.floor(Math.min(MAX_BLOCK_MS, this.options.blockMs, ...waits)));
+  }
+
+  private async settleAll(batches: readonly ConsumerBatch[]): Promise<void> {
     for (let i = 0; i < batches.length; i += SIDE_BY_SIDE) {
       const settled = await Promise.allSettled(
-        batches.slice(i, i + SIDE_BY_SIDE).map(([itemId, deliveries]) => this.settleInTurn(itemId, deliveries)),
+        batches.slice(i, i + SIDE_BY_SIDE).map((batch) => this.settleInOrder(batch)),
       );
       const failed = settled.find((s) => s.status === 'rejected');
       if (failed) throw failed.reason;
     }
   }
 
-  private settleInTurn(itemId: bigint, deliveries: readonly Delivery[]): Promise<void> {
-    const decided = this.decide(itemId, deliveries, this.turns.get(itemId));
-    // One that failed stays, so that nothing behind it is decided before it is read again.
-    const turn = decided.then(() => {});
-    turn.catch(() => {});
-    this.turns.set(itemId, turn);
-    return this.settle(itemId, decided);
+  private settleInOrder(batch: ConsumerBatch): Promise<void> {
+    const { stream } = batch;
+    const committed = this.commit(batch, stream.committed);
+    // After a failure it stays rejected, so that no later batch is decided before the failed entries are read again.
+    stream.committed = committed;
+    committed.catch(() => {});
+    return this.settle(batch, committed);
   }
 
-  private async settle(itemId: bigint, decided: Promise<Settlement>): Promise<void> {
+  /** @throws UNAVAILABLE; any other failure is this stream's alone */
+  private async settle({ stream, deliveries, readAtMs }: ConsumerBatch, committed: Promise<Settlement>): Promise<void> {
     const end = this.metrics.seconds.startTimer();
-    const { settled, counts, failed } = await decided;
-    const later = await this.consumer.finish(itemId, settled);
-    end();
-    for (const [outcome, count] of Object.entries(counts)) this.metrics.entries.inc({ outcome }, count);
-    if (counts.DEAD > 0) this.logger.warn('entries put aside', { itemId: String(itemId), count: counts.DEAD });
-    for (const { streamId, cause } of failed) {
-      this.logger.error('an entry failed and will be tried again', { itemId: String(itemId), streamId, err: cause });
+    let unfinished = deliveries;
+    const causes = new Map<string, unknown>();
+    try {
+      const { settled, counts, failed } = await committed;
+      const later = await this.consumer.finish(stream.itemId, settled);
+      end();
+      for (const f of failed) causes.set(f.streamId, f.cause);
+      unfinished = deliveries.filter((d) => later.has(d.streamId) || causes.has(d.streamId));
+      this.count(stream, counts, causes);
+      if (unfinished.length > 0) stream.retryLater(performance.now());
+      else this.recover(stream);
+      if (failed.length > 0) stream.readsPending = true;
+    } catch (err) {
+      stream.readsPending = true;
+      if (isUnavailable(err)) throw err;
+      this.setAside(stream, err);
+    } finally {
+      const again = unfinished.map((d) => {
+        // An entry that failed on its own gets closer to the dead letters. The others have an outcome, or their batch
+        // failed: never a first delivery again, so that settlement looks their outcome up.
+        return { ...d, deliveries: causes.has(d.streamId) ? d.deliveries + 1 : Math.max(2, d.deliveries) };
+      });
+      stream.keep(again, readAtMs);
     }
-    if (later.size + failed.length > 0) {
-      this.readings.set(itemId, { pending: true, notBeforeMs: Date.now() + IDLE_MS * (5 + Math.random() * 5) });
+  }
+
+  private count(stream: ConsumerStream, counts: Settlement['counts'], causes: ReadonlyMap<string, unknown>): void {
+    const itemId = String(stream.itemId);
+    for (const [outcome, count] of Object.entries(counts)) this.metrics.entries.inc({ outcome }, count);
+    if (counts.DEAD > 0) this.logger.warn('entries became dead letters', { itemId, count: counts.DEAD });
+    for (const [streamId, err] of causes) {
+      this.logger.error('an entry failed and will be tried again', { itemId, streamId, err });
     }
   }
 
   /**
-   * Waits for a database that is away with the batch in hand: reading it again would count as a delivery each time, and
-   * entries would look as if they were to blame.
+   * Waits for a database that is away with the batch in hand. To read it again would count as a delivery each time, and
+   * its entries would look as if they were at fault.
    */
-  private async decide(itemId: bigint, deliveries: readonly Delivery[], turn?: Promise<unknown>): Promise<Settlement> {
+  private async commit({ stream, deliveries }: ConsumerBatch, before: Promise<unknown>): Promise<Settlement> {
     for (let failures = 0; ; ) {
       try {
-        const prepared = await this.service.prepareSeckillOrder(itemId, deliveries);
-        await turn;
+        const prepared = await this.service.prepareSeckillOrder(stream.itemId, deliveries);
+        await before;
         return await this.service.handleSeckillOrder(prepared);
       } catch (err) {
         if (!isUnavailable(err) || this.stopping.signal.aborted) throw err;
         failures += 1;
+        if (failures === 1) {
+          this.logger.warn(`${this.name}: entries wait for the database`, { itemId: String(stream.itemId), err });
+        }
         const waitMs = Math.min(MAX_BACKOFF_MS, IDLE_MS * 2 ** Math.min(failures, 16)) * (0.5 + Math.random() / 2);
-        this.logger.warn(`${this.name}: entries wait for the database`, { itemId: String(itemId), failures, err });
         await sleep(waitMs, undefined, { signal: this.stopping.signal }).catch(() => {});
       }
     }
   }
+
+  private streamOf(itemId: bigint): ConsumerStream {
+    const stream = this.streams.get(itemId);
+    if (!stream) throw new Error(`item ${itemId} was read without a request`);
+    return stream;
+  }
+
+  /** Logged once, when it begins. */
+  private setAside(stream: ConsumerStream, err: unknown): void {
+    const itemId = String(stream.itemId);
+    if (!stream.faulty) {
+      this.metrics.faulty.set({ item_id: itemId }, 1);
+      this.logger.error('a purchase stream fails and is set aside', { itemId, err });
+    }
+    stream.fail(performance.now());
+  }
+
+  private recover(stream: ConsumerStream): void {
+    if (!stream.faulty) return;
+    const itemId = String(stream.itemId);
+    this.metrics.faulty.remove({ item_id: itemId });
+    this.logger.info('a purchase stream works again', { itemId });
+    stream.recover();
+  }
 }
 
-class Metrics {
-  readonly entries: Counter<'outcome'>;
-  readonly claimed: Counter;
-  readonly streams: Gauge;
-  readonly seconds: Histogram;
-
-  constructor(registry: Registry) {
-    const registers = [registry];
-    this.entries = new Counter({
-      name: 'kaimai_seckill_entries_total',
-      help: 'Stream entries settled, by outcome',
-      labelNames: ['outcome'],
-      registers,
-    });
-    this.claimed = new Counter({
-      name: 'kaimai_seckill_claimed_total',
-      help: 'Stream entries taken over from other consumers',
-      registers,
-    });
-    this.streams = new Gauge({ name: 'kaimai_seckill_streams', help: 'Streams that are read', registers });
-    this.seconds = new Histogram({
-      name: 'kaimai_seckill_batch_seconds',
-      help: 'Time from a batch being read to its entries being off the stream',
-      buckets: [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
-      registers,
-    });
-  }
+/** Of an entry that was kept and read again, the last copy counts: Redis knows how often it was delivered. */
+function withoutDoubles(deliveries: readonly Delivery[]): readonly Delivery[] {
+  return [...new Map(deliveries.map((d) => [d.streamId, d])).values()];
 }

@@ -449,7 +449,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
       await replica.redis.ready(5_000);
       await before.join([itemId]);
       const seckillId = idOf(await replica.buy(itemId, 1));
-      const read = await before.read([{ itemId, from: 'new' }], 10, 100);
+      const { deliveries: read } = await before.read([{ itemId, from: 'new' }], 10, 100);
       assert.equal(read.get(itemId)?.length, 1);
       before.interrupt();
       await run(replica.consumer('stable'));

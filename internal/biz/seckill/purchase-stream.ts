@@ -48,6 +48,8 @@ export abstract class PurchaseStream {
   abstract oldest(itemId: bigint): Promise<StreamEntry | undefined>;
   /** All entries that are in the stream now, delivered or not. */
   abstract waiting(itemId: bigint): Promise<WaitingEntries>;
+  /** Whether an entry that a stream lost may still be in a consumer's memory and become an order. */
+  abstract mayBeInMemory(): Promise<boolean>;
 }
 
 export interface ReadRequest {
@@ -56,21 +58,29 @@ export interface ReadRequest {
   readonly from: 'new' | 'pending';
 }
 
+export interface ReadResult {
+  /** By item; an empty list where there was nothing. */
+  readonly deliveries: ReadonlyMap<bigint, readonly Delivery[]>;
+  /** Items whose consumer group is gone, as after a flush: join them again. */
+  readonly groupless: readonly bigint[];
+  /** Items whose key cannot be read as a stream, with the error. */
+  readonly unreadable: ReadonlyMap<bigint, unknown>;
+}
+
 /** One consumer of the group `product`. @throws UNAVAILABLE when the streams cannot be reached */
 export abstract class PurchaseConsumer {
   /** @returns those of `candidates` that have a stream, and the items of every other stream that was found so far */
   abstract discover(candidates: readonly bigint[]): Promise<readonly bigint[]>;
-  /** Creates the streams and the consumer group where they are missing. */
-  abstract join(itemIds: readonly bigint[]): Promise<void>;
   /**
-   * Up to `count` entries of each item. Waits up to `blockMs` if every request is for new entries and there are none.
-   * An item whose consumer group is gone is left out of the answer's keys.
+   * Creates the streams and the consumer group where they are missing.
+   * @returns the items whose key cannot be used as a stream, with the error
    */
-  abstract read(
-    requests: readonly ReadRequest[],
-    count: number,
-    blockMs: number,
-  ): Promise<ReadonlyMap<bigint, readonly Delivery[]>>;
+  abstract join(itemIds: readonly bigint[]): Promise<ReadonlyMap<bigint, unknown>>;
+  /**
+   * Up to `count` entries of each item. Waits up to `blockMs` if every request is for new entries and there are none. An
+   * item that cannot be read does not keep the others from being read.
+   */
+  abstract read(requests: readonly ReadRequest[], count: number, blockMs: number): Promise<ReadResult>;
   /** Takes over entries that another consumer has held for longer than `idleMs`. */
   abstract claim(itemId: bigint, idleMs: number, count: number): Promise<readonly Delivery[]>;
   /**
@@ -78,6 +88,12 @@ export abstract class PurchaseConsumer {
    * @returns the ids of entries that have to be finished later, because admission has not loaded their sale yet
    */
   abstract finish(itemId: bigint, entries: readonly SettledEntry[]): Promise<ReadonlySet<string>>;
+  /**
+   * Reports for `PurchaseStream.mayBeInMemory`, at least every few seconds.
+   * @param oldestReadMs age of the oldest read whose entries are not all settled; 0: there is none; undefined: this
+   * consumer holds nothing and reads no more
+   */
+  abstract report(oldestReadMs: number | undefined): Promise<void>;
   /** Ends a waiting `read` early. */
   abstract interrupt(): void;
 }
@@ -156,6 +172,16 @@ function compareDecimals(a: string, b: string): number {
   return a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
 }
 
+/**
+ * The id under which an entry is settled whose stream id belongs to another user's purchase. After a failover to a server
+ * whose clock is behind and that missed the last entries, Redis gives their ids a second time. The time is kept; the rest
+ * is never equal to an id of Redis.
+ */
+export function reusedStreamId(streamId: string, userId: string): string {
+  const hash = createHash('sha256').update(`${streamId} ${userId}`).digest('hex');
+  return `${streamId.split('-', 1)[0]}-r${hash.slice(0, 16)}`;
+}
+
 const MS_BITS = 42n;
 const SEQUENCE_BITS = 20n;
 
@@ -164,11 +190,13 @@ const SEQUENCE_BITS = 20n;
  * starts at epoch << 32, and always the same for the same stream id.
  */
 export function derivedReqId(streamId: string): bigint {
-  const [ms = '', sequence = ''] = streamId.split('-');
-  const m = BigInt(ms);
-  const s = BigInt(sequence);
-  if (m >> MS_BITS === 0n && s >> SEQUENCE_BITS === 0n) return -((m << SEQUENCE_BITS) | s) - 1n;
-  // An id beyond any clock's: a hash, since 128 bits do not fit, in a half of the negative numbers of its own.
+  const [, ms, sequence] = /^([0-9]+)-([0-9]+)$/.exec(streamId) ?? [];
+  if (ms !== undefined && sequence !== undefined) {
+    const m = BigInt(ms);
+    const s = BigInt(sequence);
+    if (m >> MS_BITS === 0n && s >> SEQUENCE_BITS === 0n) return -((m << SEQUENCE_BITS) | s) - 1n;
+  }
+  // An id beyond any clock's, or a reused one: a hash, since they do not fit, in a half of the negative numbers of its own.
   const hash = createHash('sha256').update(streamId).digest().readBigUInt64BE() >> 2n;
   return -(1n << (MS_BITS + SEQUENCE_BITS)) - hash - 1n;
 }

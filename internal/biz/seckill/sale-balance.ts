@@ -34,7 +34,9 @@ export function explainedBy(
     const purchase = parseEntry(entry);
     if (purchase.kind === 'malformed') return [];
     const { userId, quantity } = purchase;
-    const row = outcomes.get(entry.streamId);
+    const outcome = outcomes.get(entry.streamId);
+    // Of another user: the stream id was given twice, and this entry has no outcome yet.
+    const row = outcome?.userId === userId ? outcome : undefined;
     const held = holdsUnits(purchase, sale, snapshot) ? quantity : 0;
     if (!row) return held === 0 ? [] : [{ userId, stockUnits: held, buyerUnits: held }];
     // Decided under an older epoch: the load that followed did not count it.

@@ -11,7 +11,7 @@ import {
 import { INT64_MAX } from '../int64.js';
 import type { OrderStatus } from '../order/order-state.js';
 import type { Admission, AdmissionResult, PurchaseRequest } from './admission.js';
-import { type PurchaseStream, parseEntry } from './purchase-stream.js';
+import { type PurchaseStream, parseEntry, reusedStreamId } from './purchase-stream.js';
 import type { PurchaseTokens } from './purchase-token.js';
 import { mayReturn } from './sale.js';
 import type { SaleCache } from './sale-cache.js';
@@ -34,8 +34,11 @@ export type PurchaseOutcome =
 /** What became of one purchase of many; failed: why it would have thrown by itself. */
 export type BatchOutcome = PurchaseOutcome | { readonly kind: 'FAILED'; readonly reason: string };
 
-/** Status of a purchase; docs/documents.md has the names of document 004. */
-export type PurchaseStatus = 'QUEUED' | 'AWAIT_PAY' | 'PAID' | 'CANCELLED' | 'TIMED_OUT' | 'REJECTED';
+/**
+ * Status of a purchase; docs/documents.md has the names of document 004. NOT_KNOWN_YET: Redis lost data, and a consumer may
+ * still have the purchase in memory and make it an order.
+ */
+export type PurchaseStatus = 'QUEUED' | 'AWAIT_PAY' | 'PAID' | 'CANCELLED' | 'TIMED_OUT' | 'REJECTED' | 'NOT_KNOWN_YET';
 
 export interface PurchaseRecord {
   readonly seckillId: string;
@@ -48,6 +51,8 @@ export interface PurchaseRecord {
 
 /** Why the sweeper closes an order; `OrderUsecase.sweepOverdue` writes it. */
 const PAY_TIMEOUT = 'PAY_TIMEOUT';
+/** No consumer has an entry in memory for this long, so older ids need no question. */
+const IN_MEMORY_MAX_MS = 24 * 3_600_000;
 const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
 
 export class SeckillUsecase {
@@ -122,15 +127,36 @@ export class SeckillUsecase {
       away = err;
       return undefined;
     });
-    const outcome = await this.settlements.find(itemId, streamId);
-    if (outcome) {
-      if (outcome.userId !== userId) throw noPurchase(seckillId);
-      return { seckillId, itemId, ...recordOf(outcome) };
-    }
+    const outcome = await this.findOutcome(itemId, streamId, userId);
+    if (outcome?.userId === userId) return { seckillId, itemId, ...recordOf(outcome) };
     if (away !== undefined) throw saleUnavailable('the purchase may still wait; try again shortly', { cause: away });
     const purchase = entry && parseEntry(entry);
-    if (purchase?.kind !== 'purchase' || purchase.userId !== userId) throw noPurchase(seckillId);
-    return { seckillId, itemId, quantity: purchase.quantity, status: 'QUEUED', orderId: undefined, reason: '' };
+    if (purchase?.kind === 'purchase' && purchase.userId === userId) {
+      return { seckillId, itemId, quantity: purchase.quantity, status: 'QUEUED', orderId: undefined, reason: '' };
+    }
+    if (entry || outcome) throw noPurchase(seckillId);
+    return this.getLostPurchase(seckillId, userId);
+  }
+
+  /** A purchase of which neither the stream nor the inbox knows. @throws PURCHASE_NOT_FOUND, SALE_UNAVAILABLE */
+  private async getLostPurchase(seckillId: string, userId: string): Promise<PurchaseRecord> {
+    const { itemId, streamId } = parseSeckillId(seckillId);
+    const recent = Date.now() - Number(streamId.split('-', 1)[0]) < IN_MEMORY_MAX_MS;
+    const inMemory = recent && (await this.stream.mayBeInMemory().catch(orSaleUnavailable));
+    if (inMemory) {
+      return { seckillId, itemId, quantity: 0, status: 'NOT_KNOWN_YET', orderId: undefined, reason: '' };
+    }
+    // It may have been committed between the look at the inbox and the question.
+    const outcome = recent ? await this.findOutcome(itemId, streamId, userId) : undefined;
+    if (outcome?.userId !== userId) throw noPurchase(seckillId);
+    return { seckillId, itemId, ...recordOf(outcome) };
+  }
+
+  /** @returns the user's outcome, else another user's outcome with this stream id */
+  private async findOutcome(itemId: bigint, streamId: string, userId: string): Promise<SettlementOutcome | undefined> {
+    const outcome = await this.settlements.find(itemId, streamId);
+    if (outcome === undefined || outcome.userId === userId) return outcome;
+    return (await this.settlements.find(itemId, reusedStreamId(streamId, userId))) ?? outcome;
   }
 
   private async find(itemId: bigint): Promise<SaleSummary> {
@@ -197,6 +223,11 @@ function parseSeckillId(seckillId: string): { itemId: bigint; streamId: string }
   if (item === undefined || ms === undefined || sequence === undefined) throw noPurchase(seckillId);
   if (item > INT64_MAX || ms > UINT64_MAX || sequence > UINT64_MAX) throw noPurchase(seckillId);
   return { itemId: item, streamId: `${ms}-${sequence}` };
+}
+
+function orSaleUnavailable(err: unknown): never {
+  if (!isUnavailable(err)) throw err;
+  throw saleUnavailable('it is not known whether the purchase still waits; try again shortly', { cause: err });
 }
 
 function noPurchase(seckillId: string) {

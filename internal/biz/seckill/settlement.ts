@@ -14,6 +14,7 @@ import {
   type MalformedEntry,
   type Purchase,
   parseEntry,
+  reusedStreamId,
   type SettledEntry,
   type StockCorrection,
 } from './purchase-stream.js';
@@ -52,6 +53,8 @@ export interface PreparedEntries {
  *
  * Entries that look like a first delivery are looked up neither in the inbox nor by request number: nearly always they
  * are new, and if not, a unique key refuses the batch, which is then settled with both look-ups.
+ *
+ * An inbox row of another user is no redelivery: the stream id was given twice, and the entry is settled under another.
  *
  * Entries leave the stream only after the commit. A death before it does nothing; after a death behind it the entries are
  * delivered again and the inbox answers. A batch that fails although the database answers is halved until the entry at
@@ -150,10 +153,10 @@ export class SettlementUsecase {
       idempotent: true,
     });
     for (const { parsed } of entries) {
-      const row = rows.get(parsed.streamId);
+      const row = rows.get(inboxIdOf(parsed, rows));
       if (!row) throw new Error(`entry ${parsed.streamId} of item ${stream.itemId} has no outcome`);
       progress.counts[row.kind] += 1;
-      progress.settled.push({ streamId: row.streamId, correction: correctionOf(row, parsed, sales) });
+      progress.settled.push({ streamId: parsed.streamId, correction: correctionOf(row, parsed, sales) });
     }
   }
 
@@ -166,13 +169,13 @@ export class SettlementUsecase {
   ): Promise<{ rows: ReadonlyMap<string, InboxRow>; sales: readonly Sale[] }> {
     const { itemId, item } = stream;
     const sales = await this.settlements.lock(tx, itemId, lowestEpoch(entries));
-    const streamIds = entries.map((e) => e.parsed.streamId);
-    const known = lookUp ? await this.settlements.findRows(tx, itemId, streamIds) : [];
-    const rows = new Map(known.map((row) => [row.streamId, row]));
+    const rows = lookUp ? await this.findRows(tx, itemId, entries) : new Map<string, InboxRow>();
     const fresh = entries.flatMap(({ entry, parsed, fault }): NewEntry[] => {
-      if (rows.has(parsed.streamId)) return [];
+      const streamId = inboxIdOf(parsed, rows);
+      if (rows.has(streamId)) return [];
       const sale = parsed.kind === 'purchase' ? sales.find((s) => belongsTo(parsed, s)) : undefined;
-      return [{ entry, parsed, fault, sale }];
+      if (streamId === parsed.streamId) return [{ entry, parsed, fault, sale }];
+      return [{ entry: { ...entry, streamId }, parsed: { ...parsed, streamId }, fault, sale }];
     });
     if (fresh.length === 0) return { rows, sales };
 
@@ -183,6 +186,22 @@ export class SettlementUsecase {
     await batch.store(tx, this.stores);
     for (const row of batch.rows) rows.set(row.streamId, row);
     return { rows, sales };
+  }
+
+  /** The inbox rows of the entries, by stream id; where another user has it, by the reused id too. */
+  private async findRows(
+    tx: Transaction,
+    itemId: bigint,
+    entries: readonly PendingEntry[],
+  ): Promise<Map<string, InboxRow>> {
+    const streamIds = entries.map((e) => e.parsed.streamId);
+    const found = await this.settlements.findRows(tx, itemId, streamIds);
+    const rows = new Map(found.map((row) => [row.streamId, row]));
+    const reused = entries.map((e) => inboxIdOf(e.parsed, rows)).filter((id, i) => id !== streamIds[i]);
+    if (reused.length > 0) {
+      for (const row of await this.settlements.findRows(tx, itemId, reused)) rows.set(row.streamId, row);
+    }
+    return rows;
   }
 
   private async openLedger(
@@ -218,6 +237,14 @@ function faultOf(parsed: Purchase | MalformedEntry, item: Item | undefined): str
   if (!item.onSale) return item.orderType === 'INSTANCE' ? 'PRODUCT_DISABLED' : 'GOODS_UNPUBLISHED';
   if (item.orderType === 'INSTANCE' && parsed.quantity !== 1) return 'qty must be 1 for an instance plan';
   return undefined;
+}
+
+/** The id under which the inbox has an entry, or will have it. */
+function inboxIdOf(parsed: Purchase | MalformedEntry, rows: ReadonlyMap<string, InboxRow>): string {
+  const { streamId } = parsed;
+  const row = rows.get(streamId);
+  const userId = parsed.kind === 'purchase' ? parsed.userId : undefined;
+  return row === undefined || row.userId === userId ? streamId : reusedStreamId(streamId, userId ?? '');
 }
 
 /** undefined where the outcome is the one that the entry's units were taken for, or the sale admits no more. */

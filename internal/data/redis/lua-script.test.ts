@@ -3,6 +3,7 @@ import { readdirSync } from 'node:fs';
 import {
   ADMIT,
   CLOSE,
+  CONSUMERS,
   FINISH,
   LIMIT,
   LOAD,
@@ -16,6 +17,7 @@ import {
 const SCRIPTS: readonly LuaScript<string>[] = [
   ADMIT,
   CLOSE,
+  CONSUMERS,
   FINISH,
   LIMIT,
   LOAD,

@@ -28,6 +28,7 @@ export class LuaScript<Key extends string> {
 }
 
 export const ADMIT = new LuaScript('admit', ['meta', 'stock', 'req', 'buyers', 'vip', 'stream', 'seen0', 'seen1']);
+export const CONSUMERS = new LuaScript('consumers', ['consumers']);
 export const LIMIT = new LuaScript('limit', ['meta', 'vip']);
 export const WAITING_ROOM = new LuaScript('waiting_room', ['meta', 'stock', 'waitingRoom', 'tickets']);
 export const LOAD = new LuaScript('load', [

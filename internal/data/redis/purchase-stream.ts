@@ -1,17 +1,19 @@
 import type { Redis } from 'ioredis';
+import { isUnavailable } from '../../../gen/common/v1/errors.js';
 import {
   type Delivery,
   PurchaseConsumer,
   PurchaseStream,
   type ReadRequest,
+  type ReadResult,
   type SettledEntry,
   type StreamEntry,
   type WaitingEntries,
 } from '../../biz/seckill/purchase-stream.js';
 import type { Backlog } from '../../kratos/background/background-meter.js';
-import { FINISH } from './lua-script.js';
-import { isRedisAway, orUnavailable, type RedisServer } from './redis.js';
-import { itemOfStream, saleKeys, streamPattern } from './seckill-keys.js';
+import { CONSUMERS, FINISH } from './lua-script.js';
+import { asUnavailable, isRedisAway, orUnavailable, type RedisServer } from './redis.js';
+import { consumersKey, itemOfStream, saleKeys, streamPattern } from './seckill-keys.js';
 
 export const GROUP = 'product';
 /** Entries of one XRANGE. */
@@ -27,6 +29,17 @@ const SCAN_STEPS = 20;
 const SCAN_COUNT = 1_000;
 
 type RawEntry = [id: string, fields: string[] | null];
+type RawReply = [key: string, entries: RawEntry[]][] | null;
+
+/** The stream or its group is gone, as after a flush; UNBLOCKED: while a read waited for it. */
+const GROUP_GONE = /^(NOGROUP|UNBLOCKED)\b/;
+/** One of the streams of a command cannot be read. */
+const UNREADABLE = /^(NOGROUP|UNBLOCKED|WRONGTYPE)\b/;
+
+/** What was read of one item, or the error. */
+type ItemRead =
+  | { readonly itemId: bigint; readonly deliveries: readonly Delivery[]; readonly err?: undefined }
+  | { readonly itemId: bigint; readonly deliveries?: undefined; readonly err: unknown };
 
 export class RedisPurchaseStream extends PurchaseStream {
   constructor(private readonly server: RedisServer) {
@@ -59,6 +72,11 @@ export class RedisPurchaseStream extends PurchaseStream {
       from = `(${page.at(-1)![0]}`;
     }
   }
+
+  override async mayBeInMemory(): Promise<boolean> {
+    const keys = { consumers: consumersKey(this.server.keyPrefix) };
+    return (await orUnavailable(CONSUMERS.run(this.server.commands, keys, ['', 'none']))) === 1;
+  }
 }
 
 export class RedisPurchaseConsumer extends PurchaseConsumer {
@@ -66,6 +84,8 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
   private readonly keys: (itemId: bigint) => string;
   private readonly found = new Set<bigint>();
   private cursor = '0';
+  /** The name of the last read; undefined: it has read nothing. */
+  private lastName: string | undefined;
 
   /** @param name this consumer's alone, and the same after a restart, so that the consumer finds the entries it left unfinished */
   constructor(
@@ -93,58 +113,54 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     let oldestAtMs = Number.POSITIVE_INFINITY;
     for (const itemId of this.found) {
       const key = this.keys(itemId);
-      const length = await orUnavailable(this.server.commands.xlen(key));
-      if (length === 0) continue;
-      units += length;
-      const [first] = await orUnavailable(this.server.commands.xrange(key, '-', '+', 'COUNT', 1));
-      if (first) oldestAtMs = Math.min(oldestAtMs, Number(first[0].split('-', 1)[0]));
+      const first = await orUnavailable(this.server.commands.xrange(key, '-', '+', 'COUNT', 1)).catch(unlessWrongType);
+      if (!first?.[0]) continue;
+      units += await orUnavailable(this.server.commands.xlen(key));
+      oldestAtMs = Math.min(oldestAtMs, Number(first[0][0].split('-', 1)[0]));
     }
     return { units, oldestAgeMs: units === 0 ? 0 : Math.max(0, Date.now() - oldestAtMs) };
   }
 
-  override async join(itemIds: readonly bigint[]): Promise<void> {
+  override async join(itemIds: readonly bigint[]): Promise<ReadonlyMap<bigint, unknown>> {
+    const unusable = new Map<bigint, unknown>();
     await Promise.all(
       itemIds.map(async (itemId) => {
         try {
           // From the first entry on: entries that were added before the group existed count too.
           await this.server.commands.xgroup('CREATE', this.keys(itemId), GROUP, '0', 'MKSTREAM');
         } catch (err) {
-          if (err instanceof Error && err.message.startsWith('BUSYGROUP')) return;
-          // A key of this name that is no stream belongs to another program.
-          if (err instanceof Error && err.message.startsWith('WRONGTYPE')) this.found.delete(itemId);
-          else await orUnavailable(Promise.reject(err));
+          if (isRedisAway(err)) throw asUnavailable(err);
+          if (!/^BUSYGROUP\b/.test((err as Error).message)) unusable.set(itemId, err);
         }
       }),
     );
+    return unusable;
   }
 
-  override async read(
-    requests: readonly ReadRequest[],
-    count: number,
-    blockMs: number,
-  ): Promise<ReadonlyMap<bigint, readonly Delivery[]>> {
-    const answer = new Map<bigint, readonly Delivery[]>();
+  override async read(requests: readonly ReadRequest[], count: number, blockMs: number): Promise<ReadResult> {
     const pending = requests.filter((r) => r.from === 'pending').map((r) => r.itemId);
-    for (const itemId of pending) {
-      const deliveries = await this.readPending(itemId, count);
-      if (deliveries) answer.set(itemId, deliveries);
-    }
     const fresh = requests.filter((r) => r.from === 'new').map((r) => r.itemId);
-    if (fresh.length > 0) {
-      for (const [itemId, entries] of await this.readNew(fresh, count, pending.length > 0 ? undefined : blockMs)) {
-        answer.set(
-          itemId,
-          entries.map((entry) => ({ ...entry, deliveries: 1 })),
-        );
-      }
+    const reads: ItemRead[] = [];
+    for (const itemId of pending) reads.push(await this.readOne(itemId, () => this.readPending(itemId, count)));
+    if (fresh.length > 0) reads.push(...(await this.readNew(fresh, count, pending.length > 0 ? undefined : blockMs)));
+    const deliveries = new Map<bigint, readonly Delivery[]>();
+    const groupless: bigint[] = [];
+    const unreadable = new Map<bigint, unknown>();
+    for (const read of reads) {
+      if (read.deliveries) deliveries.set(read.itemId, read.deliveries);
+      else if (GROUP_GONE.test((read.err as Error).message)) groupless.push(read.itemId);
+      else unreadable.set(read.itemId, read.err);
     }
-    return answer;
+    return { deliveries, groupless, unreadable };
   }
 
   override async claim(itemId: bigint, idleMs: number, count: number): Promise<readonly Delivery[]> {
     const redis = this.server.commands;
-    const reply = redis.xautoclaim(this.keys(itemId), GROUP, await this.name(), idleMs, '0-0', 'COUNT', count);
-    const claimed = await orUndefinedIfGone(reply);
+    const reply = redis.xautoclaim(this.keys(itemId), GROUP, await this.takeName(), idleMs, '0-0', 'COUNT', count);
+    const claimed = await orUnavailable(reply).catch((err: unknown) => {
+      // The reader meets the same error and handles it.
+      if (!(err instanceof Error) || !UNREADABLE.test(err.message)) throw err;
+    });
     const raw = (claimed?.[1] ?? []) as RawEntry[];
     return raw.length === 0 ? [] : this.withDeliveries(itemId, raw.map(entryOf));
   }
@@ -168,8 +184,21 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     return later;
   }
 
+  override async report(oldestReadMs: number | undefined): Promise<void> {
+    // Not a fresh name: this must go on while the database, which gives the names, is away.
+    if (this.lastName === undefined) return;
+    const keys = { consumers: consumersKey(this.server.keyPrefix) };
+    const age = oldestReadMs === undefined ? 'none' : String(Math.ceil(oldestReadMs));
+    await orUnavailable(CONSUMERS.run(this.server.commands, keys, [this.lastName, age]));
+  }
+
   override interrupt(): void {
     this.blocking.disconnect();
+  }
+
+  private async takeName(): Promise<string> {
+    this.lastName = await this.name();
+    return this.lastName;
   }
 
   private async scan(): Promise<void> {
@@ -187,49 +216,59 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     }
   }
 
-  /** @returns undefined where the group is gone */
-  private async readPending(itemId: bigint, count: number): Promise<readonly Delivery[] | undefined> {
+  private async readPending(itemId: bigint, count: number): Promise<readonly Delivery[]> {
     const stream = this.keys(itemId);
     const redis = this.server.commands;
-    const reply = await orUndefinedIfGone(
-      redis.xreadgroup('GROUP', GROUP, await this.name(), 'COUNT', count, 'STREAMS', stream, '0'),
-    );
-    if (reply === undefined) return undefined;
-    const raw = ((reply as [string, RawEntry[]][] | null)?.[0]?.[1] ?? []) as RawEntry[];
+    const reply = await redis.xreadgroup('GROUP', GROUP, await this.takeName(), 'COUNT', count, 'STREAMS', stream, '0');
+    const raw = (reply as RawReply)?.[0]?.[1] ?? [];
     const gone = raw.filter(([, fields]) => fields === null).map(([id]) => id);
     // Another client deleted them from the stream; without their fields they cannot be settled.
-    if (gone.length > 0) await orUnavailable(redis.xack(stream, GROUP, ...gone));
+    if (gone.length > 0) await redis.xack(stream, GROUP, ...gone);
     const entries = raw.filter(([, fields]) => fields !== null).map(entryOf);
     return entries.length === 0 ? [] : this.withDeliveries(itemId, entries);
   }
 
+  /** One command for all items. It fails as a whole if one item cannot be read; then each is read by itself. */
   private async readNew(
     itemIds: readonly bigint[],
     count: number,
     blockMs: number | undefined,
-  ): Promise<Map<bigint, StreamEntry[]>> {
-    const name = await this.name();
+  ): Promise<readonly ItemRead[]> {
     const streams = [...itemIds.map(this.keys), ...itemIds.map(() => '>')];
-    const reply =
-      blockMs === undefined
-        ? this.server.commands.xreadgroup('GROUP', GROUP, name, 'COUNT', count, 'STREAMS', ...streams)
-        : this.blocking.xreadgroup('GROUP', GROUP, name, 'COUNT', count, 'BLOCK', blockMs, 'STREAMS', ...streams);
-    const read = (await orUndefinedIfGone(reply)) as [string, RawEntry[]][] | null | undefined;
-    // The error names one stream at most, so the caller joins all of them again.
-    if (read === undefined) return new Map();
-    const answer = new Map(itemIds.map((itemId): [bigint, StreamEntry[]] => [itemId, []]));
-    for (const [key, raw] of read ?? []) {
-      const itemId = itemOfStream(this.server.keyPrefix, key);
-      if (itemId !== undefined) answer.set(itemId, raw.filter(([, fields]) => fields !== null).map(entryOf));
+    const options = ['GROUP', GROUP, await this.takeName(), 'COUNT', count] as const;
+    try {
+      const reply = (await (blockMs === undefined
+        ? this.server.commands.xreadgroup(...options, 'STREAMS', ...streams)
+        : this.blocking.xreadgroup(...options, 'BLOCK', blockMs, 'STREAMS', ...streams))) as RawReply;
+      const entries = new Map((reply ?? []).map(([key, raw]) => [key, raw]));
+      return itemIds.map((itemId) => ({ itemId, deliveries: firstDeliveries(entries.get(this.keys(itemId))) }));
+    } catch (err) {
+      if (!(err instanceof Error) || !UNREADABLE.test(err.message)) throw asUnavailable(err);
+      const reads = itemIds.map((itemId) =>
+        this.readOne(itemId, async () => {
+          const reply = this.server.commands.xreadgroup(...options, 'STREAMS', this.keys(itemId), '>');
+          return firstDeliveries(((await reply) as RawReply)?.[0]?.[1]);
+        }),
+      );
+      return Promise.all(reads);
     }
-    return answer;
+  }
+
+  /** @throws UNAVAILABLE; any other error is about this item alone */
+  private async readOne(itemId: bigint, read: () => Promise<readonly Delivery[]>): Promise<ItemRead> {
+    try {
+      return { itemId, deliveries: await read() };
+    } catch (err) {
+      if (isRedisAway(err) || isUnavailable(err)) throw asUnavailable(err);
+      return { itemId, err };
+    }
   }
 
   private async withDeliveries(itemId: bigint, entries: readonly StreamEntry[]): Promise<readonly Delivery[]> {
     const [first, last] = [entries[0]!.streamId, entries.at(-1)!.streamId];
     const redis = this.server.commands;
     const pending = (await orUnavailable(
-      redis.xpending(this.keys(itemId), GROUP, first, last, entries.length + MAX_OTHERS, await this.name()),
+      redis.xpending(this.keys(itemId), GROUP, first, last, entries.length + MAX_OTHERS, await this.takeName()),
     )) as [string, string, number, number][];
     const counts = new Map(pending.map(([id, , , deliveries]) => [id, deliveries]));
     return entries.map((entry) => ({ ...entry, deliveries: counts.get(entry.streamId) ?? 1 }));
@@ -242,13 +281,10 @@ function entryOf([streamId, raw]: readonly [string, string[] | null]): StreamEnt
   return { streamId, fields };
 }
 
-/** @returns undefined where the stream or its group is gone, as after a flush */
-async function orUndefinedIfGone<T>(reply: Promise<T>): Promise<T | undefined> {
-  try {
-    return await reply;
-  } catch (err) {
-    if (err instanceof Error && /^(NOGROUP|UNBLOCKED|WRONGTYPE)\b/.test(err.message)) return undefined;
-    if (isRedisAway(err)) return orUnavailable(Promise.reject(err));
-    throw err;
-  }
+function firstDeliveries(raw: readonly RawEntry[] = []): readonly Delivery[] {
+  return raw.filter(([, fields]) => fields !== null).map((entry) => ({ ...entryOf(entry), deliveries: 1 }));
+}
+
+function unlessWrongType(err: unknown): undefined {
+  if (!(err instanceof Error) || !err.message.startsWith('WRONGTYPE')) throw err;
 }

@@ -21,6 +21,11 @@ export interface SaleKeys {
 
 const STREAM = 'stream:seckill:';
 
+/** The key of the consumers' reports; of no one item. */
+export function consumersKey(prefix: string): string {
+  return `${prefix}seckill:consumers`;
+}
+
 export function saleKeys(prefix: string, itemId: bigint): SaleKeys {
   const sale = `${prefix}seckill:${itemId}:`;
   return {

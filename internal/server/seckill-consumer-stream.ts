@@ -1,0 +1,78 @@
+import type { Delivery } from '../biz/seckill/purchase-stream.js';
+
+/** Entries of one stream that are settled together. Times are those of `performance.now()`. */
+export interface ConsumerBatch {
+  readonly stream: ConsumerStream;
+  readonly deliveries: readonly Delivery[];
+  /** When the first read of these entries began. */
+  readonly readAtMs: number;
+}
+
+interface KeptEntry {
+  readonly delivery: Delivery;
+  readonly readAtMs: number;
+}
+
+const RETRY_MS = 250;
+const MAX_BACKOFF_MS = 30_000;
+
+/** The state of reading one item's stream. */
+export class ConsumerStream {
+  /** Whether the consumer group is known to exist. */
+  joined = false;
+  /** Whether this consumer may have pending entries: entries that were delivered to it and not finished. */
+  readsPending = true;
+  /** Resolves when the last batch that was read is committed; rejects if that batch or one before it failed. */
+  committed: Promise<unknown> = Promise.resolve();
+  private notBeforeMs = 0;
+  private faults = 0;
+  private readonly kept = new Map<string, KeptEntry>();
+
+  constructor(readonly itemId: bigint) {}
+
+  /** How long until it may be read again; 0: now. */
+  waitMs(nowMs: number): number {
+    return Math.max(0, this.notBeforeMs - nowMs);
+  }
+
+  get faulty(): boolean {
+    return this.faults > 0;
+  }
+
+  /** Keeps entries to settle them again, whether or not Redis still has them then: a flush deletes pending lists too. */
+  keep(deliveries: readonly Delivery[], readAtMs: number): void {
+    for (const delivery of deliveries) this.kept.set(delivery.streamId, { delivery, readAtMs });
+  }
+
+  get keptCount(): number {
+    return this.kept.size;
+  }
+
+  /** Hands out up to `count` kept entries, which are kept no longer. */
+  takeKept(count: number): { readonly deliveries: readonly Delivery[]; readonly readAtMs: number } {
+    const taken = [...this.kept.values()].slice(0, count);
+    for (const { delivery } of taken) this.kept.delete(delivery.streamId);
+    return { deliveries: taken.map((k) => k.delivery), readAtMs: Math.min(...taken.map((k) => k.readAtMs)) };
+  }
+
+  /** When the first of the kept entries was read; undefined: none is kept. */
+  get oldestKeptMs(): number | undefined {
+    return this.kept.size === 0 ? undefined : Math.min(...[...this.kept.values()].map((k) => k.readAtMs));
+  }
+
+  retryLater(nowMs: number): void {
+    this.notBeforeMs = nowMs + RETRY_MS * (1 + Math.random());
+  }
+
+  /** Backs off: each fault in a row doubles the wait. */
+  fail(nowMs: number): void {
+    const backoffMs = Math.min(MAX_BACKOFF_MS, RETRY_MS * 2 ** Math.min(this.faults++, 16));
+    this.notBeforeMs = nowMs + backoffMs * (0.5 + Math.random() / 2);
+    this.readsPending = true;
+  }
+
+  recover(): void {
+    this.faults = 0;
+    this.notBeforeMs = 0;
+  }
+}
