@@ -16,7 +16,7 @@ interface Purchase {
   readonly requestId: string;
 }
 
-/** What the author of a BFF makes of docs/seckill-scripts.md: nothing in it comes from Kaimai's code. */
+/** A BFF as written from docs/seckill-scripts.md alone; nothing in it comes from Kaimai's code. */
 class Bff {
   private readonly redis: Redis;
   private readonly script: string;
@@ -45,7 +45,7 @@ class Bff {
     this.redis.disconnect();
   }
 
-  /** A reply that is lost: the connection goes while the script runs. */
+  /** Loses the reply: the connection breaks while the script runs. */
   cut(): void {
     this.redis.disconnect(true);
   }
@@ -54,7 +54,7 @@ class Bff {
     this.epoch = (await this.redis.hget(this.keys[0]!, 'epoch')) ?? '0';
   }
 
-  /** @returns an outcome for each, as the script words it */
+  /** @returns one outcome for each purchase, as the script words it */
   async buy(purchases: readonly Purchase[]): Promise<readonly string[]> {
     return eventually('the script answers', async () => {
       const args = [this.epoch, ...purchases.flatMap((p) => [p.uid, '1', p.requestId, ''])];
@@ -82,7 +82,7 @@ class Bff {
 const UNITS = 300;
 const BUYERS = 900;
 
-describe('a BFF that runs the script itself, beside the service', function () {
+describe('A BFF that runs the admission script itself', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
@@ -108,8 +108,8 @@ describe('a BFF that runs the script itself, beside the service', function () {
   /** As the guide writes an int64: its last 48 bits are the UUID's last group. */
   const uid = (n: number) => `00000000-0000-8000-8000-${n.toString(16).padStart(12, '0')}`;
 
-  it('sells one sale with it', async () => {
-    /** Who was told QUEUED, with the id to ask by. */
+  it('sells one sale together with the service, without a unit too many', async () => {
+    /** Buyers who got QUEUED, with the purchase id to poll. */
     const queued: { user: string; seckillId: string }[] = [];
     let soldOut = 0;
     let limited = 0;
@@ -136,20 +136,20 @@ describe('a BFF that runs the script itself, beside the service', function () {
       return outcome;
     };
 
-    // One click, by both ways: one purchase, whichever of them comes first.
+    // One click sent both ways is one purchase, whichever way is first.
     const both = { uid: uid(1), requestId: 'one-click' };
     const [first] = await byScript([both]);
     const second = await byService('1', both.requestId);
     assert.ok(second.kind === 'QUEUED' && second.seckillId === `${itemId}-${first!.split(' ')[1]}`);
 
-    // Users 2 … BUYERS click three times: by the one way, by the other, by the one again; ten of them at a time, and
-    // several tens at once.
+    // Users 2 to BUYERS click three times: through the script, through the service, and through the script again. Ten
+    // users click at a time, in several groups side by side.
     let next = 2;
     const lane = async () => {
       while (next <= BUYERS) {
         const group = Array.from({ length: 10 }, (_, i) => next + i);
         next += 10;
-        // Redis forgets the script, then the sale is loaded anew under another epoch.
+        // Redis forgets the script, then the sale is loaded again under another epoch.
         if (group[0] === 102) await replica.redis.commands.script('FLUSH').then(() => replica.sales.load(itemId));
         await Promise.all([
           byScript(group.map((n) => ({ uid: uid(n), requestId: `s-${n}` }))),
@@ -176,7 +176,7 @@ describe('a BFF that runs the script itself, beside the service', function () {
     assert.ok([...held.values()].every((units) => units <= 2));
   });
 
-  it('learns by the same request id what became of a call whose reply it lost', async () => {
+  it('learns the outcome of a call whose reply it lost by repeating the request id', async () => {
     const { itemId: other } = await replica.openSale({ total: 5n });
     const client = new Bff(servers.redisUrl, String(other));
     try {

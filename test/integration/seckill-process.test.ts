@@ -5,7 +5,7 @@ import { type TestProcess, useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('the flash sale of the product process', function () {
+describe('The product process', function () {
   this.timeout(90_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
@@ -51,7 +51,7 @@ describe('the flash sale of the product process', function () {
     return made.body.id as string;
   }
 
-  it('sells goods over JSON, some at a time', async () => {
+  it('sells several units of goods at a time over JSON', async () => {
     const spu = await admin('POST', '/v1/spus', {
       ...{ spuNo: 'p-1', title: '手机', categoryId: '1', brandId: '2', mainImages: ['https://img.test/1'] },
       ...{ detailHtml: '<p>', publishStatus: 'PUBLISHED' },
@@ -112,7 +112,7 @@ describe('the flash sale of the product process', function () {
     });
   });
 
-  it('sells over JSON, and tells the buyer', async () => {
+  it('sells an instance over JSON, and answers the polls of its buyer alone', async () => {
     const itemId = await plan();
     const created = await admin('POST', '/v1/sales', { itemId, total: '1', priceFen: '100', payTimeout: '90.5s' });
     assert.deepEqual([created.status, created.body.status, created.body.payTimeout], [200, 'SCHEDULED', '90.500s']);
@@ -164,7 +164,7 @@ describe('the flash sale of the product process', function () {
     );
   });
 
-  it('loses and doubles nothing when it is killed in the middle', async () => {
+  it('loses and doubles no order when it is killed in the middle of a batch', async () => {
     const itemId = await plan();
     const N = 600;
     const add = async (from: number, to: number) => {
@@ -191,7 +191,7 @@ describe('the flash sale of the product process', function () {
     assert.equal(await count('(SELECT DISTINCT user_id FROM orders WHERE product_id = $1) u', itemId), N);
   });
 
-  it('ends, with an exit code, when it cannot be wired', () =>
+  it('ends with an exit code when it cannot be wired', () =>
     assert.rejects(
       processes.start('product', { env: servers.env(), config: { server: { roles: ['nobody'] } }, timeoutMs: 45_000 }),
       /exited with code 1[\s\S]*server\.roles/,

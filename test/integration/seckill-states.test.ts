@@ -7,7 +7,7 @@ import {
   PurchaseRecord_Status as RecordStatus,
   Sale_Status as SaleStatus,
 } from '../../gen/seckill/v1/seckill.js';
-import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
+import { consumersKey, saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
 import { SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
@@ -29,14 +29,14 @@ interface Body {
   readonly data: { readonly seckillId: string } | null;
 }
 
-/** One process serves; whatever goes on behind it happens when a test says so. */
-describe('every state and refusal of a flash sale, as a caller meets it', function () {
+/** One process serves. Everything behind it happens when a test says so. */
+describe('A caller meets every state and refusal of a flash sale:', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;
   let behind: SeckillReplica;
-  /** What stood in a reply, by where it stood. */
+  /** The values that replies had, by field. */
   const met = { code: new Set(), record: new Set(), sale: new Set(), availability: new Set(), payMode: new Set() };
   const refusals = new Set<string>();
 
@@ -93,7 +93,7 @@ describe('every state and refusal of a flash sale, as a caller meets it', functi
     await consumer.stop(AbortSignal.timeout(10_000));
   };
 
-  it('before its time: SCHEDULED, NOT_STARTED', async () => {
+  it('SCHEDULED and NOT_STARTED before its time', async () => {
     const itemId = await plan({ startsAt: new Date(Date.now() + 3_600_000) }, false);
     assert.deepEqual(await look(itemId), ['SCHEDULED', 'NOT_STARTED']);
     assert.equal((await buy(itemId, 1)).code, 'NOT_STARTED');
@@ -102,7 +102,7 @@ describe('every state and refusal of a flash sale, as a caller meets it', functi
     await eventually('the opening is known', async () => (await buy(itemId, 1)).code === 'NOT_STARTED');
   });
 
-  it('while it runs: QUEUED, LIMIT_REACHED, SALE_BACKLOG_FULL, then AWAIT_PAY, PAID, CANCELLED, TIMED_OUT, REJECTED', async () => {
+  it('QUEUED, LIMIT_REACHED and SALE_BACKLOG_FULL while it is open, then AWAIT_PAY, PAID, CANCELLED, TIMED_OUT and REJECTED', async () => {
     const itemId = await plan({ total: '4', payMode: 'PAY_LATER' });
     assert.deepEqual(await look(itemId), ['OPEN', 'AVAILABLE']);
     const ids: string[] = [];
@@ -130,7 +130,7 @@ describe('every state and refusal of a flash sale, as a caller meets it', functi
     assert.deepEqual(statuses, ['PAID', 'CANCELLED', 'TIMED_OUT']);
   });
 
-  it('when nothing is left: NONE_LEFT_NOW and SOLD_OUT that may return, then SOLD_OUT for good', async () => {
+  it('NONE_LEFT_NOW and a SOLD_OUT that may end when no unit is left, then a final SOLD_OUT', async () => {
     const itemId = await plan({ payMode: 'PAY_LATER' });
     const { seckillId } = (await buy(itemId, 1)).data!;
     await worked(itemId);
@@ -144,7 +144,7 @@ describe('every state and refusal of a flash sale, as a caller meets it', functi
     await eventually('it is known', async () => !(await buy(itemId, 2)).mayReturn);
   });
 
-  it('by token: TOKEN_REQUIRED, PURCHASE_TOKEN_INVALID, TOKEN_EXPIRED', async () => {
+  it('TOKEN_REQUIRED, PURCHASE_TOKEN_INVALID and TOKEN_EXPIRED when it requires a token', async () => {
     const itemId = await plan({ requireToken: true });
     assert.equal((await buy(itemId, 1)).code, 'TOKEN_REQUIRED');
     assert.equal((await buy(itemId, 1, { token: 'nonsense' })).reason, 'PURCHASE_TOKEN_INVALID');
@@ -154,7 +154,7 @@ describe('every state and refusal of a flash sale, as a caller meets it', functi
     });
   });
 
-  it('after its end: CLOSED, ENDED, SALE_STATUS_CONFLICT', async () => {
+  it('CLOSED, ENDED and SALE_STATUS_CONFLICT after its end', async () => {
     const itemId = await plan({ payMode: 'PREPAID' });
     await admin('POST', `/v1/sales/${itemId}/close`);
     assert.deepEqual(await look(itemId), ['CLOSED', 'ENDED']);
@@ -162,7 +162,7 @@ describe('every state and refusal of a flash sale, as a caller meets it', functi
     assert.equal((await admin('POST', `/v1/sales/${itemId}/open`)).reason, 'SALE_STATUS_CONFLICT');
   });
 
-  it('refused: SALE_NOT_FOUND, SALE_EXISTS, SALE_VERSION_CONFLICT, SALE_UNAVAILABLE', async () => {
+  it('SALE_NOT_FOUND, SALE_EXISTS, SALE_VERSION_CONFLICT and SALE_UNAVAILABLE when it is refused', async () => {
     assert.equal((await buy('999999', 1)).reason, 'SALE_NOT_FOUND');
     const itemId = await plan({});
     assert.equal((await admin('POST', '/v1/sales', { itemId, total: '1' })).reason, 'SALE_EXISTS');
@@ -172,8 +172,18 @@ describe('every state and refusal of a flash sale, as a caller meets it', functi
     assert.equal((await buy(itemId, 1)).reason, 'SALE_UNAVAILABLE');
   });
 
-  // What is counted was in a reply above: a value that is added to a proto has to be met there, too.
-  describe('leaves out none of', () => {
+  it('NOT_KNOWN_YET when Redis lost data and a consumer may still have the purchase in memory', async () => {
+    const itemId = await plan({});
+    await behind.redis.commands.del(consumersKey(''));
+    const lost = `${itemId}-${Date.now()}-0`;
+    assert.equal((await record(lost, 1)).status, 'NOT_KNOWN_YET');
+    // No consumer reports within the time for it, so none can have the purchase.
+    await behind.redis.commands.hset(consumersKey(''), 'since', String(Date.now() - 60_000));
+    assert.equal((await record(lost, 1)).reason, 'PURCHASE_NOT_FOUND');
+  });
+
+  // Only values that a reply above had count: a value that is added to a proto has to be met there, too.
+  describe('and misses none of', () => {
     const named = (values: object) =>
       Object.keys(values)
         .filter((k) => !/^\d|^-\d|UNSPECIFIED|UNRECOGNIZED/.test(k))
@@ -186,11 +196,11 @@ describe('every state and refusal of a flash sale, as a caller meets it', functi
       ['Sale.PayMode', PayMode, () => met.payMode],
     ] as const;
     for (const [name, values, seen] of all) {
-      it(name, () => {
+      it(`the values of ${name}`, () => {
         assert.deepEqual([...seen()].sort(), named(values));
       });
     }
-    it("the package's reasons", () => {
+    it('the error reasons of the package', () => {
       const missing = named(ErrorReason).filter((reason) => !refusals.has(reason));
       assert.deepEqual(missing, []);
     });

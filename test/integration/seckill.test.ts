@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { isInvalidArgument, unavailable } from '../../gen/common/v1/errors.js';
+import { isInvalidArgument } from '../../gen/common/v1/errors.js';
 import { isProductNotFound } from '../../gen/product/v1/errors.js';
 import {
   isPurchaseNotFound,
@@ -11,15 +11,13 @@ import {
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { Delivery } from '../../internal/biz/seckill/purchase-stream.js';
 import type { PurchaseOutcome } from '../../internal/biz/seckill/seckill.js';
-import type { PreparedEntries } from '../../internal/biz/seckill/settlement.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
-import { SeckillOrderService } from '../../internal/service/seckill.js';
 import { MAX_DELIVERIES, SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('flash sale on PostgreSQL and Redis', function () {
+describe('A flash sale on PostgreSQL and Redis', function () {
   this.timeout(30_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
@@ -64,8 +62,8 @@ describe('flash sale on PostgreSQL and Redis', function () {
     }));
   };
 
-  describe('the sale', () => {
-    it('takes what is not given from the item, and is one at a time', async () => {
+  describe('of an item', () => {
+    it('takes missing values from the item, and an item has one open sale at a time', async () => {
       const plan = await replica.plan('gpu', 555n);
       const wanted = {
         itemId: plan.id,
@@ -94,14 +92,14 @@ describe('flash sale on PostgreSQL and Redis', function () {
       await assert.rejects(replica.buy(999_999n, 1), isSaleNotFound);
     });
 
-    it('opens once however often it is asked', async () => {
+    it('opens once, however often it is opened', async () => {
       const { itemId } = await replica.openSale();
       await replica.buy(itemId, 1);
       const again = await replica.sales.open(itemId);
       assert.deepEqual([again.sale.epoch > 0n, again.remaining], [true, 9n]);
     });
 
-    it('opens after an opening that broke off midway, with what was sold and what waits taken off', async () => {
+    it('opens after an opening that failed midway, without the units that are sold or waiting', async () => {
       const { itemId } = await replica.openSale({ defaultLimit: 2 });
       await replica.buy(itemId, 1);
       await replica.settle(itemId, await deliveries(itemId));
@@ -123,7 +121,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
       assert.equal((await replica.sales.get(itemId)).remaining, 6n);
     });
 
-    it('admits nobody after it closed, and makes orders of those it had admitted', async () => {
+    it('admits nobody after its close, and turns earlier admissions into orders', async () => {
       const { itemId } = await replica.openSale();
       const seckillId = idOf(await replica.buy(itemId, 1, 'r1'));
       await replica.sales.close(itemId);
@@ -136,7 +134,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
       await holds(itemId);
     });
 
-    it('keeps the sales of one item apart', async () => {
+    it('counts the units of two sales of one item separately', async () => {
       const { itemId } = await replica.openSale({ total: 2n });
       await replica.buy(itemId, 1);
       await replica.sales.close(itemId);
@@ -166,8 +164,8 @@ describe('flash sale on PostgreSQL and Redis', function () {
     });
   });
 
-  describe('a purchase', () => {
-    it('becomes a paid order with an instance, which its buyer alone can follow', async () => {
+  describe('turns a purchase', () => {
+    it('into a paid order with an instance, which only its buyer can follow', async () => {
       const { itemId } = await replica.openSale();
       const seckillId = idOf(await replica.buy(itemId, 1));
       assert.match(seckillId, new RegExp(`^${itemId}-[0-9]+-[0-9]+$`));
@@ -190,7 +188,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
       await holds(itemId);
     });
 
-    it('is of one instance', async () => {
+    it('of several instances into an INVALID_ARGUMENT', async () => {
       const { itemId } = await replica.openSale({ defaultLimit: 5 });
       const request = { itemId, userId: formatUserId('1'), requestId: '', traceparent: '', token: '' };
       await assert.rejects(replica.seckill.purchase({ ...request, quantity: 2 }), (err) => {
@@ -200,7 +198,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
       });
     });
 
-    it('is honoured as often as there are units, whoever asks at once', async () => {
+    it('into an order as often as there are units, however many users ask at once', async () => {
       const { itemId } = await replica.openSale({ total: 40n });
       await run(replica.consumer('a', { batchSize: 7 }));
       await run(replica.consumer('b', { batchSize: 7 }));
@@ -212,7 +210,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
       await holds(itemId);
     });
 
-    it('waits for payment where the sale says so, and its unit returns once when it is cancelled', async () => {
+    it('into an unpaid order where the sale says so, whose unit returns once when it is cancelled', async () => {
       const { itemId } = await replica.openSale({ payMode: 'PAY_LATER', total: 2n });
       const ids = [idOf(await replica.buy(itemId, 1)), idOf(await replica.buy(itemId, 2))];
       assert.equal((await replica.buy(itemId, 3)).kind, 'SOLD_OUT');
@@ -240,7 +238,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
       await holds(itemId);
     });
 
-    it('gives a unit back under the epoch of its cancellation', async () => {
+    it('back into a unit for sale under the epoch of its cancellation', async () => {
       const { itemId } = await replica.openSale({ payMode: 'PAY_LATER', total: 3n });
       const ids = [1, 2].map((user) => replica.buy(itemId, user));
       await Promise.all(ids);
@@ -259,8 +257,8 @@ describe('flash sale on PostgreSQL and Redis', function () {
     });
   });
 
-  describe('an entry that somebody else added', () => {
-    it('is honoured without a sale, exactly as document 001 adds it', async () => {
+  describe('settles an entry that another client added', () => {
+    it('without a sale, exactly as document 001 adds it', async () => {
       const plan = await replica.plan('direct', 700n);
       await run(replica.consumer('a'));
       const streamId = await add(plan.id, 'uid', '123', 'ts', '1234567890');
@@ -283,7 +281,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
       await holds(plan.id);
     });
 
-    it('keeps the request number it brings, once', async () => {
+    it('under its own request number, once', async () => {
       const plan = await replica.plan();
       await run(replica.consumer('a'));
       for (const [uid, reqId] of [
@@ -307,7 +305,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
       );
     });
 
-    it('counts against the cap, the limits and the stock of a running sale', async () => {
+    it('against the cap, the limits and the stock of an open sale', async () => {
       const { itemId } = await replica.openSale({ total: 3n });
       await add(itemId, 'uid', '1');
       await add(itemId, 'uid', '1');
@@ -333,8 +331,8 @@ describe('flash sale on PostgreSQL and Redis', function () {
     });
   });
 
-  describe('an entry that can never become an order', () => {
-    it('is put aside with its reason, and the good ones beside it are not', async () => {
+  describe('turns an entry that can never become an order', () => {
+    it('into a dead letter with its reason, and the valid entries beside it into orders', async () => {
       const { itemId } = await replica.openSale();
       await add(itemId, 'ts', '1');
       await add(itemId, 'uid', 'nobody');
@@ -366,7 +364,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
       await holds(itemId);
     });
 
-    it('is one of an unknown product, or of one that is disabled', async () => {
+    it('of an unknown or disabled product into a dead letter, and returns its unit', async () => {
       const { itemId, plan } = await replica.openSale();
       const seckillId = idOf(await replica.buy(itemId, 1));
       await replica.products.update(itemId, plan.version, { status: 'DISABLED' });
@@ -385,7 +383,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
       await holds(itemId);
     });
 
-    it('is found by halving, tried again, and put aside after so many deliveries', async () => {
+    it('into a dead letter after halving its batch and the last of its deliveries', async () => {
       const { itemId } = await replica.openSale({ total: 8n });
       for (let user = 1; user <= 8; user++) await replica.buy(itemId, user);
       const batch = await deliveries(itemId);
@@ -411,137 +409,7 @@ describe('flash sale on PostgreSQL and Redis', function () {
     });
   });
 
-  describe('the consumer', () => {
-    it('changes nothing by settling again what was committed and not taken off', async () => {
-      const { itemId } = await replica.openSale();
-      await Promise.all([1, 2, 3].map((user) => replica.buy(itemId, user)));
-      await add(itemId, 'uid', '4');
-      await add(itemId, 'uid', '4');
-      const batch = await deliveries(itemId);
-      const first = await replica.settle(itemId, batch);
-      const second = await replica.settle(itemId, [...batch, ...batch].reverse());
-      assert.deepEqual(second.settled, first.settled);
-      // The process died here: another one finds the entries and takes them off.
-      await run(replica.consumer('a'));
-      await settled(itemId);
-      await holds(itemId);
-      const [count] = await replica.rows<{ n: bigint }>(
-        'SELECT count(*) AS n FROM orders WHERE product_id = $1',
-        itemId,
-      );
-      assert.equal(count?.n, 4n);
-    });
-
-    it('settles each entry once when two race for the same ones', async () => {
-      const { itemId } = await replica.openSale({ total: 60n });
-      await Promise.all(Array.from({ length: 60 }, (_, i) => replica.buy(itemId, i)));
-      const batch = await deliveries(itemId);
-      await Promise.all(Array.from({ length: 6 }, () => replica.settle(itemId, batch)));
-      await run(replica.consumer('a'));
-      await settled(itemId);
-      await holds(itemId);
-      assert.equal((await replica.sales.get(itemId)).sale.sold, 60n);
-    });
-
-    it('finds by its name what it had not finished', async () => {
-      const { itemId } = await replica.openSale();
-      const before = replica.streamConsumer('stable');
-      await replica.redis.ready(5_000);
-      await before.join([itemId]);
-      const seckillId = idOf(await replica.buy(itemId, 1));
-      const { deliveries: read } = await before.read([{ itemId, from: 'new' }], 10, 100);
-      assert.equal(read.get(itemId)?.length, 1);
-      before.interrupt();
-      await run(replica.consumer('stable'));
-      await settled(itemId);
-      assert.equal(await status(seckillId, 1), 'PAID');
-    });
-
-    it('takes over what another one left', async () => {
-      const { itemId } = await replica.openSale();
-      const dead = replica.streamConsumer('dead');
-      await replica.redis.ready(5_000);
-      await dead.join([itemId]);
-      const seckillId = idOf(await replica.buy(itemId, 1));
-      await dead.read([{ itemId, from: 'new' }], 10, 100);
-      dead.interrupt();
-      await run(replica.consumer('alive', { claimIdleMs: 50 }));
-      await settled(itemId);
-      assert.equal(await status(seckillId, 1), 'PAID');
-      await holds(itemId);
-    });
-
-    it('loses nothing while the database is away', async () => {
-      const { itemId } = await replica.openSale();
-      let failures = 3;
-      class Flaky extends SeckillOrderService {
-        override handleSeckillOrder(prepared: PreparedEntries) {
-          if (prepared.stream.itemId === itemId && failures-- > 0) return Promise.reject(unavailable('away'));
-          return super.handleSeckillOrder(prepared);
-        }
-      }
-      await Promise.all([1, 2, 3].map((user) => replica.buy(itemId, user)));
-      await run(replica.consumer('a', {}, new Flaky(replica.settlements)));
-      await settled(itemId);
-      assert.ok(failures < 0);
-      await holds(itemId);
-    });
-
-    it('has the stock pay for orders whose entries were lost with Redis after they were read', async () => {
-      const { itemId } = await replica.openSale({ total: 6n });
-      for (const user of [1, 2]) await replica.buy(itemId, user);
-      await add(itemId, 'uid', '3');
-      const read = await deliveries(itemId);
-      await replica.redis.commands.flushdb();
-      // The load finds no entry that waits, and nothing sold.
-      await replica.sales.load(itemId);
-      assert.equal((await replica.sales.get(itemId)).remaining, 6n);
-      const { settled: entries, counts } = await replica.settle(itemId, read);
-      assert.equal(counts.ORDER, 3);
-      const consumer = replica.streamConsumer('a');
-      await consumer.finish(itemId, entries);
-      await consumer.finish(itemId, entries);
-      consumer.interrupt();
-      assert.equal((await replica.sales.get(itemId)).remaining, 3n);
-      assert.equal((await replica.buy(itemId, 1)).kind, 'LIMIT_REACHED');
-      await holds(itemId);
-    });
-
-    it('makes the group again after Redis lost it, and goes on', async () => {
-      const { itemId } = await replica.openSale();
-      await run(replica.consumer('a'));
-      await replica.buy(itemId, 1);
-      await settled(itemId);
-      await replica.redis.commands.flushdb();
-      await assert.rejects(replica.buy(itemId, 2), isSaleUnavailable);
-      await replica.sales.open(itemId);
-      const seckillId = idOf(await replica.buy(itemId, 2));
-      await eventually('the order is there', async () => (await status(seckillId, 2)) === 'PAID');
-      await settled(itemId);
-      await holds(itemId);
-    });
-
-    it('goes on after its connections were cut', async () => {
-      const { itemId } = await replica.openSale();
-      await run(replica.consumer('a'));
-      await replica.buy(itemId, 1);
-      await settled(itemId);
-      const database = servers.redisUrl.split('/').at(-1);
-      const clients = String(await replica.redis.commands.client('LIST')).split('\n');
-      for (const line of clients.filter((l) => l.includes(' name=kaimai') && l.includes(` db=${database} `))) {
-        await replica.redis.commands.client('KILL', 'ID', /^id=(\d+)/.exec(line)![1]!).catch(() => {});
-      }
-      const seckillId = await eventually('admission is back', async () => {
-        const outcome = await replica.buy(itemId, 2, 'r').catch(() => undefined);
-        return outcome?.kind === 'QUEUED' && outcome.seckillId;
-      });
-      await eventually('the order is there', async () => (await status(seckillId, 2)) === 'PAID');
-      await settled(itemId);
-      await holds(itemId);
-    });
-  });
-
-  it('sells no more than there is when Redis has more than it should', async () => {
+  it('sells no more units than it has when Redis counts too many', async () => {
     const { itemId } = await replica.openSale({ total: 5n });
     // As after a failover to a replica that had not heard of the last purchases: stock, buyers and counter are old.
     await Promise.all([1, 2, 3].map((user) => replica.buy(itemId, user)));

@@ -22,7 +22,7 @@ import {
 } from '../../internal/biz/policy.js';
 import { productBizModule } from '../../internal/biz/product-module.js';
 import { Admission } from '../../internal/biz/seckill/admission.js';
-import type { Delivery } from '../../internal/biz/seckill/purchase-stream.js';
+import type { Delivery, PurchaseConsumer } from '../../internal/biz/seckill/purchase-stream.js';
 import { PurchaseTokens } from '../../internal/biz/seckill/purchase-token.js';
 import { type CreateSale, SaleUsecase } from '../../internal/biz/seckill/sale.js';
 import { SaleCache } from '../../internal/biz/seckill/sale-cache.js';
@@ -154,11 +154,12 @@ export class SeckillReplica {
   consumer(
     name: string,
     options: Partial<SeckillConsumerOptions> = {},
-    service?: SeckillOrderService,
+    service: SeckillOrderService = new SeckillOrderService(this.settlements),
+    streams: PurchaseConsumer = this.streamConsumer(name),
   ): SeckillConsumer {
     return new SeckillConsumer(
-      this.streamConsumer(name),
-      service ?? new SeckillOrderService(this.settlements),
+      streams,
+      service,
       { batchSize: 100, blockMs: 200, claimIdleMs: 60_000, ...options },
       new SilentLogger(),
       new Registry(),

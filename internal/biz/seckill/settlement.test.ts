@@ -1,0 +1,155 @@
+import assert from 'node:assert/strict';
+import { isUnavailable, unavailable } from '../../../gen/common/v1/errors.js';
+import { freshId, freshUser, insertProduct } from '../../../test/contract/backend.js';
+import { MemoryCatalogRepo } from '../../../test/support/memory/catalog.js';
+import { CountingIds } from '../../../test/support/memory/id-generator.js';
+import { MemoryInstanceRepo } from '../../../test/support/memory/instance.js';
+import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
+import { MemoryOutbox } from '../../../test/support/memory/outbox.js';
+import { MemoryPaymentRepo } from '../../../test/support/memory/payment.js';
+import { MemoryProductRepo } from '../../../test/support/memory/product.js';
+import { MemorySaleUnitsRepo } from '../../../test/support/memory/sale-units.js';
+import { MemorySettlementRepo, openSale } from '../../../test/support/memory/settlement.js';
+import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
+import { MemoryStore } from '../../../test/support/memory/store.js';
+import { ItemDirectory } from '../catalog/item.js';
+import { InstanceUsecase } from '../instance/instance.js';
+import type { Transaction } from '../transaction.js';
+import { type Delivery, reusedStreamId } from './purchase-stream.js';
+import { SettlementUsecase } from './settlement.js';
+import type { InboxRow, Settlement } from './settlement-state.js';
+
+const MAX_DELIVERIES = 3;
+
+/** Fails the writes that a test says fail. */
+class FailingSettlementRepo extends MemorySettlementRepo {
+  /** Stream ids of each attempt to write outcomes. */
+  readonly attempts: string[][] = [];
+  fail: (streamIds: readonly string[], attempt: number) => Error | undefined = () => undefined;
+
+  override async insertRows(tx: Transaction, itemId: bigint, rows: readonly InboxRow[]): Promise<void> {
+    const streamIds = rows.map((row) => row.streamId);
+    this.attempts.push(streamIds);
+    const err = this.fail(streamIds, this.attempts.length);
+    if (err) throw err;
+    return super.insertRows(tx, itemId, rows);
+  }
+}
+
+describe('SettlementUsecase', () => {
+  const store = new MemoryStore();
+  const outbox = new MemoryOutbox(store);
+  const [products, orders, payments] = [
+    new MemoryProductRepo(store),
+    new MemoryOrderRepo(store),
+    new MemoryPaymentRepo(store),
+  ];
+  const catalog = new MemoryCatalogRepo(store);
+  const sales = new MemorySaleUnitsRepo(store);
+  const ids = new CountingIds();
+  const instances = new InstanceUsecase(store, ids, products, new MemoryInstanceRepo(store, outbox), orders, payments);
+  let settlements: FailingSettlementRepo;
+  let usecase: SettlementUsecase;
+  let itemId: bigint;
+
+  beforeEach(async () => {
+    settlements = new FailingSettlementRepo(store, orders, sales);
+    usecase = new SettlementUsecase(
+      store,
+      ids,
+      new ItemDirectory(products, catalog),
+      orders,
+      instances,
+      settlements,
+      new MemoryStockRepo(store, catalog.skus),
+      { maxDeliveries: MAX_DELIVERIES },
+    );
+    itemId = (await insertProduct(products)).id;
+  });
+
+  const entry = (streamId: string, deliveries: number, userId = freshUser()): Delivery => ({
+    streamId,
+    fields: new Map([['uid', userId]]),
+    deliveries,
+  });
+  const settle = async (...deliveries: Delivery[]): Promise<Settlement> =>
+    usecase.commit(await usecase.prepare(itemId, deliveries));
+  const outcomeOf = async (streamId: string) => (await settlements.find(itemId, streamId))?.kind;
+  const orderCount = () => orders.orders.rows().filter((o) => o.productId === itemId).length;
+
+  it('halves a failing batch until the entry at fault stands alone, and settles all others', async () => {
+    settlements.fail = (streamIds) => (streamIds.includes('3-0') ? new Error('planted') : undefined);
+    const settlement = await settle(...[1, 2, 3, 4, 5].map((i) => entry(`${i}-0`, 1)));
+    assert.deepEqual(settlement.counts, { ORDER: 4, REJECTED: 0, DEAD: 0 });
+    assert.deepEqual(
+      settlement.failed.map((f) => [f.streamId, (f.cause as Error).message]),
+      [['3-0', 'planted']],
+    );
+    assert.equal(await outcomeOf('3-0'), undefined);
+  });
+
+  it('makes an entry that fails on its own a dead letter at the last of its deliveries', async () => {
+    settlements.fail = (_streamIds, attempt) => (attempt === 1 ? new Error('planted') : undefined);
+    const { counts, failed } = await settle(entry('1-0', MAX_DELIVERIES));
+    assert.deepEqual([counts.DEAD, failed], [1, []]);
+    assert.equal((await settlements.find(itemId, '1-0'))?.reason, 'gave up: planted');
+  });
+
+  it('blames no entry for a database that goes away while a batch is halved', async () => {
+    settlements.fail = (_, attempt) => {
+      if (attempt === 1) return new Error('planted');
+      return attempt === 3 ? unavailable('planted') : undefined;
+    };
+    const batch = [entry('1-0', MAX_DELIVERIES), entry('2-0', MAX_DELIVERIES)];
+    await assert.rejects(settle(...batch), isUnavailable);
+    assert.deepEqual(settlements.attempts, [['1-0', '2-0'], ['1-0'], ['2-0']]);
+    assert.equal(await outcomeOf('2-0'), undefined);
+    const { counts } = await settle(...batch);
+    assert.deepEqual(counts, { ORDER: 2, REJECTED: 0, DEAD: 0 });
+    assert.deepEqual(settlements.deadLetters.rows(), []);
+  });
+
+  it('does not halve a batch when the database is away', async () => {
+    settlements.fail = () => unavailable('planted');
+    const batch = [entry('1-0', 1), entry('2-0', 1)];
+    await assert.rejects(settle(...batch), isUnavailable);
+    assert.deepEqual(settlements.attempts, [['1-0', '2-0']]);
+  });
+
+  it('settles entries that were delivered too often one by one, after the others', async () => {
+    await settle(entry('2-0', MAX_DELIVERIES + 1), entry('3-0', MAX_DELIVERIES + 1), entry('4-0', 1), entry('1-0', 1));
+    assert.deepEqual(settlements.attempts, [['1-0', '4-0'], ['2-0'], ['3-0']]);
+  });
+
+  it('changes nothing for entries that have their outcome, and repeats their corrections', async () => {
+    const sale = openSale({ id: freshId(), itemId, total: 1n });
+    await sales.insertSale(undefined, sale);
+    const batch = [entry('1-0', 1), entry('2-0', 1)];
+    const first = await settle(...batch);
+    assert.deepEqual(first.counts, { ORDER: 1, REJECTED: 1, DEAD: 0 });
+    assert.deepEqual(
+      first.settled.map((s) => s.correction?.outcome),
+      ['ORDER', 'SOLD_OUT'],
+    );
+    assert.deepEqual(await settle(...batch), first);
+    assert.equal(sales.sales.find(String(sale.id))?.sold, 1n);
+  });
+
+  it('takes an entry whose stream id another user has for a purchase of its own, once', async () => {
+    const [early, late, other] = [freshUser(), freshUser(), freshUser()];
+    await settle(entry('1-0', 1, early));
+    for (const deliveries of [1, 2]) {
+      const { settled, counts } = await settle(entry('1-0', deliveries, late), entry('2-0', deliveries, other));
+      assert.deepEqual(counts, { ORDER: 2, REJECTED: 0, DEAD: 0 });
+      assert.deepEqual(
+        settled.map((s) => s.streamId),
+        ['1-0', '2-0'],
+      );
+    }
+    assert.equal(orderCount(), 3);
+    const users = await Promise.all(
+      ['1-0', reusedStreamId('1-0', late)].map(async (id) => (await settlements.find(itemId, id))?.userId),
+    );
+    assert.deepEqual(users, [early, late]);
+  });
+});
