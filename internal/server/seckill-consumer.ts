@@ -6,7 +6,7 @@ import type { Settlement } from '../biz/seckill/settlement-state.js';
 import type { Server } from '../kratos/app/server.js';
 import { aborted } from '../kratos/background/aborted.js';
 import type { BackgroundMeter } from '../kratos/background/background-meter.js';
-import { Loop } from '../kratos/background/loop.js';
+import { Loop, type WorkDone } from '../kratos/background/loop.js';
 import type { Logger } from '../kratos/log/logger.js';
 import type { SeckillOrderService } from '../service/seckill.js';
 import { SeckillConsumerMetrics } from './seckill-consumer-metrics.js';
@@ -63,6 +63,8 @@ export class SeckillConsumer implements Server {
   /** Reads whose entries are not all settled. */
   private readonly openReads = new Set<OpenRead>();
   private discoverAtMs = 0;
+  /** Streams that were set aside since the last round ended. */
+  private isolated = 0;
   private readonly stopping = new AbortController();
 
   constructor(
@@ -73,7 +75,7 @@ export class SeckillConsumer implements Server {
     registry: Registry,
   ) {
     this.metrics = new SeckillConsumerMetrics(registry);
-    const loop = (suffix: string, idleMs: number, round: () => Promise<number>) =>
+    const loop = (suffix: string, idleMs: number, round: () => Promise<number | WorkDone>) =>
       new Loop({ name: `${this.name}${suffix}`, round, idleMs, logger });
     this.reader = loop('', IDLE_MS, () => this.readRound());
     this.claimer = loop('_claims', Math.max(IDLE_MS, options.claimIdleMs / 3), () => this.claimRound());
@@ -101,7 +103,7 @@ export class SeckillConsumer implements Server {
     if (this.openReads.size === 0) await this.consumer.report(undefined).catch(() => {});
   }
 
-  private async readRound(): Promise<number> {
+  private async readRound(): Promise<WorkDone> {
     const read = { atMs: performance.now() };
     this.openReads.add(read);
     try {
@@ -124,12 +126,14 @@ export class SeckillConsumer implements Server {
       await before;
       // After a read that found nothing the next one waits by itself.
       const entries = batches.reduce((sum, b) => sum + b.deliveries.length, 0);
-      return due.length === 0 ? 0 : Math.max(1, entries);
+      const { isolated } = this;
+      this.isolated = 0;
+      return { units: due.length === 0 ? 0 : Math.max(1, entries), isolated };
     } catch (err) {
       await this.underWay.catch(() => {});
       this.openReads.delete(read);
       this.underWay = Promise.resolve();
-      if (this.stopping.signal.aborted) return 0;
+      if (this.stopping.signal.aborted) return { units: 0 };
       // Entries may be pending under this name although their reply never came.
       for (const stream of this.streams.values()) stream.readsPending = true;
       throw err;
@@ -314,6 +318,7 @@ export class SeckillConsumer implements Server {
       this.logger.error('a purchase stream fails and is set aside', { itemId, err });
     }
     stream.fail(performance.now());
+    this.isolated += 1;
   }
 
   private recover(stream: ConsumerStream): void {

@@ -215,7 +215,7 @@ describe('The seckill consumer on PostgreSQL and Redis', function () {
         return later;
       }
     }
-    await run(replica.consumer('a', {}, service, new Watched(replica.redis, 'a')));
+    await run(replica.consumer('a', {}, service, new Watched(replica.redis, async () => 'a')));
     const ids = [idOf(await replica.buy(itemId, 1)), idOf(await replica.buy(itemId, 2))];
     await eventually('both entries are in memory', async () => waiting.length === 2);
     await replica.redis.commands.flushdb();
