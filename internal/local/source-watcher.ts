@@ -71,7 +71,10 @@ export class SourceWatcher {
         this.broken = errors !== '0';
         if (!this.ready) report('Watching for changes.');
         this.ready = true;
-        if (this.broken) report(`${diagnostics.join('\n').trim()}\n${errors} errors; the old code keeps running.`);
+        if (this.broken)
+          report(
+            `${diagnostics.join('\n').trim()}\n${errors} ${errors === '1' ? 'error' : 'errors'}. The old code keeps running.`,
+          );
         for (const output of emitted) this.note(servicesOf(output), output.replace(/\.js$/, '.ts'));
         this.restartChanged();
       } else {
