@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
 import { adoptRunEnv } from '../../internal/local/run-env.js';
 import { auditCommand } from './audit.js';
+import { deadLettersCommand } from './dead-letters.js';
 import { demoCommand } from './demo.js';
 import { importUsersCommand } from './import-users.js';
 import { migrateCommand } from './migrate.js';
@@ -16,6 +17,7 @@ const program = new Command('kaimai')
   .addCommand(importUsersCommand)
   .addCommand(demoCommand)
   .addCommand(auditCommand)
+  .addCommand(deadLettersCommand)
   .hook('preAction', (_, command) => {
     if (command !== upCommand) adoptRunEnv();
   });

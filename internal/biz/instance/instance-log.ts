@@ -89,7 +89,7 @@ export abstract class InstanceLogRepo {
    * @throws DataRejected where the database refuses the values themselves
    */
   abstract insert(orders: readonly InstanceOrder[]): Promise<readonly InstanceLog[]>;
-  /** Keeps messages that can never become an instance; one that is kept already changes nothing. */
+  /** Keeps messages that can never become an instance. One that an operator resolved before waits again. */
   abstract insertDeadLetters(letters: readonly InstanceDeadLetter[]): Promise<void>;
   /** Takes the oldest due PROCESSING job that nobody else has. */
   abstract claimToCreate(leaseMs: number): Promise<InstanceJob | undefined>;

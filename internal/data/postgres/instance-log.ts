@@ -46,11 +46,15 @@ const FIND_KNOWN: Statement = {
     SELECT ${COLUMNS} FROM instance_logs WHERE instance_id = ANY ($4::bigint[])`,
 };
 
+// A message that is rejected again after an operator replayed it waits again.
 const INSERT_DEAD_LETTERS: Statement = {
   name: 'resource_dead_letter_insert',
   text: `INSERT INTO resource_dead_letters (queue, message_id, payload, reason)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[])
-    ON CONFLICT (queue, message_id) DO NOTHING`,
+    SELECT DISTINCT ON (queue, message_id) *
+    FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[]) AS t(queue, message_id, payload, reason)
+    ORDER BY queue, message_id
+    ON CONFLICT (queue, message_id) DO UPDATE SET reason = EXCLUDED.reason, resolved_at = NULL, resolution = '',
+      deliveries = resource_dead_letters.deliveries + 1`,
 };
 
 /** Whole ms, as a Date holds them: a lease is known by the moment it ends. */

@@ -1,0 +1,29 @@
+import { Postgres } from '../../internal/data/postgres/postgres.js';
+import { RedisServer } from '../../internal/data/redis/redis.js';
+import { required } from './environment.js';
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const REPLY_TIMEOUT_MS = 30_000;
+
+/** @param role the role to take after connecting, which limits what the command can write */
+export function openPostgres(command: string, role: 'kaimai_product' | 'kaimai_resource'): Postgres {
+  return new Postgres({
+    source: required('KAIMAI_POSTGRES_URL'),
+    poolSize: 2,
+    role,
+    statementTimeoutMs: REPLY_TIMEOUT_MS,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    applicationName: `kaimai-${command}`,
+  });
+}
+
+export async function openRedis(keyPrefix: string): Promise<RedisServer> {
+  const redis = new RedisServer({
+    addr: required('KAIMAI_REDIS_URL'),
+    readTimeoutMs: REPLY_TIMEOUT_MS,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    keyPrefix,
+  });
+  await redis.ready(CONNECT_TIMEOUT_MS);
+  return redis;
+}
