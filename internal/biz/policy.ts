@@ -1,5 +1,6 @@
 import { type Token, token } from '../kratos/app/token.js';
 import type { InstanceJobOptions } from './instance/instance-job.js';
+import type { InstanceResendPolicy } from './instance/instance-resend.js';
 import type { OrderPolicy } from './order/order.js';
 import type { PaymentSignaturePolicy } from './order/payment-signature.js';
 import type { OutboxOptions } from './outbox.js';
@@ -11,6 +12,7 @@ import type { WaitingRoomPolicy } from './seckill/waiting-room.js';
 // The settings that the usecases take. The server layer binds them, because biz does not know configuration files.
 
 export const INSTANCE_JOB_OPTIONS: Token<InstanceJobOptions> = token('InstanceJobOptions');
+export const INSTANCE_RESEND_POLICY: Token<InstanceResendPolicy> = token('InstanceResendPolicy');
 export const ORDER_POLICY: Token<OrderPolicy> = token('OrderPolicy');
 export const OUTBOX_OPTIONS: Token<OutboxOptions> = token('OutboxOptions');
 export const PAYMENT_SIGNATURE_POLICY: Token<PaymentSignaturePolicy> = token('PaymentSignaturePolicy');

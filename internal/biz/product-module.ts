@@ -6,6 +6,7 @@ import { StockRepo } from './catalog/stock.js';
 import { StockGate } from './catalog/stock-gate.js';
 import { IdGenerator } from './id-generator.js';
 import { InstanceRepo, InstanceUsecase } from './instance/instance.js';
+import { InstanceResendUsecase } from './instance/instance-resend.js';
 import { OrderFulfilment } from './order/fulfilment.js';
 import { GoodsOrderUsecase } from './order/goods-order.js';
 import { OrderUsecase } from './order/order.js';
@@ -15,6 +16,7 @@ import { PaymentSignatures } from './order/payment-signature.js';
 import { ReservedUnits } from './order/reserved-units.js';
 import { Outbox, OutboxHandler, OutboxRepo, OutboxUsecase } from './outbox.js';
 import {
+  INSTANCE_RESEND_POLICY,
   ORDER_POLICY,
   OUTBOX_OPTIONS,
   PAYMENT_SIGNATURE_POLICY,
@@ -49,6 +51,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
 
   provide(PaymentSignatures, [PAYMENT_SIGNATURE_POLICY]);
   provide(InstanceUsecase, [TransactionRunner, IdGenerator, ProductRepo, InstanceRepo, OrderRepo, PaymentRepo]);
+  provide(InstanceResendUsecase, [InstanceRepo, INSTANCE_RESEND_POLICY]);
   provide(OrderUsecase, [
     TransactionRunner,
     IdGenerator,

@@ -79,7 +79,7 @@ export const DEFAULTS: JsonObject = {
     tokenTtl: '120s',
     waitingRoomLimit: 1000000,
   },
-  outbox: { batchSize: 500, pollInterval: '0.2s', lease: '10s' },
+  outbox: { batchSize: 500, pollInterval: '0.2s', lease: '10s', resendAfter: '120s' },
   resource: {
     provisioner: 'simulator',
     simulator: { delay: '0s', failureRate: 0, transientFailureRate: 0 },

@@ -4,9 +4,11 @@ import { OrderServiceService } from '../../gen/order/v1/order.js';
 import { ProductServiceService } from '../../gen/product/v1/product.js';
 import { SeckillServiceService } from '../../gen/seckill/v1/seckill.js';
 import { UserServiceService } from '../../gen/user/v1/user.js';
+import { InstanceResendUsecase } from '../biz/instance/instance-resend.js';
 import { OrderUsecase } from '../biz/order/order.js';
 import { OutboxUsecase } from '../biz/outbox.js';
 import {
+  INSTANCE_RESEND_POLICY,
   ORDER_POLICY,
   OUTBOX_OPTIONS,
   PAYMENT_SIGNATURE_POLICY,
@@ -34,6 +36,7 @@ import { OrderService } from '../service/order.js';
 import { ProductService } from '../service/product.js';
 import { SeckillOrderService, SeckillService } from '../service/seckill.js';
 import { UserService } from '../service/user.js';
+import { instanceResender } from './instance-resender.js';
 import { orderSweeper } from './order-sweeper.js';
 import { OutboxRelay } from './outbox-relay.js';
 import { saleKeeper } from './sale-keeper.js';
@@ -70,6 +73,12 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
     const sweeper = orderSweeper(orders, { intervalMs: sweepIntervalMs, batch: sweepBatch }, logger);
     return new Background('order_sweeper', sweeper, false);
   });
+  // With the role of the relay, because it completes what the relay has begun.
+  create(
+    Background,
+    [InstanceResendUsecase, Logger],
+    (requests, logger) => new Background('outbox_relay', instanceResender(requests, logger), false),
+  );
   create(
     Background,
     [SaleUsecase, Logger],
@@ -90,6 +99,7 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
 /** A policy has getters for the settings that change while the process runs, so that each use reads the current one. */
 function bindPolicies(create: Providing['create']): void {
   create(OUTBOX_OPTIONS, [CONFIG], ({ outbox: { batchSize, leaseMs } }) => ({ batchSize, leaseMs }));
+  create(INSTANCE_RESEND_POLICY, [CONFIG], ({ outbox: { resendAfterMs } }) => ({ afterMs: resendAfterMs }));
   create(ORDER_POLICY, [CONFIG], ({ order: { payTimeoutMs } }) => ({ payTimeoutMs }));
   create(PAYMENT_SIGNATURE_POLICY, [CONFIG], ({ payment: { secret, previousSecret }, server }) => ({
     secrets: [secret, previousSecret].filter((s) => s !== ''),

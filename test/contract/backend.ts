@@ -35,6 +35,8 @@ export interface Backend {
   returned(saleId: bigint): Promise<bigint>;
   /** The lines of an order. */
   items(orderId: bigint): Promise<readonly OrderItem[]>;
+  /** The request was made, and its event published, this long ago. */
+  publish(instanceId: bigint, agoMs: number): Promise<void>;
   insertInboxRow(order: NewOrder, streamId: string): Promise<void>;
   /** The connection of `tx` breaks: its next statement fails. */
   breakConnection(tx: Transaction): Promise<void>;

@@ -141,6 +141,44 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
       assert.equal(await backend.it.instances.find(freshId()), undefined);
     });
 
+    describe('resendLost', () => {
+      const MINUTE = 60_000;
+      const resend = (minMinutes: number, maxMinutes: number, limit = 100) =>
+        backend.it.instances.resendLost(minMinutes * MINUTE, maxMinutes * MINUTE, limit);
+      const request = async (ageMinutes: number | undefined) => {
+        const asked = newRequest();
+        await insert([asked]);
+        if (ageMinutes !== undefined) await backend.it.publish(asked.instanceId, ageMinutes * MINUTE);
+        return asked.instanceId;
+      };
+
+      it('publishes the events of requests of that age again, once', async () => {
+        await request(31);
+        await request(39);
+        assert.equal(await resend(30, 40), 2);
+        assert.equal(await resend(30, 40), 0);
+      });
+
+      it('leaves out younger and older requests', async () => {
+        await request(49);
+        await request(61);
+        assert.equal(await resend(50, 60), 0);
+      });
+
+      it('leaves out requests with a report, and those whose event is not published yet', async () => {
+        const instanceId = await request(75);
+        await run((tx) => backend.it.instances.setReport(tx, { instanceId, status: 'FAILED', reason: '' }));
+        await request(undefined);
+        assert.equal(await resend(70, 80), 0);
+        assert.equal(await resend(0, 1), 0);
+      });
+
+      it('publishes no more than the limit at a time', async () => {
+        for (let i = 0; i < 3; i++) await request(95);
+        assert.deepEqual([await resend(90, 100, 2), await resend(90, 100, 2), await resend(90, 100, 2)], [2, 1, 0]);
+      });
+    });
+
     it('lets twenty who lock and decide report once', async () => {
       const asked = newRequest();
       await insert([asked]);

@@ -19,6 +19,7 @@ export async function openMemoryBackend(): Promise<Backend> {
   const orders = new MemoryOrderRepo(store);
   const stock = new MemoryStockRepo(store, catalog.skus);
   const saleUnits = new MemorySaleUnitsRepo(store);
+  const instances = new MemoryInstanceRepo(store, outbox);
   return {
     transactions: store,
     products: new MemoryProductRepo(store),
@@ -26,7 +27,7 @@ export async function openMemoryBackend(): Promise<Backend> {
     stock,
     orders,
     payments: new MemoryPaymentRepo(store),
-    instances: new MemoryInstanceRepo(store, outbox),
+    instances,
     saleUnits,
     outbox,
     users: new MemoryUserRepo(store),
@@ -44,6 +45,13 @@ export async function openMemoryBackend(): Promise<Backend> {
     returned: async (saleId) => saleUnits.sales.find(String(saleId))?.returned ?? -1n,
     sold: async (saleId) => saleUnits.sales.find(String(saleId))?.sold ?? -1n,
     items: async (id) => orders.items.rows().flatMap(({ orderId, ...item }) => (orderId === id ? [item] : [])),
+    publish: (instanceId, agoMs) =>
+      store.run(async (tx) => {
+        const at = new Date(Date.now() - agoMs);
+        const row = outbox.table.rows(tx).find((r) => r.refId === instanceId)!;
+        await outbox.table.update(tx, String(row.id), (r) => ({ ...r, publishedAt: at }));
+        await instances.requests.update(tx, String(instanceId), (r) => ({ ...r, createdAt: at }));
+      }),
     insertInboxRow: ({ id: orderId, productId: itemId = 0n, userId, quantity }, streamId) =>
       store.run(async (tx) => {
         const none = { reason: '', saleId: undefined, epoch: undefined };

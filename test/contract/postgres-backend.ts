@@ -69,6 +69,14 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
       );
       return rows;
     },
+    publish: async (instanceId, agoMs) => {
+      const at = `now() - ${agoMs} * interval '1 ms'`;
+      await db.pool.query(
+        `WITH r AS (UPDATE instance_requests SET created_at = ${at} WHERE instance_id = $1)
+         UPDATE outbox SET created_at = ${at}, published_at = ${at} WHERE ref_id = $1`,
+        [instanceId],
+      );
+    },
     insertInboxRow: async (order, streamId) => {
       await db.pool.query(
         `INSERT INTO stream_inbox (item_id, stream_id, user_id, quantity, outcome, order_id)

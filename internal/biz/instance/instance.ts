@@ -62,6 +62,13 @@ export abstract class InstanceRepo {
   /** The request, locked until `tx` ends. */
   abstract lock(tx: Transaction, instanceId: bigint): Promise<InstanceRequest | undefined>;
   abstract setReport(tx: Transaction, report: InstanceReport): Promise<InstanceRequest>;
+  /**
+   * Publishes the events of requests of this age again that have no report and, as far as the database shows, neither an
+   * instance log nor a dead letter. An event that was published less than half of `minAgeMs` ago is left out.
+   *
+   * @returns how many, at most `limit`
+   */
+  abstract resendLost(minAgeMs: number, maxAgeMs: number, limit: number): Promise<number>;
 }
 
 const SOURCE = /^[A-Z][A-Z0-9_]{0,19}$/;

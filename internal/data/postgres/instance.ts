@@ -55,6 +55,24 @@ const SET_REPORT: Statement = {
     WHERE instance_id = $1 RETURNING ${COLUMNS}`,
 };
 
+/*
+ * A request and its outbox row are created in one transaction, so both have the same created_at, and the BRIN indexes on
+ * it find both.
+ */
+const RESEND_LOST: Statement = {
+  name: 'instance_request_resend_lost',
+  text: `UPDATE outbox SET published_at = NULL, next_attempt_at = now()
+    WHERE id = ANY (ARRAY(
+      SELECT b.id FROM instance_requests r JOIN outbox b ON b.ref_id = r.instance_id AND b.created_at = r.created_at
+      WHERE r.created_at <= now() - $1::float8 * interval '1 ms' AND r.created_at > now() - $2::float8 * interval '1 ms'
+        AND b.created_at <= now() - $1::float8 * interval '1 ms' AND b.created_at > now() - $2::float8 * interval '1 ms'
+        AND r.status = 'REQUESTED' AND b.topic = $4
+        AND b.published_at <= now() - $1::float8 / 2 * interval '1 ms'
+        AND NOT EXISTS (SELECT FROM instance_logs WHERE instance_id = r.instance_id)
+        AND NOT EXISTS (SELECT FROM resource_dead_letters WHERE message_id = encode(sha256(b.payload), 'hex'))
+      ORDER BY b.id LIMIT $3 FOR UPDATE OF b SKIP LOCKED))`,
+};
+
 export class PgInstanceRepo extends InstanceRepo {
   constructor(
     private readonly db: Postgres,
@@ -114,6 +132,11 @@ export class PgInstanceRepo extends InstanceRepo {
   override async setReport(tx: Transaction, report: InstanceReport): Promise<InstanceRequest> {
     const { rows } = await this.db.query<RequestRow>(SET_REPORT, [report.instanceId, report.status, report.reason], tx);
     return requestOf(rows[0]!);
+  }
+
+  override async resendLost(minAgeMs: number, maxAgeMs: number, limit: number): Promise<number> {
+    const { rowCount } = await this.db.query(RESEND_LOST, [minAgeMs, maxAgeMs, limit, TOPIC_INSTANCE_CREATED]);
+    return rowCount ?? 0;
   }
 }
 

@@ -64,6 +64,24 @@ export class MemoryInstanceRepo extends InstanceRepo {
       return reported;
     });
   }
+
+  /** As with a resource domain whose tables are in another database. */
+  override resendLost(minAgeMs: number, maxAgeMs: number, limit: number): Promise<number> {
+    return this.store.statement('instance.resendLost', undefined, async (tx) => {
+      const nowMs = this.store.now().getTime();
+      const lost = this.outbox.table.rows(tx).filter((row) => {
+        const request = row.event && this.requests.find(String(row.refId), tx);
+        const ageMs = request ? nowMs - request.createdAt.getTime() : 0;
+        const publishedMs = row.publishedAt ? nowMs - row.publishedAt.getTime() : 0;
+        const inRange = ageMs >= minAgeMs && ageMs < maxAgeMs && publishedMs >= minAgeMs / 2;
+        return request?.status === 'REQUESTED' && row.publishedAt !== undefined && inRange;
+      });
+      for (const { id } of lost.slice(0, limit)) {
+        await this.outbox.table.update(tx, String(id), (row) => ({ ...row, publishedAt: undefined }));
+      }
+      return Math.min(lost.length, limit);
+    });
+  }
 }
 
 function requestOf(wanted: InstanceEvent, at: Date): InstanceRequest {
