@@ -55,9 +55,11 @@ export class ConsumerStream {
     return { deliveries: taken.map((k) => k.delivery), readAtMs: Math.min(...taken.map((k) => k.readAtMs)) };
   }
 
-  /** When the first of the kept entries was read; undefined: none is kept. */
-  get oldestKeptMs(): number | undefined {
-    return this.kept.size === 0 ? undefined : Math.min(...[...this.kept.values()].map((k) => k.readAtMs));
+  /** When the first of the kept entries was read; infinite if none is kept. */
+  get oldestKeptMs(): number {
+    let oldestMs = Number.POSITIVE_INFINITY;
+    for (const { readAtMs } of this.kept.values()) oldestMs = Math.min(oldestMs, readAtMs);
+    return oldestMs;
   }
 
   retryLater(nowMs: number): void {

@@ -255,6 +255,21 @@ describe('SeckillConsumer', () => {
     await until('the end', () => streams.finished.length === 1);
   });
 
+  it('keeps the entries of every stream that was read when Redis goes away while the first ones are settled', async () => {
+    const items = Array.from({ length: 6 }, (_, i) => ITEM + BigInt(i));
+    const streams = new Streams(new Map(items.map((itemId) => [itemId, ['1-0']])));
+    let away = true;
+    streams.onFinish = () => {
+      if (!away) return [];
+      streams.pending.clear();
+      throw unavailable('planted');
+    };
+    await start(streams, new Service());
+    await until('the loss', () => streams.reads.filter((read) => read.startsWith('new')).length >= 6);
+    away = false;
+    await until('the end', () => streams.finished.length === 6);
+  });
+
   it('reads no new entries of a stream while a full batch of its entries has to wait', async () => {
     const streams = new Streams(new Map([[ITEM, ['1-0', '2-0', '3-0', '4-0', '5-0', '6-0']]]));
     let loaded = false;

@@ -29,6 +29,7 @@ const MAX_BACKOFF_MS = 2_000;
 const IDLE_MS = 50;
 /** Items whose batches are settled side by side. */
 const SIDE_BY_SIDE = 4;
+const NOTHING_KEPT = { deliveries: [], readAtMs: Number.POSITIVE_INFINITY };
 
 interface OpenRead {
   /** When the oldest of its entries was read, as `performance.now()`. */
@@ -165,9 +166,10 @@ export class SeckillConsumer implements Server {
   }
 
   private async reportRound(): Promise<number> {
-    const kept = [...this.streams.values()].map((s) => s.oldestKeptMs ?? Number.POSITIVE_INFINITY);
     const nowMs = performance.now();
-    const oldestMs = Math.min(nowMs, ...[...this.openReads].map((r) => r.atMs), ...kept);
+    let oldestMs = nowMs;
+    for (const read of this.openReads) oldestMs = Math.min(oldestMs, read.atMs);
+    for (const stream of this.streams.values()) oldestMs = Math.min(oldestMs, stream.oldestKeptMs);
     await this.consumer.report(nowMs - oldestMs);
     return 0;
   }
@@ -200,13 +202,14 @@ export class SeckillConsumer implements Server {
       .map((s) => ({ itemId: s.itemId, from: s.readsPending ? ('pending' as const) : ('new' as const) }));
     const blockMs = streams.some((s) => s.keptCount > 0) ? 1 : this.blockMs(readAtMs);
     const { deliveries, groupless, unreadable } = await this.consumer.read(requests, batchSize, blockMs);
-    if (groupless.length > 0)
+    if (groupless.length > 0) {
       this.logger.warn('consumer groups are gone and are created again', { items: groupless.length });
+    }
     for (const itemId of groupless) this.streamOf(itemId).joined = false;
     for (const [itemId, err] of unreadable) this.setAside(this.streamOf(itemId), err);
     return streams.flatMap((stream): ConsumerBatch[] => {
       const read = deliveries.get(stream.itemId);
-      const kept = stream.takeKept(batchSize);
+      const kept = stream.keptCount > 0 ? stream.takeKept(batchSize) : NOTHING_KEPT;
       open.atMs = Math.min(open.atMs, kept.readAtMs);
       const all = kept.deliveries.length === 0 ? (read ?? []) : withoutDoubles([...kept.deliveries, ...(read ?? [])]);
       if (all.length > 0) return [{ stream, deliveries: all, readAtMs: Math.min(readAtMs, kept.readAtMs) }];
@@ -231,7 +234,9 @@ export class SeckillConsumer implements Server {
         batches.slice(i, i + SIDE_BY_SIDE).map((batch) => this.settleInOrder(batch)),
       );
       const failed = settled.find((s) => s.status === 'rejected');
-      if (failed) throw failed.reason;
+      if (!failed) continue;
+      for (const { stream, deliveries, readAtMs } of batches.slice(i + SIDE_BY_SIDE)) stream.keep(deliveries, readAtMs);
+      throw failed.reason;
     }
   }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { formatUserId } from '../identity.js';
-import { belongsTo, derivedReqId, type Purchase, parseEntry } from './purchase-stream.js';
+import { belongsTo, derivedReqId, type Purchase, parseEntry, reusedStreamId } from './purchase-stream.js';
 import type { Sale } from './sale-state.js';
 
 const entry = (fields: Record<string, string>, streamId = '1700000000000-0') => ({
@@ -15,7 +15,7 @@ const purchase = (fields: Record<string, string>, streamId?: string): Purchase =
 };
 
 describe('parseEntry', () => {
-  it('reads what admission writes', () => {
+  it('reads an entry of admission', () => {
     const uid = formatUserId('7');
     const parsed = purchase({ uid, req_id: '4294967297', ts: '1', qty: '1', epoch: '1' });
     assert.deepEqual(parsed, {
@@ -50,14 +50,14 @@ describe('parseEntry', () => {
     [{ uid: '1', req_id: '9223372036854775808' }, /req_id/],
   ];
   for (const [fields, reason] of malformed) {
-    it(`refuses ${JSON.stringify(fields)}`, () => {
+    it(`takes ${JSON.stringify(fields)} for malformed`, () => {
       const parsed = parseEntry(entry(fields));
       assert.ok(parsed.kind === 'malformed');
       assert.match(parsed.reason, reason);
     });
   }
 
-  it('throws for nothing', () => {
+  it('never throws, whatever the fields contain', () => {
     fc.assert(
       fc.property(fc.dictionary(fc.constantFrom('uid', 'qty', 'epoch', 'req_id', 'ts'), fc.string()), (fields) => {
         assert.ok(['purchase', 'malformed'].includes(parseEntry(entry(fields)).kind));
@@ -75,7 +75,7 @@ describe('belongsTo', () => {
     epoch: 5n,
   } as Sale;
 
-  it('goes by the epoch of what admission let in', () => {
+  it('decides by the epoch of an entry of admission', () => {
     for (const [epoch, expected] of [
       ['2', false],
       ['3', true],
@@ -86,7 +86,7 @@ describe('belongsTo', () => {
     }
   });
 
-  it('goes by the time of what somebody else added', () => {
+  it('decides by the time of an entry that another client added', () => {
     for (const [id, expected] of [
       ['999-9', false],
       ['1000-0', true],
@@ -105,7 +105,7 @@ describe('derivedReqId', () => {
     .map(([ms, sequence]) => `${ms}-${sequence}`);
   const clockId = fc.tuple(fc.bigInt(0n, 2n ** 42n - 1n), fc.bigInt(0n, 2n ** 20n - 1n)).map((t) => t.join('-'));
 
-  it('is a negative int64 that never meets the counter', () => {
+  it('is a negative int64, so that it never equals a number of the counter', () => {
     fc.assert(
       fc.property(fc.oneof(id, clockId), (streamId) => {
         const n = derivedReqId(streamId);
@@ -114,12 +114,40 @@ describe('derivedReqId', () => {
     );
   });
 
-  it('differs for ids that differ', () => {
+  it('differs for different ids', () => {
     fc.assert(
       fc.property(clockId, clockId, (a, b) => {
         assert.equal(derivedReqId(a) === derivedReqId(b), a === b);
       }),
     );
     assert.notEqual(derivedReqId(`${2n ** 42n}-0`), derivedReqId('0-0'));
+  });
+
+  it('is another one for the second user of a stream id', () => {
+    fc.assert(
+      fc.property(id, (streamId) => {
+        const reused = derivedReqId(reusedStreamId(streamId, formatUserId('2')));
+        assert.ok(reused < 0n && reused >= -(2n ** 63n));
+        assert.notEqual(reused, derivedReqId(streamId));
+      }),
+    );
+  });
+});
+
+describe('reusedStreamId', () => {
+  it('keeps the time, fits its column, and is no id of Redis', () => {
+    const greatest = `${2n ** 64n - 1n}-${2n ** 64n - 1n}`;
+    for (const streamId of ['1700000000000-0', greatest]) {
+      const reused = reusedStreamId(streamId, formatUserId('2'));
+      assert.ok(reused.startsWith(`${streamId.split('-')[0]}-r`), reused);
+      assert.ok(reused.length <= 41, reused);
+      assert.doesNotMatch(reused, /^[0-9]+-[0-9]+$/);
+    }
+  });
+
+  it('is the same for a redelivery, and another one for another user', () => {
+    const [first, again, other] = ['2', '2', '3'].map((user) => reusedStreamId('1-0', formatUserId(user)));
+    assert.equal(first, again);
+    assert.notEqual(first, other);
   });
 });
