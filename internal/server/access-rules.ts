@@ -12,31 +12,34 @@ const SCHEMES: Schemes = {
     in: 'header',
     name: 'x-user-id',
     description:
-      'The user that a trusted caller acts for: a UUID or an int64. Believed with `x-bff-token` where one is configured.',
+      'Id of the user that a trusted caller acts for: a UUID or a decimal int64. If `auth.bff_token` is configured, ' +
+      '`x-bff-token` is required as well.',
+    'x-example': '123',
   },
   userRole: {
     type: 'apiKey',
     in: 'header',
     name: 'x-user-role',
-    description: '`ADMIN` for an operator, from a trusted caller.',
+    description: '`ADMIN` for a shop operator, sent by a trusted caller.',
+    'x-example': 'ADMIN',
   },
   bffToken: {
     type: 'apiKey',
     in: 'header',
     name: 'x-bff-token',
-    description: 'The shared secret of the trusted caller.',
+    description: 'Shared secret of the trusted caller (`auth.bff_token`).',
   },
   bearer: {
     type: 'http',
     scheme: 'bearer',
     bearerFormat: 'JWT',
-    description: 'The claim `sub` is the user; `"role": "ADMIN"` makes an operator.',
+    description: 'JWT whose claim `sub` is the user id; `"role": "ADMIN"` identifies a shop operator.',
   },
   internalToken: {
     type: 'apiKey',
     in: 'header',
     name: 'x-internal-token',
-    description: 'The shared secret of the services of the system.',
+    description: 'Shared secret of internal services (`auth.internal_token`).',
   },
 };
 

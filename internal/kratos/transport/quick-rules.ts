@@ -55,6 +55,8 @@ function checkOf(field: DescField, kind: string, rule: RuleMessage): Check | und
   if (field.fieldKind !== 'scalar' && field.fieldKind !== 'enum') return undefined;
   const given = setFieldsOf(rule.message, rule.desc);
   if (!given) return undefined;
+  // Documentation, not a rule.
+  given.delete('example');
   const only = (...names: string[]) => [...given.keys()].every((name) => names.includes(name));
   switch (kind) {
     case 'int32':

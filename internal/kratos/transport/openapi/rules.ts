@@ -39,6 +39,8 @@ interface Bounds {
   readonly gte?: Bound;
   readonly in?: readonly Bound[];
   readonly notIn?: readonly Bound[];
+  /** Values to show; not a rule. */
+  readonly example?: readonly Bound[];
 }
 
 /** Translates the buf.validate rules of the protos to JSON Schema. */
@@ -85,6 +87,11 @@ export class Rules {
 
 /** The schema of a singular value, an item or a map value, narrowed by its rules. */
 export function narrow(schema: Schema, field: DescField, rules: FieldRules): Schema {
+  const examples = (rules.string?.example ?? rules.int64?.example ?? rules.int32?.example) as Bound[] | undefined;
+  return { ...narrowByRules(schema, field, rules), ...set('examples', examples) };
+}
+
+function narrowByRules(schema: Schema, field: DescField, rules: FieldRules): Schema {
   if (rules.ignore === 'IGNORE_ALWAYS') return schema;
   const narrowed = narrowByType(schema, field, rules);
   const noted = describe(narrowed, ...(rules.cel ?? []).map((rule) => sentence(rule.message ?? '')));

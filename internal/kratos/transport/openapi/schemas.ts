@@ -8,8 +8,8 @@ const DURATION = '^-?[0-9]{1,12}(\\.[0-9]{1,9})?s$';
 
 const WELL_KNOWN: Readonly<Record<string, Schema>> = {
   'google.protobuf.Timestamp': { type: 'string', format: 'date-time' },
-  'google.protobuf.Duration': { type: 'string', pattern: DURATION, examples: ['1.5s'] },
-  'google.protobuf.FieldMask': { type: 'string', examples: ['name,priceFen'] },
+  'google.protobuf.Duration': { type: 'string', pattern: DURATION, description: 'Seconds, such as `1.5s`.' },
+  'google.protobuf.FieldMask': { type: 'string', description: 'Field paths, such as `name,priceFen`.' },
   'google.protobuf.Struct': { type: 'object', additionalProperties: true },
   'google.protobuf.Value': {},
   'google.protobuf.ListValue': { type: 'array', items: {} },
