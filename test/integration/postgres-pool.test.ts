@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict';
+import pg from 'pg';
+import { isUnavailable } from '../../gen/common/v1/errors.js';
+import { Postgres } from '../../internal/data/postgres/postgres.js';
+import { latch } from '../contract/backend.js';
+import { useServers } from '../support/servers.js';
+import { eventually } from '../support/wait.js';
+
+const LOCK = { name: 'test_lock', text: 'SELECT pg_advisory_xact_lock($1)' };
+const READ = { name: 'test_read', text: 'SELECT 1 AS one' };
+
+describe('a pool of connections to PostgreSQL', () => {
+  const servers = useServers('postgres');
+  const open = (poolSize: number): Postgres =>
+    new Postgres({
+      source: servers.postgresUrl,
+      poolSize,
+      role: 'kaimai_product',
+      // The longest wait for a lock, too. A client that hangs is given up after 2 s.
+      statementTimeoutMs: 8_000,
+      connectTimeoutMs: 1_000,
+      applicationName: 'test-pool',
+    });
+
+  it('takes the locks of a client that hangs inside a transaction before others give up waiting', async () => {
+    const [hanging, other] = [open(2), open(2)];
+    const [locked, awake] = [latch(), latch()];
+    try {
+      let attempts = 0;
+      const hung = hanging.run(async (tx) => {
+        await hanging.query(LOCK, [1], tx);
+        attempts += 1;
+        locked.open();
+        if (attempts === 1) await awake.opened;
+        await hanging.query(READ, [], tx);
+      });
+      await locked.opened;
+      await other.run((tx) => other.query(LOCK, [1], tx));
+      awake.open();
+      await hung;
+      assert.equal(attempts, 2);
+    } finally {
+      awake.open();
+      await Promise.all([hanging.close(), other.close()]);
+    }
+  });
+
+  it('answers reads while every transaction waits for a lock', async () => {
+    const holder = new pg.Client({ connectionString: servers.postgresUrl });
+    await holder.connect();
+    const db = open(4);
+    try {
+      await holder.query('SELECT pg_advisory_lock(2)');
+      const waiting = Promise.allSettled(Array.from({ length: 8 }, () => db.run((tx) => db.query(LOCK, [2], tx))));
+      await eventually('transactions wait', async () => {
+        const { rows } = await holder.query<{ n: number }>(
+          "SELECT count(*)::int AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        );
+        return (rows[0]?.n ?? 0) >= 3;
+      });
+      for (let i = 0; i < 20; i++) assert.equal((await db.query<{ one: number }>(READ, [])).rows[0]?.one, 1);
+      await holder.query('SELECT pg_advisory_unlock(2)');
+      const failures = (await waiting).flatMap((o) => (o.status === 'rejected' ? [o.reason] : []));
+      assert.ok(failures.every(isUnavailable), String(failures));
+      assert.ok(failures.length < 8);
+    } finally {
+      await holder.end();
+      await db.close();
+    }
+  });
+});
