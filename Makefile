@@ -11,7 +11,7 @@ REMOVE_ORPHANS = mkdir -p dist; find dist -name '*.js' -not -path 'dist/gen/*' 2
 
 LINT_CHECKS := lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code
 
-.PHONY: help run dev test coverage api openapi build assets bench lint fmt hooks deps clean $(LINT_CHECKS)
+.PHONY: help run dev test coverage api openapi build assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ assets: gen/.stamp
 	@mkdir -p dist/gen && cp gen/descriptor.binpb dist/gen/
 	@rm -rf dist/internal/data/redis/lua && mkdir -p dist/internal/data/redis/lua && cp internal/data/redis/lua/*.lua dist/internal/data/redis/lua/
 	@mkdir -p dist/internal/kratos/transport/openapi/docs && cp internal/kratos/transport/openapi/docs/page.html dist/internal/kratos/transport/openapi/docs/
+
+chaos: build ## rounds of faults under load on real processes (docs/chaos.md); C="--seed 7", "--list", "--write"
+	@exec node --enable-source-maps dist/test/chaos/main.js $(C)
 
 bench: build ## measure against references and peers (bench/README.md); B="--short" for a quick look
 	@exec node --enable-source-maps dist/bench/main.js $(B)

@@ -6,9 +6,10 @@ import type { Postgres } from '../../internal/data/postgres/postgres.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { Random } from '../simulation/random.js';
 import { violationsOf } from '../support/audit.js';
-import { type Click, Crowd, type Told, type Way } from '../support/crowd.js';
+import { Crowd, type Told } from '../support/crowd.js';
 import { openPostgres } from '../support/instances.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
+import type { Click, Way } from '../support/purchase-client.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 

@@ -4,11 +4,12 @@ import type { Postgres } from '../../internal/data/postgres/postgres.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { Random } from '../simulation/random.js';
 import { violationsOf } from '../support/audit.js';
-import { type Click, Crowd, type Way } from '../support/crowd.js';
+import { Crowd } from '../support/crowd.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { openPostgres } from '../support/instances.js';
 import { OwnRedis } from '../support/own-redis.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
+import type { Click, Way } from '../support/purchase-client.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 

@@ -431,6 +431,10 @@ describe('kaimai audit', function () {
         VALUES ('orphan', 78, '${userId(9)}', 1, 1, 1, 0, 'x')`);
       return '9 instance 78';
     });
+    reports('10: a paid order whose instance was reported', async () => {
+      await sql('UPDATE orders SET status = 1, completed_at = NULL WHERE id = $1', completed);
+      return `10 order ${completed}`;
+    });
     reports('10: a completed order whose instance failed', async () => {
       await force(`UPDATE instance_logs SET status = 'FAILED' WHERE instance_id = ${instanceId}`);
       return `10 order ${completed}`;

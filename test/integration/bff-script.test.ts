@@ -1,83 +1,12 @@
 import assert from 'node:assert/strict';
-import { createHash, randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { Redis } from 'ioredis';
+import { randomUUID } from 'node:crypto';
 import { formatUserId } from '../../internal/biz/identity.js';
-import { projectRoot } from '../../internal/local/project.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { SALE_INVARIANTS, violationsOf } from '../support/audit.js';
+import { Bff, type ScriptPurchase as Purchase, uuidOf as uid } from '../support/bff.js';
 import { SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
-
-interface Purchase {
-  readonly uid: string;
-  readonly requestId: string;
-}
-
-/** A BFF as written from docs/seckill-scripts.md alone; nothing in it comes from Kaimai's code. */
-class Bff {
-  private readonly redis: Redis;
-  private readonly script: string;
-  private readonly sha: string;
-  private readonly keys: readonly string[];
-  private epoch = '';
-  unavailable = 0;
-  unknownScript = 0;
-
-  constructor(redisUrl: string, itemId: string) {
-    const guide = readFileSync(join(projectRoot, 'docs/seckill-scripts.md'), 'utf8');
-    const file = /SCRIPT LOAD "\$\(cat (\S+)\)"/.exec(guide)?.[1];
-    const names = /The keys, in this order:\s+```\n([^`]+)```/.exec(guide)?.[1];
-    assert.ok(file && names, 'the guide names the script and its keys');
-    this.script = readFileSync(join(projectRoot, file), 'utf8').trimEnd();
-    this.sha = createHash('sha1').update(this.script).digest('hex');
-    this.keys = names
-      .trim()
-      .split(/\s+/)
-      .map((key) => key.replace('<item_id>', itemId));
-    // "Send each call once."
-    this.redis = new Redis(redisUrl, { maxRetriesPerRequest: 0, autoResendUnfulfilledCommands: false });
-  }
-
-  close(): void {
-    this.redis.disconnect();
-  }
-
-  /** Loses the reply: the connection breaks while the script runs. */
-  cut(): void {
-    this.redis.disconnect(true);
-  }
-
-  async learnEpoch(): Promise<void> {
-    this.epoch = (await this.redis.hget(this.keys[0]!, 'epoch')) ?? '0';
-  }
-
-  /** @returns one outcome for each purchase, as the script words it */
-  async buy(purchases: readonly Purchase[]): Promise<readonly string[]> {
-    return eventually('the script answers', async () => {
-      const args = [this.epoch, ...purchases.flatMap((p) => [p.uid, '1', p.requestId, ''])];
-      const [status, , , ...outcomes] = await this.run(args);
-      if (status === 'OK') return outcomes as string[];
-      assert.equal(status, 'UNAVAILABLE');
-      this.unavailable += 1;
-      await this.learnEpoch();
-      return undefined;
-    });
-  }
-
-  private async run(args: readonly string[]): Promise<[string, ...unknown[]]> {
-    const call = [this.keys.length, ...this.keys, ...args] as const;
-    try {
-      return (await this.redis.evalsha(this.sha, ...call)) as [string, ...unknown[]];
-    } catch (err) {
-      if (!(err as Error).message.startsWith('NOSCRIPT')) throw err;
-      this.unknownScript += 1;
-      return (await this.redis.eval(this.script, ...call)) as [string, ...unknown[]];
-    }
-  }
-}
 
 const UNITS = 300;
 const BUYERS = 900;
@@ -104,9 +33,6 @@ describe('A BFF that runs the admission script itself', function () {
     await consumer?.stop(AbortSignal.timeout(10_000));
     await replica?.close();
   });
-
-  /** As the guide writes an int64: its last 48 bits are the UUID's last group. */
-  const uid = (n: number) => `00000000-0000-8000-8000-${n.toString(16).padStart(12, '0')}`;
 
   it('sells one sale together with the service, without a unit too many', async () => {
     /** Buyers who got QUEUED, with the purchase id to poll. */

@@ -10,6 +10,8 @@ export class FaultProxy {
   /** Connections ended that way. */
   refused = 0;
   private readonly sockets = new Set<Socket>();
+  /** Connections that came while the network was cut. */
+  private held: Socket[] | undefined;
 
   private constructor(
     private readonly server: Server,
@@ -45,13 +47,29 @@ export class FaultProxy {
     this.target = new URL(url);
   }
 
+  /**
+   * Cuts the network until `heal`: connections stay open, new ones are accepted, and nothing moves in either direction.
+   * What was sent arrives afterwards, as TCP has it.
+   */
+  partition(): void {
+    this.held ??= [];
+    for (const socket of this.sockets) socket.pause();
+  }
+
+  heal(): void {
+    const held = this.held ?? [];
+    this.held = undefined;
+    for (const socket of this.sockets) socket.resume();
+    for (const client of held) this.join(client);
+  }
+
   /** Ends every connection without a word. */
   reset(): void {
     for (const socket of this.sockets) socket.resetAndDestroy();
   }
 
   async close(): Promise<void> {
-    for (const socket of this.sockets) socket.destroy();
+    for (const socket of [...this.sockets, ...(this.held ?? [])]) socket.destroy();
     await new Promise((resolve) => this.server.close(resolve));
   }
 
@@ -61,6 +79,14 @@ export class FaultProxy {
       client.resetAndDestroy();
       return;
     }
+    if (this.held) {
+      client.pause();
+      client.on('error', () => {});
+      this.held.push(client);
+      return;
+    }
+    if (client.destroyed) return;
+    client.resume();
     const upstream = dial(Number(this.target.port), this.target.hostname);
     for (const [from, to] of [
       [client, upstream],

@@ -29,6 +29,15 @@ export class KillableRabbitmq {
     this.server = await startServer('rabbitmq', { type: 'programs' }, { ...options, removeData: true });
   }
 
+  get pid(): number {
+    return this.server!.processes.at(-1)!.pid;
+  }
+
+  /** With credentials. */
+  get managementUrl(): string {
+    return this.server!.extras.KAIMAI_RABBITMQ_MANAGEMENT_URL!;
+  }
+
   /** SIGKILL: nothing is flushed, nobody is told. */
   kill(): void {
     killProcessNow(this.server!.processes.at(-1)!);

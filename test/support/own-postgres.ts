@@ -19,6 +19,7 @@ export class OwnPostgres {
   private readonly root = mkdtempSync(join(isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir(), 'kaimai-pg-'));
   private readonly abort = new AbortController();
   private server: RunningServer | undefined;
+  private paused: number[] = [];
 
   private constructor(private readonly port: number) {}
 
@@ -57,6 +58,17 @@ export class OwnPostgres {
     for (const managed of this.server?.processes ?? []) killProcessNow(managed);
     for (const backend of backends) killProcessNow(backend);
     await eventually('the end of PostgreSQL', () => !backends.some(isAlive));
+  }
+
+  /** SIGSTOP to it and its backends. */
+  pause(): void {
+    this.paused = [this.pid, ...childrenOf(this.pid).map((backend) => backend.pid)];
+    for (const pid of this.paused) signal(pid, 'SIGSTOP');
+  }
+
+  resume(): void {
+    for (const pid of this.paused) signal(pid, 'SIGCONT');
+    this.paused = [];
   }
 
   /** A streaming standby of this one, in step with it. */
@@ -126,6 +138,14 @@ export class OwnPostgres {
     this.abort.abort();
     await this.server?.stop();
     rmSync(this.root, { recursive: true, force: true });
+  }
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // A backend has ended meanwhile.
   }
 }
 

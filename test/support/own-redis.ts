@@ -1,9 +1,9 @@
 /** A Redis of one suite, which may be killed, started again with its data or without, and followed by a replica. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chownSync, cpSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
-import { isRoot, isTraversable } from '../../internal/local/servers/account.js';
+import { isRoot, isTraversable, serverAccount } from '../../internal/local/servers/account.js';
 import { freePort } from '../../internal/local/servers/ports.js';
 import { killProcessNow } from '../../internal/local/servers/process.js';
 import { redis } from '../../internal/local/servers/redis.js';
@@ -40,6 +40,10 @@ export class OwnRedis {
     return `redis://127.0.0.1:${this.port}`;
   }
 
+  private get data(): string {
+    return join(this.root, 'redis', 'appendonlydir');
+  }
+
   get pid(): number {
     return this.server!.processes.at(-1)!.pid;
   }
@@ -67,7 +71,32 @@ export class OwnRedis {
 
   /** Takes away its data while it is dead. */
   wipe(): void {
-    rmSync(join(this.root, 'redis', 'appendonlydir'), { recursive: true });
+    rmSync(this.data, { recursive: true });
+  }
+
+  /** A copy of its data as they are now, to be put back by `putBack`. */
+  copy(): string {
+    const copy = `${this.data}.copy`;
+    rmSync(copy, { recursive: true, force: true });
+    cpSync(this.data, copy, { recursive: true, preserveTimestamps: true });
+    return copy;
+  }
+
+  /** Replaces its data by a copy while it is dead. */
+  putBack(copy: string): void {
+    this.wipe();
+    renameSync(copy, this.data);
+    const account = serverAccount(redis.account);
+    if (!account) return;
+    for (const name of ['.', ...readdirSync(this.data)]) chownSync(join(this.data, name), account.uid, account.gid);
+  }
+
+  /** Takes the end off its append-only file while it is dead, as a crash of the machine may. */
+  truncate(bytes: number): void {
+    const name = readdirSync(this.data).find((file) => file.endsWith('.incr.aof'));
+    if (name === undefined) throw new Error('Redis has no append-only file');
+    const file = join(this.data, name);
+    truncateSync(file, Math.max(0, statSync(file).size - bytes));
   }
 
   /** Makes this one a replica, up to date. */

@@ -15,5 +15,11 @@ export const COMPLETED_ORDERS: SqlInvariant = {
           AND ((o.order_type = 'INSTANCE' AND l.id IS NULL) OR (o.paid_at <= o.completed_at) IS NOT TRUE)
         ORDER BY o.id LIMIT $1`,
     },
+    {
+      name: 'reported_orders',
+      text: `SELECT 'order ' || o.id AS id, 'PAID, though its instance was reported SUCCESS' AS detail
+        FROM orders o JOIN instance_requests r ON r.order_id = o.id AND r.status = 'SUCCESS'
+        WHERE o.status = ${ORDER_STATUS.PAID} AND o.order_type = 'INSTANCE' ORDER BY o.id LIMIT $1`,
+    },
   ],
 };
