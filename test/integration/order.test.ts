@@ -16,23 +16,24 @@ import {
 } from '../../gen/order/v1/errors.js';
 import { isProductDisabled, isProductNotFound, isProductVersionConflict } from '../../gen/product/v1/errors.js';
 import { type Product, ProductUsecase } from '../../internal/biz/catalog/product.js';
+import { StockGate } from '../../internal/biz/catalog/stock-gate.js';
+import { IdGenerator } from '../../internal/biz/id-generator.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import type { Order } from '../../internal/biz/order/order-state.js';
-import { SaleReservedUnits } from '../../internal/biz/seckill/reserved-units.js';
+import { ORDER_POLICY } from '../../internal/biz/policy.js';
+import { productBizModule } from '../../internal/biz/product-module.js';
 import { AdvisoryLocks } from '../../internal/data/postgres/advisory-locks.js';
 import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
-import { PgInstanceRepo } from '../../internal/data/postgres/instance.js';
-import { PgOrderRepo } from '../../internal/data/postgres/order.js';
-import { PgOutbox } from '../../internal/data/postgres/outbox.js';
-import { PgPaymentRepo } from '../../internal/data/postgres/payment.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
-import { PgProductRepo } from '../../internal/data/postgres/product.js';
-import { PgSaleUnitsRepo } from '../../internal/data/postgres/sale-units.js';
-import { PgStockRepo } from '../../internal/data/postgres/stock.js';
+import { productDataModule } from '../../internal/data/product-module.js';
+import { sharedDataModule } from '../../internal/data/shared-module.js';
+import { providers } from '../../internal/kratos/app/wiring.js';
+import { NoTrace, Trace } from '../../internal/kratos/tracing/trace.js';
 import { MemoryStockGate } from '../support/memory/stock-gate.js';
 import { useServers } from '../support/servers.js';
+import { containerOf, replaced } from '../support/wiring.js';
 
 const ALICE = formatUserId('1');
 const BOB = formatUserId('2');
@@ -60,21 +61,22 @@ describe('orders on PostgreSQL', () => {
     locks = new AdvisoryLocks(servers.postgresUrl, 5_000);
     ids = new LeasedIdGenerator(locks);
     await ids.open();
-    const productRepo = new PgProductRepo(db);
-    const orderRepo = new PgOrderRepo(db);
-    const payments = new PgPaymentRepo(db);
-    products = new ProductUsecase(productRepo);
-    instances = new InstanceUsecase(db, ids, productRepo, new PgInstanceRepo(db), orderRepo, payments);
-    orders = new OrderUsecase(
-      db,
-      ids,
-      products,
-      orderRepo,
-      payments,
-      [instances],
-      new SaleReservedUnits(new PgSaleUnitsRepo(db), new PgStockRepo(db, new MemoryStockGate()), new PgOutbox(db)),
-      { payTimeoutMs: PAY_TIMEOUT_MS },
+    const modules = replaced(
+      [sharedDataModule, productDataModule, productBizModule],
+      providers(({ value, create }) => {
+        value(Postgres, db);
+        value(IdGenerator, ids);
+        create(StockGate, [], () => new MemoryStockGate());
+      }),
     );
+    const settings = providers(({ value, create }) => {
+      value(ORDER_POLICY, { payTimeoutMs: PAY_TIMEOUT_MS });
+      create(Trace, [], () => new NoTrace());
+    });
+    const container = containerOf([...modules, settings]);
+    products = container.get(ProductUsecase);
+    instances = container.get(InstanceUsecase);
+    orders = container.get(OrderUsecase);
     const spec = await products.createSpec({
       cpu: 2,
       memoryGb: 4,
