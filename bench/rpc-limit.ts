@@ -10,7 +10,7 @@ import { PurchaseReply_Code as Code, PurchaseReply, SeckillServiceService } from
 const { values } = parseArgs({ options: { addr: { type: 'string' }, workers: { type: 'string', default: '1' } } });
 const REPLY = PurchaseReply.fromPartial({
   code: Code.QUEUED,
-  message: 'you are in: the order is being made',
+  message: 'Purchase accepted; your order is being created',
   data: { seckillId: '1001-1700000000000-0' },
 });
 

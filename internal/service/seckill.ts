@@ -172,13 +172,13 @@ function saleStatusOf(status: SaleStatusCode): SaleStatus | undefined {
 }
 
 const MESSAGES: Readonly<Record<PurchaseOutcome['kind'], string>> = {
-  QUEUED: 'you are in: the order is being made',
-  SOLD_OUT: 'sold out',
-  NOT_STARTED: 'the sale has not started',
-  ENDED: 'the sale is over',
-  LIMIT_REACHED: 'you have as many as one user may have',
-  TOKEN_REQUIRED: 'this sale asks for a token: ask IssuePurchaseToken for one',
-  TOKEN_EXPIRED: 'the token is too old: ask IssuePurchaseToken for another',
+  QUEUED: 'Purchase accepted; your order is being created',
+  SOLD_OUT: 'Sold out',
+  NOT_STARTED: 'The sale has not started',
+  ENDED: 'The sale has ended',
+  LIMIT_REACHED: 'You have reached your limit in this sale',
+  TOKEN_REQUIRED: 'This sale requires a purchase token; call IssuePurchaseToken',
+  TOKEN_EXPIRED: 'The purchase token has expired; call IssuePurchaseToken again',
 };
 
 /** Frozen, so that what most buyers of a sale are told is encoded once. */
@@ -209,12 +209,12 @@ function purchaseReply(outcome: PurchaseOutcome): PurchaseReply {
 }
 
 const ENTRY_MESSAGES: Readonly<Record<EntryDecision['kind'], string>> = {
-  READY: 'it is your turn',
-  WAITING: 'you are in the line',
-  NOT_STARTED: 'the sale has not started',
-  ENDED: 'the sale is over',
-  SOLD_OUT: 'sold out',
-  WAITING_ROOM_FULL: 'too many wait already; come again',
+  READY: 'It is your turn',
+  WAITING: 'You are in the waiting room',
+  NOT_STARTED: 'The sale has not started',
+  ENDED: 'The sale has ended',
+  SOLD_OUT: 'Sold out',
+  WAITING_ROOM_FULL: 'The waiting room is full; try again later',
 };
 
 function entryReply(entry: EntryDecision): IssuePurchaseTokenReply {

@@ -107,7 +107,7 @@ describe('A flash sale on PostgreSQL and Redis', function () {
       await add(itemId, 'uid', '3');
       await add(itemId, 'nonsense', 'x');
       const before = (await replica.sales.get(itemId)).sale;
-      // Redis forgot everything but the stream.
+      // Redis lost everything but the stream.
       await replica.redis.commands.del(saleKeys('', itemId).meta, saleKeys('', itemId).stock);
       await assert.rejects(replica.buy(itemId, 4), isSaleUnavailable);
       const { sale, remaining } = await replica.sales.open(itemId);
@@ -248,7 +248,7 @@ describe('A flash sale on PostgreSQL and Redis', function () {
         'SELECT id, user_id FROM orders WHERE product_id = $1 ORDER BY id',
         itemId,
       );
-      // One before the reload and one after it; neither return was carried out before.
+      // One order is cancelled before the reload, one after it; both returns are relayed after both.
       await replica.orders.cancel(orders[0]!.id, orders[0]!.user_id, '');
       await replica.sales.load(itemId);
       await replica.orders.cancel(orders[1]!.id, orders[1]!.user_id, '');
@@ -378,7 +378,7 @@ describe('A flash sale on PostgreSQL and Redis', function () {
         (await inbox(987_654n)).map((r) => [r.outcome, r.reason]),
         [['DEAD', 'unknown product']],
       );
-      // The unit that admission took for it is there again.
+      // Its unit has returned to admission.
       assert.equal((await replica.sales.get(itemId)).remaining, 10n);
       await holds(itemId);
     });
@@ -388,7 +388,7 @@ describe('A flash sale on PostgreSQL and Redis', function () {
       for (let user = 1; user <= 8; user++) await replica.buy(itemId, user);
       const batch = await deliveries(itemId);
       const poison = batch[5]!;
-      // An instance was given for this stream id to somebody else, which no retry can change.
+      // Another user has the instance of this stream id, which no retry can change.
       await replica.instances.createInstance({
         productId: itemId,
         userId: formatUserId('77'),
@@ -411,7 +411,7 @@ describe('A flash sale on PostgreSQL and Redis', function () {
 
   it('sells no more units than it has when Redis counts too many', async () => {
     const { itemId } = await replica.openSale({ total: 5n });
-    // As after a failover to a replica that had not heard of the last purchases: stock, buyers and counter are old.
+    // As after a failover to a replica that missed the last purchases: stock, buyers and counter are old.
     await Promise.all([1, 2, 3].map((user) => replica.buy(itemId, user)));
     await run(replica.consumer('a'));
     await settled(itemId);

@@ -193,7 +193,7 @@ export class SeckillReplica {
     return this.catalog.createSku({ ...sku, specs: { color: 'black' } }, stock);
   }
 
-  /** A running sale of a new plan. */
+  /** An open sale of a new plan. */
   async openSale(change: Partial<CreateSale> = {}): Promise<{ itemId: bigint; plan: Product }> {
     const plan = await this.plan();
     await this.openSaleOf(plan.id, change);
@@ -221,7 +221,7 @@ export class SeckillReplica {
     return this.seckill.purchase({ itemId, userId, quantity, requestId, traceparent: '', token });
   }
 
-  /** Carries out the returns that wait in the outbox. */
+  /** Relays the units returns that wait in the outbox. */
   async relayReturns(): Promise<number> {
     const batch = await this.outbox.claim(TOPIC_SECKILL_RETURN);
     return batch ? (await this.outbox.dispatch(batch)).published : 0;
@@ -235,7 +235,7 @@ export class SeckillReplica {
     return (await this.redis.commands.xlen(saleKeys('', itemId).stream)) === 0;
   }
 
-  /** What reliability.md asks of an item at rest; undefined where all of it holds. */
+  /** Violated invariants of an item at rest: its orders, its sale in PostgreSQL and Redis, and its stream agree. */
   async faultsOf(itemId: bigint): Promise<readonly string[]> {
     const faults: string[] = [];
     const keys = saleKeys('', itemId);

@@ -19,11 +19,11 @@ interface PurchaseReply {
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const MESSAGES: Record<Code, string> = {
-  QUEUED: 'you are in: the order is being made',
-  SOLD_OUT: 'sold out',
-  NOT_STARTED: 'the sale has not started',
-  ENDED: 'the sale is over',
-  LIMIT_REACHED: 'you have as many as one user may have',
+  QUEUED: 'Purchase accepted; your order is being created',
+  SOLD_OUT: 'Sold out',
+  NOT_STARTED: 'The sale has not started',
+  ENDED: 'The sale has ended',
+  LIMIT_REACHED: 'You have reached your limit in this sale',
 };
 
 @Controller()

@@ -28,11 +28,11 @@ func NewSeckillService(uc *biz.SeckillUsecase) *SeckillService {
 }
 
 var messages = map[v1.PurchaseReply_Code]string{
-	v1.PurchaseReply_QUEUED:        "you are in: the order is being made",
-	v1.PurchaseReply_SOLD_OUT:      "sold out",
-	v1.PurchaseReply_NOT_STARTED:   "the sale has not started",
-	v1.PurchaseReply_ENDED:         "the sale is over",
-	v1.PurchaseReply_LIMIT_REACHED: "you have as many as one user may have",
+	v1.PurchaseReply_QUEUED:        "Purchase accepted; your order is being created",
+	v1.PurchaseReply_SOLD_OUT:      "Sold out",
+	v1.PurchaseReply_NOT_STARTED:   "The sale has not started",
+	v1.PurchaseReply_ENDED:         "The sale has ended",
+	v1.PurchaseReply_LIMIT_REACHED: "You have reached your limit in this sale",
 }
 
 // Purchase takes units of a running sale.
