@@ -3,13 +3,13 @@ import type { JsonObject } from '@bufbuild/protobuf';
 /** Refused in production. */
 export const DEVELOPMENT_TOKEN = 'kaimai-development-token';
 
-/** What configs/product.yaml signs tokens with where nothing else is given; refused in production. */
+/** The default secret of configs/product.yaml for signing tokens. Refused in production. */
 export const DEVELOPMENT_JWT_SECRET = 'kaimai-development-jwt-secret-32b';
 
-/** Refused in production by the process that signs with it. */
+/** Refused in production by the product process, which signs with it. */
 export const DEVELOPMENT_TOKEN_SECRET = 'kaimai-development-token-secret';
 
-/** What a configuration starts from, as proto JSON of `Bootstrap`; a test holds it to the comments of conf.proto. */
+/** The defaults of `Bootstrap` as proto JSON. A test compares them with the comments of conf.proto. */
 export const DEFAULTS: JsonObject = {
   server: {
     http: {

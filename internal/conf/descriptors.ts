@@ -7,8 +7,8 @@ import { type FileDescriptorSet, FileDescriptorSetSchema } from '@bufbuild/proto
 let loaded: { readonly registry: FileRegistry; readonly set: FileDescriptorSet } | undefined;
 
 /**
- * Every proto of the system: what `make api` left in `gen/descriptor.binpb`, read once. Found upwards of this module,
- * so that `dist/` and a TypeScript runner both have it.
+ * The descriptors of every proto, from `gen/descriptor.binpb`, which `make api` writes. Read once. The file is looked
+ * up in the parents of this module, so that both `dist/` and a TypeScript runner find it.
  */
 export function loadDescriptors(): { readonly registry: FileRegistry; readonly set: FileDescriptorSet } {
   if (loaded) return loaded;

@@ -59,7 +59,7 @@ describe('GrpcClient against a listener', () => {
     await listener.stop(AbortSignal.timeout(2_000));
   });
 
-  it('is an INTERNAL caller, for the user it names, and reads the reason of an error', async () => {
+  it('sends the metadata of client and call, and receives the reason of an error', async () => {
     await assert.rejects(client.call(GET, { instanceId: 1n }, { metadata: { 'x-user-id': '9' } }), (err) => {
       assert.ok(isProductNotFound(err));
       assert.equal(err.httpCode, 404);
@@ -70,7 +70,7 @@ describe('GrpcClient against a listener', () => {
     assert.match(calls[0]?.identity.userId ?? '', /0009$/);
   });
 
-  it('sends a deadline earlier than its own, and no call that cannot finish', async () => {
+  it('sends a deadline earlier than its own, and no call that cannot finish in time', async () => {
     let leftMs = Number.POSITIVE_INFINITY;
     handle = async (ctx) => {
       leftMs = (ctx.deadlineAtMs ?? Number.POSITIVE_INFINITY) - Date.now();
@@ -83,7 +83,7 @@ describe('GrpcClient against a listener', () => {
     assert.equal(calls.length, 1);
   });
 
-  it('gives a call up when its own caller does', async () => {
+  it('cancels a call when its own caller cancels', async () => {
     const entered = new Promise<CallContext>((resolve) => {
       handle = (ctx) => {
         resolve(ctx);
@@ -99,7 +99,7 @@ describe('GrpcClient against a listener', () => {
     await told;
   });
 
-  it('tries again what is idempotent, when the service is away, and nothing else', async () => {
+  it('retries idempotent calls only, and only if the service is unavailable', async () => {
     handle = async () => {
       throw calls.length < 3 ? unavailable('starting') : productNotFound('there now');
     };
@@ -116,7 +116,7 @@ describe('GrpcClient against a listener', () => {
     assert.equal(calls.length, 3);
   });
 
-  it('spares a service that only fails', async () => {
+  it('sends few calls to a service that always fails', async () => {
     handle = async () => {
       throw unavailable('for good');
     };
@@ -124,7 +124,7 @@ describe('GrpcClient against a listener', () => {
     assert.ok(calls.length < 70, `${calls.length} of 100 calls were sent`);
   });
 
-  it('is UNAVAILABLE where nobody listens, and ends in time where nobody answers', async () => {
+  it('fails with UNAVAILABLE if nothing listens, and with DEADLINE_EXCEEDED if nothing answers', async () => {
     const nobody = new GrpcClient({ addr: '127.0.0.1:1', ...CALLER, timeoutMs: 2_000 });
     await assert.rejects(nobody.call(GET, { instanceId: 1n }), isUnavailable);
     nobody.close();

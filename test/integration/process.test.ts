@@ -35,7 +35,7 @@ async function freePort(): Promise<number> {
   }
 }
 
-describe('a process of the chassis', function () {
+describe('a process', function () {
   this.timeout(60_000);
   let dir: string;
   let child: ChildProcess;
@@ -106,20 +106,20 @@ describe('a process of the chassis', function () {
     return child.exitCode;
   }
 
-  it('lists every fault of its configuration and ends with 1', async () => {
+  it('lists every violation of its configuration and exits with 1', async () => {
     run({ workers: 'few', drain_delay: 'long' });
     assert.equal(await ended(), 1);
     assert.match(stderr, /server\.workers: /);
     assert.match(stderr, /server\.drain_delay: /);
   });
 
-  it('refuses a role that it does not know, and arguments that nobody reads', async () => {
+  it('rejects an unknown role and unknown arguments', async () => {
     run({ roles: ['api', 'barista'] });
     assert.equal(await ended(), 1);
     assert.match(stderr, /server\.roles: bare has no role "barista", only api, shared, single/);
   });
 
-  it('serves only what its roles say', async () => {
+  it('serves only what its roles include', async () => {
     run({ roles: ['shared'] });
     const line = await serving('bare');
     assert.deepEqual(line.servers, ['ops', 'config watcher', 'health', 'shared']);
@@ -129,7 +129,7 @@ describe('a process of the chassis', function () {
     assert.equal(await ended(), 0);
   });
 
-  it('takes over a log level while it runs', async () => {
+  it('applies a changed log level while it runs', async () => {
     run({});
     await serving('bare');
     const health = () => fetch(`http://127.0.0.1:${ports.http}/v1/products/1`);
@@ -146,7 +146,7 @@ describe('a process of the chassis', function () {
     assert.equal(await ended(), 0);
   });
 
-  it('says which port is taken', async () => {
+  it('reports a port that is in use', async () => {
     const taken = createServer();
     await new Promise<void>((resolve) => taken.listen(ports.grpc, '127.0.0.1', resolve));
     run({});
@@ -155,7 +155,7 @@ describe('a process of the chassis', function () {
     await new Promise((resolve) => taken.close(resolve));
   });
 
-  it('shares its sockets among workers, counts them together, and starts a dead one again in its place', async () => {
+  it('shares its sockets among workers, adds up their metrics, and restarts a worker that died', async () => {
     run({ workers: 2 });
     await serving('bare-primary');
     const roles = lines.filter((l) => l.msg.startsWith('background')).map((l) => l.msg);
@@ -183,13 +183,13 @@ describe('a process of the chassis', function () {
     assert.equal(await ended(), 0);
   });
 
-  it('does not try for ever to start a worker that never serves', async () => {
+  it('gives up on a worker that dies before it has served', async () => {
     run({ workers: 2 }, { BARE_FAILS: 'wire' });
     assert.equal(await ended(), 1);
-    assert.ok(lines.some((l) => JSON.stringify(l).includes('did not come to serve')));
+    assert.ok(lines.some((l) => JSON.stringify(l).includes('died before it served')));
   });
 
-  it('takes its workers along when it is killed', async () => {
+  it('ends its workers when its primary is killed', async () => {
     run({ workers: 2 });
     await serving('bare-primary');
     // Its output ends when nobody holds it any more, and the workers hold it too.

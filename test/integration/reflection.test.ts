@@ -13,7 +13,7 @@ describe('reflection', function () {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
 
-  it('lets buf curl call by name alone, with what it learns from the server', async () => {
+  it('lets buf curl call a method by its name alone', async () => {
     const product = await processes.start('product', { env: servers.env() });
     const curl = async (method: string, data: object, ...more: string[]) => {
       const url = `http://${product.grpc}/${method}`;

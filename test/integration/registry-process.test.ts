@@ -67,7 +67,7 @@ describe('processes that register in etcd', function () {
     return kvs.map((kv) => parseInstance(Buffer.from(kv.value, 'base64').toString())).filter((i) => i !== undefined);
   }
 
-  it('lose no call at SIGTERM, and their entries when they die', async () => {
+  it('lose no call at SIGTERM, and lose their entries when they die', async () => {
     const [one, two] = [await start(), await start()];
     const both = await eventually('two entries', async () => {
       const entries = await listed();

@@ -138,7 +138,7 @@ describe('calls by discovery:///', () => {
     await eventually('nobody watches', () => told.watchers === 0);
   });
 
-  it('are spread by weight', async () => {
+  it('are distributed by weight', async () => {
     await answeredBy(client, 'a', 'b');
     [a.calls, b.calls] = [0, 0];
     for (let i = 0; i < 400; i++) await whoAnswers(client);
@@ -146,7 +146,7 @@ describe('calls by discovery:///', () => {
     assert.equal(a.calls + b.calls, 400);
   });
 
-  it('avoid an instance that says it is not serving, until it serves again', async () => {
+  it('avoid an instance that reports NOT_SERVING until it serves again', async () => {
     await answeredBy(client, 'a', 'b');
     a.health.serving = false;
     await answeredBy(client, 'b');
@@ -157,14 +157,14 @@ describe('calls by discovery:///', () => {
     await answeredBy(client, 'a', 'b');
   });
 
-  it('go to instances that are not serving where there is no other', async () => {
+  it('go to instances that are not serving if there are no others', async () => {
     await answeredBy(client, 'a', 'b');
     a.health.serving = false;
     b.health.serving = false;
     for (let i = 0; i < 20; i++) await whoAnswers(client);
   });
 
-  it('do without an instance that is gone, and take it back', async () => {
+  it('avoid an instance that is down, and use it again when it is back', async () => {
     await answeredBy(client, 'a', 'b');
     const { entry } = b;
     await b.stop();
@@ -177,7 +177,7 @@ describe('calls by discovery:///', () => {
     await answeredBy(client, 'a', 'b');
   });
 
-  it('fail at once as UNAVAILABLE while no instance is known', async () => {
+  it('fail immediately with UNAVAILABLE while no instance is known', async () => {
     const nobody = clientOf({
       watch: (_, listener) => {
         setImmediate(listener, { kind: 'unknown', error: 'nobody is there' });
@@ -189,7 +189,7 @@ describe('calls by discovery:///', () => {
   });
 });
 
-describe('the registry in etcd', function () {
+describe('EtcdRegistry', function () {
   this.timeout(30_000);
   const servers = useServers('etcd');
   const open: EtcdRegistry[] = [];
@@ -235,7 +235,7 @@ describe('the registry in etcd', function () {
     assert.equal(String(seen.ids), 'two');
   });
 
-  it('makes an entry anew whose lease is lost', async () => {
+  it('registers again after its lease was lost', async () => {
     const one = registry(2_000);
     await one.register(instance('one'));
     const seen = follow(registry());
@@ -260,7 +260,7 @@ async function revokeAll(url: string): Promise<void> {
   for (const { ID } of leases) await post('lease/revoke', { ID });
 }
 
-describe('an etcd that goes and comes back', function () {
+describe('EtcdRegistry while etcd is down', function () {
   this.timeout(60_000);
   const etcd = useOwnEtcd();
   let a: Instance;
@@ -275,7 +275,7 @@ describe('an etcd that goes and comes back', function () {
   });
   afterEach(() => Promise.all([a.stop(), b.stop()]));
 
-  it('stops and slows nobody, and finds all again', async () => {
+  it('neither stops nor slows its users when etcd is down, and recovers by itself', async () => {
     const [byA, byB, caller] = [registry(), registry(), registry()];
     await byA.register(a.entry);
     const client = clientOf(caller);

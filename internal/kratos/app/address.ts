@@ -1,4 +1,4 @@
-/** host and port of a checked "host:port"; an IPv6 host stands in brackets. */
+/** Host and port of a valid "host:port". An IPv6 host is in brackets, which are removed. */
 export function parseAddress(addr: string): { readonly host: string; readonly port: number } {
   const colon = addr.lastIndexOf(':');
   return { host: addr.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(addr.slice(colon + 1)) };

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 const FIXTURE = fileURLToPath(new URL('./testdata/app-process.js', import.meta.url));
 
-describe('App, in processes of its own', () => {
+describe('App', () => {
   let child: ChildProcess;
   let lines: string[];
   let waiting: { readonly line: string; readonly resolve: () => void } | undefined;
@@ -79,7 +79,7 @@ describe('App, in processes of its own', () => {
     assert.ok(!lines.includes('stop b'));
   });
 
-  it('leaves at once at the second signal', async () => {
+  it('exits immediately at the second signal', async () => {
     run('impatient');
     await said('serving');
     child.kill('SIGTERM');
@@ -89,13 +89,13 @@ describe('App, in processes of its own', () => {
     assert.ok(!lines.includes('close'));
   });
 
-  it('stops what had started when a later one cannot start', async () => {
+  it('stops the servers that had started if a later one cannot start', async () => {
     run('start-fails');
     assert.equal(await ended(), 1);
     assert.deepEqual(lines, [
       'start a',
       'start b',
-      'fault: stopping: no port',
+      'fatal error: stopping: no port',
       'not ready',
       'deregister',
       'drain a',
@@ -118,25 +118,25 @@ describe('App, in processes of its own', () => {
 
   for (const [mode, message] of [
     ['fatal', 'lost my database'],
-    ['rejection', 'nobody looks'],
+    ['rejection', 'unhandled'],
     ['exception', 'thrown'],
   ] as const) {
-    it(`stops with exit code 1 after a fault: ${mode}`, async () => {
+    it(`stops with exit code 1 after a fatal error: ${mode}`, async () => {
       run(mode);
       assert.equal(await ended(), 1);
-      assert.ok(lines.includes(`fault: stopping: ${message}`), lines.join('\n'));
+      assert.ok(lines.includes(`fatal error: stopping: ${message}`), lines.join('\n'));
       assert.deepEqual(lines.slice(-4), ['stop b', 'stop a', 'close', 'left']);
     });
   }
 
-  it('goes on past a stop that fails, one that waits for its deadline, and one that never ends', async () => {
+  it('continues after a stop that fails, one that waits for its deadline, and one that never ends', async () => {
     for (const mode of ['stop-fails', 'slow', 'stuck']) {
       run(mode);
       await said('serving');
       child.kill('SIGTERM');
       assert.equal(await ended(), 0);
       assert.deepEqual(lines.slice(-3), ['stop a', 'close', 'left'], mode);
-      assert.equal(lines.includes('stop takes too long, left behind'), mode === 'stuck');
+      assert.equal(lines.includes('step takes too long: abandoned'), mode === 'stuck');
     }
   });
 });

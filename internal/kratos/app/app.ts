@@ -7,15 +7,15 @@ export interface AppOptions {
   readonly logger: Logger;
   /** Started in this order, stopped in reverse. */
   readonly servers: readonly Server[];
-  /** Told when all serve and when the stop begins. */
+  /** Set when all servers serve, cleared when the stop begins. */
   readonly health: Pick<Health, 'serving'>;
-  /** How long to go on serving after the stop began, so that callers notice. */
+  /** How long to continue serving after the stop began, so that callers notice. */
   readonly drainDelayMs: number;
   /** How long servers and resources may take to stop, after the drain delay. */
   readonly stopTimeoutMs: number;
-  /** Runs after all servers serve: the entry in a registry. */
+  /** Runs once all servers serve: registers with service discovery. */
   readonly register?: () => Promise<void>;
-  /** Runs first at the stop. */
+  /** Runs first when the app stops. */
   readonly deregister?: () => Promise<void>;
   /** Closes what the servers used (pools, connections), after they stopped. */
   readonly close?: (deadline: AbortSignal) => Promise<void>;
@@ -23,16 +23,16 @@ export interface AppOptions {
 
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const;
 
-/** Exit code of a process that had to be killed by a second signal, as shells write it: 128 + SIGINT. */
+/** Exit code after a second signal, as shells write it: 128 + SIGINT. */
 const IMPATIENT = 130;
 
 /**
- * The life of a process: starts its servers in order, runs until a signal or a fault, and stops them in reverse.
+ * The life of a process: starts its servers in order, runs until a signal or a fatal error, and stops them in reverse.
  *
  * starting ─ all serve ─▶ running ─ signal ─▶ draining (deregistered, still serving) ─▶ stopping ─▶ closed: exit code 0
- *    └── a start failed ──────┴──── fault ─────────────────────────────────────────────▶ stopping ─▶ closed: exit code 1
+ *    └── a start failed ──────┴──── fatal error ───────────────────────────────────────▶ stopping ─▶ closed: exit code 1
  *
- * A second signal ends the process where it stands. A step that does not end in time is left behind.
+ * A second signal ends the process immediately. A step that does not end in time is abandoned.
  */
 export class App {
   private readonly options: AppOptions;
@@ -45,7 +45,7 @@ export class App {
     this.options = options;
   }
 
-  /** Runs to the end and resolves with the exit code. */
+  /** Runs until the app has stopped, and resolves with the exit code. */
   async run(): Promise<number> {
     const { logger, servers, health, name } = this.options;
     const stopped = new Promise<void>((resolve) => {
@@ -75,20 +75,20 @@ export class App {
     return this.faulty ? 1 : 0;
   }
 
-  /** Stops the app as a signal does. */
+  /** Stops the app as a signal would. */
   stop(): void {
     this.stopping = true;
     this.resolveStopped?.();
   }
 
-  /** Stops the app for a fault that it cannot live with; its exit code is then 1. */
+  /** Stops the app because of a fatal error; its exit code is then 1. */
   fail(err: unknown): void {
     if (!this.faulty) {
       this.faulty = true;
       this.fault = err;
-      this.options.logger.error('fault: stopping', { app: this.options.name, err });
+      this.options.logger.error('fatal error: stopping', { app: this.options.name, err });
     } else if (err !== this.fault) {
-      this.options.logger.error('another fault', { app: this.options.name, err });
+      this.options.logger.error('another fatal error', { app: this.options.name, err });
     }
     this.stop();
   }
@@ -98,7 +98,7 @@ export class App {
     const deadline = new AbortController();
     await this.step('deregister', deadline.signal, stopTimeoutMs, () => this.options.deregister?.());
     for (const server of reached) server.drain?.();
-    // After a fault nothing is worth waiting for.
+    // After a fatal error the process cannot serve, so there is nothing to wait for.
     if (!this.faulty && drainDelayMs > 0) await delay(drainDelayMs);
     const deadlineAtMs = Date.now() + stopTimeoutMs;
     const timer = setTimeout(() => deadline.abort(), stopTimeoutMs);
@@ -107,10 +107,10 @@ export class App {
     }
     await this.step('resources', deadline.signal, GRACE_MS, () => this.options.close?.(deadline.signal));
     clearTimeout(timer);
-    logger.debug('everything is closed', { app: this.options.name });
+    logger.debug('all servers and resources are closed', { app: this.options.name });
   }
 
-  /** Runs one step; it is left behind `graceMs` after the deadline, so that the rest still gets its turn. */
+  /** Runs one step of the stop; `graceMs` after the deadline it is abandoned, so that the next steps still run. */
   private async step(
     what: string,
     deadline: AbortSignal,
@@ -128,10 +128,10 @@ export class App {
     });
     try {
       if ((await Promise.race([run(), late])) === 'late') {
-        this.options.logger.warn('stop takes too long, left behind', { step: what });
+        this.options.logger.warn('step takes too long: abandoned', { step: what });
       }
     } catch (err) {
-      this.options.logger.error('stop failed', { step: what, err });
+      this.options.logger.error('step failed', { step: what, err });
     } finally {
       clearTimeout(timer);
       if (arm) deadline.removeEventListener('abort', arm);
@@ -143,10 +143,10 @@ export class App {
     const onSignal = (signal: NodeJS.Signals) => {
       signals++;
       if (signals > 1) {
-        this.options.logger.warn('second signal: leaving at once', { signal });
+        this.options.logger.warn('second signal: exiting immediately', { signal });
         process.exit(IMPATIENT);
       }
-      this.options.logger.info('signal: stopping', { signal });
+      this.options.logger.info('signal received: stopping', { signal });
       this.stop();
     };
     const onFault = (err: unknown) => this.fail(err);
@@ -161,7 +161,7 @@ export class App {
   }
 }
 
-/** What a server gets after the deadline to give up what it has. */
+/** Time that a server has after the deadline to abandon its work. */
 const GRACE_MS = 1_000;
 
 function delay(ms: number): Promise<void> {

@@ -2,8 +2,8 @@
 export abstract class HealthProbe {
   /** "postgres", "redis", … */
   abstract readonly name: string;
-  /** Whether the process can serve nothing of use without it. */
+  /** Whether the process is useless without it. */
   abstract readonly critical: boolean;
-  /** Resolves when it answers; bounded by `signal`. */
+  /** Resolves when the server answers. Must end soon after `signal` is aborted. */
   abstract check(signal: AbortSignal): Promise<void>;
 }

@@ -7,7 +7,7 @@ export interface DependencyState {
   readonly name: string;
   readonly critical: boolean;
   readonly up: boolean;
-  /** Why it is down, for operators. */
+  /** Why the dependency is down, for operators. */
   readonly error: string | undefined;
 }
 
@@ -15,9 +15,9 @@ const INTERVAL_MS = 1_000;
 const CHECK_TIMEOUT_MS = 2_000;
 
 /**
- * Whether this process can take calls: it has started, it does not stop, and what it cannot do without answers. A
- * dependency that is not critical is told, and leaves the process ready: a pod that is taken out for it serves nobody.
- * Liveness is another question, answered by whoever still answers at all.
+ * Readiness: a process can take calls if it has started, is not stopping, and its critical dependencies answer. The
+ * state of other dependencies is only reported: taking a pod out of service because of them would help no caller.
+ * Liveness is separate: a process that answers at all is alive.
  */
 export class Health implements Server {
   readonly name = 'health';
@@ -32,7 +32,7 @@ export class Health implements Server {
     private readonly probes: readonly HealthProbe[],
     private readonly logger: Logger,
   ) {
-    this.states = probes.map((p) => ({ name: p.name, critical: p.critical, up: false, error: 'not asked yet' }));
+    this.states = probes.map((p) => ({ name: p.name, critical: p.critical, up: false, error: 'not checked yet' }));
   }
 
   async start(): Promise<void> {
@@ -68,7 +68,7 @@ export class Health implements Server {
     return this.states;
   }
 
-  /** Calls `listener` whenever `ready` changes; the result takes it off again. */
+  /** Calls `listener` whenever `ready` changes. @returns a function that removes it */
   onChange(listener: () => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
@@ -92,11 +92,11 @@ export class Health implements Server {
     let error: string | undefined;
     let giveUp: (() => void) | undefined;
     try {
-      // Raced as well: a probe that overlooks its signal must not make a process look ready for ever.
+      // Raced with the signal, because a probe that ignores it must not make a process look ready forever.
       await Promise.race([
         probe.check(signal),
         new Promise<never>((_, reject) => {
-          giveUp = () => reject(new Error('no answer in time'));
+          giveUp = () => reject(new Error('timed out'));
           signal.addEventListener('abort', giveUp, { once: true });
         }),
       ]);

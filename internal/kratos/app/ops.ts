@@ -4,17 +4,17 @@ import { parseAddress } from './address.js';
 import type { DependencyState } from './health.js';
 import type { Server } from './server.js';
 
-/** What the operator's routes tell; a worker process and the primary above several each have their own. */
+/** What the operators' routes report. A worker process and the primary of several workers each have their own. */
 export interface OpsSource {
-  /** The Prometheus text of everything that is counted; undefined where this address does not tell it. */
+  /** All metrics as Prometheus text; undefined if this address does not serve them. */
   readonly metrics?: () => Promise<{ readonly contentType: string; readonly text: string }>;
   readonly ready: () => boolean;
   readonly dependencies: () => readonly DependencyState[];
 }
 
 /**
- * /healthz: the process answers. /readyz: it can take calls, and what it depends on. /metrics. True when the request
- * was one of them.
+ * Serves /healthz (the process is alive), /readyz (it can take calls, and the state of its dependencies) and /metrics.
+ * @returns whether the request was for one of them
  */
 export function opsRoute(source: OpsSource, req: IncomingMessage, res: ServerResponse): boolean {
   const path = (req.url ?? '').split('?', 1)[0];
@@ -26,7 +26,7 @@ export function opsRoute(source: OpsSource, req: IncomingMessage, res: ServerRes
     json(res, 200, { status: 'ALIVE' });
   } else if (path === '/readyz') {
     const ready = source.ready();
-    // The error text of a dependency is for the log: it can hold addresses.
+    // The error text of a dependency can contain addresses, so it is only logged.
     const dependencies = source.dependencies().map(({ name, critical, up }) => ({ name, critical, up }));
     json(res, ready ? 200 : 503, { status: ready ? 'READY' : 'NOT_READY', dependencies });
   } else {
@@ -44,7 +44,7 @@ function json(res: ServerResponse, status: number, body: unknown): void {
     .end(`${JSON.stringify(body)}\n`);
 }
 
-/** The operators' address, apart from the callers': it answers while those are overloaded or closed. */
+/** A listener for operators. It is separate, so that it answers while the others are overloaded or closed. */
 export class OpsListener implements Server {
   readonly name = 'ops';
   private readonly server: HttpServer;

@@ -32,7 +32,7 @@ export interface ProcessContext<C extends ProcessConfig> {
 export interface ProcessSettings extends Omit<PrimaryOptions, 'name' | 'workers'> {
   /** Worker processes; `auto` is one for each core. */
   readonly workers: number | 'auto';
-  /** What this replica is called, the same after a restart. Absent: the host's name. */
+  /** Name of this replica, the same after a restart. Default: the host name. */
   readonly replica?: string | undefined;
   readonly log: LogOptions;
   /** Absent: no traces. */

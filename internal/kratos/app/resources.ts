@@ -1,13 +1,13 @@
-/** What a process opened and has to close at its end: pools, connections, channels. */
+/** The pools, connections and channels that a process has to close when it ends. */
 export class Resources {
   private readonly open: { readonly name: string; readonly close: () => Promise<void> }[] = [];
 
-  /** Gives a resource to be closed after every server has stopped, the last one first. */
+  /** Adds a resource that is closed after every server has stopped; the last one added is closed first. */
   add(name: string, close: () => Promise<void>): void {
     this.open.push({ name, close });
   }
 
-  /** Closes everything, also past failures; these are thrown together at the end. */
+  /** Closes everything, even if some fail. @throws AggregateError of all failures */
   async close(): Promise<void> {
     const errors: Error[] = [];
     for (let r = this.open.pop(); r; r = this.open.pop()) {

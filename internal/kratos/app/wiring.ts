@@ -176,7 +176,8 @@ function injectionOf(dependency: Dependency<unknown>): Need {
 /**
  * Checks a process's object graph without making anything.
  *
- * @returns one sentence for each missing or ambiguous provider, each cycle, and each provider that `root` does not reach
+ * @returns one sentence for each missing or ambiguous provider, each cycle, and each provider that `root` does not
+ * reach
  */
 export function wiringErrors(sets: readonly ProviderSet[], root: Identifier<unknown>): string[] {
   const byIdentifier = new Map<Identifier<unknown>, Provider[]>();

@@ -1,18 +1,18 @@
 import { hostname } from 'node:os';
 
-/** Which of a replica's worker processes this is. */
+/** Identifies one of the worker processes of a replica. */
 export class Worker {
   constructor(
-    /** "product" or "resource". */
+    /** Name of the process, such as "product". */
     readonly process: string,
     /** From 0. */
     readonly index: number,
     readonly count: number,
-    /** What its replica is called. */
+    /** Name of the replica. */
     readonly replica: string = hostname(),
   ) {}
 
-  /** The same again after a restart. Two replicas on one host may have it in common. */
+  /** The same after a restart. Two replicas on one host may share it. */
   get name(): string {
     return `${this.process}-${this.replica}-${this.index}`;
   }

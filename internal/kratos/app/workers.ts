@@ -17,23 +17,23 @@ interface ReadinessMessage {
 /** Primary → worker: stop as after a signal. */
 export const STOP_MESSAGE = { type: 'kratos:stop' } as const;
 
-/** A worker that dies again and again is a fault of the whole: more deaths than this inside the window end it. */
+/** More deaths of workers than this within the window end the replica. */
 const MAX_DEATHS = 5;
 const DEATH_WINDOW_MS = 60_000;
 const RESPAWN_DELAY_MS = 200;
-/** What a worker gets beyond its own deadlines before it is killed. */
+/** Time that a worker has beyond its own deadlines before it is killed. */
 const KILL_MARGIN_MS = 5_000;
 /**
- * V8's default young generation of 16 MiB fills several times within the wait of a call under load; the calls that wait
- * are then copied again and again and end among the old. Four times the room took a fifth off the CPU time of a purchase.
+ * Under load, V8's default young generation of 16 MiB fills several times while a call waits, so waiting calls are
+ * copied repeatedly and promoted to the old generation. Four times the size saved a fifth of a purchase's CPU time.
  */
 const YOUNG_GENERATION = '--max-semi-space-size';
 const YOUNG_GENERATION_MIB = 64;
 
 /**
- * The worker processes of one replica, which share its listening sockets. A worker that dies is started again in its
- * place, with its index, after a pause that doubles; one that never came to serve, or the sixth death in a minute,
- * ends the replica with an exit code that its supervisor sees.
+ * The worker processes of one replica, which share its listening sockets. A worker that dies is restarted with the same
+ * index, after a pause that doubles. If a worker dies before it has served, or at the sixth death in a minute, the
+ * replica ends with exit code 1, so that its supervisor notices.
  */
 class Workers implements Server {
   readonly name = 'workers';
@@ -54,7 +54,7 @@ class Workers implements Server {
     return this.children.size === this.count && [...this.children.values()].every((c) => c.ready);
   }
 
-  /** Resolves when every worker has come to serve. */
+  /** Resolves when every worker serves. */
   async start(): Promise<void> {
     const chosen = [...process.execArgv, process.env.NODE_OPTIONS ?? ''].some((o) => o.includes(YOUNG_GENERATION));
     if (!chosen)
@@ -97,7 +97,7 @@ class Workers implements Server {
     child.on('exit', (code, signal) => {
       this.children.delete(index);
       if (this.stopping) {
-        if (code !== 0) this.logger.warn('worker ended badly', { worker: index, code, signal });
+        if (code !== 0) this.logger.warn('worker exited with an error', { worker: index, code, signal });
         if (this.children.size === 0) this.onAllGone?.();
         return;
       }
@@ -105,7 +105,7 @@ class Workers implements Server {
       const now = Date.now();
       this.deaths.push(now);
       const recent = this.deaths.filter((at) => now - at < DEATH_WINDOW_MS).length;
-      if (!state.served) this.onFault(new Error(`worker ${index} did not come to serve`));
+      if (!state.served) this.onFault(new Error(`worker ${index} died before it served`));
       else if (recent > MAX_DEATHS) this.onFault(new Error(`workers died ${recent} times in a minute`));
       else this.forkLater(index, RESPAWN_DELAY_MS * 2 ** (recent - 1));
     });
@@ -121,7 +121,7 @@ class Workers implements Server {
 }
 
 export interface PrimaryOptions {
-  /** Of the process, for the log. */
+  /** Name of the process, for the log. */
   readonly name: string;
   /** Worker processes. */
   readonly workers: number;
@@ -129,7 +129,7 @@ export interface PrimaryOptions {
   readonly metricsNamespace: string;
   /** host:port of /metrics, /healthz and /readyz; empty for none. */
   readonly metricsAddr: string;
-  /** Those of each worker. */
+  /** The values of each worker. */
   readonly drainDelayMs: number;
   readonly stopTimeoutMs: number;
 }
@@ -137,7 +137,7 @@ export interface PrimaryOptions {
 /** Runs the primary process of a replica with several workers; resolves with the exit code. */
 export async function runPrimary(options: PrimaryOptions, logger: Logger): Promise<number> {
   const { metricsAddr, drainDelayMs, stopTimeoutMs } = options;
-  // A signal to the whole process group reaches primary and workers alike; workers then wait for word from here.
+  // A signal to the process group reaches the primary and the workers; workers stop only at the primary's message.
   const workers: Workers = new Workers(options.workers, logger, (err) => app.fail(err));
   const aggregator = new AggregatorRegistry();
   const own = new Registry();

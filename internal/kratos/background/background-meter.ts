@@ -1,26 +1,26 @@
-/** Where a background server counts what it does. One per server; all of it is optional. */
+/** Counts what a background server does. */
 export abstract class BackgroundMeter {
-  /** A round ended: units of work it did, 0 for none, and how long it took. */
+  /** A round ended. `units` is the work it did, 0 if it found none. */
   abstract round(units: number, tookMs: number): void;
   /** A round failed. */
   abstract failed(): void;
   /** Units failed on their own and were set aside, so that the others could go on. */
   abstract isolated(units: number): void;
-  /** What waits now: units, and the age of the oldest; 0 and 0 where nothing waits. */
+  /** The current backlog: waiting units and the age of the oldest; 0 and 0 if nothing is waiting. */
   abstract backlog(units: number, oldestAgeMs: number): void;
 }
 
-/** What waits for a background server. */
+/** Work that is waiting for a background server. */
 export interface Backlog {
   readonly units: number;
-  /** Age of the oldest that waits; 0 where nothing does. */
+  /** Age of the oldest unit; 0 if nothing is waiting. */
   readonly oldestAgeMs: number;
 }
 
-/** Looks at what waits for a background server, wherever it waits. */
+/** Measures the backlog of a background server. */
 export abstract class BacklogProbe {
-  /** The server's name. */
+  /** Name of the server. */
   abstract readonly server: string;
-  /** Counts up to a bound, so that a large backlog is not made worse by being looked at. */
+  /** Counts up to a bound, so that measuring a large backlog does not make it worse. */
   abstract read(): Promise<Backlog>;
 }

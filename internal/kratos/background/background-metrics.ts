@@ -27,25 +27,25 @@ export class BackgroundMetrics {
     });
     this.batch = new Histogram({
       name: `${namespace}_background_batch_units`,
-      help: 'Units of work of a round that found some.',
+      help: 'Units of work of a round that found work.',
       buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000],
       ...common,
     });
     this.seconds = new Histogram({
       name: `${namespace}_background_round_seconds`,
-      help: 'Time of a round that found work.',
+      help: 'Duration of a round that found work.',
       buckets: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
       ...common,
     });
     this.backlog = new Gauge({
       name: `${namespace}_background_backlog`,
-      help: 'Units that wait, when last looked at.',
+      help: 'Units that were waiting at the last look.',
       ...common,
     });
     this.oldest = new Gauge({
       name: `${namespace}_background_oldest_age_seconds`,
-      help: 'Age of the oldest unit that waits, when last looked at.',
-      // Several workers that look at one queue see the same age.
+      help: 'Age of the oldest unit that was waiting at the last look.',
+      // Several workers that measure one queue see the same age.
       aggregator: 'max',
       ...common,
     });
@@ -53,7 +53,7 @@ export class BackgroundMetrics {
 
   of(name: string): BackgroundMeter {
     const labels = { server: name };
-    // Shown as 0 before the first event: an alert on a rate needs both ends.
+    // Exported as 0 before the first event, because an alert on a rate needs a starting point.
     this.units.inc(labels, 0);
     this.errors.inc(labels, 0);
     this.isolated.inc(labels, 0);

@@ -5,7 +5,7 @@ import { Loop } from './loop.js';
 
 const INTERVAL_MS = 5_000;
 
-/** Looks now and then at what waits for the background servers, and tells their meters. */
+/** Measures the backlogs of the background servers at intervals. */
 export function backlogWatch(probes: readonly BacklogProbe[], metrics: BackgroundMetrics, logger: Logger): Loop {
   const watched = probes.map((probe) => ({ probe, meter: metrics.of(probe.server) }));
   return new Loop({

@@ -53,7 +53,8 @@ const SECRET = /(token|secret|password|key|source|url|addr)$/;
 
 /**
  * The configuration in `path`: a YAML file, or a directory whose `.yaml` and `.yml` files are merged in the order of
- * their names (a later value wins; lists are replaced). `${NAME}` and `${NAME:default}` stand for environment variables.
+ * their names (a later value wins; lists are replaced). `${NAME}` and `${NAME:default}` stand for environment
+ * variables.
  *
  * @throws ConfigError with every violation
  */

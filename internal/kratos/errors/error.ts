@@ -1,20 +1,20 @@
-/** One field of a request that broke a rule. `field` is its proto path, such as `items[2].sku_id`. */
+/** A rule that a field of a request breaks. `field` is its proto path, such as `items[2].sku_id`. */
 export interface FieldViolation {
   readonly field: string;
   readonly description: string;
 }
 
 export interface ErrorDetails {
-  /** Facts a caller can act on; never secrets or internals, since they leave with the reply. */
+  /** Facts that a caller can act on. They are sent with the reply, so never secrets or internals. */
   readonly metadata?: Readonly<Record<string, string>>;
   readonly violations?: readonly FieldViolation[];
-  /** When it is worth trying again; on the wire as google.rpc.RetryInfo and Retry-After. */
+  /** When a retry makes sense; sent as google.rpc.RetryInfo and as Retry-After. */
   readonly retryAfterMs?: number | undefined;
-  /** What lies behind; logged, never sent. */
+  /** Logged, never sent. */
   readonly cause?: unknown;
 }
 
-/** What a proto's `error_reason` enum says of one reason. */
+/** A reason as an `error_reason.proto` declares it. */
 export interface ReasonSpec {
   readonly reason: string;
   /** The proto package that declares the reason. */
@@ -24,8 +24,8 @@ export interface ReasonSpec {
 }
 
 /**
- * The one error type. Its reason is declared in an `error_reason.proto`, whose generated constructors make it, and it
- * survives a gRPC hop whole. Anything else that is thrown leaves a process as INTERNAL with no detail.
+ * The one error type of all layers. Its reason is declared in an `error_reason.proto`; generated constructors make it,
+ * and a gRPC client receives it complete. Anything else that is thrown is answered with INTERNAL and no detail.
  */
 export class KaimaiError extends Error {
   override readonly name = 'KaimaiError';
@@ -49,7 +49,7 @@ export class KaimaiError extends Error {
   }
 }
 
-/** Whether `err` is the error of this reason, made here or received from another service. */
+/** Whether `err` has this reason, whether it was made here or received from another service. */
 export function hasReason(err: unknown, spec: ReasonSpec): err is KaimaiError {
   return err instanceof KaimaiError && err.reason === spec.reason && err.domain === spec.domain;
 }

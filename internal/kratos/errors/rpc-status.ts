@@ -4,7 +4,7 @@ import { type FieldViolation, KaimaiError, type ReasonSpec } from './error.js';
 import { cancelled, deadlineExceeded, INTERNAL, internal, UNAVAILABLE, unavailable } from './reasons.js';
 
 const TYPE_URL = 'type.googleapis.com/';
-/** Trailers are bounded by the peer (16 KiB and less), and a status that does not fit is lost whole. */
+/** Peers limit trailers (to 16 KiB or less), and a status that does not fit is lost completely. */
 const MAX_VIOLATIONS = 32;
 const MAX_TEXT = 512;
 
@@ -15,7 +15,7 @@ export function reasonTable(reasons: readonly ReasonSpec[]): ReasonTable {
   return new Map(reasons.map((r) => [`${r.domain}/${r.reason}`, r]));
 }
 
-/** gRPC code → HTTP status, as google.rpc.Code states it. */
+/** gRPC code → HTTP status, as google.rpc.Code documents it. */
 const HTTP_OF_GRPC: readonly number[] = [
   200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
 ];
@@ -25,7 +25,10 @@ export function encodeStatus(err: KaimaiError): Uint8Array {
   return Status.encode({ code: err.grpcCode, message: err.message, details: detailsOf(err) }).finish();
 }
 
-/** The `google.protobuf.Any` values of an error: its ErrorInfo, its BadRequest where fields are at fault, its RetryInfo. */
+/**
+ * The `google.protobuf.Any` values of an error: ErrorInfo, BadRequest if it has violations, RetryInfo if it has a
+ * delay.
+ */
 export function detailsOf(err: KaimaiError): { readonly typeUrl: string; readonly value: Buffer }[] {
   const details = [
     {
@@ -55,8 +58,8 @@ export function detailsOf(err: KaimaiError): { readonly typeUrl: string; readonl
 }
 
 /**
- * The error that another service returned. A reason that `known` does not hold keeps its name and takes its statuses
- * from the gRPC code; a failure without a reason (no connection, a proxy's answer) gets one of the framework's.
+ * The error that another service returned. A reason that is not in `known` keeps its name and gets its HTTP status from
+ * the gRPC code; a failure without a reason (no connection, the answer of a proxy) gets one of the framework's.
  */
 export function decodeStatus(
   grpcCode: number,
@@ -77,7 +80,7 @@ export function decodeStatus(
       }
     }
   } catch {
-    // Details that do not decode are no details.
+    // Details that cannot be decoded are ignored.
   }
   if (info && info.reason !== '') {
     const spec = known.get(`${info.domain}/${info.reason}`) ?? {

@@ -1,19 +1,19 @@
-/** Facts beside a message; `err` is the error behind it. Secrets by their usual names are blanked, never rely on it. */
+/** Fields of a log line; `err` is the error. Values with the usual names of secrets are redacted; do not rely on it. */
 export type LogFields = Readonly<Record<string, unknown>>;
 
-/** Where a line goes that says what happened, and to what. */
+/** A structured log. */
 export abstract class Logger {
-  /** Whether debug lines go anywhere: where they do not, their facts need not be gathered. */
+  /** Whether debug lines are written; if not, their fields need not be computed. */
   abstract get debugs(): boolean;
   abstract debug(message: string, fields?: LogFields): void;
   abstract info(message: string, fields?: LogFields): void;
   abstract warn(message: string, fields?: LogFields): void;
   abstract error(message: string, fields?: LogFields): void;
-  /** A logger whose lines all carry these fields. */
+  /** A logger that adds these fields to all of its lines. */
   abstract child(fields: LogFields): Logger;
 }
 
-/** Says nothing. For tests. */
+/** Discards everything. For tests. */
 export class SilentLogger extends Logger {
   override get debugs(): boolean {
     return false;

@@ -6,7 +6,7 @@ describe('PinoLogger', () => {
   const to = { write: (line: string) => void written.push(JSON.parse(line) as Record<string, unknown>) };
   beforeEach(() => written.splice(0));
 
-  it('blanks secrets by their names, also one and two levels down', () => {
+  it('redacts secrets by their names, also one and two levels down', () => {
     const logger = PinoLogger.create({ level: 'info', pretty: false }, { app: 'test' }, to);
     logger.info('m', {
       token: 'hush-1',
@@ -25,7 +25,7 @@ describe('PinoLogger', () => {
     assert.match(JSON.stringify(written[0]), /outer.*inner/);
   });
 
-  it('changes the level of children that were made before', () => {
+  it('changes the level of existing children', () => {
     const logger = PinoLogger.create({ level: 'warn', pretty: false }, {}, to);
     const child = logger.child({ part: 'x' });
     child.info('quiet');

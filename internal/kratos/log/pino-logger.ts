@@ -4,7 +4,7 @@ import { type LogFields, Logger } from './logger.js';
 
 export interface LogOptions {
   readonly level: string;
-  /** Lines for people in place of JSON. */
+  /** Human-readable lines instead of JSON. */
   readonly pretty: boolean;
 }
 
@@ -24,7 +24,7 @@ const SECRET_NAMES = [
   'apiKey',
 ];
 
-/** Shared by a logger and all its children, whenever they were made: a change of level reaches each. */
+/** Shared by a logger and all of its children, so that a change of the level applies to all of them. */
 interface Threshold {
   level: number;
 }
@@ -41,7 +41,7 @@ const {
   readonly error: number;
 };
 
-/** JSON lines, written at once: a line that waits in a buffer is lost by the crash that it tells of. */
+/** JSON lines, written synchronously: a crash would lose buffered lines, which are the ones that explain it. */
 export class PinoLogger extends Logger {
   private readonly pino: Pino;
   private readonly threshold: Threshold;
@@ -72,7 +72,7 @@ export class PinoLogger extends Logger {
     return new PinoLogger(instance, { level: levelOf(options.level) });
   }
 
-  /** trace, debug, info, warn or error: lines below it are not written. */
+  /** trace, debug, info, warn or error; lines below it are not written. */
   set level(level: string) {
     this.threshold.level = levelOf(level);
   }
@@ -106,7 +106,7 @@ function traceFields(): object {
   return span ? { traceId: span.traceId, spanId: span.spanId } : {};
 }
 
-/** `12:00:00.000 INFO  message key=value …`, with the stack of an error below. */
+/** `12:00:00.000 INFO  message key=value …`, followed by the stack of an error. */
 function prettyStream(): DestinationStream {
   const out = destination({ fd: 1, sync: true });
   return {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { AdaptiveLimiter } from './adaptive-limiter.js';
 
-/** A machine that works on `width` calls at a time, each for 10 ms, on a clock of its own. */
+/** A simulated machine that handles `width` calls at a time, each for 10 ms. */
 class Machine {
   nowMs = 0;
   cpuPercent = 0;
@@ -25,7 +25,7 @@ class Machine {
       : undefined;
   }
 
-  /** Runs for a time with so many arrivals each 10 ms. A reply after more than 100 ms is worth nothing to anyone. */
+  /** Runs for `ms` with `arrivals` calls every 10 ms. A reply after more than 100 ms counts as late. */
   run(ms: number, arrivals: number): void {
     for (const end = this.nowMs + ms; this.nowMs < end; ) {
       for (let i = 0; i < arrivals; i++) {
@@ -46,14 +46,14 @@ class Machine {
 }
 
 describe('AdaptiveLimiter', () => {
-  it('lets everything in that can be done', () => {
+  it('admits every call while the load is below capacity', () => {
     const machine = new Machine(10, true);
     machine.run(5_000, 7);
     assert.equal(machine.refused, 0);
     assert.equal(machine.served, 500 * 7);
   });
 
-  it('keeps goodput under three times the load, where without it nearly all is lost', () => {
+  it('keeps goodput at three times the capacity, which nearly all is lost without it', () => {
     const capacity = 500 * 10;
     const without = new Machine(10, false);
     without.run(1_000, 7);
@@ -68,7 +68,7 @@ describe('AdaptiveLimiter', () => {
     assert.ok(limited.refused > capacity);
   });
 
-  it('lets everything in again once the load is gone', () => {
+  it('admits every call again after an overload', () => {
     const machine = new Machine(10, true);
     machine.run(2_000, 30);
     assert.ok(machine.refused > 0);
@@ -78,7 +78,7 @@ describe('AdaptiveLimiter', () => {
     assert.equal(machine.refused, 0);
   });
 
-  it('does not prolong the cool-off by the refusals in it', () => {
+  it('does not prolong the cool-off by refusals during it', () => {
     let nowMs = 5_000;
     let cpuPercent = 100;
     const limiter = new AdaptiveLimiter(
@@ -95,7 +95,7 @@ describe('AdaptiveLimiter', () => {
     assert.ok(limiter.enter());
   });
 
-  it('never goes below the floor, and forgets a window that has passed', () => {
+  it('never goes below the minimum, and forgets a window that has passed', () => {
     let nowMs = 0;
     const limiter = new AdaptiveLimiter(
       { enabled: true, cpuPercent: 80, windowMs: 1_000, minInFlight: 3 },

@@ -1,29 +1,28 @@
 export interface LimiterOptions {
   readonly enabled: boolean;
-  /** CPU use in percent of one core above which the calls in flight are looked at. */
+  /** CPU usage, in percent of one core, above which the number of calls in flight is limited. */
   readonly cpuPercent: number;
-  /** What the limiter remembers of throughput and latency. */
+  /** Window over which throughput and latency are measured. */
   readonly windowMs: number;
-  /** Calls in flight that are always let in. */
+  /** Calls in flight that are always admitted. */
   readonly minInFlight: number;
 }
 
 interface Bucket {
-  /** Number of the slice of time that it holds; others are stale. */
+  /** Number of the time slice of these counts; a bucket of another slice is stale. */
   slice: number;
   passed: number;
   tookMs: number;
 }
 
 const BUCKETS = 50;
-/** After a refusal the calls in flight are looked at for this long, whatever the CPU says: it falls by the refusals. */
+/** The limit stays in force this long after a refusal, whatever the CPU usage is, because refusals lower it. */
 const COOL_OFF_MS = 1_000;
 
 /**
- * Kratos' BBR limiter: when the CPU is busy, it lets in as many calls at a time as the process has been able to work
- * on, which is its best throughput times its best latency (Little's law), both of the last window. What is above that
- * would only wait, so it is refused while it costs little. `minInFlight` keeps the estimate from starving a process
- * whose window holds nothing yet.
+ * Kratos' BBR limiter. While the CPU is busy, it admits as many concurrent calls as the process could handle in the
+ * last window: its best throughput times its best latency (Little's law). Further calls would only wait, so they are
+ * refused while that is cheap. `minInFlight` keeps an empty window from starving a process.
  */
 export class AdaptiveLimiter {
   private readonly buckets: Bucket[] = Array.from({ length: BUCKETS }, () => ({ slice: -1, passed: 0, tookMs: 0 }));
@@ -33,8 +32,8 @@ export class AdaptiveLimiter {
   private estimated: { slice: number; value: number } = { slice: -1, value: 0 };
 
   /**
-   * @param cpu CPU use of the process, in percent of one core
-   * @param now a clock in ms that does not step
+   * @param cpu CPU usage of the process, in percent of one core
+   * @param now a monotonic clock, in ms
    */
   constructor(
     options: LimiterOptions,
@@ -53,19 +52,19 @@ export class AdaptiveLimiter {
     return this.inFlightCount;
   }
 
-  /** Calls in flight that the process can work on at a time. */
+  /** Calls that the process can handle concurrently. */
   get maxInFlight(): number {
     const slice = this.slice();
     if (this.estimated.slice !== slice) this.estimated = { slice, value: this.estimate(slice) };
     return Math.max(this.limits.minInFlight, this.estimated.value);
   }
 
-  /** Lets a call in, to be ended by the result; undefined refuses it. */
+  /** Admits a call. @returns a function to be called when the call ends; undefined if the call is refused */
   enter(): (() => void) | undefined {
     const startedAt = this.now();
     const tight = this.cpu() >= this.limits.cpuPercent || startedAt - this.refusedAtMs < COOL_OFF_MS;
     if (this.limits.enabled && tight && this.inFlightCount >= this.maxInFlight) {
-      // A refusal while cooling off must not prolong it: it would never end under steady load.
+      // A refusal during the cool-off must not prolong it, or it would never end under steady load.
       if (this.cpu() >= this.limits.cpuPercent) this.refusedAtMs = startedAt;
       return undefined;
     }
@@ -84,7 +83,7 @@ export class AdaptiveLimiter {
     return Math.floor((this.now() * BUCKETS) / this.limits.windowMs);
   }
 
-  /** The current slice is left out: it is not over. */
+  /** Without the current slice, which has not ended. */
   private estimate(slice: number): number {
     let maxPassed = 0;
     let minTookMs = Number.POSITIVE_INFINITY;

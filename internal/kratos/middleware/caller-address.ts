@@ -6,7 +6,7 @@ const nothing: End = () => {};
 
 /**
  * Determines where a call comes from.
- * @param services full names of those that need it; for the calls of others the work is saved
+ * @param services full names of the services that need it; calls of others are skipped, which saves work
  */
 export function callerAddress(clients: ClientAddresses, services: readonly string[]): Observer {
   return new Observer((method) => {

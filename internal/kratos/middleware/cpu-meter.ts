@@ -1,10 +1,10 @@
 import type { Server } from '../app/server.js';
 
 const INTERVAL_MS = 250;
-/** Weight of what was before: about two seconds of memory, so that one collection of garbage is no overload. */
+/** Weight of the past: about two seconds of memory, so that one garbage collection does not count as overload. */
 const DECAY = 0.85;
 
-/** The process's use of its one core, smoothed, in percent. */
+/** Smoothed CPU usage of the process, in percent of one core. */
 export class CpuMeter implements Server {
   readonly name = 'cpu meter';
   private smoothedPercent = 0;
@@ -23,7 +23,7 @@ export class CpuMeter implements Server {
       const percent = ((spent.user + spent.system) / 1000 / (now - at)) * 100;
       usage = process.cpuUsage();
       at = now;
-      // Threads of the runtime can add to more than one core, which callers need not know.
+      // The threads of the runtime can use more than one core in total.
       this.smoothedPercent = this.smoothedPercent * DECAY + Math.min(percent, 100) * (1 - DECAY);
     }, INTERVAL_MS);
   }

@@ -2,20 +2,20 @@ import { deadlineExceeded } from '../errors/reasons.js';
 import type { Call, Reply } from '../transport/call.js';
 import type { Middleware } from '../transport/chain.js';
 
-/** setTimeout fires at once above this. */
+/** setTimeout fires immediately for longer delays. */
 const MAX_TIMER_MS = 0x7fff_ffff;
 
 export interface DeadlineLimits {
-  /** For gRPC calls that bring no deadline. */
+  /** For gRPC calls without a deadline. */
   readonly grpcTimeoutMs: number;
-  /** For JSON requests, also for those that would wait longer. */
+  /** Upper bound for JSON requests. */
   readonly httpTimeoutMs: number;
 }
 
 /**
- * Ends a call at its deadline, the caller's own or else the server's: its signal is aborted and the caller hears
- * DEADLINE_EXCEEDED at once, also where the handler does not look. A reply stream has only the caller's deadline: it
- * may stay open. A caller that left ends its call in the same way, as CANCELLED.
+ * Ends a call at its deadline, which is the caller's or else the server's: its signal is aborted and the caller gets
+ * DEADLINE_EXCEEDED immediately, even if the handler ignores the signal. A reply stream may stay open, so it has only
+ * the caller's deadline. A call whose caller disconnects ends in the same way, as CANCELLED.
  */
 export function deadline(limits: DeadlineLimits): Middleware {
   return (next, method) => {
@@ -58,7 +58,7 @@ function deadlineOf(call: Call, limits: DeadlineLimits): number {
 function arm(call: Call): NodeJS.Timeout | undefined {
   if (call.deadlineAtMs === undefined) return undefined;
   const leftMs = call.deadlineAtMs - Date.now();
-  const expire = () => call.abort(deadlineExceeded('the deadline of this call is over'));
+  const expire = () => call.abort(deadlineExceeded('the deadline has passed'));
   if (leftMs <= 0) {
     expire();
     return undefined;
@@ -66,7 +66,7 @@ function arm(call: Call): NodeJS.Timeout | undefined {
   return setTimeout(expire, Math.min(leftMs, MAX_TIMER_MS));
 }
 
-/** A reply stream that fails when its call is given up, also while its source is waiting. */
+/** A reply stream that fails when its call is aborted, even while its source is waiting. */
 class BoundStream implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Array> {
   private readonly source: AsyncIterator<Uint8Array>;
   private fail: ((err: unknown) => void) | undefined;
@@ -107,7 +107,7 @@ class BoundStream implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Array
     return { done: true, value: undefined };
   }
 
-  /** Not awaited: a source that is stuck ends when it looks at its signal. */
+  /** Not awaited, because a source that is stuck ends only when it checks its signal. */
   private end(): void {
     if (this.over) return;
     this.over = true;

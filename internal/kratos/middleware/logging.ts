@@ -4,9 +4,9 @@ import type { Call } from '../transport/call.js';
 import { Observer } from '../transport/chain.js';
 
 /**
- * One line for each call, at its end. Faults of ours are errors with their cause; servers that are away and deadlines
- * are warnings; what a caller did wrong, or did well, is told at debug, since a flood of either must not become a
- * flood of lines.
+ * Writes one line for each call when it ends. Internal errors are logged as errors with their cause, unavailable
+ * servers and exceeded deadlines as warnings, and everything else at debug, so that a flood of calls is not a flood of
+ * lines.
  */
 export function logging(logger: Logger): Observer {
   return new Observer(() => (call) => {

@@ -24,7 +24,7 @@ const CODES: readonly string[] = [
 
 interface Tally {
   inFlight: number;
-  /** Calls that ended, by code and reason, since the last scrape. */
+  /** Calls that ended since the last scrape, by code and reason. */
   readonly ended: Map<string, { readonly labels: Record<'code' | 'reason' | 'transport', string>; count: number }>;
   /** By transport, since the start. */
   readonly took: Readonly<Record<'grpc' | 'http', Times>>;
@@ -36,7 +36,7 @@ const BUCKETS: readonly number[] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0
 class Times {
   count = 0;
   sum = 0;
-  /** Of each bound by itself; what is above all of them is in `count` alone. */
+  /** Not cumulative; durations above the last bound are only in `count`. */
   readonly counts = BUCKETS.map(() => 0);
 
   add(seconds: number): void {
@@ -49,9 +49,11 @@ class Times {
 }
 
 /**
- * Counts and times calls by operation, transport, code and reason. Labels come from the protos and from our own
- * reasons, never from callers. All is kept in plain numbers and given to Prometheus when it asks: its client
- * hashes all labels anew with each increment and each time, which cost more than the rest of the chain.
+ * Counts and times calls by operation, transport, code and reason. Labels come from protos and error reasons, never
+ * from callers. The numbers are kept in plain objects and handed to the Prometheus client when it is scraped: the
+ * client hashes all labels at each increment, which cost more than the rest of the chain.
+ *
+ * @param namespace prefix of the metric names
  */
 export function metrics(registry: Registry, namespace: string): Observer {
   const tallies = new Map<string, Tally>();
@@ -72,7 +74,7 @@ export function metrics(registry: Registry, namespace: string): Observer {
   });
   new Gauge({
     name: `${namespace}_server_in_flight`,
-    help: 'Calls that are being served.',
+    help: 'Calls in progress.',
     labelNames: ['operation'] as const,
     registers: [registry],
     collect() {
@@ -104,11 +106,11 @@ export function metrics(registry: Registry, namespace: string): Observer {
   });
 }
 
-/** A histogram as the client gives its own to a registry. */
+/** A histogram in the form that the Prometheus client registers. */
 function handlingSeconds(name: string, tallies: ReadonlyMap<string, Tally>): Metric {
   const metric = {
     name,
-    help: 'Time from the arrival of a call to its end.',
+    help: 'Duration of a call from its arrival to its end.',
     type: 'histogram',
     aggregator: 'sum',
     async get() {

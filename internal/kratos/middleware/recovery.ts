@@ -1,6 +1,6 @@
 import { Observer } from '../transport/chain.js';
 
-/** Outermost: whatever fails inside, also a middleware, leaves as a KaimaiError, as behind every observer. */
+/** The outermost layer: turns any failure, also of a middleware, into a KaimaiError, as every observer does. */
 export function recovery(): Observer {
   return new Observer(() => () => () => undefined);
 }

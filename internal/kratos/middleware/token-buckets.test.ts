@@ -10,7 +10,7 @@ describe('TokenBuckets', () => {
     nowMs = 1_000_000;
   });
 
-  it('gives a burst, then one token at a time, and says when', () => {
+  it('allows a burst, then one token at a time, and returns the wait', () => {
     const b = buckets(10, 3);
     assert.deepEqual(
       [1, 2, 3, 4].map(() => b.take('a')),
@@ -27,7 +27,7 @@ describe('TokenBuckets', () => {
     );
   });
 
-  it('gives in any time no more than burst + rate × time, and to who waits as told, always', () => {
+  it('never allows more than burst + rate × time, and always allows a call after the returned wait', () => {
     const pauses = fc.array(fc.nat(500), { minLength: 1, maxLength: 200 });
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 1_000 }), fc.integer({ min: 1, max: 50 }), pauses, (rate, burst, steps) => {
@@ -55,12 +55,12 @@ describe('TokenBuckets', () => {
     );
   });
 
-  it('counts each key by itself', () => {
+  it('counts each key separately', () => {
     const b = buckets(1, 1);
     assert.deepEqual([b.take('a'), b.take('b'), b.take('a')], [0, 0, 1_000]);
   });
 
-  it('keeps as many keys as it may, and of those in use the emptiest', () => {
+  it('keeps as many keys as it has slots, preferring the emptiest buckets', () => {
     const b = buckets(1, 10, 50);
     for (let i = 0; i < 10; i++) b.take('greedy');
     for (let i = 0; i < 10_000; i++) b.take(`once-${i}`);
@@ -68,7 +68,7 @@ describe('TokenBuckets', () => {
     assert.ok(b.take('greedy') > 0);
   });
 
-  it('makes room by the full ones first', () => {
+  it('reuses the slots of full buckets first', () => {
     const b = buckets(1, 1, 4);
     for (const key of ['a', 'b', 'c']) b.take(key);
     nowMs += 1_000;
@@ -78,7 +78,7 @@ describe('TokenBuckets', () => {
     assert.deepEqual([b.size, b.take('c'), b.take('d')], [4, 1_000, 1_000]);
   });
 
-  it('takes another rate at once, also for who is in debt', () => {
+  it('applies a changed rate immediately, also to empty buckets', () => {
     const b = buckets(0.01, 5);
     for (let i = 0; i < 5; i++) b.take('a');
     assert.equal(b.take('a'), 100_000);

@@ -1,17 +1,17 @@
 export interface BucketRate {
-  /** Calls each second in the long run; 0: without limit. */
+  /** Sustained calls per second; 0 for no limit. */
   readonly perSecond: number;
-  /** Calls at once after a pause. */
+  /** Calls that may come at once after a pause. */
   readonly burst: number;
 }
 
-/** Slots looked at for one that can be given up: full buckets are found at once unless all are in use. */
+/** Slots that are examined for one to reuse. Unless all are busy, a full bucket is found immediately. */
 const LOOKS = 16;
 
 /**
  * One token bucket for each key, in a fixed number of slots. A bucket is one number, the time at which it is full again
- * (GCRA), in an array of doubles: a call of a known key allocates nothing, and nothing runs on a timer. Where all slots
- * are in use a bucket that is full again makes room, which forgets nothing, or else the fullest of those looked at.
+ * (GCRA), in an array of doubles: a call with a known key allocates nothing, and no timer runs. If all slots are taken,
+ * a new key reuses the slot of a full bucket, which loses nothing, or else the fullest of those examined.
  */
 export class TokenBuckets {
   rate: BucketRate;
@@ -20,7 +20,7 @@ export class TokenBuckets {
   private readonly fullAtMs: Float64Array;
   private hand = 0;
 
-  /** @param now a clock in ms that does not step */
+  /** @param now a monotonic clock, in ms */
   constructor(
     rate: BucketRate,
     private readonly capacity: number,
@@ -38,17 +38,17 @@ export class TokenBuckets {
     return this.slots.size;
   }
 
-  /** Takes one token of `key`. @returns 0, or where there is none, the ms until there is one */
+  /** Takes one token of `key`. @returns 0, or the ms until there is a token */
   take(key: string): number {
     const { perSecond, burst } = this.rate;
     if (perSecond <= 0) return 0;
     const nowMs = this.now();
     const slot = this.slots.get(key) ?? this.add(key, nowMs);
     const tokenMs = 1_000 / perSecond;
-    // A rate that was lowered must not make anybody wait for longer than an empty bucket of today does.
+    // After the rate was lowered, no caller waits longer than an empty bucket of the new rate would need.
     const fullAtMs = Math.min(Math.max(this.fullAtMs[slot]!, nowMs), nowMs + burst * tokenMs);
     const waitMs = fullAtMs + tokenMs - nowMs - burst * tokenMs;
-    // Sums of doubles: a token is not refused for a part of it that no clock can tell.
+    // Tolerates the rounding errors of sums of doubles.
     if (waitMs > 1e-6) return waitMs;
     this.fullAtMs[slot] = fullAtMs + tokenMs;
     return 0;
@@ -60,7 +60,7 @@ export class TokenBuckets {
       slot = this.giveUp(nowMs);
       this.slots.delete(this.keys[slot]!);
     }
-    // A copy: a key that was cut from a header would keep the whole header in memory.
+    // Copied, because a substring of a header would keep the whole header in memory.
     const own = Buffer.from(key).toString();
     this.keys[slot] = own;
     this.fullAtMs[slot] = nowMs;

@@ -11,10 +11,10 @@ const FIELDS: TextMapGetter<Call> = {
   },
 };
 
-/** Asked every second by probers; a trace of each would bury the others. */
+/** Health checks arrive every second; their traces would bury the others. */
 const UNTRACED = /^grpc\./;
 
-/** A server span for each call, continuing the caller's trace; spans of what the handler does hang below it. */
+/** Makes a server span for each call, as a child of the caller's span and the parent of what the handler does. */
 export function tracing(): Middleware {
   const tracer = trace.getTracer('kratos');
   return (next, method) => {
@@ -43,7 +43,7 @@ export function tracing(): Middleware {
         }),
       );
       if (reply.kind === 'unary') return reply;
-      // A stream's handler runs when its reader asks, in whatever context that does.
+      // The handler of a stream runs when its reader pulls, in the reader's context.
       const source = reply.messages[Symbol.asyncIterator]();
       const messages: AsyncIterableIterator<Uint8Array> = {
         [Symbol.asyncIterator]: () => messages,

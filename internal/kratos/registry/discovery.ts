@@ -1,6 +1,6 @@
 import type { ServiceInstance } from './service-registry.js';
 
-/** What is known of a service's instances; an error only while nothing was ever known. */
+/** The instances of a service; `unknown` only until some are known for the first time. */
 export type Instances =
   | { readonly kind: 'known'; readonly instances: readonly ServiceInstance[] }
   | { readonly kind: 'unknown'; readonly error: string };
@@ -8,8 +8,9 @@ export type Instances =
 /** Finds the instances of a service. */
 export interface Discovery {
   /**
-   * Calls `listener` with what is known, never before it returns, and again when that changes. Once there were instances
-   * there always are: an empty answer, or none, leaves the last ones standing. The result ends it.
+   * Calls `listener` with the instances, never before this method returns, and again whenever they change. Once there
+   * were instances, an empty or a missing answer of the registry leaves the last ones in use.
+   * @returns a function that ends the watch
    */
   watch(name: string, listener: (found: Instances) => void): () => void;
 }

@@ -7,7 +7,7 @@ import { formatInstance, parseInstance, type ServiceInstance, ServiceRegistry } 
 
 export interface EtcdRegistryOptions {
   readonly endpoints: readonly string[];
-  /** Put before every name. */
+  /** Prefix of every key. */
   readonly prefix: string;
   /** How long an entry outlives its process. */
   readonly ttlMs: number;
@@ -17,13 +17,13 @@ const CALL_TIMEOUT_MS = 1_000;
 const REVOKE_TIMEOUT_MS = 1_000;
 const BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 5_000;
-/** A watch can end unnoticed; what it misses is seen by then. */
+/** A watch can end unnoticed; polling finds what it missed. */
 const POLL_MS = 10_000;
 const REOPEN_MS = 500;
 
 /**
- * Entries `<prefix>/<name>/<id>` in etcd, each on a lease of its own. Every call is bounded and tried again in the
- * background: etcd can be away for as long as it likes.
+ * Entries `<prefix>/<name>/<id>` in etcd, each with its own lease. Every call has a timeout and is retried in the
+ * background, so etcd may be unavailable for any length of time.
  */
 export class EtcdRegistry extends ServiceRegistry implements Discovery {
   private readonly etcd: Etcd3;
@@ -37,20 +37,20 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
     super();
     this.etcd = new Etcd3({
       hosts: [...options.endpoints],
-      // The loops here try again by themselves; a breaker or a retry below them would only delay that.
+      // The loops of this class retry; a breaker or retries below them would only add delays.
       faultHandling: { host: () => noop, global: noop },
       grpcOptions: { 'grpc.initial_reconnect_backoff_ms': 100, 'grpc.max_reconnect_backoff_ms': MAX_BACKOFF_MS },
     });
   }
 
-  /** Resolves at once: a service must not wait for its registry. */
+  /** Resolves immediately, because a service must not wait for its registry. */
   override async register(instance: ServiceInstance): Promise<void> {
-    if (this.entry) throw new Error('registered already');
+    if (this.entry) throw new Error('already registered');
     const stop = new AbortController();
     this.entry = { stop, ended: this.keep(instance, stop.signal) };
   }
 
-  /** Without etcd's answer in time the entry goes when its lease ends. */
+  /** If etcd does not answer in time, the entry expires with its lease. */
   override async deregister(): Promise<void> {
     const entry = this.entry;
     if (!entry) return;
@@ -62,7 +62,7 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
       await this.etcd.leaseClient.leaseRevoke({ ID: lease }, { deadline: Date.now() + REVOKE_TIMEOUT_MS });
       this.logger.info('deregistered');
     } catch (err) {
-      this.logger.warn('cannot deregister; the entry ends with its lease', { err });
+      this.logger.warn('cannot deregister; the entry expires with its lease', { err });
     }
   }
 
@@ -83,7 +83,7 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
     return end;
   }
 
-  /** Keeps one entry until `signal`; resolves with the lease that it stands on then. Never rejects. */
+  /** Keeps an entry listed until `signal` is aborted; resolves with its last lease. Never rejects. */
   private async keep(instance: ServiceInstance, signal: AbortSignal): Promise<string | undefined> {
     const key = `${this.options.prefix}/${instance.name}/${instance.id}`;
     let lease: string | undefined;
@@ -92,7 +92,7 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
     while (!signal.aborted) {
       try {
         if (lease !== undefined && !(await this.keepAlive(lease))) {
-          if (listed) this.logger.warn('the entry in the registry has expired and is made anew', { key });
+          if (listed) this.logger.warn('the registry entry has expired; registering again', { key });
           lease = undefined;
           listed = false;
         }
@@ -106,7 +106,7 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
         failures = 0;
       } catch (err) {
         failures++;
-        if (failures === 1) this.logger.warn('the registry does not answer, tried again in the background', { err });
+        if (failures === 1) this.logger.warn('the registry does not answer; retrying in the background', { err });
       }
       await pause(failures === 0 ? this.options.ttlMs / 3 : backoff(failures), signal);
     }
@@ -118,7 +118,7 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
     return ID;
   }
 
-  /** Whether the lease still stands. */
+  /** Whether the lease is still valid. */
   private async keepAlive(lease: string): Promise<boolean> {
     const stream = await this.etcd.leaseClient.leaseKeepAlive(bounded());
     try {
@@ -134,7 +134,7 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
     }
   }
 
-  /** Tells `listener` of the entries under a name until `signal`: read, then read again at each hint of the watch. */
+  /** Reads the entries of a name, and again at each hint of the watch, until `signal` is aborted. */
   private async follow(name: string, listener: (found: Instances) => void, signal: AbortSignal): Promise<void> {
     let told = '';
     let known = false;
@@ -158,19 +158,21 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
           listener({ kind: 'unknown', error: `no instance of ${name} is registered` });
         } else if (instances.length === 0 && told !== '') {
           told = '';
-          this.logger.warn('the registry has no instance any more, the last ones stay in use', { service: name });
+          this.logger.warn('the registry has no instances any more; the last known ones stay in use', {
+            service: name,
+          });
         }
       } catch (err) {
         failures++;
         if (failures === 1) {
-          this.logger.warn('the registry does not answer, the last known instances stay in use', {
+          this.logger.warn('the registry does not answer; the last known instances stay in use', {
             service: name,
             err,
           });
         }
         if (!known && !signal.aborted) listener({ kind: 'unknown', error: 'the registry does not answer' });
       }
-      // After a failure no hint makes it hurry: the watch gives one each time it breaks.
+      // After a failure, hints do not shorten the wait: the watch gives one each time it breaks.
       if (failures > 0) await pause(backoff(failures), signal);
       else await wake.within(watcher.isOpen ? POLL_MS : REOPEN_MS);
     }
@@ -190,7 +192,7 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
 
 type WatchStream = Awaited<ReturnType<Etcd3['watchClient']['watch']>>;
 
-/** Says when something under a prefix changed, or might have. */
+/** Gives a hint when something under a prefix has changed, or might have. */
 class Watcher {
   private stream: WatchStream | undefined;
   private closed = false;
@@ -223,7 +225,7 @@ class Watcher {
     };
     stream.on('error', over);
     stream.on('end', over);
-    // Its first message says that the watch stands: what changed before is read once more.
+    // The first message confirms the watch, so it triggers a read of what changed before.
     stream.on('data', () => this.onHint());
     stream.write({ create_request: { key: Buffer.from(this.prefix), range_end: endOf(this.prefix) } });
   }
@@ -236,7 +238,7 @@ class Watcher {
   }
 }
 
-/** Ends a wait early, also one that has not begun. */
+/** Ends a wait early, even one that has not begun. */
 class Wake {
   private early = new AbortController();
 
@@ -253,7 +255,7 @@ class Wake {
   }
 }
 
-/** The first key after all that begin with `prefix`, which ends with "/". */
+/** The first key after all those with `prefix`, which ends with "/". */
 function endOf(prefix: string): Buffer {
   return Buffer.from(`${prefix.slice(0, -1)}0`);
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { formatInstance, parseInstance, type ServiceInstance, weightOf } from './service-registry.js';
 
-describe('an entry of the registry', () => {
+describe('a registry entry', () => {
   const instance: ServiceInstance = {
     id: 'host-1',
     name: 'kaimai.product',
@@ -10,7 +10,7 @@ describe('an entry of the registry', () => {
     endpoints: ['grpc://10.0.0.1:9000', 'http://10.0.0.1:8000'],
   };
 
-  it('is the JSON that Kratos writes, and comes back the same', () => {
+  it('is the JSON that Kratos writes, and is parsed back to the same instance', () => {
     assert.equal(
       formatInstance(instance),
       '{"id":"host-1","name":"kaimai.product","version":"0.1.0","metadata":{"weight":"50"},' +
@@ -19,7 +19,7 @@ describe('an entry of the registry', () => {
     assert.deepEqual(parseInstance(formatInstance(instance)), instance);
   });
 
-  it('is not taken where it is none, and read without what does not belong', () => {
+  it('is ignored if it is invalid, and read without fields of a wrong type', () => {
     for (const text of ['', 'null', '7', '[]', '{', '{"id":1,"name":"a","endpoints":[]}', '{"id":"a","name":"b"}']) {
       assert.equal(parseInstance(text), undefined, text);
     }
@@ -33,7 +33,7 @@ describe('an entry of the registry', () => {
     });
   });
 
-  it('weighs 100 where its weight does not count', () => {
+  it('has weight 100 if its weight is missing or invalid', () => {
     assert.equal(weightOf(instance), 50);
     for (const weight of ['', '0', '-1', '1.5', 'x']) {
       assert.equal(weightOf({ ...instance, metadata: { weight } }), 100, weight);

@@ -1,13 +1,13 @@
 /** One process of a service, as others find it: Kratos' `registry.ServiceInstance`, in JSON. */
 export interface ServiceInstance {
-  /** Different for every start of a process. */
+  /** Unique to each start of a process. */
   readonly id: string;
-  /** What callers ask for, such as `kaimai.product`. */
+  /** The name that callers look up, such as `kaimai.product`. */
   readonly name: string;
   readonly version: string;
-  /** `weight`: its share of the calls, against the weights of the others. */
+  /** `weight`: share of the calls, relative to the weights of the other instances. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** `grpc://host:port` and `http://host:port`, as they are reached from elsewhere. */
+  /** `grpc://host:port` and `http://host:port`, as callers reach them. */
   readonly endpoints: readonly string[];
 }
 
@@ -33,7 +33,9 @@ export function formatInstance(instance: ServiceInstance): string {
   return JSON.stringify({ id, name, version, metadata, endpoints });
 }
 
-/** An entry of a registry, read strictly enough that a foreign one cannot break a client; undefined if it is invalid. */
+/**
+ * An entry of a registry, read strictly enough that a foreign one cannot break a client; undefined if it is invalid.
+ */
 export function parseInstance(text: string): ServiceInstance | undefined {
   let value: unknown;
   try {

@@ -2,7 +2,7 @@ import { type Context, context, propagation, SpanKind, SpanStatusCode, trace } f
 import { errorText } from '../errors/error-text.js';
 import { Trace } from './trace.js';
 
-/** `Trace` by OpenTelemetry. Where no SDK was started it does nothing, at next to no cost. */
+/** `Trace` with OpenTelemetry. If no SDK was started, it does nothing, at almost no cost. */
 export class OtelTrace extends Trace {
   override capture(): string | undefined {
     if (!trace.getActiveSpan()?.isRecording()) return undefined;

@@ -1,14 +1,14 @@
 /**
- * Carries a trace over what breaks a call chain: an outbox row, a stream entry, a job. Who writes the row stores
- * `capture()` with it; who works on it later does so inside `resume`. A place in a trace is a W3C traceparent: 55
- * characters that are safe to store and to send.
+ * Continues a trace across an outbox row, a stream entry or a job. The writer stores `capture()` with the row; the
+ * process that handles it later does so inside `resume`. A place in a trace is a W3C traceparent: 55 characters that
+ * are safe to store and to send.
  */
 export abstract class Trace {
-  /** The place of the work under way; undefined where it belongs to no trace, or to one that is not kept. */
+  /** The place of the current work; undefined if it belongs to no trace, or to one that is not sampled. */
   abstract capture(): string | undefined;
-  /** Does work as a span of the stored trace. Without a place it runs as it is: it starts no trace of its own. */
+  /** Runs work as a span of the stored trace. Without a place it only runs it: it starts no new trace. */
   abstract resume<T>(name: string, place: string | undefined, work: () => Promise<T>): Promise<T>;
-  /** As `resume`, for work that makes a span by itself. */
+  /** Like `resume`, for work that makes its own span. */
   abstract within<T>(place: string | undefined, work: () => T): T;
 }
 

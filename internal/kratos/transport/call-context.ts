@@ -1,6 +1,6 @@
 import type { Identity } from './identity.js';
 
-/** What an RPC knows of its call besides the request. */
+/** What a handler knows about its call besides the request. */
 export interface CallContext {
   /** "/pkg.Service/Method". */
   readonly operation: string;
@@ -8,17 +8,19 @@ export interface CallContext {
   readonly identity: Identity;
   /** Address of the caller, of IPv6 its /64; set for the services that the caller address middleware is given. */
   readonly address: string | undefined;
-  /** Aborted when the caller is gone, the deadline is over, or the server stops waiting. Pass it on to what waits. */
+  /** Aborted when the caller disconnects, the deadline passes, or the server stops. Pass it to whatever waits. */
   readonly signal: AbortSignal;
-  /** Epoch ms after which nobody waits for the reply; undefined for a stream that may stay open. */
+  /** Epoch ms after which the caller ignores the reply; undefined for a stream that may stay open. */
   readonly deadlineAtMs: number | undefined;
   /** The first value of a lower-case name; bytes for names that end in "-bin". */
   metadata(name: string): string | Uint8Array | undefined;
-  /** Where the call stands in its trace, to be stored with what continues it later; undefined where it is not traced. */
+  /** W3C traceparent of the call, to be stored with work that continues it later; undefined if it is not traced. */
   readonly traceparent?: string | undefined;
-  /** The JSON edge's body as it was sent, for signatures; undefined by gRPC. */
+  /** The body of a JSON request as it was sent, for signatures; undefined for gRPC. */
   readonly rawBody: Uint8Array | undefined;
-  /** Sent with the reply: gRPC metadata, or `Grpc-Metadata-` headers. Lower-case names; set before the first message. */
+  /**
+   * Sent with the reply: gRPC metadata, or `Grpc-Metadata-` headers. Lower-case names; set before the first message.
+   */
   readonly replyHeaders: Map<string, string>;
 }
 
@@ -27,7 +29,7 @@ export interface MethodDefinition {
   readonly path: string;
   readonly requestStream: boolean;
   readonly responseStream: boolean;
-  // Generated functions take exact types, so only `never` can stand in for the values of all of them.
+  // Generated functions take exact types; only `never` is assignable to all of them.
   readonly requestSerialize: (value: never) => Buffer;
   readonly requestDeserialize: (bytes: Buffer) => unknown;
   readonly responseSerialize: (value: never) => Buffer;
@@ -45,7 +47,7 @@ type Handler<M extends MethodDefinition> = (
 ) => M['responseStream'] extends true ? AsyncIterable<ReplyOf<M>> : Promise<ReplyOf<M>>;
 
 /**
- * What implements a service: `class ProductService implements ServiceOf<typeof ProductServiceService>`. A unary method
- * is `(request, ctx) => Promise<reply>`; a streaming one takes or gives an AsyncIterable.
+ * The implementation of a service: `class ProductService implements ServiceOf<typeof ProductServiceService>`. A unary
+ * method is `(request, ctx) => Promise<reply>`; a streaming one takes or returns an AsyncIterable.
  */
 export type ServiceOf<D extends ServiceDefinition> = { readonly [K in keyof D]: Handler<D[K]> };

@@ -3,17 +3,19 @@ import type { KaimaiError } from '../errors/error.js';
 import type { CallContext } from './call-context.js';
 import { ANONYMOUS, type Identity } from './identity.js';
 
-/** One call of an RPC, whichever transport it came by. A transport extends it. */
+/** A call of an RPC, over any transport. Each transport extends it. */
 export abstract class Call implements CallContext {
-  /** Who calls; `ANONYMOUS` until the auth middleware ran. */
+  /** Who makes the call; `ANONYMOUS` until the auth middleware has run. */
   identity: Identity = ANONYMOUS;
-  /** Where it comes from, once the caller address middleware ran for a service that asks for it. */
+  /** Address of the caller; set by the caller address middleware for the services that need it. */
   address: string | undefined;
-  /** Epoch ms after which nobody waits for the reply. The caller's own, then what the deadline middleware makes of it. */
+  /**
+   * Epoch ms after which the caller ignores the reply. The caller's deadline, which the deadline middleware adjusts.
+   */
   deadlineAtMs: number | undefined;
-  /** W3C traceparent of this call, once the tracing middleware ran; undefined where it is not traced. */
+  /** W3C traceparent of this call, set by the tracing middleware; undefined if it is not traced. */
   traceparent: string | undefined;
-  // Most calls set no header and are not given up: what they need for it is made when it is asked for.
+  // Created on demand: most calls set no header and are not aborted.
   private givenHeaders: Map<string, string> | undefined;
   private controller: AbortController | undefined;
   private abortReason: KaimaiError | undefined;
@@ -34,23 +36,23 @@ export abstract class Call implements CallContext {
     return this.givenHeaders;
   }
 
-  /** The reply's headers, if anybody set one. */
+  /** The headers of the reply; undefined if none was set. */
   get headersToSend(): ReadonlyMap<string, string> | undefined {
     return this.givenHeaders;
   }
 
-  /** Lower-case names. A `-bin` value is a Uint8Array. The first value of the name. */
+  /** The first value of a lower-case name. A `-bin` value is a Uint8Array. */
   abstract metadata(name: string): string | Uint8Array | undefined;
   abstract metadataAll(name: string): readonly (string | Uint8Array)[];
   /** Address of the caller. */
   abstract get peer(): string;
   abstract get rawBody(): Uint8Array | undefined;
-  /** The request in wire form; for a method that takes one. Throws INVALID_ARGUMENT where the JSON does not fit. */
+  /** The request of a unary method in wire form. @throws INVALID_ARGUMENT if the JSON does not match the message */
   abstract bind(): Uint8Array;
-  /** The requests in wire form; for a method that takes a stream. */
+  /** The requests of a client stream in wire form. */
   abstract requests(): AsyncIterable<Uint8Array>;
 
-  /** Made when first asked for: most calls end without anybody looking. */
+  /** Created on demand, because most calls never use it. */
   get signal(): AbortSignal {
     if (!this.controller) {
       this.controller = new AbortController();
@@ -60,15 +62,15 @@ export abstract class Call implements CallContext {
     return this.controller.signal;
   }
 
-  /** A transport that learns of a caller's leaving only at a cost starts to listen for it here. */
+  /** A transport for which detecting a disconnect is costly starts to do so here. */
   protected onSignalWanted(): void {}
 
-  /** Why nobody waits for the reply any more. */
+  /** Why the call was aborted; undefined while it is not. */
   get aborted(): KaimaiError | undefined {
     return this.abortReason;
   }
 
-  /** Gives up the call: CANCELLED when the caller left, DEADLINE_EXCEEDED. The first reason stays. */
+  /** Aborts the call, as with CANCELLED or DEADLINE_EXCEEDED. Only the first reason counts. */
   abort(reason: KaimaiError): void {
     if (this.abortReason) return;
     this.abortReason = reason;
@@ -78,7 +80,7 @@ export abstract class Call implements CallContext {
     for (const listener of listeners) listener(reason);
   }
 
-  /** Calls `listener` once when the call is given up, at once when it was. */
+  /** Calls `listener` once the call is aborted; immediately if it already is. */
   onAbort(listener: (err: KaimaiError) => void): void {
     if (this.abortReason) listener(this.abortReason);
     else if (this.abortListeners) this.abortListeners.push(listener);

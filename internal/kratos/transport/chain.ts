@@ -3,20 +3,21 @@ import type { Call, Next } from './call.js';
 import { type End, watchEnd } from './watch-end.js';
 
 /**
- * Wraps the whole handler: binding, decoding, the service and encoding. It is applied to each method once, at boot, so
- * that what hangs on the method alone (its role, its labels) is found there. The first of a chain is the outermost.
+ * Wraps the whole handler: binding, decoding, the service and encoding. It is applied once to each method, at boot, so
+ * that whatever depends only on the method (its role, its labels) is computed once. The first of a chain is the
+ * outermost.
  */
 export type Middleware = (next: Next, method: DescMethod) => Next;
 
-/** Sees a call begin and, by what it returns, end. What it throws refuses the call. */
+/** Called when a call begins; returns a function that is called when it ends. Throwing refuses the call. */
 export type Observe = (call: Call) => End;
 
 /**
- * A middleware that only looks at a call's begin and end. Neighbours in a chain share one promise: each of its own
- * showed in the CPU time of a purchase.
+ * A middleware that acts only at the begin and the end of a call. Adjacent observers share one promise: one promise
+ * each was measurable in the CPU time of a purchase.
  */
 export class Observer {
-  /** @param of what observes the calls of a method; undefined: none of them */
+  /** @param of the observer of a method's calls; undefined to skip them */
   constructor(readonly of: (method: DescMethod) => Observe | undefined) {}
 }
 

@@ -2,8 +2,8 @@ import { BlockList, isIP } from 'node:net';
 import type { Call } from './call.js';
 
 /**
- * Finds out where a call comes from: its peer, or what a trusted proxy says of it. Of X-Forwarded-For it is the last
- * address that no trusted proxy has: what stands before that anybody may have written.
+ * Determines the client address of a call: its peer, or what a trusted proxy reports. In X-Forwarded-For that is the
+ * last address that does not belong to a trusted proxy; the client itself may have written the ones before.
  */
 export class ClientAddresses {
   private readonly trusted = new BlockList();
@@ -20,14 +20,14 @@ export class ClientAddresses {
     }
   }
 
-  /** The IPv4 address, or the /64 of an IPv6 one: whoever has one address of it has all of them. */
+  /** The IPv4 address, or the /64 of an IPv6 address, since a client usually has a whole /64. */
   keyOf(call: Call): string {
     const peer = plain(call.peer.slice(0, call.peer.lastIndexOf(':')));
     if (!this.trustsAny || !this.isTrusted(peer)) return network(peer);
     const hops = call.metadataAll('x-forwarded-for').join(',').split(',');
     for (let i = hops.length - 1; i >= 0; i--) {
       const hop = plain(hops[i]!.trim());
-      // Nothing before what is no address can be believed.
+      // Nothing before an invalid entry can be trusted.
       if (isIP(hop) === 0) break;
       if (!this.isTrusted(hop)) return network(hop);
     }
@@ -44,7 +44,7 @@ export class ClientAddresses {
 
 const MAPPED = '::ffff:';
 
-/** An IPv4 address that came by an IPv6 socket is an IPv4 address. */
+/** Unwraps an IPv4 address that an IPv6 socket reports. */
 function plain(address: string): string {
   return address.startsWith(MAPPED) && address.includes('.') ? address.slice(MAPPED.length) : address;
 }
@@ -55,7 +55,7 @@ function network(address: string): string {
   const groups = head === '' ? [] : head.split(':');
   if (tail !== undefined) {
     const after = tail === '' ? [] : tail.split(':');
-    // A dotted end is two groups.
+    // A dotted ending counts as two groups.
     const dotted = tail.includes('.') ? 1 : 0;
     while (groups.length + after.length + dotted < 8) groups.push('0');
     groups.push(...after);

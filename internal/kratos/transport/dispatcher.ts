@@ -5,16 +5,16 @@ import type { CallContext, MethodDefinition, ServiceDefinition, ServiceOf } from
 import { chain, type Layer, Observer } from './chain.js';
 import type { RequestRules } from './validation.js';
 
-/** A service and what implements it. Made by `bindService`, which checks one against the other. */
+/** A service definition and its implementation. Made by `bindService`, which checks that they match. */
 export class ServiceBinding {
-  /** Use `bindService`: this constructor cannot tell whether the two fit. */
+  /** Use `bindService`: this constructor cannot check that the two match. */
   constructor(
     readonly definition: ServiceDefinition,
     readonly implementation: Readonly<Record<string, unknown>>,
   ) {}
 }
 
-/** Ties an implementation to the `XxxServiceService` definition that ts-proto generated for it. */
+/** Binds an implementation to the `XxxServiceService` definition that ts-proto generated for it. */
 export function bindService<D extends ServiceDefinition>(definition: D, implementation: ServiceOf<D>): ServiceBinding {
   return new ServiceBinding(definition, implementation as Readonly<Record<string, unknown>>);
 }
@@ -24,7 +24,7 @@ interface Operation {
   readonly run: Next;
 }
 
-/** Runs calls of the bound services through the one chain, whichever transport they came by. */
+/** Runs the calls of the bound services through one chain, whatever their transport. */
 export class Dispatcher {
   /** Full names of the bound services. */
   readonly services: readonly string[];
@@ -33,8 +33,8 @@ export class Dispatcher {
   private onIdle: (() => void) | undefined;
 
   /**
-   * @param rulesOf absent: requests are held to no rules
-   * @throws when a definition has no descriptor, two bindings name one service, or an implementation lacks a method
+   * @param rulesOf default: requests are not validated
+   * @throws Error if a definition has no descriptor, a method is bound twice, or an implementation lacks a method
    */
   constructor(
     registry: FileRegistry,
@@ -42,7 +42,7 @@ export class Dispatcher {
     layers: readonly Layer[],
     rulesOf: RequestRules = () => undefined,
   ) {
-    // Innermost, so that a handler's end is seen whatever the chain around it answers before.
+    // Innermost, so that it sees the end of a handler even if the chain has answered before.
     const all = [...layers, new Observer(() => (call) => this.track(call))];
     const services = new Set<string>();
     for (const { definition, implementation } of bindings) {
@@ -65,7 +65,7 @@ export class Dispatcher {
     return [...this.operations.values()].map((o) => o.method);
   }
 
-  /** The chain of one method, middleware and all. */
+  /** The chain of one method, including its middleware. */
   operation(path: string): Next {
     const found = this.operations.get(path);
     if (!found) throw new Error(`${path} is not bound`);
@@ -76,7 +76,7 @@ export class Dispatcher {
     return this.calls.size;
   }
 
-  /** Ends the calls that may stay open for ever: a stop has no reason to wait for them. */
+  /** Ends reply streams: they may stay open forever, so a stop does not wait for them. */
   endStreams(): void {
     for (const call of this.calls) {
       const kind = call.method.methodKind;
@@ -85,8 +85,8 @@ export class Dispatcher {
   }
 
   /**
-   * Resolves when no handler runs any more, also none whose caller has left: what they use is closed next. Calls still
-   * running when `deadline` fires are given up, which aborts their signals.
+   * Resolves when no handler is running, including those whose callers have disconnected, because the resources that
+   * they use are closed next. Calls that are still running at the deadline are aborted.
    */
   async drain(deadline: AbortSignal): Promise<void> {
     if (this.calls.size === 0) return;
@@ -128,7 +128,7 @@ function handler(decode: Decode, method: MethodDefinition, fn: AnyHandler): Next
   return async (call) => ({ kind: 'unary', message: encode(await (fn(request(call), call) as Promise<never>)) });
 }
 
-/** A frozen reply is one that its service gives again and again: it is encoded once. */
+/** A frozen reply is one that its service returns repeatedly, so it is encoded only once. */
 function encoder(method: MethodDefinition): (reply: never) => Uint8Array {
   const encoded = new WeakMap<object, Uint8Array>();
   return (reply) => {
@@ -148,7 +148,7 @@ function decoder(desc: DescMethod, method: MethodDefinition, check: ReturnType<R
     try {
       request = method.requestDeserialize(bytes as Buffer);
     } catch (err) {
-      throw invalidArgument(`the request is not a ${desc.input.typeName}`, { cause: err });
+      throw invalidArgument(`the request is not a valid ${desc.input.typeName}`, { cause: err });
     }
     check?.(bytes, request);
     return request;

@@ -1,16 +1,16 @@
 import { type DescExtension, type DescField, type DescMessage, getOption, type Message } from '@bufbuild/protobuf';
 import { reflect } from '@bufbuild/protobuf/reflect';
 
-/** Whether a decoded request keeps its rules for certain. */
+/** Whether a decoded request certainly conforms to its rules. */
 export type QuickRules = (request: Readonly<Record<string, unknown>>) => boolean;
 
 /**
- * The plain rules of a message (bounds of integers, lengths of text, known enum values) as comparisons on the request
- * that was decoded anyway. The library needs the message in its own form, so a second decode, and walks an expression
- * for each rule: together a twentieth of a purchase's CPU time. True is certain; anything else is asked of the library,
- * which words the refusal, too.
+ * The simple rules of a message (bounds of integers, lengths of text, known enum values) as comparisons on the decoded
+ * request. The library needs its own representation of the message, which is a second decode, and evaluates an
+ * expression for each rule: together a twentieth of a purchase's CPU time. Only the result true is final; otherwise the
+ * library decides, and words the error.
  *
- * @returns undefined for a message with any rule that is not plain
+ * @returns undefined for a message that has other rules
  */
 export function quickRules(
   message: DescMessage,
@@ -44,7 +44,9 @@ type Check = (value: unknown) => boolean;
 type RuleMessage = { readonly desc: DescMessage; readonly message: Message };
 type Bound = number | bigint;
 
-/** Names and values of the fields that are set; undefined where something is that the descriptor does not know. */
+/**
+ * Names and values of the fields that are set; undefined if the message has fields that the descriptor does not know.
+ */
 function setFieldsOf(message: Message, desc: DescMessage): Map<string, unknown> | undefined {
   if (message.$unknown?.length) return undefined;
   const reflected = reflect(desc, message);
@@ -77,7 +79,7 @@ function between(given: ReadonlyMap<string, Bound>): Check | undefined {
   const [gt, gte, lt, lte] = ['gt', 'gte', 'lt', 'lte'].map((name) => given.get(name));
   const low = gt ?? gte;
   const high = lt ?? lte;
-  // Bounds the wrong way round mean what lies outside them.
+  // Reversed bounds mean the values outside of them.
   if (low !== undefined && high !== undefined && high <= low) return undefined;
   return (value) => {
     const n = value as Bound;
@@ -90,7 +92,7 @@ function between(given: ReadonlyMap<string, Bound>): Check | undefined {
   };
 }
 
-/** Rules count code points. A text has at most as many as UTF-16 units, and at least half of them. */
+/** Rules count code points. Their number is at most the number of UTF-16 units, and at least half of it. */
 function longAs(given: ReadonlyMap<string, bigint>): Check {
   const min = Number(given.get('min_len') ?? 0);
   const max = Number(given.get('max_len') ?? Number.MAX_SAFE_INTEGER);

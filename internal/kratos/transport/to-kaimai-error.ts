@@ -4,7 +4,7 @@ import { TranscodeError } from './transcoder/transcoder.js';
 
 const BY_CODE = new Map([CANCELLED, DEADLINE_EXCEEDED, INVALID_ARGUMENT, UNAVAILABLE].map((r) => [r.grpcCode, r]));
 
-/** Any thrown value as the one error type. What nobody foresaw becomes INTERNAL, its cause for the log alone. */
+/** Converts any thrown value to the one error type. Unexpected errors become INTERNAL; their cause is only logged. */
 export function toKaimaiError(err: unknown): KaimaiError {
   if (err instanceof KaimaiError) return err;
   if (err instanceof TranscodeError) {
@@ -16,7 +16,7 @@ export function toKaimaiError(err: unknown): KaimaiError {
       details,
     );
   }
-  // An aborted wait ends with the reason that the call was given up for.
+  // An aborted wait fails with the reason for which the call was aborted.
   if (err instanceof Error && err.name === 'AbortError' && err.cause instanceof KaimaiError) return err.cause;
   return internal('internal error', { cause: err });
 }

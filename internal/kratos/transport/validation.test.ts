@@ -31,11 +31,11 @@ describe('validation', () => {
     return true;
   };
 
-  it('lets a request through that keeps its rules', () => cancel('too late'));
+  it('accepts a request that conforms to its rules', () => cancel('too late'));
 
-  it('names the field that breaks a rule', () => assert.throws(() => cancel('x'.repeat(65)), names('^reason$')));
+  it('names the field that violates a rule', () => assert.throws(() => cancel('x'.repeat(65)), names('^reason$')));
 
-  it('refuses text with a NUL, which the database would refuse at the end', () =>
+  it('rejects text with a NUL, which the database would refuse', () =>
     assert.throws(() => cancel('a\0b'), names('^reason$')));
 
   it('finds a NUL in a nested message and in the keys of a map', () => {
@@ -47,7 +47,7 @@ describe('validation', () => {
     }
   });
 
-  it('refuses bytes that are no such message', () =>
+  it('rejects bytes that are not a valid message', () =>
     assert.throws(() => orderRules?.(Uint8Array.of(0x0a, 0x7f), {}), isInvalidArgument));
 });
 
@@ -82,12 +82,12 @@ describe('quick rules', () => {
     });
   }
 
-  it('leave a message with any other rule to the library', () => {
+  it('leave a message with other rules to the library', () => {
     assert.equal(of(methodOf('seckill.v1.SeckillService', 'GetPurchase').input), undefined);
   });
 });
 
-/** Around the bounds that protos like, and far from them. */
+/** Values near common bounds, and far from them. */
 function arbitraryOf(field: DescField): fc.Arbitrary<unknown> {
   const numbers = fc.oneof(
     fc.constantFrom(-1, 0, 1, 99, 100, 101, 9_999, 10_000, 10_001, 999_999, 1_000_000, 1_000_001, 2 ** 31 - 1),

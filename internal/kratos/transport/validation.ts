@@ -6,12 +6,12 @@ import { invalidArgument } from '../errors/reasons.js';
 import { quickRules } from './quick-rules.js';
 
 /**
- * What checks the requests of a method, given as it came and decoded; undefined where there is nothing to check.
- * @throws INVALID_ARGUMENT naming the fields
+ * Returns the check of a method's requests, which takes a request in wire form and decoded; undefined if there are no
+ * rules. The check throws INVALID_ARGUMENT with the violations.
  */
 export type RequestRules = (method: DescMethod) => ((bytes: Uint8Array, request: unknown) => void) | undefined;
 
-/** Holds requests to the buf.validate rules of their protos. Rules that do not compile fail the boot. */
+/** Checks requests against the buf.validate rules of their protos. Rules that do not compile fail the boot. */
 export function validation(registry: Registry): RequestRules {
   const validator = createValidator({ registry });
   const extensions = ['field', 'message', 'oneof'].map((n) => registry.getExtension(`buf.validate.${n}`));
@@ -37,12 +37,12 @@ export function validation(registry: Registry): RequestRules {
       try {
         message = fromBinary(input, bytes);
       } catch (err) {
-        throw invalidArgument(`the request is not a ${input.typeName}`, { cause: err });
+        throw invalidArgument(`the request is not a valid ${input.typeName}`, { cause: err });
       }
-      // Text with a NUL passes every rule and is refused by PostgreSQL at the end. Most requests hold no zero byte at all.
+      // Text with a NUL passes every rule, but PostgreSQL refuses it. Most requests contain no zero byte at all.
       const nul = bytes.includes(0) ? fieldWithNul(reflect(input, message), '') : undefined;
       if (nul !== undefined) {
-        const description = 'must not hold a NUL character';
+        const description = 'must not contain a NUL character';
         throw invalidArgument(`${nul}: ${description}`, { violations: [{ field: nul, description }] });
       }
       const result = validator.validate(input, message);
@@ -66,7 +66,7 @@ export function validation(registry: Registry): RequestRules {
   };
 }
 
-/** Path of the first text in the message that holds a NUL. */
+/** Path of the first text in the message that contains a NUL. */
 function fieldWithNul(message: ReflectMessage, prefix: string): string | undefined {
   for (const field of message.fields) {
     if (!message.isSet(field)) continue;

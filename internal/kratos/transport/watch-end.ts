@@ -2,15 +2,15 @@ import type { KaimaiError } from '../errors/error.js';
 import type { Call, Next, Reply } from './call.js';
 import { toKaimaiError } from './to-kaimai-error.js';
 
-/** Told once when a call is over. */
+/** Called once when a call has ended. */
 export type End = (err: KaimaiError | undefined) => void;
 
 /**
- * Runs the rest of a chain and tells `end` once when the call is over: for a stream, when its last message went out,
- * it failed, or its reader left. Errors reach `end` and the caller as KaimaiError.
+ * Runs the rest of a chain and calls `end` once when the call has ended: for a stream, when its last message was sent,
+ * it failed, or its reader stopped reading. `end` and the caller get errors as KaimaiError.
  */
 export function watchEnd(next: Next, call: Call, end: End): Promise<Reply> {
-  // Every call passes here: one promise, which an async function would double.
+  // Every call passes here; an async function would cost a second promise.
   return begin(next, call).then(
     (reply) => {
       if (reply.kind === 'stream') return { kind: 'stream', messages: new WatchedStream(reply.messages, call, end) };
@@ -25,7 +25,7 @@ export function watchEnd(next: Next, call: Call, end: End): Promise<Reply> {
   );
 }
 
-/** What a handler throws before its first wait is a rejection like any other: `end` must hear of it. */
+/** Turns a synchronous throw of a handler into a rejection, so that `end` is called for it too. */
 function begin(next: Next, call: Call): Promise<Reply> {
   try {
     return next(call);
@@ -34,7 +34,7 @@ function begin(next: Next, call: Call): Promise<Reply> {
   }
 }
 
-/** Not an async generator: one that was never begun runs no `finally` when its reader leaves. */
+/** Not an async generator, because a generator that was never started runs no `finally` when its reader stops. */
 class WatchedStream implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Array> {
   private source: AsyncIterator<Uint8Array> | undefined;
   private over = false;

@@ -31,14 +31,14 @@ describe('buyerLimit', () => {
   const call = (userId: string | undefined, role: CallerRole = 'USER', peer = '192.0.2.1:5') =>
     observed()[0]!.observe!({ identity: { role, userId }, peer } as unknown as Call);
 
-  it('is there for what a rush comes by, and for nothing else', () => {
+  it('applies to Purchase and IssuePurchaseToken only', () => {
     assert.deepEqual(
       observed().map((m) => m.name),
       ['seckill.v1.SeckillService/Purchase', 'seckill.v1.SeckillService/IssuePurchaseToken'],
     );
   });
 
-  it('counts a user over both, and says when to come again', () => {
+  it('counts both calls of a user together, and returns when to retry', () => {
     call('a');
     for (const { observe } of observed()) {
       assert.throws(
@@ -53,7 +53,7 @@ describe('buyerLimit', () => {
     call('b');
   });
 
-  it('counts an address where that is asked for, whoever calls from it', () => {
+  it('counts all callers of an address, if that is configured', () => {
     addresses.rate = { perSecond: 0.5, burst: 2 };
     call('a');
     call('b');
@@ -64,7 +64,7 @@ describe('buyerLimit', () => {
     call('d', 'USER', '192.0.2.2:5');
   });
 
-  it('does not count services of the system', () => {
+  it('does not limit services of the system', () => {
     addresses.rate = ONCE;
     for (let i = 0; i < 5; i++) call('a', 'INTERNAL');
     call('a');

@@ -4,14 +4,14 @@ import { Observer } from '../../kratos/transport/chain.js';
 import type { ClientAddresses } from '../../kratos/transport/client-address.js';
 import type { End } from '../../kratos/transport/watch-end.js';
 
-/** What a rush comes by, and whoever wants to be ahead of it. */
+/** The RPCs that a rush of buyers calls. */
 const OPERATIONS = new Set(['seckill.v1.SeckillService.Purchase', 'seckill.v1.SeckillService.IssuePurchaseToken']);
 
 const nothing: End = () => {};
 
 /**
- * Lets each user and each address buy only so often, before anything is decoded or asked of Redis. Services of the
- * system are not limited: they call for many.
+ * Limits the rate of purchases per user and per address, before a request is decoded or Redis is asked. Services of the
+ * system are not limited, because they call for many users.
  */
 export function buyerLimit(users: TokenBuckets, addresses: TokenBuckets, clients: ClientAddresses): Observer {
   return new Observer((method) => {
@@ -26,7 +26,7 @@ export function buyerLimit(users: TokenBuckets, addresses: TokenBuckets, clients
   });
 }
 
-/** @throws TOO_MANY_REQUESTS where there is something to wait for */
+/** @throws TOO_MANY_REQUESTS if there is a wait */
 function refuseUnlessNow(limited: 'user' | 'address', waitMs: number): void {
   if (waitMs <= 0) return;
   const retryAfterMs = Math.ceil(waitMs);

@@ -2,7 +2,7 @@ import { Logger } from '../../log/logger.js';
 import { App } from '../app.js';
 import type { Server } from '../server.js';
 
-// A process for app.test.ts. It prints one word per step; the argument names what goes wrong.
+// A process for app.test.ts. It prints a line for each step; the argument names what fails.
 const mode = process.argv[2] ?? '';
 
 function say(line: string): void {
@@ -33,7 +33,7 @@ function server(name: string): Server {
       say(`start ${name}`);
       if (mode === 'start-fails' && name === 'b') throw new Error('no port');
       if (mode === 'fatal' && name === 'b') setImmediate(() => fatal(new Error('lost my database')));
-      if (mode === 'rejection' && name === 'b') setImmediate(() => void Promise.reject(new Error('nobody looks')));
+      if (mode === 'rejection' && name === 'b') setImmediate(() => void Promise.reject(new Error('unhandled')));
       if (mode === 'exception' && name === 'b') {
         setImmediate(() => {
           throw new Error('thrown');
@@ -51,7 +51,7 @@ function server(name: string): Server {
   };
 }
 
-// What a real server's socket does: the process would not end by itself.
+// Keeps the process alive, as the socket of a real server would.
 const alive = setInterval(() => undefined, 1_000);
 const app = new App({
   name: 'fixture',

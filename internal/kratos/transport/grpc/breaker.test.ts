@@ -18,7 +18,7 @@ describe('Breaker', () => {
     );
   });
 
-  /** Sends calls, one each millisecond, and counts those that went out. */
+  /** Makes calls, one each millisecond, and counts those that were sent. */
   function send(count: number, answered: boolean): number {
     let sent = 0;
     for (let i = 0; i < count; i++, nowMs++) {
@@ -29,13 +29,13 @@ describe('Breaker', () => {
     return sent;
   }
 
-  it('sends everything while the service answers, and while little is known', () => {
+  it('sends every call while the service answers, and while there are few calls', () => {
     assert.equal(send(1_000, true), 1_000);
     nowMs += 10_000;
     assert.equal(send(20, false), 20);
   });
 
-  it('sends a small share to a service that is gone, and all of it again soon after it is back', () => {
+  it('sends a small share to a service that is down, and every call again soon after it recovers', () => {
     send(1_000, true);
     send(3_000, false);
     const tried = send(1_000, false);
@@ -44,7 +44,7 @@ describe('Breaker', () => {
     assert.equal(send(500, true), 500);
   });
 
-  it('bears a third of failures', () => {
+  it('tolerates a third of failures', () => {
     let sent = 0;
     for (let i = 0; i < 3_000; i++, nowMs++) {
       if (!breaker.allow()) continue;

@@ -1,10 +1,10 @@
 const WINDOW_MS = 3_000;
 const BUCKETS = 10;
-/** Below this many calls in the window nothing can be said. */
+/** Fewer calls in the window are not significant. */
 const MIN_REQUESTS = 20;
-/** Calls tried for each that succeeds: what is sent doubles with each window after the service is back. */
+/** Calls attempted for each that succeeds: the traffic doubles with each window once the service has recovered. */
 const K = 2;
-/** Calls are never kept back beyond this share: what is tried is how a service that is back is noticed. */
+/** Largest share of calls that is rejected; the others detect that the service has recovered. */
 const MAX_SHARE = 0.9;
 
 interface Bucket {
@@ -14,9 +14,9 @@ interface Bucket {
 }
 
 /**
- * The client's side of overload, as the SRE book has it and Kratos too: of calls to a service that mostly fails, a
- * random share is not sent at all. The share grows with the failures and shrinks as they stop, without the closed,
- * open and half-open states whose steps all clients take at once.
+ * Client-side throttling as in the SRE book and in Kratos: a random share of the calls to a service that mostly fails
+ * is not sent. The share grows with the failures and shrinks as they stop. A circuit breaker with closed, open and
+ * half-open states would make all clients switch at the same time.
  */
 export class Breaker {
   private readonly buckets: Bucket[] = Array.from({ length: BUCKETS }, () => ({ slice: -1, requests: 0, accepts: 0 }));
@@ -26,7 +26,7 @@ export class Breaker {
     private readonly random: () => number = Math.random,
   ) {}
 
-  /** Whether this call should be sent. A refusal counts as a failed request. */
+  /** Whether to send this call. A rejection counts as a failed request. */
   allow(): boolean {
     const { requests, accepts } = this.sum();
     if (requests >= MIN_REQUESTS && this.random() < Math.min(MAX_SHARE, (requests - K * accepts) / (requests + 1))) {
@@ -36,7 +36,7 @@ export class Breaker {
     return true;
   }
 
-  /** What became of a call that was sent: whether the service was able to answer it, be it with an error. */
+  /** Records a call that was sent. @param answered whether the service could answer it, even with an error */
   record(answered: boolean): void {
     const bucket = this.current();
     bucket.requests++;

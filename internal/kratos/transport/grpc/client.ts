@@ -19,23 +19,23 @@ import { discoveryOptions, isDiscoveryTarget, registerDiscovery } from './discov
 export interface GrpcClientOptions {
   /** host:port, `discovery:///<service>`, or any other target that grpc-js resolves. */
   readonly addr: string;
-  /** Who knows the instances; for `discovery:///`. */
+  /** Resolves `discovery:///` targets. */
   readonly discovery?: Discovery | undefined;
-  /** Metadata of every call, such as the secret by which a service proves itself. */
+  /** Metadata of every call, such as the secret that authenticates a service. */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** The reasons that services of the system give. Others take their HTTP status from the gRPC code. */
+  /** The reasons that services return. Others get their HTTP status from the gRPC code. */
   readonly reasons: readonly ReasonSpec[];
   /** For calls without a deadline of their own. */
   readonly timeoutMs: number;
 }
 
 export interface OutgoingCall {
-  /** Overrides the client's. */
+  /** Overrides that of the client. */
   readonly timeoutMs?: number;
-  /** Epoch ms at which the caller's own caller gives up; this call ends before it. */
+  /** Deadline of the caller's own caller, in epoch ms; this call ends before it. */
   readonly deadlineAtMs?: number | undefined;
   readonly signal?: AbortSignal;
-  /** Whether the other side may run it twice. Only then is it tried again, and only when the service is away. */
+  /** Whether the call may be executed twice. Only then is it retried, and only if the service is unavailable. */
   readonly idempotent?: boolean;
   /** Added to the metadata of the client. */
   readonly metadata?: Readonly<Record<string, string>>;
@@ -54,24 +54,24 @@ export interface UnaryMethod<Request, Reply> {
 
 const ATTEMPTS = 3;
 const BACKOFF_MS = 50;
-/** Answers of a service that cannot work, not of one that says no. */
+/** Codes of a service that is failing, as opposed to one that refuses a request. */
 const OVERLOADED: ReadonlySet<number> = new Set([
   status.UNAVAILABLE,
   status.DEADLINE_EXCEEDED,
   status.RESOURCE_EXHAUSTED,
   status.INTERNAL,
 ]);
-/** Kept of a caller's deadline, so that there is time left to answer it. */
+/** Kept back from the caller's deadline, so that there is time to answer the caller. */
 const SHAVE_MS = 20;
 
 /**
- * Calls another service of the system. Each call has a deadline. Errors come back as the KaimaiError that the service
- * threw, reason and all; a service that cannot be reached is UNAVAILABLE, and so are calls kept back by the breaker.
+ * Calls another service. Each call has a deadline. Errors are thrown as the KaimaiError of the service, with its
+ * reason; calls to a service that cannot be reached, or that the breaker rejects, fail with UNAVAILABLE.
  */
 export class GrpcClient {
   private readonly client: Client;
   private readonly reasons: ReasonTable;
-  /** One for each method: a slow report must not keep a quick look-up from its service. */
+  /** One for each method, so that a failing method does not block the others. */
   private readonly breakers = new Map<string, Breaker>();
 
   constructor(private readonly options: GrpcClientOptions) {
@@ -81,7 +81,7 @@ export class GrpcClient {
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.min_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 2_000,
-      // A connection that died without a word is noticed.
+      // Detects connections that died silently.
       'grpc.keepalive_time_ms': 30_000,
       'grpc.keepalive_timeout_ms': 5_000,
     });
@@ -103,16 +103,17 @@ export class GrpcClient {
       this.breakers.set(method.path, breaker);
     }
     for (let attempt = 1; ; attempt++) {
-      if (options.signal?.aborted) throw cancelled('the call was given up');
-      if (Date.now() >= deadlineAtMs) throw deadlineExceeded(`no time is left for ${method.path}`);
-      if (!breaker.allow()) throw unavailable(`${method.path} fails too often to be called`);
+      if (options.signal?.aborted) throw cancelled('the call was cancelled');
+      if (Date.now() >= deadlineAtMs)
+        throw deadlineExceeded(`the deadline has passed before the call of ${method.path}`);
+      if (!breaker.allow()) throw unavailable(`${method.path} was not called: most of its recent calls failed`);
       try {
         const reply = await this.once(method, request, deadlineAtMs, options);
         breaker.record(true);
         return reply;
       } catch (err) {
         const known = err as KaimaiError;
-        // A call that its own caller gave up says nothing of the service.
+        // A cancelled call says nothing about the service.
         if (known.grpcCode !== status.CANCELLED) breaker.record(!OVERLOADED.has(known.grpcCode));
         const away = known.grpcCode === status.UNAVAILABLE;
         const pauseMs = BACKOFF_MS * 2 ** (attempt - 1) * (0.5 + Math.random());
@@ -168,7 +169,7 @@ export class GrpcClient {
 
 function targetOptions({ addr, discovery }: GrpcClientOptions): ChannelOptions {
   if (!isDiscoveryTarget(addr)) return {};
-  if (!discovery) throw new Error(`${addr} needs a registry: registry.kind`);
+  if (!discovery) throw new Error(`${addr} requires service discovery`);
   registerDiscovery();
   return discoveryOptions(discovery);
 }

@@ -18,7 +18,7 @@ import { type ServiceInstance, weightOf } from '../../registry/service-registry.
 
 const SCHEME = 'discovery';
 const POLICY = 'kratos_weighted';
-/** Channel option with the Discovery to ask. Its prefix keeps it away from connections, which channels share. */
+/** Channel option that holds the Discovery. Its prefix excludes it from the key by which channels share connections. */
 const DISCOVERY = `${experimental.SUBCHANNEL_ARGS_EXCLUDE_KEY_PREFIX}.kratos_discovery`;
 
 type Endpoint = experimental.Endpoint;
@@ -45,7 +45,7 @@ class DiscoveryResolver implements experimental.Resolver {
     options: ChannelOptions,
   ) {
     const discovery: unknown = options[DISCOVERY];
-    if (!discovery) throw new Error(`${experimental.uriToString(target)} needs a registry`);
+    if (!discovery) throw new Error(`${experimental.uriToString(target)} requires service discovery`);
     this.discovery = discovery as Discovery;
     this.name = target.path;
   }
@@ -54,7 +54,7 @@ class DiscoveryResolver implements experimental.Resolver {
     return target.path;
   }
 
-  /** Changes are told by themselves: there is nothing to ask again. */
+  /** Starts the watch, once: it reports changes by itself. */
   updateResolution(): void {
     this.stop ??= this.discovery.watch(this.name, (found) => this.tell(found));
   }
@@ -78,7 +78,7 @@ class DiscoveryResolver implements experimental.Resolver {
   }
 }
 
-/** "host:port" → weight. The workers of one replica share an address, and weigh as one. */
+/** "host:port" → weight. The workers of a replica share an address and count once. */
 function addressesOf(instances: readonly ServiceInstance[]): Weights {
   const weights: Record<string, number> = {};
   for (const instance of instances) {
@@ -112,8 +112,9 @@ class WeightedConfig implements experimental.TypedLoadBalancingConfig {
 }
 
 /**
- * Spreads calls over connected instances by weight, leaving out those that say NOT_SERVING (grpc.health.v1.Health/Watch
- * on the connection itself). Where all say so, all are used: an instance that may fail is better than none.
+ * Distributes calls over connected instances by weight, except those that report NOT_SERVING
+ * (grpc.health.v1.Health/Watch on the same connection). If all report it, all are used: an instance that may fail is
+ * better than none.
  */
 class WeightedBalancer implements experimental.LoadBalancer {
   private children = new Map<string, Child>();
@@ -130,7 +131,7 @@ class WeightedBalancer implements experimental.LoadBalancer {
   ): boolean {
     if (!(config instanceof WeightedConfig)) return false;
     if (!endpoints.ok) {
-      // Whoever is connected stays.
+      // Connected instances stay in use.
       if (this.children.size === 0) this.fail(endpoints.error.details);
       return true;
     }
@@ -172,7 +173,7 @@ class WeightedBalancer implements experimental.LoadBalancer {
     if (error !== null) this.lastError = error;
     if (this.paused) return;
     const all = [...this.children.values()];
-    // Every instance stays connected, so that it is there when another goes.
+    // Every instance stays connected, so that it can take over immediately.
     for (const child of all) if (child.state === State.IDLE) child.exitIdle();
     const ready = all.filter((child) => child.state === State.READY);
     const serving = ready.filter((child) => child.health === 'serving');
@@ -205,7 +206,7 @@ class WeightedPicker implements experimental.Picker {
 
   constructor(children: readonly Child[]) {
     this.sum = children.reduce((sum, child) => sum + child.weight, 0);
-    // Many clients that begin at the same time must not all begin with the same instance.
+    // A random start, so that many clients do not all begin with the same instance.
     this.turns = children.map((c) => ({ picker: c.picker, weight: c.weight, credit: Math.random() * c.weight }));
   }
 
@@ -221,7 +222,7 @@ class WeightedPicker implements experimental.Picker {
   }
 }
 
-/** One instance: its connection, and what it says of its health on it. */
+/** An instance: its connection and its reported health. */
 class Child {
   weight = 1;
   private readonly leaf: experimental.LeafLoadBalancer;
@@ -237,7 +238,7 @@ class Child {
     const own = experimental.createChildChannelControlHelper(helper, {
       createSubchannel: (address, args) => {
         const subchannel = helper.createSubchannel(address, args);
-        // A leaf makes its connection anew after it went idle.
+        // A leaf creates a new connection after it was idle.
         this.follower?.stop();
         this.follower = new HealthFollower(subchannel, () => onChange(null));
         return subchannel;
@@ -272,13 +273,13 @@ class Child {
 
 type HealthState = 'asked' | 'serving' | 'not-serving';
 
-/** One that has not said by then how it is counts as ill. */
+/** An instance that has not reported its health by then counts as not serving. */
 const ANSWER_MS = 1_000;
 const RETRY_MS = 200;
 const MAX_RETRY_MS = 5_000;
 const WATCH = HealthService.watch;
 
-/** Watches the health of what a connection leads to, for as long as it stands. */
+/** Watches the health of the instance at the other end of a connection. */
 class HealthFollower {
   state: HealthState = 'asked';
   private client: Client | undefined;
@@ -325,18 +326,18 @@ class HealthFollower {
       if (this.client !== client) return;
       this.client = undefined;
       clearTimeout(this.answer);
-      // One that has no health service is taken at its connection.
+      // Without a health service, being connected counts as healthy.
       if (code === status.UNIMPLEMENTED) this.set('serving');
       else this.again();
     });
-    // Told by the status.
+    // The status reports it too.
     stream.on('error', () => undefined);
     this.cancel = () => stream.cancel();
     this.answer = setTimeout(() => this.set('not-serving'), ANSWER_MS);
     this.answer.unref();
   }
 
-  /** A stream that broke while the connection stands: the other side stops, or has too much to do. */
+  /** The stream broke, but the connection did not: the instance is stopping or overloaded. */
   private again(): void {
     this.set('not-serving');
     const delayMs = Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** Math.min(this.failures++, 10));
@@ -367,7 +368,7 @@ class HealthFollower {
 
 let registered = false;
 
-/** Teaches grpc-js the scheme and the policy, once for the process. */
+/** Registers the scheme and the policy with grpc-js, once per process. */
 export function registerDiscovery(): void {
   if (registered) return;
   registered = true;

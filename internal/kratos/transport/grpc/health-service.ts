@@ -12,10 +12,10 @@ import type { Health } from '../../app/health.js';
 import { KaimaiError } from '../../errors/error.js';
 import type { CallContext, ServiceOf } from '../call-context.js';
 
-/** The service name under which a prober asks whether the process is alive, whatever its dependencies do. */
+/** The service name for liveness probes, which do not depend on the state of dependencies. */
 export const LIVENESS = 'liveness';
 
-/** grpc.health.v1 over `Health`: "" and every bound service are SERVING while the process is ready. */
+/** grpc.health.v1: "" and every bound service are SERVING while the process is ready. */
 export class GrpcHealthService implements ServiceOf<typeof HealthService> {
   private readonly names: ReadonlySet<string>;
 
@@ -31,7 +31,7 @@ export class GrpcHealthService implements ServiceOf<typeof HealthService> {
     if (status === Status.SERVICE_UNKNOWN) {
       throw new KaimaiError(
         { reason: 'SERVICE_UNKNOWN', domain: 'grpc.health.v1', httpCode: 404, grpcCode: 5 },
-        `there is no service ${request.service}`,
+        `unknown service ${request.service}`,
       );
     }
     return { status };

@@ -33,7 +33,7 @@ const KNOWN = reasonTable(ALL_REASONS);
 const TOKEN = 'a-token-for-this-test';
 const USER = '00000000-0000-8000-8000-00000000007b';
 
-/** What a ProductService may do, each told by the product id that is asked for. */
+/** A ProductService whose behaviour depends on the requested product id. */
 class Shelf implements ServiceOf<typeof ProductServiceService> {
   lastContext: CallContext | undefined;
   release: (() => void) | undefined;
@@ -66,7 +66,7 @@ class Shelf implements ServiceOf<typeof ProductServiceService> {
   }
 }
 
-/** Answers every method with what the identity says. */
+/** Answers every method with the identity of its caller. */
 const instances = {
   createInstance: async () => {
     throw productNotFound('reached');
@@ -102,7 +102,7 @@ class Lines extends Logger {
   }
 }
 
-describe('gRPC listener and its chain', () => {
+describe('gRPC listener', () => {
   const { registry, set } = loadDescriptors();
   let up = true;
   const probe: HealthProbe = {
@@ -209,7 +209,7 @@ describe('gRPC listener and its chain', () => {
     assert.equal(line?.fields.operation, GET.path);
   });
 
-  it('carries reason, domain, metadata and violations over the hop', async () => {
+  it('sends the reason, domain, metadata and violations of an error to the client', async () => {
     const { error } = await get(404n);
     assert.equal(error?.code, status.NOT_FOUND);
     assert.ok(isProductNotFound(error?.known));
@@ -222,7 +222,7 @@ describe('gRPC listener and its chain', () => {
     assert.match(invalid.error?.known.violations[0]?.description ?? '', /greater than 0/);
   });
 
-  it('hides what nobody foresaw, and logs it with its cause', async () => {
+  it('hides unexpected errors from the caller, and logs them with their cause', async () => {
     const { error } = await get(500n);
     assert.equal(error?.code, status.INTERNAL);
     assert.equal(error?.details, 'internal error');
@@ -231,19 +231,19 @@ describe('gRPC listener and its chain', () => {
     assert.match(String(line?.fields.err), /hunter2/);
   });
 
-  it('answers bytes that are no message with INVALID_ARGUMENT', async () => {
+  it('answers bytes that are not a valid message with INVALID_ARGUMENT', async () => {
     const { error } = await send(GET.path, Buffer.from([0x0f, 0xff, 0xff]));
     assert.equal(error?.code, status.INVALID_ARGUMENT);
   });
 
-  it('refuses messages above the limit and unknown methods', async () => {
+  it('rejects messages above the limit and unknown methods', async () => {
     const big = await send(GET.path, Buffer.alloc(70_000));
     assert.equal(big.error?.code, status.RESOURCE_EXHAUSTED);
     const unknown = await send('/product.v1.ProductService/Nothing', Buffer.alloc(0));
     assert.equal(unknown.error?.code, status.UNIMPLEMENTED);
   });
 
-  it('opens each RPC to its role alone', async () => {
+  it('admits only callers with the role of an RPC', async () => {
     const request = GRANT.requestSerialize({ productId: 1n, userId: '1', source: '', sourceId: 'x' });
     const internal = CREATE.requestSerialize({ productId: 1n, userId: '1', source: 'X', sourceId: 'x', orderId: 0n });
     const codeOf = async (path: string, bytes: Uint8Array, headers: Record<string, string>) =>
@@ -263,7 +263,7 @@ describe('gRPC listener and its chain', () => {
     assert.equal(bad.error?.known.violations[0]?.field, 'x-user-id');
   });
 
-  it('ends a call at its deadline and tells the handler', async () => {
+  it('ends a call at its deadline and aborts its handler', async () => {
     const entered = new Promise<void>((resolve) => {
       shelf.entered = resolve;
     });
@@ -277,7 +277,7 @@ describe('gRPC listener and its chain', () => {
     assert.match((signal.reason as KaimaiError).reason, /^(DEADLINE_EXCEEDED|CANCELLED)$/);
   });
 
-  it('drains: waits for handlers whose caller has left, and gives them up at the deadline', async () => {
+  it('waits for handlers whose caller has disconnected when it drains, and aborts them at the deadline', async () => {
     const entered = new Promise<void>((resolve) => {
       shelf.entered = resolve;
     });
@@ -293,7 +293,7 @@ describe('gRPC listener and its chain', () => {
     assert.equal(dispatcher.inFlight, 0);
   });
 
-  it('counts by operation, code and reason', async () => {
+  it('counts calls by operation, code and reason', async () => {
     await get(7n);
     await get(404n);
     const text = await prom.metrics();
@@ -305,7 +305,7 @@ describe('gRPC listener and its chain', () => {
     assert.match(text, /test_server_in_flight\{operation="\/product\.v1\.ProductService\/GetProduct"\} 0/);
   });
 
-  it('tells its health, follows a dependency, and ends the watch at the stop', async () => {
+  it('reports its health as a dependency changes, and ends the watch when it stops', async () => {
     const check = async (service: string) => {
       const { reply, error } = await send(HealthService.check.path, HealthService.check.requestSerialize({ service }));
       return error ? error.code : HealthCheckResponse.decode(reply as Buffer).status;
@@ -365,7 +365,7 @@ describe('gRPC listener and its chain', () => {
     assert.equal(error, undefined);
   });
 
-  it('gives reflection clients each file with its imports', async () => {
+  it('returns each file with its imports to reflection clients', async () => {
     const method = ServerReflectionService.serverReflectionInfo;
     const call = client.makeBidiStreamRequest(method.path, method.requestSerialize, method.responseDeserialize);
     const ask = async (messageRequest: Parameters<typeof method.requestSerialize>[0]['messageRequest']) => {

@@ -30,7 +30,7 @@ export interface GrpcOptions {
   readonly maxMessageBytes: number;
 }
 
-/** How long a stopping listener waits for its clients to leave; as the JSON listener does. */
+/** How long a stopping listener waits for its clients to disconnect; the same as for the JSON listener. */
 const DRAIN_MS = 500;
 const DRAIN_POLL_MS = 20;
 
@@ -41,8 +41,8 @@ type Surface =
   | ServerDuplexStream<Buffer, Buffer>;
 
 /**
- * The gRPC listener. Every method is registered with bytes in and bytes out: decoding happens inside the chain, so that
- * its failures are answered, logged and counted like any other.
+ * The gRPC listener. Methods are registered with plain bytes: decoding happens inside the chain, so that its failures
+ * are answered, logged and counted like any other.
  */
 export class GrpcListener implements Server {
   readonly name = 'grpc';
@@ -56,9 +56,9 @@ export class GrpcListener implements Server {
     this.server = new GrpcServer({
       'grpc.max_receive_message_length': options.maxMessageBytes,
       'grpc.max_concurrent_streams': 1_000,
-      // Nothing here serves its figures, and keeping them costs each call.
+      // Its statistics are not served, and collecting them costs time on each call.
       'grpc.enable_channelz': 0,
-      // A peer that vanished without a word is noticed, and its calls are given up.
+      // Detects peers that vanished silently, and aborts their calls.
       'grpc.keepalive_time_ms': 30_000,
       'grpc.keepalive_timeout_ms': 10_000,
     });
@@ -72,7 +72,7 @@ export class GrpcListener implements Server {
 
   /** The port it listens on, once started. */
   get port(): number {
-    if (this.boundPort === undefined) throw new Error('grpc does not listen yet');
+    if (this.boundPort === undefined) throw new Error('grpc is not listening yet');
     return this.boundPort;
   }
 
@@ -90,8 +90,8 @@ export class GrpcListener implements Server {
   }
 
   /**
-   * Sends GOAWAY on every connection. Calls under way are served; a call that crosses the frame on its way is not, which
-   * its client learns from the frame's last stream id, and sends it again on another connection.
+   * Sends GOAWAY on every connection. Calls in progress are served. A call that crosses the frame is not: its client
+   * learns that from the last stream id of the frame, and retries on another connection.
    */
   drain(): void {
     for (const session of this.sessions()) {
@@ -100,12 +100,12 @@ export class GrpcListener implements Server {
   }
 
   /**
-   * Connections are told first, and closed once their clients have left, or a moment later. Closed at once, as grpc-js
-   * does, a call on its way meets a closed socket: its client sees a reset, perhaps before the GOAWAY, and cannot know
-   * whether the call was served.
+   * Sends GOAWAY first and closes connections once their clients have disconnected, or a moment later. grpc-js would
+   * close them immediately: a call in transit would meet a closed socket, and its client would see a reset, perhaps
+   * before the GOAWAY, without knowing whether the call was served.
    */
   async stop(deadline: AbortSignal): Promise<void> {
-    // Of net, not of http2: that one closes the sessions too.
+    // The close of net, because that of http2 closes the sessions too.
     for (const listener of this.listeners()) NetServer.prototype.close.call(listener);
     this.drain();
     this.dispatcher.endStreams();
@@ -140,7 +140,7 @@ export class GrpcListener implements Server {
     return [...this.internals().keys()];
   }
 
-  /** grpc-js has no public way to its HTTP/2 sessions, and sends no GOAWAY before the one with which it closes. */
+  /** grpc-js does not expose its HTTP/2 sessions, and sends no GOAWAY before the one with which it closes. */
   private internals(): ReadonlyMap<NetServer, { readonly sessions: ReadonlySet<ServerHttp2Session> }> {
     return (this.server as unknown as Internals).http2Servers;
   }
@@ -161,10 +161,10 @@ class GrpcCall extends Call {
   ) {
     super(method, operation, 'grpc', toEpochMs(surface.getDeadline()));
     (surface as EventEmitter).on('cancelled', () => {
-      // grpc-js says so at the end of every stream, and an error that nobody sees costs more than the call.
+      // grpc-js emits this at the end of every stream, and creating an unused error costs more than the call.
       if (this.isAnswered) return;
       const late = this.deadlineAtMs !== undefined && Date.now() >= this.deadlineAtMs;
-      this.abort(late ? deadlineExceeded('the deadline of this call is over') : cancelled('the caller went away'));
+      this.abort(late ? deadlineExceeded('the deadline has passed') : cancelled('the caller cancelled the call'));
     });
   }
 
@@ -191,19 +191,19 @@ class GrpcCall extends Call {
 
   override requests(): AsyncIterable<Uint8Array> {
     if ('request' in this.surface) throw new Error(`${this.operation} takes one request`);
-    // The other direction of the stream outlives its requests.
+    // The replies of the stream may continue after its last request.
     return {
       [Symbol.asyncIterator]: () =>
         (this.surface as ServerReadableStream<Buffer, Buffer>).iterator({ destroyOnReturn: false }),
     };
   }
 
-  /** Nobody waits any more because there was an answer. */
+  /** The call was answered: a later cancellation means nothing. */
   answered(): void {
     this.isAnswered = true;
   }
 
-  /** Called with the first message: a stream's handler sets its headers on the way there. */
+  /** Called before the first message: the handler of a stream sets its headers until then. */
   sendHeaders(): void {
     const given = this.headersToSend;
     if (given === undefined || given.size === 0 || this.headersSent) return;
@@ -214,7 +214,7 @@ class GrpcCall extends Call {
   }
 }
 
-/** The grpc-js handler of a method. Replies of either form fit: grpc-js tells the four kinds of call apart, we do not. */
+/** The grpc-js handler of a method, and its kind of call in the terms of grpc-js. */
 function adapt(method: DescMethod, path: string, run: Next): [UntypedHandleCall, string] {
   switch (method.methodKind) {
     case 'unary':
@@ -240,7 +240,7 @@ function unary(method: DescMethod, path: string, run: Next): handleUnaryCall<Buf
     run(call).then(
       (reply) => {
         if (reply.kind !== 'unary') {
-          callback(failure(new Error(`${call.operation} answered with a stream`)));
+          callback(failure(new Error(`${call.operation} returned a stream`)));
           return;
         }
         call.sendHeaders();
@@ -259,7 +259,7 @@ async function stream(call: GrpcCall, run: Next): Promise<void> {
   const surface = call.surface as ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>;
   try {
     const reply = await run(call);
-    if (reply.kind !== 'stream') throw new Error(`${call.operation} answered with one message`);
+    if (reply.kind !== 'stream') throw new Error(`${call.operation} returned a single message`);
     for await (const message of reply.messages) {
       if (call.aborted) break;
       call.sendHeaders();
@@ -273,7 +273,7 @@ async function stream(call: GrpcCall, run: Next): Promise<void> {
   }
 }
 
-/** Until the peer takes more, or the call is over. */
+/** Resolves when the peer can receive more, or the call is aborted. */
 function writable(
   surface: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>,
   call: Call,

@@ -10,7 +10,7 @@ import { GrpcReflectionService } from './reflection-service.js';
 
 export interface ProtocolServicesOptions {
   readonly descriptors: { readonly registry: FileRegistry; readonly set: FileDescriptorSet };
-  /** The services of the application, which the protocols report on. */
+  /** The services of the application, on which the protocols report. */
   readonly services: readonly ServiceBinding[];
   readonly health: Health;
   /** Whether to serve grpc.reflection. */

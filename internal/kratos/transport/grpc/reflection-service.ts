@@ -14,9 +14,9 @@ const INVALID_ARGUMENT = 3;
 type Answer = ServerReflectionResponse['messageResponse'];
 
 /**
- * grpc.reflection over the descriptor set as the compiler wrote it: each answer holds a file with everything it
- * imports, which strict clients need (an answer rebuilt from loaded types loses the imports). v1 and v1alpha have the
- * same messages, so one implementation serves both.
+ * grpc.reflection, from the descriptor set that the compiler wrote: each answer contains a file and all its imports,
+ * which strict clients need (descriptors rebuilt from loaded types lose the imports). v1 and v1alpha have the same
+ * messages, so one implementation serves both.
  */
 export class GrpcReflectionService implements ServiceOf<typeof ServerReflectionService> {
   private readonly files: ReadonlyMap<string, FileDescriptorProto>;
@@ -65,7 +65,10 @@ export class GrpcReflectionService implements ServiceOf<typeof ServerReflectionS
         return { $case: 'allExtensionNumbersResponse', value: { baseTypeName: asked.value, extensionNumber } };
       }
       case undefined:
-        return { $case: 'errorResponse', value: { errorCode: INVALID_ARGUMENT, errorMessage: 'nothing was asked' } };
+        return {
+          $case: 'errorResponse',
+          value: { errorCode: INVALID_ARGUMENT, errorMessage: 'message_request must be set' },
+        };
     }
   }
 
@@ -85,7 +88,7 @@ export class GrpcReflectionService implements ServiceOf<typeof ServerReflectionS
       default:
         break;
     }
-    // An enum's values live beside the enum, in its scope.
+    // The values of an enum are in the scope that contains the enum.
     const scope = symbol.slice(0, Math.max(dot, 0));
     for (const t of this.registry) {
       const around = t.kind === 'enum' ? (t.parent?.typeName ?? t.file.proto.package) : undefined;
@@ -108,10 +111,10 @@ export class GrpcReflectionService implements ServiceOf<typeof ServerReflectionS
 }
 
 function missing(what: string): Answer {
-  return { $case: 'errorResponse', value: { errorCode: NOT_FOUND, errorMessage: `there is no ${what}` } };
+  return { $case: 'errorResponse', value: { errorCode: NOT_FOUND, errorMessage: `unknown ${what}` } };
 }
 
-/** DescFile names have no extension. */
+/** The names of DescFile have no extension. */
 function protoName(name: string): string {
   return `${name}.proto`;
 }

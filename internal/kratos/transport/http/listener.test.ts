@@ -11,7 +11,7 @@ import { bindService, Dispatcher } from '../dispatcher.js';
 import { validation } from '../validation.js';
 import { HttpListener } from './listener.js';
 
-describe('JSON listener and its chain', () => {
+describe('JSON listener', () => {
   const { registry } = loadDescriptors();
   let contexts: CallContext[];
   let release: (() => void) | undefined;
@@ -85,7 +85,7 @@ describe('JSON listener and its chain', () => {
     };
   }
 
-  it('serves a route by the handler of its RPC', async () => {
+  it('serves a route with the handler of its RPC', async () => {
     const res = await get('/v1/products/7', { 'x-user-id': '123', 'x-request-id': 'r-1' });
     assert.equal(res.status, 200);
     assert.equal(res.json.id, '7');
@@ -96,7 +96,7 @@ describe('JSON listener and its chain', () => {
     assert.equal((await get('/plain')).text, 'plain');
   });
 
-  it('lets the pages of the shop call, and no others', async () => {
+  it('allows calls from pages of the configured origin only', async () => {
     const shop = await get('/v1/products/7', { origin: 'https://shop.example' });
     assert.equal(shop.headers.get('access-control-allow-origin'), 'https://shop.example');
     const other = await get('/v1/products/7', { origin: 'https://elsewhere.example' });
@@ -123,7 +123,7 @@ describe('JSON listener and its chain', () => {
     assert.ok(!hidden.text.includes('hunter2'));
   });
 
-  it('asks for the role of the RPC', async () => {
+  it('requires the role of the RPC', async () => {
     assert.equal((await get('/v1/products', {}, 'POST')).status, 401);
     assert.equal((await get('/v1/products', { 'x-user-id': '5' }, 'POST')).status, 403);
     assert.equal((await get('/v1/products/7', { 'x-user-id': 'ann' })).status, 400);
@@ -139,7 +139,7 @@ describe('JSON listener and its chain', () => {
     assert.equal((second.signal.reason as { reason: string }).reason, 'DEADLINE_EXCEEDED');
   });
 
-  it('tells the handler that its caller has left', async () => {
+  it('aborts the handler when its caller disconnects', async () => {
     const controller = new AbortController();
     const gone = fetch(`${base}/v1/products/504`, { signal: controller.signal }).catch(() => undefined);
     while (contexts.length === 0) await new Promise((resolve) => setImmediate(resolve));

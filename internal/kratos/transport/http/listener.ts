@@ -28,20 +28,20 @@ export interface HttpOptions {
   readonly errorShape: string;
   readonly corsOrigins: readonly string[];
   readonly timeoutMs: number;
-  /** Plain headers that calls read by their own names, such as `x-user-id`. */
+  /** Plain headers that become metadata under the same name, such as `x-user-id`. */
   readonly forwardHeaders: readonly string[];
 }
 
-/** Protocols of gRPC itself have no place at the JSON edge. */
+/** gRPC's own protocols are not served as JSON. */
 const GRPC_OWN = /^grpc\./;
 
-/** The JSON listener: the routes of the google.api.http rules, each run by the chain that gRPC calls run by. */
+/** The JSON listener: serves the routes of the google.api.http rules through the same chain as gRPC calls. */
 export class HttpListener implements Server {
   readonly name = 'http';
   private readonly server: TranscoderServer;
   private boundPort: number | undefined;
 
-  /** @param plainRoutes asked first; true when it took the request */
+  /** @param plainRoutes called first; returns whether it has taken the request */
   constructor(
     private readonly options: HttpOptions,
     registry: FileRegistry,
@@ -62,8 +62,8 @@ export class HttpListener implements Server {
           method: req?.method,
           peer: req?.socket.remoteAddress,
         };
-        if (error.code === 13) logger.error('the JSON edge failed', { ...fields, err: cause });
-        else logger.debug('refused at the JSON edge', fields);
+        if (error.code === 13) logger.error('request failed in the transcoder', { ...fields, err: cause });
+        else logger.debug('request refused by the transcoder', fields);
       },
       envelope: options.envelope,
       strictQuery: options.strictQuery,
@@ -82,7 +82,7 @@ export class HttpListener implements Server {
 
   /** The port it listens on, once started. */
   get port(): number {
-    if (this.boundPort === undefined) throw new Error('http does not listen yet');
+    if (this.boundPort === undefined) throw new Error('http is not listening yet');
     return this.boundPort;
   }
 
@@ -94,7 +94,7 @@ export class HttpListener implements Server {
     }
   }
 
-  /** Every reply ends its connection from now on. */
+  /** From now on, every reply closes its connection. */
   drain(): void {
     this.server.drain();
   }
@@ -140,7 +140,7 @@ class HttpCall extends Call {
     const { signal } = this.inner;
     const gone = () =>
       this.abort(
-        signal.reason instanceof TranscodeError ? toKaimaiError(signal.reason) : cancelled('the caller went away'),
+        signal.reason instanceof TranscodeError ? toKaimaiError(signal.reason) : cancelled('the caller disconnected'),
       );
     if (signal.aborted) gone();
     else signal.addEventListener('abort', gone, { once: true });

@@ -1,5 +1,4 @@
 import type { DescMethod, FileRegistry } from '@bufbuild/protobuf';
-import { errorText } from '../../errors/error-text.js';
 import { httpRulesOf } from './http-rule.js';
 import { JsonToWire } from './json-to-wire.js';
 import type { Offer } from './negotiation.js';
@@ -98,7 +97,7 @@ export function compileRoutes(options: RouteOptions): RouteTable {
             operation,
           );
         } catch (err) {
-          throw new Error(`${operation}: ${errorText(err)}`, { cause: err });
+          throw new Error(`${operation}: ${(err as Error).message}`, { cause: err });
         }
         routes.push({ httpMethod: rule.httpMethod, path: rule.path, operation });
       }
