@@ -11,7 +11,7 @@ REMOVE_ORPHANS = mkdir -p dist; find dist -name '*.js' -not -path 'dist/gen/*' 2
 
 LINT_CHECKS := lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code
 
-.PHONY: help run dev test coverage api openapi build assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
+.PHONY: help run dev test coverage api openapi lua build assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ api: gen/.stamp ## generate gen/ from api/: ts-proto, error helpers, descriptor 
 openapi: build ## write openapi.yaml from api/
 	@node dist/cmd/openapi/main.js
 
+lua: build ## write api/seckill/v1/admit.lua, the published admission script, from internal/data/redis/lua/
+	@node --input-type=module -e "import { ADMIT } from './dist/internal/data/redis/lua-script.js'; process.stdout.write(ADMIT.source)" > api/seckill/v1/admit.lua
+
 build: gen/.stamp ## compile to dist/
 	@$(REMOVE_ORPHANS)
 	$(BIN)/tsc -p .
@@ -42,7 +45,7 @@ build: gen/.stamp ## compile to dist/
 # The files that programs read beside their code.
 assets: gen/.stamp
 	@mkdir -p dist/gen && cp gen/descriptor.binpb dist/gen/
-	@rm -rf dist/internal/data/redis/lua && mkdir -p dist/internal/data/redis/lua && cp internal/data/redis/lua/*.lua dist/internal/data/redis/lua/
+	@rm -rf dist/internal/data/redis/lua && mkdir -p dist/internal/data/redis/lua && cp -r internal/data/redis/lua/. dist/internal/data/redis/lua/
 	@mkdir -p dist/internal/kratos/transport/openapi/docs && cp internal/kratos/transport/openapi/docs/page.html dist/internal/kratos/transport/openapi/docs/
 
 chaos: build ## rounds of faults under load on real processes (docs/chaos.md); C="--seed 7", "--list", "--write"

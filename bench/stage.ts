@@ -197,7 +197,7 @@ type Config = Readonly<Record<string, object>>;
 /** Accepts every purchase that the generators can send without any of them being settled. */
 export const NO_BACKLOG_LIMIT = { seckill: { backlogLimit: ENTRIES_MAX } };
 
-export const ADMIT_FILE = join(projectRoot, 'internal/data/redis/lua/admit.lua');
+export const ADMIT_FILE = join(projectRoot, 'api/seckill/v1/admit.lua');
 
 export function admitSha(): string {
   return createHash('sha1').update(readFileSync(ADMIT_FILE)).digest('hex');

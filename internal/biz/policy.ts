@@ -5,7 +5,7 @@ import type { OrderPolicy } from './order/order.js';
 import type { PaymentSignaturePolicy } from './order/payment-signature.js';
 import type { OutboxOptions } from './outbox.js';
 import type { PurchaseTokenPolicy } from './seckill/purchase-token.js';
-import type { SalePolicy } from './seckill/sale.js';
+import type { SalePolicy } from './seckill/sale-state.js';
 import type { SettlementPolicy } from './seckill/settlement.js';
 import type { WaitingRoomPolicy } from './seckill/waiting-room.js';
 

@@ -30,7 +30,11 @@ import { PurchaseStream } from './seckill/purchase-stream.js';
 import { PurchaseTokens } from './seckill/purchase-token.js';
 import { SaleReservedUnits, SaleUnitsRepo } from './seckill/reserved-units.js';
 import { SaleUsecase } from './seckill/sale.js';
+import { SaleAccounts } from './seckill/sale-account.js';
 import { SaleCache } from './seckill/sale-cache.js';
+import { SaleUnitsComparison } from './seckill/sale-drift.js';
+import { SaleLoader } from './seckill/sale-load.js';
+import { SaleSchedule } from './seckill/sale-schedule.js';
 import { SaleRepo } from './seckill/sale-state.js';
 import { SaleStock } from './seckill/sale-stock.js';
 import { SaleWatch } from './seckill/sale-watch.js';
@@ -76,6 +80,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
   implement(ReservedUnits, SaleReservedUnits, [SaleUnitsRepo, StockRepo, Outbox]);
 
   provide(SaleStock, [TransactionRunner, SaleRepo, StockRepo, Admission, PurchaseStream]);
+  provide(SaleLoader, [TransactionRunner, SaleRepo, Admission, PurchaseStream, SALE_POLICY]);
   provide(SaleUsecase, [
     TransactionRunner,
     IdGenerator,
@@ -83,9 +88,11 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     SaleRepo,
     SaleStock,
     Admission,
-    PurchaseStream,
+    SaleLoader,
     SALE_POLICY,
   ]);
+  provide(SaleUnitsComparison, [Admission, PurchaseStream, SaleAccounts]);
+  provide(SaleSchedule, [SaleUsecase, SaleRepo, SaleStock, Admission, SaleLoader, SaleUnitsComparison]);
   provide(SaleCache, [SaleRepo]);
   provide(SaleWatch, [SaleUsecase]);
   provide(PurchaseTokens, [PURCHASE_TOKEN_POLICY]);

@@ -11,6 +11,7 @@ import { Outbox, OutboxHandler, OutboxRepo, PublishingHandler } from '../biz/out
 import { Admission } from '../biz/seckill/admission.js';
 import { PurchaseConsumer, PurchaseStream } from '../biz/seckill/purchase-stream.js';
 import { SaleUnitsRepo } from '../biz/seckill/reserved-units.js';
+import { SaleAccounts } from '../biz/seckill/sale-account.js';
 import { SaleRepo } from '../biz/seckill/sale-state.js';
 import { SettlementRepo } from '../biz/seckill/settlement-state.js';
 import { WaitingRoom } from '../biz/seckill/waiting-room.js';
@@ -37,6 +38,7 @@ import { PgPaymentRepo } from './postgres/payment.js';
 import { Postgres } from './postgres/postgres.js';
 import { PgProductRepo } from './postgres/product.js';
 import { PgSaleRepo } from './postgres/sale.js';
+import { PgSaleAccounts } from './postgres/sale-account.js';
 import { PgSaleUnitsRepo } from './postgres/sale-units.js';
 import { PgSettlementRepo } from './postgres/settlement.js';
 import { PgStockRepo } from './postgres/stock.js';
@@ -62,6 +64,7 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(SaleUnitsRepo, PgSaleUnitsRepo, [Postgres]);
   implement(SaleRepo, PgSaleRepo, [Postgres]);
   implement(SettlementRepo, PgSettlementRepo, [Postgres]);
+  implement(SaleAccounts, PgSaleAccounts, [Postgres, SettlementRepo]);
   implement(UserRepo, PgUserRepo, [Postgres]);
   create(BacklogProbe, [Postgres], overdueBacklog);
   resource(AdvisoryLocks, {

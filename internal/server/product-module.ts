@@ -19,7 +19,7 @@ import {
 } from '../biz/policy.js';
 import { PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
 import type { PurchaseTokenPolicy } from '../biz/seckill/purchase-token.js';
-import { SaleUsecase } from '../biz/seckill/sale.js';
+import { SaleSchedule } from '../biz/seckill/sale-schedule.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { DEVELOPMENT_TOKEN_SECRET } from '../conf/defaults.js';
 import { LiveConfig } from '../conf/live.js';
@@ -81,8 +81,8 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
   );
   create(
     Background,
-    [SaleUsecase, Logger],
-    (sales, logger) => new Background('sale_keeper', saleKeeper(sales, logger), false),
+    [SaleSchedule, Logger, METRICS],
+    (schedule, logger, registry) => new Background('sale_keeper', saleKeeper(schedule, logger, registry), false),
   );
   create(
     Background,

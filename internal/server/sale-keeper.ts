@@ -1,25 +1,107 @@
-import type { SaleUsecase } from '../biz/seckill/sale.js';
+import { Counter, Gauge, type Registry } from 'prom-client';
+import type { DriftKind } from '../biz/seckill/sale-drift.js';
+import type { ReconcileResult, SaleSchedule } from '../biz/seckill/sale-schedule.js';
 import { Loop } from '../kratos/background/loop.js';
 import type { Logger } from '../kratos/log/logger.js';
 
 const INTERVAL_MS = 500;
+/** Longest wait after failed rounds: buyers of a sale that Redis lost wait for the keeper. */
+const MAX_STALL_MS = 1_000;
+/** How often the same fault of the same sale is logged. */
+const LOG_EVERY_MS = 60_000;
 
-/** Opens sales at their time, closes them at their end, and makes admission's state anew where Redis has lost it. */
-export function saleKeeper(sales: SaleUsecase, logger: Logger): Loop {
+/** Opens and closes sales by their schedule, and brings Redis back to what PostgreSQL has. */
+export function saleKeeper(schedule: SaleSchedule, logger: Logger, registry: Registry): Loop {
+  const report = new Report(logger, registry);
   return new Loop({
     name: 'sale_keeper',
     idleMs: INTERVAL_MS,
+    maxStallMs: MAX_STALL_MS,
     logger,
     round: async () => {
-      const { opened, closed, released, reloaded, failures } = await sales.reconcile();
-      if (opened + closed > 0) logger.info('sales opened and closed by themselves', { opened, closed });
-      if (released > 0) logger.info('unsold units of closed sales went back to their skus', { sales: released });
-      if (reloaded > 0) logger.warn('admission had lost sales; they are loaded again', { count: reloaded });
-      for (const { itemId, cause } of failures) {
-        logger.error('a sale could not be kept', { itemId: String(itemId), err: cause });
-      }
+      report.add(await schedule.reconcile());
       // What was done needs no second look at once; what failed waits for the next round.
       return 0;
     },
   });
+}
+
+class Report {
+  private readonly drift: Gauge<'kind'>;
+  private readonly reloads: Counter<'kind'>;
+  private readonly propagations: Counter;
+  private readonly refusals: Counter;
+  private readonly failures: Counter;
+  /** By message and item. */
+  private readonly loggedAtMs = new Map<string, number>();
+  private kinds: readonly DriftKind[] = [];
+
+  constructor(
+    private readonly logger: Logger,
+    registry: Registry,
+  ) {
+    const registers = [registry];
+    this.drift = new Gauge({
+      name: 'kaimai_sale_drift',
+      help: 'Sales whose state in Redis differs from PostgreSQL, by kind of difference',
+      labelNames: ['kind'],
+      registers,
+    });
+    this.reloads = new Counter({
+      name: 'kaimai_sale_reloads_total',
+      help: 'Open sales loaded into Redis again, by kind of difference',
+      labelNames: ['kind'],
+      registers,
+    });
+    this.propagations = new Counter({
+      name: 'kaimai_sale_propagations_total',
+      help: 'Settings and closes that Redis had missed and was told of by the sale keeper',
+      registers,
+    });
+    this.refusals = new Counter({
+      name: 'kaimai_sale_load_refusals_total',
+      help: 'Loads refused because another process held the load lease',
+      registers,
+    });
+    this.failures = new Counter({
+      name: 'kaimai_sale_keeper_failures_total',
+      help: 'Sales that a round of the sale keeper failed at',
+      registers,
+    });
+  }
+
+  add({ opened, closed, released, reloaded, propagated, leased, drifts, drifting, failures }: ReconcileResult): void {
+    if (opened + closed > 0) this.logger.info('sales opened and closed on schedule', { opened, closed });
+    if (released > 0) this.logger.info('unsold units of closed sales returned to their skus', { sales: released });
+    if (propagated > 0)
+      this.logger.warn('Redis was told of settings or closes that it had missed', { sales: propagated });
+    for (const { itemId, kind, detail } of reloaded) {
+      this.reloads.inc({ kind });
+      this.logger.warn('sale reloaded into Redis', { itemId: String(itemId), kind, detail });
+    }
+    for (const itemId of leased) {
+      this.refusals.inc();
+      this.logSometimes(itemId, 'load refused: another process holds the load lease', () => ({}));
+    }
+    for (const { itemId, kind, detail } of drifts) {
+      this.logSometimes(itemId, `sale differs between Redis and PostgreSQL: ${kind}`, () => ({ detail }));
+    }
+    for (const { itemId, cause } of failures) {
+      this.failures.inc();
+      this.logSometimes(itemId, 'sale could not be reconciled', () => ({ err: cause }));
+    }
+    this.propagations.inc(propagated);
+    for (const kind of this.kinds) if (!drifting.has(kind)) this.drift.set({ kind }, 0);
+    for (const [kind, sales] of drifting) this.drift.set({ kind }, sales);
+    this.kinds = [...drifting.keys()];
+  }
+
+  private logSometimes(itemId: bigint | undefined, message: string, fields: () => Record<string, unknown>): void {
+    const key = `${itemId} ${message}`;
+    const nowMs = performance.now();
+    if (nowMs - (this.loggedAtMs.get(key) ?? Number.NEGATIVE_INFINITY) < LOG_EVERY_MS) return;
+    for (const [known, atMs] of this.loggedAtMs) if (nowMs - atMs >= LOG_EVERY_MS) this.loggedAtMs.delete(known);
+    this.loggedAtMs.set(key, nowMs);
+    this.logger.warn(message, { ...(itemId !== undefined && { itemId: String(itemId) }), ...fields() });
+  }
 }

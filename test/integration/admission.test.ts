@@ -1,16 +1,42 @@
 import assert from 'node:assert/strict';
+import { create } from '@bufbuild/protobuf';
+import { createValidator } from '@bufbuild/protovalidate';
+import fc from 'fast-check';
 import { isSaleUnavailable } from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
-import type { AdmissionLoad, AdmissionResult, PurchaseRequest } from '../../internal/biz/seckill/admission.js';
+import type {
+  AdmissionLoad,
+  AdmissionResult,
+  LoadLease,
+  PurchaseRequest,
+} from '../../internal/biz/seckill/admission.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
+import { loadDescriptors } from '../../internal/conf/descriptors.js';
 import { RedisAdmission } from '../../internal/data/redis/admission.js';
-import { ADMIT, FINISH, LOAD, RETURN_UNITS } from '../../internal/data/redis/lua-script.js';
+import { ADMIT, CONFIGURE, FINISH, INSPECT, LEASE, LOAD, RETURN_UNITS } from '../../internal/data/redis/lua-script.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { useServers } from '../support/servers.js';
+import { eventually } from '../support/wait.js';
 
 const ALICE = formatUserId('1');
 const BOB = formatUserId('2');
+const LAST_STREAM_ID = '18446744073709551615-18446744073709551615';
+const SETTINGS = { readTimeoutMs: 5_000, connectTimeoutMs: 5_000, keyPrefix: '' };
+const SALE = {
+  id: 1n,
+  startsAt: new Date(0),
+  endsAt: undefined,
+  defaultLimit: 1,
+  admitRate: 0,
+  settingsVersion: 1n,
+};
+const EMPTY_LOAD = {
+  counted: { from: '0-0', to: '0-0' },
+  buyers: new Map<string, number>(),
+  vipLimits: [],
+  backlogLimit: 1_000,
+};
 
 describe('admission in Redis', () => {
   const servers = useServers('redis');
@@ -20,7 +46,7 @@ describe('admission in Redis', () => {
   let keys = saleKeys('', itemId);
 
   before(async () => {
-    server = new RedisServer({ addr: servers.redisUrl, readTimeoutMs: 5_000, connectTimeoutMs: 5_000, keyPrefix: '' });
+    server = new RedisServer({ ...SETTINGS, addr: servers.redisUrl });
     await server.ready(5_000);
     admission = new RedisAdmission(server);
   });
@@ -31,36 +57,43 @@ describe('admission in Redis', () => {
   });
 
   const load = async (change: Partial<Omit<AdmissionLoad, 'sale'>> & { sale?: Partial<Sale> } = {}) => {
-    const { sale, ...rest } = change;
-    const full = {
-      sale: {
-        id: 1n,
-        itemId,
-        epoch: 1n,
-        startsAt: new Date(0),
-        endsAt: undefined,
-        defaultLimit: 1,
-        admitRate: 0,
-        ...sale,
-      } as Sale,
-      stock: 10n,
-      fence: '0-0',
-      buyers: new Map<string, number>(),
-      vipLimits: [],
-      backlogLimit: 1_000,
-      ...rest,
-    };
-    await admission.load(full);
-    return full.sale;
+    const { sale: changed, ...rest } = change;
+    const sale = { ...saleOf(1n), ...changed };
+    const full = { ...EMPTY_LOAD, sale, stock: 10n, ...rest };
+    const lease = await takeLease();
+    try {
+      assert.notEqual(await lease.load(full), 'CLOSED');
+    } finally {
+      await lease.release();
+    }
+    return sale;
   };
-  const request = (userId: string, quantity = 1, requestId = ''): PurchaseRequest => ({
+  const saleOf = (epoch: bigint) => ({ ...SALE, itemId, epoch }) as Sale;
+  const takeLease = async (): Promise<LoadLease> => {
+    const lease = await admission.leaseLoad(itemId);
+    assert.ok(lease);
+    return lease;
+  };
+  const stock = async () => Number(await server.commands.get(keys.stock));
+  const purchase = (userId: string, quantity = 1, requestId = ''): PurchaseRequest => ({
     userId,
     quantity,
     requestId,
     traceparent: '',
   });
   const buy = (userId: string, quantity = 1, requestId = '', epoch = 1n) =>
-    admission.admit({ itemId, epoch }, request(userId, quantity, requestId));
+    admission.admit({ itemId, epoch }, purchase(userId, quantity, requestId));
+  const snake = (name: string) => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
+  /** Runs it on a Redis that has no memory left. */
+  const whileFull = async <T>(work: () => Promise<T>): Promise<T> => {
+    await server.commands.config('SET', 'maxmemory', '1');
+    try {
+      await assert.rejects(server.commands.set('one more', 'x'), /OOM/);
+      return await work();
+    } finally {
+      await server.commands.config('SET', 'maxmemory', '0');
+    }
+  };
   const kinds = (admitted: readonly AdmissionResult[]) => admitted.map((a) => a.kind);
   const user = (n: number) => formatUserId(String(n));
   const everything = async () => {
@@ -87,10 +120,10 @@ describe('admission in Redis', () => {
     assert.deepEqual(await server.commands.hgetall(keys.buyers), { [ALICE]: '1' });
   });
 
-  it('passes the trace context on', async () => {
+  it('passes the trace context on to the stream', async () => {
     await load();
     const tp = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
-    await admission.admit({ itemId, epoch: 1n }, { ...request(ALICE), traceparent: tp });
+    await admission.admit({ itemId, epoch: 1n }, { ...purchase(ALICE), traceparent: tp });
     const [[, fields]] = (await server.commands.xrange(keys.stream, '-', '+')) as [[string, string[]]];
     assert.deepEqual(fields.slice(-2), ['tp', tp]);
   });
@@ -100,7 +133,7 @@ describe('admission in Redis', () => {
     await load({ sale: { epoch, defaultLimit: 100 }, stock: 100n });
     // The last 14 digits are about to overflow.
     await server.commands.set(keys.req, '9223372099999999999998');
-    await assert.rejects(buy(ALICE, 1, '', epoch), /KAIMAI req/);
+    await assert.rejects(buy(ALICE, 1, '', epoch), isSaleUnavailable);
     await server.commands.set(keys.req, '9199999999999999998');
     await Promise.all(Array.from({ length: 5 }, () => buy(ALICE, 1, '', epoch)));
     const entries = (await server.commands.xrange(keys.stream, '-', '+')) as [string, string[]][];
@@ -118,7 +151,7 @@ describe('admission in Redis', () => {
     assert.equal((await buy(ALICE, 1, '', 2n)).kind, 'ENDED');
   });
 
-  it('gives out the stock and no more, whoever asks at once', async () => {
+  it('gives out the stock and no more when many ask at once', async () => {
     await load({ stock: 50n });
     const admitted = await Promise.all(Array.from({ length: 400 }, (_, i) => buy(user(i))));
     assert.equal(kinds(admitted).filter((k) => k === 'QUEUED').length, 50);
@@ -129,7 +162,7 @@ describe('admission in Redis', () => {
     assert.ok(admitted.slice(0, 50).every((a) => a.kind === 'QUEUED'));
   });
 
-  it('keeps the limit of each user, also within one call, and VIPs to theirs', async () => {
+  it('keeps each user within the limit, also within one call, and VIPs within theirs', async () => {
     await load({ sale: { defaultLimit: 2 }, vipLimits: [{ userId: BOB, units: 3 }], buyers: new Map([[ALICE, 1]]) });
     const alice = await Promise.all([buy(ALICE), buy(ALICE)]);
     assert.deepEqual(kinds(alice), ['QUEUED', 'LIMIT_REACHED']);
@@ -140,7 +173,7 @@ describe('admission in Redis', () => {
     ]);
   });
 
-  it('lets a smaller request have what a larger one could not', async () => {
+  it('grants a smaller request what a larger one could not get', async () => {
     await load({ sale: { defaultLimit: 5 }, stock: 3n });
     assert.deepEqual(kinds(await Promise.all([buy(ALICE, 4), buy(BOB, 3), buy(ALICE)])), [
       'SOLD_OUT',
@@ -163,7 +196,7 @@ describe('admission in Redis', () => {
     assert.ok(ttls.some((ttl) => ttl > 0 && ttl <= 1_200_000));
   });
 
-  it('closes when too many entries wait', async () => {
+  it('admits nobody while too many entries wait', async () => {
     await load({ backlogLimit: 3 });
     assert.deepEqual(kinds(await Promise.all([1, 2, 3, 4].map((n) => buy(user(n))))), [
       'QUEUED',
@@ -174,7 +207,7 @@ describe('admission in Redis', () => {
     assert.equal(await server.commands.get(keys.stock), '7');
   });
 
-  it('does nothing where the epoch is another or a key is missing', async () => {
+  it('does nothing when the epoch is another or a key is missing', async () => {
     assert.equal((await buy(ALICE)).kind, 'STALE');
     await load();
     assert.equal((await buy(ALICE, 1, '', 2n)).kind, 'STALE');
@@ -188,8 +221,8 @@ describe('admission in Redis', () => {
     }
   });
 
-  it('raises before it writes where a key holds something else', async () => {
-    for (const key of ADMIT.keys.filter((k) => k !== 'seen0' && k !== 'seen1')) {
+  it('answers SALE_UNAVAILABLE and writes nothing when a key holds something else', async () => {
+    for (const key of ADMIT.keys) {
       await server.commands.del(...Object.values(keys));
       await load();
       await server.commands.del(keys[key]);
@@ -197,36 +230,98 @@ describe('admission in Redis', () => {
         ? server.commands.set(keys[key], 'seven')
         : server.commands.set(keys[key], '1'));
       const before = await everything();
-      await assert.rejects(buy(ALICE, 1, 'r'), /WRONGTYPE|KAIMAI/, key);
+      await assert.rejects(buy(ALICE, 1, 'r'), isSaleUnavailable, key);
       assert.deepEqual(await everything(), before, key);
     }
   });
 
-  it('raises before it writes where an argument does not fit', async () => {
+  it('raises before it writes when the number of arguments is wrong', async () => {
     await load();
-    const good = [ALICE, '1', '', ''];
-    for (const bad of [
-      ['1', ...good.slice(1)],
-      [ALICE.toUpperCase().replace('0', 'A'), '1', '', ''],
-      [ALICE, '0', '', ''],
-      [ALICE, '1.5', '', ''],
-      [ALICE, '9999999999', '', ''],
-      [ALICE, '1', 'x'.repeat(65), ''],
-      [ALICE, '1', '', 'x'.repeat(129)],
-      [ALICE, '1', ''],
-    ]) {
-      const before = await everything();
-      await assert.rejects(ADMIT.run(server.commands, keys, ['1', ...good, ...bad]), /KAIMAI/);
-      assert.deepEqual(await everything(), before);
+    const before = await everything();
+    for (const args of [[], ['1'], ['1', ALICE, '1', '', '', ALICE, '1', '']]) {
+      await assert.rejects(ADMIT.run(server.commands, keys, args), /KAIMAI admit takes/);
     }
+    assert.deepEqual(await everything(), before);
+  });
+
+  it('refuses a purchase whose arguments are out of bounds, and only that one', async () => {
+    await load({ sale: { defaultLimit: 9 }, stock: 100n });
+    const good = [ALICE, '1', '', ''];
+    const bad = [
+      ['uid', '1', '1', '', ''],
+      ['uid', ALICE.toUpperCase().replace('0', 'A'), '1', '', ''],
+      ['qty', ALICE, '0', '', ''],
+      ['qty', ALICE, '1.5', '', ''],
+      ['qty', ALICE, '9999999999', '', ''],
+      ['request_id', ALICE, '1', 'x'.repeat(65), ''],
+      ['request_id', ALICE, '1', '中'.repeat(22), ''],
+      ['request_id', ALICE, '1', `r\0${'x'.repeat(65)}`, ''],
+      ['tp', ALICE, '1', '', 'x'.repeat(129)],
+    ];
+    for (const [what, ...args] of bad) {
+      const reply = await ADMIT.run(server.commands, keys, ['1', ...good, ...args, ...good]);
+      const [status, , , first, refused, second] = reply as string[];
+      assert.deepEqual([status, refused], ['OK', `INVALID ${what}`]);
+      for (const outcome of [first, second]) assert.match(outcome!, /^(QUEUED|LIMIT_REACHED)/);
+    }
+    assert.deepEqual(await admission.admit({ itemId, epoch: 1n }, purchase(BOB, 1, 'x'.repeat(65))), {
+      kind: 'INVALID',
+      field: 'request_id',
+    });
+  });
+
+  it('fails the purchase of a user whose count is unreadable, and no other', async () => {
+    await load({ stock: 10n });
+    await server.commands.hset(keys.buyers, ALICE, 'many');
+    await server.commands.hset(keys.vip, user(3), 'few');
+    const results = await admission.admitAll(
+      { itemId, epoch: 1n },
+      [ALICE, BOB, user(3)].map((u) => purchase(u)),
+    );
+    assert.deepEqual(kinds(results), ['STALE', 'QUEUED', 'STALE']);
+    assert.equal(await stock(), 9);
+  });
+
+  it('accepts every request that passes validation, and no request changes the outcome of another', async () => {
+    const { registry } = loadDescriptors();
+    const message = registry.getMessage('seckill.v1.PurchaseRequest');
+    assert.ok(message);
+    const validator = createValidator({ registry });
+    const isValid = (r: { quantity: number; requestId: string }) =>
+      !r.requestId.includes('\0') &&
+      validator.validate(message, create(message, { itemId, quantity: r.quantity, requestId: r.requestId } as never))
+        .kind === 'valid';
+    const text = fc.oneof(
+      fc.string({ unit: 'binary', maxLength: 70 }),
+      fc.string({ unit: fc.constantFrom('中', 'é', '😀', 'a'), minLength: 15, maxLength: 66 }),
+    );
+    const request = fc.record({ quantity: fc.integer({ min: -1, max: 10_001 }), requestId: text });
+    let epoch = 0n;
+    await fc.assert(
+      fc.asyncProperty(fc.array(request, { minLength: 1, maxLength: 20 }), async (requests) => {
+        epoch += 1n;
+        // Enough for all, so that an outcome depends on nothing but its own request. Each user asks once.
+        await load({ sale: { epoch, defaultLimit: 1_000_000 }, stock: 1_000_000n });
+        const asked = requests.map((r, i) => ({ ...purchase(user(i)), ...r }));
+        const results = await admission.admitAll({ itemId, epoch }, asked);
+        asked.forEach((r, i) => {
+          const kind = results[i]?.kind;
+          if (isValid(r)) assert.equal(kind, 'QUEUED', JSON.stringify(r));
+          else assert.ok(kind === 'QUEUED' || kind === 'INVALID', `${kind} ${JSON.stringify(r)}`);
+        });
+        await server.commands.del(keys.seen0, keys.seen1, keys.stream);
+      }),
+      { numRuns: 60 },
+    );
   });
 
   it('takes no unit when the stream takes no entry', async () => {
     await load();
-    await server.commands.xadd(keys.stream, '18446744073709551615-18446744073709551615', 'uid', '1');
+    await server.commands.xadd(keys.stream, LAST_STREAM_ID, 'uid', '1');
     assert.equal((await buy(ALICE)).kind, 'STALE');
-    assert.equal(await server.commands.get(keys.stock), '10');
+    assert.equal(await stock(), 10);
     assert.deepEqual(await server.commands.hgetall(keys.buyers), {});
+    assert.equal((await admission.state(itemId)).streamExhausted, true);
   });
 
   it('sends the script again to a server that has forgotten it', async () => {
@@ -235,36 +330,231 @@ describe('admission in Redis', () => {
     assert.equal((await buy(ALICE)).kind, 'QUEUED');
   });
 
-  it('is loaded once for an epoch, and never with an older one', async () => {
-    await load({ stock: 5n });
-    await buy(ALICE);
-    await load({ stock: 5n });
-    assert.equal(await server.commands.get(keys.stock), '4');
-    await load({ sale: { epoch: 3n }, stock: 7n, buyers: new Map([[BOB, 1]]) });
-    await load({ sale: { epoch: 2n }, stock: 9n });
-    assert.equal(await server.commands.get(keys.stock), '7');
-    assert.deepEqual(await server.commands.hgetall(keys.buyers), { [BOB]: '1' });
-    assert.equal(await server.commands.get(keys.req), String(3n << 32n));
-    assert.equal(await server.commands.ttl(keys.buyers), -1);
-  });
-
-  it('refuses a load whose gathered part is not whole', async () => {
-    const next = { nextBuyers: `${keys.buyers}:1`, nextVip: `${keys.vip}:1` };
-    const reply = await LOAD.run(server.commands, { ...keys, ...next }, ['1', '5', '0', '1', '0', 'limit', '1']);
-    assert.equal(reply, 'INCOMPLETE');
-    assert.deepEqual(await everything(), {});
-  });
-
-  it('admits nobody after close, and keeps the answers of repeated requests', async () => {
-    const sale = await load();
+  it('remembers a request id until the end of the next window of ten minutes', async () => {
+    const WINDOW_MS = 600_000;
+    await load({ sale: { defaultLimit: 5 } });
     const first = await buy(ALICE, 1, 'r');
-    await admission.close(sale);
-    assert.equal((await buy(BOB)).kind, 'ENDED');
+    const [seconds = 0] = (await server.commands.time()).map(Number);
+    const window = Math.floor((seconds * 1_000) / WINDOW_MS);
+    const [now, before] = window % 2 === 0 ? [keys.seen0, keys.seen1] : [keys.seen1, keys.seen0];
+    // In whichever window the purchase came, the key lives through the whole of the next.
+    const expiresMs = Number(await server.commands.call('PEXPIRETIME', now));
+    const written = expiresMs > 0 ? window : window - 1;
+    const expiry = expiresMs > 0 ? expiresMs : Number(await server.commands.call('PEXPIRETIME', before));
+    assert.equal(expiry, (written + 2) * WINDOW_MS);
+    // As if the next window had begun: what was the present one's key is that of the one before.
+    if (expiresMs > 0) await server.commands.rename(now, before);
     assert.deepEqual(await buy(ALICE, 1, 'r'), first);
-    assert.ok((await server.commands.pttl(keys.buyers)) > 0);
-    await load({ sale: { epoch: 2n } });
-    await admission.close(sale);
-    assert.equal((await buy(BOB, 1, '', 2n)).kind, 'QUEUED');
+    assert.deepEqual(await admission.findAdmitted(itemId, [purchase(ALICE, 1, 'r'), purchase(BOB, 1, 'r')]), [
+      first.kind === 'QUEUED' ? first.streamId : '',
+      undefined,
+    ]);
+    assert.equal(await stock(), 9);
+  });
+
+  describe('a load', () => {
+    it('happens once for an epoch, and never for an older one', async () => {
+      await load({ stock: 5n });
+      await buy(ALICE);
+      await load({ stock: 5n });
+      assert.equal(await stock(), 4);
+      await load({ sale: { epoch: 3n }, stock: 7n, buyers: new Map([[BOB, 1]]) });
+      await load({ sale: { epoch: 2n }, stock: 9n });
+      assert.equal(await stock(), 7);
+      assert.deepEqual(await server.commands.hgetall(keys.buyers), { [BOB]: '1' });
+      assert.equal(await server.commands.get(keys.req), String(3n << 32n));
+      assert.equal(await server.commands.ttl(keys.buyers), -1);
+    });
+
+    it('is refused when what was gathered for it is incomplete', async () => {
+      const next = { nextBuyers: `${keys.buyers}:1`, nextVip: `${keys.vip}:1` };
+      const reply = await LOAD.run(server.commands, { ...keys, ...next }, ['1', '0', '1', '0', '5', 'limit', '1']);
+      assert.equal(reply, 'INCOMPLETE');
+      assert.deepEqual(await everything(), {});
+    });
+
+    it('replaces keys of the wrong type, and sets aside what stood in place of the stream', async () => {
+      for (const key of INSPECT.keys) {
+        await server.commands.del(...Object.values(keys));
+        await load({ stock: 5n });
+        await server.commands.del(keys[key]);
+        if (key === 'stock' || key === 'req') await server.commands.rpush(keys[key], 'x');
+        else await server.commands.set(keys[key], 'x');
+        assert.deepEqual((await admission.state(itemId)).unreadable, [snake(key)], key);
+        const lease = await takeLease();
+        await lease.suspend();
+        await lease.release();
+        await load({ sale: { epoch: 2n }, stock: 5n });
+        const { unreadable, loaded } = await admission.state(itemId);
+        assert.deepEqual([unreadable, loaded?.epoch], [[], 2n], key);
+        assert.equal((await buy(ALICE, 1, 'r', 2n)).kind, 'QUEUED', key);
+      }
+      await server.commands.del(keys.stream);
+      await server.commands.set(keys.stream, 'mine');
+      const lease = await takeLease();
+      await lease.suspend();
+      await lease.release();
+      assert.equal(await server.commands.get(keys.broken), 'mine');
+      assert.ok((await server.commands.pttl(keys.broken)) > 0);
+    });
+
+    it('replaces an exhausted stream as soon as it is empty', async () => {
+      await load();
+      await server.commands.xadd(keys.stream, LAST_STREAM_ID, 'uid', '1');
+      const lease = await takeLease();
+      await lease.suspend();
+      assert.equal(await server.commands.xlen(keys.stream), 1);
+      await server.commands.xdel(keys.stream, LAST_STREAM_ID);
+      assert.equal((await admission.state(itemId)).streamExhausted, true);
+      await lease.suspend();
+      await lease.release();
+      await load({ sale: { epoch: 2n } });
+      assert.equal((await buy(ALICE, 1, '', 2n)).kind, 'QUEUED');
+    });
+
+    it('has one holder at a time, also within a process', async () => {
+      const other = new RedisAdmission(server);
+      const lease = await takeLease();
+      assert.equal(await admission.leaseLoad(itemId), undefined);
+      assert.equal(await other.leaseLoad(itemId), undefined);
+      await lease.release();
+      const taken = await other.leaseLoad(itemId);
+      assert.ok(taken);
+      await assert.rejects(lease.suspend(), isSaleUnavailable);
+      await taken.release();
+    });
+
+    it('keeps its lease while it works, beyond the time for which it was taken', async () => {
+      const lease = await takeLease();
+      await server.commands.pexpire(keys.loading, 1_500);
+      await eventually('the lease was renewed', async () => (await server.commands.pttl(keys.loading)) > 2_000);
+      await lease.release();
+      assert.equal(await server.commands.exists(keys.loading), 0);
+    });
+
+    it('can begin within seconds after the process that was loading has died', async () => {
+      const dying = new RedisServer({ ...SETTINGS, addr: servers.redisUrl });
+      await dying.ready(5_000);
+      assert.ok(await new RedisAdmission(dying).leaseLoad(itemId));
+      // Its renewals go nowhere from here on.
+      dying.close();
+      const lease = await eventually('the lease lapsed', () => admission.leaseLoad(itemId), { timeoutMs: 4_000 });
+      await lease.release();
+    });
+
+    it('can begin at once for the holder of a lease whose reply was lost', async () => {
+      const hasty = new RedisServer({ ...SETTINGS, addr: servers.redisUrl, readTimeoutMs: 100 });
+      try {
+        await hasty.ready(5_000);
+        const impatient = new RedisAdmission(hasty);
+        await impatient.state(itemId);
+        await server.commands.script('LOAD', LEASE.source);
+        await server.commands.client('PAUSE', 150, 'WRITE');
+        await assert.rejects(impatient.leaseLoad(itemId), isSaleUnavailable);
+        await eventually('the lease was taken all the same', async () => server.commands.exists(keys.loading));
+        // Sooner than the lease lapses.
+        const lease = await eventually('it is taken again', () => impatient.leaseLoad(itemId), { timeoutMs: 1_500 });
+        await lease.release();
+      } finally {
+        hasty.close();
+      }
+    });
+
+    it('releases its lease also when Redis does not answer for a moment', async () => {
+      const lease = await takeLease();
+      const commands = await server.commands.client('ID');
+      await server.admission.client('KILL', 'ID', String(commands));
+      await lease.release();
+      await server.ready(5_000);
+      assert.equal(await server.commands.exists(keys.loading), 0);
+    });
+  });
+
+  describe('close', () => {
+    it('admits nobody any more, and keeps the answers of repeated requests', async () => {
+      const sale = await load();
+      const first = await buy(ALICE, 1, 'r');
+      await admission.close(sale);
+      assert.equal((await buy(BOB)).kind, 'ENDED');
+      assert.deepEqual(await buy(ALICE, 1, 'r'), first);
+      const { loaded, closedEpoch } = await admission.state(itemId);
+      assert.deepEqual([loaded, closedEpoch], [undefined, 1n]);
+      await load({ sale: { epoch: 2n } });
+      await admission.close(sale);
+      assert.equal((await buy(BOB, 1, '', 2n)).kind, 'QUEUED');
+    });
+
+    it('lets every key of the sale expire', async () => {
+      const sale = await load({ buyers: new Map([[BOB, 1]]), vipLimits: [{ userId: BOB, units: 3 }] });
+      await buy(ALICE);
+      await admission.returnUnits({ orderId: 1n, itemId, userId: BOB, quantity: 1, epoch: 1n });
+      await server.commands.hset(keys.waitingRoom, 'id', 'x');
+      await server.commands.zadd(keys.tickets, 1, ALICE);
+      await admission.close(sale);
+      for (const key of ['meta', 'stock', 'req', 'buyers', 'vip', 'returned'] as const) {
+        const ttl = await server.commands.pttl(keys[key]);
+        assert.ok(ttl > 0 && ttl <= 86_400_000, `${key} expires in ${ttl} ms`);
+      }
+      assert.equal(await server.commands.exists(keys.waitingRoom, keys.tickets), 0);
+    });
+
+    it('stops a load of the same epoch that comes after it', async () => {
+      for (const there of [false, true]) {
+        await server.commands.del(...Object.values(keys));
+        if (there) await load({ sale: { epoch: 3n } });
+        const sale = saleOf(4n);
+        await admission.close(sale);
+        const lease = await takeLease();
+        await lease.suspend();
+        assert.equal(await lease.load({ ...EMPTY_LOAD, sale, stock: 5n }), 'CLOSED');
+        await lease.release();
+        assert.equal((await buy(ALICE, 1, '', 4n)).kind, 'STALE');
+        assert.equal((await buy(ALICE, 1, '', 3n)).kind, 'STALE');
+      }
+    });
+
+    it('works when Redis is full', async () => {
+      const sale = await load();
+      await whileFull(() => admission.close(sale));
+      assert.equal((await buy(ALICE)).kind, 'ENDED');
+    });
+  });
+
+  describe('changed settings', () => {
+    const change = { from: 1n, to: 2n, defaultLimit: 3, admitRate: 7, vipLimits: [{ userId: BOB, units: 0 }] };
+
+    it('replace those of the version that they start from, and no other', async () => {
+      const sale = await load();
+      assert.equal(await admission.configure(sale, { ...change, from: 2n, to: 3n }), false);
+      assert.equal(await admission.configure({ itemId, epoch: 2n }, change), false);
+      assert.equal(await admission.configure(sale, change), true);
+      const { loaded } = await admission.state(itemId);
+      assert.deepEqual([loaded?.settingsVersion, loaded?.defaultLimit, loaded?.admitRate], [2n, 3, 7]);
+      assert.equal(await server.commands.hget(keys.vip, BOB), '0');
+      // The same change again, and an older one that comes late.
+      assert.equal(await admission.configure(sale, change), false);
+      assert.equal(await admission.configure(sale, { ...change, defaultLimit: 1 }), false);
+      assert.equal((await admission.state(itemId)).loaded?.defaultLimit, 3);
+    });
+
+    it('apply when Redis is full', async () => {
+      const sale = await load();
+      assert.equal(await whileFull(() => admission.configure(sale, change)), true);
+    });
+
+    it('are refused before the first write when an argument is wrong', async () => {
+      await load();
+      const before = await everything();
+      for (const args of [
+        ['1', '1', '2', '3'],
+        ['1', '1', '2', '-3', '0'],
+        ['1', '1', '2', '3', '0', 'x', '1'],
+        ['1', '1', '2', '3', '0', BOB, 'x'],
+      ]) {
+        await assert.rejects(CONFIGURE.run(server.commands, keys, args), /KAIMAI/);
+      }
+      assert.deepEqual(await everything(), before);
+    });
   });
 
   it('takes units back once for each order and only in its epoch', async () => {
@@ -272,84 +562,140 @@ describe('admission in Redis', () => {
     const units = { orderId: 77n, itemId, userId: ALICE, quantity: 1, epoch: 2n };
     assert.equal(await admission.returnUnits(units), true);
     assert.equal(await admission.returnUnits(units), true);
-    assert.equal(await server.commands.get(keys.stock), '2');
+    assert.equal(await stock(), 2);
     assert.deepEqual(await server.commands.hgetall(keys.buyers), {});
+    assert.deepEqual(await admission.findReturned(itemId, [76n, 77n]), new Set([77n]));
     assert.equal(await admission.returnUnits({ ...units, orderId: 78n, epoch: 1n }), true);
     assert.equal(await admission.returnUnits({ ...units, orderId: 79n, epoch: 3n }), false);
-    assert.equal(await server.commands.get(keys.stock), '2');
+    assert.equal(await stock(), 2);
     await assert.rejects(RETURN_UNITS.run(server.commands, keys, ['2', '80', ALICE, '-1']), /KAIMAI/);
   });
 
-  it('squares the stock with what became of entries, once', async () => {
-    await load({ sale: { epoch: 2n, defaultLimit: 9 }, stock: 10n, fence: '500-3' });
-    const taken = await buy(ALICE, 2, '', 2n);
-    assert.ok(taken.kind === 'QUEUED');
-    await server.commands.del(keys.stream);
-    const ids = ['400-0', '500-3', '500-4', '600-0', '700-0', '800-0'];
-    for (const id of ids) await server.commands.xadd(keys.stream, id, 'uid', '1');
-    await server.commands.xgroup('CREATE', keys.stream, 'product', '0');
-    const settle = (...entries: string[][]) =>
+  describe('finished entries', () => {
+    const finish = (...entries: string[][]) =>
       FINISH.run(server.commands, keys, ['product', String(entries.length), ...entries.flat()]);
-    const stock = async () => Number(await server.commands.get(keys.stock));
-    assert.equal(await stock(), 8);
-    // Counted by the load, refused: comes back. Counted by the load, became an order: was paid for.
-    assert.deepEqual(await settle(['400-0', '2', '1', BOB, '1', 'REFUSED'], ['500-3', '2', '', BOB, '1', 'ORDER']), []);
-    assert.equal(await stock(), 9);
-    // Added by somebody else: pays now.
-    const foreign = ['500-4', '2', '', BOB, '1', 'ORDER'];
-    await settle(foreign);
-    await settle(foreign);
-    assert.equal(await stock(), 8);
-    assert.equal(await server.commands.hget(keys.buyers, BOB), '1');
-    // AdmissionResult and refused: comes back, and the user has less. Sold out in PostgreSQL: does not come back.
-    await settle(['600-0', '2', '2', ALICE, '1', 'REFUSED']);
-    await settle(['700-0', '2', '2', ALICE, '1', 'SOLD_OUT']);
-    assert.equal(await stock(), 9);
-    assert.equal(await server.commands.hexists(keys.buyers, ALICE), 0);
-    // Settled under an epoch that is not loaded: waits, and stays.
-    assert.deepEqual(await settle(['800-0', '3', '', BOB, '1', 'ORDER']), ['800-0']);
-    assert.equal(await server.commands.xlen(keys.stream), 1);
-    // Settled under an older one: gone, and counted already.
-    assert.deepEqual(await settle(['800-0', '1', '', BOB, '1', 'ORDER']), []);
-    assert.equal(await stock(), 9);
-    assert.equal(await server.commands.xlen(keys.stream), 0);
-    // Nothing to square.
-    for (const id of ['900-0', '900-1']) await server.commands.xadd(keys.stream, id, 'uid', '1');
-    assert.deepEqual(await FINISH.run(server.commands, keys, ['product', '0', '900-0', '900-1']), []);
-    assert.deepEqual([await stock(), await server.commands.xlen(keys.stream)], [9, 0]);
-    for (const args of [
-      [],
-      ['product'],
-      ['product', '0'],
-      ['product', '1', '900-0'],
-      ['product', 'x', '900-0'],
-      ['product', '0', 'x'],
-    ]) {
-      await assert.rejects(FINISH.run(server.commands, keys, args), /KAIMAI/);
+    const add = async (...ids: string[]) => {
+      for (const id of ids) await server.commands.xadd(keys.stream, id, 'uid', '1');
+      await server.commands.xgroup('CREATE', keys.stream, 'product', '0').catch(() => {});
+    };
+    const counted = { from: '400-0', to: '500-3' };
+    const loadTen = () => load({ sale: { epoch: 2n, defaultLimit: 9 }, stock: 10n, counted });
+
+    it('give back what a load had counted when they are refused, and pay nothing when they become orders', async () => {
+      await loadTen();
+      await add('400-0', '500-3');
+      assert.deepEqual(
+        await finish(['400-0', '2', '1', BOB, '1', 'REFUSED'], ['500-3', '2', '', BOB, '1', 'ORDER']),
+        [],
+      );
+      assert.equal(await stock(), 11);
+      assert.equal(await server.commands.xlen(keys.stream), 0);
+    });
+
+    it('pay when they become orders and held nothing, once', async () => {
+      await loadTen();
+      await add('399-9', '500-4');
+      for (const id of ['500-4', '500-4', '399-9']) await finish([id, '2', '', BOB, '2', 'ORDER']);
+      assert.equal(await stock(), 6);
+      assert.equal(await server.commands.hget(keys.buyers, BOB), '4');
+    });
+
+    it('give back what admission took when they are refused, for whatever reason, once', async () => {
+      await loadTen();
+      const admitted = await buy(ALICE, 3, '', 2n);
+      assert.ok(admitted.kind === 'QUEUED');
+      assert.equal(await stock(), 7);
+      const refused = [admitted.streamId, '2', '2', ALICE, '3', 'REFUSED'];
+      await finish(refused);
+      await finish(refused);
+      assert.equal(await stock(), 10);
+      assert.equal(await server.commands.hexists(keys.buyers, ALICE), 0);
+    });
+
+    it('give back what they held also when the stream was lost', async () => {
+      await loadTen();
+      const admitted = await buy(ALICE, 3, '', 2n);
+      assert.ok(admitted.kind === 'QUEUED');
+      await server.commands.del(keys.stream);
+      await finish([admitted.streamId, '2', '2', ALICE, '3', 'REFUSED']);
+      assert.equal(await stock(), 10);
+    });
+
+    it('leave no unit stranded when another program’s entry and an admitted purchase want more than there is', async () => {
+      await load({ sale: { epoch: 2n, defaultLimit: 9 }, stock: 2n });
+      await add('100-0');
+      const admitted = await buy(ALICE, 2, '', 2n);
+      assert.ok(admitted.kind === 'QUEUED');
+      await finish(['100-0', '2', '', BOB, '1', 'ORDER']);
+      assert.equal(await stock(), -1);
+      assert.equal((await buy(user(3), 1, '', 2n)).kind, 'SOLD_OUT');
+      await finish([admitted.streamId, '2', '2', ALICE, '2', 'REFUSED']);
+      // One unit in Redis and one live order: the total of two.
+      assert.equal(await stock(), 1);
+      assert.equal((await buy(user(3), 1, 'not known as sold out', 2n)).kind, 'QUEUED');
+    });
+
+    it('wait while their epoch is not loaded, and change nothing when theirs is older', async () => {
+      await loadTen();
+      await add('800-0');
+      assert.deepEqual(await finish(['800-0', '3', '', BOB, '1', 'ORDER']), ['800-0']);
+      assert.equal(await server.commands.xlen(keys.stream), 1);
+      assert.deepEqual(await finish(['800-0', '1', '', BOB, '1', 'ORDER']), []);
+      assert.equal(await stock(), 10);
+      assert.equal(await server.commands.xlen(keys.stream), 0);
+    });
+
+    it('leave the stream without a correction when they need none', async () => {
+      await loadTen();
+      await add('900-0', '900-1');
+      assert.deepEqual(await FINISH.run(server.commands, keys, ['product', '0', '900-0', '900-1']), []);
+      assert.deepEqual([await stock(), await server.commands.xlen(keys.stream)], [10, 0]);
+    });
+
+    it('are corrected by stock alone when the count of their user is unreadable', async () => {
+      await loadTen();
+      await add('500-4');
+      await server.commands.hset(keys.buyers, BOB, 'many');
+      await finish(['500-4', '2', '', BOB, '2', 'ORDER']);
+      assert.equal(await stock(), 8);
+      assert.equal(await server.commands.hget(keys.buyers, BOB), '2');
+    });
+
+    it('are refused before the first write when an argument is wrong', async () => {
+      await loadTen();
+      const before = await everything();
+      for (const args of [
+        [],
+        ['product'],
+        ['product', '0'],
+        ['product', '1', '900-0'],
+        ['product', 'x', '900-0'],
+        ['product', '0', 'x'],
+        ['product', '1', '900-0', '2', '', BOB, '1', 'SOLD_OUT'],
+      ]) {
+        await assert.rejects(FINISH.run(server.commands, keys, args), /KAIMAI/);
+      }
+      assert.deepEqual(await everything(), before);
+    });
+  });
+
+  it('reports its state only when all of it is there', async () => {
+    assert.equal((await admission.state(itemId)).loaded, undefined);
+    await load({ sale: { endsAt: new Date(4_000_000_000_000) } });
+    const { loaded, now, backlog } = await admission.state(itemId);
+    assert.deepEqual(
+      [loaded?.epoch, loaded?.stock, loaded?.endsAt, loaded?.defaultLimit, backlog],
+      [1n, 10n, new Date(4_000_000_000_000), 1, 0],
+    );
+    assert.ok(Math.abs(now.getTime() - Date.now()) < 60_000);
+    for (const key of ['stock', 'req', 'meta'] as const) {
+      await server.commands.del(keys[key]);
+      const state = await admission.state(itemId);
+      assert.deepEqual([state.loaded, state.unreadable], [undefined, []]);
     }
   });
 
-  it('tells an epoch only with its stock', async () => {
-    assert.equal((await admission.state(itemId)).epoch, undefined);
-    await load();
-    const state = await admission.state(itemId);
-    assert.deepEqual([state.epoch, state.remaining], [1n, 10n]);
-    assert.ok(Math.abs(state.now.getTime() - Date.now()) < 60_000);
-    await server.commands.del(keys.stock);
-    assert.equal((await admission.state(itemId)).epoch, undefined);
-  });
-
-  it('lets one at a time load', async () => {
-    const release = await admission.reserveLoad(itemId);
-    assert.ok(release);
-    assert.equal(await admission.reserveLoad(itemId), undefined);
-    await release();
-    const again = await admission.reserveLoad(itemId);
-    assert.ok(again);
-    await again();
-  });
-
-  it('says SALE_UNAVAILABLE while Redis is away, and sends nothing twice', async () => {
+  it('answers SALE_UNAVAILABLE while Redis is away, and sends nothing twice', async () => {
     await load();
     const clientId = await server.admission.client('ID');
     await server.commands.client('PAUSE', 200, 'WRITE');

@@ -133,7 +133,7 @@ describe('kaimai audit', function () {
       const { itemId } = await replica.openSale({ total: 5n, defaultLimit: 2 });
       for (const user of [1, 1, 2]) await replica.buy(itemId, user);
       await add(itemId, 'uid', '3');
-      await replica.sales.load(itemId);
+      await replica.loader.load(itemId);
       await replica.buy(itemId, 2);
       assert.deepEqual(await audit([1, 2, 3, 5, 6]), []);
       await settle(itemId);

@@ -76,7 +76,7 @@ describe('A BFF that runs the admission script itself', function () {
         const group = Array.from({ length: 10 }, (_, i) => next + i);
         next += 10;
         // Redis forgets the script, then the sale is loaded again under another epoch.
-        if (group[0] === 102) await replica.redis.commands.script('FLUSH').then(() => replica.sales.load(itemId));
+        if (group[0] === 102) await replica.redis.commands.script('FLUSH').then(() => replica.loader.load(itemId));
         await Promise.all([
           byScript(group.map((n) => ({ uid: uid(n), requestId: `s-${n}` }))),
           ...group.map((n) => byService(String(n), '')),

@@ -112,7 +112,7 @@ describe('purchase tokens', function () {
     const itemId = await open();
     const [spent, unspent] = [await tokenOf(itemId, 1), await tokenOf(itemId, 1)];
     const first = await replica.buy(itemId, 1, '', spent);
-    await replica.sales.load(itemId);
+    await replica.loader.load(itemId);
     assert.deepEqual(await replica.buy(itemId, 1, '', spent), first);
     const second = await replica.buy(itemId, 1, '', unspent);
     assert.equal(second.kind, 'QUEUED');

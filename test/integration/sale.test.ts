@@ -56,7 +56,7 @@ describe('the life of a sale', function () {
     await replica.sales.create(wanted);
     return item.id;
   };
-  const keptFaults = async () => (await replica.sales.reconcile()).failures.map((f) => f.cause);
+  const keptFaults = async () => (await replica.schedule.reconcile()).failures.map((f) => f.cause);
 
   describe('by itself', () => {
     it('opens a moment before its time, admits nobody before it, and closes at its end', async () => {
@@ -79,7 +79,7 @@ describe('the life of a sale', function () {
 
     it('is opened once by two that look at the same time', async () => {
       const itemId = await plan({});
-      const both = await Promise.all([replica.sales.reconcile(), replica.sales.reconcile()]);
+      const both = await Promise.all([replica.schedule.reconcile(), replica.schedule.reconcile()]);
       assert.deepEqual(
         both.flatMap((k) => k.failures),
         [],
@@ -113,7 +113,7 @@ describe('the life of a sale', function () {
         await holds(itemId);
       }
       const { epoch } = (await replica.sales.get(itemId)).sale;
-      await replica.sales.reconcile();
+      await replica.schedule.reconcile();
       assert.equal((await replica.sales.get(itemId)).sale.epoch, epoch);
     });
 
@@ -219,7 +219,7 @@ describe('the life of a sale', function () {
       assert.deepEqual(await replica.sales.limitOf(itemId, formatUserId('2')), { limit: 1, left: 1, version: 0n });
       await assert.rejects(replica.sales.limitOf(999_999n, ALICE), isSaleNotFound);
       // ReconcileResult over a load from PostgreSQL.
-      await replica.sales.load(itemId);
+      await replica.loader.load(itemId);
       assert.equal(await replica.redis.commands.hget(saleKeys('', itemId).vip, ALICE), '3');
       assert.equal((await set(0, 2n)).left, 0);
       await holds(itemId);
@@ -407,7 +407,7 @@ describe('the life of a sale', function () {
       keys,
       ADMIT.keys.map((key) => saleKeys('', itemId)[key]),
     );
-    const script = readFileSync(join(projectRoot, 'internal/data/redis/lua/admit.lua'), 'utf8');
+    const script = readFileSync(join(projectRoot, 'api/seckill/v1/admit.lua'), 'utf8');
     const epoch = await replica.redis.commands.hget(keys[0]!, 'epoch');
     const uids = [1, 1, 2, 3].map((user) => formatUserId(String(user)));
     const args = uids.flatMap((uid, i) => [uid, '1', `request-${i}`, '']);

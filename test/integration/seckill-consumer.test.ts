@@ -155,7 +155,7 @@ describe('The seckill consumer on PostgreSQL and Redis', function () {
     const read = await deliveries(itemId);
     await replica.redis.commands.flushdb();
     // The load finds no entry that waits, and nothing sold.
-    await replica.sales.load(itemId);
+    await replica.loader.load(itemId);
     assert.equal((await replica.sales.get(itemId)).remaining, 6n);
     const { settled: entries, counts } = await replica.settle(itemId, read);
     assert.equal(counts.ORDER, 3);
@@ -220,16 +220,23 @@ describe('The seckill consumer on PostgreSQL and Redis', function () {
     await eventually('both entries are in memory', async () => waiting.length === 2);
     await replica.redis.commands.flushdb();
     // The load takes the next epoch in PostgreSQL, the entries are committed under it, and Redis is loaded after that.
-    const load = replica.admission.load.bind(replica.admission);
-    replica.admission.load = async (state) => {
-      open();
-      await loadMayEnd;
-      return load(state);
+    const leaseLoad = replica.admission.leaseLoad.bind(replica.admission);
+    replica.admission.leaseLoad = async (id) => {
+      const lease = await leaseLoad(id);
+      assert.ok(lease);
+      return {
+        ...lease,
+        load: async (state) => {
+          open();
+          await loadMayEnd;
+          return lease.load(state);
+        },
+      };
     };
     try {
-      await replica.sales.load(itemId);
+      await replica.loader.load(itemId);
     } finally {
-      replica.admission.load = load;
+      replica.admission.leaseLoad = leaseLoad;
     }
     await eventually('the stock is corrected', async () => (await replica.sales.get(itemId)).remaining === 4n);
     assert.deepEqual(await Promise.all(ids.map((id, i) => status(id, i + 1))), ['PAID', 'PAID']);

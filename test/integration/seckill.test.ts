@@ -250,7 +250,7 @@ describe('A flash sale on PostgreSQL and Redis', function () {
       );
       // One order is cancelled before the reload, one after it; both returns are relayed after both.
       await replica.orders.cancel(orders[0]!.id, orders[0]!.user_id, '');
-      await replica.sales.load(itemId);
+      await replica.loader.load(itemId);
       await replica.orders.cancel(orders[1]!.id, orders[1]!.user_id, '');
       assert.equal(await replica.relayReturns(), 2);
       await holds(itemId);

@@ -41,11 +41,13 @@ describe('the waiting room', function () {
     const { version } = (await replica.sales.get(itemId)).sale;
     await replica.sales.update(itemId, version, { admitRate });
   };
+  const setRateInRedis = (itemId: bigint, rate: number) =>
+    replica.redis.commands.hset(saleKeys('', itemId).meta, 'admit_rate', String(rate));
   /** Asks the line itself. */
   const asker = async (itemId: bigint, terms: Partial<WaitingRoomTerms> = {}) => {
     const { epoch } = (await replica.sales.get(itemId)).sale;
     return (n: number, by = replica) =>
-      by.room.ask({ itemId, epoch }, user(n), { turnMs: TURN_MS, limit: 1_000, ...terms });
+      by.room.ask({ itemId, epoch }, user(n), { turnMs: TURN_MS, capacity: 1_000, ...terms });
   };
   const kinds = (answers: readonly (WaitingRoomReply | EntryDecision)[]) => answers.map((a) => a.kind);
   /** As if `ms` had passed since the line last changed: its clock is what it compares with that of Redis. */
@@ -82,7 +84,7 @@ describe('the waiting room', function () {
       const ticket = ticketOf.get(user(n))!;
       const called = Math.floor(((answer.now.getTime() - startMs) * RATE) / 1_000);
       assert.equal(answer.kind, ticket <= called ? 'READY' : 'WAITING', `ticket ${ticket} when ${called} was called`);
-      if (answer.kind === 'READY') places.add(answer.place);
+      if (answer.kind === 'READY') places.add(answer.ticket);
       else assert.equal(answer.ahead, ticket - called - 1);
       return answer.kind === 'WAITING';
     };
@@ -196,7 +198,7 @@ describe('the waiting room', function () {
         await replica.redis.commands.del(saleKeys('', itemId).waitingRoom, saleKeys('', itemId).tickets);
         const from = users;
         let rate = 1;
-        await replica.admission.setAdmitRate((await replica.sales.get(itemId)).sale, rate);
+        await setRateInRedis(itemId, rate);
         const start = await ask(users++);
         let [credit, atMs, passedMs] = [1, start.kind === 'STALE' ? 0 : start.now.getTime(), 0];
         for (const s of steps) {
@@ -217,7 +219,7 @@ describe('the waiting room', function () {
           assert.ok(ready <= Math.floor(credit + 1e-6), `${ready} called, ${credit} allowed`);
           if ('rate' in s) {
             rate = s.rate;
-            await replica.admission.setAdmitRate((await replica.sales.get(itemId)).sale, rate);
+            await setRateInRedis(itemId, rate);
             const told = await ask(from);
             assert.equal(told.kind, 'READY');
             const toldMs = told.kind === 'READY' ? told.now.getTime() : 0;
@@ -256,7 +258,7 @@ describe('the waiting room', function () {
 
   it('has an end to its length, which those in it do not meet', async () => {
     const itemId = await open(1);
-    const ask = await asker(itemId, { limit: 2 });
+    const ask = await asker(itemId, { capacity: 2 });
     assert.deepEqual(kinds([await ask(0), await ask(1), await ask(2), await ask(3)]), [
       'READY',
       'WAITING',
@@ -308,7 +310,7 @@ describe('the waiting room', function () {
     const all = Array.from({ length: 20 }, (_, n) => n);
     for (const n of all) await enter(itemId, n);
     const before = await tickets(itemId);
-    await replica.sales.load(itemId);
+    await replica.loader.load(itemId);
     const leader = await enter(itemId, 0);
     assert.ok(leader.kind === 'READY');
     assert.deepEqual(await tickets(itemId), before);
@@ -317,7 +319,7 @@ describe('the waiting room', function () {
 
     await replica.redis.commands.flushdb();
     await assert.rejects(enter(itemId, 1), isSaleUnavailable);
-    assert.deepEqual((await replica.sales.reconcile()).failures, []);
+    assert.deepEqual((await replica.schedule.reconcile()).failures, []);
     const backwards = [...all].reverse();
     for (const n of backwards) await enter(itemId, n);
     assert.deepEqual([...(await tickets(itemId)).keys()], backwards.map(user));
@@ -359,6 +361,6 @@ describe('the waiting room', function () {
     assert.equal(await redis.exists(keys.waitingRoom), 0);
     await redis.del(keys.tickets);
     await redis.hset(keys.waitingRoom, 'sale_id', (await redis.hget(keys.meta, 'sale_id')) ?? '', 'rate', 'x');
-    await assert.rejects(run(epoch, user(1), '1000', '1'), /KAIMAI line holds no number/);
+    await assert.rejects(run(epoch, user(1), '1000', '1'), /KAIMAI unreadable: waiting_room holds no number/);
   });
 });

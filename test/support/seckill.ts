@@ -26,6 +26,8 @@ import type { Delivery, PurchaseConsumer } from '../../internal/biz/seckill/purc
 import { PurchaseTokens } from '../../internal/biz/seckill/purchase-token.js';
 import { type CreateSale, SaleUsecase } from '../../internal/biz/seckill/sale.js';
 import { SaleCache } from '../../internal/biz/seckill/sale-cache.js';
+import { SaleLoader } from '../../internal/biz/seckill/sale-load.js';
+import { SaleSchedule } from '../../internal/biz/seckill/sale-schedule.js';
 import { SaleRepo } from '../../internal/biz/seckill/sale-state.js';
 import { SaleWatch } from '../../internal/biz/seckill/sale-watch.js';
 import { SeckillUsecase } from '../../internal/biz/seckill/seckill.js';
@@ -78,6 +80,8 @@ export class SeckillReplica {
   readonly orders: OrderUsecase;
   readonly admission: Admission;
   readonly sales: SaleUsecase;
+  readonly schedule: SaleSchedule;
+  readonly loader: SaleLoader;
   readonly saleCache: SaleCache;
   readonly watches: SaleWatch;
   readonly tokens: PurchaseTokens;
@@ -125,6 +129,8 @@ export class SeckillReplica {
     this.stockGate = container.get(StockGate);
     this.goodsOrders = container.get(GoodsOrderUsecase);
     this.sales = container.get(SaleUsecase);
+    this.schedule = container.get(SaleSchedule);
+    this.loader = container.get(SaleLoader);
     this.watches = container.get(SaleWatch);
     this.saleCache = container.get(SaleCache);
     this.tokens = container.get(PurchaseTokens);
@@ -261,8 +267,8 @@ export class SeckillReplica {
           if (isSaleUnavailable(err)) return undefined;
           throw err;
         });
-        expect('epoch in Redis', state?.epoch, sale.epoch);
-        expect('units left in Redis', state?.remaining, sale.total - sale.sold);
+        expect('epoch in Redis', state?.loaded?.epoch, sale.epoch);
+        expect('units left in Redis', state?.loaded?.stock, sale.total - sale.sold);
         const buyers = await this.rows<{ user_id: string; units: bigint }>(
           `SELECT user_id, sum(quantity) AS units FROM orders WHERE sale_id = $1 AND status <> 2 GROUP BY user_id`,
           sale.id,

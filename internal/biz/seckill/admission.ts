@@ -1,11 +1,11 @@
 import type { Sale, UnitsOfUser } from './sale-state.js';
 
-/** One user's request for units of a sale. */
+/** One user's request for units of a sale. Its bounds are the rules of PurchaseRequest in seckill.proto. */
 export interface PurchaseRequest {
   /** UUID in lower case. */
   readonly userId: string;
   readonly quantity: number;
-  /** Empty: each call is a request of its own. */
+  /** At most 64 bytes; empty: each call is a purchase of its own. */
   readonly requestId: string;
   /** W3C traceparent; empty: none. */
   readonly traceparent: string;
@@ -15,29 +15,78 @@ export interface PurchaseRequest {
 
 export type AdmissionResult =
   | { readonly kind: 'QUEUED'; readonly streamId: string }
-  | { readonly kind: 'SOLD_OUT' | 'NOT_STARTED' | 'ENDED' | 'LIMIT_REACHED' }
+  | { readonly kind: 'SOLD_OUT' }
+  | { readonly kind: 'NOT_STARTED' | 'ENDED' | 'LIMIT_REACHED' }
   | { readonly kind: 'BACKLOG_FULL' }
+  /** The request itself is out of bounds; `field` says where. Nothing was done. */
+  | { readonly kind: 'INVALID'; readonly field: string }
+  /** This request alone could not be judged. Nothing was done. */
+  | { readonly kind: 'FAILED'; readonly cause: unknown }
   /** Admission has the sale under another epoch, or not at all. Nothing was done. */
   | { readonly kind: 'STALE' };
 
+/** What admission holds of a sale that is loaded. */
+export interface LoadedSale {
+  readonly saleId: bigint;
+  readonly epoch: bigint;
+  /** The sale's settings version when it was loaded or told of a change. */
+  readonly settingsVersion: bigint;
+  readonly startsAt: Date;
+  readonly endsAt: Date | undefined;
+  readonly defaultLimit: number;
+  readonly admitRate: number;
+  /** Units left to admit. Below 0 after entries that took more than there was. */
+  readonly stock: bigint;
+  readonly counted: CountedEntries;
+  /** The server that was loaded, as `Admission.serverId` names it. */
+  readonly server: string;
+}
+
+/** The stream ids of the entries that a load counted as waiting: none for `0-0` to `0-0`. */
+export interface CountedEntries {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** What admission holds of an item, at one moment. */
 export interface AdmissionState {
-  /** undefined where admission has nothing of the item. */
-  readonly epoch: bigint | undefined;
-  readonly remaining: bigint;
   /** The clock that windows are judged by. */
   readonly now: Date;
+  /** Keys that do not hold what they should. With any of them the sale admits nobody and has to be loaded anew. */
+  readonly unreadable: readonly string[];
+  /** undefined where nothing is loaded, or not all of it. */
+  readonly loaded: LoadedSale | undefined;
+  /** The epoch that was closed; undefined where no sale was. */
+  readonly closedEpoch: bigint | undefined;
+  /** Entries in the stream. */
+  readonly backlog: number;
+  /** Whether the stream has used the greatest id there is, so that it takes no further entry. */
+  readonly streamExhausted: boolean;
+  /** Changes with whatever a purchase, a settlement, a return or a load changes. */
+  readonly mark: string;
 }
 
 export interface AdmissionLoad {
   readonly sale: Sale;
-  /** Units to give out. */
+  /** Units to give out; below 0 where more units wait in the stream than are left. */
   readonly stock: bigint;
-  /** Entries up to this stream id are part of the count. */
-  readonly fence: string;
+  readonly counted: CountedEntries;
   /** User → units, with those that wait in the stream. */
   readonly buyers: ReadonlyMap<string, number>;
   readonly vipLimits: readonly UnitsOfUser[];
   readonly backlogLimit: number;
+}
+
+/** Settings of a running sale that changed. */
+export interface SettingsChange {
+  /** The settings version that admission has. */
+  readonly from: bigint;
+  /** The settings version that it has after this. */
+  readonly to: bigint;
+  readonly defaultLimit: number;
+  readonly admitRate: number;
+  /** Those that changed between the two versions, at most 1,000. */
+  readonly vipLimits: readonly UnitsOfUser[];
 }
 
 /** Units of a cancelled order on their way back to its sale. */
@@ -50,42 +99,55 @@ export interface UnitsReturn {
   readonly epoch: bigint;
 }
 
+/** The right to load an item. It is renewed while it is held, and lapses within seconds when its holder dies. */
+export interface LoadLease {
+  /**
+   * Stops admission until the next load, and makes the stream usable where it is not.
+   * @throws SALE_UNAVAILABLE when the lease has lapsed
+   */
+  suspend(): Promise<void>;
+  /** Puts this state in place of any older one. Repeating it changes nothing. @returns what came of it */
+  load(state: AdmissionLoad): Promise<'LOADED' | 'STALE' | 'CLOSED'>;
+  release(): Promise<void>;
+}
+
+type EpochOfItem = Pick<Sale, 'itemId' | 'epoch'>;
+
 /**
  * The fast gate in front of the orders. What it says is provisional: PostgreSQL has the last word.
- * Each method @throws SALE_UNAVAILABLE when the gate does not answer. A request may then have been granted or not; one
- * with a request id can be repeated without harm.
+ * Each method @throws SALE_UNAVAILABLE when the gate does not answer or cannot read what it holds of the item. A request
+ * may then have been granted or not; one with a request id can be repeated without harm.
  */
 export abstract class Admission {
-  abstract admit(sale: Pick<Sale, 'itemId' | 'epoch'>, request: PurchaseRequest): Promise<AdmissionResult>;
+  abstract admit(sale: EpochOfItem, request: PurchaseRequest): Promise<AdmissionResult>;
   /** Many requests in their order. @returns one for each */
-  abstract admitAll(
-    sale: Pick<Sale, 'itemId' | 'epoch'>,
-    requests: readonly PurchaseRequest[],
-  ): Promise<readonly AdmissionResult[]>;
-  abstract state(itemId: bigint): Promise<AdmissionState>;
+  abstract admitAll(sale: EpochOfItem, requests: readonly PurchaseRequest[]): Promise<readonly AdmissionResult[]>;
   /**
-   * The epochs under which items are loaded whole, on the very server that was loaded. One that took its place may have
-   * missed the last purchases.
+   * Admits nothing: it is how repeated requests of a closed sale are answered.
+   * @returns for each request the stream id that its request id or token was admitted with in the last 10 minutes
    */
-  abstract epochs(itemIds: readonly bigint[]): Promise<ReadonlyMap<bigint, bigint>>;
-  /** @param userId undefined: the default limit. @returns false where the epoch is not loaded: nothing was done */
-  abstract setLimit(sale: Pick<Sale, 'itemId' | 'epoch'>, userId: string | undefined, limit: number): Promise<boolean>;
-  /** @param perSecond users let in by the line; 0: no line. @returns false where the epoch is not loaded */
-  abstract setAdmitRate(sale: Pick<Sale, 'itemId' | 'epoch'>, perSecond: number): Promise<boolean>;
-  /** Nobody is admitted until the next load. */
-  abstract suspend(itemId: bigint): Promise<void>;
-  /** Puts this state in place of any older one and admits by it. Repeating it changes nothing. */
-  abstract load(state: AdmissionLoad): Promise<void>;
-  /** Ends admission of this epoch, and its line; another one is left alone. */
-  abstract close(sale: Pick<Sale, 'itemId' | 'epoch'>): Promise<void>;
+  abstract findAdmitted(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly (string | undefined)[]>;
+  abstract state(itemId: bigint): Promise<AdmissionState>;
+  /** Another one after a restart and on every replica: a server that took over may have missed the last purchases. */
+  abstract serverId(): Promise<string>;
+  /** Units that these users have, by admission's count. */
+  abstract unitsOf(itemId: bigint, userIds: readonly string[]): Promise<ReadonlyMap<string, number>>;
+  /** Some buyers at random, with their units. */
+  abstract sampleBuyers(itemId: bigint, count: number): Promise<ReadonlyMap<string, number>>;
+  /** Those of the orders whose units were returned in this epoch. */
+  abstract findReturned(itemId: bigint, orderIds: readonly bigint[]): Promise<ReadonlySet<bigint>>;
+  /** @returns false where admission has another epoch or another settings version: nothing was done */
+  abstract configure(sale: EpochOfItem, change: SettingsChange): Promise<boolean>;
+  /**
+   * Ends admission of this epoch and of older ones, whether or not it is loaded, so that a load under way opens nothing.
+   * A later epoch is left alone.
+   */
+  abstract close(sale: EpochOfItem): Promise<void>;
   /**
    * Gives units back, once for each order and only in their epoch.
    * @returns false where the epoch is not loaded yet, so that it has to be tried again
    */
   abstract returnUnits(units: UnitsReturn): Promise<boolean>;
-  /**
-   * Lets one caller at a time load an item, for a bounded time.
-   * @returns what ends the reservation; undefined where somebody else has it
-   */
-  abstract reserveLoad(itemId: bigint): Promise<(() => Promise<void>) | undefined>;
+  /** Lets one caller at a time load an item. @returns undefined where another caller has the lease */
+  abstract leaseLoad(itemId: bigint): Promise<LoadLease | undefined>;
 }

@@ -17,13 +17,6 @@ export interface Delivery extends StreamEntry {
   readonly deliveries: number;
 }
 
-/** The entries of a stream at one moment. */
-export interface WaitingEntries {
-  /** The greatest stream id of `entries`; `0-0` for an empty stream. */
-  readonly fence: string;
-  readonly entries: readonly StreamEntry[];
-}
-
 /** Units that admission has to add or subtract because an entry's outcome differs from the admission result. */
 export interface StockCorrection {
   /** The sale's when the outcome was committed. */
@@ -31,7 +24,7 @@ export interface StockCorrection {
   readonly entryEpoch: bigint | undefined;
   readonly userId: string;
   readonly quantity: number;
-  readonly outcome: 'ORDER' | 'REFUSED' | 'SOLD_OUT';
+  readonly outcome: 'ORDER' | 'REFUSED';
 }
 
 /** An entry whose outcome is committed. */
@@ -46,8 +39,8 @@ export abstract class PurchaseStream {
   abstract find(itemId: bigint, streamId: string): Promise<StreamEntry | undefined>;
   /** The first entry that is in the stream now, delivered or not. */
   abstract oldest(itemId: bigint): Promise<StreamEntry | undefined>;
-  /** All entries that are in the stream now, delivered or not. */
-  abstract waiting(itemId: bigint): Promise<WaitingEntries>;
+  /** All entries that are in the stream now, delivered or not, in the order of their ids. */
+  abstract waiting(itemId: bigint): Promise<readonly StreamEntry[]>;
   /** Whether an entry that a stream lost may still be in a consumer's memory and become an order. */
   abstract mayBeInMemory(): Promise<boolean>;
 }

@@ -1,3 +1,4 @@
+import type { CountedEntries } from './admission.js';
 import { belongsTo, compareStreamIds, type Purchase, parseEntry, type StreamEntry } from './purchase-stream.js';
 import type { Sale } from './sale-state.js';
 import type { InboxRow } from './settlement-state.js';
@@ -6,8 +7,8 @@ import type { InboxRow } from './settlement-state.js';
 export interface AdmissionSnapshot {
   readonly epoch: bigint;
   readonly stock: bigint;
-  /** Entries up to this stream id were counted when the sale was loaded. */
-  readonly fence: string;
+  /** Entries that were counted as waiting when the sale was loaded. */
+  readonly counted: CountedEntries;
   readonly entries: readonly StreamEntry[];
 }
 
@@ -42,13 +43,17 @@ export function explainedBy(
     // Decided under an older epoch: the load that followed did not count it.
     if (row.saleId !== sale.id || row.epoch !== snapshot.epoch) return [];
     if (row.kind === 'ORDER') return held > 0 ? [] : [{ userId, stockUnits: -quantity, buyerUnits: -quantity }];
-    // Units refused as sold out never existed, so they do not come back.
-    return [{ userId, stockUnits: row.reason === 'SOLD_OUT' ? 0 : held, buyerUnits: held }];
+    return held === 0 ? [] : [{ userId, stockUnits: held, buyerUnits: held }];
   });
 }
 
 /** Whether admission's stock is lower because of this entry. */
 function holdsUnits(purchase: Purchase, sale: Sale, snapshot: AdmissionSnapshot): boolean {
   if (purchase.epoch === snapshot.epoch) return true;
-  return compareStreamIds(purchase.streamId, snapshot.fence) <= 0 && belongsTo(purchase, sale);
+  return wasCounted(purchase.streamId, snapshot.counted) && belongsTo(purchase, sale);
+}
+
+/** Whether a load counted the entry: entries lie between the first and the last that waited then. */
+export function wasCounted(streamId: string, { from, to }: CountedEntries): boolean {
+  return compareStreamIds(from, streamId) <= 0 && compareStreamIds(streamId, to) <= 0;
 }

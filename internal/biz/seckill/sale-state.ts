@@ -27,7 +27,7 @@ export interface Sale {
   readonly defaultLimit: number;
   /** Whether a purchase brings a token; see `needsToken`. */
   readonly requireToken: boolean;
-  /** Users let in each second, in the order of their arrival; 0: no line. */
+  /** Users that the waiting room admits each second, in the order of their arrival; 0: no waiting room. */
   readonly admitRate: number;
   /** Grows with each opening; 0 before the first. Fences off whatever admission held before. */
   readonly epoch: bigint;
@@ -35,17 +35,26 @@ export interface Sale {
   readonly firstEpoch: bigint;
   /** Counts changes of the sale itself; what is sold does not count. */
   readonly version: bigint;
+  /** Counts what admission has to be told of a sale that is open: its limits, those of VIPs, and the admit rate. */
+  readonly settingsVersion: bigint;
 }
 
-/** A sale as it is looked at. */
+/** A sale with what its orders say. */
 export interface SaleSummary extends Sale {
   /** Whether an order of it waits for payment, so that its units may come back. */
   readonly unpaid: boolean;
 }
 
-/** A line lets nobody in without a token: the token is how a purchase shows that it was called. */
+/** A waiting room admits nobody without a token: the token is how a purchase shows that its turn came. */
 export function needsToken(sale: Sale): boolean {
   return sale.requireToken || sale.admitRate > 0;
+}
+
+export interface SalePolicy {
+  /** How long a buyer has to pay where the sale does not say. */
+  readonly payTimeoutMs: number;
+  /** Entries a sale's stream may hold before admission closes. */
+  readonly backlogLimit: number;
 }
 
 /** What may change of a sale; absent fields stay. */
@@ -61,16 +70,26 @@ export interface VipLimit {
   readonly version: bigint;
 }
 
-/** What is to be done now, as the database's clock has it. */
+/** Sales that the schedule looks at, by the database's clock. */
 export interface DueSales {
   /** Scheduled, and their time has come. */
-  readonly toOpen: readonly bigint[];
+  readonly toOpen: readonly Sale[];
   /** Open, and past their end. */
-  readonly toClose: readonly bigint[];
-  readonly open: readonly Pick<Sale, 'itemId' | 'epoch'>[];
+  readonly toClose: readonly Sale[];
+  readonly open: readonly Sale[];
+  /** Closed ones that admission may still have to be told of. */
+  readonly closed: readonly ClosedSale[];
 }
 
-export type NewSale = Omit<Sale, 'status' | 'sold' | 'returned' | 'epoch' | 'firstEpoch' | 'version'>;
+export interface ClosedSale extends Sale {
+  /** Whether admission was told of it. */
+  readonly confirmed: boolean;
+}
+
+export type NewSale = Omit<
+  Sale,
+  'status' | 'sold' | 'returned' | 'epoch' | 'firstEpoch' | 'version' | 'settingsVersion'
+>;
 
 export interface UserOfSale {
   readonly saleId: bigint;
@@ -92,6 +111,13 @@ export interface SaleSnapshot {
   readonly settled: ReadonlySet<string>;
 }
 
+/** VIP limits that changed after a settings version, in the order of their changes. */
+export interface ChangedLimits {
+  readonly vipLimits: readonly UnitsOfUser[];
+  /** The settings version up to which they are all there are. */
+  readonly upTo: bigint;
+}
+
 export abstract class SaleRepo {
   /** undefined where the item has a sale that is not closed. */
   abstract insert(tx: Transaction, sale: NewSale): Promise<Sale | undefined>;
@@ -104,20 +130,27 @@ export abstract class SaleRepo {
   /** Sets OPEN with the next epoch. */
   abstract open(tx: Transaction, saleId: bigint): Promise<Sale>;
   abstract close(tx: Transaction, saleId: bigint): Promise<Sale>;
+  /** Notes that admission was told of the sale's end. */
+  abstract confirmClosed(saleId: bigint): Promise<void>;
   /** Sales of GOODS that are closed and still hold what they did not sell. */
   abstract findUnreleased(): Promise<readonly Sale[]>;
   /** What a closed sale of GOODS did not sell is returned from now on; undefined where that was done before. */
   abstract release(tx: Transaction, saleId: bigint): Promise<Sale | undefined>;
-  /** Changes the sale only while its version is `version`. */
+  /** Changes the sale, and with it the settings version, only while its version is `version`. */
   abstract update(tx: Transaction, saleId: bigint, version: bigint, patch: SalePatch): Promise<Sale | undefined>;
   abstract findVipLimit(saleId: bigint, userId: string, tx?: Transaction): Promise<VipLimit | undefined>;
-  /** Writes it only while its version is `version`, 0 for none yet. */
+  /**
+   * Writes it, and with it the sale's settings version, only while its version is `version`, 0 for none yet. Call it with
+   * the sale locked.
+   */
   abstract setVipLimit(
     tx: Transaction,
     user: UserOfSale,
     units: number,
     version: bigint,
   ): Promise<VipLimit | undefined>;
+  /** @returns at most `limit` of them */
+  abstract findChangedLimits(sale: Sale, afterVersion: bigint, limit: number): Promise<ChangedLimits>;
   /** Live units of one user. */
   abstract countUnits(user: UserOfSale): Promise<number>;
   /** @param leadMs how long before starts_at a sale counts as to be opened */

@@ -63,6 +63,6 @@ export class SaleStock {
     };
     // While a long stream drains, its first entry says enough.
     const oldest = await this.stream.oldest(sale.itemId);
-    return oldest !== undefined && (ofSale(oldest) || (await this.stream.waiting(sale.itemId)).entries.some(ofSale));
+    return oldest !== undefined && (ofSale(oldest) || (await this.stream.waiting(sale.itemId)).some(ofSale));
   }
 }

@@ -1,8 +1,6 @@
-import { invalidArgument, isUnavailable } from '../../../gen/common/v1/errors.js';
+import { invalidArgument } from '../../../gen/common/v1/errors.js';
 import { productNotFound } from '../../../gen/product/v1/errors.js';
 import {
-  isSaleStatusConflict,
-  isSaleUnavailable,
   saleExists,
   saleNotFound,
   saleStatusConflict,
@@ -14,8 +12,8 @@ import type { IdGenerator } from '../id-generator.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import type { Admission } from './admission.js';
-import { belongsTo, type PurchaseStream, parseEntry } from './purchase-stream.js';
-import type { PayMode, Sale, SalePatch, SaleRepo, SaleStatus, SaleSummary } from './sale-state.js';
+import { ifAway, type SaleLoader } from './sale-load.js';
+import type { PayMode, Sale, SalePatch, SalePolicy, SaleRepo, SaleStatus, SaleSummary } from './sale-state.js';
 import type { SaleStock } from './sale-stock.js';
 
 /** What `create` is asked for; undefined fields take the item's or the shop's value. */
@@ -30,7 +28,7 @@ export interface CreateSale {
   readonly payTimeoutMs: number | undefined;
   readonly defaultLimit: number | undefined;
   readonly requireToken?: boolean;
-  /** Users let in each second; 0: no line. */
+  /** Users that the waiting room admits each second; 0: no waiting room. */
   readonly admitRate?: number;
 }
 
@@ -63,38 +61,16 @@ export interface VipLimitView {
   readonly version: bigint;
 }
 
-/** What a round of `reconcile` did. */
-export interface ReconcileResult {
-  readonly opened: number;
-  readonly closed: number;
-  /** Closed sales of goods whose unsold units went back to their sku. */
-  readonly released: number;
-  readonly reloaded: number;
-  readonly failures: readonly { readonly itemId: bigint; readonly cause: unknown }[];
-}
-
-/** How long before its time a sale is opened, so that its first buyers find it open; the window keeps them out. */
-const OPEN_LEAD_MS = 5_000;
-const PROPAGATE_ATTEMPTS = 10;
 const NAME_MAX = 128;
 
-export interface SalePolicy {
-  /** How long a buyer has to pay where the sale does not say. */
-  readonly payTimeoutMs: number;
-  /** Entries a sale's stream may hold before admission closes. */
-  readonly backlogLimit: number;
-}
-
 /*
- * SCHEDULED → OPEN    open(), by itself a moment before starts_at: a new epoch in PostgreSQL, then admission is loaded under it
- * OPEN      → OPEN    open() again: nothing where admission has the sale's epoch, else a new epoch and a new load
- * SCHEDULED, OPEN → CLOSED  close(), by itself after ends_at: PostgreSQL first, then admission. What was admitted still becomes orders;
- *                           when it all has, a sale of goods gives its unsold units back to the sku
+ * SCHEDULED → OPEN          open(), or the schedule a moment before starts_at: a new epoch, then admission is loaded under it
+ * OPEN      → OPEN          open() again: nothing where admission has the sale's epoch, else a new epoch and a new load
+ * SCHEDULED, OPEN → CLOSED  close(), or the schedule after ends_at: PostgreSQL first, then admission. What was admitted still
+ *                           becomes orders; when it all has, a sale of goods gives its unsold units back to the sku
  *
- * A load: admission is suspended, so that the stream gets no further entry of an older epoch; the stream's waiting entries
- * are read; one transaction takes the next epoch and reads, under the sale's lock, what is sold and which of those
- * entries have their outcome; total - sold - waiting is what admission may give out. Units that come back before that
- * transaction carry an older epoch and are part of `sold`; those after it carry the new one.
+ * What admission has to be told is told after the commit, and at once where Redis answers. Where it does not the call
+ * succeeds all the same: the schedule compares the two sides and tells admission until it knows.
  */
 export class SaleUsecase {
   constructor(
@@ -104,7 +80,7 @@ export class SaleUsecase {
     private readonly sales: SaleRepo,
     private readonly stock: SaleStock,
     private readonly admission: Admission,
-    private readonly stream: PurchaseStream,
+    private readonly loader: SaleLoader,
     private readonly policy: SalePolicy,
   ) {}
 
@@ -158,30 +134,21 @@ export class SaleUsecase {
   async open(itemId: bigint): Promise<SaleView> {
     const sale = await this.current(itemId);
     if (sale.status === 'CLOSED') throw closed(sale);
-    if (sale.status !== 'OPEN' || !(await this.isLoaded(sale))) await this.load(itemId);
+    if ((await this.loader.ensureLoaded(itemId)) === 'LEASED') {
+      throw saleUnavailable(`the sale of item ${itemId} is being loaded; try again shortly`);
+    }
     return this.get(itemId);
   }
 
-  /** @throws SALE_NOT_FOUND, SALE_STATUS_CONFLICT when it is closed, SALE_VERSION_CONFLICT, SALE_UNAVAILABLE */
+  /** @throws SALE_NOT_FOUND, SALE_STATUS_CONFLICT when it is closed, SALE_VERSION_CONFLICT */
   async update(itemId: bigint, version: bigint, patch: SalePatch): Promise<SaleView> {
     const changed = await this.changeLive(itemId, async (tx, live) => {
       const updated = await this.sales.update(tx, live.id, version, patch);
-      // Repeating a change that was made and could not be told to admission is no conflict.
+      // Repeating a change whose reply was lost is no conflict.
       if (!updated && !isAs(live, patch)) throw versionConflict(itemId, live.version);
       return updated ?? live;
     });
-    if (changed.status === 'OPEN' && patch.defaultLimit !== undefined) {
-      await this.propagate(async () => {
-        const { defaultLimit } = await this.current(itemId);
-        return { value: defaultLimit, set: () => this.admission.setLimit(changed, undefined, defaultLimit) };
-      });
-    }
-    if (changed.status === 'OPEN' && patch.admitRate !== undefined) {
-      await this.propagate(async () => {
-        const { admitRate } = await this.current(itemId);
-        return { value: admitRate, set: () => this.admission.setAdmitRate(changed, admitRate) };
-      });
-    }
+    if (changed.status === 'OPEN') await this.loader.propagate(itemId).catch(ifAway);
     return this.get(itemId);
   }
 
@@ -194,13 +161,7 @@ export class SaleUsecase {
       if (there?.units !== limit) throw versionConflict(itemId, there?.version ?? 0n);
       return live;
     });
-    const find = async () => (await this.sales.findVipLimit(sale.id, userId)) ?? { units: limit, version: 0n };
-    if (sale.status === 'OPEN') {
-      await this.propagate(async () => {
-        const { units } = await find();
-        return { value: units, set: () => this.admission.setLimit(sale, userId, units) };
-      });
-    }
+    if (sale.status === 'OPEN') await this.loader.propagate(itemId).catch(ifAway);
     return this.leftOf(sale, userId);
   }
 
@@ -219,8 +180,8 @@ export class SaleUsecase {
       { idempotent: true },
     );
     const ended = sale ?? (await this.current(itemId));
-    if (ended.epoch > 0n) await this.admission.close(ended);
-    // What cannot be given back yet is looked at again by `reconcile`.
+    await this.loader.close(ended).catch(ifAway);
+    // Units that cannot be given back yet are looked at again by the schedule.
     if (ended.orderType === 'GOODS') await this.stock.release(ended).catch(ifAway);
     return this.viewOf(ended);
   }
@@ -235,106 +196,11 @@ export class SaleUsecase {
     return { items: await Promise.all(items.map((sale) => this.viewOf(sale))), total };
   }
 
-  /**
-   * Opens what is due, closes what is over, and loads what admission has lost. Any number of these may run side by side.
-   * @returns how many sales it changed
-   */
-  async reconcile(): Promise<ReconcileResult> {
-    const due = await this.sales.findDue(OPEN_LEAD_MS);
-    const loaded =
-      due.open.length === 0 ? new Map<bigint, bigint>() : await this.admission.epochs(due.open.map((s) => s.itemId));
-    const lost = due.open.filter((s) => loaded.get(s.itemId) !== s.epoch);
-    const kept = {
-      opened: 0,
-      closed: 0,
-      released: 0,
-      reloaded: 0,
-      failures: [] as ReconcileResult['failures'][number][],
-    };
-    const attempt = async (itemId: bigint, work: () => Promise<unknown>, done: () => void) => {
-      try {
-        await work();
-        done();
-      } catch (err) {
-        // Somebody else does it at this moment, or did it a moment ago.
-        if (!isSaleUnavailable(err) && !isSaleStatusConflict(err)) kept.failures.push({ itemId, cause: err });
-      }
-    };
-    for (const itemId of due.toClose)
-      await attempt(
-        itemId,
-        () => this.close(itemId),
-        () => kept.closed++,
-      );
-    for (const sale of await this.stock.unreleased())
-      await attempt(
-        sale.itemId,
-        async () => {
-          if (await this.stock.release(sale)) kept.released++;
-        },
-        () => {},
-      );
-    for (const itemId of due.toOpen)
-      await attempt(
-        itemId,
-        () => this.open(itemId),
-        () => kept.opened++,
-      );
-    for (const { itemId } of lost)
-      await attempt(
-        itemId,
-        () => this.open(itemId),
-        () => kept.reloaded++,
-      );
-    return kept;
-  }
-
-  /**
-   * Makes admission's state from PostgreSQL's, under a new epoch.
-   * @throws SALE_UNAVAILABLE, also while somebody else loads it; SALE_STATUS_CONFLICT
-   */
-  async load(itemId: bigint): Promise<void> {
-    const release = await this.admission.reserveLoad(itemId);
-    if (!release) throw saleUnavailable(`the sale of item ${itemId} is being loaded; try again shortly`);
-    try {
-      await this.admission.suspend(itemId);
-      const waiting = await this.stream.waiting(itemId);
-      const { sale, snapshot } = await this.changeLive(itemId, async (tx, live) => {
-        const sale = await this.sales.open(tx, live.id);
-        const ids = waiting.entries.map((e) => e.streamId);
-        return { sale, snapshot: await this.sales.snapshot(tx, sale, ids) };
-      });
-      const buyers = new Map(snapshot.buyers.map((b) => [b.userId, b.units]));
-      let left = sale.total - sale.sold;
-      for (const entry of waiting.entries) {
-        if (snapshot.settled.has(entry.streamId)) continue;
-        const parsed = parseEntry(entry);
-        if (parsed.kind === 'malformed' || !belongsTo(parsed, sale)) continue;
-        left -= BigInt(parsed.quantity);
-        buyers.set(parsed.userId, (buyers.get(parsed.userId) ?? 0) + parsed.quantity);
-      }
-      await this.admission.load({
-        sale,
-        stock: left < 0n ? 0n : left,
-        fence: waiting.fence,
-        buyers,
-        vipLimits: snapshot.vipLimits,
-        backlogLimit: this.policy.backlogLimit,
-      });
-    } finally {
-      await release();
-    }
-  }
-
   private async leftOf(sale: Sale, userId: string): Promise<VipLimitView> {
     const own = await this.sales.findVipLimit(sale.id, userId);
     const limit = own?.units ?? sale.defaultLimit;
     const taken = await this.sales.countUnits({ saleId: sale.id, userId });
     return { limit, left: Math.max(0, limit - taken), version: own?.version ?? 0n };
-  }
-
-  private async isLoaded(sale: Sale): Promise<boolean> {
-    return (await this.admission.epochs([sale.itemId])).get(sale.itemId) === sale.epoch;
   }
 
   /** Runs `work` on the item's sale, locked. @throws SALE_NOT_FOUND, SALE_STATUS_CONFLICT when it is closed */
@@ -349,18 +215,6 @@ export class SaleUsecase {
     return result ?? Promise.reject(closed(await this.current(itemId)));
   }
 
-  /** Tells admission a value that PostgreSQL has, until what it was told is what is there: others may change it too. */
-  private async propagate(read: () => Promise<{ value: number; set: () => Promise<boolean> }>): Promise<void> {
-    let told = await read();
-    for (let attempt = 0; attempt < PROPAGATE_ATTEMPTS; attempt++) {
-      if (!(await told.set())) throw saleUnavailable('the sale is being loaded; repeat the change shortly');
-      const now = await read();
-      if (now.value === told.value) return;
-      told = now;
-    }
-    throw saleUnavailable('the sale is being changed by others; repeat the change shortly');
-  }
-
   private async current(itemId: bigint): Promise<SaleSummary> {
     const sale = await this.sales.findCurrent(itemId);
     if (!sale) throw saleNotFound(`item ${itemId} has no sale`, { metadata: { item_id: String(itemId) } });
@@ -370,10 +224,11 @@ export class SaleUsecase {
   private async viewOf(sale: Sale | SaleSummary): Promise<SaleView> {
     // A sale can be looked at while admission is away.
     const state = sale.status === 'OPEN' ? await this.admission.state(sale.itemId).catch(ifAway) : undefined;
-    const known = state !== undefined && state.epoch === sale.epoch;
-    const remaining = known ? state.remaining : 0n;
+    const loaded = state?.unreadable.length === 0 && state.loaded?.epoch === sale.epoch ? state.loaded : undefined;
+    const remaining = loaded !== undefined && loaded.stock > 0n ? loaded.stock : 0n;
     const serverTime = state?.now ?? new Date();
-    return { sale, remaining, serverTime, availability: availabilityOf(sale, known, remaining, serverTime) };
+    const availability = availabilityOf(sale, loaded !== undefined, remaining, serverTime);
+    return { sale, remaining, serverTime, availability };
   }
 }
 
@@ -398,10 +253,6 @@ function versionConflict(itemId: bigint, version: bigint) {
   return saleVersionConflict(`it is at version ${version}`, {
     metadata: { item_id: String(itemId), version: String(version) },
   });
-}
-
-function ifAway(err: unknown): undefined {
-  if (!isSaleUnavailable(err) && !isUnavailable(err)) throw err;
 }
 
 function closed(sale: Sale) {

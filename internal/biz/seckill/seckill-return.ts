@@ -23,6 +23,15 @@ export function decodeUnitsReturn(text: string): UnitsReturn {
   };
 }
 
+/** @returns undefined for text that is no units return */
+export function tryDecodeUnitsReturn(text: string): UnitsReturn | undefined {
+  try {
+    return decodeUnitsReturn(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Brings units of cancelled orders back to admission, after the transaction that gave them back in PostgreSQL. */
 export class SeckillReturnHandler extends OutboxHandler {
   override readonly topic = TOPIC_SECKILL_RETURN;

@@ -53,6 +53,8 @@ export interface PurchaseRecord {
 const PAY_TIMEOUT = 'PAY_TIMEOUT';
 /** No consumer has an entry in memory for this long, so older ids need no question. */
 const IN_MEMORY_MAX_MS = 24 * 3_600_000;
+/** A purchase that failed by itself, for a reason that is not told. */
+const INTERNAL = 'INTERNAL';
 const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
 
 export class SeckillUsecase {
@@ -65,56 +67,39 @@ export class SeckillUsecase {
   ) {}
 
   /**
-   * @throws SALE_NOT_FOUND, INVALID_ARGUMENT quantity, PURCHASE_TOKEN_INVALID, SALE_BACKLOG_FULL, SALE_UNAVAILABLE
-   * (then the request may have been
-   * granted; repeating it with its request id tells)
+   * @throws SALE_NOT_FOUND, INVALID_ARGUMENT, PURCHASE_TOKEN_INVALID, SALE_BACKLOG_FULL, SALE_UNAVAILABLE (then the
+   * request may have been granted; repeating it with its request id tells)
    */
   async purchase(asked: ItemPurchaseRequest): Promise<PurchaseOutcome> {
     const sale = this.sales.peek(asked.itemId) ?? (await this.find(asked.itemId));
-    if (!mayBuy(sale, asked.quantity)) throw onlyOne();
-    if (sale.status === 'SCHEDULED') return { kind: 'NOT_STARTED' };
-    const repeatable = asked.requestId !== '' || asked.token !== '';
-    // A repeated request of a sale that closed meanwhile still learns that it was granted.
-    if (sale.status === 'CLOSED' && (!repeatable || sale.epoch === 0n)) return { kind: 'ENDED' };
-    let request = asked;
-    if (asked.token !== '') {
-      const token = this.tokens.check({ saleId: sale.id, userId: asked.userId }, asked.token);
-      if (token.kind === 'FOREIGN') throw purchaseTokenInvalid('the token is not one of this user for this sale');
-      if (token.kind === 'EXPIRED') return { kind: sale.status === 'CLOSED' ? 'ENDED' : 'TOKEN_EXPIRED' };
-      request = { ...asked, tokenId: token.id };
-    } else if (needsToken(sale) && sale.status === 'OPEN') {
-      return { kind: 'TOKEN_REQUIRED' };
-    }
-    const admitted = await this.admission.admit(sale, request);
-    const outcome = admitted.kind === 'STALE' ? await this.admitAgain(sale, request) : admitted;
-    switch (outcome.kind) {
-      case 'BACKLOG_FULL':
-        throw saleBacklogFull('too many purchases wait to become orders; try again shortly');
-      case 'STALE':
-        throw saleUnavailable('the sale is being prepared; try again shortly');
-      default:
-        return outcomeOf(sale, outcome);
-    }
+    const outcome = await this.purchaseFrom(sale, asked);
+    if (outcome.kind !== 'STALE') return outcome;
+    // Judged anew from the first check on: the sale may ask for a token now, be closed, or be the item's next sale.
+    const now = await this.sales.refresh(sale);
+    const again = now !== undefined && isOther(now, sale) ? await this.purchaseFrom(now, asked) : outcome;
+    if (again.kind === 'STALE') throw saleUnavailable('the sale is being prepared; try again shortly');
+    return again;
   }
 
   /**
-   * Many users' purchases of one item, in their order.
+   * Many users' purchases of one item, in their order. The callers are trusted: no token is asked for.
    * @returns one for each
    * @throws SALE_NOT_FOUND, SALE_UNAVAILABLE (then some may have been granted; repeating them with their request ids
    * tells)
    */
   async purchaseAll(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly BatchOutcome[]> {
     const sale = await this.find(itemId);
-    const good = requests.filter((w) => mayBuy(sale, w.quantity));
-    const granted = await this.grantAll(sale, good);
+    const outcomes = await this.purchaseAllFrom(sale, requests);
+    if (!outcomes.includes(STALE)) return outcomes.map(batchOutcome);
+    const now = await this.sales.refresh(sale);
+    if (now === undefined || !isOther(now, sale)) return outcomes.map(batchOutcome);
+    // Those that were answered before the sale changed keep their answers.
+    const again = await this.purchaseAllFrom(
+      now,
+      requests.filter((_, i) => outcomes[i] === STALE),
+    );
     let next = 0;
-    return requests.map((request): BatchOutcome => {
-      if (!mayBuy(sale, request.quantity)) return { kind: 'FAILED', reason: INVALID_ARGUMENT.reason };
-      const admitted = granted[next++];
-      if (!admitted || admitted.kind === 'STALE') return { kind: 'FAILED', reason: SALE_UNAVAILABLE.reason };
-      if (admitted.kind === 'BACKLOG_FULL') return { kind: 'FAILED', reason: SALE_BACKLOG_FULL.reason };
-      return outcomeOf(sale, admitted);
-    });
+    return outcomes.map((outcome) => batchOutcome(outcome === STALE ? (again[next++] ?? STALE) : outcome));
   }
 
   /** @throws PURCHASE_NOT_FOUND, for another user's purchase too; SALE_UNAVAILABLE while nothing can be said */
@@ -165,45 +150,105 @@ export class SeckillUsecase {
     return sale;
   }
 
-  private async grantAll(sale: Sale, requests: readonly PurchaseRequest[]): Promise<readonly AdmissionResult[]> {
-    if (sale.status === 'SCHEDULED') return requests.map(() => ({ kind: 'NOT_STARTED' }));
-    if (sale.epoch === 0n) return requests.map(() => ({ kind: 'ENDED' }));
-    const admitted = await this.admission.admitAll(sale, requests);
-    if (!admitted.some((a) => a.kind === 'STALE')) return admitted;
-    if (sale.status === 'CLOSED') return requests.map(() => ({ kind: 'ENDED' }));
-    const now = await this.sales.refresh(sale);
-    if (now === undefined || now.epoch === sale.epoch) return admitted;
-    // Those that were answered before the sale changed keep their answers.
-    const again = requests.filter((_, i) => admitted[i]?.kind === 'STALE');
-    const answers = await this.admission.admitAll(now, again);
-    let next = 0;
-    return admitted.map((a) => (a.kind === 'STALE' ? (answers[next++] ?? a) : a));
+  private async purchaseFrom(sale: SaleSummary, asked: ItemPurchaseRequest): Promise<PurchaseOutcome | Stale> {
+    if (!mayBuy(sale, asked.quantity)) throw onlyOne();
+    if (sale.status === 'SCHEDULED') return { kind: 'NOT_STARTED' };
+    let request: PurchaseRequest = asked;
+    if (asked.token !== '') {
+      const token = this.tokens.check({ saleId: sale.id, userId: asked.userId }, asked.token);
+      if (token.kind === 'FOREIGN') throw purchaseTokenInvalid('the token is not one of this user for this sale');
+      if (token.kind === 'EXPIRED') return { kind: sale.status === 'CLOSED' ? 'ENDED' : 'TOKEN_EXPIRED' };
+      request = { ...asked, tokenId: token.id };
+    } else if (needsToken(sale) && sale.status === 'OPEN') {
+      return { kind: 'TOKEN_REQUIRED' };
+    }
+    if (sale.status === 'CLOSED') return (await this.findAdmitted(sale, [request]))[0] ?? { kind: 'ENDED' };
+    const outcome = outcomeOf(sale, await this.admission.admit(sale, request));
+    switch (outcome.kind) {
+      case 'BACKLOG_FULL':
+        throw saleBacklogFull('too many purchases wait to become orders; try again shortly');
+      case 'INVALID':
+        throw outOfBounds(outcome.field);
+      case 'FAILED':
+        throw outcome.cause;
+      default:
+        return outcome;
+    }
   }
 
-  private async admitAgain(known: Sale, request: ItemPurchaseRequest): Promise<AdmissionResult> {
-    if (known.status === 'CLOSED') return { kind: 'ENDED' };
-    const sale = await this.sales.refresh(known);
-    if (sale?.status === 'CLOSED') return { kind: 'ENDED' };
-    return sale === undefined || sale.epoch === known.epoch ? { kind: 'STALE' } : this.admission.admit(sale, request);
+  private async purchaseAllFrom(
+    sale: SaleSummary,
+    requests: readonly PurchaseRequest[],
+  ): Promise<readonly RequestOutcome[]> {
+    const good = requests.filter((r) => mayBuy(sale, r.quantity));
+    const outcomes = await this.askAll(sale, good);
+    let next = 0;
+    return requests.map((r) =>
+      mayBuy(sale, r.quantity) ? (outcomes[next++] ?? STALE) : { kind: 'INVALID', field: 'qty' },
+    );
+  }
+
+  private async askAll(sale: SaleSummary, requests: readonly PurchaseRequest[]): Promise<readonly RequestOutcome[]> {
+    if (sale.status === 'SCHEDULED') return requests.map(() => ({ kind: 'NOT_STARTED' }));
+    if (sale.status === 'CLOSED') return this.findAdmitted(sale, requests);
+    return (await this.admission.admitAll(sale, requests)).map((result) => outcomeOf(sale, result));
+  }
+
+  /** Of a closed sale: a repeated request still learns that it was granted, and no other is. */
+  private async findAdmitted(
+    { itemId, epoch }: Sale,
+    requests: readonly PurchaseRequest[],
+  ): Promise<readonly PurchaseOutcome[]> {
+    const isRepeatable = requests.some((r) => r.requestId !== '' || r.tokenId !== undefined);
+    if (epoch === 0n || !isRepeatable) return requests.map(() => ({ kind: 'ENDED' }));
+    const streamIds = await this.admission.findAdmitted(itemId, requests);
+    return requests.map((_, i) => {
+      const streamId = streamIds[i];
+      return streamId === undefined ? { kind: 'ENDED' } : { kind: 'QUEUED', seckillId: `${itemId}-${streamId}` };
+    });
   }
 }
 
-function outcomeOf(
-  sale: SaleSummary,
-  admitted: Exclude<AdmissionResult, { kind: 'BACKLOG_FULL' | 'STALE' }>,
-): PurchaseOutcome {
-  switch (admitted.kind) {
+type Stale = Extract<AdmissionResult, { kind: 'STALE' }>;
+/** What admission makes of one request: an outcome, or why there is none. */
+type RequestOutcome = PurchaseOutcome | Exclude<AdmissionResult, { kind: 'QUEUED' | 'SOLD_OUT' }>;
+const STALE: Stale = { kind: 'STALE' };
+
+function outcomeOf(sale: SaleSummary, result: AdmissionResult): RequestOutcome {
+  switch (result.kind) {
     case 'QUEUED':
-      return { kind: 'QUEUED', seckillId: `${sale.itemId}-${admitted.streamId}` };
+      return { kind: 'QUEUED', seckillId: `${sale.itemId}-${result.streamId}` };
     case 'SOLD_OUT':
       return { kind: 'SOLD_OUT', mayReturn: mayReturn(sale) };
-    case 'NOT_STARTED':
-    case 'ENDED':
-    case 'LIMIT_REACHED':
-      return { kind: admitted.kind };
+    case 'STALE':
+      return STALE;
     default:
-      return admitted satisfies never;
+      return result;
   }
+}
+
+function batchOutcome(outcome: RequestOutcome): BatchOutcome {
+  switch (outcome.kind) {
+    case 'STALE':
+      return { kind: 'FAILED', reason: SALE_UNAVAILABLE.reason };
+    case 'BACKLOG_FULL':
+      return { kind: 'FAILED', reason: SALE_BACKLOG_FULL.reason };
+    case 'INVALID':
+      return { kind: 'FAILED', reason: INVALID_ARGUMENT.reason };
+    case 'FAILED':
+      return { kind: 'FAILED', reason: INTERNAL };
+    default:
+      return outcome;
+  }
+}
+
+/** Whether a sale that was read again is in another state than the one that was known. */
+function isOther(now: Sale, known: Sale): boolean {
+  return now.id !== known.id || now.epoch !== known.epoch || now.status !== known.status;
+}
+
+function outOfBounds(field: string) {
+  return invalidArgument(`${field} is out of bounds`, { violations: [{ field, description: 'is out of bounds' }] });
 }
 
 /** An instance comes one to an order; of goods the sale's limits are the bound. */

@@ -129,7 +129,7 @@ describe('SettlementUsecase', () => {
     assert.deepEqual(first.counts, { ORDER: 1, REJECTED: 1, DEAD: 0 });
     assert.deepEqual(
       first.settled.map((s) => s.correction?.outcome),
-      ['ORDER', 'SOLD_OUT'],
+      ['ORDER', 'REFUSED'],
     );
     assert.deepEqual(await settle(...batch), first);
     assert.equal(sales.sales.find(String(sale.id))?.sold, 1n);

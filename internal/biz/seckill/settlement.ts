@@ -262,7 +262,7 @@ function correctionOf(
     entryEpoch: parsed.epoch,
     userId: parsed.userId,
     quantity: parsed.quantity,
-    outcome: row.kind === 'ORDER' ? 'ORDER' : row.reason === 'SOLD_OUT' ? 'SOLD_OUT' : 'REFUSED',
+    outcome: row.kind === 'ORDER' ? 'ORDER' : 'REFUSED',
   };
 }
 

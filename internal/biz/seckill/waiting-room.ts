@@ -5,10 +5,10 @@ import { mayReturn } from './sale.js';
 import type { SaleCache } from './sale-cache.js';
 import type { Sale, SaleSummary } from './sale-state.js';
 
-/** What the line says to one who asks. `now` is the clock that the sale is judged by. */
+/** What the waiting room answers. `now` is the clock that the sale is judged by. */
 export type WaitingRoomReply =
-  /** place: names the turn; empty where the sale has no line. */
-  | { readonly kind: 'READY'; readonly now: Date; readonly place: string; readonly untilMs: number }
+  /** ticket: names the turn; empty where the sale has no waiting room. */
+  | { readonly kind: 'READY'; readonly now: Date; readonly ticket: string; readonly untilMs: number }
   /** ahead: users called before; waitMs: until the call, at the present rate. */
   | { readonly kind: 'WAITING'; readonly now: Date; readonly ahead: number; readonly waitMs: number }
   | { readonly kind: 'NOT_STARTED' | 'ENDED' | 'SOLD_OUT' | 'FULL'; readonly now: Date }
@@ -16,14 +16,14 @@ export type WaitingRoomReply =
   | { readonly kind: 'STALE' };
 
 export interface WaitingRoomTerms {
-  /** How long a turn lasts, or a token where there is no line. */
+  /** How long a turn lasts, or a token where there is no waiting room. */
   readonly turnMs: number;
   /** Users who may wait. */
-  readonly limit: number;
+  readonly capacity: number;
 }
 
 /**
- * The lines of running sales: one place for each user and sale, called in the order of arrival at the sale's rate.
+ * The waiting rooms of running sales: one ticket for each user and sale, called in the order of arrival at the sale's rate.
  * @throws SALE_UNAVAILABLE when they cannot be reached; asking again is always safe
  */
 export abstract class WaitingRoom {
@@ -34,7 +34,7 @@ export abstract class WaitingRoom {
   ): Promise<WaitingRoomReply>;
 }
 
-/** What a user who asks to be let in is told. */
+/** The answer to a user who asks to be admitted. */
 export type EntryDecision = {
   readonly serverTime: Date;
   readonly startsAt: Date;
@@ -48,16 +48,16 @@ export type EntryDecision = {
 );
 
 export interface WaitingRoomPolicy {
-  /** Users who may wait in the line of one sale. */
+  /** Users who may wait for one sale. */
   readonly capacity: number;
 }
 
 const ASK_AGAIN_MIN_MS = 200;
 const ASK_AGAIN_MAX_MS = 60_000;
-/** Where nothing says when: units that may return, a line that may get shorter. */
+/** Where nothing says when: units that may return, a waiting room that may get emptier. */
 const LATER_MS = 5_000;
 
-/** Lets users in to a sale, by token. */
+/** Admits users to a sale, by token. */
 export class WaitingRoomUsecase {
   constructor(
     private readonly sales: SaleCache,
@@ -70,22 +70,28 @@ export class WaitingRoomUsecase {
   async enter(itemId: bigint, userId: string): Promise<EntryDecision> {
     const sale = await this.sales.find(itemId);
     if (!sale) throw saleNotFound(`item ${itemId} has no sale`, { metadata: { item_id: String(itemId) } });
-    const answer = await this.ask(sale, userId);
-    if (answer.kind === 'STALE') throw saleUnavailable('the sale is being prepared; try again shortly');
-    return this.entryOf(sale, userId, answer);
-  }
-
-  private async ask(sale: SaleSummary, userId: string): Promise<WaitingRoomReply> {
-    if (sale.status !== 'OPEN') return { kind: sale.status === 'CLOSED' ? 'ENDED' : 'NOT_STARTED', now: new Date() };
-    const terms = { turnMs: this.tokens.policy.ttlMs, limit: this.policy.capacity };
-    const answer = await this.room.ask(sale, userId, terms);
-    if (answer.kind !== 'STALE') return answer;
+    const first = await this.ask(sale, userId);
+    if (first) return first;
+    // Decided by the refreshed sale alone: it may be the item's next one, whose tokens carry another id.
     const now = await this.sales.refresh(sale);
-    if (now?.status === 'CLOSED') return { kind: 'ENDED', now: new Date() };
-    return now === undefined || now.epoch === sale.epoch ? answer : this.room.ask(now, userId, terms);
+    const again =
+      now && (now.epoch !== sale.epoch || now.status !== sale.status) ? await this.ask(now, userId) : undefined;
+    if (!again) throw saleUnavailable('the sale is being prepared; try again shortly');
+    return again;
   }
 
-  private entryOf(
+  /** undefined where admission has another state of the sale than this one. */
+  private async ask(sale: SaleSummary, userId: string): Promise<EntryDecision | undefined> {
+    if (sale.status !== 'OPEN') {
+      const kind = sale.status === 'CLOSED' ? 'ENDED' : 'NOT_STARTED';
+      return this.decisionOf(sale, userId, { kind, now: new Date() });
+    }
+    const terms = { turnMs: this.tokens.policy.ttlMs, capacity: this.policy.capacity };
+    const answer = await this.room.ask(sale, userId, terms);
+    return answer.kind === 'STALE' ? undefined : this.decisionOf(sale, userId, answer);
+  }
+
+  private decisionOf(
     sale: SaleSummary,
     userId: string,
     answer: Exclude<WaitingRoomReply, { kind: 'STALE' }>,
@@ -95,7 +101,7 @@ export class WaitingRoomUsecase {
       case 'READY': {
         const { untilMs } = answer;
         // The same turn is the same token, which buys once.
-        const id = answer.place || randomBytes(12).toString('base64url');
+        const id = answer.ticket || randomBytes(12).toString('base64url');
         const token = this.tokens.issue({ saleId: sale.id, userId }, id, untilMs);
         return { kind: 'READY', ...at, askAgainMs: undefined, token, expiresAt: new Date(untilMs) };
       }
@@ -120,7 +126,7 @@ export class WaitingRoomUsecase {
     }
   }
 
-  /** Nearer to the end more often, so that few ask in vain and nobody sleeps through half of the turn. */
+  /** More often towards the end, so that few ask in vain and no user misses half of the turn. */
   private askAgainMs(waitMs: number): number {
     const latest = Math.min(ASK_AGAIN_MAX_MS, this.tokens.policy.ttlMs / 2);
     const wanted = waitMs <= 2_000 ? waitMs : waitMs / 2;

@@ -1,5 +1,6 @@
 import type { Page, PageRequest } from '../../biz/page.js';
 import {
+  type ChangedLimits,
   type DueSales,
   type NewSale,
   type PayMode,
@@ -14,33 +15,33 @@ import {
 } from '../../biz/seckill/sale-state.js';
 import type { Transaction } from '../../biz/transaction.js';
 import type { Postgres, Statement } from './postgres.js';
-
-const STATUS_CODES: Readonly<Record<SaleStatus, number>> = { SCHEDULED: 0, OPEN: 1, CLOSED: 2 };
-const STATUSES: readonly SaleStatus[] = ['SCHEDULED', 'OPEN', 'CLOSED'];
+import { ORDER_STATUS, SALE_STATUS, saleStatusOf } from './status.js';
 
 export const SALE_COLUMNS = `id, item_id, order_type, name, status, starts_at, ends_at, total, sold, returned, price, pay_mode,
-  pay_timeout_ms, default_limit, epoch, first_epoch, version, require_token, admit_rate`;
+  pay_timeout_ms, default_limit, epoch, first_epoch, version, require_token, admit_rate, settings_version`;
 
 // An index of unpaid orders answers this, however many orders the sale has.
-const READ_COLUMNS = `${SALE_COLUMNS}, EXISTS (SELECT FROM orders WHERE sale_id = sales.id AND status = 0) AS unpaid`;
+const SUMMARY_COLUMNS = `${SALE_COLUMNS}, EXISTS (
+    SELECT FROM orders WHERE sale_id = sales.id AND status = ${ORDER_STATUS.PENDING}) AS unpaid`;
 
 const INSERT: Statement = {
   name: 'sale_insert',
-  text: `INSERT INTO sales (id, item_id, name, starts_at, ends_at, total, price, pay_mode, pay_timeout_ms, default_limit,
-      require_token, admit_rate, order_type)
+  text: `INSERT INTO sales (id, item_id, order_type, name, starts_at, ends_at, total, price, pay_mode, pay_timeout_ms,
+      default_limit, require_token, admit_rate)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-    ON CONFLICT (item_id) WHERE status <> 2 DO NOTHING
+    ON CONFLICT (item_id) WHERE status <> ${SALE_STATUS.CLOSED} DO NOTHING
     RETURNING ${SALE_COLUMNS}`,
 };
 
 const FIND_CURRENT: Statement = {
   name: 'sale_find_current',
-  text: `SELECT ${READ_COLUMNS} FROM sales WHERE item_id = $1 ORDER BY status = 2, id DESC LIMIT 1`,
+  text: `SELECT ${SUMMARY_COLUMNS} FROM sales WHERE item_id = $1
+    ORDER BY status = ${SALE_STATUS.CLOSED}, id DESC LIMIT 1`,
 };
 
 const LIST: Statement = {
   name: 'sale_list',
-  text: `SELECT ${READ_COLUMNS} FROM sales WHERE $1::smallint IS NULL OR status = $1
+  text: `SELECT ${SUMMARY_COLUMNS} FROM sales WHERE $1::smallint IS NULL OR status = $1
     ORDER BY id DESC OFFSET $2 LIMIT $3`,
 };
 
@@ -51,32 +52,39 @@ const COUNT: Statement = {
 
 const LOCK_LIVE: Statement = {
   name: 'sale_lock_live',
-  text: `SELECT ${SALE_COLUMNS} FROM sales WHERE item_id = $1 AND status <> 2 FOR UPDATE`,
+  text: `SELECT ${SALE_COLUMNS} FROM sales WHERE item_id = $1 AND status <> ${SALE_STATUS.CLOSED} FOR UPDATE`,
 };
 
 const OPEN: Statement = {
   name: 'sale_open',
-  text: `WITH e AS (SELECT nextval('sale_epoch_seq') AS epoch)
-    UPDATE sales SET status = 1, epoch = e.epoch, version = version + 1, updated_at = now(),
-      first_epoch = CASE WHEN sales.first_epoch = 0 THEN e.epoch ELSE sales.first_epoch END
-    FROM e WHERE id = $1 RETURNING ${SALE_COLUMNS.replace(' epoch,', ' sales.epoch,')}`,
+  text: `WITH next AS (SELECT nextval('sale_epoch_seq') AS value)
+    UPDATE sales SET status = ${SALE_STATUS.OPEN}, epoch = next.value, version = version + 1, updated_at = now(),
+      first_epoch = CASE WHEN first_epoch = 0 THEN next.value ELSE first_epoch END
+    FROM next WHERE id = $1 RETURNING ${SALE_COLUMNS}`,
 };
 
 const CLOSE: Statement = {
   name: 'sale_close',
-  text: `UPDATE sales SET status = 2, version = version + 1, updated_at = now() WHERE id = $1 RETURNING ${SALE_COLUMNS}`,
+  text: `UPDATE sales SET status = ${SALE_STATUS.CLOSED}, version = version + 1, updated_at = now()
+    WHERE id = $1 RETURNING ${SALE_COLUMNS}`,
+};
+
+const CONFIRM_CLOSED: Statement = {
+  name: 'sale_confirm_closed',
+  text: `UPDATE sales SET admission_closed_at = now() WHERE id = $1 AND admission_closed_at IS NULL`,
 };
 
 const FIND_UNRELEASED: Statement = {
   name: 'sale_find_unreleased',
-  text: `SELECT ${SALE_COLUMNS} FROM sales WHERE status = 2 AND order_type = 'GOODS' AND released_at IS NULL
-    ORDER BY id LIMIT 1000`,
+  text: `SELECT ${SALE_COLUMNS} FROM sales
+    WHERE status = ${SALE_STATUS.CLOSED} AND order_type = 'GOODS' AND released_at IS NULL ORDER BY id LIMIT 1000`,
 };
 
 const RELEASE: Statement = {
   name: 'sale_release',
   text: `UPDATE sales SET returned = total - sold, released_at = now(), updated_at = now()
-    WHERE id = $1 AND status = 2 AND order_type = 'GOODS' AND released_at IS NULL RETURNING ${SALE_COLUMNS}`,
+    WHERE id = $1 AND status = ${SALE_STATUS.CLOSED} AND order_type = 'GOODS' AND released_at IS NULL
+    RETURNING ${SALE_COLUMNS}`,
 };
 
 const UPDATE: Statement = {
@@ -84,7 +92,8 @@ const UPDATE: Statement = {
   // clock_timestamp, not now: the lock on the sale may have been waited for, and orders of before it count by the old limit.
   text: `UPDATE sales SET default_limit = coalesce($3, default_limit),
       limited_at = CASE WHEN $3::int IS NULL THEN limited_at ELSE clock_timestamp() END,
-      require_token = coalesce($4, require_token), admit_rate = coalesce($5, admit_rate), version = version + 1, updated_at = now()
+      require_token = coalesce($4, require_token), admit_rate = coalesce($5, admit_rate), version = version + 1,
+      settings_version = settings_version + 1, updated_at = now()
     WHERE id = $1 AND version = $2 RETURNING ${SALE_COLUMNS}`,
 };
 
@@ -93,17 +102,35 @@ const FIND_VIP_LIMIT: Statement = {
   text: 'SELECT units, version FROM vip_limits WHERE sale_id = $1 AND user_id = $2',
 };
 
+// The sale is locked, so its settings version cannot have changed since this statement began.
+const COUNT_SETTING = `UPDATE sales SET settings_version = settings_version + 1
+    WHERE id = $1 AND EXISTS (SELECT FROM changed)`;
+
 const SET_VIP_LIMIT: Statement = {
   name: 'vip_limit_set',
-  text: `INSERT INTO vip_limits (sale_id, user_id, units, updated_at)
-    SELECT $1, $2, $3, clock_timestamp() WHERE $4::bigint = 0
-    ON CONFLICT (sale_id, user_id) DO NOTHING RETURNING units, version`,
+  text: `WITH changed AS (
+      INSERT INTO vip_limits (sale_id, user_id, units, updated_at, settings_version)
+      SELECT $1, $2, $3, clock_timestamp(), settings_version + 1 FROM sales WHERE id = $1 AND $4::bigint = 0
+      ON CONFLICT (sale_id, user_id) DO NOTHING RETURNING units, version
+    ), counted AS (${COUNT_SETTING})
+    SELECT units, version FROM changed`,
 };
 
 const CHANGE_VIP_LIMIT: Statement = {
   name: 'vip_limit_change',
-  text: `UPDATE vip_limits SET units = $3, version = version + 1, updated_at = clock_timestamp()
-    WHERE sale_id = $1 AND user_id = $2 AND version = $4 RETURNING units, version`,
+  text: `WITH changed AS (
+      UPDATE vip_limits v SET units = $3, version = v.version + 1, updated_at = clock_timestamp(),
+        settings_version = s.settings_version + 1
+      FROM sales s WHERE s.id = $1 AND v.sale_id = $1 AND v.user_id = $2 AND v.version = $4
+      RETURNING v.units, v.version
+    ), counted AS (${COUNT_SETTING})
+    SELECT units, version FROM changed`,
+};
+
+const FIND_CHANGED_LIMITS: Statement = {
+  name: 'vip_limit_find_changed',
+  text: `SELECT user_id, units, settings_version FROM vip_limits
+    WHERE sale_id = $1 AND settings_version > $2 AND settings_version <= $3 ORDER BY settings_version LIMIT $4`,
 };
 
 const VIP_LIMITS: Statement = {
@@ -114,19 +141,31 @@ const VIP_LIMITS: Statement = {
 const COUNT_UNITS: Statement = {
   name: 'sale_count_units',
   text: `SELECT coalesce(sum(quantity), 0)::int AS units FROM orders
-    WHERE sale_id = $1 AND user_id = $2 AND status <> 2`,
+    WHERE sale_id = $1 AND user_id = $2 AND status <> ${ORDER_STATUS.CANCELLED}`,
 };
 
 const FIND_DUE: Statement = {
   name: 'sale_find_due',
-  text: `SELECT item_id, status, epoch, coalesce(ends_at <= now(), false) AS over FROM sales
-    WHERE status = 1 OR (status = 0 AND starts_at <= now() + $1 * interval '1 ms')
+  text: `SELECT ${SALE_COLUMNS}, coalesce(ends_at <= now(), false) AS over FROM sales
+    WHERE status = ${SALE_STATUS.OPEN}
+      OR (status = ${SALE_STATUS.SCHEDULED} AND starts_at <= now() + $1 * interval '1 ms')
+    ORDER BY id LIMIT 10000`,
+};
+
+// Those whose keys may still be in Redis: a failover to a replica may bring back the state of before the close.
+const FIND_CLOSED: Statement = {
+  name: 'sale_find_closed',
+  text: `SELECT ${SALE_COLUMNS}, false AS confirmed FROM sales
+      WHERE status = ${SALE_STATUS.CLOSED} AND epoch > 0 AND admission_closed_at IS NULL
+    UNION ALL
+    SELECT ${SALE_COLUMNS}, true AS confirmed FROM sales WHERE admission_closed_at > now() - interval '25 hours'
     ORDER BY id LIMIT 10000`,
 };
 
 const BUYERS: Statement = {
   name: 'sale_buyers',
-  text: `SELECT user_id, sum(quantity)::int AS units FROM orders WHERE sale_id = $1 AND status <> 2 GROUP BY user_id`,
+  text: `SELECT user_id, sum(quantity)::int AS units FROM orders
+    WHERE sale_id = $1 AND status <> ${ORDER_STATUS.CANCELLED} GROUP BY user_id`,
 };
 
 const SETTLED: Statement = {
@@ -143,6 +182,7 @@ export class PgSaleRepo extends SaleRepo {
     const values = [
       sale.id,
       sale.itemId,
+      sale.orderType,
       sale.name,
       sale.startsAt,
       sale.endsAt ?? null,
@@ -153,24 +193,23 @@ export class PgSaleRepo extends SaleRepo {
       sale.defaultLimit,
       sale.requireToken,
       sale.admitRate,
-      sale.orderType,
     ];
     const { rows } = await this.db.query<SaleRow>(INSERT, values, tx);
     return rows[0] && saleOf(rows[0]);
   }
 
   override async findCurrent(itemId: bigint): Promise<SaleSummary | undefined> {
-    const { rows } = await this.db.query<ReadRow>(FIND_CURRENT, [itemId]);
-    return rows[0] && readingOf(rows[0]);
+    const { rows } = await this.db.query<SummaryRow>(FIND_CURRENT, [itemId]);
+    return rows[0] && summaryOf(rows[0]);
   }
 
   override async list(page: PageRequest, status: SaleStatus | undefined): Promise<Page<SaleSummary>> {
-    const code = status === undefined ? null : STATUS_CODES[status];
+    const code = status === undefined ? null : SALE_STATUS[status];
     const [list, count] = await Promise.all([
-      this.db.query<ReadRow>(LIST, [code, page.offset, page.limit]),
+      this.db.query<SummaryRow>(LIST, [code, page.offset, page.limit]),
       this.db.query<{ total: bigint }>(COUNT, [code]),
     ]);
-    return { items: list.rows.map(readingOf), total: count.rows[0]?.total ?? 0n };
+    return { items: list.rows.map(summaryOf), total: count.rows[0]?.total ?? 0n };
   }
 
   override async lockLive(tx: Transaction, itemId: bigint): Promise<Sale | undefined> {
@@ -186,6 +225,10 @@ export class PgSaleRepo extends SaleRepo {
   override async close(tx: Transaction, saleId: bigint): Promise<Sale> {
     const { rows } = await this.db.query<SaleRow>(CLOSE, [saleId], tx);
     return saleOf(rows[0]!);
+  }
+
+  override async confirmClosed(saleId: bigint): Promise<void> {
+    await this.db.query(CONFIRM_CLOSED, [saleId]);
   }
 
   override async findUnreleased(): Promise<readonly Sale[]> {
@@ -217,19 +260,32 @@ export class PgSaleRepo extends SaleRepo {
     return (await this.db.query<VipLimit>(statement, [user.saleId, user.userId, units, version], tx)).rows[0];
   }
 
+  override async findChangedLimits(sale: Sale, afterVersion: bigint, limit: number): Promise<ChangedLimits> {
+    const values = [sale.id, afterVersion, sale.settingsVersion, limit];
+    const { rows } = await this.db.query<ChangedLimitRow>(FIND_CHANGED_LIMITS, values);
+    return {
+      vipLimits: rows.map((row) => ({ userId: row.user_id, units: row.units })),
+      upTo: rows.length < limit ? sale.settingsVersion : rows.at(-1)!.settings_version,
+    };
+  }
+
   override async countUnits(user: UserOfSale): Promise<number> {
     const { rows } = await this.db.query<{ units: number }>(COUNT_UNITS, [user.saleId, user.userId]);
     return rows[0]?.units ?? 0;
   }
 
   override async findDue(leadMs: number): Promise<DueSales> {
-    const { rows } = await this.db.query<DueRow>(FIND_DUE, [leadMs]);
+    const [due, closed] = await Promise.all([
+      this.db.query<DueRow>(FIND_DUE, [leadMs]),
+      this.db.query<SaleRow & { confirmed: boolean }>(FIND_CLOSED, []),
+    ]);
+    const salesOf = (status: SaleStatus, over: boolean) =>
+      due.rows.filter((row) => row.status === SALE_STATUS[status] && row.over === over).map(saleOf);
     return {
-      toOpen: rows.filter((row) => row.status === STATUS_CODES.SCHEDULED && !row.over).map((row) => row.item_id),
-      toClose: rows.filter((row) => row.over).map((row) => row.item_id),
-      open: rows
-        .filter((row) => row.status === STATUS_CODES.OPEN && !row.over)
-        .map((row) => ({ itemId: row.item_id, epoch: row.epoch })),
+      toOpen: salesOf('SCHEDULED', false),
+      toClose: [...salesOf('SCHEDULED', true), ...salesOf('OPEN', true)],
+      open: salesOf('OPEN', false),
+      closed: closed.rows.map((row) => ({ ...saleOf(row), confirmed: row.confirmed })),
     };
   }
 
@@ -268,32 +324,34 @@ export interface SaleRow {
   version: bigint;
   require_token: boolean;
   admit_rate: number;
+  settings_version: bigint;
 }
 
-interface ReadRow extends SaleRow {
+interface SummaryRow extends SaleRow {
   unpaid: boolean;
 }
 
-interface DueRow {
-  item_id: bigint;
-  status: number;
-  epoch: bigint;
+interface DueRow extends SaleRow {
   over: boolean;
 }
 
-function readingOf(row: ReadRow): SaleSummary {
+interface ChangedLimitRow {
+  user_id: string;
+  units: number;
+  settings_version: bigint;
+}
+
+function summaryOf(row: SummaryRow): SaleSummary {
   return { ...saleOf(row), unpaid: row.unpaid };
 }
 
 export function saleOf(row: SaleRow): Sale {
-  const status = STATUSES[row.status];
-  if (status === undefined) throw new Error(`sales.status ${row.status} is not known`);
   return {
     id: row.id,
     itemId: row.item_id,
     orderType: row.order_type,
     name: row.name,
-    status,
+    status: saleStatusOf(row.status),
     startsAt: row.starts_at,
     endsAt: row.ends_at ?? undefined,
     total: row.total,
@@ -308,5 +366,6 @@ export function saleOf(row: SaleRow): Sale {
     version: row.version,
     requireToken: row.require_token,
     admitRate: row.admit_rate,
+    settingsVersion: row.settings_version,
   };
 }

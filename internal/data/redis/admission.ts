@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { saleUnavailable } from '../../../gen/seckill/v1/errors.js';
 import { Batcher } from '../../biz/batcher.js';
 import {
@@ -6,13 +7,15 @@ import {
   type AdmissionLoad,
   type AdmissionResult,
   type AdmissionState,
+  type LoadLease,
   type PurchaseRequest,
+  type SettingsChange,
   type UnitsReturn,
 } from '../../biz/seckill/admission.js';
 import type { Sale } from '../../biz/seckill/sale-state.js';
-import { ADMIT, CLOSE, LIMIT, LOAD, RATE, RETURN_UNITS } from './lua-script.js';
-import { isRedisAway, type RedisServer } from './redis.js';
-import { nextKeys, saleKeys } from './seckill-keys.js';
+import { ADMIT, CLOSE, CONFIGURE, FIND_ADMITTED, INSPECT, LEASE, LOAD, RETURN_UNITS, SUSPEND } from './lua-script.js';
+import { isRedisAway, isUnreadable, type RedisServer } from './redis.js';
+import { nextKeys, type SaleKeys, saleKeys } from './seckill-keys.js';
 
 /** Purchases of one script call. More would keep other callers of Redis waiting for longer than a round trip. */
 const MAX_BATCH = 128;
@@ -29,12 +32,23 @@ const SOLD_OUT_MS = 200;
 const MAX_LANES = 10_000;
 /** Fields of one HSET while a sale is loaded. */
 const CHUNK = 2_000;
-/** How long a load may take before another may begin. */
-const LOAD_LEASE_MS = 60_000;
+/**
+ * How long a load lease lasts without renewal. A holder that died keeps a sale unloaded for as long, so it is short; a
+ * holder that lives renews it three times in that time.
+ */
+const LEASE_MS = 3_000;
+/** Tries to release a lease, RELEASE_RETRY_MS apart; after them it lapses by itself. */
+const RELEASE_ATTEMPTS = 10;
+const RELEASE_RETRY_MS = 100;
 /** How long what a broken load left behind may stay. */
 const STAGING_TTL_S = 600;
 /** How long a closed sale's keys stay, for repeated requests and late callers. */
 const KEEP_CLOSED_MS = 24 * 3_600_000;
+/** How long a key that stood in the stream's place stays. */
+const KEEP_BROKEN_MS = 7 * 24 * 3_600_000;
+const LAST_STREAM_ID = '18446744073709551615-18446744073709551615';
+
+type EpochOfItem = Pick<Sale, 'itemId' | 'epoch'>;
 
 /** One item's way to its script, under one epoch. */
 interface Lane {
@@ -47,12 +61,15 @@ interface Lane {
 /** Admission by Lua scripts in Redis, on a connection of its own. */
 export class RedisAdmission extends Admission {
   private readonly lanes = new Map<bigint, Lane>();
+  /** The same for all leases of this process: one whose reply was lost is taken again at once. */
+  private readonly leaseToken = randomUUID();
+  private readonly leasedItems = new Set<bigint>();
 
   constructor(private readonly server: RedisServer) {
     super();
   }
 
-  override admit(sale: Pick<Sale, 'itemId' | 'epoch'>, request: PurchaseRequest): Promise<AdmissionResult> {
+  override admit(sale: EpochOfItem, request: PurchaseRequest): Promise<AdmissionResult> {
     const lane = this.laneOf(sale.itemId, sale.epoch);
     // A repeated request id or token may name a purchase that was granted.
     if (lane.soldOutUntilMs > performance.now() && request.requestId === '' && !request.tokenId) return SOLD_OUT;
@@ -60,7 +77,7 @@ export class RedisAdmission extends Admission {
   }
 
   override async admitAll(
-    sale: Pick<Sale, 'itemId' | 'epoch'>,
+    sale: EpochOfItem,
     requests: readonly PurchaseRequest[],
   ): Promise<readonly AdmissionResult[]> {
     const lane = this.laneOf(sale.itemId, sale.epoch);
@@ -72,120 +89,161 @@ export class RedisAdmission extends Admission {
     return (await Promise.all(batches)).flat();
   }
 
+  override async findAdmitted(
+    itemId: bigint,
+    requests: readonly PurchaseRequest[],
+  ): Promise<readonly (string | undefined)[]> {
+    if (requests.length === 0) return [];
+    const args = requests.flatMap((r) => [r.userId, requestField(r)]);
+    const ids = await orSaleUnavailable(FIND_ADMITTED.run(this.server.admission, this.keysOf(itemId), args));
+    return (ids as string[]).map((id) => id || undefined);
+  }
+
   override async state(itemId: bigint): Promise<AdmissionState> {
-    const keys = saleKeys(this.server.keyPrefix, itemId);
-    const redis = this.server.commands;
-    const [epoch, stock, time] = await orSaleUnavailable(
-      Promise.all([redis.hget(keys.meta, 'epoch'), redis.get(keys.stock), redis.time()]),
-    );
-    const [seconds = 0, micros = 0] = time.map(Number);
-    const units = stock === null ? 0n : BigInt(stock);
-    return {
-      // Without its stock a sale admits nobody, whatever meta says.
-      epoch: epoch === null || stock === null ? undefined : BigInt(epoch),
-      remaining: units < 0n ? 0n : units,
-      now: new Date(seconds * 1_000 + Math.floor(micros / 1_000)),
-    };
+    const reply = await orSaleUnavailable(INSPECT.run(this.server.commands, this.keysOf(itemId), []));
+    return stateOf(reply as [number, ...string[]]);
   }
 
-  override async epochs(itemIds: readonly bigint[]): Promise<ReadonlyMap<bigint, bigint>> {
-    const server = await this.serverId();
-    const known = await Promise.all(
-      itemIds.map(async (itemId): Promise<[bigint, bigint] | undefined> => {
-        const keys = saleKeys(this.server.keyPrefix, itemId);
-        const [[epoch, loadedOn], there] = await orSaleUnavailable(
-          Promise.all([
-            this.server.commands.hmget(keys.meta, 'epoch', 'server'),
-            this.server.commands.exists(keys.stock, keys.req),
-          ]),
-        );
-        return epoch && loadedOn === server && there === 2 ? [itemId, BigInt(epoch)] : undefined;
-      }),
-    );
-    return new Map(known.filter((entry) => entry !== undefined));
+  override async serverId(): Promise<string> {
+    const info = await orSaleUnavailable(this.server.commands.info('server'));
+    return /^run_id:(\w+)/m.exec(info)?.[1] ?? '';
   }
 
-  override async setLimit(
-    sale: Pick<Sale, 'itemId' | 'epoch'>,
-    userId: string | undefined,
-    limit: number,
-  ): Promise<boolean> {
-    const keys = saleKeys(this.server.keyPrefix, sale.itemId);
-    const args = [String(sale.epoch), userId ?? '', String(limit)];
-    return (await orSaleUnavailable(LIMIT.run(this.server.commands, keys, args))) === 'SET';
+  override async unitsOf(itemId: bigint, userIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    if (userIds.length === 0) return new Map();
+    const { buyers } = this.keysOf(itemId);
+    const units = await orSaleUnavailable(this.server.commands.hmget(buyers, ...userIds));
+    return new Map(userIds.map((userId, i) => [userId, Number(units[i] ?? 0)]));
   }
 
-  override async setAdmitRate(sale: Pick<Sale, 'itemId' | 'epoch'>, perSecond: number): Promise<boolean> {
-    const keys = saleKeys(this.server.keyPrefix, sale.itemId);
-    const args = [String(sale.epoch), String(perSecond)];
-    return (await orSaleUnavailable(RATE.run(this.server.commands, keys, args))) === 'SET';
+  override async sampleBuyers(itemId: bigint, count: number): Promise<ReadonlyMap<string, number>> {
+    const { buyers } = this.keysOf(itemId);
+    const flat = (await orSaleUnavailable(this.server.commands.hrandfield(buyers, count, 'WITHVALUES'))) as string[];
+    return new Map(Array.from({ length: flat.length / 2 }, (_, i) => [flat[2 * i]!, Number(flat[2 * i + 1])]));
   }
 
-  override async suspend(itemId: bigint): Promise<void> {
-    await orSaleUnavailable(this.server.commands.del(saleKeys(this.server.keyPrefix, itemId).meta));
+  override async findReturned(itemId: bigint, orderIds: readonly bigint[]): Promise<ReadonlySet<bigint>> {
+    if (orderIds.length === 0) return new Set();
+    const { returned } = this.keysOf(itemId);
+    const found = await orSaleUnavailable(this.server.commands.smismember(returned, ...orderIds.map(String)));
+    return new Set(orderIds.filter((_, i) => found[i] === 1));
   }
 
-  override async load(state: AdmissionLoad): Promise<void> {
-    const { sale } = state;
-    const keys = saleKeys(this.server.keyPrefix, sale.itemId);
-    const next = nextKeys(keys, sale.epoch);
-    await this.stage(next.nextBuyers, state.buyers);
-    const vip = new Map(state.vipLimits.map((v) => [v.userId, v.units]));
-    await this.stage(next.nextVip, vip);
-    const meta = {
-      sale_id: String(sale.id),
-      starts_ms: String(sale.startsAt.getTime()),
-      ends_ms: sale.endsAt === undefined ? '' : String(sale.endsAt.getTime()),
-      limit: String(sale.defaultLimit),
-      admit_rate: String(sale.admitRate),
-      backlog: String(state.backlogLimit),
-      fence: state.fence,
-      server: await this.serverId(),
-    };
-    const reply = await orSaleUnavailable(
-      LOAD.run(this.server.commands, { ...keys, ...next }, [
-        String(sale.epoch),
-        String(state.stock),
-        String(sale.epoch << 32n),
-        String(state.buyers.size),
-        String(vip.size),
-        ...Object.entries(meta).flat(),
-      ]),
-    );
-    if (reply === 'INCOMPLETE') throw saleUnavailable(`the load of item ${sale.itemId} was disturbed; try again`);
+  override async configure({ itemId, epoch }: EpochOfItem, change: SettingsChange): Promise<boolean> {
+    const { from, to, defaultLimit, admitRate, vipLimits } = change;
+    const args = [
+      ...[epoch, from, to, defaultLimit, admitRate].map(String),
+      ...vipLimits.flatMap((v) => [v.userId, String(v.units)]),
+    ];
+    return (await orSaleUnavailable(CONFIGURE.run(this.server.commands, this.keysOf(itemId), args))) === 'APPLIED';
   }
 
-  override async close(sale: Pick<Sale, 'itemId' | 'epoch'>): Promise<void> {
-    const keys = saleKeys(this.server.keyPrefix, sale.itemId);
-    const redis = this.server.commands;
-    const reply = await orSaleUnavailable(CLOSE.run(redis, keys, [String(sale.epoch), String(KEEP_CLOSED_MS)]));
-    // Nobody asks for a place any more, and a line can be long.
-    if (reply === 'CLOSED') await orSaleUnavailable(redis.unlink(keys.waitingRoom, keys.tickets));
+  override async close({ itemId, epoch }: EpochOfItem): Promise<void> {
+    const args = [String(epoch), String(KEEP_CLOSED_MS), String(KEEP_BROKEN_MS)];
+    await orSaleUnavailable(CLOSE.run(this.server.commands, this.keysOf(itemId), args));
   }
 
   override async returnUnits(units: UnitsReturn): Promise<boolean> {
-    const keys = saleKeys(this.server.keyPrefix, units.itemId);
     const args = [String(units.epoch), String(units.orderId), units.userId, String(units.quantity)];
-    const reply = await orSaleUnavailable(RETURN_UNITS.run(this.server.commands, keys, args));
+    const keys = this.keysOf(units.itemId);
+    const reply = await RETURN_UNITS.run(this.server.commands, keys, args).catch((err: unknown) => {
+      // A sale that cannot be read is as good as lost: the next load brings the units.
+      if (isUnreadable(err)) return 'NOT_READY';
+      throw asSaleUnavailable(err);
+    });
     // Other processes hear of it when their own knowledge runs out.
     const lane = this.lanes.get(units.itemId);
     if (lane) lane.soldOutUntilMs = 0;
     return reply !== 'NOT_READY';
   }
 
-  override async reserveLoad(itemId: bigint): Promise<(() => Promise<void>) | undefined> {
-    const key = saleKeys(this.server.keyPrefix, itemId).loading;
-    const token = randomUUID();
-    const redis = this.server.commands;
-    if ((await orSaleUnavailable(redis.set(key, token, 'PX', LOAD_LEASE_MS, 'NX'))) === null) return undefined;
-    return async () => {
+  override async leaseLoad(itemId: bigint): Promise<LoadLease | undefined> {
+    // Within this process the token tells nothing apart.
+    if (this.leasedItems.has(itemId)) return undefined;
+    this.leasedItems.add(itemId);
+    try {
+      if (await this.holdLease(itemId)) return this.renewedLease(itemId);
+    } catch (err) {
+      this.leasedItems.delete(itemId);
+      throw err;
+    }
+    this.leasedItems.delete(itemId);
+    return undefined;
+  }
+
+  private async holdLease(itemId: bigint): Promise<boolean> {
+    const args = [this.leaseToken, String(LEASE_MS)];
+    return (await orSaleUnavailable(LEASE.run(this.server.commands, this.keysOf(itemId), args))) === 'HELD';
+  }
+
+  private renewedLease(itemId: bigint): LoadLease {
+    // A renewal that fails is followed by the next; what a lapsed lease may do wrong, the epoch keeps harmless.
+    const renewal = setInterval(() => this.holdLease(itemId).catch(() => {}), LEASE_MS / 3);
+    renewal.unref();
+    return {
+      suspend: () => this.suspend(itemId),
+      load: (state) => this.load(state),
+      release: async () => {
+        clearInterval(renewal);
+        await this.releaseLease(itemId);
+        this.leasedItems.delete(itemId);
+      },
+    };
+  }
+
+  private async releaseLease(itemId: bigint): Promise<void> {
+    for (let attempt = 1; attempt <= RELEASE_ATTEMPTS; attempt++) {
       try {
-        // Not atomic: deleting a successor's reservation costs a needless load, which its epoch keeps harmless.
-        if ((await redis.get(key)) === token) await redis.del(key);
+        await LEASE.run(this.server.commands, this.keysOf(itemId), [this.leaseToken, '0']);
+        return;
       } catch (err) {
         if (!isRedisAway(err)) throw err;
+        await sleep(RELEASE_RETRY_MS);
       }
+    }
+  }
+
+  private async suspend(itemId: bigint): Promise<void> {
+    const args = [this.leaseToken, String(KEEP_BROKEN_MS)];
+    const reply = await orSaleUnavailable(SUSPEND.run(this.server.commands, this.keysOf(itemId), args));
+    if (reply === 'LOST') throw saleUnavailable(`the load lease of item ${itemId} has lapsed; try again`);
+  }
+
+  private async load(state: AdmissionLoad): Promise<'LOADED' | 'STALE' | 'CLOSED'> {
+    const { sale } = state;
+    const keys = this.keysOf(sale.itemId);
+    const next = nextKeys(keys, sale.epoch);
+    await this.stage(next.nextBuyers, state.buyers);
+    const vip = new Map(state.vipLimits.map((v) => [v.userId, v.units]));
+    await this.stage(next.nextVip, vip);
+    const meta = {
+      sale_id: String(sale.id),
+      version: String(sale.settingsVersion),
+      starts_ms: String(sale.startsAt.getTime()),
+      ends_ms: sale.endsAt === undefined ? '' : String(sale.endsAt.getTime()),
+      limit: String(sale.defaultLimit),
+      admit_rate: String(sale.admitRate),
+      backlog: String(state.backlogLimit),
+      fence_from: state.counted.from,
+      fence: state.counted.to,
+      server: await this.serverId(),
     };
+    const reply = await orSaleUnavailable(
+      LOAD.run(this.server.commands, { ...keys, ...next }, [
+        String(sale.epoch),
+        String(sale.epoch << 32n),
+        String(state.buyers.size),
+        String(vip.size),
+        String(state.stock),
+        ...Object.entries(meta).flat(),
+      ]),
+    );
+    if (reply === 'INCOMPLETE') throw saleUnavailable(`the load of item ${sale.itemId} was disturbed; try again`);
+    return reply === 'THERE' ? 'LOADED' : (reply as 'LOADED' | 'STALE' | 'CLOSED');
+  }
+
+  private keysOf(itemId: bigint): SaleKeys {
+    return saleKeys(this.server.keyPrefix, itemId);
   }
 
   /** Purchases of one item and epoch share their script calls. */
@@ -212,29 +270,37 @@ export class RedisAdmission extends Admission {
     for (const [itemId, lane] of this.lanes) if (lane.batcher.idle) this.lanes.delete(itemId);
   }
 
+  /** One result for each request. A call that fails as a whole is split, until the request at fault fails alone. */
   private async admitBatch(
     lane: Lane,
     itemId: bigint,
     requests: readonly PurchaseRequest[],
   ): Promise<readonly AdmissionResult[]> {
-    const keys = saleKeys(this.server.keyPrefix, itemId);
-    const args = [String(lane.epoch)];
-    for (const w of requests) {
-      const requestId = w.tokenId ? `${w.requestId}\0${w.tokenId}` : w.requestId;
-      args.push(w.userId, String(w.quantity), requestId, w.traceparent);
+    try {
+      return await this.admitTogether(lane, itemId, requests);
+    } catch (cause) {
+      // What concerns the whole sale concerns each half. A script raises before it writes, so nothing was done.
+      if (isRedisAway(cause) || isUnreadable(cause)) throw asSaleUnavailable(cause);
+      if (requests.length === 1) return [{ kind: 'FAILED', cause }];
+      const half = requests.length >> 1;
+      const first = await this.admitBatch(lane, itemId, requests.slice(0, half));
+      return [...first, ...(await this.admitBatch(lane, itemId, requests.slice(half)))];
     }
-    const reply = await orSaleUnavailable(ADMIT.run(this.server.admission, keys, args));
-    const [status, , left, ...outcomes] = reply as [string, number, number, ...string[]];
-    if (status !== 'OK') return requests.map(() => STALE);
-    const admitted = outcomes.map(admittedOf);
-    lane.soldOutUntilMs = left <= 0 && admitted.at(-1)?.kind === 'SOLD_OUT' ? performance.now() + SOLD_OUT_MS : 0;
-    return admitted;
   }
 
-  /** Another one after a restart and on every replica. */
-  private async serverId(): Promise<string> {
-    const info = await orSaleUnavailable(this.server.commands.info('server'));
-    return /^run_id:(\w+)/m.exec(info)?.[1] ?? '';
+  private async admitTogether(
+    lane: Lane,
+    itemId: bigint,
+    requests: readonly PurchaseRequest[],
+  ): Promise<readonly AdmissionResult[]> {
+    const args = [String(lane.epoch)];
+    for (const r of requests) args.push(r.userId, String(r.quantity), requestField(r), r.traceparent);
+    const reply = await ADMIT.run(this.server.admission, this.keysOf(itemId), args);
+    const [status, , left, ...outcomes] = reply as [string, number, number, ...string[]];
+    if (status !== 'OK') return requests.map(() => STALE);
+    const admitted = outcomes.map(resultOf);
+    lane.soldOutUntilMs = left <= 0 && admitted.at(-1)?.kind === 'SOLD_OUT' ? performance.now() + SOLD_OUT_MS : 0;
+    return admitted;
   }
 
   private async stage(key: string, users: ReadonlyMap<string, number>): Promise<void> {
@@ -258,9 +324,16 @@ const STALE: AdmissionResult = { kind: 'STALE' };
 const SOLD_OUT = Promise.resolve<AdmissionResult>({ kind: 'SOLD_OUT' });
 const BACKLOG_FULL = Promise.resolve<AdmissionResult>({ kind: 'BACKLOG_FULL' });
 const QUEUED = 'QUEUED ';
+const INVALID = 'INVALID ';
 
-function admittedOf(outcome: string): AdmissionResult {
+/** A request id and a token's id as the scripts take them: the second behind a zero byte. */
+function requestField({ requestId, tokenId }: PurchaseRequest): string {
+  return tokenId ? `${requestId}\0${tokenId}` : requestId;
+}
+
+function resultOf(outcome: string): AdmissionResult {
   if (outcome.startsWith(QUEUED)) return { kind: 'QUEUED', streamId: outcome.slice(QUEUED.length) };
+  if (outcome.startsWith(INVALID)) return { kind: 'INVALID', field: outcome.slice(INVALID.length) };
   switch (outcome) {
     case 'SOLD_OUT':
     case 'NOT_STARTED':
@@ -271,16 +344,50 @@ function admittedOf(outcome: string): AdmissionResult {
     case 'FAILED':
       return STALE;
     default:
-      throw new Error(`admit answers ${outcome}`);
+      throw new Error(`admit answered ${outcome}`);
   }
 }
 
-/** The reply. @throws SALE_UNAVAILABLE when Redis is away */
+/** The reply of inspect.lua. */
+function stateOf([nowMs, unreadable = '', ...texts]: readonly [number, ...string[]]): AdmissionState {
+  const [epoch, saleId, version, startsMs, endsMs, limit, admitRate, closed, from, to, server] = texts as string[];
+  const [stock, req, returned, buyers, backlog, lastId] = texts.slice(11) as string[];
+  const isWhole = unreadable === '' && closed !== '1' && epoch !== '' && stock !== '' && req !== '';
+  return {
+    now: new Date(nowMs),
+    unreadable: unreadable === '' ? [] : [...new Set(unreadable.split(' '))],
+    loaded: isWhole
+      ? {
+          saleId: BigInt(saleId!),
+          epoch: BigInt(epoch!),
+          settingsVersion: BigInt(version!),
+          startsAt: new Date(Number(startsMs)),
+          endsAt: endsMs === '' ? undefined : new Date(Number(endsMs)),
+          defaultLimit: Number(limit),
+          admitRate: Number(admitRate),
+          stock: BigInt(stock!),
+          counted: { from: from || '0-0', to: to || '0-0' },
+          server: server!,
+        }
+      : undefined,
+    closedEpoch: closed === '1' && epoch !== '' && unreadable === '' ? BigInt(epoch!) : undefined,
+    backlog: Number(backlog),
+    streamExhausted: lastId === LAST_STREAM_ID,
+    mark: [epoch, version, closed, stock, req, returned, buyers, backlog, lastId].join(' '),
+  };
+}
+
+function asSaleUnavailable(cause: unknown): unknown {
+  if (isRedisAway(cause)) return saleUnavailable('admission does not answer; try again shortly', { cause });
+  if (isUnreadable(cause)) return saleUnavailable('admission is being restored; try again shortly', { cause });
+  return cause;
+}
+
+/** The reply. @throws SALE_UNAVAILABLE when Redis is away, or holds something else than it should */
 export async function orSaleUnavailable<T>(reply: Promise<T>): Promise<T> {
   try {
     return await reply;
   } catch (err) {
-    if (!isRedisAway(err)) throw err;
-    throw saleUnavailable('admission does not answer; try again shortly', { cause: err });
+    throw asSaleUnavailable(err);
   }
 }

@@ -1,39 +1,41 @@
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
-import {
-  ADMIT,
-  CLOSE,
-  CONSUMERS,
-  FINISH,
-  LIMIT,
-  LOAD,
-  type LuaScript,
-  RATE,
-  RETURN_UNITS,
-  STOCK_GATE,
-  WAITING_ROOM,
-} from './lua-script.js';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { projectRoot } from '../../local/project.js';
+import { ADMIT, CLOSE, CONFIGURE, FIND_ADMITTED, FINISH, INSPECT, type LuaScript, SCRIPTS } from './lua-script.js';
 
-const SCRIPTS: readonly LuaScript<string>[] = [
-  ADMIT,
-  CLOSE,
-  CONSUMERS,
-  FINISH,
-  LIMIT,
-  LOAD,
-  RATE,
-  RETURN_UNITS,
-  STOCK_GATE,
-  WAITING_ROOM,
-];
+const files = (folder: string) =>
+  readdirSync(new URL(folder, import.meta.url))
+    .filter((file) => file.endsWith('.lua'))
+    .sort();
+
+/** By the first line: reading scripts write nothing; the others of these must also run when Redis is full. */
+const FLAGS = new Map<LuaScript<string>, string>([
+  [FIND_ADMITTED, '#!lua flags=no-writes'],
+  [INSPECT, '#!lua flags=no-writes'],
+  [FINISH, '#!lua flags=allow-oom'],
+  [CLOSE, '#!lua flags=allow-oom'],
+  [CONFIGURE, '#!lua flags=allow-oom'],
+]);
 
 describe('lua scripts', () => {
-  it('are all of the folder', () => {
-    const files = readdirSync(new URL('./lua/', import.meta.url)).sort();
+  it('every file of the folder is a script that the code can run', () => {
     assert.deepEqual(
-      files,
+      files('./lua/'),
       SCRIPTS.map((s) => `${s.name}.lua`),
     );
+  });
+
+  it('every include is used and none is left unresolved', () => {
+    const raw = SCRIPTS.map((s) => readFileSync(new URL(`./lua/${s.name}.lua`, import.meta.url), 'utf8'));
+    const used = raw.flatMap((text) => [...text.matchAll(/^-- include: (\w+)$/gm)].map((m) => `${m[1]}.lua`));
+    assert.deepEqual([...new Set(used)].sort(), files('./lua/include/'));
+    for (const script of SCRIPTS) assert.doesNotMatch(script.source, /-- include:/, script.name);
+  });
+
+  it('api/seckill/v1/admit.lua is the script that the service runs (if not: make lua)', () => {
+    const published = readFileSync(join(projectRoot, 'api/seckill/v1/admit.lua'), 'utf8');
+    assert.equal(published, ADMIT.source);
   });
 
   for (const script of SCRIPTS) {
@@ -51,13 +53,13 @@ describe('lua scripts', () => {
         return to === -1 ? rest : rest.slice(0, to);
       };
 
-      it('is flagged by a shebang, and only what makes room may run when Redis is full', () => {
-        assert.equal(lines[0], script === FINISH ? '#!lua flags=allow-oom' : '#!lua');
+      it('its shebang says whether it writes and whether it may run when Redis is full', () => {
+        assert.equal(lines[0], FLAGS.get(script) ?? '#!lua');
       });
 
-      it('names its keys in the order that the code passes them', () => {
+      it('its header names its keys in the order that the code passes them', () => {
         const named = section('KEYS').flatMap((line) => {
-          const match = /^-- {3}(\d+) (\w+) /.exec(line);
+          const match = /^-- {2,3}(\d+) (\w+) /.exec(line);
           return match ? [[Number(match[1]), match[2]]] : [];
         });
         const camel = (name: unknown) => String(name).replace(/_(\w)/g, (_, c: string) => c.toUpperCase());
@@ -67,7 +69,7 @@ describe('lua scripts', () => {
         );
       });
 
-      it('checks for as many keys as it names and uses each', () => {
+      it('it checks for as many keys as its header names and uses no further one', () => {
         const body = script.source.slice(script.source.indexOf('\n\n'));
         const checked = /#KEYS ~= (\d+)/.exec(body)?.[1];
         assert.equal(Number(checked), script.keys.length);
@@ -75,7 +77,7 @@ describe('lua scripts', () => {
         assert.ok(Math.max(...used) <= script.keys.length);
       });
 
-      it('says what it takes, returns and raises', () => {
+      it('its header says what it takes, returns and raises', () => {
         for (const title of ['ARGV', 'Returns', 'Errors']) assert.notEqual(section(title).length, 0, title);
       });
     });

@@ -2,8 +2,11 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
 
+const INCLUDE = /^-- include: (\w+)\n/gm;
+
 /** A script of `lua/`, whose header is its contract. `Key` names its keys in their order. */
 export class LuaScript<Key extends string> {
+  /** What runs: the file with every `-- include: name` replaced by `lua/include/name.lua`. */
   readonly source: string;
   private readonly sha: string;
 
@@ -11,7 +14,7 @@ export class LuaScript<Key extends string> {
     readonly name: string,
     readonly keys: readonly Key[],
   ) {
-    this.source = readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), 'utf8');
+    this.source = read(name).replace(INCLUDE, (_, part: string) => read(`include/${part}`));
     this.sha = createHash('sha1').update(this.source).digest('hex');
   }
 
@@ -27,10 +30,41 @@ export class LuaScript<Key extends string> {
   }
 }
 
+function read(name: string): string {
+  return readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), 'utf8');
+}
+
 export const ADMIT = new LuaScript('admit', ['meta', 'stock', 'req', 'buyers', 'vip', 'stream', 'seen0', 'seen1']);
+export const CLOSE = new LuaScript('close', [
+  'meta',
+  'stock',
+  'req',
+  'buyers',
+  'vip',
+  'returned',
+  'waitingRoom',
+  'tickets',
+  'stream',
+  'broken',
+]);
+export const CONFIGURE = new LuaScript('configure', ['meta', 'vip']);
 export const CONSUMERS = new LuaScript('consumers', ['consumers']);
-export const LIMIT = new LuaScript('limit', ['meta', 'vip']);
-export const WAITING_ROOM = new LuaScript('waiting_room', ['meta', 'stock', 'waitingRoom', 'tickets']);
+export const FIND_ADMITTED = new LuaScript('find_admitted', ['seen0', 'seen1']);
+export const FINISH = new LuaScript('finish', ['meta', 'stock', 'buyers', 'stream', 'returned']);
+export const INSPECT = new LuaScript('inspect', [
+  'meta',
+  'stock',
+  'req',
+  'buyers',
+  'vip',
+  'stream',
+  'returned',
+  'seen0',
+  'seen1',
+  'waitingRoom',
+  'tickets',
+]);
+export const LEASE = new LuaScript('lease', ['loading']);
 export const LOAD = new LuaScript('load', [
   'meta',
   'stock',
@@ -40,9 +74,29 @@ export const LOAD = new LuaScript('load', [
   'returned',
   'nextBuyers',
   'nextVip',
+  'seen0',
+  'seen1',
+  'waitingRoom',
+  'tickets',
 ]);
-export const RATE = new LuaScript('rate', ['meta']);
-export const STOCK_GATE = new LuaScript('stock_gate', ['gate']);
-export const CLOSE = new LuaScript('close', ['meta', 'stock', 'req', 'buyers', 'vip', 'returned']);
 export const RETURN_UNITS = new LuaScript('return_units', ['meta', 'stock', 'buyers', 'returned']);
-export const FINISH = new LuaScript('finish', ['meta', 'stock', 'buyers', 'stream', 'returned']);
+export const STOCK_GATE = new LuaScript('stock_gate', ['gate']);
+export const SUSPEND = new LuaScript('suspend', ['meta', 'loading', 'stream', 'broken']);
+export const WAITING_ROOM = new LuaScript('waiting_room', ['meta', 'stock', 'waitingRoom', 'tickets']);
+
+/** Every script, by name. */
+export const SCRIPTS: readonly LuaScript<string>[] = [
+  ADMIT,
+  CLOSE,
+  CONFIGURE,
+  CONSUMERS,
+  FIND_ADMITTED,
+  FINISH,
+  INSPECT,
+  LEASE,
+  LOAD,
+  RETURN_UNITS,
+  STOCK_GATE,
+  SUSPEND,
+  WAITING_ROOM,
+];

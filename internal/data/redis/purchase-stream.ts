@@ -8,7 +8,6 @@ import {
   type ReadResult,
   type SettledEntry,
   type StreamEntry,
-  type WaitingEntries,
 } from '../../biz/seckill/purchase-stream.js';
 import type { Backlog } from '../../kratos/background/background-meter.js';
 import { CONSUMERS, FINISH } from './lua-script.js';
@@ -58,17 +57,17 @@ export class RedisPurchaseStream extends PurchaseStream {
     return entry && entryOf(entry);
   }
 
-  override async waiting(itemId: bigint): Promise<WaitingEntries> {
+  override async waiting(itemId: bigint): Promise<readonly StreamEntry[]> {
     const { stream } = saleKeys(this.server.keyPrefix, itemId);
     const redis = this.server.commands;
     const [last] = await orUnavailable(redis.xrevrange(stream, '+', '-', 'COUNT', 1));
-    if (!last) return { fence: '0-0', entries: [] };
-    const fence = last[0];
+    if (!last) return [];
+    const end = last[0];
     const entries: StreamEntry[] = [];
     for (let from = '-'; ; ) {
-      const page = await orUnavailable(redis.xrange(stream, from, fence, 'COUNT', PAGE));
+      const page = await orUnavailable(redis.xrange(stream, from, end, 'COUNT', PAGE));
       for (const raw of page) entries.push(entryOf(raw));
-      if (page.length < PAGE) return { fence, entries };
+      if (page.length < PAGE) return entries;
       from = `(${page.at(-1)![0]}`;
     }
   }

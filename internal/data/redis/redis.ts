@@ -126,7 +126,14 @@ export function isRedisAway(err: unknown): boolean {
   return AWAY.test(err.message) || REFUSED.test(err.message) || READONLY.test(err.message);
 }
 
-/** The reply. @throws UNAVAILABLE when Redis is away */
+const UNREADABLE = /^(WRONGTYPE|KAIMAI unreadable)\b/;
+
+/** Whether a key holds something else than it should: another program wrote it, and what it held is lost. */
+export function isUnreadable(err: unknown): boolean {
+  return err instanceof Error && UNREADABLE.test(err.message);
+}
+
+/** The reply. @throws UNAVAILABLE when Redis is away, or holds something else than it should */
 export async function orUnavailable<T>(reply: Promise<T>): Promise<T> {
   try {
     return await reply;
@@ -136,6 +143,8 @@ export async function orUnavailable<T>(reply: Promise<T>): Promise<T> {
 }
 
 export function asUnavailable(err: unknown): unknown {
-  if (err instanceof KaimaiError || !isRedisAway(err)) return err;
-  return unavailable('Redis does not answer', { cause: err });
+  if (err instanceof KaimaiError) return err;
+  if (isRedisAway(err)) return unavailable('Redis does not answer', { cause: err });
+  if (isUnreadable(err)) return unavailable('Redis holds something else than it should', { cause: err });
+  return err;
 }

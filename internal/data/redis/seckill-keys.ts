@@ -10,11 +10,13 @@ export interface SaleKeys {
   /** Request ids seen, in windows that alternate. */
   readonly seen0: string;
   readonly seen1: string;
-  /** Orders whose units were given back, and entries that took theirs when they became orders. */
+  /** Orders whose units were returned, and entries whose units were corrected. */
   readonly returned: string;
-  /** Held by whoever loads the sale. */
+  /** The lease of the process that loads the sale. */
   readonly loading: string;
-  /** Its waiting room: how the line stands, and user → ticket. */
+  /** What a load found in place of the stream, for an operator to look at. */
+  readonly broken: string;
+  /** Its waiting room: which tickets are called when, and user → ticket. */
   readonly waitingRoom: string;
   readonly tickets: string;
 }
@@ -39,6 +41,7 @@ export function saleKeys(prefix: string, itemId: bigint): SaleKeys {
     seen1: `${sale}seen:1`,
     returned: `${sale}returned`,
     loading: `${sale}loading`,
+    broken: `${sale}broken`,
     waitingRoom: `${sale}line`,
     tickets: `${sale}places`,
   };

@@ -5,7 +5,7 @@ import { WAITING_ROOM } from './lua-script.js';
 import type { RedisServer } from './redis.js';
 import { saleKeys } from './seckill-keys.js';
 
-/** The lines in Redis, whose clock calls them; see waiting_room.lua. */
+/** The waiting rooms in Redis, whose clock calls the tickets; see waiting_room.lua. */
 export class RedisWaitingRoom extends WaitingRoom {
   constructor(private readonly server: RedisServer) {
     super();
@@ -17,15 +17,15 @@ export class RedisWaitingRoom extends WaitingRoom {
     terms: WaitingRoomTerms,
   ): Promise<WaitingRoomReply> {
     const keys = saleKeys(this.server.keyPrefix, sale.itemId);
-    const args = [String(sale.epoch), userId, String(terms.turnMs), String(terms.limit)];
+    const args = [String(sale.epoch), userId, String(terms.turnMs), String(terms.capacity)];
     const reply = await orSaleUnavailable(WAITING_ROOM.run(this.server.commands, keys, args));
-    const [outcome, nowMs, place, untilMs, ahead, waitMs] = reply as [string, number, string, number, number, number];
+    const [outcome, nowMs, ticket, untilMs, ahead, waitMs] = reply as [string, number, string, number, number, number];
     const now = new Date(nowMs);
     switch (outcome) {
       case 'UNAVAILABLE':
         return { kind: 'STALE' };
       case 'READY':
-        return { kind: 'READY', now, place, untilMs };
+        return { kind: 'READY', now, ticket, untilMs };
       case 'WAITING':
         return { kind: 'WAITING', now, ahead, waitMs };
       case 'NOT_STARTED':
@@ -34,7 +34,7 @@ export class RedisWaitingRoom extends WaitingRoom {
       case 'FULL':
         return { kind: outcome, now };
       default:
-        throw new Error(`line answers ${outcome}`);
+        throw new Error(`waiting_room answered ${outcome}`);
     }
   }
 }

@@ -5,8 +5,10 @@ import type { BackgroundMeter } from './background-meter.js';
 
 interface CommonOptions {
   readonly name: string;
-  /** Wait after a round that found nothing. After rounds that stalled or threw, the wait doubles up to 5 s. */
+  /** Wait after a round that found nothing. After rounds that stalled or threw, the wait doubles up to `maxStallMs`. */
   readonly idleMs: number;
+  /** Default 5 s. */
+  readonly maxStallMs?: number;
   readonly logger: Logger;
 }
 
@@ -100,7 +102,10 @@ export class Loop<Job = unknown> implements BackgroundServer {
     while (!this.stopping) {
       const outcome = await this.runRound();
       if (outcome === 'stalled') {
-        const waitMs = Math.min(this.options.idleMs * 2 ** Math.min(stalls++, 20), MAX_STALL_MS);
+        const waitMs = Math.min(
+          this.options.idleMs * 2 ** Math.min(stalls++, 20),
+          this.options.maxStallMs ?? MAX_STALL_MS,
+        );
         await this.sleep(this.stalled, waitMs * (0.75 + Math.random() / 2));
         continue;
       }

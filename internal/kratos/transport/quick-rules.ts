@@ -65,7 +65,7 @@ function checkOf(field: DescField, kind: string, rule: RuleMessage): Check | und
     case 'int64':
       return only('gt', 'gte', 'lt', 'lte') ? between(given as Map<string, Bound>) : undefined;
     case 'string':
-      return only('min_len', 'max_len') ? longAs(given as Map<string, bigint>) : undefined;
+      return only('min_len', 'max_len', 'max_bytes') ? longAs(given as Map<string, bigint>) : undefined;
     case 'enum': {
       const values = field.enum?.value;
       return only('defined_only') && values ? (value) => values[value as number] !== undefined : undefined;
@@ -97,8 +97,10 @@ function longAs(given: ReadonlyMap<string, bigint>): Check {
   const min = Number(given.get('min_len') ?? 0);
   const max = Number(given.get('max_len') ?? Number.MAX_SAFE_INTEGER);
   const certain = min <= 1 ? min : 2 * min;
+  const maxBytes = given.get('max_bytes');
   return (value) => {
     const { length } = value as string;
-    return length >= certain && length <= max;
+    if (length < certain || length > max) return false;
+    return maxBytes === undefined || Buffer.byteLength(value as string) <= maxBytes;
   };
 }

@@ -31,6 +31,7 @@ export function openSale(sale: Pick<Sale, 'id' | 'itemId' | 'total'> & Partial<S
     epoch: 1n,
     firstEpoch: 1n,
     version: 1n,
+    settingsVersion: 1n,
     ...sale,
   };
 }

@@ -41,6 +41,6 @@ function imbalanceOf({ sale, live, snapshot, explained }: SaleComparison): strin
   if (!snapshot) return `Redis does not have it under epoch ${sale.epoch}`;
   const waiting = explained.reduce((sum, e) => sum + BigInt(e.stockUnits), 0n);
   const sum = snapshot.stock + live + waiting;
-  if (sum === sale.total && snapshot.stock >= 0n) return undefined;
+  if (sum === sale.total) return undefined;
   return `${snapshot.stock} in Redis, ${live} live, ${waiting} unprocessed or being returned: ${sum} of ${sale.total}`;
 }

@@ -1,3 +1,4 @@
+import type { CountedEntries } from '../../../biz/seckill/admission.js';
 import type { PurchaseStream, StreamEntry } from '../../../biz/seckill/purchase-stream.js';
 import { type AdmissionSnapshot, type ExplainedDifference, explainedBy } from '../../../biz/seckill/sale-balance.js';
 import type { Sale } from '../../../biz/seckill/sale-state.js';
@@ -10,8 +11,8 @@ import { saleKeys } from '../../redis/seckill-keys.js';
 import type { Postgres, Statement } from '../postgres.js';
 import { SALE_COLUMNS, type SaleRow, saleOf } from '../sale.js';
 import { PgSettlementRepo } from '../settlement.js';
+import { onSnapshot } from '../snapshot.js';
 import { ORDER_STATUS, SALE_STATUS } from '../status.js';
-import { onSnapshot } from './sql-check.js';
 
 /** Entries of one query. */
 const PAGE = 2_000;
@@ -67,7 +68,7 @@ export class SaleReader {
    */
   async compare(sale: Sale): Promise<{ comparison: SaleComparison | undefined; moved: boolean }> {
     const before = await this.mark(sale.itemId);
-    const { entries } = await this.stream.waiting(sale.itemId);
+    const entries = await this.stream.waiting(sale.itemId);
     const comparison = await onSnapshot(this.db, (tx) => this.readBoth(tx, sale, before, entries));
     const after = await this.mark(sale.itemId);
     return { comparison, moved: before.text !== after.text };
@@ -85,7 +86,7 @@ export class SaleReader {
     if (mark.epoch !== sale.epoch || mark.stock === undefined) {
       return { sale, live: row.live, snapshot: undefined, explained: [] };
     }
-    const snapshot: AdmissionSnapshot = { epoch: mark.epoch, stock: mark.stock, fence: mark.fence, entries };
+    const snapshot: AdmissionSnapshot = { epoch: mark.epoch, stock: mark.stock, counted: mark.counted, entries };
     const outcomes = new Map<string, InboxRow>();
     for (let i = 0; i < entries.length; i += PAGE) {
       const ids = entries.slice(i, i + PAGE).map((e) => e.streamId);
@@ -117,7 +118,7 @@ export class SaleReader {
     const replies = await orUnavailable(
       this.redis.commands
         .multi()
-        .hmget(keys.meta, 'epoch', 'fence')
+        .hmget(keys.meta, 'epoch', 'fence_from', 'fence')
         .get(keys.stock)
         .get(keys.req)
         .scard(keys.returned)
@@ -129,12 +130,12 @@ export class SaleReader {
       if (err) throw err;
       return value;
     });
-    const [[epoch, fence], stock] = values as [[string | null, string | null], string | null];
+    const [[epoch, from, to], stock] = values as [[epoch: Text, from: Text, to: Text], stock: Text];
     return {
       text: JSON.stringify(values),
       epoch: epoch === null ? undefined : BigInt(epoch),
       stock: stock === null ? undefined : BigInt(stock),
-      fence: fence ?? '0-0',
+      counted: { from: from ?? '0-0', to: to ?? '0-0' },
     };
   }
 }
@@ -145,5 +146,7 @@ interface Mark {
   readonly text: string;
   readonly epoch: bigint | undefined;
   readonly stock: bigint | undefined;
-  readonly fence: string;
+  readonly counted: CountedEntries;
 }
+
+type Text = string | null;

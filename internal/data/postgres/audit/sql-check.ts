@@ -1,19 +1,6 @@
 import { AuditCheck, type CheckResult, type InvariantViolation } from '../../../biz/audit/audit.js';
-import type { Transaction } from '../../../biz/transaction.js';
 import type { Postgres, Statement } from '../postgres.js';
-
-const SNAPSHOT: Statement = {
-  name: 'audit_snapshot',
-  text: 'SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY',
-};
-
-/** Runs `work` in a read-only transaction whose statements all see the data of one moment. */
-export function onSnapshot<T>(db: Postgres, work: (tx: Transaction) => Promise<T>): Promise<T> {
-  return db.run(async (tx) => {
-    await db.query(SNAPSHOT, [], tx);
-    return work(tx);
-  });
-}
+import { onSnapshot } from '../snapshot.js';
 
 /** Part of an invariant that PostgreSQL alone can check. */
 export interface SqlRule {

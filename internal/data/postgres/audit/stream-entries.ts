@@ -49,7 +49,7 @@ export class StreamEntriesCheck extends AuditCheck {
       if (violations.length >= limit) break;
       const facts = await this.factsOf(itemId);
       if (!facts) continue;
-      const { entries } = await this.stream.waiting(itemId);
+      const entries = await this.stream.waiting(itemId);
       for (let i = 0; i < entries.length && violations.length < limit; i += PAGE) {
         violations.push(...(await this.describe(itemId, facts, entries.slice(i, i + PAGE))));
       }

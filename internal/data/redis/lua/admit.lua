@@ -1,9 +1,10 @@
 #!lua
--- admit: takes units of a running sale, for one purchase or for many in their order. All of it happens or none.
+-- admit: takes units of a running sale, for one purchase or for several in their order. Each purchase is judged by itself:
+-- nothing that one of them asks for changes the outcome of another, except that units it takes are gone.
 --
 -- KEYS
 --   1 meta    hash    seckill:<item_id>:meta     epoch, sale_id, starts_ms, ends_ms ('' never), limit, backlog
---   2 stock   string  seckill:<item_id>:stock    units left to admit
+--   2 stock   string  seckill:<item_id>:stock    units left to admit; below 0 after entries that took more than there was
 --   3 req     string  seckill:<item_id>:req      the last req_id given
 --   4 buyers  hash    seckill:<item_id>:buyers   user -> units taken
 --   5 vip     hash    seckill:<item_id>:vip      user -> limit, in place of meta's
@@ -15,57 +16,64 @@
 --   then for each purchase, 1 to 1000 of them:
 --     uid         UUID in lower case
 --     qty         1 to 999999999, decimal
---     request_id  at most 64 characters; '' none. The same one of the same user within 10 to 20 minutes is answered
---                 with the first one's stream id and takes nothing. A purchase token's id, of at most 64 characters
---                 too, may follow it, or follow none, behind a zero byte: it is honoured once in the same way
---     tp          trace context, at most 128 characters; '' none
+--     request_id  at most 64 bytes; '' none. The same one of the same user within 10 to 20 minutes is answered with the
+--                 first one's stream id and takes nothing. A purchase token's id, of at most 64 bytes too, may follow it,
+--                 or follow none, behind a zero byte: it is honoured once in the same way
+--     tp          trace context, at most 128 bytes; '' none
 -- Returns
 --   {'UNAVAILABLE'}  the epoch is another, or a key is missing: nothing was done. Ask for the sale again, then try again
 --   {'OK', now_ms, stock, outcome…}  the clock that judged, units left, and for each purchase one of
 --     'QUEUED <stream id>'  admitted: XADD of uid, req_id, ts, qty, epoch (and tp)
 --     'SOLD_OUT' 'NOT_STARTED' 'ENDED' 'LIMIT_REACHED'
---     'BACKLOG_FULL'  the stream holds meta's backlog of entries that wait to become orders
---     'FAILED'        the stream took no entry
+--     'BACKLOG_FULL'      the stream holds meta's backlog of entries that wait to become orders
+--     'INVALID <what>'    uid, qty, request_id or tp of this purchase is not as described above
+--     'FAILED'            the stream takes no entry, or buyers or vip holds no number for this user
 -- Errors, all before the first write
---   KAIMAI <what is wrong>   keys or arguments do not fit, or a key holds something else than it should
+--   KAIMAI <what is wrong>   the number of keys or arguments is wrong
+--   KAIMAI unreadable: …     a key holds something else than it should
 --   WRONGTYPE, OOM, READONLY  as Redis says
 --
 -- Numbers: Lua has doubles only. req_id may exceed 2^53, so it stays a decimal string from GET to XADD.
 
+-- include: checks
+-- include: clock
+
 local PER = 4
 local n = (#ARGV - 1) / PER
-if #KEYS ~= 8 then return redis.error_reply('KAIMAI admit takes 8 keys') end
+if #KEYS ~= 8 then return fault('admit takes 8 keys') end
 if n < 1 or n > 1000 or n ~= math.floor(n) then
-  return redis.error_reply('KAIMAI admit takes an epoch and 4 arguments for each of 1 to 1000 purchases')
+  return fault('admit takes an epoch and 4 arguments for each of 1 to 1000 purchases')
 end
 
--- Fields of seen: of purchase i's request id, of its token, and all that are asked for.
-local users, by_rid, by_token, named = {}, {}, {}, {}
+-- What makes a purchase's arguments unusable; nil: nothing.
+local function invalid(uid, qty, rid, token, tp)
+  if not is_uuid(uid) then return 'uid' end
+  if #qty > 9 or not string.find(qty, '^[1-9]%d*$') then return 'qty' end
+  if #rid > 64 or #token > 65 then return 'request_id' end
+  if #tp > 128 then return 'tp' end
+end
+
+-- Users of the valid purchases; fields of seen: of purchase i's request id, of its token, and all that are asked for.
+local users, user_at, by_rid, by_token, named, refused = {}, {}, {}, {}, {}, {}
 for i = 1, n do
   local a = 2 + (i - 1) * PER
-  local uid, qty, rid, tp = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
-  if #uid ~= 36 or not string.find(uid, '^[0-9a-f]+%-[0-9a-f]+%-[0-9a-f]+%-[0-9a-f]+%-[0-9a-f]+$') then
-    return redis.error_reply('KAIMAI uid of purchase ' .. i .. ' is no UUID in lower case')
-  end
-  if #qty > 9 or not string.find(qty, '^[1-9]%d*$') then
-    return redis.error_reply('KAIMAI qty of purchase ' .. i .. ' is no decimal from 1 to 999999999')
-  end
+  local uid, rid, token = ARGV[a], ARGV[a + 2], ''
   local zero = rid ~= '' and string.find(rid, '\0', 1, true)
-  local token = ''
   if zero then
     rid, token = string.sub(rid, 1, zero - 1), string.sub(rid, zero)
   end
-  if #rid > 64 or #token > 65 or #tp > 128 then
-    return redis.error_reply('KAIMAI request_id or tp of purchase ' .. i .. ' is too long')
-  end
-  users[i] = uid
-  if rid ~= '' then
-    by_rid[i] = uid .. ':' .. rid
-    named[#named + 1] = by_rid[i]
-  end
-  if token ~= '' then
-    by_token[i] = uid .. ':' .. token
-    named[#named + 1] = by_token[i]
+  refused[i] = invalid(uid, ARGV[a + 1], rid, token, ARGV[a + 3])
+  if not refused[i] then
+    users[#users + 1] = uid
+    user_at[i] = #users
+    if rid ~= '' then
+      by_rid[i] = uid .. ':' .. rid
+      named[#named + 1] = by_rid[i]
+    end
+    if token ~= '' then
+      by_token[i] = uid .. ':' .. token
+      named[#named + 1] = by_token[i]
+    end
   end
 end
 
@@ -74,21 +82,18 @@ local meta = redis.call('HMGET', KEYS[1], 'epoch', 'starts_ms', 'ends_ms', 'limi
 local stock_text = redis.call('GET', KEYS[2])
 local req_text = redis.call('GET', KEYS[3])
 if meta[1] ~= ARGV[1] or not stock_text or not req_text then return { 'UNAVAILABLE' } end
-local starts_ms, limit, backlog = tonumber(meta[2]), tonumber(meta[4]), tonumber(meta[5])
-local ends_ms = math.huge
-if meta[3] ~= '' then ends_ms = tonumber(meta[3]) end
-local stock = tonumber(stock_text)
-if not (starts_ms and ends_ms and limit and backlog and stock) or #stock_text > 15 then
-  return redis.error_reply('KAIMAI meta or stock holds no number')
+local starts_ms, ends_ms = tonumber(meta[2]), end_of_window(meta[3])
+local limit, backlog, stock = tonumber(meta[4]), tonumber(meta[5]), tonumber(stock_text)
+if not (starts_ms and ends_ms and limit and backlog and stock and is_integer(stock_text)) then
+  return unreadable('meta or stock holds no number')
 end
-if #req_text > 19 or not string.find(req_text, '^%d+$') then
-  return redis.error_reply('KAIMAI req holds no decimal')
+if not is_decimal(req_text, 19) then return unreadable('req holds no decimal') end
+local taken, limits = {}, {}
+if #users > 0 then
+  taken, limits = redis.call('HMGET', KEYS[4], unpack(users)), redis.call('HMGET', KEYS[5], unpack(users))
 end
-local taken = redis.call('HMGET', KEYS[4], unpack(users))
-local limits = redis.call('HMGET', KEYS[5], unpack(users))
 local length = redis.call('XLEN', KEYS[6])
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local now_ms = clock_ms()
 local WINDOW_MS = 600000
 local window = math.floor(now_ms / WINDOW_MS)
 local seen_key, seen_before_key = KEYS[7 + window % 2], KEYS[8 - window % 2]
@@ -99,13 +104,12 @@ if #named > 0 then
     seen[named[i]] = now[i] or before[i]
   end
 end
-local held = {}
-for i = 1, n do
-  if not held[users[i]] then
-    held[users[i]] = tonumber(taken[i] or 0)
-    if not held[users[i]] or (limits[i] and not tonumber(limits[i])) then
-      return redis.error_reply('KAIMAI buyers or vip holds no number')
-    end
+-- By user; false where the keys hold no number.
+local held, allowed = {}, {}
+for u = 1, #users do
+  local uid = users[u]
+  if held[uid] == nil then
+    held[uid], allowed[uid] = tonumber(taken[u] or 0) or false, tonumber(limits[u] or limit) or false
   end
 end
 
@@ -133,10 +137,12 @@ local function remember(field, id)
 end
 for i = 1, n do
   local a = 2 + (i - 1) * PER
-  local uid, qty, tp = users[i], tonumber(ARGV[a + 1]), ARGV[a + 3]
+  local uid, qty, tp = users[user_at[i]], tonumber(ARGV[a + 1]), ARGV[a + 3]
   local outcome
   local id = by_token[i] and seen[by_token[i]] or by_rid[i] and seen[by_rid[i]]
-  if id then
+  if refused[i] then
+    outcome = 'INVALID ' .. refused[i]
+  elseif id then
     outcome = 'QUEUED ' .. id
     -- Whichever of the two is new is spent as well, or it would buy once more.
     if by_token[i] then
@@ -149,7 +155,9 @@ for i = 1, n do
     outcome = 'ENDED'
   elseif stock - units < qty then
     outcome = 'SOLD_OUT'
-  elseif held[uid] + qty > tonumber(limits[i] or limit) then
+  elseif not (held[uid] and allowed[uid]) then
+    outcome = 'FAILED'
+  elseif held[uid] + qty > allowed[uid] then
     outcome = 'LIMIT_REACHED'
   elseif length + admitted >= backlog then
     outcome = 'BACKLOG_FULL'
@@ -184,6 +192,7 @@ if admitted > 0 then
 end
 if #new_seen > 0 then
   redis.call('HSET', seen_key, unpack(new_seen))
+  -- To the end of the next window: until then the other key is the one that is written.
   redis.call('PEXPIREAT', seen_key, string.format('%.0f', (window + 2) * WINDOW_MS))
 end
 outcomes[3] = stock - units

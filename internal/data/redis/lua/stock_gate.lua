@@ -13,25 +13,22 @@
 -- Errors, all before the first write
 --   KAIMAI <what is wrong>, OOM, READONLY
 
-if #KEYS ~= 1 or #ARGV ~= 3 then return redis.error_reply('KAIMAI stock_gate takes 1 key and 3 arguments') end
+-- include: checks
+-- include: key_types
+
+if #KEYS ~= 1 or #ARGV ~= 3 then return fault('stock_gate takes 1 key and 3 arguments') end
 for i = 1, 3 do
-  if #ARGV[i] > 19 or not string.find(ARGV[i], '^%d+$') then
-    return redis.error_reply('KAIMAI stock_gate: argument ' .. i .. ' is no decimal')
-  end
+  if not is_decimal(ARGV[i], 19) then return fault('argument ' .. i .. ' is not a decimal') end
 end
 
 -- A key of another type holds nothing of ours; it must not keep the gate from healing.
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind == 'hash' then
-  local seq = redis.call('HGET', KEYS[1], 'seq')
-  -- As text: a Lua number loses digits above 2^53.
-  if seq and (#seq > #ARGV[2] or (#seq == #ARGV[2] and seq >= ARGV[2])) then
-    -- The same value again proves that the copy is still right.
-    if seq == ARGV[2] then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
-    return 'OLDER'
-  end
-elseif kind ~= 'none' then
-  redis.call('DEL', KEYS[1])
+drop_unless(KEYS[1], 'hash')
+local seq = redis.call('HGET', KEYS[1], 'seq')
+-- As text: a Lua number loses digits above 2^53.
+if seq and (#seq > #ARGV[2] or (#seq == #ARGV[2] and seq >= ARGV[2])) then
+  -- The same value again proves that the copy is still right.
+  if seq == ARGV[2] then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+  return 'OLDER'
 end
 
 redis.call('HSET', KEYS[1], 'free', ARGV[1], 'seq', ARGV[2])

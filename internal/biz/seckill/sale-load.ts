@@ -1,0 +1,148 @@
+import { isUnavailable } from '../../../gen/common/v1/errors.js';
+import { isSaleUnavailable, saleStatusConflict } from '../../../gen/seckill/v1/errors.js';
+import type { TransactionRunner } from '../transaction.js';
+import type { Admission, CountedEntries, LoadLease } from './admission.js';
+import { belongsTo, type PurchaseStream, parseEntry, type StreamEntry } from './purchase-stream.js';
+import { driftOf, needsLoad } from './sale-drift.js';
+import type { Sale, SalePolicy, SaleRepo } from './sale-state.js';
+
+/** VIP limits of one call of `configure`. */
+const LIMITS_PER_CALL = 1_000;
+/** Tries to tell admission of changed settings while others tell it, too. */
+const PROPAGATE_ATTEMPTS = 10;
+
+/** LEASED: another process loads the sale at this moment. SUPERSEDED: a later load or a close came first. */
+export type LoadResult = 'LOADED' | 'LEASED' | 'SUPERSEDED';
+
+/*
+ * Brings admission to what PostgreSQL says of a sale, in three ways. Each starts from what is committed, so any of them may
+ * be repeated, and may fail at any point: the schedule compares the two sides and begins anew.
+ *
+ *   load       all of it, under a new epoch
+ *   propagate  the settings that changed since the version that admission has
+ *   close      the end; it outlasts loads that are under way
+ *
+ * A load: admission is suspended, so that the stream gets no further entry of an older epoch; the stream's waiting entries
+ * are read; one transaction takes the next epoch and reads, under the sale's lock, what is sold and which of those
+ * entries have their outcome; total - sold - waiting is what admission may give out. Units that come back before that
+ * transaction carry an older epoch and are part of `sold`; those after it carry the new one.
+ */
+export class SaleLoader {
+  constructor(
+    private readonly transactions: TransactionRunner,
+    private readonly sales: SaleRepo,
+    private readonly admission: Admission,
+    private readonly stream: PurchaseStream,
+    private readonly policy: SalePolicy,
+  ) {}
+
+  /**
+   * Loads the sale where admission does not have it, or not in a state that it can work with.
+   * @throws SALE_UNAVAILABLE, SALE_STATUS_CONFLICT when the item has no live sale
+   */
+  async ensureLoaded(itemId: bigint): Promise<LoadResult | 'THERE'> {
+    if (await this.isLoaded(itemId)) return 'THERE';
+    return this.load(itemId, async () => !(await this.isLoaded(itemId)));
+  }
+
+  /**
+   * Makes admission's state from PostgreSQL's, under a new epoch.
+   * @param isNeeded asked once no other process can load the sale; false: a load meanwhile made this one needless
+   * @throws SALE_UNAVAILABLE, SALE_STATUS_CONFLICT when the item has no live sale
+   */
+  async load(itemId: bigint, isNeeded: () => Promise<boolean> = async () => true): Promise<LoadResult> {
+    const lease = await this.admission.leaseLoad(itemId);
+    if (!lease) return 'LEASED';
+    try {
+      return (await isNeeded()) ? await this.loadLeased(itemId, lease) : 'SUPERSEDED';
+    } finally {
+      await lease.release();
+    }
+  }
+
+  /**
+   * Tells admission what changed of a sale's settings since it was last told.
+   * @returns whether admission has the current settings now; false where it has not loaded the sale, and a load brings them
+   * @throws SALE_UNAVAILABLE
+   */
+  async propagate(itemId: bigint): Promise<boolean> {
+    for (let attempt = 0; attempt < PROPAGATE_ATTEMPTS; attempt++) {
+      const { loaded } = await this.admission.state(itemId);
+      // Read after admission's version, so that it is not older than what another process told meanwhile.
+      const sale = await this.sales.findCurrent(itemId);
+      if (sale?.status !== 'OPEN' || loaded?.epoch !== sale.epoch) return false;
+      const from = loaded.settingsVersion;
+      if (from >= sale.settingsVersion) return true;
+      const { vipLimits, upTo } = await this.sales.findChangedLimits(sale, from, LIMITS_PER_CALL);
+      const { defaultLimit, admitRate } = sale;
+      // Where another process was faster, its version is the one to start from.
+      const change = { from, to: upTo, defaultLimit, admitRate, vipLimits };
+      if ((await this.admission.configure(sale, change)) && upTo >= sale.settingsVersion) return true;
+    }
+    return false;
+  }
+
+  /** Ends admission of a closed sale. @throws SALE_UNAVAILABLE */
+  async close(sale: Sale): Promise<void> {
+    if (sale.epoch === 0n) return;
+    await this.admission.close(sale);
+    await this.sales.confirmClosed(sale.id);
+  }
+
+  private async isLoaded(itemId: bigint): Promise<boolean> {
+    const sale = await this.sales.findCurrent(itemId);
+    if (sale?.status !== 'OPEN') return false;
+    const [state, serverId] = await Promise.all([this.admission.state(itemId), this.admission.serverId()]);
+    return !needsLoad(driftOf(sale, state, serverId), state);
+  }
+
+  private async loadLeased(itemId: bigint, lease: LoadLease): Promise<LoadResult> {
+    await lease.suspend();
+    const entries = await this.stream.waiting(itemId);
+    const opened = await this.transactions.run(async (tx) => {
+      const live = await this.sales.lockLive(tx, itemId);
+      if (!live) return undefined;
+      const sale = await this.sales.open(tx, live.id);
+      const ids = entries.map((e) => e.streamId);
+      return { sale, snapshot: await this.sales.snapshot(tx, sale, ids) };
+    });
+    if (!opened) throw notLive(itemId);
+    const { sale, snapshot } = opened;
+    const buyers = new Map(snapshot.buyers.map((b) => [b.userId, b.units]));
+    let stock = sale.total - sale.sold;
+    for (const entry of entries) {
+      if (snapshot.settled.has(entry.streamId)) continue;
+      const purchase = parseEntry(entry);
+      if (purchase.kind === 'malformed' || !belongsTo(purchase, sale)) continue;
+      stock -= BigInt(purchase.quantity);
+      buyers.set(purchase.userId, (buyers.get(purchase.userId) ?? 0) + purchase.quantity);
+    }
+    const { vipLimits } = snapshot;
+    const { backlogLimit } = this.policy;
+    const loaded = await lease.load({ sale, stock, counted: rangeOf(entries), buyers, vipLimits, backlogLimit });
+    if (loaded === 'LOADED') await this.closeIfOver(sale);
+    return loaded === 'LOADED' ? 'LOADED' : 'SUPERSEDED';
+  }
+
+  /** The sale may have been closed since its epoch was taken, and Redis may have lost the marker that says so. */
+  private async closeIfOver(sale: Sale): Promise<void> {
+    const now = await this.sales.findCurrent(sale.itemId);
+    if (now?.id !== sale.id || now.status === 'CLOSED') await this.admission.close(sale);
+  }
+}
+
+/** What entries that are read in the order of their ids span. */
+function rangeOf(entries: readonly StreamEntry[]): CountedEntries {
+  return { from: entries[0]?.streamId ?? '0-0', to: entries.at(-1)?.streamId ?? '0-0' };
+}
+
+function notLive(itemId: bigint) {
+  return saleStatusConflict(`the sale of item ${itemId} is closed`, {
+    metadata: { item_id: String(itemId), status: 'CLOSED' },
+  });
+}
+
+/** Swallows that a server is away, where the work is repeated later. */
+export function ifAway(err: unknown): undefined {
+  if (!isSaleUnavailable(err) && !isUnavailable(err)) throw err;
+}

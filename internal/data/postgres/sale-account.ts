@@ -1,0 +1,61 @@
+import { isUuid, NIL_UUID } from '../../biz/identity.js';
+import { type AccountQuery, type SaleAccount, SaleAccounts } from '../../biz/seckill/sale-account.js';
+import { TOPIC_SECKILL_RETURN, tryDecodeUnitsReturn } from '../../biz/seckill/seckill-return.js';
+import type { SettlementRepo } from '../../biz/seckill/settlement-state.js';
+import type { Postgres, Statement } from './postgres.js';
+import { SALE_COLUMNS, type SaleRow, saleOf } from './sale.js';
+import { onSnapshot } from './snapshot.js';
+import { ORDER_STATUS, SALE_STATUS } from './status.js';
+
+const OPEN_SALE: Statement = {
+  name: 'account_open_sale',
+  text: `SELECT ${SALE_COLUMNS} FROM sales WHERE id = $1 AND status = ${SALE_STATUS.OPEN}`,
+};
+
+const RETURNS: Statement = {
+  name: 'account_returns',
+  text: `SELECT payload FROM outbox WHERE topic = '${TOPIC_SECKILL_RETURN}' AND published_at IS NULL`,
+};
+
+// By the index, so that a sample costs as much as it has rows.
+const SAMPLE: Statement = {
+  name: 'account_sample',
+  text: `SELECT DISTINCT user_id FROM orders
+    WHERE sale_id = $1 AND status <> ${ORDER_STATUS.CANCELLED} AND user_id > $2 ORDER BY user_id LIMIT $3`,
+};
+
+const UNITS: Statement = {
+  name: 'account_units',
+  text: `SELECT user_id, sum(quantity)::int AS units FROM orders
+    WHERE sale_id = $1 AND status <> ${ORDER_STATUS.CANCELLED} AND user_id = ANY($2::uuid[]) GROUP BY user_id`,
+};
+
+export class PgSaleAccounts extends SaleAccounts {
+  constructor(
+    private readonly db: Postgres,
+    private readonly settlements: SettlementRepo,
+  ) {
+    super();
+  }
+
+  override read({ saleId, streamIds, userIds, sampleAfter, sample }: AccountQuery): Promise<SaleAccount | undefined> {
+    return onSnapshot(this.db, async (tx) => {
+      const [row] = (await this.db.query<SaleRow>(OPEN_SALE, [saleId], tx)).rows;
+      if (!row) return undefined;
+      const sale = saleOf(row);
+      const outcomes = await this.settlements.findRows(tx, sale.itemId, streamIds);
+      const waiting = await this.db.query<{ payload: Buffer }>(RETURNS, [], tx);
+      const returns = waiting.rows
+        .flatMap(({ payload }) => tryDecodeUnitsReturn(payload.toString()) ?? [])
+        .filter((r) => r.itemId === sale.itemId && r.epoch === sale.epoch);
+      const sampled = await this.db.query<{ user_id: string }>(SAMPLE, [saleId, sampleAfter ?? NIL_UUID, sample], tx);
+      const lastSampled = sampled.rows.length < sample ? undefined : sampled.rows.at(-1)?.user_id;
+      const buyers = new Map([...userIds, ...sampled.rows.map((s) => s.user_id)].map((userId) => [userId, 0]));
+      // Redis may hold anything as a user.
+      const known = [...buyers.keys()].filter(isUuid);
+      const units = await this.db.query<{ user_id: string; units: number }>(UNITS, [saleId, known], tx);
+      for (const { user_id, units: has } of units.rows) buyers.set(user_id, has);
+      return { sale, outcomes: new Map(outcomes.map((o) => [o.streamId, o])), returns, buyers, lastSampled };
+    });
+  }
+}

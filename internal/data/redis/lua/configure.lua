@@ -1,0 +1,51 @@
+#!lua flags=allow-oom
+-- configure: brings the settings of a running sale from one version to a later one.
+--
+-- The versions are those of PostgreSQL's sales.settings_version. A caller reads the version that is here, and sends what
+-- has changed since; of two callers that start from the same version the second is refused and looks again. So the last
+-- value stays, whatever the order of the calls.
+--
+-- It may run when Redis is full: a lowered limit must hold as soon as admission works again.
+--
+-- KEYS
+--   1 meta  hash  seckill:<item_id>:meta
+--   2 vip   hash  seckill:<item_id>:vip
+-- ARGV
+--   1 epoch   of the sale, decimal
+--   2 from    settings version that the caller found here, decimal
+--   3 to      settings version of what follows, decimal, not below from
+--   4 limit   default limit, decimal
+--   5 rate    users admitted by the waiting room each second, decimal; 0: no waiting room
+--   then for each VIP limit that changed, 0 to 1000 of them:
+--     uid    UUID in lower case
+--     units  decimal
+-- Returns
+--   'APPLIED'
+--   'OTHER'  another epoch or version, or nothing, is here: nothing was done
+-- Errors, all before the first write
+--   KAIMAI <what is wrong>, WRONGTYPE, READONLY
+
+-- include: checks
+
+if #KEYS ~= 2 then return fault('configure takes 2 keys') end
+if #ARGV < 5 or #ARGV > 2005 or #ARGV % 2 ~= 1 then
+  return fault('configure takes 5 arguments and up to 1000 pairs')
+end
+for i = 1, 3 do
+  if not is_decimal(ARGV[i], 19) then return fault('argument ' .. i .. ' is not a decimal') end
+end
+for i = 4, 5 do
+  if not is_decimal(ARGV[i], 9) then return fault('argument ' .. i .. ' is not a decimal of at most 9 digits') end
+end
+for i = 6, #ARGV, 2 do
+  if not is_uuid(ARGV[i]) or not is_decimal(ARGV[i + 1], 9) then
+    return fault('argument ' .. i .. ' and the next are not a user and units')
+  end
+end
+redis.call('HLEN', KEYS[2])
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'version')
+if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then return 'OTHER' end
+
+if #ARGV > 5 then redis.call('HSET', KEYS[2], unpack(ARGV, 6)) end
+redis.call('HSET', KEYS[1], 'version', ARGV[3], 'limit', ARGV[4], 'admit_rate', ARGV[5])
+return 'APPLIED'

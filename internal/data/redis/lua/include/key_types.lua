@@ -1,0 +1,6 @@
+-- Keys of the wrong type: somebody else wrote them, so what they held is lost.
+local function type_of(key) return redis.call('TYPE', key).ok end
+local function drop_unless(key, wanted)
+  local found = type_of(key)
+  if found ~= wanted and found ~= 'none' then redis.call('UNLINK', key) end
+end
