@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { projectRoot } from '../internal/local/project.js';
 
-describe('the check for breaking changes', function () {
+describe('The check for breaking changes', function () {
   this.timeout(60_000);
   let dir: string;
   beforeEach(() => {
@@ -13,7 +13,7 @@ describe('the check for breaking changes', function () {
   });
   afterEach(() => rmSync(dir, { recursive: true }));
 
-  // A hook of git runs with variables that would lead to another repository.
+  // A git hook sets variables that point to another repository.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('GIT_')));
 
   function git(...args: string[]): void {
@@ -31,7 +31,7 @@ describe('the check for breaking changes', function () {
     return { code: run.status, out: run.stdout + run.stderr };
   }
 
-  it('says that there is no release, and passes', () => {
+  it('passes and says so if there is no release', () => {
     write('int64 id = 1;');
     assert.deepEqual(check(), { code: 0, out: 'buf breaking: not a git checkout, so no release to compare with\n' });
     git('init', '-q');
@@ -42,7 +42,7 @@ describe('the check for breaking changes', function () {
     assert.equal(check().code, 0);
   });
 
-  it('holds the protos against the newest release', () => {
+  it('compares the protos with the newest release', () => {
     write('int64 id = 1;\nstring name = 2;');
     git('init', '-q');
     git('add', '.');
@@ -52,7 +52,7 @@ describe('the check for breaking changes', function () {
     git('commit', '-qam', 'second');
     git('tag', 'v0.10.0');
     assert.deepEqual(check(), { code: 0, out: 'buf breaking: nothing breaks since v0.10.0\n' });
-    // Known to v0.10.0 alone, which a comparison of the tags as text would not take for the newest.
+    // Only v0.10.0 has it, which would not be the newest tag if tags were compared as text.
     write('int64 id = 1;\nstring name = 2;');
     const gone = check();
     assert.notEqual(gone.code, 0);

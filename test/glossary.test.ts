@@ -6,14 +6,14 @@ import { projectRoot } from '../internal/local/project.js';
 
 const GLOSSARY = 'docs/glossary.md';
 
-/** Where the project's own text is. */
+/** Files and folders with the project's own text. */
 const PLACES = [
   ...['api', 'bench', 'cmd', 'configs', 'deploy', 'docs', 'internal', 'migrations', 'test', '.ci', '.github'],
   ...['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'Makefile', 'Dockerfile', 'docker-compose.yml'],
   ...['openapi.yaml', '.dependency-cruiser.cjs'],
 ];
 
-/** The glossary quotes the words. Results are as they were measured; peers and vectors have foreign sources. */
+/** The glossary quotes the words; results are measurements; peers and vectors have other authors. */
 const FOREIGN = /^(docs\/glossary\.md|bench\/results|bench\/peers|test\/vectors)(\/|$)/;
 const TEXT = /(\.(ts|md|proto|lua|sql|yaml|yml|html|sh|cjs)|\/(run|breaking)|Makefile|Dockerfile)$/;
 
@@ -32,7 +32,7 @@ describe('The glossary', function () {
     );
   });
 
-  it('holds in all sources, documents and messages', () => {
+  it('is followed by all sources, documents and messages', () => {
     const files = PLACES.flatMap(filesUnder);
     assert.ok(files.length > 300, `only ${files.length} files found`);
     const found = files.flatMap((file) => {

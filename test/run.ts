@@ -3,7 +3,8 @@
  *
  *     node dist/test/run.js [--grep PATTERN] [PART…]
  *
- * Without arguments: every *.test.js under dist/. Each PART selects the files whose path contains it; PATTERN, a regular
+ * Without arguments: every *.test.js under dist/. Each PART selects the files whose path contains it; PATTERN, a
+ * regular
  * expression, selects tests by their full name. The last line is always `N passed, N failed`, even when a test file
  * cannot be loaded or something keeps the process alive after the last test. The options are those of .mocharc.json, so
  * that mocha's own command line and editors behave the same.
@@ -15,13 +16,13 @@ import { parseArgs } from 'node:util';
 import Mocha from 'mocha';
 import { projectRoot } from '../internal/local/project.js';
 
-/** How long the process may take to end by itself after the last test. */
+/** How long the process may take to exit after the last test. */
 const EXIT_TIMEOUT_MS = 15_000;
 
 let passed = 0;
 let failed = 0;
 process.on('exit', (code) => {
-  // An error outside of a test.
+  // An error outside of tests.
   if (code !== 0 && failed === 0) failed = 1;
   console.log(`${passed} passed, ${failed} failed`);
   process.exitCode = failed > 0 ? 1 : 0;
@@ -55,7 +56,7 @@ if (files.length === 0) throw new Error(`no test file has ${positionals.join(' o
 const options = JSON.parse(readFileSync(join(projectRoot, '.mocharc.json'), 'utf8')) as Mocha.MochaOptions;
 const mocha = new Mocha({
   ...options,
-  // A test that waits at a breakpoint is not late.
+  // A test that waits at a breakpoint must not time out.
   ...(inspectorUrl() !== undefined && { timeout: 0 }),
   ...(values.grep !== undefined && { grep: values.grep }),
   reporter: Reporter,

@@ -40,7 +40,7 @@ export interface Backend {
   insertInboxRow(order: NewOrder, streamId: string): Promise<void>;
   /** The connection of `tx` breaks: its next statement fails. */
   breakConnection(tx: Transaction): Promise<void>;
-  /** COMMIT of `tx` will go through, and its reply will be lost. */
+  /** COMMIT of `tx` will succeed, but its reply will be lost. */
   loseCommitReply(tx: Transaction): void;
   close(): Promise<void>;
 }

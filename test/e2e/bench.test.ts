@@ -15,10 +15,10 @@ interface Result {
   generators: { ghz: string; json: string };
 }
 
-describe('bench', function () {
+describe('The bench', function () {
   this.timeout(TIMEOUT_MS);
 
-  it('measures all that it tells of in a short round, and leaves nothing behind', async () => {
+  it('measures every figure in a short round, and leaves no processes behind', async () => {
     const out = mkdtempSync(join(tmpdir(), 'kaimai-bench-test-'));
     try {
       const program = join(projectRoot, 'dist/bench/main.js');
@@ -26,7 +26,7 @@ describe('bench', function () {
       const { stdout } = await promisify(execFile)(process.execPath, args, {
         cwd: projectRoot,
         timeout: TIMEOUT_MS - 30_000,
-        // Servers that a test run was given are not the bench's to measure.
+        // The bench must not measure servers that were given to the test run.
         env: { PATH: process.env.PATH },
       });
       const file = readdirSync(out).find((name) => name.endsWith('.json'));

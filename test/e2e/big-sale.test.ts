@@ -16,12 +16,12 @@ import { eventually } from '../support/wait.js';
 const UNITS = 10_000;
 const BUYERS = 50_000;
 const SEED = 20261120;
-/** Users 1 … VIPS may have three, the next ones none. */
+/** Users 1 to VIPS may buy three units, the next BARRED users none. */
 const VIPS = 20;
 const VIP_LIMIT = 3;
 const BARRED = 20;
 
-describe(`${UNITS} units against ${BUYERS} buyers, two replicas`, function () {
+describe(`A sale of ${UNITS} units to ${BUYERS} buyers on two replicas`, function () {
   this.timeout(180_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
@@ -77,11 +77,11 @@ describe(`${UNITS} units against ${BUYERS} buyers, two replicas`, function () {
   const orderOf = (t: Told) => bySeckillId.get(t.seckillId)!;
   let bySeckillId: Map<string, Row>;
 
-  it('sells every unit, and the audit finds nothing', async () => {
+  it('sells every unit, and the audit finds no violation', async () => {
     const random = new Random(SEED);
     const clicks: Click[] = [];
     for (let user = 1; user <= BUYERS; user++) {
-      // One in ten clicks again: with the request id of the first click, or as if it were another wish.
+      // One in ten buyers clicks again: with the request id of the first click, or with a new one.
       const requestId = random.chance(0.5) ? `click-${user}` : '';
       clicks.push({ user, requestId });
       if (random.chance(0.1)) clicks.push({ user, requestId });
@@ -91,7 +91,7 @@ describe(`${UNITS} units against ${BUYERS} buyers, two replicas`, function () {
       const j = random.int(i + 1);
       [clicks[i], clicks[j]] = [clicks[j]!, clicks[i]!];
     }
-    // A user's own clicks are a part of the crowd like any other's, but the few VIPs come while there is something left.
+    // The clicks are in random order, but the few VIPs come while units are left.
     clicks.sort((a, b) => Number(b.user <= VIPS + BARRED) - Number(a.user <= VIPS + BARRED));
     const ways: Way[] = ['grpc', 'json', 'batch', 'batch', 'batch', 'batch'];
     await crowd.rush(clicks, () => ({ way: random.pick(ways), replica: random.int(products.length) }));
@@ -119,26 +119,26 @@ describe(`${UNITS} units against ${BUYERS} buyers, two replicas`, function () {
     assert.equal(orders.length, UNITS);
   });
 
-  it('has an order for everybody who was told QUEUED, and for nobody else', () => {
+  it('has an order for every QUEUED purchase, and no others', () => {
     const acknowledged = new Map(queued().map((t) => [t.seckillId, t]));
     for (const [seckillId, told] of acknowledged) {
       assert.equal(bySeckillId.get(seckillId)?.user_id, formatUserId(String(told.user)), seckillId);
     }
-    // Every row goes back to a click that its buyer remembers.
+    // Every row belongs to a click of its buyer.
     assert.equal(acknowledged.size, UNITS);
-    assert.ok(queued().length > UNITS, 'somebody repeated a click that had won');
+    assert.ok(queued().length > UNITS, 'at least one repeated click was QUEUED again');
   });
 
-  it('gave the units to those who were admitted first', () => {
+  it('sold the units to the buyers who were admitted first', () => {
     const byStream = orders.toSorted((a, b) => compareStreamIds(a.stream_id, b.stream_id));
     const first = (byStream[0]!.epoch << 32n) + 1n;
-    // One after the other in the order of admission, none left out: they are the first 10,000.
+    // Consecutive in the order of admission, without gaps: they are the first 10,000.
     byStream.forEach((o, i) => {
       assert.equal(o.req_id, first + BigInt(i));
     });
   });
 
-  it('admitted in the order of the clicks: who had an answer before another clicked is before the other', () => {
+  it('admitted purchases in the order of the clicks: a reply before another click means an earlier admission', () => {
     const first = new Map<string, Told>();
     for (const t of queued()) {
       const known = first.get(t.seckillId);
@@ -156,15 +156,15 @@ describe(`${UNITS} units against ${BUYERS} buyers, two replicas`, function () {
       }
       assert.ok(orderOf(t).req_id > latest, `user ${t.user} was overtaken`);
     }
-    assert.ok(next > 0, 'all clicked at once, so this shows nothing');
-    // Nobody won who clicked after somebody else had heard that it is sold out.
+    assert.ok(next > 0, 'all clicks were concurrent, so their order proves nothing');
+    // No click that followed a SOLD_OUT reply was successful.
     const soldOut = crowd.told.filter((t) => t.code === 'SOLD_OUT');
     const firstRefusal = soldOut.reduce((least, t) => Math.min(least, t.answeredAtMs), Number.POSITIVE_INFINITY);
     const lastWin = winners.reduce((most, t) => Math.max(most, t.sentAtMs), 0);
     assert.ok(soldOut.length > 0 && lastWin < firstRefusal);
   });
 
-  it('kept the limits: one each, three for VIPs, none for the barred', () => {
+  it('enforced the limits: one unit each, three for VIPs, none for barred users', () => {
     const units = new Map<string, number>();
     for (const o of orders) units.set(o.user_id, (units.get(o.user_id) ?? 0) + 1);
     const of = (user: number) => units.get(formatUserId(String(user))) ?? 0;
@@ -173,14 +173,14 @@ describe(`${UNITS} units against ${BUYERS} buyers, two replicas`, function () {
       if (wanted === undefined) assert.ok(of(user) <= 1, `user ${user} has ${of(user)}`);
       else assert.equal(of(user), wanted, `user ${user}`);
     }
-    // LIMIT_REACHED is said to those alone who have all that they may have.
+    // Only users who have used up their limit get LIMIT_REACHED.
     const limited = crowd.told.filter((t) => t.code === 'LIMIT_REACHED');
     assert.ok(limited.some((t) => t.user > VIPS + BARRED));
     for (const t of limited) assert.ok(of(t.user) > 0 || t.user <= VIPS + BARRED, `user ${t.user} has none`);
     assert.deepEqual([...new Set(crowd.told.map((t) => t.code))].sort(), ['LIMIT_REACHED', 'QUEUED', 'SOLD_OUT']);
   });
 
-  it('answers a repeated click with the first answer', () => {
+  it('answers a repeated click like the first one', () => {
     const wins = new Map<string, Set<string>>();
     for (const t of queued().filter((q) => q.requestId !== '')) {
       wins.set(t.requestId, (wins.get(t.requestId) ?? new Set()).add(t.seckillId));

@@ -14,8 +14,8 @@ const USER = '123';
 const USER_UUID = '00000000-0000-8000-8000-00000000007b';
 const ADMIN = { 'x-user-role': 'ADMIN' };
 
-// The integration test of the CreateInstance document, step by step, on the real processes and servers.
-describe('the documents’ integration script', () => {
+// The integration test of document 001 (docs/documents.md), step by step, on real processes and servers.
+describe('The integration script of document 001', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;
@@ -52,7 +52,7 @@ describe('the documents’ integration script', () => {
     return JSON.parse(text) as T;
   };
 
-  it('1. starts the services', async function () {
+  it('1. starts the services as documented', async function () {
     this.timeout(60_000);
     product = await processes.start('product', { env: servers.env() });
     resource = await processes.start('resource', { env: { ...servers.env(), ...product.env() } });
@@ -70,13 +70,13 @@ describe('the documents’ integration script', () => {
     assert.equal(plan.id, '1001');
   });
 
-  it('   (a client that loads the protos at run time finds the product)', async () => {
+  it('1b. is called by a client that loads the protos at run time', async () => {
     const loaded = loadSync('product/v1/product.proto', {
       includeDirs: [join(projectRoot, 'api'), join(projectRoot, 'third_party')],
       longs: String,
       enums: String,
     });
-    // biome-ignore lint/suspicious/noExplicitAny: a client made at run time has no types
+    // biome-ignore lint/suspicious/noExplicitAny: a client built at run time has no types
     const { ProductService } = (loadPackageDefinition(loaded) as any).product.v1;
     const client = new ProductService(product.grpc, credentials.createInsecure());
     try {
@@ -89,7 +89,7 @@ describe('the documents’ integration script', () => {
     }
   });
 
-  it('2. flash sale: redis-cli XADD stream:seckill:1001 * uid 123 ts 1234567890', async function () {
+  it('2. turns redis-cli XADD stream:seckill:1001 * uid 123 ts 1234567890 into an instance', async function () {
     this.timeout(30_000);
     const streamId = await redis.call('XADD', 'stream:seckill:1001', '*', 'uid', USER, 'ts', '1234567890');
     const record = await eventually('the entry is an order that is paid', async () => {
@@ -113,7 +113,7 @@ describe('the documents’ integration script', () => {
     await eventually('nothing is left in the stream', async () => (await redis.xlen('stream:seckill:1001')) === 0);
   });
 
-  it('3. order: curl -X POST http://localhost:8000/v1/orders/{id}/paid', async function () {
+  it('3. turns curl -X POST http://localhost:8000/v1/orders/{id}/paid into an instance', async function () {
     this.timeout(30_000);
     const order = await call<{ id: string; orderNo: string; status: string }>(
       product.http,
@@ -125,7 +125,7 @@ describe('the documents’ integration script', () => {
     assert.equal(order.status, 'PENDING');
     assert.equal(order.orderNo, `ORD${order.id}`);
     orderId = order.id;
-    // As curl sends it: no body, no headers.
+    // Like curl: no body, no headers.
     const paid = await call<{ status: string }>(product.http, 'POST', `/v1/orders/${orderId}/paid`);
     assert.equal(paid.status, 'PAID');
     await eventually('it is completed', async () => {
@@ -146,7 +146,7 @@ describe('the documents’ integration script', () => {
     );
   });
 
-  it('4. database: SELECT * FROM instance_logs ORDER BY created_at DESC LIMIT 10', async () => {
+  it('4. shows both instances in SELECT * FROM instance_logs ORDER BY created_at DESC LIMIT 10', async () => {
     const { rows } = await db.query<{ source: string; source_id: string; status: string; user_id: string }>(
       'SELECT * FROM instance_logs ORDER BY created_at DESC LIMIT 10;',
     );
@@ -161,11 +161,11 @@ describe('the documents’ integration script', () => {
     assert.match(rows[1]?.source_id ?? '', /^\d+-\d+$/);
   });
 
-  it('5. RabbitMQ: list queues', async () => {
+  it('5. lists an empty queue in RabbitMQ', async () => {
     const connection = await amqp.connect(servers.rabbitmqUrl);
     try {
       const channel = await connection.createChannel();
-      // A queue that is not there closes the channel; checkQueue rejects with it.
+      // A missing queue closes the channel, and checkQueue rejects.
       channel.on('error', () => {});
       const queue = await channel.checkQueue(servers.queue('resource.instance.created'));
       assert.equal(queue.messageCount, 0);
@@ -175,7 +175,7 @@ describe('the documents’ integration script', () => {
     }
   });
 
-  it('6. a further source: ACTIVITY, by GrantInstance', async function () {
+  it('6. creates an instance for the further source ACTIVITY, by GrantInstance', async function () {
     this.timeout(30_000);
     const granted = await call<{ instanceId: string; source: string }>(
       product.http,
@@ -198,7 +198,7 @@ describe('the documents’ integration script', () => {
     assert.equal(log.instanceId, granted.instanceId);
   });
 
-  it('7. stops the services cleanly', async function () {
+  it('7. stops the services with exit code 0', async function () {
     this.timeout(60_000);
     assert.equal(await resource.stop(), 'exited with code 0');
     assert.equal(await product.stop(), 'exited with code 0');

@@ -13,7 +13,7 @@ const BUYERS = 200;
 const STOCK = 150;
 const ADMIN = { 'x-user-role': 'ADMIN', 'content-type': 'application/json' };
 
-describe('kill -9 in the middle of 200 purchases', function () {
+describe('The system, killed with SIGKILL in the middle of 200 purchases,', function () {
   this.timeout(180_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
@@ -28,7 +28,7 @@ describe('kill -9 in the middle of 200 purchases', function () {
     await db.connect();
     redis = new Redis(servers.redisUrl);
     product = await processes.start('product', { env: servers.env() });
-    // Slow enough that instances are still being created when the resource domain is killed.
+    // Slow, so that instances are still being created when the resource domain is killed.
     resource = await processes.start('resource', {
       env: { ...servers.env(), ...product.env() },
       config: { resource: { simulator: { delay: '0.05s' } } },
@@ -55,7 +55,7 @@ describe('kill -9 in the middle of 200 purchases', function () {
     return JSON.parse(text) as { id: string };
   }
 
-  /** Buys as a client that never gives up: the same request id until there is an answer. */
+  /** Buys like a client that never gives up: with the same request id until there is a reply. */
   async function buy(user: number): Promise<string> {
     const giveUpAtMs = Date.now() + 120_000;
     for (;;) {
@@ -72,12 +72,12 @@ describe('kill -9 in the middle of 200 purchases', function () {
       } catch (err) {
         if (err instanceof assert.AssertionError) throw err;
       }
-      assert.ok(Date.now() < giveUpAtMs, `buyer ${user} got no answer`);
+      assert.ok(Date.now() < giveUpAtMs, `buyer ${user} got no reply`);
       await sleep(50);
     }
   }
 
-  /** Every invariant, now that all is done. */
+  /** Checks every invariant after everything is done. */
   async function audited(): Promise<void> {
     const pool = openPostgres(servers.postgresUrl, 'kaimai_product');
     const admission = new RedisServer({
@@ -97,9 +97,9 @@ describe('kill -9 in the middle of 200 purchases', function () {
 
   const one = async (sql: string): Promise<number> => Number((await db.query<{ n: string }>(sql)).rows[0]?.n);
 
-  it('completes every order exactly once, with sold = stock given', async () => {
+  it('completes every order exactly once, and sells exactly the stock', async () => {
     const buying = Array.from({ length: BUYERS }, async (_, i) => {
-      // A crowd that arrives over a second, so that the kills fall in its middle.
+      // The buyers arrive within a second, so that the processes are killed in the middle.
       await sleep(i * 5);
       return buy(i + 1);
     });
@@ -114,7 +114,7 @@ describe('kill -9 in the middle of 200 purchases', function () {
     );
     await resource.kill();
     const running = await one('SELECT count(*) AS n FROM simulated_instances');
-    assert.ok(running < STOCK, 'the resource domain was killed too late to show anything');
+    assert.ok(running < STOCK, 'the resource domain was killed too late');
     resource = await resource.again();
 
     const codes = await Promise.all(buying);

@@ -16,24 +16,24 @@ import { eventually } from '../support/wait.js';
 const UNITS = 600;
 const BUYERS = 3_000;
 const SEED = 4;
-/** Purchases before the fault comes. */
+/** Purchases before the fault. */
 const EARLY = 120;
-/** Purchases that the stale replica has not heard of. */
+/** Purchases that the stale replica has not received. */
 const MISSED = 100;
 
 const WAYS: readonly Way[] = ['grpc', 'json', 'batch', 'batch'];
-/** Of the purchases that left no record, how many are asked for. */
+/** How many of the purchases without a record are polled. */
 const SAMPLE = 50;
 
-/** What became of those who were told QUEUED. */
+/** Final statuses of QUEUED purchases. */
 interface Outcome {
   readonly ordered: number;
   readonly rejected: number;
-  /** The purchase was lost with Redis before it became an order: QUEUED is provisional, and the poll says 404. */
+  /** The purchase was lost with Redis before it became an order: QUEUED is provisional, and polling returns 404. */
   readonly lost: number;
 }
 
-describe('a sale whose Redis fails in the middle, with two replicas of product', function () {
+describe('A sale on two replicas of product whose Redis fails halfway', function () {
   this.timeout(120_000);
   const servers = useServers('postgres', 'rabbitmq');
   const processes = useProcesses();
@@ -41,11 +41,11 @@ describe('a sale whose Redis fails in the middle, with two replicas of product',
   let proxy: FaultProxy;
   let products: TestProcess[];
   let db: Postgres;
-  /** As the products see it: through the proxy. */
+  /** The URL for the product processes, through the proxy. */
   let view: RedisServer;
 
   before(async function () {
-    // Killing a Redis takes one of its own: one that was given by URL or runs in a container is not ours to kill.
+    // This suite needs a Redis that it may kill: not one that was given by URL or runs in a container.
     if (!OwnRedis.available) this.skip();
     redis = await OwnRedis.start();
     proxy = await FaultProxy.open(redis.url);
@@ -56,7 +56,7 @@ describe('a sale whose Redis fails in the middle, with two replicas of product',
     view = new RedisServer({ addr, readTimeoutMs: 5_000, connectTimeoutMs: 5_000, keyPrefix: '' });
   });
   after(async () => {
-    // Before the proxy goes, so that nothing is left that knocks at its door.
+    // Before the proxy, so that no process tries to reconnect to it.
     await Promise.all((products ?? []).map((p) => p.stop()));
     view?.close();
     await db?.close();
@@ -80,7 +80,7 @@ describe('a sale whose Redis fails in the middle, with two replicas of product',
   const sale = async (itemId: bigint) =>
     (await call<Record<'remaining' | 'sold' | 'epoch', string>>('GET', `/v1/sales/${itemId}`, {})).body;
 
-  /** Sells out a sale in whose middle the fault comes, and holds everybody's answer against what came of it. */
+  /** Sells out a sale, injects the fault halfway, and compares every reply with its result. */
   async function sellThrough(fault: (itemId: bigint) => Promise<void>): Promise<Outcome> {
     const spec = await admin('/v1/product-specs', { cpu: 1, memory: 1, image: 'debian-12' });
     const plan = await admin('/v1/products', { name: 'p', priceFen: '1', specId: spec.id, status: 'ENABLED' });
@@ -94,7 +94,7 @@ describe('a sale whose Redis fails in the middle, with two replicas of product',
     try {
       const rush = crowd.rush(clicks, () => ({ way: random.pick(WAYS), replica: random.int(2) }), 20);
       await eventually('some have bought', () => crowd.queued >= EARLY, { everyMs: 2 });
-      assert.ok(crowd.queued < UNITS, 'all was sold before the fault');
+      assert.ok(crowd.queued < UNITS, 'all units were sold before the fault');
       await fault(itemId);
       await rush;
       await eventually('admission is there under another epoch', async () => {
@@ -102,9 +102,9 @@ describe('a sale whose Redis fails in the middle, with two replicas of product',
         return BigInt(now.epoch) > BigInt(before.epoch) && (await loadedEpoch(itemId)) === now.epoch;
       });
       await worked(itemId);
-      // Units of purchases that were lost are for sale again, and so are those of the rejected.
+      // Units of lost and rejected purchases are available again.
       for (let user = BUYERS + 1; (await sale(itemId)).remaining !== '0'; user++) {
-        assert.ok(user < BUYERS + UNITS, 'the sale never sells out');
+        assert.ok(user < BUYERS + UNITS, 'the sale does not sell out');
         await crowd.click({ user, requestId: '' }, user % 2);
         if ((await sale(itemId)).remaining === '0') await worked(itemId);
       }
@@ -151,7 +151,7 @@ describe('a sale whose Redis fails in the middle, with two replicas of product',
       return false;
     });
     outcome.lost = without.length;
-    // The polls of lost purchases end: NOT_KNOWN_YET is followed by PURCHASE_NOT_FOUND.
+    // Polling of lost purchases ends: NOT_KNOWN_YET is followed by PURCHASE_NOT_FOUND.
     const polls = without.slice(0, SAMPLE).map(({ seckillId, user }) =>
       eventually(
         'a final answer',
@@ -168,16 +168,16 @@ describe('a sale whose Redis fails in the middle, with two replicas of product',
     return outcome;
   }
 
-  it('flushed: what had become an order stands, the rest is sold again', async () => {
+  it('keeps committed orders and sells the rest again after a flush', async () => {
     const { ordered, lost } = await sellThrough(async () => {
       await redis.client.flushall();
     });
-    // One whose answer was lost may have an order under an id that nobody was told.
+    // A buyer whose reply was lost may have an order with an id that no reply contained.
     assert.ok(ordered > 0 && ordered <= UNITS);
     assert.ok(lost <= UNITS);
   });
 
-  it('killed and back with its data: everybody who was told QUEUED has an order', async () => {
+  it('has an order for every QUEUED purchase after Redis is killed and restarted with its data', async () => {
     const { rejected, lost } = await sellThrough(async () => {
       await redis.kill();
       await redis.restart();
@@ -185,7 +185,7 @@ describe('a sale whose Redis fails in the middle, with two replicas of product',
     assert.deepEqual({ rejected, lost }, { rejected: 0, lost: 0 });
   });
 
-  it('killed and back empty', async () => {
+  it('sells every unit exactly once after Redis is killed and restarted empty', async () => {
     const { ordered } = await sellThrough(async () => {
       await redis.kill();
       redis.wipe();
@@ -194,7 +194,7 @@ describe('a sale whose Redis fails in the middle, with two replicas of product',
     assert.ok(ordered > 0);
   });
 
-  it('failed over to a replica that had missed the last purchases: PostgreSQL keeps the cap', async () => {
+  it('never oversells after a failover to a replica that missed the last purchases', async () => {
     const replica = await OwnRedis.start();
     try {
       await replica.follow(redis);

@@ -4,16 +4,16 @@ import { useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('metrics of what waits', function () {
+describe('The backlog metrics', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
 
-  it('tells how much waits for each background server, and how old the oldest is', async () => {
+  it('report the size and age of each background server’s backlog', async () => {
     const db = new pg.Client({ connectionString: servers.postgresUrl });
     try {
       await db.connect();
-      // Rows of a topic that nobody handles wait for ever.
+      // Rows of a topic without a handler wait forever.
       await db.query(`INSERT INTO outbox (topic, ref_id, payload, created_at)
         SELECT 'nobody.handles.this', n, '', now() - interval '90 seconds' FROM generate_series(1, 7) AS n`);
       const product = await processes.start('product', { env: servers.env() });

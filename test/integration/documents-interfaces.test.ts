@@ -12,12 +12,12 @@ const PRICE_FEN = '9900';
 const SALE_PRICE_FEN = '100';
 
 /** The five interfaces of document 004, field by field. The user id is in a header of each request. */
-describe('the interfaces of the flash-sale document', function () {
+describe('The interfaces of document 004', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;
-  /** Sold with time to pay, and with next to none. */
+  /** In sales with a long and with a short time to pay. */
   let item: string;
   let hasty: string;
   let goods: string;
@@ -29,7 +29,7 @@ describe('the interfaces of the flash-sale document', function () {
     });
 
   before(async () => {
-    // What settles purchases comes later, so that one can be seen that waits for its order.
+    // The seckill consumer starts later, so that a purchase can be observed before its order exists.
     product = await start(['api']);
     const spec = await admin('/v1/product-specs', { cpu: 2, memory: 4, image: 'debian-12' });
     const plan = { specId: spec.id, priceFen: PRICE_FEN, imageUrl: IMAGE, sellerId: SELLER, status: 'ENABLED' };
@@ -64,7 +64,7 @@ describe('the interfaces of the flash-sale document', function () {
     return reply.body;
   }
 
-  /** The data of the envelope, in which every reply comes. */
+  /** The data in the envelope of a reply. */
   async function ask(user: number, path: string, body?: unknown): Promise<Fields> {
     const reply = await send(path, { 'x-user-id': String(user), 'x-kaimai-envelope': '1' }, body);
     assert.equal(reply.status, 200, JSON.stringify(reply.body));
@@ -89,7 +89,7 @@ describe('the interfaces of the flash-sale document', function () {
       return found.status === status && found;
     });
 
-  it('sells by item and quantity, and tells of each purchase where it stands, through all five states', async () => {
+  it('sells by item and quantity, and returns the status of each purchase in all five states', async () => {
     const paid = await purchase(1, item, 1);
     const cancelled = await purchase(2, item, 1);
     const late = await purchase(3, hasty, 1);
@@ -112,7 +112,7 @@ describe('the interfaces of the flash-sale document', function () {
     assert.match(String(overdue.orderId), /^[1-9]\d+$/);
   });
 
-  it('lists products by offset and limit, with name, price, picture and seller', async () => {
+  it('lists products by offset and limit, with name, price, image and seller', async () => {
     const reply = await ask(1, '/v1/products?offset=1&limit=2');
     assert.equal(reply.total, '3');
     const listed = (reply.products as Fields[]).map((p) => [p.id, p.name, p.priceFen, p.imageUrl, p.sellerId]);
@@ -123,7 +123,7 @@ describe('the interfaces of the flash-sale document', function () {
     ]);
   });
 
-  it('shows a product with name, price, picture and seller', async () => {
+  it('returns a product with name, price, image and seller', async () => {
     const { id, name, priceFen, imageUrl, sellerId } = await ask(1, `/v1/products/${item}`);
     assert.deepEqual(
       [id, name, priceFen, imageUrl, sellerId],
@@ -152,7 +152,7 @@ describe('the interfaces of the flash-sale document', function () {
     assert.deepEqual((await ask(10, '/v1/orders')).orders, []);
   });
 
-  it('tells users their id for a name and a password', async () => {
+  it('returns the user id for a username and a password', async () => {
     const none = {};
     const credentials = { username: 'Ann', password: 'correct horse' };
     const { body: user } = await send('/v1/users', none, { ...credentials, firstName: '娜', lastName: '李' });
@@ -163,12 +163,12 @@ describe('the interfaces of the flash-sale document', function () {
     const { username, firstName, lastName, createdAt, updatedAt } = me.body;
     assert.deepEqual([username, firstName, lastName], ['Ann', '娜', '李']);
     assert.ok(createdAt === updatedAt && Date.parse(String(createdAt)) > 0);
-    // A user of the trusted caller's own.
+    // A user that only the trusted caller knows.
     const other = await send('/v1/users/me', { 'x-user-id': '9' });
     assert.deepEqual([other.status, other.body.reason], [404, 'USER_NOT_FOUND']);
   });
 
-  it('tells failures apart: outcomes are data, errors have a code, a reason and a message', async () => {
+  it('returns outcomes as data, and errors with a code, a reason and a message', async () => {
     for (const _ of [1, 2, 3]) await purchase(3, item, 1);
     const refused = await ask(3, '/v1/seckill', { itemId: item, quantity: 1 });
     assert.deepEqual([refused.code, refused.data], ['LIMIT_REACHED', null]);

@@ -18,7 +18,7 @@ const TOKEN = 'a-token-for-this-test';
 const CALLER = { metadata: { 'x-internal-token': TOKEN }, reasons: ALL_REASONS };
 const GET = InstanceServiceService.getInstanceRequest;
 
-describe('GrpcClient against a listener', () => {
+describe('A gRPC client', () => {
   const { registry } = loadDescriptors();
   let calls: CallContext[];
   let handle: (ctx: CallContext) => Promise<never>;
@@ -77,7 +77,7 @@ describe('GrpcClient against a listener', () => {
       throw productNotFound('no such product');
     };
     await assert.rejects(client.call(GET, { instanceId: 1n }, { deadlineAtMs: Date.now() + 2_000 }), isProductNotFound);
-    // Of the caller's time 20 ms are kept back for answering it; the wire counts in whole milliseconds.
+    // 20 ms of the caller's time are reserved for the reply; the wire has whole milliseconds.
     assert.ok(leftMs <= 1_981, `${leftMs} ms were left`);
     await assert.rejects(client.call(GET, { instanceId: 1n }, { deadlineAtMs: Date.now() + 5 }), isDeadlineExceeded);
     assert.equal(calls.length, 1);

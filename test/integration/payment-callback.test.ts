@@ -5,7 +5,7 @@ import { useServers } from '../support/servers.js';
 
 const SECRET = 'a-secret-of-the-payment-provider';
 
-describe('payment callback with a secret', function () {
+describe('The payment callback with a configured secret', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
@@ -24,8 +24,8 @@ describe('payment callback with a secret', function () {
     return `${reply.status} ${((await reply.json()) as { reason: string }).reason}`;
   }
 
-  it('takes what is signed over its bytes, and nothing else, also not from the buyer', async () => {
-    // Spaces and order of the bytes count: the signature is over the body as it was sent.
+  it('accepts only a callback with a valid signature over its bytes, even from the buyer', async () => {
+    // The signature covers the exact bytes of the body, including spaces and order.
     const body = '{ "eventId":"evt-1",  "provider":"pay" }';
     const timestamp = String(Math.floor(Date.now() / 1000));
     const signature = createHmac('sha256', SECRET).update(`${timestamp}.${body}`).digest('hex');

@@ -21,7 +21,7 @@ interface Line {
   readonly [key: string]: unknown;
 }
 
-/** A port below the ephemeral range, where no outgoing connection of the machine can take it before it is used. */
+/** A port below the ephemeral range, so that no outgoing connection of the machine can occupy it first. */
 async function freePort(): Promise<number> {
   for (;;) {
     const port = 15_000 + Math.floor(Math.random() * 15_000);
@@ -87,7 +87,7 @@ describe('a process', function () {
     child.on('close', () => changed());
   }
 
-  /** Waits until `find` finds something in what the process has logged. */
+  /** Waits until `find` finds an entry in the log of the process. */
   async function logged<T>(find: () => T | undefined | false): Promise<T> {
     for (;;) {
       const found = find();
@@ -192,7 +192,7 @@ describe('a process', function () {
   it('ends its workers when its primary is killed', async () => {
     run({ workers: 2 });
     await serving('bare-primary');
-    // Its output ends when nobody holds it any more, and the workers hold it too.
+    // Its output ends when the last process closes it, and the workers hold it too.
     const closed = once(child, 'close');
     child.kill('SIGKILL');
     await closed;
@@ -208,7 +208,7 @@ describe('a process', function () {
       const failures: unknown[] = [];
       let draining = false;
 
-      // Callers that go elsewhere once the health check says so, as a load balancer makes them.
+      // Clients that stop calling when the health check fails, like behind a load balancer.
       const health = (async () => {
         while (!stop) {
           const ready = await fetch(`http://127.0.0.1:${ports.http}/readyz`, { headers: { connection: 'close' } }).then(

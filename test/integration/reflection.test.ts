@@ -8,7 +8,7 @@ import { useServers } from '../support/servers.js';
 
 const run = promisify(execFile);
 
-describe('reflection', function () {
+describe('gRPC reflection', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
@@ -22,7 +22,7 @@ describe('reflection', function () {
       return JSON.parse(stdout) as Record<string, string>;
     };
     const admin = ['-H', 'x-user-role: ADMIN'];
-    // Messages with imports of every kind: Struct, Timestamp, field rules, the role and the HTTP annotation.
+    // Messages with all kinds of imports: Struct, Timestamp, field rules, the role and the HTTP annotation.
     const spec = await curl('product.v1.ProductService/CreateProductSpec', { cpu: 1, memory: 1, image: 'x' }, ...admin);
     assert.equal(spec.id, '1');
     const sales = await curl('seckill.v1.SeckillService/ListSales', {});

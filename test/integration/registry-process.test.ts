@@ -21,7 +21,7 @@ const GET = ProductServiceService.getProduct;
 const NAME = 'kaimai.bare';
 const CALLERS = 16;
 
-describe('processes that register in etcd', function () {
+describe('Processes that register in etcd', function () {
   this.timeout(60_000);
   const servers = useServers('etcd');
   let dir: string;
@@ -55,7 +55,7 @@ describe('processes that register in etcd', function () {
     return { child, grpc };
   }
 
-  /** The addresses in etcd, read past the code under test. */
+  /** The addresses in etcd, read without the code under test. */
   async function listed(): Promise<ServiceInstance[]> {
     const base64 = (text: string) => Buffer.from(text).toString('base64');
     const prefix = `${servers.etcdPrefix}/${NAME}`;
@@ -96,7 +96,7 @@ describe('processes that register in etcd', function () {
     const failures: unknown[] = [];
     const callers = Array.from({ length: CALLERS }, async () => {
       while (running) {
-        // Not idempotent: no second attempt hides a lost call.
+        // Not idempotent, so that no retry hides a lost call.
         await client.call(GET, { id: BigInt(++calls) }).then(
           () => answered++,
           (err: unknown) => failures.push(err),
@@ -107,7 +107,7 @@ describe('processes that register in etcd', function () {
       await eventually('load', () => answered > 500 || failures.length > 0);
       one.child.kill('SIGTERM');
       await eventually('one entry', async () => (await listed()).length === 1);
-      // It drains: whoever has not heard yet is still answered.
+      // During the drain, clients that do not know yet still get replies.
       assert.equal(one.child.exitCode, null);
       assert.ok((await listed())[0]?.endpoints.includes(`grpc://${two.grpc}`));
       await eventually('its end', () => one.child.exitCode !== null);

@@ -21,7 +21,7 @@ const NAME = 'kaimai.product';
 const GET = ProductServiceService.getProduct;
 const unused = () => Promise.reject(new Error('not asked for in this test'));
 
-/** A service that says which of its instances answered. */
+/** A service whose reply names the instance. */
 class Instance {
   calls = 0;
   readonly health = new Health([], new SilentLogger());
@@ -73,7 +73,7 @@ class Instance {
   }
 }
 
-/** What a registry would say, said by the test. */
+/** A registry that the test controls. */
 class Told implements Discovery {
   watchers = 0;
   #found: Instances | undefined;
@@ -111,7 +111,7 @@ async function whoAnswers(client: GrpcClient): Promise<string> {
   return (await client.call(GET, { id: 1n })).name;
 }
 
-/** Resolves when `count` calls in a row were answered by these alone, and by each of them. */
+/** Resolves when `count` consecutive calls were answered only by these instances, and by each of them. */
 async function answeredBy(client: GrpcClient, ...names: string[]): Promise<void> {
   await eventually(`only ${names.join(', ')} answer`, async () => {
     const seen = new Set<string>();
@@ -120,7 +120,7 @@ async function answeredBy(client: GrpcClient, ...names: string[]): Promise<void>
   });
 }
 
-describe('calls by discovery:///', () => {
+describe('Calls to discovery:/// addresses', () => {
   let a: Instance;
   let b: Instance;
   let told: Told;
@@ -207,7 +207,7 @@ describe('EtcdRegistry', function () {
     return { id, name: NAME, version: '0', metadata: {}, endpoints: [`grpc://${id}:1`] };
   }
 
-  /** What a watcher was last told: the ids, or the error. */
+  /** The last update of a watcher: the ids, or the error. */
   function follow(by: EtcdRegistry): { ids: readonly string[] | string } {
     const last: { ids: readonly string[] | string } = { ids: [] };
     by.watch(NAME, (found) => {
@@ -231,7 +231,7 @@ describe('EtcdRegistry', function () {
     await two.deregister();
     const late = follow(registry());
     await eventually('told of nobody', () => /no instance/.test(String(late.ids)));
-    // Whoever knew of instances keeps the last one.
+    // A client that knew instances keeps the last one.
     assert.equal(String(seen.ids), 'two');
   });
 
@@ -249,7 +249,7 @@ describe('EtcdRegistry', function () {
   });
 });
 
-/** Takes every lease away, and with it the entries. */
+/** Revokes every lease, which removes the entries. */
 async function revokeAll(url: string): Promise<void> {
   const post = async (path: string, body: unknown) => {
     const reply = await fetch(`${url}/v3/${path}`, { method: 'POST', body: JSON.stringify(body) });
@@ -282,13 +282,13 @@ describe('EtcdRegistry while etcd is down', function () {
     await answeredBy(client, 'a');
 
     await etcd.kill();
-    // Longer than the entries live.
+    // Longer than the lifetime of the entries.
     const until = performance.now() + 2_500;
     while (performance.now() < until) {
       assert.equal(await whoAnswers(client), 'a');
       await sleep(20);
     }
-    // Comes up meanwhile, and is found as soon as etcd is.
+    // It starts meanwhile, and is found as soon as etcd is back.
     const before = performance.now();
     await byB.register(b.entry);
     assert.ok(performance.now() - before < 1_000);
@@ -298,7 +298,7 @@ describe('EtcdRegistry while etcd is down', function () {
 
     await etcd.pause();
     assert.ok(['a', 'b'].includes(await whoAnswers(client)));
-    // Bounded also against an etcd that takes connections and does not answer.
+    // Bounded even if etcd accepts connections and does not answer.
     await byB.deregister();
     await etcd.resume();
 

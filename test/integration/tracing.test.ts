@@ -10,13 +10,13 @@ interface Span {
   readonly spanId: string;
   readonly parentSpanId?: string;
   readonly name: string;
-  /** 2 is a server's, 3 a client's. */
+  /** 2 for a server, 3 for a client. */
   readonly kind: number;
   readonly startTimeUnixNano: string;
   readonly scope: string;
 }
 
-/** The receiving end of OTLP/HTTP, in JSON. */
+/** A receiver of OTLP/HTTP in JSON. */
 class Collector {
   readonly spans: Span[] = [];
   #changed: () => void = () => undefined;
@@ -60,7 +60,7 @@ class Collector {
   }
 }
 
-/** The spans of a trace, each below what caused it, in the order of their starts. */
+/** The spans of a trace as a tree, in the order of their start times. */
 function treeOf(spans: readonly Span[]): string {
   const ids = new Set(spans.map((s) => s.spanId));
   const lines: string[] = [];
@@ -75,7 +75,7 @@ function treeOf(spans: readonly Span[]): string {
   return lines.join('\n');
 }
 
-describe('tracing of the processes', function () {
+describe('Tracing of the processes', function () {
   this.timeout(120_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
@@ -86,7 +86,7 @@ describe('tracing of the processes', function () {
   });
   after(() => collector.stop());
 
-  it('continues the trace of a caller, down to the database, and tells no parameter', async () => {
+  it('continues the trace of a caller down to the database, without recording parameters', async () => {
     const product = await processes.start('product', { env: servers.env(), config: { trace: { endpoint } } });
     const traceId = '0af7651916cd43dd8448eb211c80319c';
     const parent = 'b7ad6b7169203331';
@@ -111,13 +111,13 @@ describe('tracing of the processes', function () {
       JSON.stringify(collector.spans.map((s) => [s.name, s.parentSpanId])),
     );
     assert.ok(!JSON.stringify(collector.spans).includes('an-image-of-a-kind'));
-    // Rounds of the background servers that found nothing start no traces.
+    // Rounds of background servers without work start no traces.
     assert.equal(await product.stop(), 'exited with code 0');
     assert.deepEqual([...new Set(collector.spans.map((s) => s.traceId))], [traceId]);
   });
 
   for (const way of ['ordinary order', 'flash sale'] as const) {
-    it(`runs one trace from the click to the instance: ${way}`, async () => {
+    it(`records one trace from the click to the instance for ${way}`, async () => {
       const config = { trace: { endpoint } };
       const product = await processes.start('product', { env: servers.env(), config });
       const resource = await processes.start('resource', { env: { ...servers.env(), ...product.env() }, config });
@@ -175,7 +175,7 @@ describe('tracing of the processes', function () {
     });
   }
 
-  it('serves on when the collector is away', async () => {
+  it('keeps serving while the collector is unavailable', async () => {
     const config = { trace: { endpoint: 'http://127.0.0.1:1/v1/traces' } };
     const product = await processes.start('product', { env: servers.env(), config });
     assert.equal((await fetch(`http://${product.http}/v1/products`)).status, 200);

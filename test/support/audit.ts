@@ -4,7 +4,7 @@ import { auditChecks } from '../../internal/data/postgres/audit/checks.js';
 import type { Postgres } from '../../internal/data/postgres/postgres.js';
 import type { RedisServer } from '../../internal/data/redis/redis.js';
 
-/** Invariants of the flash sale alone, which hold before any instance is created. */
+/** The invariants of flash sales, which hold before any instance is created. */
 export const SALE_INVARIANTS = [1, 2, 3, 4, 5, 6];
 
 export function auditor(db: Postgres, redis: RedisServer): AuditUsecase {

@@ -2,17 +2,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ServiceAddresses } from '../../internal/local/services.js';
 import { Again, type Answer, type Click, PurchaseClient, type Way } from './purchase-client.js';
 
-/** What a buyer was told in the end. */
+/** The final reply to a buyer. */
 export interface Told extends Click, Answer {
   readonly way: Way;
   /** By performance.now(). */
   readonly sentAtMs: number;
   readonly answeredAtMs: number;
-  /** Calls that it took: one that is shed, or that nobody answers, is repeated. */
+  /** Number of calls: a rejected or unanswered call is repeated. */
   readonly attempts: number;
 }
 
-/** Purchases of one item under way at a time, by way; a batch counts as one. */
+/** Concurrent purchases of one item per transport; a batch counts as one. */
 const LANES: Readonly<Record<Way, number>> = { grpc: 96, json: 24, batch: 8 };
 const CALL_TIMEOUT_MS = 10_000;
 const PAUSE_MS = 40;
@@ -21,7 +21,7 @@ const MAX_ATTEMPTS = 500;
 /** Buyers of one item, in front of all replicas of product. */
 export class Crowd {
   readonly told: Told[] = [];
-  /** Answers QUEUED so far. */
+  /** QUEUED replies so far. */
   queued = 0;
   private readonly clients: PurchaseClient[];
   private closed = false;
@@ -38,14 +38,14 @@ export class Crowd {
     for (const client of this.clients) client.close();
   }
 
-  /** One click, by one replica's unary call. */
+  /** One click, as a unary call to one replica. */
   async click(click: Click, replica = 0): Promise<Told> {
     return (await this.send([click], 'grpc', replica))[0]!;
   }
 
   /**
-   * All of these, each way's in their order, a bounded number at a time.
-   * @param choose the way and the replica of a click
+   * Sends all clicks, those of each transport in their order, with bounded concurrency.
+   * @param choose the transport and the replica of a click
    */
   async rush(
     clicks: readonly Click[],
@@ -77,7 +77,7 @@ export class Crowd {
     const sentAtMs = performance.now();
     let open = [...clicks];
     for (let attempts = 1; open.length > 0; attempts++) {
-      if (this.closed || attempts > MAX_ATTEMPTS) throw new Error(`${open.length} purchases got no answer`);
+      if (this.closed || attempts > MAX_ATTEMPTS) throw new Error(`${open.length} purchases got no reply`);
       const replies = await this.clients[replica]!.purchase(this.itemId, open, way).catch((err: unknown) => {
         if (!(err instanceof Again)) throw err;
         return open.map(() => undefined);

@@ -1,13 +1,13 @@
 import type { AddressInfo } from 'node:net';
 import { createServer, connect as dial, type Server, type Socket } from 'node:net';
 
-/** A TCP proxy in front of a real server that can be told to misbehave. */
+/** A TCP proxy in front of a real server that can simulate faults. */
 export class FaultProxy {
-  /** Takes bytes from both sides and passes none on. */
+  /** Accepts bytes from both sides and forwards none. */
   swallow = false;
-  /** Ends each new connection at once. */
+  /** Closes every new connection immediately. */
   refuse = false;
-  /** Connections ended that way. */
+  /** Number of connections closed that way. */
   refused = 0;
   private readonly sockets = new Set<Socket>();
   /** Connections that came while the network was cut. */
@@ -19,7 +19,7 @@ export class FaultProxy {
     private target: URL,
   ) {}
 
-  /** In front of the host and port of `url`. */
+  /** A proxy in front of the host and port of `url`. */
   static async open(url: string): Promise<FaultProxy> {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -36,13 +36,13 @@ export class FaultProxy {
     return changed.href;
   }
 
-  /** Leads every connection to another server from now on, and ends the existing ones. */
+  /** Forwards all connections to another server from now on, and closes the existing ones. */
   failOver(url: string): void {
     this.moveTo(url);
     this.reset();
   }
 
-  /** Leads new connections to another server; the existing ones stay with theirs. */
+  /** Forwards new connections to another server; existing ones are not affected. */
   moveTo(url: string): void {
     this.target = new URL(url);
   }
@@ -63,7 +63,7 @@ export class FaultProxy {
     for (const client of held) this.join(client);
   }
 
-  /** Ends every connection without a word. */
+  /** Resets every connection. */
   reset(): void {
     for (const socket of this.sockets) socket.resetAndDestroy();
   }

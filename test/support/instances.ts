@@ -4,7 +4,7 @@ import { instanceName } from '../../internal/biz/instance/instance.js';
 import type { InstanceOrder } from '../../internal/biz/instance/instance-log.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 
-/** A valid order of an instance; each id gives another. */
+/** A valid instance request; each id gives a different one. */
 export function instanceOrder(instanceId: bigint, changes: Partial<InstanceOrder> = {}): InstanceOrder {
   return {
     instanceId,
@@ -19,7 +19,7 @@ export function instanceOrder(instanceId: bigint, changes: Partial<InstanceOrder
   };
 }
 
-/** The message that asks for it. */
+/** The message that requests it. */
 export function instanceMessage(order: InstanceOrder, changes: Partial<Event> = {}): Buffer {
   const { size, ...rest } = order;
   const event: Event = {

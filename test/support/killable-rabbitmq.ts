@@ -8,14 +8,14 @@ import { rabbitmq } from '../../internal/local/servers/rabbitmq.js';
 import type { RunningServer } from '../../internal/local/servers/server.js';
 import { startServer } from '../../internal/local/servers/servers.js';
 
-/** A RabbitMQ of one suite, which may be killed and started again with the same data at the same address. */
+/** A RabbitMQ for one suite, which can be killed and restarted with the same data at the same address. */
 export class KillableRabbitmq {
   private readonly root = mkdtempSync(join(isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir(), 'kaimai-kill-'));
   private readonly ports = new Map<number, number>();
   private readonly abort = new AbortController();
   private server: RunningServer | undefined;
 
-  /** Whether its programs are on this machine. */
+  /** Whether its programs are installed on this machine. */
   static get available(): boolean {
     return rabbitmq.find() !== undefined;
   }
@@ -38,7 +38,7 @@ export class KillableRabbitmq {
     return this.server!.extras.KAIMAI_RABBITMQ_MANAGEMENT_URL!;
   }
 
-  /** SIGKILL: nothing is flushed, nobody is told. */
+  /** Sends SIGKILL: nothing is flushed, and clients are not notified. */
   kill(): void {
     killProcessNow(this.server!.processes.at(-1)!);
   }

@@ -1,4 +1,6 @@
-/** What one suite gets of each shared server, how that is taken away again, and how its open connections are found. */
+/**
+ * Leases on the shared servers for one suite: how they are created and revoked, and how leaked connections are found.
+ */
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect } from 'amqplib';
@@ -13,11 +15,11 @@ import { eventually } from './wait.js';
 export interface Lease {
   url: string;
   managementUrl?: string | undefined;
-  /** Put before names where the suite has no space of its own. */
+  /** Prefix of names if the suite has no isolated space. */
   prefix?: string;
-  /** The prefixed queues that were asked for. */
+  /** The requested queues with a prefix. */
   queues?: Set<string>;
-  /** Connections that are still open, described, after they had time to close. */
+  /** Descriptions of connections that are still open although they had time to close. */
   findLeaks(): Promise<string[]>;
   drop(): Promise<void>;
 }
@@ -116,7 +118,7 @@ export async function leaseRedis(): Promise<Lease> {
   };
 }
 
-/** Finds a database with nothing in it. A server that was given may be in use, by other test runs too. */
+/** Finds an empty database. A server that was given may be in use, for example by other test runs. */
 async function claimRedisDatabase(server: string): Promise<{ client: Redis; database: number }> {
   const client = new Redis(server, { lazyConnect: true, connectionName: 'kaimai-test' });
   await client.connect();
@@ -134,7 +136,7 @@ async function claimRedisDatabase(server: string): Promise<{ client: Redis; data
       );
       if (empty === 1) {
         const single = (await sharedServer('redis')).processes.length > 0;
-        // Nobody else uses a server of our own, and a suite may want to see an empty database.
+        // A private server has no other users, and a suite may need an empty database.
         if (single) await client.del(CLAIM);
         return { client, database };
       }
@@ -161,7 +163,7 @@ export async function leaseRabbitmq(suite: string): Promise<Lease> {
   return {
     url: onDatabase(server, suite),
     managementUrl,
-    // The management API learns of connections seconds late; the sockets of this process show at once.
+    // The management API shows connections seconds late; the sockets of this process are up to date.
     findLeaks: () => remaining(async () => ownSockets(Number(new URL(server).port || 5672))),
     drop: async () => void (await manage(managementUrl, 'DELETE', `vhosts/${suite}`)),
   };
@@ -185,7 +187,7 @@ async function deleteQueues(server: string, queues: Set<string>): Promise<void> 
   }
 }
 
-/** The management API of a server that was given: where the variable says, or on the usual port of its host. */
+/** The management API of a given server: at the URL in the variable, or on the default port of its host. */
 async function givenManagement(server: string): Promise<string | undefined> {
   const { hostname, username, password } = new URL(server);
   const login = username ? `${username}:${password}` : 'guest:guest';

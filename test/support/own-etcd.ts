@@ -1,4 +1,4 @@
-/** An etcd that a suite may kill: its own, on the port and the data that it had, after each restart. */
+/** An etcd for one suite, which can be killed and restarted with the same data at the same address. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,11 +21,11 @@ export class OwnEtcd {
     return this.#server.url;
   }
 
-  /** Starts it, or starts it again. */
+  /** Starts or restarts it. */
   async restart(): Promise<void> {
     this.#root ??= mkdtempSync(join(isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir(), 'kaimai-etcd-'));
     const sources = await chooseSources(['etcd']);
-    // One that was given cannot be killed.
+    // A server that was given must not be killed.
     sources.set(
       'etcd',
       sources.get('etcd')?.type === 'apt' ? { type: 'apt', packages: ['etcd-server'] } : { type: 'programs' },
@@ -43,7 +43,7 @@ export class OwnEtcd {
     });
   }
 
-  /** SIGKILL; resolves when nobody listens any more. */
+  /** Sends SIGKILL; resolves when the port is closed. */
   async kill(): Promise<void> {
     for (const managed of this.#server?.processes ?? []) killProcessNow(managed);
     await eventually('the end of etcd', () =>
@@ -54,7 +54,7 @@ export class OwnEtcd {
     );
   }
 
-  /** It keeps its connections and answers nobody. */
+  /** Pauses it: it keeps its connections and answers none of them. */
   async pause(): Promise<void> {
     for (const { pid } of this.#server?.processes ?? []) process.kill(pid, 'SIGSTOP');
   }

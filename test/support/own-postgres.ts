@@ -1,4 +1,4 @@
-/** A PostgreSQL of one suite, which may be killed, paused, copied as a standby, promoted and demoted. */
+/** A PostgreSQL for one suite, which can be killed, paused, copied as a standby, promoted and demoted. */
 import { execFile } from 'node:child_process';
 import { chmodSync, chownSync, copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -23,7 +23,7 @@ export class OwnPostgres {
 
   private constructor(private readonly port: number) {}
 
-  /** Whether its programs are on this machine. */
+  /** Whether its programs are installed on this machine. */
   static get available(): boolean {
     return postgres.find() !== undefined;
   }
@@ -45,13 +45,13 @@ export class OwnPostgres {
     return this.server!.processes.at(-1)!.pid;
   }
 
-  /** Starts it again at the same address with the data that it has. */
+  /** Restarts it at the same address with its data. */
   async restart(): Promise<void> {
     const options = { root: this.root, port: async () => this.port, signal: this.abort.signal, removeData: true };
     this.server = await startServer('postgres', { type: 'programs' }, options);
   }
 
-  /** SIGKILL to it and its backends: nothing is flushed. Resolves when they are gone. */
+  /** Sends SIGKILL to it and its backends: nothing is flushed. Resolves when they have exited. */
   async kill(): Promise<void> {
     // Each backend leads a process group of its own.
     const backends = childrenOf(this.pid);
@@ -71,7 +71,7 @@ export class OwnPostgres {
     this.paused = [];
   }
 
-  /** A streaming standby of this one, in step with it. */
+  /** A streaming standby that has caught up with this server. */
   async standby(): Promise<OwnPostgres> {
     const copy = new OwnPostgres(await freePort());
     const account = serverAccount(postgres.account);
@@ -94,7 +94,7 @@ export class OwnPostgres {
     return copy;
   }
 
-  /** Until every standby has replayed what was committed before this call. */
+  /** Resolves when every standby has replayed everything that was committed before this call. */
   async inStep(): Promise<void> {
     const [row] = await this.query<{ at: string }>('SELECT pg_current_wal_lsn()::text AS at');
     await eventually('the standby is in step', async () => {
@@ -106,12 +106,12 @@ export class OwnPostgres {
     });
   }
 
-  /** Takes writes from now on. */
+  /** Promotes it: it accepts writes from now on. */
   async promote(): Promise<void> {
     await this.query('SELECT pg_promote(true)');
   }
 
-  /** Takes no writes any more, and keeps every connection. */
+  /** Demotes it: it accepts no more writes and keeps every connection. */
   async demote(): Promise<void> {
     await this.query('ALTER SYSTEM SET default_transaction_read_only = on');
     await this.query('SELECT pg_reload_conf()');
@@ -160,7 +160,7 @@ function childrenOf(pid: number): ManagedProcess[] {
       if (Number(parent) !== pid || startedAt === undefined) continue;
       children.push({ name: 'backend', pid: Number(entry), startedAt, stopSignal: 'SIGKILL', graceMs: 1_000 });
     } catch {
-      // It has ended meanwhile.
+      // It has exited.
     }
   }
   return children;

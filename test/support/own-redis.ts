@@ -1,4 +1,4 @@
-/** A Redis of one suite, which may be killed, started again with its data or without, and followed by a replica. */
+/** A Redis for one suite, which can be killed, restarted with or without its data, and followed by a replica. */
 import { chownSync, cpSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { startServer } from '../../internal/local/servers/servers.js';
 import { eventually } from './wait.js';
 
 export class OwnRedis {
-  /** For looking at it; reconnects by itself. */
+  /** A client for inspection; reconnects automatically. */
   readonly client: Redis;
   private readonly root = mkdtempSync(
     join(isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir(), 'kaimai-redis-'),
@@ -25,7 +25,7 @@ export class OwnRedis {
     this.client.on('error', () => {});
   }
 
-  /** Whether its program is on this machine. */
+  /** Whether its program is installed on this machine. */
   static get available(): boolean {
     return redis.find() !== undefined;
   }
@@ -48,13 +48,13 @@ export class OwnRedis {
     return this.server!.processes.at(-1)!.pid;
   }
 
-  /** Starts it again at the same address with the data that it has. */
+  /** Restarts it at the same address with its data. */
   async restart(): Promise<void> {
     const options = { root: this.root, port: async () => this.port, signal: this.abort.signal, removeData: true };
     this.server = await startServer('redis', { type: 'programs' }, options);
   }
 
-  /** SIGKILL: nothing is flushed, nobody is told. Resolves when it is gone. */
+  /** Sends SIGKILL: nothing is flushed, and clients are not notified. Resolves when it has exited. */
   async kill(): Promise<void> {
     for (const managed of this.server?.processes ?? []) killProcessNow(managed);
     await eventually('the end of Redis', async () => {
@@ -69,7 +69,7 @@ export class OwnRedis {
     });
   }
 
-  /** Takes away its data while it is dead. */
+  /** Deletes its data while it is stopped. */
   wipe(): void {
     rmSync(this.data, { recursive: true });
   }
@@ -99,7 +99,7 @@ export class OwnRedis {
     truncateSync(file, Math.max(0, statSync(file).size - bytes));
   }
 
-  /** Makes this one a replica, up to date. */
+  /** Makes this server a replica, and waits until it is up to date. */
   async follow(primary: OwnRedis): Promise<void> {
     await this.client.replicaof('127.0.0.1', primary.port);
     await eventually('the replica is in step', async () => {

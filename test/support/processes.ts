@@ -1,5 +1,5 @@
 /**
- * The real processes in a test, from dist/.
+ * Runs the real processes in a test, from dist/.
  *
  *     const servers = useServers('postgres', 'redis', 'rabbitmq');
  *     const processes = useProcesses();
@@ -7,13 +7,13 @@
  *       const product = await processes.start('product', { env: servers.env() });
  *       const resource = await processes.start('resource', { env: { ...servers.env(), ...product.env() } });
  *       await fetch(`http://${product.http}/v1/products`);
- *       await product.kill();                      // SIGKILL, resolves when it is gone
+ *       await product.kill();                      // SIGKILL, resolves when it has exited
  *       const again = await product.again();       // the same addresses and settings
  *       assert.equal(await again.stop(), 'exited with code 0');
  *     });
  *
- * `start` resolves when /readyz says so and fails with the end of the log. Declare `useProcesses` after `useServers`.
- * After the suite's last test all are stopped, and a process of theirs that is still there fails the suite.
+ * `start` resolves when /readyz succeeds, and fails with the end of the log. Declare `useProcesses` after `useServers`.
+ * After the suite's last test all processes are stopped; a process that is left behind fails the suite.
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -34,7 +34,7 @@ import { eventually } from './wait.js';
 export interface ProcessOptions {
   /** Added to the environment. */
   env?: Record<string, string>;
-  /** Settings over those of configs/<name>.yaml, in the shape of internal/conf/conf.proto. */
+  /** Overrides of the settings in configs/<name>.yaml, in the shape of internal/conf/conf.proto. */
   config?: Record<string, unknown>;
   /** Default: free ones. */
   addresses?: ServiceAddresses;
@@ -65,7 +65,7 @@ export class TestProcess implements ServiceAddresses {
     return this.child.pid;
   }
 
-  /** The variables by which the other service finds this one. */
+  /** The environment variables by which the other service finds this one. */
   env(): Record<string, string> {
     return addressVariables(this.name, this);
   }
@@ -94,7 +94,7 @@ export class TestProcess implements ServiceAddresses {
       const reply = await fetch(`http://${this.metrics}/metrics`, { signal: AbortSignal.timeout(2_000) });
       for (const reason of undocumentedReasons(await reply.text())) this.undocumented.add(reason);
     } catch {
-      // It was stopped, killed or cut off by the test.
+      // It was stopped, killed or disconnected by the test.
     }
   }
 
@@ -147,7 +147,7 @@ export class TestProcesses {
     }
   }
 
-  /** -conf takes a directory, whose files are merged in the order of their names. */
+  /** -conf accepts a directory, whose files are merged in the order of their names. */
   #configuration(name: ServiceName, number: number, overrides: Record<string, unknown> | undefined): string {
     const base = join(projectRoot, `configs/${name}.yaml`);
     if (!overrides || !this.#folder) return base;
@@ -160,7 +160,7 @@ export class TestProcesses {
   }
 }
 
-/** Live processes of a process group; each service leads one, and its workers belong to it. */
+/** The live processes of a process group; a service and its workers form one. */
 function processesInGroup(group: number): number[] {
   const found: number[] = [];
   for (const entry of process.platform === 'linux' ? readdirSync('/proc') : []) {
@@ -170,7 +170,7 @@ function processesInGroup(group: number): number[] {
       const [state, , processGroup] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
       if (Number(processGroup) === group && state !== 'Z' && state !== 'X') found.push(Number(entry));
     } catch {
-      // Gone meanwhile.
+      // The process has exited.
     }
   }
   return found;

@@ -9,7 +9,7 @@ import {
 import { DEVELOPMENT_TOKEN } from '../../internal/conf/defaults.js';
 import type { ServiceAddresses } from '../../internal/local/services.js';
 
-/** How a click reaches the service. */
+/** The transport of a click. */
 export const WAYS = ['grpc', 'json', 'batch'] as const;
 export type Way = (typeof WAYS)[number];
 

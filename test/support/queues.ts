@@ -1,6 +1,6 @@
 import { type Channel, connect } from 'amqplib';
 
-/** Runs `work` on a channel of a connection of its own. */
+/** Runs `work` on a channel of a new connection. */
 export async function withChannel<T>(url: string, work: (channel: Channel) => Promise<T>): Promise<T> {
   const connection = await connect(url);
   try {
@@ -10,7 +10,7 @@ export async function withChannel<T>(url: string, work: (channel: Channel) => Pr
   }
 }
 
-/** Messages that wait in a queue; those that a consumer holds are not counted. */
+/** The number of messages ready in a queue, without unacknowledged ones. */
 export function queueDepth(url: string, queue: string): Promise<number> {
   return withChannel(url, async (channel) => (await channel.checkQueue(queue)).messageCount);
 }

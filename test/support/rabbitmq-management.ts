@@ -1,4 +1,4 @@
-/** One call of RabbitMQ's management API, `path` below /api. */
+/** Calls RabbitMQ's management API; `path` is relative to /api. */
 export async function manage(managementUrl: string, method: string, path: string, body?: unknown): Promise<unknown> {
   const { origin, username, password } = new URL(managementUrl);
   const response = await fetch(`${origin}/api/${path}`, {

@@ -66,7 +66,9 @@ const testPolicies = providers(({ value, create }) => {
   value(WAITING_ROOM_POLICY, { capacity: 1_000 });
 });
 
-/** One replica of the product process without its listeners, on real servers: its modules with connections of the test. */
+/**
+ * One replica of the product process without its listeners, on real servers: its modules with connections of the test.
+ */
 export class SeckillReplica {
   readonly db: Postgres;
   readonly redis: RedisServer;
@@ -112,7 +114,7 @@ export class SeckillReplica {
           value(RedisServer, this.redis);
           value(AdvisoryLocks, this.locks);
           value(IdGenerator, this.ids);
-          // Only the returns are relayed here; instance events wait in the outbox.
+          // Only returned units are relayed here; instance events stay in the outbox.
           create(QueuePublisher, [], () => ({ publish: async () => assert.fail('no broker in this replica') }));
           create(SaleWatch, [SaleUsecase], (sales) => new SaleWatch(sales, WATCH_INTERVAL_MS));
         }),
@@ -151,12 +153,12 @@ export class SeckillReplica {
     await this.db.close();
   }
 
-  /** Settles deliveries as a consumer does, without removing them from the stream. */
+  /** Settles deliveries like a consumer, without removing them from the stream. */
   async settle(itemId: bigint, deliveries: readonly Delivery[]): Promise<Settlement> {
     return this.settlements.commit(await this.settlements.prepare(itemId, deliveries));
   }
 
-  /** A consumer of the group, as a process would run it. Stop it before the replica is closed. */
+  /** A consumer of the group, as in a process. Stop it before the replica is closed. */
   consumer(
     name: string,
     options: Partial<SeckillConsumerOptions> = {},

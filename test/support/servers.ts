@@ -12,14 +12,16 @@
  *
  * Each suite that calls `useServers` gets, before its first test:
  *   postgres  a fresh database with the newest schema (cloned from a template that is migrated once per run)
- *   redis     an empty database of its own (`redis://…/<n>`), so that keys keep the names of the contract
+ *   redis     an empty database of its own (`redis://…/<n>`), so that keys have their public names
  *   rabbitmq  a fresh virtual host; or, where a server was given that has no management API, unique queue names:
  *             always name queues by `servers.queue('resource.instance.created')`
  *   etcd      a key prefix (`servers.etcdPrefix`)
- * and loses it after its last test. A suite that leaves a connection open fails.
+ * and it is removed after its last test. A suite that leaves a connection open fails.
  *
- * `servers.env()` has the variables by which configs/*.yaml find these. The servers start when first asked for, once
- * per mocha run; importing this file is all that is needed. For a free port: `freePort` of internal/local/servers/ports.ts.
+ * `servers.env()` has the environment variables by which configs/*.yaml find these. The servers start on first use,
+ * once
+ * per mocha run; importing this file is all that is needed. For a free port: `freePort` of
+ * internal/local/servers/ports.ts.
  */
 import { randomBytes } from 'node:crypto';
 import type { ServerName } from '../../internal/local/servers/server.js';
@@ -38,7 +40,7 @@ export class SuiteServers {
   get rabbitmqUrl(): string {
     return this.#lease('rabbitmq').url;
   }
-  /** URL of the management API with credentials; undefined when a given server has none. */
+  /** URL of the management API with credentials; undefined if a given server has none. */
   get rabbitmqManagementUrl(): string | undefined {
     return this.#lease('rabbitmq').managementUrl;
   }
@@ -53,7 +55,7 @@ export class SuiteServers {
     return this.#lease('etcd').prefix ?? '';
   }
 
-  /** The name under which this suite may use a queue: as it is in a virtual host of its own, else made unique. */
+  /** The name of a queue for this suite: unchanged in a virtual host of its own, otherwise made unique. */
   queue(name: string): string {
     const { prefix, queues } = this.#lease('rabbitmq');
     if (prefix === undefined) return name;
@@ -61,7 +63,7 @@ export class SuiteServers {
     return `${prefix}${name}`;
   }
 
-  /** What a process of ours needs in its environment to use these servers. */
+  /** The environment variables with which a process uses these servers. */
   env(): Record<string, string> {
     const variables: Record<ServerName, string> = {
       postgres: 'KAIMAI_POSTGRES_URL',
@@ -77,7 +79,7 @@ export class SuiteServers {
     this.#leases.set(name, lease);
   }
 
-  /** Gives everything back. Throws, after doing so, if connections were left open. @internal */
+  /** Returns all leases. Throws afterwards if connections were left open. @internal */
   async release(): Promise<void> {
     const leases = [...this.#leases.values()];
     this.#leases.clear();
@@ -88,7 +90,7 @@ export class SuiteServers {
 
   #lease(name: ServerName): Lease {
     const lease = this.#leases.get(name);
-    if (!lease) throw new Error(`ask for it: useServers('${name}'), and read it inside a hook or a test`);
+    if (!lease) throw new Error(`call useServers('${name}'), and read it inside a hook or a test`);
     return lease;
   }
 }
@@ -100,7 +102,7 @@ export function useServers(...names: ServerName[]): SuiteServers {
   const servers = new SuiteServers();
   before(`servers: ${names.join(', ')}`, async function () {
     this.timeout(START_TIMEOUT_MS);
-    // Registered only now, so that it runs after the suite's own hooks, which close what they opened.
+    // Registered here, so that it runs after the suite's own hooks, which close their connections.
     this.test?.parent?.afterAll('give the servers back', async function () {
       this.timeout(60_000);
       await servers.release();

@@ -1,7 +1,7 @@
 /**
- * The servers that all suites of one mocha run share. Each is started when the first suite asks for it, in a temporary
- * folder, and stopped after the last suite. A run that was killed leaves its servers behind; the next run, of whatever
- * checkout, stops them.
+ * The servers that all suites of one mocha run share. Each is started on first use, in a temporary folder, and stopped
+ * after
+ * the last suite. A killed run leaves its servers behind; the next run of any checkout stops them.
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,7 +13,7 @@ import { isAlive, killProcessNow, type ProcessId, startTime } from '../../intern
 import type { RunningServer, ServerName } from '../../internal/local/servers/server.js';
 import { chooseSources, installMissing, startServer, stopLeftovers } from '../../internal/local/servers/servers.js';
 
-/** Enough for a machine where the packages have to be installed first. */
+/** Long enough to install the packages first. */
 export const START_TIMEOUT_MS = 15 * 60_000;
 const PREFIX = 'kaimai-test-';
 const base = isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir();
@@ -27,7 +27,7 @@ let installing: Promise<unknown> = Promise.resolve();
 
 const endings: (() => Promise<unknown>)[] = [];
 
-/** Runs while the servers still do, after the last suite. */
+/** Runs after the last suite, before the servers are stopped. */
 export function atEnd(work: () => Promise<unknown>): void {
   endings.push(work);
 }
@@ -66,14 +66,14 @@ async function makeRoot(): Promise<string> {
   const owner: ProcessId = { pid: process.pid, startedAt: startTime(process.pid) ?? '' };
   writeFileSync(join(folder, 'owner.json'), JSON.stringify(owner));
   process.once('exit', () => {
-    // Reached with servers running only when mocha was told to end at once.
+    // Servers still run here only if mocha was interrupted.
     for (const managed of started.flatMap((server) => server.processes).reverse()) killProcessNow(managed);
     rmSync(folder, { recursive: true, force: true });
   });
   return folder;
 }
 
-/** Ends what runs left behind whose process is gone. */
+/** Stops the servers of runs whose process no longer exists. */
 async function sweep(): Promise<void> {
   for (const name of readdirSync(base).filter((entry) => entry.startsWith(PREFIX))) {
     const folder = join(base, name);
@@ -95,7 +95,7 @@ after('stop the servers of the test run', async function () {
   await Promise.allSettled(starting.values());
   await Promise.allSettled(endings.splice(0).map((work) => work()));
   for (const server of started) {
-    // Its data goes away with it, and the Erlang VM takes six seconds to end by itself.
+    // Its data is deleted anyway, and the Erlang VM takes six seconds to shut down.
     if (server.name === 'rabbitmq') for (const managed of server.processes) killProcessNow(managed);
   }
   await Promise.all(started.splice(0).map((server) => server.stop()));

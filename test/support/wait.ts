@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
- * Resolves with the first answer that is neither undefined nor false. Fails after timeoutMs, naming what was waited
- * for and the last error the condition threw.
+ * Polls the condition until it returns neither undefined nor false, and resolves with that. Fails after timeoutMs,
+ * naming
+ * what was waited for and the last error of the condition.
  */
 export async function eventually<T>(
   what: string,

@@ -14,7 +14,7 @@ import { containerOf, replaced } from './wiring.js';
 export interface WiredProcess {
   readonly name: string;
   readonly modules: readonly ProviderSet[];
-  /** Providers in place of those that open a connection when they are made. */
+  /** Replacements of providers that open a connection when they are created. */
   readonly unconnected: ProviderSet;
 }
 

@@ -2,7 +2,7 @@ import { Container } from 'inversify';
 import { type Identifier, type Provider, ProviderSet } from '../../internal/kratos/app/wiring.js';
 
 /**
- * The same modules, in which `replacements` provide everything that they name.
+ * The same modules, with everything in `replacements` replaced.
  * @throws Error if a replacement replaces nothing, because the test would then run without it
  */
 export function replaced(modules: readonly ProviderSet[], replacements: ProviderSet): readonly ProviderSet[] {

@@ -10,7 +10,7 @@ function call(peer: string, forwarded: readonly string[] = [], realIp?: string):
   } as unknown as Call;
 }
 
-describe('ClientAddresses', () => {
+describe('The address of a client', () => {
   const direct = new ClientAddresses([]);
   const proxied = new ClientAddresses(['10.0.0.0/8', '192.0.2.7', 'fd00::/8']);
 

@@ -18,7 +18,7 @@ function methodOf(service: string, rpc: string) {
   return method;
 }
 
-describe('validation', () => {
+describe('Request validation', () => {
   const rulesOf = validation(registry);
   const orderRules = rulesOf(methodOf('order.v1.OrderService', 'CancelOrder'));
   const cancel = (reason: string) => {
@@ -38,7 +38,7 @@ describe('validation', () => {
   it('rejects text with a NUL, which the database would refuse', () =>
     assert.throws(() => cancel('a\0b'), names('^reason$')));
 
-  it('finds a NUL in a nested message and in the keys of a map', () => {
+  it('finds a NUL in nested messages and in map keys', () => {
     const check = rulesOf(methodOf('product.v1.ProductService', 'CreateProductSpec'));
     for (const configJson of [{ disk: { kind: 's\0d' } }, { 'di\0sk': 1 }]) {
       const spec = { cpu: 1, memory: 1, gpu: 0, image: 'x', configJson };
@@ -51,7 +51,7 @@ describe('validation', () => {
     assert.throws(() => orderRules?.(Uint8Array.of(0x0a, 0x7f), {}), isInvalidArgument));
 });
 
-describe('quick rules', () => {
+describe('Quick rules', () => {
   const fieldRules = registry.getExtension('buf.validate.field');
   assert.ok(fieldRules);
   const validator = createValidator({ registry });
@@ -64,7 +64,7 @@ describe('quick rules', () => {
     { input: methodOf('order.v1.OrderService', 'ListOrders').input, decode: ListOrdersRequest.decode },
   ];
   for (const { input, decode } of subjects) {
-    it(`call a ${input.typeName} good only where the library does, and call a plain one good`, () => {
+    it(`accept a ${input.typeName} only if the validation library does, and accept a plain one`, () => {
       const quick = of(input);
       assert.ok(quick);
       let good = 0;

@@ -1,6 +1,6 @@
 import { IdGenerator } from '../../../internal/biz/id-generator.js';
 
-/** Counts. */
+/** Generates consecutive ids. */
 export class CountingIds extends IdGenerator {
   private last: bigint;
 

@@ -29,7 +29,7 @@ export class MemoryInstanceRepo extends InstanceRepo {
     return this.store.statement('instance.insertRequests', tx, async () => {
       const keyOf = (r: CreateInstance) => `${r.source} ${r.productId} ${r.sourceId}`;
       const stored = new Map<string, InstanceRequest>();
-      // By key, so that two batches that meet on several keys lock them in one order.
+      // Sorted by key, so that two batches with several common keys lock them in the same order.
       for (const event of [...events].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : keyOf(a) > keyOf(b) ? 1 : 0))) {
         const wanted = requestOf(event, this.store.now());
         const known = await this.requests.insert(tx, wanted, SOURCE_KEY);
@@ -65,7 +65,7 @@ export class MemoryInstanceRepo extends InstanceRepo {
     });
   }
 
-  /** As with a resource domain whose tables are in another database. */
+  /** As if the tables of the resource domain were in another database. */
   override resendLost(minAgeMs: number, maxAgeMs: number, limit: number): Promise<number> {
     return this.store.statement('instance.resendLost', undefined, async (tx) => {
       const nowMs = this.store.now().getTime();

@@ -1,9 +1,9 @@
-/** A wait that can never end, because each waits for the other. */
+/** A deadlock: transactions that wait for each other. */
 export class Deadlock extends Error {
   override readonly name = 'Deadlock';
 }
 
-/** Whoever can hold locks. */
+/** A lock owner. */
 export interface LockOwner {
   /** The key this owner waits for. */
   waitsFor: string | undefined;
@@ -15,14 +15,14 @@ interface Lock {
   readonly queue: { readonly owner: LockOwner; readonly resolve: () => void; readonly reject: (err: Error) => void }[];
 }
 
-/** Exclusive locks by name, handed on in the order in which they were asked for. */
+/** Exclusive locks by name, granted in the order of the requests. */
 export class Locks {
   private readonly locks = new Map<string, Lock>();
 
-  /** @param pause what a wait for a lock goes through */
+  /** @param pause called while waiting for a lock */
   constructor(private readonly pause: (wait: Promise<void>) => Promise<void> = (wait) => wait) {}
 
-  /** @throws Deadlock where waiting would close a circle; the one who closes it loses */
+  /** @throws Deadlock if waiting would close a cycle; the last one in the cycle loses */
   async acquire(owner: LockOwner, key: string): Promise<void> {
     if (this.tryAcquire(owner, key)) return;
     const lock = this.locks.get(key)!;
@@ -34,7 +34,7 @@ export class Locks {
     await this.pause(new Promise<void>((resolve, reject) => lock.queue.push({ owner, resolve, reject })));
   }
 
-  /** Takes the lock if nobody else has it. */
+  /** Acquires the lock if it is free. */
   tryAcquire(owner: LockOwner, key: string): boolean {
     const lock = this.locks.get(key);
     if (lock) return lock.owner === owner;
@@ -58,7 +58,7 @@ export class Locks {
     next.resolve();
   }
 
-  /** Gives back everything, also a place in a queue. */
+  /** Releases all locks and leaves all queues. */
   releaseAll(owner: LockOwner): void {
     const queue = owner.waitsFor === undefined ? undefined : this.locks.get(owner.waitsFor)?.queue;
     const place = queue?.findIndex((w) => w.owner === owner) ?? -1;

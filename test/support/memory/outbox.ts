@@ -7,9 +7,9 @@ export interface MemoryOutboxRow {
   readonly id: bigint;
   readonly topic: string;
   readonly refId: bigint;
-  /** Of topic instance.created. */
+  /** Rows of topic instance.created. */
   readonly event?: InstanceEvent | undefined;
-  /** Of every other topic. */
+  /** Rows of all other topics. */
   readonly payload?: Uint8Array | undefined;
   readonly publishedAt: Date | undefined;
 }
@@ -36,7 +36,7 @@ export class MemoryOutbox extends Outbox {
     await this.table.insert(tx, { id: ++this.lastId, topic: 'instance.created', refId, event, publishedAt: undefined });
   }
 
-  /** Rows that wait, oldest first. */
+  /** Waiting rows, oldest first. */
   waiting(topic: string, limit: number): Promise<readonly MemoryOutboxRow[]> {
     return this.store.statement('outbox.waiting', undefined, async () =>
       this.table

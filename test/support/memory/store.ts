@@ -2,40 +2,39 @@ import { unavailable } from '../../../gen/common/v1/errors.js';
 import { type Transaction, TransactionRunner } from '../../../internal/biz/transaction.js';
 import { Deadlock, type LockOwner, Locks } from './locks.js';
 
-/** The connection broke: what was not committed is gone, and whether a COMMIT went through is not known. */
+/** The connection broke: uncommitted changes are lost, and the outcome of a pending COMMIT is unknown. */
 export class ConnectionLost extends Error {
   override readonly name = 'ConnectionLost';
 }
 
-/** The server refuses to serialize this transaction with another and asks to try it again. */
+/** A serialization failure: the transaction must be retried. */
 export class Conflict extends Error {
   override readonly name = 'Conflict';
 }
 
-/** What a constraint of the schema refuses. Nothing tries it again. */
+/** A violation of a schema constraint. It is not retried. */
 export class ConstraintViolation extends Error {
   override readonly name = 'ConstraintViolation';
 }
 
 /**
- * The process that ran the statement is gone. Nobody hears of it: what it awaits never settles, and the server rolls its
- * transaction back.
+ * The process that ran the statement has died: its promises never settle, and the server rolls back its transaction.
  */
 export class ProcessDied extends Error {
   override readonly name = 'ProcessDied';
 
-  /** @param tell called when the server has let go of what the process held */
+  /** @param tell called when the server has released the locks of the process */
   constructor(readonly tell: () => void) {
     super('the process died');
   }
 }
 
-/** Stands around every operation of the store: the place where others run, and where faults come from. */
+/** Wraps every operation of the store: other actors run and faults are injected here. */
 export type Around = <T>(operation: string, work: () => Promise<T>) => Promise<T>;
 
 export interface StoreOptions {
   readonly around?: Around;
-  /** What a wait for a lock goes through. */
+  /** Called while waiting for a lock. */
   readonly pause?: (wait: Promise<void>) => Promise<void>;
   readonly now?: () => Date;
 }
@@ -52,16 +51,16 @@ class MemoryTransaction implements LockOwner {
 
 const ATTEMPTS = 5;
 
-/** Others run before each operation. */
+/** Lets other actors run before each operation. */
 const yielding: Around = async (_operation, work) => {
   await Promise.resolve();
   return work();
 };
 
 /**
- * What the usecases lean on of PostgreSQL, in memory: READ COMMITTED, row locks held to the end of the transaction,
- * unique keys whose second writer waits for the first, one loser in a deadlock, a transaction in which a statement
- * failed cannot commit, and the same retries as the real runner.
+ * The behaviour of PostgreSQL that the usecases depend on, in memory: READ COMMITTED, row locks until the end of the
+ * transaction, unique keys whose second writer waits for the first, one victim per deadlock, no commit after a failed
+ * statement, and the same retries as the real runner.
  */
 export class MemoryStore extends TransactionRunner {
   readonly locks: Locks;
@@ -107,7 +106,7 @@ export class MemoryStore extends TransactionRunner {
     stateOf(tx).afterCommit.push(work);
   }
 
-  /** One operation: a statement in `tx`, or by itself in a transaction of its own. */
+  /** One statement, in `tx` or in a transaction of its own. */
   async statement<T>(
     operation: string,
     tx: Transaction | undefined,
@@ -137,7 +136,7 @@ export class MemoryStore extends TransactionRunner {
     }
   }
 
-  /** Of the sequence that products and skus share. */
+  /** From the sequence that products and SKUs share. */
   nextItemId(): bigint {
     return ++this.lastItemId;
   }
@@ -147,12 +146,12 @@ export class MemoryStore extends TransactionRunner {
     await this.locks.acquire(stateOf(tx), `advisory ${name}`);
   }
 
-  /** The next statement of `tx` finds its connection broken. */
+  /** The next statement of `tx` fails with a broken connection. */
   breakConnection(tx: Transaction): void {
     stateOf(tx).broken = true;
   }
 
-  /** COMMIT of `tx` will go through, and its reply will be lost. */
+  /** COMMIT of `tx` will succeed, but its reply will be lost. */
   loseCommitReply(tx: Transaction): void {
     stateOf(tx).losesCommitReply = true;
   }
@@ -169,13 +168,13 @@ export class MemoryStore extends TransactionRunner {
   }
 }
 
-/** A unique key besides the primary one; rows where it is undefined do not take part. */
+/** A unique key besides the primary key; rows without a value are ignored. */
 export interface UniqueKey<Row> {
   readonly name: string;
   readonly of: (row: Row) => string | undefined;
 }
 
-/** Rows are values: an update puts another in its place. */
+/** Rows are immutable values: an update replaces them. */
 export class MemoryTable<Row extends object> {
   private readonly committed = new Map<string, Row>();
   private readonly taken = new Map<string, string>();
@@ -187,7 +186,7 @@ export class MemoryTable<Row extends object> {
     private readonly uniqueKeys: readonly UniqueKey<Row>[] = [],
   ) {}
 
-  /** What `tx` sees: what is committed, and what it wrote itself. */
+  /** The rows visible to `tx`: committed ones and its own. */
   find(key: string, tx?: Transaction): Row | undefined {
     return this.writesOf(tx)?.get(key) ?? this.committed.get(key);
   }
@@ -203,20 +202,20 @@ export class MemoryTable<Row extends object> {
     return this.find(key, tx);
   }
 
-  /** The row, locked; undefined also where somebody else has it. */
+  /** The row, locked; undefined if it does not exist or is locked by another transaction. */
   tryLock(tx: Transaction, key: string): Row | undefined {
     if (!this.find(key, tx)) return undefined;
     return this.store.locks.tryAcquire(stateOf(tx), `${this.name} ${key}`) ? this.find(key, tx) : undefined;
   }
 
   /**
-   * @returns the row that has the unique key `onConflict` already, with nothing stored; undefined: stored
-   * @throws ConstraintViolation where the primary key or another unique key is taken
+   * @returns the existing row with the unique key `onConflict`, if nothing was stored; otherwise undefined
+   * @throws ConstraintViolation if the primary key or another unique key is taken
    */
   async insert(tx: Transaction, row: Row, onConflict?: string): Promise<Row | undefined> {
     const owner = stateOf(tx);
     const primary: UniqueKey<Row> = { name: 'primary key', of: this.keyOf };
-    // The named key goes first: a row that conflicts on it is no violation of the others.
+    // The named key is checked first: a row that conflicts on it does not violate the others.
     const keys = [...this.uniqueKeys, primary].sort((a, b) => +(b.name === onConflict) - +(a.name === onConflict));
     for (const { name, of } of keys) {
       const value = of(row);
@@ -235,8 +234,8 @@ export class MemoryTable<Row extends object> {
   }
 
   /**
-   * Locks the row and puts `change` of it in its place.
-   * @returns the row after it; undefined where there is none or `change` declines
+   * Locks the row and replaces it by `change(row)`.
+   * @returns the new row; undefined if there is none or `change` returns undefined
    */
   async update(tx: Transaction, key: string, change: (row: Row) => Row | undefined): Promise<Row | undefined> {
     const row = await this.lock(tx, key);

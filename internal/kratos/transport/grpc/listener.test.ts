@@ -197,7 +197,7 @@ describe('gRPC listener', () => {
   const get = (id: bigint, headers?: Record<string, string>, deadlineMs?: number) =>
     send(GET.path, GET.requestSerialize({ id }), headers, deadlineMs);
 
-  it('serves a call, with reply headers and the identity in the context', async () => {
+  it('serves a call with reply headers and the identity in its context', async () => {
     const { reply, headers } = await get(7n, { 'x-user-id': '123', 'x-request-id': 'r-1' });
     assert.deepEqual(Product.decode(reply as Buffer).name, '名');
     assert.deepEqual(headers?.get('x-served-by'), ['shelf']);
@@ -333,7 +333,7 @@ describe('gRPC listener', () => {
     await stopped;
   });
 
-  it('keeps a connection open after GOAWAY until its client has read it', async () => {
+  it('keeps a connection open after GOAWAY until the client has read it', async () => {
     const socket = connectSocket(listener.port, '127.0.0.1');
     try {
       socket.write(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), http2Frame(SETTINGS)]));
@@ -351,7 +351,7 @@ describe('gRPC listener', () => {
     }
   });
 
-  it('goes on serving after it asked for new connections', async () => {
+  it('continues to serve calls after it has asked for new connections', async () => {
     const session = connect(`http://127.0.0.1:${listener.port}`);
     await once(session, 'connect');
     const closed = once(session, 'goaway');

@@ -103,7 +103,7 @@ describe('JSON listener', () => {
     assert.equal(other.headers.get('access-control-allow-origin'), null);
   });
 
-  it('writes errors with code, reason, message, metadata and violations', async () => {
+  it('returns errors with code, reason, message, metadata and violations', async () => {
     const res = await get('/v1/products/404');
     assert.equal(res.status, 404);
     assert.deepEqual(res.json, {
@@ -129,7 +129,7 @@ describe('JSON listener', () => {
     assert.equal((await get('/v1/products/7', { 'x-user-id': 'ann' })).status, 400);
   });
 
-  it('ends a request at the time limit, or at the deadline of its caller', async () => {
+  it('ends a request at the configured timeout or at the deadline of its caller', async () => {
     const res = await get('/v1/products/504');
     assert.equal(res.status, 504);
     assert.equal(res.json.reason, 'DEADLINE_EXCEEDED');

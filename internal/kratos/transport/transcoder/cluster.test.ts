@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { send } from './testdata/library.js';
 
-describe('transcoder server in cluster workers', () => {
-  it('shares one address, and ends by itself when stopped', async () => {
+describe('A transcoder server in cluster workers', () => {
+  it('shares one address, and exits when stopped', async () => {
     const main = fork(fileURLToPath(new URL('./testdata/cluster-main.js', import.meta.url)), { silent: true });
     try {
       const [line] = (await once(main.stdout!, 'data')) as [Buffer];

@@ -23,7 +23,7 @@ function encode(text: string, by: JsonToWire = codec): Uint8Array {
   return writer.finish();
 }
 
-/** JSON text of values of a scalar type: also what a careful writer would not send. */
+/** JSON texts for a scalar type, including unusual spellings. */
 function scalarText(type: ScalarType): fc.Arbitrary<string> {
   const quote = (value: string): string => JSON.stringify(value);
   const wide = (min: bigint, max: bigint): fc.Arbitrary<string> =>
@@ -46,7 +46,7 @@ function scalarText(type: ScalarType): fc.Arbitrary<string> {
     case ScalarType.INT64:
     case ScalarType.SINT64:
     case ScalarType.SFIXED64:
-      // The reference reads numbers as doubles, so only those that fit go unquoted.
+      // The reference implementation parses numbers as doubles, so only values that fit are unquoted.
       return fc.oneof(
         fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }).map((value) => `"${value}"`),
         wide(-(2n ** 53n) + 1n, 2n ** 53n - 1n),
@@ -103,7 +103,7 @@ function messageText(desc: DescMessage, depth: number): fc.Arbitrary<string> {
   if (known !== undefined) return known;
   const wrapped = desc.typeName.endsWith('Value') ? desc.fields[0]?.scalar : undefined;
   if (desc.typeName.startsWith('google.protobuf.') && wrapped !== undefined) return scalarText(wrapped);
-  // One member of each oneof at most, or the whole message is refused.
+  // At most one member of each oneof, or the whole message is rejected.
   const fields = desc.fields.filter((field) => field.oneof === undefined || field === field.oneof.fields[depth % 7]);
   return fc
     .subarray(fields, { maxLength: Math.min(4, fields.length) })
@@ -151,10 +151,10 @@ function fieldText(field: DescField, depth: number): fc.Arbitrary<string> {
   }
 }
 
-describe('codec against the reference', () => {
+describe('The JSON codec, compared with the reference,', () => {
   const message = messageText(everything, 3);
 
-  it('reads the same message from the same JSON', () => {
+  it('parses JSON to the same message as the reference', () => {
     fc.assert(
       fc.property(message, (text) => {
         const expected = fromJsonString(everything, text, { registry });
@@ -164,7 +164,7 @@ describe('codec against the reference', () => {
     );
   });
 
-  it('writes JSON that reads back as the same message', () => {
+  it('writes JSON that the reference parses as the same message', () => {
     fc.assert(
       fc.property(message, (text) => {
         const bytes = toBinary(everything, fromJsonString(everything, text, { registry }));
@@ -176,7 +176,7 @@ describe('codec against the reference', () => {
     );
   });
 
-  it('refuses broken JSON as the client’s fault, and never takes what the reference refuses', () => {
+  it('rejects invalid JSON as INVALID_ARGUMENT, and never accepts what the reference rejects', () => {
     const edit = fc.tuple(
       fc.nat(),
       fc.nat(3),
@@ -185,7 +185,7 @@ describe('codec against the reference', () => {
     fc.assert(
       fc.property(message, edit, (text, [at, cut, insert]) => {
         const place = at % (text.length + 1);
-        // By way of UTF-8, as bodies come: half a surrogate pair cannot.
+        // Through UTF-8, like bodies: it cannot represent a lone surrogate.
         const broken = Buffer.from(text.slice(0, place) + insert + text.slice(place + cut)).toString();
         let bytes: Uint8Array;
         try {
@@ -194,10 +194,10 @@ describe('codec against the reference', () => {
           assert.ok(err instanceof TranscodeError, String(err));
           return;
         }
-        // Read exactly here, and rounded or refused there: numbers above 2^53, exponents in quotes.
+        // We are exact where the reference rounds or rejects: numbers above 2^53, exponents in quotes.
         fc.pre(!/[0-9]{16}|[0-9]{7}e|"-?[0-9.]*e/.test(broken));
         const expected = toBinary(everything, fromJsonString(everything, broken, { registry }));
-        // It tidies up type URLs.
+        // The reference normalizes type URLs.
         if (!broken.includes('@type')) {
           assert.deepEqual(plainJson(everything, bytes), plainJson(everything, expected));
         }
@@ -206,7 +206,7 @@ describe('codec against the reference', () => {
     );
   });
 
-  it('fails on bytes that are no message in one way only', () => {
+  it('throws only WireFault for bytes that are not a message', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => {
         try {
@@ -220,8 +220,8 @@ describe('codec against the reference', () => {
   });
 });
 
-describe('codec on the wire', () => {
-  it('merges a message that comes in pieces and keeps the last of a oneof', () => {
+describe('The wire format codec', () => {
+  it('merges a message that is split into pieces and keeps the last member of a oneof', () => {
     const pieces = Buffer.concat([
       wire(everything, { nested: { int32Value: 1, int32List: [1] }, oneofString: 'a' }),
       wire(everything, { nested: { stringValue: 'b', int32List: [2] }, oneofInt32: 5 }),
@@ -243,7 +243,7 @@ describe('codec on the wire', () => {
     assert.deepEqual(json.stringMap, { a: '3', b: '2' });
   });
 
-  it('reads lists packed and unpacked, whatever was declared', () => {
+  it('reads packed and unpacked lists, whatever is declared', () => {
     const packedAsUnpacked = Buffer.from([0xa8, 0x01, 1, 0xa8, 0x01, 2]);
     const unpackedAsPacked = Buffer.from([0xba, 0x05, 2, 3, 4]);
     const json = JSON.parse(toJson.message(everything).json(Buffer.concat([packedAsUnpacked, unpackedAsPacked])));
@@ -251,7 +251,7 @@ describe('codec on the wire', () => {
     assert.deepEqual(json.unpackedList, [3, 4]);
   });
 
-  it('passes over unknown fields of every wire type, groups within groups too', () => {
+  it('skips unknown fields of every wire type, also nested groups', () => {
     const unknown = [0xc0, 0x3e, 1, 0xc1, 0x3e, 1, 2, 3, 4, 5, 6, 7, 8, 0xc2, 0x3e, 1, 9, 0xc5, 0x3e, 1, 2, 3, 4];
     const group = [0xc3, 0x3e, ...unknown, 0xcb, 0x3e, 0xcc, 0x3e, 0xc4, 0x3e];
     const json = JSON.parse(toJson.message(everything).json(Buffer.from([...unknown, ...group, 0x08, 5])));

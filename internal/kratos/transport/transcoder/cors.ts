@@ -1,16 +1,16 @@
 import type { IncomingMessage } from 'node:http';
 import type { CorsOptions } from './types.js';
 
-/** Answers browsers that ask whether a page of another origin may call. */
+/** Cross-origin resource sharing: which pages of other origins may call. */
 export class Cors {
   private readonly anyOrigin: boolean;
   private readonly origins: ReadonlySet<string>;
 
-  /** @throws Error where any origin would be allowed with credentials */
+  /** @throws Error if any origin would be allowed together with credentials */
   constructor(private readonly options: CorsOptions) {
     this.anyOrigin = options.origins.includes('*');
     this.origins = new Set(options.origins);
-    if (this.anyOrigin && options.credentials) throw new Error('cors: origin "*" cannot go with credentials');
+    if (this.anyOrigin && options.credentials) throw new Error('cors: origin "*" cannot be combined with credentials');
   }
 
   static isPreflight(req: IncomingMessage): boolean {
@@ -21,7 +21,7 @@ export class Cors {
     );
   }
 
-  /** Headers of a reply, name and value in turn. */
+  /** Headers of a reply, alternating names and values. */
   headers(req: IncomingMessage): string[] {
     const headers = this.anyOrigin ? [] : ['vary', 'Origin'];
     const allowed = this.allowedOrigin(req);
@@ -33,7 +33,7 @@ export class Cors {
     return headers;
   }
 
-  /** Headers of the answer to a preflight for a path that takes these methods. */
+  /** Headers of the reply to a preflight request for a path with these methods. */
   preflightHeaders(req: IncomingMessage, methods: readonly string[]): string[] {
     const headers = this.headers(req);
     if (this.allowedOrigin(req) === undefined) return headers;

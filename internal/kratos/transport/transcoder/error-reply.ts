@@ -2,28 +2,28 @@ import { Code, TranscodeError } from './transcode-error.js';
 import type { ErrorInfo, ErrorShape } from './types.js';
 import type { WireToJson } from './wire-to-json.js';
 
-/** HTTP status by gRPC code, as google.rpc.Code has it. */
+/** HTTP status by gRPC code, as defined by google.rpc.Code. */
 const HTTP_STATUS: readonly number[] = [
   200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
 ];
 
-/** The status that the error asks for, or else that of its code. */
+/** The HTTP status of the error, or else that of its gRPC code. */
 export function httpStatusOf(error: ErrorInfo): number {
   const asked = error.httpStatus;
   return asked !== undefined && isHttpStatus(asked) ? asked : httpStatusOfCode(error.code);
 }
 
-/** The status of a gRPC code. */
+/** The HTTP status of a gRPC code. */
 export function httpStatusOfCode(code: number): number {
   return HTTP_STATUS[code] ?? 500;
 }
 
-/** Of a final reply: 1xx are none. */
+/** Whether it is the status of a final reply; 1xx are not. */
 export function isHttpStatus(status: number): boolean {
   return Number.isInteger(status) && status >= 200 && status <= 599;
 }
 
-/** Writes errors in the shape that the host chose. */
+/** Writes errors in the configured shape. */
 export class ErrorWriter {
   constructor(
     private readonly shape: ErrorShape,
@@ -39,7 +39,7 @@ export class ErrorWriter {
     return `{"code":${error.code},"message":${JSON.stringify(error.message)},"details":[${details.join(',')}]}`;
   }
 
-  /** A detail that cannot be read is shown as bytes: an error must not fail by its details. */
+  /** A detail that cannot be decoded is written as bytes, so that it does not replace the error. */
   private detailJson(typeUrl: string, value: Uint8Array): string {
     try {
       return this.codec.anyText(typeUrl, value);
@@ -84,7 +84,7 @@ function edgeError(code: number, httpStatus: number, reason: string) {
     new TranscodeError({ code, httpStatus, reason, message, httpHeaders });
 }
 
-/** What the edge itself refuses with. */
+/** The errors of the transcoder itself. */
 export const edgeErrors = {
   routeNotFound: edgeError(Code.NOT_FOUND, 404, 'ROUTE_NOT_FOUND'),
   methodNotAllowed: edgeError(Code.UNIMPLEMENTED, 405, 'METHOD_NOT_ALLOWED'),

@@ -28,7 +28,7 @@ import type {
 } from './types.js';
 import { readHttpBody } from './wire-to-json.js';
 
-/** What all requests share. */
+/** State shared by all requests. */
 export interface Edge {
   readonly router: Router<Route>;
   readonly handler: TranscoderHandler;
@@ -40,7 +40,7 @@ export interface Edge {
   readonly cors: Cors | undefined;
   readonly envelope: boolean;
   readonly envelopeHeader: string;
-  /** Name and value in turn. */
+  /** Alternating names and values. */
   readonly replyHeaders: readonly string[];
   readonly gzipMinBytes: number;
   readonly maxBodyBytes: number;
@@ -55,8 +55,8 @@ export interface Edge {
 const NO_BODY: Uint8Array = new Uint8Array();
 
 /**
- * One request and its reply: route → body → call → reply. `answered` is set by whatever replies first (the handler, the
- * client's deadline, a refusal); what comes after is dropped.
+ * One request and its reply: route → body → call → reply. `answered` is set by the first reply (of the handler, the
+ * client's deadline, or an error); later ones are dropped.
  */
 export class Exchange implements TranscoderCall {
   private route!: Route;
@@ -151,7 +151,7 @@ export class Exchange implements TranscoderCall {
     this.stream?.close();
   }
 
-  /** Ends the work: the handler sees its signal, an open stream gets an error. */
+  /** Aborts the handler's signal and ends an open stream with an error. */
   abort(reason: TranscodeError): void {
     if (this.abortReason !== undefined) return;
     this.abortReason = reason;
@@ -159,15 +159,16 @@ export class Exchange implements TranscoderCall {
     this.stream?.fail(reason);
   }
 
-  /** Ends the work and answers with the reason. */
+  /** Aborts the work and replies with the reason. */
   cut(reason: TranscodeError): void {
     this.abort(reason);
     this.fail(reason);
   }
 
   /**
-   * Nothing more can be read from the connection: the rest of this request is lost or late, or what follows it is no
-   * HTTP. A request that is here in full still gets its answer.
+   * Nothing more can be read from the connection: the rest of this request is lost or late, or is followed by data that
+   * is
+   * not HTTP. A request that has been read completely still gets its reply.
    */
   readingFailed(error: TranscodeError): void {
     this.lastOnConnection = true;
@@ -215,11 +216,11 @@ export class Exchange implements TranscoderCall {
   }
 
   private noRoute(allow: readonly string[] | undefined, badPath: boolean, path: string): void {
-    if (badPath) throw edgeErrors.badRequest('the path holds a broken percent-encoding');
+    if (badPath) throw edgeErrors.badRequest('the path has an invalid percent-encoding');
     if (allow === undefined) throw edgeErrors.routeNotFound(`no route ${path}`);
     const list = allow.join(', ');
     if (this.req.method !== 'OPTIONS') {
-      throw edgeErrors.methodNotAllowed(`${path} takes ${list}`, { allow: list });
+      throw edgeErrors.methodNotAllowed(`${path} allows ${list}`, { allow: list });
     }
     this.answered = true;
     const headers = [...this.edge.replyHeaders, 'allow', list];
@@ -237,7 +238,7 @@ export class Exchange implements TranscoderCall {
       this.format = bodyEncodingOf(headers['content-type']) === 'protobuf' ? 'protobuf' : 'json';
     } else if (this.route.httpBody === undefined) {
       const format = negotiate(headers.accept, this.route.offer);
-      if (format === undefined) throw edgeErrors.notAcceptable(`cannot answer as ${headers.accept}`);
+      if (format === undefined) throw edgeErrors.notAcceptable(`cannot reply as ${headers.accept}`);
       this.format = format;
     }
     if (!this.route.binder.takesBody) return;
@@ -264,7 +265,7 @@ export class Exchange implements TranscoderCall {
 
   private startDeadline(timeoutMs: number): void {
     this.deadline = Date.now() + timeoutMs;
-    // setTimeout takes 32 bits; a client that waits for weeks needs no timer.
+    // setTimeout is limited to 32 bits; a client that waits for weeks needs no timer.
     if (timeoutMs > 0x7fff_ffff) return;
     this.deadlineTimer = setTimeout(() => {
       const reason = edgeErrors.deadlineExceeded('the deadline of the request has passed');
@@ -274,7 +275,7 @@ export class Exchange implements TranscoderCall {
   }
 
   private dispatch(): void {
-    // The client went away or its deadline passed while the body came in.
+    // The client disconnected or its deadline passed while the body was read.
     if (this.answered) return;
     this.handling = true;
     let reply: Promise<TranscoderReply>;
@@ -299,8 +300,8 @@ export class Exchange implements TranscoderCall {
       if (reply.kind === 'stream') this.sendStream(reply);
       else this.sendUnary(reply);
     } catch (err) {
-      // The handler's message is not what the method declares, or a header cannot be sent: no fault of the client.
-      const error = edgeErrors.internal('the reply could not be written');
+      // The handler's message does not match its method, or a header cannot be sent: an error of the host.
+      const error = edgeErrors.internal('the reply could not be encoded');
       this.edge.onEdgeError(error, this.req, err);
       this.answered = this.res.headersSent;
       this.fail(error);
@@ -317,8 +318,8 @@ export class Exchange implements TranscoderCall {
       headers.push(...httpHeadersOf(reply.trailers, 'trailer-', new Set()));
     }
     const status = reply.status ?? 200;
-    // Checked here, where it is still an error of this reply: node:http would throw in the callback of gzip.
-    if (!isHttpStatus(status)) throw new RangeError(`${status} is no HTTP status`);
+    // Checked here, where it can still become an error reply: node:http would throw in the callback of gzip.
+    if (!isHttpStatus(status)) throw new RangeError(`${status} is not an HTTP status`);
     const { httpBody } = this.route;
     if (httpBody !== undefined) {
       const { contentType, data } = readHttpBody(httpBody(reply.message));
@@ -402,7 +403,7 @@ export class Exchange implements TranscoderCall {
     if (res.writableLength > 0) this.watchSlowClient();
   }
 
-  /** A client that does not read is cut off by node:http once nothing moves for that long. */
+  /** node:http disconnects a client that reads nothing for `writeTimeoutMs`; this reports it. */
   private watchSlowClient(): void {
     const { res, req } = this;
     const { socket } = req;
@@ -481,7 +482,7 @@ export class Exchange implements TranscoderCall {
     try {
       return this.route.reply.json(message);
     } catch (err) {
-      const error = edgeErrors.internal('the reply could not be written');
+      const error = edgeErrors.internal('the reply could not be encoded');
       this.edge.onEdgeError(error, this.req, err);
       throw error;
     }
@@ -491,11 +492,11 @@ export class Exchange implements TranscoderCall {
     return err instanceof TranscodeError ? err : this.edge.errorOf(err);
   }
 
-  /** Refused before the handler saw it. */
+  /** Replies with an error before the handler is called. */
   private refuse(err: unknown): void {
     const error = err instanceof TranscodeError ? err : edgeErrors.internal('internal error');
     this.edge.onEdgeError(error, this.req, err);
-    // The client may or may not send its body now, so what follows on the connection cannot be told apart.
+    // The client may or may not send its body now, so the next request on the connection could not be recognised.
     if (this.expectsContinue && !this.continued) this.lastOnConnection = true;
     this.fail(error);
     if (!this.req.complete) discardBody(this.req, this.edge.maxBodyBytes);
@@ -522,14 +523,14 @@ function mediaType(declared: string): string {
   return declared !== '' && isHeaderValue(declared) ? declared : 'application/octet-stream';
 }
 
-/** Tells the source of a stream that nobody will read it. */
+/** Stops the source of a stream that is not read. */
 function abandon(reply: StreamReplyOfHost): void {
   reply.messages[Symbol.asyncIterator]()
     .return?.()
     .catch(() => undefined);
 }
 
-/** A request line may hold a whole URL, as for proxies. */
+/** The path of a request target, which may be a full URL as for proxies. */
 function originFormOf(target: string): string {
   const match = /^https?:\/\/[^/]*(\/.*)?$/i.exec(target);
   return match === null ? target : (match[1] ?? '/');

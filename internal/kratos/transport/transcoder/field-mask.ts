@@ -12,7 +12,8 @@ export function updateMaskOf(input: DescMessage): DescField | undefined {
 }
 
 /**
- * The proto paths of all fields in a JSON body, as grpc-gateway infers an update mask for PATCH: objects of messages are
+ * The proto paths of all fields in a JSON body, as grpc-gateway infers an update mask for PATCH: objects of messages
+ * are
  * entered; scalars, lists, maps, well-known messages, null and `{}` count as a whole. Unknown fields are skipped.
  * @param body JSON that has already been read as `desc`
  * @param skip fields of `desc` that are not part of what is updated

@@ -4,9 +4,9 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { type Running, recordingHandler, type Seen, serve } from './testdata/library.js';
 
-/** Requests of a round; the long form is KAIMAI_FUZZ_RUNS=100000. */
+/** Requests per round; KAIMAI_FUZZ_RUNS=100000 makes it long. */
 const RUNS = Number(process.env.KAIMAI_FUZZ_RUNS ?? '1500');
-/** Requests of one property run, sent at the same time. */
+/** Concurrent requests in one property run. */
 const BATCH = 10;
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'PURGE', 'TRACE', 'PROPFIND'];
@@ -39,7 +39,7 @@ const FIELDS = [
   ],
 ];
 
-/** URL pieces: real segments, and what clients get wrong or send on purpose. */
+/** URL pieces: valid segments, and those that faulty or malicious clients send. */
 const segment = fc.oneof(
   fc.constantFrom('v1', 'books', 'featured', 'shelves', 'files', 'projects', 'tags', 'search', 'echo', 'titles', 'any'),
   fc.constantFrom(
@@ -171,12 +171,12 @@ const headers = fc.record(
 const oneRequest = fc.record({ method: fc.constantFrom(...METHODS), path, query, headers, body });
 type FuzzRequest = typeof oneRequest extends fc.Arbitrary<infer T> ? T : never;
 
-/** encodeURIComponent refuses half surrogate pairs, and a request line takes only ASCII. */
+/** encodeURIComponent throws on lone surrogates, and a request line must be ASCII. */
 function encodeURIComponentSafely(text: string): string {
   return encodeURIComponent(Buffer.from(text).toString());
 }
 
-describe('fuzz', () => {
+describe('The transcoder server under random requests', () => {
   let running: Running;
   const seen: Seen[] = [];
   const agent = new Agent({ keepAlive: true, maxSockets: BATCH });
@@ -218,13 +218,13 @@ describe('fuzz', () => {
           res.on('end', () => {
             try {
               const type = res.headers['content-type'];
-              // An upload comes back as it was sent, whatever it calls itself.
+              // An upload is returned unchanged, whatever its content type.
               const isText =
                 type === 'application/json' &&
                 res.headers['content-encoding'] === undefined &&
                 !(res.statusCode === 200 && target.includes('upload'));
               const text = Buffer.concat(chunks).toString();
-              // Streams have a line for each value; every line must be JSON.
+              // A stream has one line per value; every line must be JSON.
               if (isText && text !== '') for (const line of text.trimEnd().split('\n')) JSON.parse(line);
               resolve(res.statusCode!);
             } catch (err) {
@@ -239,7 +239,7 @@ describe('fuzz', () => {
     });
   }
 
-  it(`has no 5xx but passed deadlines, no crash and no lost rejection in ${RUNS} requests`, async function () {
+  it(`returns no 5xx except for passed deadlines, and does not crash, in ${RUNS} requests`, async function () {
     this.timeout(60_000 + RUNS * 20);
     const statuses = new Map<number, number>();
     await fc.assert(
@@ -255,8 +255,9 @@ describe('fuzz', () => {
       { numRuns: Math.ceil(RUNS / BATCH), endOnFailure: true },
     );
     assert.deepEqual(rejections, []);
-    // The generator is worth something only where much of it gets through: each of these is a good share of the replies,
-    // so that a round without one says something of the generator and not of chance.
+    // The generator is only useful if many requests get through. Each of these statuses is a large share of the
+    // replies, so
+    // its absence means a weak generator and not chance.
     for (const status of [200, 400, 404, 405]) assert.ok(statuses.has(status), `no ${status} among the replies`);
   });
 });

@@ -8,11 +8,11 @@ export interface HttpRule {
   readonly path: string;
   /** `*`, the name of a request field, or empty. */
   readonly body: string;
-  /** The name of a reply field, or empty. */
+  /** Name of a reply field, or empty. */
   readonly responseBody: string;
 }
 
-/** Number of `google.api.http` among the method options. */
+/** Extension number of `google.api.http`. */
 const HTTP_OPTION = 72295728;
 
 const HTTP_METHODS = new Map([
@@ -24,9 +24,9 @@ const HTTP_METHODS = new Map([
 ]);
 
 /**
- * The bindings of a method. They are read from the raw option, so that the registry need not hold google/api/http.proto
- * and repeated additional_bindings are not lost.
- * @throws Error where the rule is not one that the specification allows
+ * The bindings of a method. They are read from the raw option, so that the registry does not have to contain
+ * google/api/http.proto and repeated additional_bindings are not lost.
+ * @throws Error if the specification does not allow the rule
  */
 export function httpRulesOf(method: DescMethod): HttpRule[] {
   const rules: HttpRule[] = [];
@@ -58,7 +58,7 @@ function readRule(bytes: Uint8Array, owner: string, rules: HttpRule[], additiona
     else if (number === 12) responseBody = reader.string();
     else reader.skip(wireType, number);
   }
-  if (httpMethod === '' || path === '') throw new Error(`${owner}: http rule has no method or no path`);
+  if (httpMethod === '' || path === '') throw new Error(`${owner}: the http rule has no method or no path`);
   if (httpMethod === 'GET' && body !== '') {
     throw new Error(`${owner}: GET ${path} cannot have a body`);
   }

@@ -17,15 +17,15 @@ const UPPER_E = 0x45;
 const LOWER_E = 0x65;
 const LOWER_N = 0x6e;
 
-/** Marks a map key in a path, so that it is shown as `["key"]`. */
+/** Marks a map key in a field path, which is shown as `["key"]`. */
 const MAP_KEY = '\u0000';
 
-/** Digits that a double surely holds. */
+/** Number of digits that a double always represents exactly. */
 const SAFE_DIGITS = 15;
 
 /**
- * Pulls values out of JSON text, strictly per RFC 8259. It exists because JSON.parse loses what proto3 JSON must
- * refuse: duplicate keys, digits above 2^53, depth; and because values go to the wire without objects in between.
+ * A pull parser for JSON, strictly per RFC 8259. JSON.parse loses what proto3 JSON must reject (duplicate keys, digits
+ * above 2^53, depth), and values are written to the wire without intermediate objects.
  */
 export class JsonReader {
   private position = 0;
@@ -37,7 +37,7 @@ export class JsonReader {
     private readonly maxDepth: number,
   ) {}
 
-  /** Descends to a field for error messages; `pop` undoes it. */
+  /** Enters a field, for error messages; `pop` leaves it. */
   push(name: string | number): void {
     this.path.push(name);
   }
@@ -50,7 +50,7 @@ export class JsonReader {
     this.path.pop();
   }
 
-  /** A fault of the value at hand. */
+  /** An error about the current value. */
   fault(description: string): TranscodeError {
     return invalidArgument(pathText(this.path), description);
   }
@@ -75,7 +75,7 @@ export class JsonReader {
     return -1;
   }
 
-  /** Where the reader stands, to come back by `rewind`. */
+  /** The current position, for `rewind`. */
   mark(): number {
     return this.position;
   }
@@ -127,7 +127,7 @@ export class JsonReader {
     this.begin(OPEN_BRACKET, 'an array');
   }
 
-  /** True where another item follows; false once the array is closed. */
+  /** Whether another item follows; false closes the array. */
   nextItem(first: boolean): boolean {
     return this.more(first, CLOSE_BRACKET);
   }
@@ -153,7 +153,7 @@ export class JsonReader {
     return true;
   }
 
-  /** A fault that names what was found instead; a syntax error where there is no value at all. */
+  /** An error that names the unexpected value; a syntax error if there is no value. */
   unexpected(expected: string): TranscodeError {
     const unit = this.peek();
     const found =
@@ -219,7 +219,7 @@ export class JsonReader {
       if (unit === QUOTE) {
         out += text.slice(from, at);
         this.position = at + 1;
-        if (LONE_SURROGATE.test(out)) throw this.fault('string holds half of a surrogate pair');
+        if (LONE_SURROGATE.test(out)) throw this.fault('string contains a lone surrogate');
         return out;
       }
       if (!(unit >= 0x20)) {
@@ -253,7 +253,7 @@ export class JsonReader {
     }
   }
 
-  /** The text of a number, checked against the grammar. */
+  /** The text of a number, which conforms to the grammar. */
   numberToken(): string {
     const unit = this.peek();
     if (unit !== MINUS && !(unit >= DIGIT_0 && unit <= DIGIT_9)) throw this.unexpected('a number');
@@ -267,7 +267,7 @@ export class JsonReader {
     return token;
   }
 
-  /** An integer, as a number or in a string; exact. A bigint where a double cannot hold it. */
+  /** An exact integer, given as a number or a string; a bigint if a double cannot represent it. */
   integer(): number | bigint {
     const unit = this.peek();
     if (unit === QUOTE) {
@@ -283,7 +283,7 @@ export class JsonReader {
     return this.smallInteger(unit) ?? this.wholeNumber(this.numberToken());
   }
 
-  /** An integer of few digits and no more; undefined, and nothing read, where it is anything else. */
+  /** Fast path for a short integer; undefined for anything else, without consuming it. */
   private smallInteger(first: number): number | undefined {
     const text = this.text;
     const negative = first === MINUS;
@@ -308,7 +308,7 @@ export class JsonReader {
     return value;
   }
 
-  /** Reads over a value of no interest; it must be valid all the same. */
+  /** Skips a value, which must be valid nevertheless. */
   skip(): void {
     const unit = this.peek();
     if (unit === QUOTE) {

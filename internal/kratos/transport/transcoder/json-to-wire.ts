@@ -5,30 +5,30 @@ import { parseDuration, parseFieldMask, parseTimestamp } from './well-known-text
 import { writeFieldMask, writeInstant, writeListValue, writeStruct, writeValue } from './well-known-writer.js';
 import { tagOf, type WireWriter } from './wire-writer.js';
 
-/** Writes a JSON value in wire form. */
+/** Writes a JSON value in wire format. */
 type Write = (reader: JsonReader, writer: WireWriter) => void;
 
-/** A field and how its JSON value becomes wire form, tag included. */
+/** Converts the JSON value of a field to wire format, including the tag. */
 export interface FieldWriter {
   readonly field: DescField;
   /** False if null is a value of the field: a singular google.protobuf.Value or NullValue. */
   readonly nullIsAbsent: boolean;
   readonly write: Write;
-  /** Position in the message, for the check for duplicates. */
+  /** Index in the message, to detect duplicates. */
   readonly index: number;
-  /** Position of its oneof in the message; -1 outside of one. */
+  /** Index of its oneof in the message; -1 if it is in none. */
   readonly oneofIndex: number;
 }
 
-/** JSON names of the oneof members that were set, by the oneof's position; undefined where there is none. */
+/** JSON names of the oneof members that were set, by the oneof's index; undefined if the message has no oneofs. */
 export type OneofsSet = (string | undefined)[] | undefined;
 
-/** How the JSON of a message becomes its wire form, without tag and length. */
+/** Converts the JSON of a message to wire format, without tag and length. */
 export interface MessageWriter {
   write(reader: JsonReader, writer: WireWriter): OneofsSet;
 }
 
-/** Messages whose JSON is not an object of their fields; inside of Any they stand under "value". */
+/** Whether the JSON of a message is not an object of its fields. In Any, such a message is written under "value". */
 export function hasOwnJson(typeName: string): boolean {
   return WELL_KNOWN.has(typeName);
 }
@@ -41,7 +41,7 @@ const WELL_KNOWN = new Set(
   ].map((name) => `google.protobuf.${name}`),
 );
 
-/** Strict proto3 JSON to wire form: one compiled writer for each message type, made when first needed. */
+/** Strict proto3 JSON to wire format: one compiled writer per message type, created when first needed. */
 export class JsonToWire {
   private readonly writers = new Map<DescMessage, MessageWriter>();
 
@@ -65,7 +65,7 @@ export class JsonToWire {
       return writer;
     }
     const writer = new ObjectWriter(desc, this.refuseUnknownFields);
-    // Known before its fields are compiled, for types that hold themselves.
+    // Registered before its fields are compiled, because a type may contain itself.
     this.writers.set(desc, writer);
     desc.fields.forEach((field, index) => {
       writer.add(this.field(field, index));
@@ -73,7 +73,7 @@ export class JsonToWire {
     return writer;
   }
 
-  /** Writes the field from the JSON of its value; also for `body: "field"`. */
+  /** The writer of a field; also for `body: "field"`. */
   field(field: DescField, index = 0): FieldWriter {
     refuseGroup(field);
     const oneofIndex = field.oneof === undefined ? -1 : field.parent.oneofs.indexOf(field.oneof);
@@ -177,7 +177,7 @@ export class JsonToWire {
       case 'google.protobuf.Timestamp':
         return (reader, writer) => {
           const value = parseTimestamp(reader.string());
-          if (value === undefined) throw reader.fault('not an RFC 3339 timestamp of the years 1 to 9999');
+          if (value === undefined) throw reader.fault('not an RFC 3339 timestamp in the years 1 to 9999');
           writeInstant(value.seconds, value.nanos, writer);
         };
       case 'google.protobuf.Duration':
@@ -206,7 +206,7 @@ export class JsonToWire {
     }
   }
 
-  /** "@type" may stand anywhere in the object, so it is looked for first. */
+  /** "@type" may be anywhere in the object, so it is searched for first. */
   private any(reader: JsonReader, writer: WireWriter): void {
     const mark = reader.mark();
     let typeUrl: string | undefined;
@@ -285,7 +285,7 @@ class ObjectWriter implements MessageWriter {
     return this.writeMembers(reader, writer, false);
   }
 
-  /** `inAny` passes over "@type". */
+  /** @param inAny skips "@type" */
   writeMembers(reader: JsonReader, writer: WireWriter, inAny: boolean): OneofsSet {
     let seenBits = 0;
     let seenMore: Set<unknown> | undefined;
@@ -294,7 +294,7 @@ class ObjectWriter implements MessageWriter {
     for (let key = reader.nextKey(true); key !== undefined; key = reader.nextKey(false)) {
       const field = this.fields.get(key);
       reader.push(field === undefined ? key : field.field.jsonName);
-      // The first 31 fields by bit, so that common messages need no set; later ones and unknown keys by set.
+      // The first 31 fields are tracked by bits, so that common messages need no set; others and unknown keys by a set.
       if (field !== undefined && field.index < 31) {
         const bit = 1 << field.index;
         if ((seenBits & bit) !== 0) throw reader.fault('duplicate key');
@@ -325,7 +325,7 @@ class ObjectWriter implements MessageWriter {
   }
 }
 
-/** @throws Error for groups: no JSON API of proto3 has them */
+/** @throws Error for groups, which proto3 JSON does not have */
 export function refuseGroup(field: DescField): void {
   if ('delimitedEncoding' in field && field.delimitedEncoding) {
     throw new Error(`${field.parent.typeName}.${field.name}: group encoding is not supported`);
@@ -349,7 +349,7 @@ const INTEGER_KEY = /^(?:0|-?[1-9][0-9]*)$/;
 const BOOL_KEY = /^(?:true|false)$/;
 
 /**
- * A map key with its tag. Only one spelling of each key is taken, so that equal texts are the only duplicates.
+ * Writes a map key with its tag. Only one spelling of each key is accepted, so that duplicates are equal texts.
  */
 export function mapKeyWriter(type: ScalarType): (text: string, writer: WireWriter) => string | undefined {
   const scalar = scalarWriter(type);

@@ -5,10 +5,10 @@ import { parseBase64 } from './well-known-text.js';
 
 const PREFIX = 'grpc-metadata-';
 
-/** Handed on under their own name. */
+/** Headers that become metadata under their own name. */
 const FORWARDED = ['authorization', 'traceparent', 'tracestate', 'baggage', 'x-request-id'];
 
-/** Headers of HTTP itself, handed on as `grpcgateway-<name>`, as grpc-gateway does. */
+/** Standard HTTP headers, which become metadata `grpcgateway-<name>`, as in grpc-gateway. */
 const PERMANENT = new Set([
   ...['accept', 'accept-charset', 'accept-language', 'accept-ranges', 'authorization', 'cache-control'],
   ...['content-type', 'cookie', 'date', 'expect', 'from', 'host', 'if-match', 'if-modified-since', 'if-none-match'],
@@ -18,10 +18,13 @@ const PERMANENT = new Set([
 
 const METADATA_NAME = /^[0-9a-z_.-]+$/;
 
-/** What a client may not set by `Grpc-Metadata-`: names that gRPC keeps, and those that the edge or a proxy vouches for. */
+/**
+ * Names that clients may not set by `Grpc-Metadata-`: those reserved by gRPC, and those set by the transcoder or a
+ * proxy.
+ */
 const RESERVED_NAME = /^(?:grpc-|grpcgateway-|x-forwarded-|x-real-ip$)/;
 
-/** Which request headers become metadata; made once. */
+/** Decides which request headers become metadata; created once. */
 export class MetadataRules {
   private readonly forwarded: ReadonlySet<string>;
 
@@ -29,7 +32,7 @@ export class MetadataRules {
     this.forwarded = new Set([...FORWARDED, ...forwardHeaders.map((name) => name.toLowerCase())]);
   }
 
-  /** @throws TranscodeError where a `-bin` header is not base64 */
+  /** @throws TranscodeError if a `-bin` header is not base64 */
   read(req: IncomingMessage): RequestMetadata {
     const entries: [string, MetadataValue][] = [];
     const { rawHeaders } = req;
@@ -93,7 +96,7 @@ export class RequestMetadata implements MetadataView {
   }
 }
 
-/** Reply metadata as HTTP headers, name and value in turn. What HTTP cannot carry is left out. */
+/** Reply metadata as HTTP headers, alternating names and values. Entries that HTTP cannot represent are omitted. */
 export function httpHeadersOf(entries: MetadataEntries, prefix: string, exposed: ReadonlySet<string>): string[] {
   const out: string[] = [];
   for (const [name, value] of entries) {
@@ -107,7 +110,7 @@ export function httpHeadersOf(entries: MetadataEntries, prefix: string, exposed:
 
 const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
-/** Whether HTTP can carry it. A newline would start another header, and node:http throws on it. */
+/** Whether it is a valid header value. A newline would start another header, and node:http throws on it. */
 export function isHeaderValue(text: string): boolean {
   return HEADER_VALUE.test(text);
 }
@@ -117,7 +120,7 @@ const UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 
 
 /**
  * `Grpc-Timeout` in milliseconds, rounded up.
- * @throws TranscodeError where it is not one
+ * @throws TranscodeError if it is invalid
  */
 export function parseGrpcTimeout(text: string): number {
   const match = TIMEOUT.exec(text);

@@ -1,4 +1,4 @@
-/** How a reply is written. */
+/** Format of a reply. */
 export type ReplyFormat = 'json' | 'protobuf' | 'ndjson' | 'sse';
 
 interface Range {
@@ -21,10 +21,10 @@ const STREAM: readonly (readonly [string, ReplyFormat])[] = [
   ['text/event-stream', 'sse'],
 ];
 
-/** What a route can answer with: `unary`, `json` alone (`response_body`), or `stream`. */
+/** The formats that a route offers: `unary`, only `json` (for `response_body`), or `stream`. */
 export type Offer = 'unary' | 'json' | 'stream';
 
-/** The best format that the client accepts, the first offered among equals; undefined where there is none (406). */
+/** The best format that the client accepts, the first one among equals; undefined if there is none (406). */
 export function negotiate(accept: string | undefined, offer: Offer): ReplyFormat | undefined {
   if (accept === undefined || accept === '*/*' || accept === 'application/json') {
     return offer === 'stream' ? 'ndjson' : 'json';
@@ -43,7 +43,7 @@ export function negotiate(accept: string | undefined, offer: Offer): ReplyFormat
   return best;
 }
 
-/** The type that names newline-delimited JSON to this client. */
+/** The content type for newline-delimited JSON that this client accepts. */
 export function streamContentType(accept: string | undefined): string {
   return accept?.includes('application/x-ndjson') ? 'application/x-ndjson' : 'application/json';
 }
@@ -67,7 +67,7 @@ function parameterQuality(parameters: readonly string[]): number {
   return 1;
 }
 
-/** The quality that the most specific matching range gives. */
+/** The quality of the most specific matching range. */
 function qualityOf(type: string, ranges: readonly Range[]): number {
   const group = `${type.slice(0, type.indexOf('/'))}/*`;
   for (const wanted of [type, group, '*/*']) {
@@ -77,7 +77,7 @@ function qualityOf(type: string, ranges: readonly Range[]): number {
   return 0;
 }
 
-/** Whether an `Accept-Encoding` takes gzip. */
+/** Whether an `Accept-Encoding` header accepts gzip. */
 export function acceptsGzip(header: string | undefined): boolean {
   if (header === undefined) return false;
   if (header === 'gzip') return true;
@@ -87,7 +87,9 @@ export function acceptsGzip(header: string | undefined): boolean {
   return range !== undefined && range.quality > 0;
 }
 
-/** How a request body of this Content-Type is read; undefined where it cannot be (415). None is taken for JSON. */
+/**
+ * The encoding of a request body with this Content-Type; undefined if it is not supported (415). The default is JSON.
+ */
 export function bodyEncodingOf(contentType: string | undefined): 'json' | 'protobuf' | undefined {
   if (contentType === undefined || contentType === 'application/json') return 'json';
   const [type = '', ...parameters] = contentType.split(';');

@@ -4,8 +4,8 @@ const JSON_NUMBER = /^(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?$/
 const MAX_DIGITS = 20;
 
 /**
- * The integer that a JSON number writes (`12`, `1.20e1`), exact: a bigint where a double cannot hold it.
- * Undefined where it is no JSON number or no integer; also above 20 digits, where no field can hold it.
+ * The exact integer value of a JSON number (`12`, `1.20e1`), a bigint if a double cannot represent it.
+ * Undefined if it is not a JSON number, not an integer, or has more than 20 digits, which no field can hold.
  */
 export function integerOf(text: string): number | bigint | undefined {
   const match = JSON_NUMBER.exec(text);
@@ -22,12 +22,12 @@ export function integerOf(text: string): number | bigint | undefined {
   return Number.isSafeInteger(narrow) ? narrow : wide;
 }
 
-/** The double that a JSON number writes; undefined where it is no JSON number. Infinite where it is out of range. */
+/** The double value of a JSON number; undefined if it is not a JSON number, infinite if it is out of range. */
 export function doubleOf(text: string): number | undefined {
   return JSON_NUMBER.test(text) ? Number(text) : undefined;
 }
 
-/** The shortest decimal that reads back as the same 32-bit float. */
+/** The shortest decimal that is parsed as the same 32-bit float. */
 export function floatText(value: number): string {
   for (let precision = 6; precision <= 9; precision++) {
     const candidate = Number(value.toPrecision(precision));

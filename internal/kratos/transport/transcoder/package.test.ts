@@ -9,10 +9,10 @@ function dependencies(path: string): Record<string, string> {
   return (JSON.parse(readFileSync(path, 'utf8')) as { dependencies: Record<string, string> }).dependencies;
 }
 
-describe('transcoder package', () => {
+describe('The transcoder package', () => {
   const own = dependencies(join(directory, 'package.json'));
 
-  it('imports nothing but itself, node and what its package.json names', () => {
+  it('imports only itself, Node and the dependencies in its package.json', () => {
     const sources = readdirSync(directory).filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'));
     assert.ok(sources.length > 20);
     for (const name of sources) {
@@ -24,7 +24,7 @@ describe('transcoder package', () => {
     }
   });
 
-  it('names the versions it is tested with', () => {
+  it('lists the dependency versions it is tested with', () => {
     const tested = dependencies(join(root, 'package.json'));
     for (const [name, version] of Object.entries(own)) assert.equal(tested[name], version, name);
   });

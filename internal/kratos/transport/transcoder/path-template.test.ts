@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { decodeKeepingReserved, decodeSegment } from './path-template.js';
 
-describe('a path variable of several segments', () => {
-  it('keeps an encoded slash as it was sent, in upper or lower case', () => {
+describe('A path variable with several segments', () => {
+  it('keeps an encoded slash unchanged, in upper or lower case', () => {
     assert.equal(decodeKeepingReserved('a%2Fb%2fc/%41', true), 'a%2Fb%2fc/A');
     assert.equal(decodeKeepingReserved('a%2Fb%2fc/%41', false), 'a%2Fb%2fc/A');
   });
@@ -12,13 +12,13 @@ describe('a path variable of several segments', () => {
     assert.equal(decodeKeepingReserved('%3a%3A%20', true), ':: ');
   });
 
-  it('is undefined if it is no valid encoding of UTF-8, before or after a kept character', () => {
+  it('is undefined if it is not valid UTF-8, before or after a kept character', () => {
     for (const text of ['%ff', '%ff%2f', '%2f%ff', '%2f%']) assert.equal(decodeKeepingReserved(text, true), undefined);
   });
 });
 
-describe('a path variable of one segment', () => {
-  it('is decoded in full', () => {
+describe('A path variable with one segment', () => {
+  it('is fully decoded', () => {
     assert.equal(decodeSegment('a%2fb%3A%20'), 'a/b: ');
     assert.equal(decodeSegment('%ff'), undefined);
   });

@@ -4,7 +4,7 @@ export type Segment =
   | { readonly kind: 'one' }
   | { readonly kind: 'rest' };
 
-/** A variable and the segments that it takes. */
+/** A variable and the segments that it matches. */
 export interface PathVariable {
   /** Proto field names, outermost first. */
   readonly fieldPath: readonly string[];
@@ -12,7 +12,7 @@ export interface PathVariable {
   readonly start: number;
   /** Index after its last one. */
   readonly end: number;
-  /** Takes `**` or more than one segment, so that reserved characters stay encoded. */
+  /** Matches `**` or more than one segment, so reserved characters stay encoded. */
   readonly multiSegment: boolean;
 }
 
@@ -20,19 +20,19 @@ export interface PathTemplate {
   readonly source: string;
   readonly segments: readonly Segment[];
   readonly variables: readonly PathVariable[];
-  /** What follows the `:`; empty where there is none. */
+  /** The part after the `:`; empty if there is none. */
   readonly verb: string;
 }
 
 const IDENT = /^[A-Za-z_][A-Za-z0-9_]*$/;
-/** Characters of a URL path segment; a template has them as they are or percent-encoded. */
+/** Characters of a URL path segment, plain or percent-encoded. */
 const LITERAL = /^(?:[A-Za-z0-9\-._~!$&'()+,;=:@]|%[0-9A-Fa-f]{2})+$/;
 
 /**
- * Reads a path template by the grammar of google/api/http.proto:
+ * Parses a path template by the grammar of google/api/http.proto:
  * `"/" Segment { "/" Segment } [ ":" verb ]`, Segment = `*` | `**` | literal | `{` field.path [ `=` segments ] `}`.
- * More than the grammar asks, and as grpc-gateway does, `**` may be followed by more segments.
- * @throws Error saying what is wrong with it
+ * Beyond the grammar, and like in grpc-gateway, more segments may follow `**`.
+ * @throws Error naming the mistake
  */
 export function parsePathTemplate(source: string): PathTemplate {
   const fail = (what: string): Error => new Error(`path template ${JSON.stringify(source)}: ${what}`);
@@ -99,7 +99,7 @@ export function parsePathTemplate(source: string): PathTemplate {
 /** Characters that RFC 6570 reserves, percent-encoded. */
 const RESERVED = /%(?:2[1346789ABCF]|3[ABDF]|40|5[BD])/gi;
 
-/** Decodes one segment in full: `a%2Fb` is `a/b`. Undefined where it is no valid encoding of UTF-8. */
+/** Fully decodes one segment: `a%2Fb` is `a/b`. Undefined if it is not valid UTF-8. */
 export function decodeSegment(text: string): string | undefined {
   if (!text.includes('%')) return text;
   try {
@@ -109,7 +109,7 @@ export function decodeSegment(text: string): string | undefined {
   }
 }
 
-/** Decodes all but reserved characters, which stay as they were sent: what a variable of several segments gets. */
+/** Decodes everything except reserved characters, for variables with several segments. */
 export function decodeKeepingReserved(text: string, onlySlash: boolean): string | undefined {
   if (!text.includes('%')) return text;
   const kept = onlySlash ? /%2F/gi : RESERVED;

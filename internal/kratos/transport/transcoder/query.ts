@@ -1,8 +1,8 @@
 import { invalidArgument } from './transcode-error.js';
 
 /**
- * Splits a raw query string. `+` is a space, as forms have it.
- * @throws TranscodeError where an encoding is broken or there are too many parameters
+ * Parses a raw query string. `+` is a space, as in forms.
+ * @throws TranscodeError if an encoding is invalid or there are too many parameters
  */
 export function parseQuery(query: string, maxParameters: number): [name: string, value: string][] {
   const parameters: [string, string][] = [];
@@ -28,6 +28,6 @@ function decode(text: string): string {
   try {
     return decodeURIComponent(spaced);
   } catch {
-    throw invalidArgument('', `query holds a broken percent-encoding: ${JSON.stringify(text.slice(0, 64))}`);
+    throw invalidArgument('', `the query has an invalid percent-encoding: ${JSON.stringify(text.slice(0, 64))}`);
   }
 }

@@ -25,7 +25,7 @@ export type BodyEncoding = 'json' | 'protobuf' | 'raw';
 
 export interface RequestParts {
   readonly pathValues: readonly string[];
-  /** What follows the `?`, raw. */
+  /** The raw query string, without the `?`. */
   readonly query: string;
   readonly body: Uint8Array;
   readonly encoding: BodyEncoding;
@@ -33,35 +33,35 @@ export interface RequestParts {
   readonly contentType: string;
 }
 
-/** A field reached from the request message, by the messages around it. */
+/** A field within the request message, and the messages around it. */
 interface Place {
   readonly jsonPath: string;
   /** Tags of the messages around the field, outermost first. */
   readonly parents: readonly number[];
   readonly field: DescField;
-  /** The oneofs that it or a message around it belongs to, each with the member's name. */
+  /** The oneofs that the field or a message around it belongs to, each with the member's name. */
   readonly oneofs: readonly (readonly [oneof: string, member: string])[];
 }
 
 type QueryTarget = (Place & { readonly write: WriteText; readonly repeated: boolean; readonly id: string }) | 'unknown';
 
 const HTTP_BODY = 'google.api.HttpBody';
-/** Names of query parameters whose meaning is kept; clients send few different ones. */
+/** Number of resolved query parameter names that are cached; clients send few different ones. */
 const MAX_KNOWN_NAMES = 256;
 
-/** Makes the request message of one route from path, query and body: compiled once, run for each request. */
+/** Builds the request message of one route from path, query and body. Compiled once, run for each request. */
 export class RequestBinder {
-  /** Whether the body, where there is one, is a google.api.HttpBody, so that any content type is taken. */
+  /** Whether the body is a google.api.HttpBody, so that any content type is accepted. */
   readonly bodyIsRaw: boolean;
   readonly takesBody: boolean;
   private readonly whole: MessageWriter | undefined;
   private readonly bodyField: FieldWriter | undefined;
   private readonly path: readonly (Place & { readonly write: WriteText })[];
   private readonly targets = new Map<string, QueryTarget>();
-  /** Of a PATCH: inferred from the fields of the body where the request does not set it. */
+  /** Only for PATCH: the mask that is inferred from the fields of the body if the request does not set it. */
   private readonly updateMask: DescField | undefined;
 
-  /** @throws Error where the rule names fields that do not fit */
+  /** @throws Error if the rule names fields that do not exist or cannot be bound */
   constructor(
     private readonly input: DescMessage,
     { httpMethod, body }: Pick<HttpRule, 'httpMethod' | 'body'>,
@@ -95,7 +95,7 @@ export class RequestBinder {
     return { ...place, write };
   }
 
-  /** The field that the names lead to; undefined where there is none. */
+  /** The field with this path; undefined if there is none. */
   private place(names: readonly string[]): Place | undefined {
     let message: DescMessage | undefined = this.input;
     let jsonPath = '';
@@ -114,7 +114,8 @@ export class RequestBinder {
   }
 
   /**
-   * The request message in wire form. Later writes of a field win, as protobuf readers merge them: body, query, path.
+   * The request message in wire format. As protobuf readers merge fields, later writes win: body, then query, then
+   * path.
    * @throws TranscodeError INVALID_ARGUMENT
    */
   bind(parts: RequestParts): Uint8Array {
@@ -133,7 +134,7 @@ export class RequestBinder {
       writeAt(place, writer, place.write, parts.pathValues[i]!);
     }
     const bytes = writer.finish();
-    // Not every reader merges a message that comes in several pieces, so they are made one here.
+    // Not every reader merges a message that is split into several pieces, so they are merged here.
     return nested > 1 || (nested > 0 && hasBody) ? toBinary(this.input, fromBinary(this.input, bytes)) : bytes;
   }
 
@@ -160,7 +161,7 @@ export class RequestBinder {
   }
 
   private writeJson(body: Uint8Array, writer: WireWriter, oneofs: Map<string, string>): void {
-    if (!isUtf8(body)) throw invalidArgument('', 'body is not UTF-8');
+    if (!isUtf8(body)) throw invalidArgument('', 'the body is not UTF-8');
     const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8');
     const reader = new JsonReader(text, this.options.maxJsonDepth);
     if (this.bodyField === undefined) {
@@ -181,9 +182,9 @@ export class RequestBinder {
     const field = this.bodyField?.field;
     const message = field === undefined ? this.input : singularMessage(field);
     if (message === undefined) {
-      throw invalidArgument(field!.jsonName, 'this body is no message, so it must be JSON');
+      throw invalidArgument(field!.jsonName, 'the body is not a message, so it must be JSON');
     }
-    // Decoded and encoded again without what is unknown, so that only well-formed messages go on, as from JSON.
+    // Re-encoded without unknown fields, so that only well-formed messages are passed on, as with JSON.
     const value = readMessage(message, body, field?.jsonName ?? '');
     const bytes = toBinary(message, value, { writeUnknownFields: false });
     if (field !== undefined) {
@@ -218,7 +219,7 @@ export class RequestBinder {
 
   /**
    * @param seen receives the ids of the fields that were given
-   * @returns how many of the parameters were for fields of inner messages
+   * @returns the number of parameters for fields of nested messages
    */
   private writeQuery(query: string, writer: WireWriter, oneofs: Map<string, string>, seen: Set<string>): number {
     let nested = 0;
@@ -245,7 +246,7 @@ export class RequestBinder {
     const known = this.targets.get(name);
     if (known !== undefined) return known;
     const target = this.resolve(name);
-    // Neither unknown names nor map keys are kept: a client could fill the map with them.
+    // Unknown names and map keys are not cached: a client could fill the cache with them.
     if (target !== 'unknown' && !name.endsWith(']') && this.targets.size < MAX_KNOWN_NAMES) {
       this.targets.set(name, target);
     }
@@ -261,17 +262,17 @@ export class RequestBinder {
     const { codec, maxJsonDepth } = this.options;
     if (open >= 0) {
       const writeEntry = field.fieldKind === 'map' ? mapEntryWriter(field, codec, maxJsonDepth) : undefined;
-      if (writeEntry === undefined) throw invalidArgument(name, 'cannot be given in the query');
+      if (writeEntry === undefined) throw invalidArgument(name, 'cannot be set by the query');
       const key = name.slice(open + 1, -1);
       const id = `${place.jsonPath}[${JSON.stringify(key)}]`;
       return { ...place, id, repeated: false, write: (text, writer) => writeEntry(key, text, writer) };
     }
     const write = textWriter(field, codec, maxJsonDepth);
-    if (write === undefined) throw invalidArgument(place.jsonPath, 'cannot be given in the query');
+    if (write === undefined) throw invalidArgument(place.jsonPath, 'cannot be set by the query');
     return { ...place, id: place.jsonPath, repeated: field.fieldKind === 'list', write };
   }
 
-  /** What the path or the body sets is not taken from the query, nor are its parts. */
+  /** Fields that path or body set, and their subfields, are not read from the query. */
   private isBoundElsewhere(place: Place): boolean {
     const within = (bound: string): boolean => place.jsonPath === bound || place.jsonPath.startsWith(`${bound}.`);
     if (this.bodyField !== undefined && within(this.bodyField.field.jsonName)) return true;
@@ -283,7 +284,7 @@ function readMessage(desc: DescMessage, bytes: Uint8Array, field: string): Messa
   try {
     return fromBinary(desc, bytes, { readUnknownFields: false });
   } catch {
-    throw invalidArgument(field, `body is not a ${desc.typeName} in protobuf`);
+    throw invalidArgument(field, `the body is not a valid ${desc.typeName} in protobuf format`);
   }
 }
 

@@ -5,16 +5,16 @@ import type { TranscodeError } from './transcode-error.js';
 
 export interface BodyOutcome {
   readonly done: (body: Uint8Array) => void;
-  /** The body is too large, or its coding is broken. */
+  /** The body is too large, or its encoding is invalid. */
   readonly refuse: (error: TranscodeError) => void;
 }
 
-/** How much of a refused body is read and dropped, in bodies of the largest size. */
+/** How much of a rejected body is read and discarded, as a multiple of the largest body size. */
 const DISCARDED_BODIES = 64;
 
 /**
- * Reads a body whole and undoes gzip. Where the client goes away meanwhile, neither outcome is told.
- * @throws TranscodeError where the headers alone tell that it cannot be taken
+ * Reads a whole body and decompresses gzip. If the client disconnects meanwhile, neither callback is called.
+ * @throws TranscodeError if the headers alone show that the body cannot be accepted
  */
 export function readBody(req: IncomingMessage, maxBytes: number, outcome: BodyOutcome): void {
   const coding = req.headers['content-encoding']?.trim().toLowerCase();
@@ -50,15 +50,18 @@ function unzip(body: Buffer, maxBytes: number, outcome: BodyOutcome): void {
   gunzip(body, { maxOutputLength: maxBytes }, (err, bytes) => {
     if (err === null) outcome.done(bytes);
     else if ((err as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') outcome.refuse(tooLarge(maxBytes));
-    else outcome.refuse(edgeErrors.badRequest('body is not gzip'));
+    else outcome.refuse(edgeErrors.badRequest('the body is not valid gzip'));
   });
 }
 
 function tooLarge(maxBytes: number): TranscodeError {
-  return edgeErrors.bodyTooLarge(`body is larger than ${maxBytes} bytes`);
+  return edgeErrors.bodyTooLarge(`the body is larger than ${maxBytes} bytes`);
 }
 
-/** Reads on and drops, within bounds: closing at once would reset the connection before the client has read the refusal. */
+/**
+ * Reads and discards, within bounds: closing immediately would reset the connection before the client has read the
+ * error.
+ */
 export function discardBody(req: IncomingMessage, maxBytes: number): void {
   let left = maxBytes * DISCARDED_BODIES;
   req.on('data', (chunk: Buffer) => {

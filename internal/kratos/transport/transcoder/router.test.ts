@@ -14,7 +14,7 @@ function found(router: Router<string>, method: string, path: string): string {
   return result.kind === 'match' ? result.match.route : result.kind;
 }
 
-describe('path templates', () => {
+describe('The path template parser', () => {
   const broken: readonly (readonly [template: string, fault: RegExp])[] = [
     ['v1/a', /must begin with "\/"/],
     ['/v1//a', /empty segment/],
@@ -41,10 +41,10 @@ describe('path templates', () => {
     ['/v1/a?b', /bad segment/],
   ];
   for (const [template, fault] of broken) {
-    it(`refuses ${template}`, () => assert.throws(() => parsePathTemplate(template), fault));
+    it(`rejects ${template}`, () => assert.throws(() => parsePathTemplate(template), fault));
   }
 
-  it('reads fields, segments and verb', () => {
+  it('parses fields, segments and verb', () => {
     const template = parsePathTemplate('/v1/{a.b=x/*}/{c}:do:it');
     assert.deepEqual(template.variables, [
       { fieldPath: ['a', 'b'], start: 1, end: 3, multiSegment: true },
@@ -53,10 +53,10 @@ describe('path templates', () => {
     assert.equal(template.verb, 'do:it');
   });
 
-  it('takes the root', () => assert.deepEqual(parsePathTemplate('/').segments, []));
+  it('accepts the root path', () => assert.deepEqual(parsePathTemplate('/').segments, []));
 });
 
-describe('router', () => {
+describe('The router', () => {
   const ambiguous: readonly (readonly [a: string, b: string])[] = [
     ['/v1/{a}', '/v1/{b}'],
     ['/v1/{a}', '/v1/*'],
@@ -67,7 +67,7 @@ describe('router', () => {
     ['/v1/%61', '/v1/a'],
   ];
   for (const [a, b] of ambiguous) {
-    it(`refuses ${a} beside ${b}, and names both`, () => {
+    it(`rejects ${a} next to ${b}, and names both`, () => {
       assert.throws(
         () =>
           routerOf([
@@ -112,7 +112,7 @@ describe('router', () => {
     ['/v1/books/%', 'bad-path'],
   ];
 
-  it('finds the most specific route in whatever order they were added', () => {
+  it('finds the most specific route in any order of registration', () => {
     fc.assert(
       fc.property(fc.shuffledSubarray([...rules], { minLength: rules.length }), (shuffled) => {
         const router = routerOf(shuffled);
@@ -122,11 +122,11 @@ describe('router', () => {
     );
   });
 
-  it('comes back to a variable where the literal has no such method', () => {
+  it('falls back to a variable if the literal has no such method', () => {
     assert.equal(found(routerOf(rules), 'POST', '/v1/books/featured'), '/v1/books/{id}');
   });
 
-  it('never fails on any path', () => {
+  it('never throws for any path', () => {
     const router = routerOf(rules);
     fc.assert(
       fc.property(fc.array(fc.constantFrom('/', 'v1', 'books', ':', 'verb', '%2F', '%', 'tail', 'é', '*')), (parts) => {

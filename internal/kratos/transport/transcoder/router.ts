@@ -1,6 +1,6 @@
 import { decodeKeepingReserved, decodeSegment, type PathTemplate } from './path-template.js';
 
-/** A route found, with the values of its template's variables in their order. */
+/** A matching route, with the values of its template's variables in their order. */
 export interface Match<Route> {
   readonly route: Route;
   readonly values: readonly string[];
@@ -8,7 +8,7 @@ export interface Match<Route> {
 
 export type Found<Route> =
   | { readonly kind: 'match'; readonly match: Match<Route> }
-  /** The path is known, but not with this method. */
+  /** The path exists, but not with this method. */
   | { readonly kind: 'wrong-method'; readonly allow: readonly string[] }
   | { readonly kind: 'not-found' }
   /** A percent-encoding in the path is not valid UTF-8. */
@@ -23,27 +23,28 @@ interface Leaf<Route> {
 class Node<Route> {
   readonly literals = new Map<string, Node<Route>>();
   one: Node<Route> | undefined;
-  /** What ends here, by verb and HTTP method. */
+  /** Routes that end here, by verb and HTTP method. */
   readonly ends = new Map<string, Map<string, Leaf<Route>>>();
-  /** What follows a `**`. */
+  /** The node after a `**`. */
   rest: Node<Route> | undefined;
 }
 
 const NO_VALUES: readonly string[] = [];
 
 /**
- * Finds routes by path. From left to right a literal segment beats `*`, which beats `**`; a template with a verb beats
- * one without. The order of registration does not count, and two routes that no request could tell apart are refused.
+ * Finds routes by path. From left to right, a literal segment takes precedence over `*`, and `*` over `**`; a template
+ * with
+ * a verb takes precedence over one without. The registration order does not matter; ambiguous routes are rejected.
  */
 export class Router<Route> {
   private readonly root = new Node<Route>();
   private readonly verbs = new Set<string>();
-  /** Templates without variables by their path: nothing can beat them, and most requests hit them. */
+  /** Templates without variables, by their path: nothing has precedence over them, and most requests match one. */
   private readonly fixed = new Map<string, Map<string, Found<Route>>>();
 
   constructor(private readonly fullyDecodeReserved: boolean) {}
 
-  /** @throws Error where another route takes the same requests */
+  /** @throws Error if another route matches the same requests */
   add(httpMethod: string, template: PathTemplate, route: Route, label: string): void {
     let node = this.root;
     for (const segment of template.segments) {
@@ -87,7 +88,7 @@ export class Router<Route> {
     }
   }
 
-  /** `path` as it stands in the request line, without the query. */
+  /** @param path as in the request line, without the query */
   find(httpMethod: string, path: string): Found<Route> {
     const fixed = this.fixed.get(path)?.get(httpMethod);
     if (fixed !== undefined) return fixed;
@@ -114,7 +115,7 @@ export class Router<Route> {
     return { kind: 'wrong-method', allow: [...allow].sort() };
   }
 
-  /** Tries the longest verb that the path ends in first, then none. */
+  /** Tries the longest verb at the end of the path first, then none. */
   private search(
     raw: readonly string[],
     decoded: readonly string[],
@@ -122,7 +123,7 @@ export class Router<Route> {
   ): Ending<Route> | undefined {
     const last = raw.at(-1);
     if (last !== undefined && this.verbs.size > 0) {
-      // Looked for in the raw text: an encoded colon is part of a value.
+      // Searched in the raw text, because an encoded colon is part of a value.
       for (let colon = last.indexOf(':'); colon >= 0; colon = last.indexOf(':', colon + 1)) {
         const verb = decodeSegment(last.slice(colon + 1));
         if (verb === undefined || !this.verbs.has(verb)) continue;
@@ -139,14 +140,14 @@ export class Router<Route> {
   private matched({ leaf, raw, decoded }: Ending<Route>): Found<Route> {
     const { segments, variables } = leaf.template;
     const values: string[] = [];
-    // How many more segments there are than the template has: what "**" took, less itself.
+    // The number of segments that "**" matched, minus one.
     const extra = raw.length - segments.length;
     const restAt = extra === 0 ? segments.length : segments.findIndex((segment) => segment.kind === 'rest');
     for (const { start, end, multiSegment } of variables) {
       const from = start > restAt ? start + extra : start;
       if (multiSegment) {
         const parts = raw.slice(from, end > restAt ? end + extra : end);
-        // Decodable: each of its segments was.
+        // Cannot fail: each of its segments was decoded before.
         values.push(decodeKeepingReserved(parts.join('/'), this.fullyDecodeReserved)!);
       } else {
         values.push(decoded[from]!);
@@ -156,7 +157,7 @@ export class Router<Route> {
   }
 }
 
-/** Where a search ended, with the segments less the verb. */
+/** The result of a search, with the segments without the verb. */
 interface Ending<Route> {
   readonly leaf: Leaf<Route>;
   readonly raw: readonly string[];
@@ -181,14 +182,14 @@ function descend<Route>(
       const leaf = descend(literal, segments, index + 1, verb, pick);
       if (leaf !== undefined) return leaf;
     }
-    // An empty segment is no value: /v1/orders/ is not /v1/orders/{id}.
+    // An empty segment is not a value: /v1/orders/ is not /v1/orders/{id}.
     if (node.one !== undefined && segment !== '') {
       const leaf = descend(node.one, segments, index + 1, verb, pick);
       if (leaf !== undefined) return leaf;
     }
   }
   if (node.rest === undefined) return undefined;
-  // From the fewest segments on, so that what follows the "**" is found before the end.
+  // From the fewest segments on, so that segments after the "**" are found before the end.
   for (let taken = index; taken <= segments.length; taken++) {
     const leaf = descend(node.rest, segments, taken, verb, pick);
     if (leaf !== undefined) return leaf;

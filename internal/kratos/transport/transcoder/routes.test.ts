@@ -38,15 +38,15 @@ function compile(registry: FileRegistry, procedures = false): readonly string[] 
   return table.routes.map((route) => `${route.httpMethod} ${route.path} ${route.operation}`);
 }
 
-describe('routes at boot', () => {
-  it('lists each binding, and none for an RPC without a rule', () => {
+describe('Compiling routes', () => {
+  it('lists every binding, and none for an RPC without a rule', () => {
     const routes = compile(libraryRegistry());
     assert.ok(routes.includes(`GET /v1/shelves/{shelf}/books/{id} /${LIBRARY}/GetBook`));
     assert.ok(routes.includes(`PURGE /v1/cache/{id} /${LIBRARY}/Purge`));
     assert.ok(routes.every((route) => !route.endsWith('/Internal')));
   });
 
-  it('refuses two RPCs that take the same requests, naming both', () => {
+  it('rejects two RPCs that match the same requests, and names both', () => {
     const registry = changed((methods) => {
       const twin = structuredClone(methods.find((method) => method.name === 'CreateBook')!);
       methods.push({ ...twin, name: 'CreateBookToo' });
@@ -54,21 +54,21 @@ describe('routes at boot', () => {
     assert.throws(() => compile(registry), /ambiguous routes: .*CreateBookToo.* and .*CreateBook\b/);
   });
 
-  it('refuses a rule on a client stream', () => {
+  it('rejects a rule on a client stream', () => {
     const registry = changed((methods) => {
       methods.find((method) => method.name === 'CreateBook')!.clientStreaming = true;
     });
     assert.throws(() => compile(registry), /CreateBook: a client stream cannot have an http rule/);
   });
 
-  it('refuses a rule whose fields are not those of the message', () => {
+  it('rejects a rule with fields that the message does not have', () => {
     const registry = changed((methods) => {
       methods.find((method) => method.name === 'UpdateBook')!.inputType = '.transcoder.test.v1.GetFileRequest';
     });
     assert.throws(() => compile(registry), /UpdateBook: body: transcoder\.test\.v1\.GetFileRequest has no field book/);
   });
 
-  it('refuses a response_body that does not exist', () => {
+  it('rejects a response_body that does not exist', () => {
     const registry = changed((methods) => {
       methods.find((method) => method.name === 'ListTitles')!.outputType = '.transcoder.test.v1.Book';
     });
@@ -87,7 +87,7 @@ describe('routes at boot', () => {
     ['string_value', '/{string_value}', /bound to both path and body/],
   ];
   for (const [body, path, fault] of misfits) {
-    it(`refuses path ${path} with body "${body}"`, () => {
+    it(`rejects path ${path} with body "${body}"`, () => {
       const { variables } = parsePathTemplate(path);
       assert.throws(
         () => new RequestBinder(messageType('Everything'), { httpMethod: 'POST', body }, variables, binderOptions),

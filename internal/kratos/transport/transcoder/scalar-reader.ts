@@ -2,7 +2,7 @@ import { type DescEnum, ScalarType } from '@bufbuild/protobuf';
 import { floatText, numberText } from './number-text.js';
 import type { WireReader } from './wire-reader.js';
 
-/** Reads one value and gives its JSON. */
+/** Reads one value and returns its JSON. */
 export type ReadValue = (reader: WireReader) => string;
 
 export function zeroText(type: ScalarType): string {

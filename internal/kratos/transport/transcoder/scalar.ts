@@ -21,7 +21,7 @@ export interface ScalarWriter {
   readonly wireType: number;
   /** From JSON. */
   json(reader: JsonReader, writer: WireWriter): void;
-  /** From a path, a query parameter or a map key; returns what is wrong with the text. */
+  /** From a path, a query parameter or a map key; returns an error message if the text is invalid. */
   text(text: string, writer: WireWriter): string | undefined;
 }
 
@@ -103,7 +103,7 @@ const BOOL: ScalarWriter = {
   },
 };
 
-/** What Go's ParseBool takes, which grpc-gateway uses. */
+/** The texts that Go's ParseBool accepts, which grpc-gateway uses. */
 const BOOL_TEXTS = new Map([
   ...['1', 't', 'T', 'true', 'TRUE', 'True'].map((text) => [text, true] as const),
   ...['0', 'f', 'F', 'false', 'FALSE', 'False'].map((text) => [text, false] as const),
@@ -181,7 +181,7 @@ export function scalarWriter(type: ScalarType): ScalarWriter {
   }
 }
 
-/** Enum values by name or number; google.protobuf.NullValue also as null. */
+/** Enum values by name or number; google.protobuf.NullValue also by null. */
 export function enumWriter(desc: DescEnum): ScalarWriter {
   const numbers = new Map<string, number>(desc.values.map((value) => [value.name, value.number]));
   const known = new Set(numbers.values());

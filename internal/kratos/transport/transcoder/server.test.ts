@@ -18,7 +18,7 @@ import { createTranscoderServer, type ErrorInfo, type TranscoderCall, type Trans
 
 const book = (title: string): Uint8Array => wire(messageType('Book'), { title });
 
-/** A promise and the function that fulfils it. */
+/** A promise and its resolve function. */
 function signalled<T = void>(): { promise: Promise<T>; resolve: (value: T) => void } {
   let resolve!: (value: T) => void;
   const promise = new Promise<T>((fulfil) => {
@@ -27,7 +27,7 @@ function signalled<T = void>(): { promise: Promise<T>; resolve: (value: T) => vo
   return { promise, resolve };
 }
 
-/** A connection that is written to by hand. */
+/** A raw connection. */
 async function open(port: number): Promise<Socket> {
   const socket = connect({ host: '127.0.0.1', port });
   socket.on('error', () => undefined);
@@ -35,7 +35,7 @@ async function open(port: number): Promise<Socket> {
   return socket;
 }
 
-/** All that comes until the other side closes. */
+/** Everything that is received until the other side closes. */
 async function drain(socket: Socket): Promise<string> {
   let text = '';
   socket.setEncoding('utf8');
@@ -43,7 +43,7 @@ async function drain(socket: Socket): Promise<string> {
     text += chunk;
   });
   socket.resume();
-  // Not by once(): that one fails where the connection is reset.
+  // Not by once(), which rejects if the connection is reset.
   if (!socket.closed) await new Promise<void>((resolve) => socket.once('close', () => resolve()));
   return text;
 }
@@ -52,7 +52,7 @@ function reasonOf(raw: string): string {
   return (JSON.parse(raw.slice(raw.indexOf('\r\n\r\n') + 4)) as { reason: string }).reason;
 }
 
-describe('transcoder server: requests and connections', () => {
+describe('The transcoder server', () => {
   let running: Running;
   const edgeErrors: ErrorInfo[] = [];
   const seen: Seen[] = [];
@@ -77,11 +77,11 @@ describe('transcoder server: requests and connections', () => {
   });
   after(() => running.stop());
 
-  it('leaves plain routes to the host', async () => {
+  it('leaves other routes to the host', async () => {
     assert.equal((await send(running.port, { path: '/healthz' })).body.toString(), 'ok');
   });
 
-  it('keeps connections alive', async () => {
+  it('keeps connections alive between requests', async () => {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     const ports = new Set<number | undefined>();
     for (let i = 0; i < 3; i++) {
@@ -103,7 +103,7 @@ describe('transcoder server: requests and connections', () => {
     assert.deepEqual(statuses, ['200', '200', '404']);
   });
 
-  it('refuses large headers with 431', async () => {
+  it('rejects large headers with 431', async () => {
     const socket = await open(running.port);
     socket.write(`GET /v1/books/7 HTTP/1.1\r\nHost: x\r\nX-Large: ${'a'.repeat(4000)}\r\n\r\n`);
     const raw = await drain(socket);
@@ -112,7 +112,7 @@ describe('transcoder server: requests and connections', () => {
     assert.equal(edgeErrors[0]?.reason, 'HEADERS_TOO_LARGE');
   });
 
-  it('refuses what is not HTTP with 400', async () => {
+  it('rejects data that is not HTTP with 400', async () => {
     const socket = await open(running.port);
     socket.write('hello\r\n\r\n');
     const raw = await drain(socket);
@@ -120,7 +120,7 @@ describe('transcoder server: requests and connections', () => {
     assert.equal(reasonOf(raw), 'BAD_REQUEST');
   });
 
-  it('refuses a request whose length is told twice', async () => {
+  it('rejects a request with two lengths', async () => {
     const socket = await open(running.port);
     socket.write(
       'POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
@@ -128,7 +128,7 @@ describe('transcoder server: requests and connections', () => {
     assert.match(await drain(socket), /^HTTP\/1.1 400 /);
   });
 
-  it('gives up on headers that do not come with 408', async () => {
+  it('replies 408 when the headers do not arrive in time', async () => {
     const socket = await open(running.port);
     socket.write('GET /v1/books/7 HTTP/1.1\r\nHost:');
     const raw = await drain(socket);
@@ -136,12 +136,12 @@ describe('transcoder server: requests and connections', () => {
     assert.equal(reasonOf(raw), 'REQUEST_TIMEOUT');
   });
 
-  it('closes a connection that never says anything', async () => {
+  it('closes a connection on which nothing is sent', async () => {
     const socket = await open(running.port);
     await drain(socket);
   });
 
-  it('gives up on a body that does not come with 408', async () => {
+  it('replies 408 when the body does not arrive in time', async () => {
     const socket = await open(running.port);
     socket.write('POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{');
     const raw = await drain(socket);
@@ -149,7 +149,7 @@ describe('transcoder server: requests and connections', () => {
     assert.equal(reasonOf(raw), 'REQUEST_TIMEOUT');
   });
 
-  it('answers the request before garbage that follows it', async () => {
+  it('answers a request that is followed by garbage', async () => {
     const socket = await open(running.port);
     socket.write('GET /v1/titles/count HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n');
     const raw = await drain(socket);
@@ -157,7 +157,7 @@ describe('transcoder server: requests and connections', () => {
     assert.match(raw, /connection: close/i);
   });
 
-  it('says 413 before the body is sent to who asks first', async () => {
+  it('replies 413 instead of 100 Continue to a body that is too large', async () => {
     const socket = await open(running.port);
     socket.write(
       'POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n',
@@ -175,7 +175,7 @@ describe('transcoder server: requests and connections', () => {
     assert.doesNotMatch(raw, /100 Continue/);
   });
 
-  it('sends 100 Continue once the route is known, and then takes the body', async () => {
+  it('sends 100 Continue once the route is known, and then reads the body', async () => {
     const socket = await open(running.port);
     const received: string[] = [];
     socket.setEncoding('utf8');
@@ -191,24 +191,24 @@ describe('transcoder server: requests and connections', () => {
     assert.match(received.slice(1).join(''), /^HTTP\/1.1 200 /);
   });
 
-  it('invites the body of who asks first', async () => {
+  it('answers a client that waits for 100 Continue', async () => {
     const headers = { expect: '100-continue', 'content-type': 'application/json' };
     const reply = await send(running.port, { method: 'POST', path: '/v1/echo', headers, body: '{"int32Value":5}' });
     assert.equal(reply.status, 200);
   });
 
-  it('refuses other expectations with 417', async () => {
+  it('rejects other expectations with 417', async () => {
     const reply = await send(running.port, { path: '/v1/books/7', headers: { expect: 'tea' } });
     assert.equal(reply.status, 417);
     assert.equal(JSON.parse(reply.body.toString()).reason, 'EXPECTATION_FAILED');
   });
 
-  it('lets a client that sends a large body all the same read its 413', async () => {
+  it('lets a client that sends a large body nevertheless read its 413', async () => {
     const reply = await send(running.port, { method: 'POST', path: '/v1/echo', body: 'a'.repeat(1_000_000) });
     assert.equal(reply.status, 413);
   });
 
-  it('cuts off who sends without end', async () => {
+  it('disconnects a client that sends without end', async () => {
     const socket = await open(running.port);
     socket.write('POST /v1/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n');
     const chunk = `10000\r\n${'a'.repeat(0x10000)}\r\n`;
@@ -220,7 +220,7 @@ describe('transcoder server: requests and connections', () => {
     assert.match(await drain(socket), /^HTTP\/1.1 413 /);
   });
 
-  it('cuts off a client that does not read its reply', async () => {
+  it('disconnects a client that does not read its reply', async () => {
     handler = async () => ({
       kind: 'unary',
       message: wire(messageType('Book'), { title: 'a'.repeat(30_000_000) }),
@@ -233,7 +233,7 @@ describe('transcoder server: requests and connections', () => {
     assert.ok((await drain(socket)).length < 30_000_000);
   });
 
-  it('cuts off a client that does not read its stream, and stops the source', async () => {
+  it('disconnects a client that does not read its stream, and stops the source', async () => {
     const returned = signalled();
     handler = async () => ({
       kind: 'stream',
@@ -252,7 +252,7 @@ describe('transcoder server: requests and connections', () => {
     socket.destroy();
   });
 
-  it('aborts the work of a client that is gone', async () => {
+  it('aborts the call of a client that has disconnected', async () => {
     const started = signalled();
     const aborted = signalled<unknown>();
     handler = (call) => {
@@ -275,7 +275,7 @@ describe('transcoder server: requests and connections', () => {
     );
   });
 
-  it('answers 504 when Grpc-Timeout has passed, and aborts the work', async () => {
+  it('replies 504 when Grpc-Timeout has passed, and aborts the call', async () => {
     const aborted = signalled<unknown>();
     let deadline: number | undefined;
     handler = (call) => {
@@ -290,7 +290,7 @@ describe('transcoder server: requests and connections', () => {
     assert.ok(deadline !== undefined && deadline <= Date.now());
   });
 
-  it('gives an aborted signal to who asks late', async () => {
+  it('returns an aborted signal if it is first used after the abort', async () => {
     const gone = signalled();
     const late = signalled<boolean>();
     handler = async (call) => {
@@ -302,7 +302,7 @@ describe('transcoder server: requests and connections', () => {
     const socket = await open(running.port);
     socket.write('GET /v1/books/7 HTTP/1.1\r\nHost: x\r\n\r\n');
     await once(socket, 'close');
-    // The server reports it when it has seen the close itself.
+    // The server reports it as soon as it notices the close.
     while (edgeErrors.length === 0) await new Promise((resolve) => setImmediate(resolve));
     gone.resolve();
     assert.equal(await late.promise, true);
@@ -317,7 +317,7 @@ describe('transcoder server: requests and connections', () => {
     assert.deepEqual(statuses, [499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401]);
   });
 
-  it('survives a handler that throws at once', async () => {
+  it('survives a handler that throws synchronously', async () => {
     handler = () => {
       throw new Error('boom');
     };
@@ -331,25 +331,25 @@ describe('transcoder server: requests and connections', () => {
     });
   });
 
-  it('answers 500 where the reply is no message, and reports why', async () => {
+  it('replies 500 if the handler returns an invalid message, and reports the cause', async () => {
     handler = async () => ({ kind: 'unary', message: new Uint8Array([0x12, 0x7f]) });
     const reply = await send(running.port, { path: '/v1/books/7' });
     assert.equal(reply.status, 500);
     assert.equal(edgeErrors[0]?.reason, 'INTERNAL');
   });
 
-  it('answers 500 where the reply cannot be sent: no such status', async () => {
+  it('replies 500 if the handler returns an invalid status', async () => {
     handler = async () => ({ kind: 'unary', message: book('Tao'), status: 9999 });
     assert.equal((await send(running.port, { path: '/v1/books/7' })).status, 500);
     assert.equal(edgeErrors[0]?.reason, 'INTERNAL');
   });
 
-  it('falls back to the code where an error asks for no HTTP status', async () => {
+  it('derives the HTTP status from the gRPC code if an error has an invalid one', async () => {
     handler = () => Promise.reject(new HostError({ code: 5, httpStatus: 7, reason: 'X', message: 'x' }));
     assert.equal((await send(running.port, { path: '/v1/books/7' })).status, 404);
   });
 
-  it('leaves out headers that HTTP cannot carry', async () => {
+  it('omits headers that HTTP cannot represent', async () => {
     const split = 'a\r\nx-injected: 1';
     handler = () =>
       Promise.reject(new HostError({ code: 5, reason: 'X', message: 'x', httpHeaders: { 'x-a': split } }));
@@ -365,12 +365,12 @@ describe('transcoder server: requests and connections', () => {
     assert.equal(stream.headers['content-type'], 'application/octet-stream');
   });
 
-  it('takes an HTTP status from the handler', async () => {
+  it('uses the HTTP status of the handler', async () => {
     handler = async () => ({ kind: 'unary', message: book('Tao'), status: 201 });
     assert.equal((await send(running.port, { path: '/v1/books/7' })).status, 201);
   });
 
-  it('compresses large replies for who accepts it', async () => {
+  it('compresses large replies for clients that accept it', async () => {
     const title = 'a'.repeat(5000);
     handler = async () => ({ kind: 'unary', message: book(title) });
     const headers = { 'accept-encoding': 'br, gzip;q=0.5' };
@@ -384,7 +384,7 @@ describe('transcoder server: requests and connections', () => {
     assert.equal(JSON.parse(plain.body.toString()).title, title);
   });
 
-  it('sends trailers to who accepts them', async () => {
+  it('sends trailers to HTTP/1.1 clients that accept them', async () => {
     handler = async () => ({ kind: 'unary', message: book('Tao'), trailers: [['x-cost', '9']] });
     const asked = await send(running.port, { path: '/v1/books/7', headers: { te: 'trailers' } });
     assert.deepEqual({ ...asked.trailers }, { 'grpc-trailer-x-cost': '9' });
@@ -395,7 +395,7 @@ describe('transcoder server: requests and connections', () => {
     assert.match(await drain(socket), /^HTTP\/1.1 200 /);
   });
 
-  describe('streams', () => {
+  describe('with a stream', () => {
     it('writes each message as a line', async () => {
       handler = async () => ({ kind: 'stream', messages: streamOf([book('a'), book('b')]), headers: [['x-a', '1']] });
       const reply = await send(running.port, { path: '/v1/books/7/watch' });
@@ -407,10 +407,10 @@ describe('transcoder server: requests and connections', () => {
       assert.equal(reply.headers['grpc-metadata-x-a'], '1');
     });
 
-    it('fails as a plain error before the first message', async () => {
+    it('sends an error before the first message as an error reply', async () => {
       handler = async () => ({
         kind: 'stream',
-        // biome-ignore lint/correctness/useYield: it fails before it could
+        // biome-ignore lint/correctness/useYield: it fails before its first message
         messages: (async function* (): AsyncGenerator<Uint8Array> {
           throw new HostError({ code: 5, reason: 'BOOK_NOT_FOUND', message: 'gone' });
         })(),
@@ -427,7 +427,7 @@ describe('transcoder server: requests and connections', () => {
         'event: error\ndata: {"error":{"code":404,"reason":"BOOK_NOT_FOUND","message":"gone","metadata":{}}}\n\n',
       ],
     ] as const) {
-      it(`ends with the error after it began: ${accept}`, async () => {
+      it(`sends an error after the start as the last item of ${accept}`, async () => {
         handler = async () => ({
           kind: 'stream',
           messages: (async function* () {
@@ -441,7 +441,7 @@ describe('transcoder server: requests and connections', () => {
       });
     }
 
-    it('ends with INTERNAL where a message is none, and reports why', async () => {
+    it('ends with INTERNAL at an invalid message, and reports the cause', async () => {
       handler = async () => ({ kind: 'stream', messages: streamOf([book('a'), new Uint8Array([0x12, 0x7f])]) });
       const reply = await send(running.port, { path: '/v1/books/7/watch' });
       const lines = reply.body.toString().trimEnd().split('\n');
@@ -449,7 +449,7 @@ describe('transcoder server: requests and connections', () => {
       assert.equal(edgeErrors[0]?.reason, 'INTERNAL');
     });
 
-    it('ends a stream of bytes that fails by a cut, so that it shows', async () => {
+    it('resets the connection of a byte stream that fails, so that the client notices', async () => {
       handler = async () => ({
         kind: 'stream',
         messages: (async function* () {
@@ -460,7 +460,7 @@ describe('transcoder server: requests and connections', () => {
       await assert.rejects(send(running.port, { path: '/v1/books/7/download' }), /aborted|hang up|reset/);
     });
 
-    it('streams bytes as they are', async () => {
+    it('streams bytes unchanged', async () => {
       const part = { contentType: 'text/csv', data: 'YSxi' };
       const type = messageType('google.api.HttpBody');
       handler = async () => ({ kind: 'stream', messages: streamOf([wire(type, part), wire(type, part)]) });
@@ -469,7 +469,7 @@ describe('transcoder server: requests and connections', () => {
       assert.equal(reply.body.toString(), 'a,ba,b');
     });
 
-    it('sends headers and heartbeats while nothing happens', async () => {
+    it('sends headers and heartbeats while there are no messages', async () => {
       const go = signalled();
       handler = async () => ({
         kind: 'stream',
@@ -496,7 +496,7 @@ describe('transcoder server: requests and connections', () => {
       assert.match(text, /data: \{"result":\{.*"title":"late".*\}\}\n\n.*event: end\ndata: \{\}\n\n$/s);
     });
 
-    it('stops the source when the client goes away', async () => {
+    it('stops the source when the client disconnects', async () => {
       const returned = signalled();
       handler = async (call) => ({
         kind: 'stream',
@@ -517,7 +517,7 @@ describe('transcoder server: requests and connections', () => {
       await returned.promise;
     });
 
-    it('answers HEAD without asking the source', async () => {
+    it('answers HEAD without reading the source', async () => {
       let asked = false;
       handler = async () => ({
         kind: 'stream',
@@ -536,8 +536,8 @@ describe('transcoder server: requests and connections', () => {
   });
 });
 
-describe('transcoder server: stop', () => {
-  it('answers what is in flight, with Connection: close, and refuses newcomers', async () => {
+describe('A stopping transcoder server', () => {
+  it('answers requests in flight with Connection: close, and refuses new connections', async () => {
     const started = signalled();
     const go = signalled();
     const running = await serve({
@@ -558,7 +558,7 @@ describe('transcoder server: stop', () => {
     await stopped;
   });
 
-  it('answers a request that comes on an idle connection while it drains', async () => {
+  it('answers a request that arrives on an idle connection during the drain', async () => {
     const running = await serve({ handler: recordingHandler([]), limits: { drainIdleMs: 5000 } });
     const socket = await open(running.port);
     socket.write('GET /v1/books/7 HTTP/1.1\r\nHost: x\r\n\r\n');
@@ -571,7 +571,7 @@ describe('transcoder server: stop', () => {
     await stopped;
   });
 
-  it('ends the connection with each reply once it drains, and still accepts new ones', async () => {
+  it('closes the connection with each reply once it drains, and still accepts new ones', async () => {
     const running = await serve({
       handler: recordingHandler([]),
       plainRoutes: (req, res) => {
@@ -595,7 +595,7 @@ describe('transcoder server: stop', () => {
     await running.stop();
   });
 
-  it('ends streams at once, telling why', async () => {
+  it('ends streams immediately, with the reason', async () => {
     const began = signalled();
     const running = await serve({
       handler: async (call) => ({
@@ -614,7 +614,7 @@ describe('transcoder server: stop', () => {
     assert.equal(JSON.parse(lines[1]!).error.reason, 'SERVER_STOPPING');
   });
 
-  it('begins no stream any more', async () => {
+  it('starts no new stream', async () => {
     const started = signalled();
     const go = signalled();
     const running = await serve({
@@ -640,7 +640,7 @@ describe('transcoder server: stop', () => {
     await stopped;
   });
 
-  it('cuts at the deadline what does not end', async () => {
+  it('disconnects at the deadline what has not ended', async () => {
     const started = signalled();
     const aborted = signalled();
     const running = await serve({
@@ -660,7 +660,7 @@ describe('transcoder server: stop', () => {
     assert.ok([503, 'cut'].includes(await pending));
   });
 
-  it('loses no request of clients that come on and on', async () => {
+  it('loses no request of clients that keep sending', async () => {
     const running = await serve({ handler: recordingHandler([]), limits: { drainIdleMs: 300 } });
     const agent = new Agent({ keepAlive: true, maxSockets: 8 });
     let stopping: Promise<void> | undefined;
@@ -673,7 +673,7 @@ describe('transcoder server: stop', () => {
             res.on('end', () => resolve('ok'));
             res.on('error', reject);
           });
-          // Refused before it was sent: a balancer sends it elsewhere. Any other error is a lost request.
+          // The connection was refused, so a load balancer would retry elsewhere. Any other error is a lost request.
           req.on('error', (err: NodeJS.ErrnoException) =>
             err.code === 'ECONNREFUSED' ? resolve('refused') : reject(err),
           );
@@ -689,15 +689,15 @@ describe('transcoder server: stop', () => {
     assert.ok(answered >= 200);
   });
 
-  it('is done at once where it never started, and can be stopped twice', async () => {
+  it('stops immediately if it was never started, and can be stopped twice', async () => {
     const running = await serve({ handler: recordingHandler([]) });
     await running.stop();
     await running.stop();
   });
 });
 
-describe('transcoder server: boot', () => {
-  it('says which service is missing', () => {
+describe('A transcoder server at boot', () => {
+  it('names the missing service', () => {
     assert.throws(
       () =>
         createTranscoderServer({
@@ -710,10 +710,10 @@ describe('transcoder server: boot', () => {
     );
   });
 
-  it('refuses credentials for any origin', async () => {
+  it('rejects credentials together with any origin', async () => {
     await assert.rejects(
       serve({ handler: recordingHandler([]), cors: { origins: ['*'], credentials: true } }),
-      /cannot go with credentials/,
+      /cannot be combined with credentials/,
     );
   });
 });

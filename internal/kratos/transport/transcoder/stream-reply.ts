@@ -3,27 +3,28 @@ import type { ServerResponse } from 'node:http';
 export interface StreamReplyOptions {
   readonly res: ServerResponse;
   readonly messages: AsyncIterable<Uint8Array>;
-  /** Sends status and headers; called before the first write, with the first message where it came in time. */
+  /** Sends status and headers; called before the first write, with the first message if it was available in time. */
   readonly begin: (first: Uint8Array | undefined) => void;
   readonly encode: (message: Uint8Array) => string | Uint8Array;
-  /** What to write for an error after the beginning; undefined cuts the connection, so that it shows. */
+  /** Encodes an error after the start; undefined resets the connection, so that the client notices. */
   readonly encodeError: (err: unknown) => string | undefined;
-  /** Written at the end of a stream that did not fail. */
+  /** Written at the end of a successful stream. */
   readonly epilogue: string;
-  /** Written when nothing was for `heartbeatMs`; empty for none. */
+  /** Written after `heartbeatMs` without a message; empty for none. */
   readonly heartbeat: string;
   readonly heartbeatMs: number;
   readonly writeTimeoutMs: number;
-  /** An error before the beginning, so that it can still be a reply of its own. */
+  /** Called for an error before the start, which can still become an error reply. */
   readonly failEarly: (err: unknown) => void;
 }
 
-/** How long a stream may take to its first message before the headers go without it. */
+/** How long the headers wait for the first message. */
 const FIRST_MESSAGE_MS = 100;
 
 /**
- * Writes a stream of messages: waiting → started (headers sent) → over. One message is asked for at a time, and the
- * next only when the client took the last.
+ * Writes a stream of messages: waiting → started (headers sent) → over. The next message is requested only after the
+ * client
+ * has taken the last one.
  */
 export class StreamReply {
   private readonly iterator: AsyncIterator<Uint8Array>;
@@ -83,7 +84,7 @@ export class StreamReply {
         this.start(message);
         this.beat();
       } else {
-        // A steady stream needs no heartbeat.
+        // An active stream needs no heartbeat.
         this.timer?.refresh();
       }
       if (res.write(chunk)) {
@@ -103,7 +104,7 @@ export class StreamReply {
     this.options.res.end(text);
   }
 
-  /** Ends the stream with an error; the source is told to stop. */
+  /** Ends the stream with an error and stops the source. */
   fail(err: unknown): void {
     if (this.over) return;
     if (!this.started) {
@@ -117,13 +118,13 @@ export class StreamReply {
     else this.options.res.end(text);
   }
 
-  /** Stops without a word: the client is gone, or wants no body. */
+  /** Stops without writing anything: the client has disconnected, or wants no body. */
   close(): void {
     if (this.over) return;
     this.over = true;
     clearTimeout(this.timer);
     this.options.res.off('drain', this.onDrain);
-    // Not awaited: a source that waits for its next message answers only then.
+    // Not awaited: a source that is waiting for its next message only returns after it.
     this.iterator.return?.().catch(() => undefined);
   }
 }

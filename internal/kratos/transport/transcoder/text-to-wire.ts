@@ -14,12 +14,13 @@ import {
 import { writeFieldMask } from './well-known-writer.js';
 import { tagOf, type WireWriter } from './wire-writer.js';
 
-/** Writes a value from text, tag included; returns what is wrong with the text. */
+/** Writes a value from text, including the tag; returns an error message if the text is invalid. */
 export type WriteText = (text: string, writer: WireWriter) => string | undefined;
 
 /**
- * How text from a path or a query parameter becomes a field, or an item of a repeated one; undefined where a field of
- * this type has no text form.
+ * Converts text from a path or query parameter to a field, or to an item of a repeated field; undefined if the type has
+ * no
+ * text form.
  */
 export function textWriter(field: DescField, codec: JsonToWire, maxJsonDepth: number): WriteText | undefined {
   if (field.fieldKind === 'map') return undefined;
@@ -27,7 +28,7 @@ export function textWriter(field: DescField, codec: JsonToWire, maxJsonDepth: nu
   return taggedText(field.number, field.enum !== undefined ? enumWriter(field.enum) : scalarWriter(field.scalar));
 }
 
-/** How `field[key]=value` becomes an entry of a map; undefined where its values have no text form. */
+/** Converts `field[key]=value` to a map entry; undefined if the map's values have no text form. */
 export function mapEntryWriter(
   field: DescField & { fieldKind: 'map' },
   codec: JsonToWire,
@@ -51,7 +52,7 @@ export function mapEntryWriter(
   };
 }
 
-/** Text fields take an empty value; of others it says that nothing is given. */
+/** Whether an empty text is a value of the field; for other types it counts as absent. */
 export function takesEmptyText(field: DescField): boolean {
   const scalar = field.message === undefined ? field.scalar : field.message.fields[0]?.scalar;
   const isText = scalar === 9 || scalar === 12;
@@ -78,7 +79,7 @@ function messageText(
   switch (desc.typeName) {
     case 'google.protobuf.Timestamp':
       return delimitedText(number, (text, writer) =>
-        instant(parseTimestamp(text), 'not an RFC 3339 timestamp of the years 1 to 9999', writer),
+        instant(parseTimestamp(text), 'not an RFC 3339 timestamp in the years 1 to 9999', writer),
       );
     case 'google.protobuf.Duration':
       return delimitedText(number, (text, writer) =>
@@ -125,7 +126,7 @@ function delimitedText(number: number, write: WriteText): WriteText {
   };
 }
 
-/** Zeros are written too: a value from the path replaces one from the body whole. */
+/** Zeros are written too, because a value from the path must replace one from the body. */
 function instant(value: Instant | undefined, fault: string, writer: WireWriter): string | undefined {
   if (value === undefined) return fault;
   writer.uint32(tagOf(1, Wire.VARINT));

@@ -1,6 +1,6 @@
 import type { ErrorInfo, FieldViolation } from './types.js';
 
-/** The gRPC status codes that the edge itself answers with. */
+/** The gRPC status codes of the transcoder's own errors. */
 export const Code = {
   CANCELLED: 1,
   INVALID_ARGUMENT: 3,
@@ -12,7 +12,7 @@ export const Code = {
   UNAVAILABLE: 14,
 } as const;
 
-/** A request that the edge refused. Its text is made for the client. */
+/** An error of the transcoder. Its message is meant for the client. */
 export class TranscodeError extends Error implements ErrorInfo {
   override readonly name = 'TranscodeError';
   readonly code: number;
@@ -33,7 +33,7 @@ export class TranscodeError extends Error implements ErrorInfo {
   }
 }
 
-/** A request message that could not be made: INVALID_ARGUMENT, naming the field where one is at fault. */
+/** INVALID_ARGUMENT for a request message that cannot be built; names the field, or is empty for the whole request. */
 export function invalidArgument(field: string, description: string): TranscodeError {
   return new TranscodeError({
     code: Code.INVALID_ARGUMENT,

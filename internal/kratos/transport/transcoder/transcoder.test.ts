@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { HostError, messageType, type Running, recordingHandler, type Seen, serve, wire } from './testdata/library.js';
 
-describe('transcoder server', () => {
+describe('A transcoder server', () => {
   const seen: Seen[] = [];
   let running: Running;
 
@@ -22,7 +22,7 @@ describe('transcoder server', () => {
   });
   after(() => running.stop());
 
-  it('answers a unary call with all fields in proto3 JSON', async () => {
+  it('answers a unary call in proto3 JSON with all fields', async () => {
     const reply = await fetch(`${running.url}/v1/books/7`);
     assert.equal(reply.status, 200);
     assert.equal(reply.headers.get('content-type'), 'application/json');
@@ -32,7 +32,7 @@ describe('transcoder server', () => {
     );
   });
 
-  it('binds a body', async () => {
+  it('builds the request from the body', async () => {
     const reply = await fetch(`${running.url}/v1/books`, {
       method: 'POST',
       body: '{"id":"5","title":"好"}',
@@ -53,7 +53,7 @@ describe('transcoder server', () => {
     );
   });
 
-  it('describes errors of the host and its own', async () => {
+  it('returns errors of the host and its own errors', async () => {
     const gone = await fetch(`${running.url}/v1/books/7`, { method: 'DELETE' });
     assert.equal(gone.status, 404);
     assert.deepEqual(await gone.json(), {

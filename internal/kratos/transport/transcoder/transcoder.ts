@@ -11,7 +11,7 @@ import type { ListenAddress, TranscoderLimits, TranscoderOptions, TranscoderServ
 export { TranscodeError } from './transcode-error.js';
 export type * from './types.js';
 
-/** How often a stopping server looks for idle connections and its deadline. */
+/** How often a stopping server checks for idle connections and its deadline. */
 const SWEEP_MS = 25;
 
 const DEFAULT_LIMITS: Required<TranscoderLimits> = {
@@ -29,8 +29,8 @@ const DEFAULT_LIMITS: Required<TranscoderLimits> = {
 };
 
 /**
- * Makes a JSON server of the `google.api.http` rules in the registry. All is compiled here; nothing listens yet.
- * @throws Error where a rule cannot be served as it stands, or two take the same requests
+ * Creates a JSON server from the `google.api.http` rules in the registry. Compiles all routes, but does not listen yet.
+ * @throws Error if a rule cannot be served, or two rules match the same requests
  */
 export function createTranscoderServer(options: TranscoderOptions): TranscoderServer {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
@@ -93,7 +93,7 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
     answer(req, res, true);
   });
   server.on('checkExpectation', (_req: IncomingMessage, res: ServerResponse) => {
-    const error = edgeErrors.expectationFailed('the Expect header is not understood');
+    const error = edgeErrors.expectationFailed('the Expect header is not supported');
     res.writeHead(417, { 'content-type': 'application/json' }).end(edge.errors.json(error));
   });
   server.on('clientError', (err: NodeJS.ErrnoException, socket: Socket) => {
@@ -125,7 +125,7 @@ function listen(
   });
 }
 
-/** Answers what never became a request: broken, too slow, or with headers too large. */
+/** Replies to data that is not a complete request: invalid, too slow, or with headers that are too large. */
 function refuseConnection(edge: Edge, err: NodeJS.ErrnoException, socket: Socket): void {
   if (err.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();
@@ -149,7 +149,7 @@ function refuseConnection(edge: Edge, err: NodeJS.ErrnoException, socket: Socket
 function connectionError(err: NodeJS.ErrnoException): TranscodeError {
   switch (err.code) {
     case 'HPE_HEADER_OVERFLOW':
-      return edgeErrors.headersTooLarge('request line and headers are too large');
+      return edgeErrors.headersTooLarge('the request line and headers are too large');
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
       return edgeErrors.bodyTooLarge('chunk extensions are too large');
     case 'ERR_HTTP_REQUEST_TIMEOUT':
@@ -168,15 +168,16 @@ async function stop(
   if (!server.listening) return;
   edge.draining = true;
   edge.stopping = true;
-  // Of net, not of http: that one would close idle connections at once, and with them a request that is on its way.
+  // close() of net, not of http: the latter closes idle connections immediately, and loses requests that are on their
+  // way.
   const closed = new Promise<void>((resolve) => {
     NetServer.prototype.close.call(server, () => resolve());
   });
   const reason = edgeErrors.stopping('the server is stopping');
-  // A stream has no end to wait for; its client comes back elsewhere.
+  // A stream may never end; its client reconnects to another server.
   for (const exchange of edge.active) if (exchange.isStream) exchange.abort(reason);
   const drainEnds = Math.min(Date.now() + drainIdleMs, deadline);
-  // Swept again and again: connections that are busy now become idle one by one.
+  // Repeatedly, because busy connections become idle one by one.
   const sweep = setInterval(() => {
     const now = Date.now();
     if (now >= deadline) cut(edge, server, reason);
@@ -184,7 +185,7 @@ async function stop(
   }, SWEEP_MS);
   await closed;
   clearInterval(sweep);
-  // Ends what http.Server started beside the listener.
+  // Stops the timers of http.Server.
   server.close();
 }
 

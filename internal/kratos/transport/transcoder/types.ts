@@ -4,10 +4,12 @@ import type { DescMethod, FileRegistry } from '@bufbuild/protobuf';
 /** A metadata value: text, or the bytes of a key that ends in `-bin`. */
 export type MetadataValue = string | Uint8Array;
 
-/** Metadata to send, in order; a name may be repeated. Names are lower-case gRPC keys. */
+/** Metadata to send, in order; names may repeat. Names are gRPC keys in lower case. */
 export type MetadataEntries = Iterable<readonly [name: string, value: MetadataValue]>;
 
-/** gRPC metadata made from the HTTP request's headers. Names are lower-case; a repeated header keeps each of its values. */
+/**
+ * gRPC metadata built from the HTTP request headers. Names are in lower case; a repeated header keeps all its values.
+ */
 export interface MetadataView extends Iterable<readonly [name: string, value: MetadataValue]> {
   /** The first value of the name. */
   get(name: string): MetadataValue | undefined;
@@ -15,26 +17,29 @@ export interface MetadataView extends Iterable<readonly [name: string, value: Me
   has(name: string): boolean;
 }
 
-/** One RPC that an HTTP request asked for. */
+/** One RPC, called by an HTTP request. */
 export interface TranscoderCall {
   readonly method: DescMethod;
   /** `/pkg.Service/Method`, as gRPC names it. */
   readonly operation: string;
   readonly metadata: MetadataView;
-  /** Address of the connected client, `ip:port`; a proxy's where there is one. */
+  /** Address of the connected client or proxy, `ip:port`. */
   readonly peer: string;
-  /** Epoch in milliseconds at which the client gives up, from `Grpc-Timeout`; the host adds its own. */
+  /** Deadline of the client in milliseconds since the epoch; the host may add its own. */
   readonly deadline: number | undefined;
-  /** Aborted when the client goes away or the server's stop deadline passes. Made when first asked for. */
+  /**
+   * Aborted when the client disconnects, its deadline passes, or the server's stop deadline passes. Created on first
+   * use.
+   */
   readonly signal: AbortSignal;
   /** The HTTP method of the request: `GET`, `HEAD`, `POST`, … */
   readonly httpMethod: string;
   /** The path template that matched, e.g. `/v1/orders/{id}`. */
   readonly path: string;
-  /** The body as it was sent (after gzip is undone), for signatures; empty where there is none. */
+  /** The body as sent (decompressed), for signatures; empty if there is none. */
   readonly rawBody: Uint8Array;
   /**
-   * The request message in protobuf wire form, from path, query and body.
+   * The request message in protobuf wire format, from path, query and body.
    * @throws TranscodeError INVALID_ARGUMENT with field violations
    */
   bind(): Uint8Array;
@@ -42,9 +47,9 @@ export interface TranscoderCall {
 
 export interface UnaryReply {
   readonly kind: 'unary';
-  /** The reply message in protobuf wire form. */
+  /** The reply message in protobuf wire format. */
   readonly message: Uint8Array;
-  /** HTTP status; 200 unless told. */
+  /** HTTP status. Default 200. */
   readonly status?: number;
   /** Sent as `Grpc-Metadata-<name>`. */
   readonly headers?: MetadataEntries;
@@ -54,14 +59,14 @@ export interface UnaryReply {
 
 export interface StreamReply {
   readonly kind: 'stream';
-  /** Reply messages in protobuf wire form. `return()` is called when the client goes away. */
+  /** Reply messages in protobuf wire format. `return()` is called when the client disconnects. */
   readonly messages: AsyncIterable<Uint8Array>;
   readonly headers?: MetadataEntries;
 }
 
 export type TranscoderReply = UnaryReply | StreamReply;
 
-/** Answers a call. The host's middleware runs in here, around `call.bind()`. */
+/** Handles a call. The host's middleware runs in here, around `call.bind()`. */
 export type TranscoderHandler = (call: TranscoderCall) => Promise<TranscoderReply>;
 
 export interface FieldViolation {
@@ -70,30 +75,33 @@ export interface FieldViolation {
   readonly description: string;
 }
 
-/** A `google.protobuf.Any` as it goes on the wire. */
+/** A `google.protobuf.Any`. */
 export interface ErrorDetail {
   readonly typeUrl: string;
   readonly value: Uint8Array;
 }
 
-/** What a failed call looks like from outside. */
+/** An error as the client sees it. */
 export interface ErrorInfo {
   /** gRPC status code, 1 to 16. */
   readonly code: number;
-  /** HTTP status; by the gRPC code where absent. */
+  /** HTTP status. Default: that of the gRPC code. */
   readonly httpStatus?: number;
-  /** UPPER_SNAKE_CASE; what clients branch on. */
+  /** Stable identifier in UPPER_SNAKE_CASE, which clients use to distinguish errors. */
   readonly reason: string;
   readonly message: string;
   readonly metadata?: Readonly<Record<string, string>>;
   readonly fieldViolations?: readonly FieldViolation[];
-  /** Sent by the grpc-gateway error shape only. */
+  /** Only sent with the grpc-gateway error shape and to Connect clients. */
   readonly details?: readonly ErrorDetail[];
   /** Plain HTTP headers of the error reply, e.g. `retry-after`. */
   readonly httpHeaders?: Readonly<Record<string, string>>;
 }
 
-/** How errors are written: `{"code":404,"reason":…,"message":…,"metadata":{}}`, or grpc-gateway's `{"code":5,"message":…,"details":[…]}`. */
+/**
+ * Format of errors: `{"code":404,"reason":…,"message":…,"metadata":{}}`, or grpc-gateway's
+ * `{"code":5,"message":…,"details":[…]}`.
+ */
 export type ErrorShape = 'reason' | 'grpc-gateway';
 
 export interface CorsOptions {
@@ -101,86 +109,97 @@ export interface CorsOptions {
   readonly origins: readonly string[];
   /** Allow cookies and `Authorization` from the browser. Default false. */
   readonly credentials?: boolean;
-  /** Request headers that a page may send; what it asks for is granted where this is absent. */
+  /** Request headers that a page may send. Default: all headers that it asks for. */
   readonly allowedHeaders?: readonly string[];
   /** Reply headers that a page may read. */
   readonly exposedHeaders?: readonly string[];
-  /** How long a browser may remember a preflight. Default 600. */
+  /** How long a browser may cache a preflight reply. Default 600. */
   readonly maxAgeSeconds?: number;
 }
 
 export interface TranscoderLimits {
-  /** Body, also after gzip is undone; above it 413. Default 65,536. */
+  /** Size of the body, before and after decompression; 413 above it. Default 65,536. */
   readonly maxBodyBytes?: number;
-  /** Request line and headers; above it 431. Default 16,384. */
+  /** Size of request line and headers; 431 above it. Default 16,384. */
   readonly maxHeaderBytes?: number;
   /** Nesting of JSON objects and arrays. Default 32. */
   readonly maxJsonDepth?: number;
-  /** Query parameters of a request. Default 256. */
+  /** Number of query parameters. Default 256. */
   readonly maxQueryParameters?: number;
-  /** Headers must be here by then; else 408. Default 10,000. */
+  /** Time for the headers to arrive; 408 after it. Default 10,000. */
   readonly headersTimeoutMs?: number;
-  /** The whole request must be here by then; else 408. Default 30,000. */
+  /** Time for the whole request to arrive; 408 after it. Default 30,000. */
   readonly requestTimeoutMs?: number;
   /** How long an idle connection is kept. Default 65,000. */
   readonly keepAliveTimeoutMs?: number;
-  /** A client that takes no byte of a pending reply for this long is cut off. Default 30,000. */
+  /** A client that reads nothing of a pending reply for this long is disconnected. Default 30,000. */
   readonly writeTimeoutMs?: number;
-  /** On stop, how long idle connections are kept for requests under way to them; each gets its answer and `Connection: close`. Default 500. */
+  /**
+   * On stop, how long idle connections stay open for requests that are on their way; these get `Connection: close`.
+   * Default 500.
+   */
   readonly drainIdleMs?: number;
-  /** Requests on one connection; 0 is without limit. Default 0. */
+  /** Requests per connection; 0 for no limit. Default 0. */
   readonly maxRequestsPerConnection?: number;
-  /** Open connections; 0 is without limit. Default 0. */
+  /** Open connections; 0 for no limit. Default 0. */
   readonly maxConnections?: number;
 }
 
 export interface TranscoderOptions {
-  /** Holds every type that requests and replies need, and the `google.api.http` rules as method options. */
+  /** Contains all types of requests and replies, and the `google.api.http` rules as method options. */
   readonly registry: FileRegistry;
   /** Full names of the services to serve, e.g. `order.v1.OrderService`. */
   readonly services: readonly string[];
   readonly handler: TranscoderHandler;
-  /** Describes an error that the handler threw. The package's own TranscodeError never gets here. Must not throw. */
+  /** Describes an error that the handler threw, unless it is a TranscodeError. Must not throw. */
   readonly errorOf: (err: unknown) => ErrorInfo;
-  /** Plain routes of the host (health, metrics, OpenAPI), asked first; true when it took the request. */
+  /** Other routes of the host (health, metrics, OpenAPI), called first; returns true if it handled the request. */
   readonly plainRoutes?: (req: IncomingMessage, res: ServerResponse) => boolean;
-  /** Told of each request refused before a handler saw it (no route, too large, …) and of replies that could not be written. */
+  /**
+   * Called for every request that is rejected before the handler (no route, too large, …) and for replies that cannot
+   * be encoded.
+   */
   readonly onEdgeError?: (error: ErrorInfo, req: IncomingMessage | undefined, cause: unknown) => void;
   /** Default `reason`. */
   readonly errorShape?: ErrorShape;
   /** Wrap every reply as `{"code":0,"message":"ok","data":…}`. Default false. */
   readonly envelope?: boolean;
-  /** Request header that asks for the envelope by `1` (or refuses it by `0`). Default `x-kaimai-envelope`. */
+  /** Request header that enables the envelope by `1` and disables it by `0`. Default `x-kaimai-envelope`. */
   readonly envelopeHeader?: string;
-  /** Refuse unknown query parameters. Default false. */
+  /** Reject unknown query parameters. Default false. */
   readonly strictQuery?: boolean;
-  /** Refuse unknown fields in JSON bodies. Default false. */
+  /** Reject unknown fields in JSON bodies. Default false. */
   readonly strictBody?: boolean;
   /**
-   * Decode all but `%2F` in variables of several segments, as `fully_decode_reserved_expansion` does. Default false:
-   * the characters that RFC 6570 reserves stay encoded.
+   * In variables with several segments, decode everything except `%2F`, like `fully_decode_reserved_expansion`. Default
+   * false: characters that RFC 6570 reserves stay encoded.
    */
   readonly fullyDecodeReservedExpansion?: boolean;
-  /** Request headers handed on as metadata under their own name, next to the built-in ones. Lower-case. */
+  /** Request headers that become metadata under their own name, besides the built-in ones. In lower case. */
   readonly forwardHeaders?: readonly string[];
-  /** Reply metadata sent under its own name, without `Grpc-Metadata-`. Lower-case. */
+  /** Reply metadata that is sent under its own name, without `Grpc-Metadata-`. In lower case. */
   readonly exposeHeaders?: readonly string[];
   /** Headers of every reply, e.g. `x-content-type-options: nosniff`. */
   readonly replyHeaders?: Readonly<Record<string, string>>;
   readonly cors?: CorsOptions;
-  /** Compress replies of at least this many bytes for clients that accept gzip; false never. Default 1,024. */
+  /**
+   * Minimum size in bytes of replies that are compressed for clients that accept gzip; false for never. Default 1,024.
+   */
   readonly gzipMinBytes?: number | false;
-  /** Server-Sent Events: a comment is sent after this long without an event, so that proxies keep the connection. Default 15,000. */
+  /**
+   * Server-Sent Events: interval of heartbeat comments, which keep proxies from closing the connection. Default 15,000.
+   */
   readonly sseHeartbeatMs?: number;
   /**
-   * Also serve every unary RPC as `POST /package.Service/Method`, by the unary form of the Connect protocol for its clients and
+   * Also serve every unary RPC as `POST /package.Service/Method`, by the unary form of the Connect protocol for its
+   * clients and
    * as a plain JSON route for others. Default false.
    */
   readonly procedures?: boolean;
   readonly limits?: TranscoderLimits;
 }
 
-/** A route as it was compiled, for listings and tests. */
+/** A compiled route, for listings and tests. */
 export interface RouteInfo {
   readonly httpMethod: string;
   readonly path: string;
@@ -195,15 +214,16 @@ export interface ListenAddress {
 
 export interface TranscoderServer {
   readonly routes: readonly RouteInfo[];
-  /** The request listener, for a host that brings its own node:http server (limits on headers are then the host's). */
+  /** The request listener, for a host with its own node:http server (header limits are then those of the host). */
   readonly listener: (req: IncomingMessage, res: ServerResponse) => void;
-  /** Resolves when it listens, with the address it got. */
+  /** Starts listening. Resolves with the actual address. */
   start(address: ListenAddress): Promise<{ host: string; port: number }>;
   /**
-   * Stops accepting, answers what is in flight with `Connection: close`, closes idle connections, and at the deadline
-   * (epoch in milliseconds) aborts and cuts what is left. Resolves when every connection is closed.
+   * Stops accepting connections, answers requests in flight with `Connection: close`, closes idle connections, and at
+   * the
+   * deadline (milliseconds since the epoch) aborts and disconnects the rest. Resolves when all connections are closed.
    */
   stop(deadline: number): Promise<void>;
-  /** From now on every reply ends its connection, so that clients have moved elsewhere when the server stops. */
+  /** From now on every reply closes its connection, so that clients have moved elsewhere when the server stops. */
   drain(): void;
 }

@@ -19,12 +19,12 @@ import type { TranscoderCall, TranscoderOptions, TranscoderReply } from './trans
 interface JsonVector {
   readonly name: string;
   readonly json: string;
-  /** The message read, as the reference codec shows it. */
+  /** The parsed message, in the JSON of the reference codec. */
   readonly message?: JsonValue;
-  /** Pieces that the reply must hold. */
+  /** Fragments that the reply must contain. */
   readonly reply?: readonly string[];
   readonly refused?: boolean;
-  /** The field that the refusal names. */
+  /** The field that the error names. */
   readonly field?: string;
 }
 
@@ -42,10 +42,10 @@ interface HttpVector {
     readonly status: number;
     readonly operation?: string;
     readonly path?: string;
-    /** The request message, as the reference codec shows it. */
+    /** The request message, in the JSON of the reference codec. */
     readonly message?: JsonValue;
     readonly metadata?: Record<string, string[] | null>;
-    /** null where the header must be absent. */
+    /** null if the header must be absent. */
     readonly headers?: Record<string, string | null>;
     readonly body?: string;
     readonly bodyBase64?: string;
@@ -75,7 +75,7 @@ function refusedField(body: Buffer): string | undefined {
   return error.violations?.[0]?.field;
 }
 
-describe('transcoder vectors: proto3 JSON', () => {
+describe('The transcoder converts proto3 JSON as in the vectors', () => {
   const seen: Seen[] = [];
   let running: Running;
   const everything = messageType('Everything');
@@ -99,7 +99,7 @@ describe('transcoder vectors: proto3 JSON', () => {
         assert.equal(reply.status, 200, text);
         const request = seen.at(-1)!.request;
         if (vector.message !== undefined) assert.deepEqual(request, vector.message);
-        // What goes out reads back as the same message.
+        // The output is parsed as the same message.
         assert.deepEqual(plainJson(everything, wire(everything, JSON.parse(text) as JsonValue)), request);
         for (const piece of vector.reply ?? []) assert.ok(text.includes(piece), `${piece} in ${text}`);
       });
@@ -107,7 +107,7 @@ describe('transcoder vectors: proto3 JSON', () => {
   }
 });
 
-/** Calls whose replies the vectors ask for; the rest answers with the request. */
+/** The calls whose replies the vectors define; all others return the request. */
 function scripted(seen: Seen[]): (call: TranscoderCall) => Promise<TranscoderReply> {
   const record = recordingHandler(seen);
   return async (call) => {
@@ -146,8 +146,8 @@ const LIST_TITLES = { titles: ['Tao', '易经'], first: { id: '1', title: 'Tao' 
 
 const httpFiles = readdirSync(directory).filter((name) => name.startsWith('http-'));
 
-describe('transcoder vectors: HTTP', () => {
-  it('finds its files', () => assert.ok(httpFiles.length >= 8));
+describe('The transcoder handles HTTP as in the vectors', () => {
+  it('has vectors for every part', () => assert.ok(httpFiles.length >= 8));
 
   for (const name of httpFiles) {
     const file = load<HttpVector>(name);

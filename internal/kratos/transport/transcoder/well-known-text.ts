@@ -1,4 +1,4 @@
-/** Seconds and nanoseconds, both of the sign of the whole for durations. */
+/** Seconds and nanoseconds; in a negative duration both are negative. */
 export interface Instant {
   readonly seconds: number;
   readonly nanos: number;
@@ -13,7 +13,7 @@ const GO_DURATION_PART = /([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)/g;
 /** 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z. */
 const TIMESTAMP_MIN_SECONDS = -62_135_596_800;
 const TIMESTAMP_MAX_SECONDS = 253_402_300_799;
-/** About 10,000 years, as google.protobuf.Duration has it. */
+/** About 10,000 years, the limit of google.protobuf.Duration. */
 const DURATION_MAX_SECONDS = 315_576_000_000;
 const NANOS = 1_000_000_000;
 
@@ -21,7 +21,7 @@ function nanosOf(fraction: string | undefined): number {
   return fraction === undefined ? 0 : Number(fraction.padEnd(9, '0'));
 }
 
-/** RFC 3339; undefined where it is not one or outside of the years 1 to 9999. */
+/** Parses RFC 3339; undefined if it is invalid or outside of the years 1 to 9999. */
 export function parseTimestamp(text: string): Instant | undefined {
   const match = TIMESTAMP.exec(text);
   if (match === null) return undefined;
@@ -33,7 +33,7 @@ export function parseTimestamp(text: string): Instant | undefined {
     number,
     number,
   ];
-  // Date.UTC takes years below 100 for 19xx.
+  // Date.UTC interprets years below 100 as 19xx.
   const date = new Date(0);
   date.setUTCFullYear(year, month - 1, day);
   if (date.getUTCMonth() !== month - 1 || date.getUTCDate() !== day || hour > 23 || minute > 59 || second > 59) {
@@ -51,7 +51,7 @@ export function parseTimestamp(text: string): Instant | undefined {
   return { seconds, nanos: nanosOf(match[7]) };
 }
 
-/** UTC with 0, 3, 6 or 9 digits; undefined where the value is out of range. */
+/** UTC with 0, 3, 6 or 9 fractional digits; undefined if the value is out of range. */
 export function timestampText(seconds: number, nanos: number): string | undefined {
   if (seconds < TIMESTAMP_MIN_SECONDS || seconds > TIMESTAMP_MAX_SECONDS || nanos < 0 || nanos >= NANOS) {
     return undefined;
@@ -80,7 +80,7 @@ const GO_UNIT_NANOS: ReadonlyMap<string, bigint> = new Map([
   ['h', 3_600_000_000_000n],
 ]);
 
-/** Go's: `1m30s`, `-1.5h`, `300ms`; digits below a nanosecond are cut, as Go does. */
+/** Parses Go's format: `1m30s`, `-1.5h`, `300ms`; digits below a nanosecond are truncated, as in Go. */
 export function parseGoDuration(text: string): Instant | undefined {
   if (text.length > 64) return undefined;
   const match = GO_DURATION.exec(text);
@@ -97,7 +97,7 @@ export function parseGoDuration(text: string): Instant | undefined {
   return match[1] === '-' ? { seconds: 0 - seconds, nanos: 0 - nanos } : { seconds, nanos };
 }
 
-/** Undefined where the value is out of range or its parts have different signs. */
+/** Undefined if the value is out of range or its parts have different signs. */
 export function durationText(seconds: number, nanos: number): string | undefined {
   if (Math.abs(seconds) > DURATION_MAX_SECONDS || Math.abs(nanos) >= NANOS) return undefined;
   if ((seconds > 0 && nanos < 0) || (seconds < 0 && nanos > 0)) return undefined;
@@ -116,14 +116,14 @@ function fractionText(nanos: number): string {
 const CAMEL_PATH = /^[a-z][a-zA-Z0-9]*(?:\.[a-z][a-zA-Z0-9]*)*$/;
 const SNAKE_PATH = /^[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*$/;
 
-/** `fooBar,baz.quxQuux` to proto paths; undefined where a path is not lowerCamelCase. */
+/** Converts `fooBar,baz.quxQuux` to proto paths; undefined if a path is not lowerCamelCase. */
 export function parseFieldMask(text: string): string[] | undefined {
   if (text === '') return [];
   const paths = text.split(',');
   return paths.every((path) => CAMEL_PATH.test(path)) ? paths.map(snakePath) : undefined;
 }
 
-/** The same for query parameters, where proto names are taken too, as grpc-gateway does. */
+/** The same for query parameters, which may also use proto names, as in grpc-gateway. */
 export function parseFieldMaskLoosely(text: string): string[] | undefined {
   if (text === '') return [];
   const paths = text.split(',');
@@ -135,7 +135,7 @@ function snakePath(path: string): string {
   return path.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
-/** Undefined where a path would not come back the same. */
+/** Undefined if a path cannot be converted back. */
 export function fieldMaskText(paths: readonly string[]): string | undefined {
   const camel = paths.map((path) => path.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()));
   return camel.every((path, i) => !path.includes('_') && snakePath(path) === paths[i]) ? camel.join(',') : undefined;
@@ -143,7 +143,7 @@ export function fieldMaskText(paths: readonly string[]): string | undefined {
 
 const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}$/;
 
-/** base64 or base64url, padded or not; undefined where it is neither. */
+/** Decodes base64 or base64url, padded or not; undefined if it is neither. */
 export function parseBase64(text: string): Uint8Array | undefined {
   if (!BASE64.test(text)) return undefined;
   const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0;

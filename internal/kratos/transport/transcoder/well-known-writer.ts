@@ -3,7 +3,7 @@ import { doubleOf } from './number-text.js';
 import { Wire } from './scalar.js';
 import { tagOf, type WireWriter } from './wire-writer.js';
 
-// Contents of well-known messages in wire form.
+// Contents of well-known messages in wire format.
 
 export function writeInstant(seconds: number, nanos: number, writer: WireWriter): void {
   if (seconds !== 0) {

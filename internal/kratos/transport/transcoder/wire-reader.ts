@@ -1,4 +1,4 @@
-/** Bytes that are no protobuf message: a fault of who made the reply, never of the client. */
+/** Invalid protobuf bytes: an error of the host that produced the reply, never of the client. */
 export class WireFault extends Error {
   override readonly name = 'WireFault';
 }
@@ -62,7 +62,7 @@ export class WireReader {
     const start = this.position;
     let value = 0;
     let scale = 1;
-    // Seven bytes are 49 bits, which a double holds.
+    // Seven bytes are 49 bits, which a double represents exactly.
     for (let i = 0; i < 7; i++) {
       const unit = this.byte();
       value += (unit & 0x7f) * scale;
@@ -129,7 +129,7 @@ export class WireReader {
   string(): string {
     const length = this.uint32();
     const start = this.take(length);
-    // Short text is read faster here than by a call into the runtime.
+    // Faster for short texts than a call into the runtime.
     if (length <= 16) {
       let text = '';
       let at = start;
@@ -148,14 +148,14 @@ export class WireReader {
     return this.buffer.toString('base64', this.take(length), this.position);
   }
 
-  /** A view of a length-delimited value. */
+  /** A view of a length-delimited value, not a copy. */
   bytes(): Buffer {
     const length = this.uint32();
     const start = this.take(length);
     return this.buffer.subarray(start, this.position);
   }
 
-  /** Passes over a value of no interest; groups too, which other writers may have put among unknown fields. */
+  /** Skips a value, also a group, which may occur among unknown fields. */
   skip(wireType: number, depth = 0): void {
     switch (wireType) {
       case 0:

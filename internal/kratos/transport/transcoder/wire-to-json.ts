@@ -6,12 +6,15 @@ import { enumReader, enumText, type ReadValue, scalarReader, zeroText } from './
 import { durationText, fieldMaskText, timestampText } from './well-known-text.js';
 import { WireFault, WireReader } from './wire-reader.js';
 
-/** How the wire form of a message becomes its JSON. */
+/** Converts the wire format of a message to JSON. */
 export interface MessageReader {
   json(bytes: Uint8Array): string;
 }
 
-/** What was read of a field so far: JSON; for messages the bytes, as later ones merge; for maps JSON by key, as later ones count. */
+/**
+ * The value of a field read so far: JSON; for messages the bytes, because later ones are merged; for maps JSON by key,
+ * because later ones win.
+ */
 type Found = string | Uint8Array | Map<string, string>;
 type Slot = Found | undefined;
 
@@ -20,7 +23,7 @@ interface FieldReader {
   /** `"name":` */
   readonly key: string;
   readonly slot: number;
-  /** What stands where the field is absent; undefined leaves it out. */
+  /** JSON of an absent field; undefined omits the field. */
   readonly absent: string | undefined;
   /** Slots of the other members of its oneof. */
   readonly rivals: readonly number[];
@@ -29,8 +32,9 @@ interface FieldReader {
 }
 
 /**
- * Wire form to proto3 JSON as grpc-gateway and Kratos write it: zero values are emitted, an absent message is null,
- * an unset oneof member or `optional` scalar is left out, as is an absent google.protobuf.Value, of which null is a value.
+ * Converts wire format to proto3 JSON as grpc-gateway and Kratos write it: zero values are written, absent messages are
+ * null,
+ * and unset oneof members, `optional` scalars and absent google.protobuf.Value (null is one of its values) are omitted.
  */
 export class WireToJson {
   private readonly readers = new Map<DescMessage, MessageReader>();
@@ -54,7 +58,7 @@ export class WireToJson {
     return reader;
   }
 
-  /** The JSON of one field alone, for `response_body`; null where it is absent and has no zero value. */
+  /** The JSON of a single field, for `response_body`; null if it is absent and has no zero value. */
   fieldOnly(field: DescField): MessageReader {
     const reader = this.field(field, 0);
     return {
@@ -67,7 +71,7 @@ export class WireToJson {
     };
   }
 
-  /** The wire form of a singular message field; empty where it is absent. */
+  /** The wire format of a singular message field; empty if it is absent. */
   fieldBytes(message: Uint8Array, number: number): Uint8Array {
     const reader = new WireReader(message);
     const parts: Uint8Array[] = [];
@@ -130,7 +134,7 @@ export class WireToJson {
     const itemType = field.listKind === 'enum' ? Wire.VARINT : scalarWriter(field.scalar).wireType;
     return (reader, wireType, before) => {
       if (wireType === itemType) return append(before, read(reader));
-      // Packed, whatever the declaration says: readers take both.
+      // Packed, whatever the declaration says: readers must accept both.
       expectWire(wireType, Wire.LENGTH);
       const packed = new WireReader(reader.bytes());
       let items = before;
@@ -218,7 +222,10 @@ export class WireToJson {
     return typeUrl === '' ? '{}' : this.anyText(typeUrl, value);
   }
 
-  /** The JSON of a packed message. A type that the registry does not know is shown as base64, so that no reply fails by it. */
+  /**
+   * The JSON of a packed message. A type that is not in the registry is written as base64, so that the reply does not
+   * fail.
+   */
   anyText(typeUrl: string, value: Uint8Array): string {
     const type = `{"@type":${JSON.stringify(typeUrl)}`;
     const desc = this.registry.getMessage(typeUrl.slice(typeUrl.lastIndexOf('/') + 1));
@@ -296,7 +303,7 @@ function mapText(slot: Found): string {
   return `{${out}}`;
 }
 
-/** Calls for each field; those above number 2 are passed over, no well-known type has them but Value. */
+/** Visits each field; only numbers 1 and 2 are read, because only Value has more. */
 function each(bytes: Uint8Array, visit: (reader: WireReader, number: number) => void): void {
   const reader = new WireReader(bytes);
   while (reader.position < reader.end) {
@@ -380,7 +387,7 @@ function valueText(bytes: Uint8Array): string {
   return out;
 }
 
-/** A google.api.HttpBody taken apart. */
+/** Decodes a google.api.HttpBody. */
 export function readHttpBody(bytes: Uint8Array): { contentType: string; data: Uint8Array } {
   let contentType = '';
   let data: Uint8Array = new Uint8Array();

@@ -1,5 +1,5 @@
 const INITIAL_BYTES = 4096;
-/** A larger buffer is given back after use, so that one large request does not hold memory for ever. */
+/** A larger buffer is released after use, so that one large request does not occupy memory forever. */
 const KEPT_BYTES = 1 << 20;
 
 /** A field's tag. */
@@ -7,19 +7,19 @@ export function tagOf(number: number, wireType: number): number {
   return ((number << 3) | wireType) >>> 0;
 }
 
-/** Writes protobuf wire format into one buffer that is kept between messages. */
+/** Writes protobuf wire format into one buffer that is reused between messages. */
 export class WireWriter {
   private buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES);
   private position = 0;
 
-  /** Starts a new message; what a failed one left is dropped. */
+  /** Starts a new message and drops the remains of a failed one. */
   reset(): this {
     this.position = 0;
     if (this.buffer.length > KEPT_BYTES) this.buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES);
     return this;
   }
 
-  /** A copy of what was written. */
+  /** A copy of the written bytes. */
   finish(): Uint8Array {
     const bytes = Buffer.allocUnsafe(this.position);
     this.buffer.copy(bytes, 0, 0, this.position);
@@ -45,7 +45,7 @@ export class WireWriter {
     this.buffer[this.position++] = rest;
   }
 
-  /** A signed 32-bit varint: negative values take ten bytes, as protobuf has it. */
+  /** A signed 32-bit varint; negative values take ten bytes. */
   int32(value: number): void {
     if (value >= 0) this.uint32(value);
     else this.varint64(value >>> 0, 0xffffffff);
@@ -107,7 +107,7 @@ export class WireWriter {
     this.uint32(value ? 1 : 0);
   }
 
-  /** Length and UTF-8. The text must hold no lone surrogate. */
+  /** Length and UTF-8. The text must not contain lone surrogates. */
   string(text: string): void {
     const start = this.begin();
     this.reserve(text.length * 3);
@@ -119,7 +119,7 @@ export class WireWriter {
     this.end(start);
   }
 
-  /** Short ASCII is quicker here than by a call into the runtime; false where the text is not ASCII. */
+  /** Faster for short ASCII than a call into the runtime; returns false if the text is not ASCII. */
   private ascii(text: string): boolean {
     let at = this.position;
     for (let i = 0; i < text.length; i++) {
@@ -137,20 +137,20 @@ export class WireWriter {
     this.raw(bytes);
   }
 
-  /** Bytes as they are. */
+  /** Raw bytes. */
   raw(bytes: Uint8Array): void {
     this.reserve(bytes.length);
     this.buffer.set(bytes, this.position);
     this.position += bytes.length;
   }
 
-  /** Opens a length-delimited value; its result goes to `end`. */
+  /** Opens a length-delimited value. Pass the result to `end`. */
   begin(): number {
     this.reserve(1);
     return ++this.position;
   }
 
-  /** Closes it. One byte was kept for the length; longer values are moved. */
+  /** Closes it. One byte was reserved for the length; longer values are moved. */
   end(start: number): void {
     const length = this.position - start;
     if (length <= 0x7f) {

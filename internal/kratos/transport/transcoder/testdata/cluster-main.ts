@@ -1,7 +1,9 @@
 import cluster from 'node:cluster';
 import { messageType, serve, wire } from './library.js';
 
-/** Two workers on one port, each answering with its process id; stops on SIGTERM. Prints the port when both listen. */
+/**
+ * Two workers on one port that reply with their process id; stops on SIGTERM. Prints the port when both are listening.
+ */
 const WORKERS = 2;
 
 if (cluster.isPrimary) {

@@ -24,14 +24,14 @@ import {
   type TranscoderServer,
 } from '../transcoder.js';
 
-/** The repository's root: tests run from its dist/. */
+/** The root of the repository; tests run from its dist/. */
 export const root = findRoot(dirname(fileURLToPath(import.meta.url)));
 
 function findRoot(directory: string): string {
   return existsSync(join(directory, 'package-lock.json')) ? directory : findRoot(dirname(directory));
 }
 
-/** Compiles proto files of one directory, next to google's. */
+/** Compiles the proto files of a directory together with those of third_party. */
 export function compileProtos(directory: string): FileRegistry {
   const modules = [{ path: directory }, { path: 'third_party' }];
   const bytes = execFileSync(
@@ -44,7 +44,7 @@ export function compileProtos(directory: string): FileRegistry {
 
 let compiled: FileRegistry | undefined;
 
-/** The types of testdata/, compiled once for a test run. */
+/** The types in testdata/, compiled once per test run. */
 export function libraryRegistry(): FileRegistry {
   compiled ??= compileProtos('internal/kratos/transport/transcoder/testdata');
   return compiled;
@@ -58,17 +58,17 @@ export function messageType(name: string): DescMessage {
   return desc;
 }
 
-/** Wire form of a message given in JSON, made by the reference codec. */
+/** Wire format of a message given in JSON, encoded by the reference codec. */
 export function wire(desc: DescMessage, json: JsonValue): Uint8Array {
   return toBinary(desc, fromJson(desc, json, { registry: libraryRegistry() }));
 }
 
-/** JSON of a wire form, made by the reference codec: absent and zero fields are left out. */
+/** JSON of a message, written by the reference codec: absent and zero fields are omitted. */
 export function plainJson(desc: DescMessage, bytes: Uint8Array): JsonValue {
   return toJson(desc, fromBinary(desc, bytes), { registry: libraryRegistry() });
 }
 
-/** What a handler got, for assertions. */
+/** A call as the handler received it. */
 export interface Seen {
   readonly operation: string;
   readonly path: string;
@@ -77,7 +77,7 @@ export interface Seen {
   readonly metadata: Readonly<Record<string, string[]>>;
 }
 
-/** Answers with the request where the types allow it, else with an empty message, and records what it got. */
+/** Records each call; returns the request if the types allow it, otherwise an empty message. */
 export function recordingHandler(seen: Seen[]): (call: TranscoderCall) => Promise<TranscoderReply> {
   return async (call) => {
     const bytes = call.bind();
@@ -100,7 +100,7 @@ export async function* streamOf(messages: Iterable<Uint8Array>): AsyncGenerator<
   yield* messages;
 }
 
-/** How the tests' host describes errors: its own type as it stands, anything else as INTERNAL. */
+/** Describes errors in tests: a HostError by its contents, anything else as INTERNAL. */
 export function errorOf(err: unknown): ErrorInfo {
   if (err instanceof HostError) return err.info;
   return { code: 13, reason: 'INTERNAL', message: 'internal error' };
@@ -119,7 +119,7 @@ export interface Running {
   stop(): Promise<void>;
 }
 
-/** A server of the library on a free port of the loopback. */
+/** A server of the library on a free loopback port. */
 export async function serve(
   options: Partial<TranscoderOptions> & Pick<TranscoderOptions, 'handler'>,
 ): Promise<Running> {
@@ -141,7 +141,7 @@ export interface RawReply {
   readonly trailers: NodeJS.Dict<string>;
 }
 
-/** Sends a request as it is: fetch would tidy up the path and add headers. */
+/** Sends a request unchanged: fetch would normalize the path and add headers. */
 export function send(
   port: number,
   request: { method?: string; path: string; headers?: OutgoingHttpHeaders; body?: string | Uint8Array },
