@@ -1,44 +1,44 @@
-/** A message on its way to a queue. */
+/** A message to be published. */
 export interface OutgoingMessage {
-  /** Stays the same when the message is sent again, so that its copies can be told. */
+  /** Stays the same when the message is sent again, so that duplicates can be recognized. */
   readonly messageId: string;
   readonly payload: Uint8Array;
   readonly headers: Readonly<Record<string, string>> | undefined;
 }
 
-/** What became of one message. Only `published` means that the broker has it. */
+/** The fate of one message. Only `published` means that the broker has stored it. */
 export type PublishOutcome =
   | { readonly kind: 'published' }
   /** The broker has no such queue. */
   | { readonly kind: 'returned'; readonly reason: string }
-  /** The broker refused it: the queue is full, or failed. */
+  /** The broker rejected it: the queue is full or has failed. */
   | { readonly kind: 'nacked' }
-  /** Nobody knows: no confirm came in time, or the connection is away. Sending again may give a second copy. */
+  /** Unknown: no confirm came in time, or the connection was lost. Sending it again may create a duplicate. */
   | { readonly kind: 'unconfirmed'; readonly reason: string };
 
 export abstract class QueuePublisher {
   /**
-   * Sends messages to one queue; resolves when the fate of each is known, at the latest after the confirm timeout.
+   * Publishes messages to one queue. Resolves when the fate of each is known, at the latest after the confirm timeout.
    * @returns one outcome for each, in order
    */
   abstract publish(messages: readonly OutgoingMessage[]): Promise<readonly PublishOutcome[]>;
 }
 
-/** A message as it came from a queue. */
+/** A message that was received from a queue. */
 export interface Delivery {
   readonly payload: Uint8Array;
   readonly headers: Readonly<Record<string, string>>;
   readonly redelivered: boolean;
 }
 
-/** `accept`: it is dealt with. `reject`: the broker puts it in the dead-letter queue. */
+/** `accept`: it was handled. `reject`: the broker moves it to the dead-letter queue. */
 export type Verdict = 'accept' | 'reject';
 
 /**
- * Deals with what has arrived, in one go. One call at a time; while it runs, the broker keeps the messages. Messages
- * come again if it throws.
+ * Handles a batch of messages. Calls do not overlap, and the broker keeps the messages until the call resolves. If it
+ * throws, the messages are delivered again.
  *
- * @param signal aborted when waiting makes no sense any more: the connection is gone, or the consumer stops
+ * @param signal aborted when the connection is lost or the consumer stops, so that waiting is pointless
  * @returns one verdict for each delivery, in order
  */
 export type DeliveryHandler = (deliveries: readonly Delivery[], signal: AbortSignal) => Promise<readonly Verdict[]>;
@@ -46,8 +46,8 @@ export type DeliveryHandler = (deliveries: readonly Delivery[], signal: AbortSig
 export abstract class QueueConsumer {
   /** Name of the queue. */
   abstract readonly queue: string;
-  /** Starts handing over messages, now or when the broker is there, and again after each loss of the connection. */
+  /** Starts to deliver messages, as soon as the broker is available and again after each loss of the connection. */
   abstract start(handle: DeliveryHandler): void;
-  /** Takes no more messages and waits for the handler's last call, until `deadline` fires. */
+  /** Takes no more messages and waits for the last call of the handler, until `deadline` is aborted. */
   abstract stop(deadline: AbortSignal): Promise<void>;
 }

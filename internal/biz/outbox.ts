@@ -3,7 +3,7 @@ import { errorText } from '../kratos/errors/error-text.js';
 import type { OutgoingMessage, QueuePublisher } from './message-queue.js';
 import type { Transaction } from './transaction.js';
 
-/** An event of record, written in one transaction with the fact it tells of. */
+/** An event of record, written in the transaction of the fact that it reports. */
 export interface OutboxRow {
   readonly id: bigint;
   readonly topic: string;
@@ -11,7 +11,7 @@ export interface OutboxRow {
   readonly refId: bigint;
   readonly payload: Uint8Array;
   readonly headers: Readonly<Record<string, string>> | undefined;
-  /** Counts this one. */
+  /** Including the current one. */
   readonly attempts: number;
 }
 
@@ -19,27 +19,27 @@ export type NewOutboxRow = Pick<OutboxRow, 'topic' | 'refId' | 'payload'>;
 
 /** Where an event of record is written. Relaying it is the work of `OutboxRepo` and `OutboxUsecase`. */
 export abstract class Outbox {
-  /** Appends the rows in one statement, in the transaction that writes the facts they tell of. */
+  /** Appends the rows in one statement, in the transaction of the facts that they report. */
   abstract append(tx: Transaction, rows: readonly NewOutboxRow[]): Promise<void>;
 }
 
 export interface OutboxFailure {
   readonly row: OutboxRow;
   readonly reason: string;
-  /** When it may be picked up again. */
+  /** Wait before the row may be claimed again. */
   readonly retryAfterMs: number;
 }
 
 export abstract class OutboxRepo {
   /**
-   * Takes rows of a topic that wait and that nobody else has, oldest first, for `leaseMs`: after that anybody may take
-   * them again, so a relay that dies loses nothing.
+   * Claims waiting rows of a topic for `leaseMs`, oldest first. After that any relay may claim them again, so the death of
+   * a relay loses nothing.
    */
   abstract claim(topic: string, limit: number, leaseMs: number): Promise<readonly OutboxRow[]>;
-  /** The same for rows whose topic is none of these. */
+  /** The same for rows of all other topics. */
   abstract claimOthers(knownTopics: readonly string[], limit: number, leaseMs: number): Promise<readonly OutboxRow[]>;
   abstract markPublished(rows: readonly OutboxRow[]): Promise<void>;
-  /** Records why; a row that somebody else has claimed since stays as it is. */
+  /** Records the reasons. A row that another relay has claimed since stays as it is. */
   abstract markFailed(failures: readonly OutboxFailure[]): Promise<void>;
 }
 
@@ -64,7 +64,7 @@ export abstract class OutboxHandler {
 }
 
 export interface OutboxOptions {
-  /** Rows one round takes at most. */
+  /** Rows that are claimed together at most. */
   readonly batchSize: number;
   readonly leaseMs: number;
 }
@@ -91,7 +91,7 @@ const FIRST_RETRY_MS = 200;
 const LAST_RETRY_MS = 60_000;
 const UNKNOWN_TOPIC_RETRY_MS = 60_000;
 
-/** Takes waiting rows to where they go. Any number of these may run side by side. */
+/** Dispatches waiting rows. Any number of processes may do so at once. */
 export class OutboxUsecase {
   private readonly handlers: ReadonlyMap<string, OutboxHandler>;
 
@@ -160,7 +160,8 @@ export class OutboxUsecase {
   ): Promise<readonly (DispatchFailure | undefined)[]> {
     try {
       const failures = await handler.dispatch(rows);
-      if (failures.length !== rows.length) throw new Error(`the handler of ${handler.topic} must answer for each row`);
+      if (failures.length !== rows.length)
+        throw new Error(`the handler of ${handler.topic} must return one result for each row`);
       return failures;
     } catch (err) {
       const reason = errorText(err);
@@ -173,7 +174,7 @@ export class OutboxUsecase {
   }
 }
 
-/** Publishes a topic's rows to a queue. */
+/** Publishes the rows of a topic to a queue. */
 export class PublishingHandler extends OutboxHandler {
   constructor(
     readonly topic: string,

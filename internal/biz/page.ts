@@ -1,20 +1,20 @@
-/** A slice of a list. */
+/** Which part of a list to return. */
 export interface PageRequest {
   readonly offset: number;
-  /** At most MAX_PAGE; 0 is the default of 20. */
+  /** At most MAX_PAGE. 0: 20. */
   readonly limit: number;
 }
 
 export interface Page<T> {
   readonly items: readonly T[];
-  /** Over all pages. */
+  /** Number of items on all pages. */
   readonly total: bigint;
 }
 
 export const MAX_PAGE = 100;
 const DEFAULT_PAGE = 20;
 
-/** The page with its default filled in and its bound kept, for callers that no proto rule has checked. */
+/** Applies the default and the bounds, for callers whose request no proto rule has checked. */
 export function pageOf(page: PageRequest): PageRequest {
   return {
     offset: Math.max(0, page.offset),

@@ -1,19 +1,19 @@
 declare const opaque: unique symbol;
 
-/** A database transaction under way. Passed, never ambient: a call that takes one does its writes in it. */
+/** An open database transaction. It is passed, never ambient: a method that takes one does its writes in it. */
 export interface Transaction {
   readonly [opaque]: true;
 }
 
 export abstract class TransactionRunner {
   /**
-   * Runs `work` in one transaction and commits; rolls back when it throws. `work` may run more than once: a deadlock,
-   * a serialization failure or a connection lost before COMMIT was sent is tried again, a bounded number of times.
-   * No network call to another server belongs in it.
+   * Runs `work` in a transaction and commits it, or rolls back if it throws. After a deadlock, a serialization failure or
+   * the loss of a connection before COMMIT was sent, `work` runs again, a bounded number of times. It must not call other
+   * servers.
    *
-   * @param options.idempotent also try again when the reply to COMMIT was lost; only where running `work` after its own
-   * commit changes nothing
-   * @throws UNAVAILABLE when the database is away
+   * @param options.idempotent also run `work` again when the reply to COMMIT was lost. Set it only if running `work` after
+   * its own commit changes nothing.
+   * @throws UNAVAILABLE when the database is unavailable
    */
   abstract run<T>(work: (tx: Transaction) => Promise<T>, options?: { readonly idempotent?: boolean }): Promise<T>;
 

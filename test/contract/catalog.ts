@@ -37,7 +37,7 @@ export function catalogRepoContract(name: string, open: OpenBackend): void {
         }),
       );
 
-    it('stores an spu as it was given, at version 1, once for each number', async () => {
+    it('stores a given spu at version 1 and rejects a second one with its number', async () => {
       const { catalog } = backend.it;
       const spu = await newSpu();
       const { id, spuNo, version, createdAt, updatedAt, ...rest } = spu;
@@ -48,7 +48,7 @@ export function catalogRepoContract(name: string, open: OpenBackend): void {
       assert.equal(await catalog.findSpu(999_999_999n), undefined);
     });
 
-    it('stores a sku without stock, once for each number, and finds it with what its spu says', async () => {
+    it('stores a sku without stock, rejects a second one with its number, and finds it with its spu', async () => {
       const { catalog } = backend.it;
       const spu = await newSpu();
       const skuNo = `sku-${freshId()}`;
@@ -75,7 +75,7 @@ export function catalogRepoContract(name: string, open: OpenBackend): void {
       assert.ok(before.id < sku.spuId && sku.spuId < sku.id && sku.id < after.id);
     });
 
-    it('changes the fields that are given, from the version that was read', async () => {
+    it('changes the given fields of the version that was read and leaves the other fields', async () => {
       const { catalog } = backend.it;
       const spu = await newSpu();
       const changed = await catalog.updateSpu(spu.id, 1n, {
@@ -102,7 +102,7 @@ export function catalogRepoContract(name: string, open: OpenBackend): void {
       assert.equal(await catalog.updateSku(sku.id, sku.version, { priceFen: 1n }), undefined);
     });
 
-    it('lets one of twenty changes from the same version win', async () => {
+    it('applies one of twenty concurrent changes of the same version', async () => {
       const { catalog } = backend.it;
       const [spu, sku] = [await newSpu(), await insertSku(backend.it, 0n)];
       const spus = await Promise.all(times(20, (i) => catalog.updateSpu(spu.id, 1n, { title: `t${i}` })));
@@ -110,7 +110,7 @@ export function catalogRepoContract(name: string, open: OpenBackend): void {
       for (const results of [spus, skus]) assert.equal(results.filter((r) => r !== undefined).length, 1);
     });
 
-    it('lists by id, a page at a time, without details, by status, category and specification', async () => {
+    it('lists spus by id in pages, without details, filtered by status, category and specification', async () => {
       const { catalog } = backend.it;
       const categoryId = freshId();
       const made: Spu[] = [];
@@ -132,7 +132,7 @@ export function catalogRepoContract(name: string, open: OpenBackend): void {
       assert.ok((await catalog.listSpus(all, {})).total >= 4n);
     });
 
-    it('locks goods until the transaction ends, whatever of them there is', async () => {
+    it('locks the existing skus until the transaction ends', async () => {
       const { catalog, transactions } = backend.it;
       const [a, b] = [await insertSku(backend.it, 4n), await insertSku(backend.it, 0n)];
       const [locked, go] = [latch(), latch()];
@@ -157,7 +157,7 @@ export function catalogRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual([seen?.sku.stock, seen?.sku.stockSeq], [5n, a.stockSeq + 1n]);
     });
 
-    it('counts an spu’s skus, and keeps others from adding to them meanwhile', async () => {
+    it('counts the skus of an spu and keeps other transactions from adding one until it ends', async () => {
       const { catalog, transactions } = backend.it;
       const spu = await newSpu();
       const most = 3;

@@ -33,7 +33,7 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
     const insert = (requests: readonly NewRequest[]) =>
       run((tx) => backend.it.instances.insertRequests(tx, requests.map(eventOf)));
 
-    it('stores requests and answers each, in order', async () => {
+    it('stores requests and returns one for each, in order', async () => {
       const given = [newRequest({ orderId: freshId() }), newRequest(), newRequest({ source: 'ORDER' })];
       const stored = await insert(given);
       assert.deepEqual(
@@ -43,11 +43,11 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
       for (const s of stored) assert.deepEqual(await backend.it.instances.find(s.instanceId), s);
     });
 
-    it('has nothing to store of an empty batch', async () => {
+    it('stores nothing for an empty batch', async () => {
       assert.deepEqual(await insert([]), []);
     });
 
-    it('answers with what was there before, new and known mixed', async () => {
+    it('returns the earlier request of a known source within a batch of new ones', async () => {
       const [a, b, c] = [newRequest(), newRequest(), newRequest()];
       const [known] = await insert([b]);
       const again = { ...b, instanceId: freshId(), userId: freshUser() };
@@ -60,7 +60,7 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
       assert.equal(await backend.it.instances.find(again.instanceId), undefined);
     });
 
-    it('takes the first of those that repeat within a batch', async () => {
+    it('stores the first of several requests with one source within a batch', async () => {
       const first = newRequest();
       const batch = [first, newRequest(), { ...first, instanceId: freshId() }, { ...first, instanceId: freshId() }];
       const stored = await insert(batch);
@@ -70,7 +70,7 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
       );
     });
 
-    it('tells one source id of two products or two sources apart', async () => {
+    it('treats one source id of two products or two sources as different requests', async () => {
       const a = newRequest();
       const b = { ...a, instanceId: freshId(), productId: (await insertProduct(backend.it.products)).id };
       const c = { ...a, instanceId: freshId(), source: 'SECKILL' };
@@ -78,13 +78,13 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(ids, [a.instanceId, b.instanceId, c.instanceId]);
     });
 
-    it('gives one instance to twenty who ask at once', async () => {
+    it('gives the same instance to twenty concurrent requests with one source', async () => {
       const asked = newRequest();
       const stored = await Promise.all(times(20, () => insert([{ ...asked, instanceId: freshId() }])));
       assert.equal(new Set(stored.map(([s]) => s?.instanceId)).size, 1);
     });
 
-    it('gives each of twenty batches that overlap, in whatever order, the same instances', async () => {
+    it('gives the same instances to twenty overlapping batches in any order', async () => {
       const asked = times(8, () => newRequest());
       const shuffled = times(20, (n) => asked.map((_, i) => asked[(i * (n % 2 === 0 ? 3 : 5) + n) % asked.length]!));
       const stored = await Promise.all(
@@ -94,7 +94,7 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
       assert.equal(bySource.size, asked.length);
     });
 
-    it('forgets requests that were rolled back', async () => {
+    it('stores no request of a transaction that is rolled back', async () => {
       const asked = newRequest();
       await assert.rejects(
         run(async (tx) => {
@@ -107,7 +107,7 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
       assert.equal((await insert([again]))[0]?.instanceId, again.instanceId);
     });
 
-    it('appends an event to the outbox with each that is new, in the transaction', async () => {
+    it('appends an outbox event for each new request in the same transaction', async () => {
       const asked = [newRequest(), newRequest({ orderId: freshId() })];
       await assert.rejects(
         run(async (tx) => {
@@ -179,7 +179,7 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
       });
     });
 
-    it('lets twenty who lock and decide report once', async () => {
+    it('serializes twenty transactions that lock a request, so that one of them reports', async () => {
       const asked = newRequest();
       await insert([asked]);
       const { instanceId } = asked;

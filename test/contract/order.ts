@@ -37,7 +37,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
     const kinds = async (id: bigint) =>
       (await backend.it.orders.listEvents(id)).map((e) => [e.from, e.to, e.actor, e.reason]);
 
-    it('stores an order as it was given, at version 1 with its first event', async () => {
+    it('stores a given order at version 1 with its first event', async () => {
       const { payTimeoutMs, ...given } = newOrder(plan, {
         ...{ payTimeoutMs: 60_000, requestId: 'r-1', remark: '备注', amountFen: 2n ** 60n },
       });
@@ -92,7 +92,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       await assert.rejects(run((tx) => orders.insertGoods(tx, [sameNumber], 'seckill')));
     });
 
-    it('stores no order of goods where the user has used the request id, and finds the ids that are used', async () => {
+    it('rejects an order of goods whose request id the user has used before, and finds the used ids', async () => {
       const { orders } = backend.it;
       const sku = await insertSku(backend.it, 0n);
       const first = newGoods([sku], { requestId: 'same' });
@@ -109,7 +109,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(found, new Set([requestKey({ userId, requestId: 'same' })]));
     });
 
-    it('stores a batch, of which paid orders have the time of payment', async () => {
+    it('stores a batch and sets the time of payment of its paid orders', async () => {
       const saleId = freshId();
       const batch = times(3, (i) =>
         newOrder(plan, { source: 'SECKILL', status: i === 0 ? 'PENDING' : 'PAID', saleId, instanceId: freshId() }),
@@ -123,7 +123,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await kinds(batch[2]!.id), [[undefined, 'PAID', 'seckill', '']]);
     });
 
-    it('stores nothing where the user has used the request id, and lets other users use it', async () => {
+    it('rejects a request id that the user has used before and accepts it from another user', async () => {
       const first = await insert({ requestId: 'again' });
       const second = newOrder(plan, { userId: first.userId, requestId: 'again' });
       assert.equal(await run((tx) => backend.it.orders.insert(tx, [second], 'user')), false);
@@ -134,7 +134,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.equal(await backend.it.orders.findByRequest(freshUser(), 'again'), undefined);
     });
 
-    it('lets one of twenty that race for a request id store its order', async () => {
+    it('stores one of twenty concurrent orders with the same request id', async () => {
       const userId = freshUser();
       const raced = times(20, () => newOrder(plan, { userId, requestId: 'race' }));
       const won = await Promise.all(raced.map((o) => run((tx) => backend.it.orders.insert(tx, [o], 'user'))));
@@ -146,7 +146,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       );
     });
 
-    it('gives a request id free again when the order that used it is rolled back', async () => {
+    it('frees a request id when the transaction of its order is rolled back', async () => {
       const userId = freshUser();
       const [lost, kept] = [
         newOrder(plan, { userId, requestId: 'free' }),
@@ -171,7 +171,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.equal(await backend.it.orders.find(twin.id, undefined), undefined);
     });
 
-    it('finds and locks an order for its owner, or for whoever asks for no owner', async () => {
+    it('finds and locks an order for its owner, and for a caller that names no user', async () => {
       const { orders } = backend.it;
       const order = await insert();
       assert.deepEqual(await orders.find(order.id, order.userId), order);
@@ -185,7 +185,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       });
     });
 
-    it('makes the second who locks an order wait, and shows it what the first did', async () => {
+    it('makes a second lock of an order wait and then shows it the changes of the first', async () => {
       const { orders } = backend.it;
       const order = await insert();
       const [locked, go] = [latch(), latch()];
@@ -207,7 +207,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(log, ['first is about to commit', 'second sees PAID at 2']);
     });
 
-    it('moves an order and records it', async () => {
+    it('moves an order to another status and records the event', async () => {
       const { orders } = backend.it;
       const order = await insert();
       const instanceId = freshId();
@@ -230,7 +230,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       ]);
     });
 
-    it('cuts a reason to what its columns hold', async () => {
+    it('truncates a reason to the length of its columns', async () => {
       const { orders } = backend.it;
       const order = await insert();
       const moved = await run((tx) => orders.compareAndSet(tx, order, { ...CANCELLED, reason: '长'.repeat(300) }));
@@ -238,7 +238,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.equal((await orders.listEvents(order.id)).at(-1)?.reason, '长'.repeat(255));
     });
 
-    it('does not move an order from a status or version that it no longer has', async () => {
+    it('does not move an order whose status or version has changed', async () => {
       const { orders } = backend.it;
       const order = await insert();
       const paid = (await run((tx) => orders.compareAndSet(tx, order, PAID)))!;
@@ -254,7 +254,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.equal((await kinds(order.id)).length, 2);
     });
 
-    it('lets one of twenty moves win', async () => {
+    it('applies one of twenty concurrent moves of an order', async () => {
       const { orders } = backend.it;
       const order = await insert();
       const moves = times(20, (i) => (i % 2 === 0 ? PAID : CANCELLED));
@@ -265,7 +265,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.equal((await kinds(order.id)).length, 2);
     });
 
-    it('undoes a move with its transaction', async () => {
+    it('undoes a move when its transaction is rolled back', async () => {
       const { orders } = backend.it;
       const order = await insert();
       await assert.rejects(
@@ -278,7 +278,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.equal((await kinds(order.id)).length, 1);
     });
 
-    it('puts one instance on a PAID order, once', async () => {
+    it('sets the instance of a PAID order once', async () => {
       const { orders } = backend.it;
       const { id } = await insert({ status: 'PAID' });
       const instanceIds = times(20, () => freshId());
@@ -288,7 +288,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual([order.instanceId, order.version], [instanceIds[set.indexOf(true)], 2n]);
     });
 
-    it('puts no instance on an order that is not PAID, nor on one that is not there', async () => {
+    it('sets no instance of an order that is not PAID or does not exist', async () => {
       const { orders } = backend.it;
       const order = await insert();
       assert.equal(await run((tx) => orders.setInstance(tx, order.id, freshId())), false);
@@ -307,7 +307,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       });
     });
 
-    it('lists a user’s orders newest first, filtered and by pages', async () => {
+    it('lists the orders of a user, newest first, filtered and in pages', async () => {
       const { orders } = backend.it;
       const userId = freshUser();
       const made = [];
@@ -326,7 +326,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual((await orders.list(userId, {}, { offset: 6, limit: 9 })).total, 6n);
     });
 
-    it('lists orders of one transaction, which share their time, by id', async () => {
+    it('lists orders with the same creation time by id', async () => {
       const { orders } = backend.it;
       const userId = freshUser();
       const batch = times(5, () => newOrder(plan, { userId }));
@@ -348,7 +348,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
         }),
       );
 
-      it('takes PENDING orders past their deadline, the longest overdue first, up to the limit', async () => {
+      it('locks PENDING orders past their deadline, the longest overdue first, up to the limit', async () => {
         const [b, a, c] = [await insert(overdue(2_000)), await insert(overdue(3_000)), await insert(overdue(1_000))];
         await insert({ payTimeoutMs: 600_000 });
         await insert();
@@ -359,14 +359,14 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
         });
       });
 
-      it('leaves out the orders of `except`', async () => {
+      it('does not lock the excepted orders', async () => {
         const [a, b] = [await insert(overdue(2_000)), await insert(overdue(1_000))];
         await run(async (tx) => {
           assert.deepEqual(await backend.it.orders.lockOverdue(tx, 100, [a.id, freshId()]), [b]);
         });
       });
 
-      it('leaves out what another transaction has locked', async () => {
+      it('skips orders that another transaction has locked', async () => {
         const { orders } = backend.it;
         const [a, b, c] = [await insert(overdue(3_000)), await insert(overdue(2_000)), await insert(overdue(1_000))];
         await run(async (tx) => {
@@ -378,7 +378,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
         });
       });
 
-      it('gives each order to one of twenty who take at once', async () => {
+      it('gives each overdue order to one of twenty concurrent transactions', async () => {
         const { orders } = backend.it;
         const made: Order[] = [];
         for (let i = 0; i < 10; i++) made.push(await insert(overdue(1_000 + i)));

@@ -37,7 +37,7 @@ export function paymentRepoContract(name: string, open: OpenBackend): void {
       },
     });
 
-    it('finds a payment by its event, and only by both its provider and its id', async () => {
+    it('finds a payment by provider and event id together', async () => {
       const payment = await newPayment({ amountFen: 2n ** 53n + 1n });
       assert.equal(await run((tx) => backend.it.payments.insert(tx, payment)), true);
       await run(async (tx) => {
@@ -47,7 +47,7 @@ export function paymentRepoContract(name: string, open: OpenBackend): void {
       });
     });
 
-    it('keeps an event once, also for another order', async () => {
+    it('stores an event once, even if it names another order the second time', async () => {
       const payment = await newPayment();
       const repeated = await newPayment({ eventId: payment.eventId });
       assert.equal(await run((tx) => backend.it.payments.insert(tx, payment)), true);
@@ -56,7 +56,7 @@ export function paymentRepoContract(name: string, open: OpenBackend): void {
       assert.equal(await run((tx) => backend.it.payments.insert(tx, { ...repeated, provider: 'otherpay' })), true);
     });
 
-    it('lets one of twenty that race for an event store it, and shows it to the others', async () => {
+    it('stores one of twenty concurrent payments with the same event and shows it to the others', async () => {
       const eventId = `race-${freshId()}`;
       const raced = await Promise.all(times(20, () => newPayment({ eventId })));
       const seen = await Promise.all(
@@ -72,7 +72,7 @@ export function paymentRepoContract(name: string, open: OpenBackend): void {
       for (const { found } of seen) assert.deepEqual(found, winner);
     });
 
-    it('finds what paid an order, not what was refused', async () => {
+    it('finds the payment that paid an order, not a refunded one', async () => {
       const refused = await newPayment({ outcome: 'REFUNDED' });
       const applied = { ...refused, id: freshId(), eventId: `evt-${freshId()}`, outcome: 'APPLIED' as const };
       await run(async (tx) => {
@@ -83,7 +83,7 @@ export function paymentRepoContract(name: string, open: OpenBackend): void {
       });
     });
 
-    it('keeps one refund for a payment, and refunds without a payment', async () => {
+    it('stores one refund for each payment, and refunds without a payment', async () => {
       const payment = await newPayment({ outcome: 'REFUNDED' });
       const refund = refundOf(payment);
       await run(async (tx) => {
@@ -99,7 +99,7 @@ export function paymentRepoContract(name: string, open: OpenBackend): void {
       }
     });
 
-    it('refuses a refund of a payment that is not there', async () => {
+    it('rejects a refund of a payment that does not exist', async () => {
       const payment = await newPayment();
       await assert.rejects(run((tx) => backend.it.payments.insertRefund(tx, refundOf(payment))));
     });

@@ -14,7 +14,7 @@ export function productRepoContract(name: string, open: OpenBackend): void {
   describe(`ProductRepo ${name}`, () => {
     const backend = useBackend(open);
 
-    it('keeps a specification as it was given', async () => {
+    it('stores a specification with the given values', async () => {
       const { products } = backend.it;
       const { id, createdAt, ...spec } = await products.insertSpec(SPEC);
       assert.deepEqual(spec, SPEC);
@@ -42,14 +42,14 @@ export function productRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await products.find(product.id), product);
     });
 
-    it('knows neither a product that is not there nor a specification that is not there', async () => {
+    it('finds no product that does not exist, and stores none with a specification that does not exist', async () => {
       const { products } = backend.it;
       assert.equal(await products.find(999_999_999n), undefined);
       const { spec: _, ...product } = await insertProduct(products);
       assert.equal(await products.insert({ ...product, specId: 999_999_999n }), undefined);
     });
 
-    it('changes the fields that are given and leaves the others', async () => {
+    it('changes the given fields and leaves the others', async () => {
       const { products } = backend.it;
       const before = await insertProduct(products, { description: 'kept', imageUrl: 'https://img.test/1' });
       const after = await products.update(before.id, 1n, { priceFen: 0n, status: 'DISABLED', name: 'renamed' });
@@ -62,7 +62,7 @@ export function productRepoContract(name: string, open: OpenBackend): void {
       assert.equal((await products.update(before.id, 2n, { description: '', imageUrl: '' }))?.description, '');
     });
 
-    it('changes nothing from another version, nor what is not there', async () => {
+    it('changes nothing if the version differs or the product does not exist', async () => {
       const { products } = backend.it;
       const product = await insertProduct(products);
       assert.equal(await products.update(product.id, 2n, { priceFen: 1n }), undefined);
@@ -70,7 +70,7 @@ export function productRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await products.find(product.id), product);
     });
 
-    it('lets one of twenty changes from the same version win', async () => {
+    it('applies one of twenty concurrent changes of the same version', async () => {
       const { products } = backend.it;
       const product = await insertProduct(products);
       const results = await Promise.all(times(20, (i) => products.update(product.id, 1n, { priceFen: BigInt(i) })));
@@ -80,7 +80,7 @@ export function productRepoContract(name: string, open: OpenBackend): void {
       assert.equal(won[0]?.version, 2n);
     });
 
-    it('lists by id, a page at a time, with the total over all pages', async () => {
+    it('lists products by id in pages, with the total number', async () => {
       const { products } = backend.it;
       const made = [];
       for (let i = 0; i < 5; i++)

@@ -25,7 +25,7 @@ export function provisionerContract(name: string, open: () => Promise<Provisione
     });
     after(() => backend.close());
 
-    it('creates an instance once, however often and from however many sides it is asked', async () => {
+    it('creates an instance once when it is requested repeatedly and concurrently', async () => {
       const job = newJob();
       const outcomes = await Promise.all(Array.from({ length: 20 }, () => provisioner.create(job)));
       for (const outcome of outcomes) assert.deepEqual(outcome, { kind: 'running' });
@@ -33,14 +33,14 @@ export function provisionerContract(name: string, open: () => Promise<Provisione
       assert.ok(await backend.exists(job));
     });
 
-    it('creates many side by side', async () => {
+    it('creates many instances concurrently', async () => {
       const jobs = Array.from({ length: 100 }, () => newJob());
       const outcomes = await Promise.all(jobs.map((job) => provisioner.create(job)));
       assert.ok(outcomes.every((o) => o.kind === 'running'));
       for (const job of jobs) assert.ok(await backend.exists(job));
     });
 
-    it('fails for good where the name is another’s, and leaves that one alone', async () => {
+    it('fails for good if another instance has the name, and leaves that instance alone', async () => {
       const job = newJob();
       await provisioner.create(job);
       for (const other of [
@@ -54,13 +54,13 @@ export function provisionerContract(name: string, open: () => Promise<Provisione
       }
     });
 
-    it('begins nothing when the lease is over', async () => {
+    it('creates nothing once the lease is over', async () => {
       const job = { ...newJob(), leaseEndsAt: new Date(Date.now() - 60_000) };
       assert.equal((await provisioner.create(job)).kind, 'retry');
       assert.ok(!(await backend.exists(job)));
     });
 
-    it('removes, also what is not there', async () => {
+    it('removes an instance, and accepts one that does not exist', async () => {
       const job = newJob();
       await provisioner.remove(job);
       await provisioner.create(job);

@@ -23,7 +23,7 @@ export function saleUnitsRepoContract(name: string, open: OpenBackend): void {
         ),
       );
 
-    it('takes the units off what each sale has sold and returns each sale once', async () => {
+    it('subtracts the units from what each sale has sold and returns each sale once', async () => {
       const [a, b] = [await newSale(4), await newSale(1)];
       const sales = await returnUnits([b.id, 1], [a.id, 2], [a.id, 1]);
       assert.deepEqual([await backend.it.sold(a.id), await backend.it.sold(b.id)], [1n, 0n]);
@@ -33,7 +33,7 @@ export function saleUnitsRepoContract(name: string, open: OpenBackend): void {
       );
     });
 
-    it('counts units as returned once the sale has given up its unsold units', async () => {
+    it('counts units as returned once the sale has returned its unsold units', async () => {
       const { id } = await newSale(3);
       await returnUnits([id, 1]);
       assert.equal(await backend.it.returned(id), 0n);

@@ -13,7 +13,7 @@ export function stockRepoContract(name: string, open: OpenBackend): void {
     };
     const orderOf = (skuId: bigint, quantity: number) => ({ id: freshId(), skuId, saleId: freshId(), quantity });
 
-    it('changes a sku by what the lines add up to', async () => {
+    it('changes a sku by the sum of the moves', async () => {
       const { id: skuId } = await insertSku(backend.it, 10n);
       const sale = { id: freshId(), itemId: skuId };
       await run((tx) => backend.it.stock.move(tx, [saleHeld(sale, 8n)]));
@@ -28,7 +28,7 @@ export function stockRepoContract(name: string, open: OpenBackend): void {
       await run((tx) => backend.it.stock.move(tx, []));
     });
 
-    it('moves several skus at once', async () => {
+    it('changes several skus in one call', async () => {
       const [a, b] = [await insertSku(backend.it, 5n), await insertSku(backend.it, 5n)];
       await run((tx) => backend.it.stock.move(tx, [adjustment(b.id, 1n), adjustment(a.id, -2n), adjustment(b.id, 1n)]));
       assert.deepEqual(
@@ -40,7 +40,7 @@ export function stockRepoContract(name: string, open: OpenBackend): void {
       );
     });
 
-    it('never goes below what is held, nor below nothing', async () => {
+    it('rejects moves below the locked units and below zero', async () => {
       const { id: skuId } = await insertSku(backend.it, 3n);
       await run((tx) => backend.it.stock.move(tx, [saleHeld({ id: freshId(), itemId: skuId }, 2n)]));
       for (const move of [
@@ -54,7 +54,7 @@ export function stockRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await levelOf(skuId), [3n, 2n]);
     });
 
-    it('writes a line once for each order and kind, sale and kind, and request', async () => {
+    it('writes one row per order and kind, per sale and kind, and per request', async () => {
       const { id: skuId } = await insertSku(backend.it, 10n);
       const [sale, order] = [{ id: freshId(), itemId: skuId }, orderOf(skuId, 1)];
       const moves = [saleHeld(sale, 3n), orderDeducted(order), adjustment(skuId, 1n, 'r')];
@@ -67,7 +67,7 @@ export function stockRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await levelOf(skuId), [12n, 0n]);
     });
 
-    it('knows an adjustment by its request', async () => {
+    it('finds an adjustment by its request id', async () => {
       const [a, b] = [await insertSku(backend.it, 5n), await insertSku(backend.it, 5n)];
       await run((tx) => backend.it.stock.move(tx, [adjustment(a.id, -2n, 'same'), adjustment(b.id, 4n, 'same')]));
       const find = (skuId: bigint, requestId: string) =>
@@ -76,7 +76,7 @@ export function stockRepoContract(name: string, open: OpenBackend): void {
       assert.equal(await find(a.id, 'other'), undefined);
     });
 
-    it('locks a level, whose version counts adjustments and nothing else', async () => {
+    it('locks a sku and increments its version only for adjustments', async () => {
       const sku = await insertSku(backend.it, 5n);
       await run((tx) => backend.it.stock.move(tx, [saleHeld({ id: freshId(), itemId: sku.id }, 2n)]));
       const level = await run((tx) => backend.it.stock.lock(tx, sku.id));
@@ -86,7 +86,7 @@ export function stockRepoContract(name: string, open: OpenBackend): void {
       assert.equal(await run((tx) => backend.it.stock.lock(tx, 999_999_999n)), undefined);
     });
 
-    it('counts every unit when twenty move the same skus at once, in whatever order', async () => {
+    it('counts every unit when twenty transactions change the same skus in any order', async () => {
       const [a, b] = [await insertSku(backend.it, 100n), await insertSku(backend.it, 100n)];
       await Promise.all(
         times(20, (i) => {
@@ -103,7 +103,7 @@ export function stockRepoContract(name: string, open: OpenBackend): void {
       );
     });
 
-    it('leaves nothing behind where the transaction is rolled back', async () => {
+    it('changes nothing when the transaction is rolled back', async () => {
       const { id: skuId } = await insertSku(backend.it, 5n);
       await assert.rejects(
         run(async (tx) => {

@@ -12,7 +12,7 @@ export function transactionRunnerContract(name: string, open: OpenBackend): void
     });
     const stored = async (id: bigint) => (await backend.it.orders.find(id, undefined)) !== undefined;
 
-    it('commits what the work wrote, and returns what it returned', async () => {
+    it('commits the writes of the work and returns its result', async () => {
       const { transactions, orders } = backend.it;
       const order = newOrder(plan);
       const result = await transactions.run(async (tx) => {
@@ -23,7 +23,7 @@ export function transactionRunnerContract(name: string, open: OpenBackend): void
       assert.equal(await stored(order.id), true);
     });
 
-    it('rolls back when the work throws, and throws the same', async () => {
+    it('rolls back when the work throws, and rethrows the error', async () => {
       const { transactions, orders } = backend.it;
       const order = newOrder(plan);
       const thrown = new Error('decided otherwise');
@@ -40,7 +40,7 @@ export function transactionRunnerContract(name: string, open: OpenBackend): void
       assert.equal(await stored(order.id), false);
     });
 
-    it('shows a write to nobody else before it is committed', async () => {
+    it('hides a write from other transactions until it is committed', async () => {
       const { transactions, orders } = backend.it;
       const order = newOrder(plan);
       await transactions.run(async (tx) => {
@@ -54,7 +54,7 @@ export function transactionRunnerContract(name: string, open: OpenBackend): void
       assert.equal(await stored(order.id), true);
     });
 
-    it('shows what others committed since it began', async () => {
+    it('shows what other transactions have committed since it began', async () => {
       const { transactions, orders } = backend.it;
       const order = newOrder(plan);
       await transactions.run(async (tx) => {
@@ -64,7 +64,7 @@ export function transactionRunnerContract(name: string, open: OpenBackend): void
       });
     });
 
-    it('does not take a transaction for committed whose statement failed, though the work hid it', async () => {
+    it('does not report a transaction as committed if a statement failed and the work caught the error', async () => {
       const { transactions, orders } = backend.it;
       const order = newOrder(plan);
       await assert.rejects(
@@ -77,7 +77,7 @@ export function transactionRunnerContract(name: string, open: OpenBackend): void
       assert.equal(await stored(order.id), false);
     });
 
-    it('ends a deadlock by running one of the two again', async () => {
+    it('resolves a deadlock by running one of the two transactions again', async () => {
       const { transactions, orders } = backend.it;
       const [a, b] = [newOrder(plan), newOrder(plan)];
       await transactions.run((tx) => orders.insert(tx, [a, b], 'user'));
@@ -95,7 +95,7 @@ export function transactionRunnerContract(name: string, open: OpenBackend): void
       assert.equal(runs, 3);
     });
 
-    it('runs the work again when the connection breaks before COMMIT, and keeps nothing of the first run', async () => {
+    it('runs the work again when the connection is lost before COMMIT, and keeps nothing of the first run', async () => {
       const { transactions, orders } = backend.it;
       const made = [newOrder(plan), newOrder(plan)];
       let runs = 0;
@@ -123,7 +123,7 @@ export function transactionRunnerContract(name: string, open: OpenBackend): void
       assert.equal(runs, 5);
     });
 
-    it('runs the work again after a lost reply to COMMIT only where it may', async () => {
+    it('runs the work again after a lost reply to COMMIT only if it is idempotent', async () => {
       const { transactions, orders } = backend.it;
       for (const idempotent of [true, false]) {
         const order = newOrder(plan, { requestId: 'once' });

@@ -35,7 +35,7 @@ export function userRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await users.findByName(user.username.key), stored);
     });
 
-    it('knows nobody who is not there', async () => {
+    it('finds no user that does not exist', async () => {
       const { users } = backend.it;
       assert.equal(await users.find(randomUUID()), undefined);
       assert.equal(await users.findByName('nobody'), undefined);
@@ -44,13 +44,13 @@ export function userRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await users.insert([]), []);
     });
 
-    it('keeps the time that a user brings', async () => {
+    it('stores the given creation time of a user', async () => {
       const createdAt = new Date('2019-05-06T07:08:09.123Z');
       const [stored] = await backend.it.users.insert([newUser(undefined, { createdAt })]);
       assert.deepEqual([stored?.createdAt, stored?.updatedAt], [createdAt, createdAt]);
     });
 
-    it('stores of many those whose id and name are free', async () => {
+    it('stores those of many users whose id and name are free', async () => {
       const { users } = backend.it;
       const known = newUser();
       await users.insert([known]);
@@ -66,7 +66,7 @@ export function userRepoContract(name: string, open: OpenBackend): void {
       assert.equal((await users.insert([twice, { ...again, username: twice.username }])).length, 1);
     });
 
-    it('gives a name to one of twenty who want it at once', async () => {
+    it('gives a name to one of twenty concurrent registrations', async () => {
       const { users } = backend.it;
       const wanted = `name${freshId()}`;
       const results = await Promise.all(
@@ -77,7 +77,7 @@ export function userRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await users.findByName(wanted), won[0]);
     });
 
-    it('changes the fields that are given and leaves the others', async () => {
+    it('changes the given fields and leaves the others', async () => {
       const { users } = backend.it;
       const [before] = await users.insert([newUser()]);
       assert.ok(before);
@@ -91,7 +91,7 @@ export function userRepoContract(name: string, open: OpenBackend): void {
       assert.equal((await users.update(before.id, 2n, { firstName: '' }))?.firstName, '');
     });
 
-    it('changes nothing from another version', async () => {
+    it('changes nothing if the version differs', async () => {
       const { users } = backend.it;
       const [user] = await users.insert([newUser()]);
       assert.ok(user);
@@ -99,7 +99,7 @@ export function userRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await users.find(user.id), user);
     });
 
-    it('lets one of twenty changes from the same version win', async () => {
+    it('applies one of twenty concurrent changes of the same version', async () => {
       const { users } = backend.it;
       const [user] = await users.insert([newUser()]);
       assert.ok(user);

@@ -74,7 +74,7 @@ describe('flash sales of goods', function () {
     replica.catalog.adjustStock({ skuId, delta, version, requestId, reason: '' });
 
   describe('the stock', () => {
-    it('is adjusted by one of two operators who read the same version, and once for each request', async () => {
+    it('applies one of two adjustments of the same version, and each request once', async () => {
       const { id, version } = await replica.sku(10n);
       const both = await Promise.allSettled([adjust(id, 5n, version, 'a'), adjust(id, -3n, version, 'b')]);
       const [lost] = both.filter((r) => r.status === 'rejected');
@@ -87,7 +87,7 @@ describe('flash sales of goods', function () {
       await holds();
     });
 
-    it('is given away to a sale or taken away by an operator, never both', async () => {
+    it('gives free units either to a sale or to an adjustment, never to both', async () => {
       const outcomes = await Promise.all(
         Array.from({ length: 10 }, async () => {
           const { id, version } = await replica.sku(10n);
@@ -107,7 +107,7 @@ describe('flash sales of goods', function () {
       await holds();
     });
 
-    it('gives a sale no more than is free, and says which field is wrong', async () => {
+    it('rejects a sale of more units than are free and reports the field', async () => {
       const sku = await replica.sku(10n);
       await assert.rejects(replica.openSaleOf(sku.id, { total: 11n }), (err) => {
         assert.ok(isInvalidArgument(err));
@@ -124,7 +124,7 @@ describe('flash sales of goods', function () {
     });
   });
 
-  it('sells prepaid units by the quantity, within the limit of each buyer', async () => {
+  it('sells several prepaid units per order within the limit of each buyer', async () => {
     const itemId = await openSale(10n, { total: 8n });
     assert.deepEqual(await levelOf(itemId), [10n, 8n]);
     const first = idOf(await replica.buy(itemId, 1, 'r', '', 1));
@@ -179,7 +179,7 @@ describe('flash sales of goods', function () {
     await holds();
   });
 
-  it('sells what has the longest name there may be', async () => {
+  it('sells a sku whose name has the maximum length', async () => {
     const name = '长'.repeat(255);
     const { id: itemId } = await replica.sku(1n, name);
     await replica.openSaleOf(itemId, { total: 1n });
@@ -190,7 +190,7 @@ describe('flash sales of goods', function () {
     assert.equal(items[0]?.productName, name);
   });
 
-  it('gives units that nobody paid for back to the sale and to the buyer’s limit', async () => {
+  it('returns unpaid units to the sale and to the limit of the buyer', async () => {
     const itemId = await openSale(5n, { total: 5n, payMode: 'PAY_LATER' });
     assert.deepEqual([await kindOf(itemId, 1, 3), await kindOf(itemId, 2, 2)], ['QUEUED', 'QUEUED']);
     assert.equal(await kindOf(itemId, 3, 1), 'SOLD_OUT');
@@ -225,7 +225,7 @@ describe('flash sales of goods', function () {
     await holds();
   });
 
-  it('lets one of a payment and a timeout win, for every order', async () => {
+  it('applies either the payment or the timeout of every order, never both', async () => {
     const itemId = await openSale(60n, { total: 60n, payMode: 'PAY_LATER' });
     await Promise.all(Array.from({ length: 30 }, (_, i) => replica.buy(itemId, i, '', '', 1 + (i % 2))));
     await settle(itemId);
@@ -257,7 +257,7 @@ describe('flash sales of goods', function () {
   });
 
   describe('at its end', () => {
-    it('gives unsold units back at once where nothing waits', async () => {
+    it('returns unsold units at once if no entry is waiting', async () => {
       const { id } = await replica.sku(4n);
       const never = { itemId: id, name: '', startsAt: undefined, endsAt: undefined, total: 4n, priceFen: undefined };
       await replica.sales.create({ ...never, payMode: 'PREPAID', payTimeoutMs: undefined, defaultLimit: 1 });
@@ -276,7 +276,7 @@ describe('flash sales of goods', function () {
       await holds();
     });
 
-    it('keeps what is admitted until it has become orders, and returns what is not paid after that to the sku', async () => {
+    it('keeps admitted units until they have become orders, and returns later cancellations to the sku', async () => {
       const itemId = await openSale(10n, { total: 6n, payMode: 'PAY_LATER' });
       await replica.buy(itemId, 1, '', '', 2);
       await replica.buy(itemId, 2, '', '', 1);
@@ -305,7 +305,7 @@ describe('flash sales of goods', function () {
       await holds();
     });
 
-    it('keeps its units while Redis is away, and gives them back when it is there again', async () => {
+    it('keeps its units while Redis is unavailable and returns them afterwards', async () => {
       const itemId = await openSale(4n, { total: 3n });
       const { admission } = replica;
       admission.close = () => Promise.reject(saleUnavailable('away'));
@@ -325,7 +325,7 @@ describe('flash sales of goods', function () {
       await holds();
     });
 
-    it('honours nobody any more once its units went back, whatever an old Redis lets in', async () => {
+    it('rejects all entries after its units were returned, even if an old Redis admits them', async () => {
       const itemId = await openSale(3n, { total: 3n });
       const { sale } = await replica.sales.get(itemId);
       await replica.sales.close(itemId);
@@ -341,7 +341,7 @@ describe('flash sales of goods', function () {
     });
   });
 
-  it('takes entries that somebody else adds while a sale runs, and none without one', async () => {
+  it('settles entries of other clients while a sale is open, and rejects them without one', async () => {
     const sku = await replica.sku(5n);
     const add = (...fields: string[]) => replica.redis.commands.xadd(saleKeys('', sku.id).stream, '*', ...fields);
     const alone = await add('uid', '1', 'qty', '2');
@@ -372,7 +372,7 @@ describe('flash sales of goods', function () {
     await holds();
   });
 
-  it('counts quantities when admission is built anew, and settles a redelivered entry once', async () => {
+  it('counts quantities when a sale is reloaded, and settles a redelivered entry once', async () => {
     const itemId = await openSale(10n, { total: 7n });
     await replica.buy(itemId, 1, '', '', 3);
     await settle(itemId);
@@ -395,7 +395,7 @@ describe('flash sales of goods', function () {
     await holds();
   });
 
-  describe('its audit finds', () => {
+  describe('the audit', () => {
     let itemId: bigint;
     let owner: pg.Pool;
     before(async () => {
@@ -411,9 +411,9 @@ describe('flash sales of goods', function () {
       await pay((await ordersOf(itemId))[0]!.id, `audit-${itemId}`);
       await holds();
     });
-    /** Whatever was broken is put right again, so that the next test begins at rest. */
+    /** `repair` undoes `damage`, so that the next test starts without violations. */
     const finds = (what: string, damage: string, repair: string, wanted: () => Promise<readonly string[]>) => {
-      it(what, async () => {
+      it(`reports ${what}`, async () => {
         await owner.query(damage.replaceAll('$sku', String(itemId)));
         const found = await violationsOf(replica.db, replica.redis, [13]);
         assert.deepEqual(
@@ -429,32 +429,32 @@ describe('flash sales of goods', function () {
     const unpaid = async () => `order ${(await ordersOf(itemId))[1]!.id}, sku ${itemId}`;
 
     finds(
-      'units that appeared from nowhere',
+      'stock without a ledger row',
       'UPDATE sku SET stock = stock + 1 WHERE id = $sku',
       'UPDATE sku SET stock = stock - 1 WHERE id = $sku',
       sku,
     );
     finds(
-      'units that are locked by nobody',
+      'locked units without a sale or an order',
       `UPDATE sku SET lock_stock = lock_stock + 1 WHERE id = $sku;
        INSERT INTO stock_moves (sku_id, sale_id, kind, units, stock_delta, lock_delta) VALUES ($sku, -$sku, 'SALE_HOLD', 1, 0, 1)`,
       `UPDATE sku SET lock_stock = lock_stock - 1 WHERE id = $sku; DELETE FROM stock_moves WHERE sale_id = -$sku`,
       sku,
     );
     finds(
-      'an unpaid order that holds nothing',
+      'an unpaid order without a HOLD',
       "UPDATE stock_moves SET kind = 'RETURN' WHERE sku_id = $sku AND kind = 'HOLD' AND units = 1",
       "UPDATE stock_moves SET kind = 'HOLD' WHERE sku_id = $sku AND kind = 'RETURN' AND units = 1",
       async () => [await unpaid()],
     );
     finds(
-      'a paid order whose units never left',
+      'a paid order without a DEDUCT',
       'UPDATE orders SET status = 1, paid_at = now() WHERE sku_id = $sku AND status = 0',
       'UPDATE orders SET status = 0, paid_at = NULL WHERE sku_id = $sku AND user_id = (SELECT user_id FROM orders WHERE sku_id = $sku AND quantity = 1)',
       async () => [...(await sku()), await unpaid()],
     );
     finds(
-      'a line without its order',
+      'a ledger row without its order',
       `INSERT INTO stock_moves (sku_id, order_id, kind, units, stock_delta, lock_delta) VALUES ($sku, -$sku, 'HOLD', 1, 0, 0)`,
       'DELETE FROM stock_moves WHERE order_id = -$sku',
       async () => [`order -${itemId}, sku ${itemId}`],

@@ -135,7 +135,7 @@ describe('resource domain', () => {
   const done = () => count('instance_logs WHERE reported_at IS NULL').then((n) => n === 0);
 
   describe('messages', () => {
-    it('become one log and one instance each, however often they come', async () => {
+    it('creates one log and one instance for a message, however often it is delivered', async () => {
       const worker = startWorker();
       startConsumer(db, () => worker.wake());
       startConsumer(db, () => worker.wake());
@@ -149,7 +149,7 @@ describe('resource domain', () => {
       assert.deepEqual(await deadReasons(), []);
     });
 
-    it('that cannot be read are kept with the reason, and hold up nothing', async () => {
+    it('stores unreadable messages with the reason, and handles the others', async () => {
       startConsumer();
       const good = instanceOrder(7n);
       await send(
@@ -188,7 +188,7 @@ describe('resource domain', () => {
       assert.equal(first!.payload.toString(), 'certainly not protobuf');
     });
 
-    it('that are too large to keep go to the dead-letter queue', async () => {
+    it('rejects messages that are too large to the dead-letter queue', async () => {
       startConsumer();
       await send(Buffer.alloc(70_000), instanceMessage(instanceOrder(1n)));
       await eventually('the good one is stored', async () => (await count('instance_logs')) === 1);
@@ -197,7 +197,7 @@ describe('resource domain', () => {
       assert.deepEqual(await deadReasons(), []);
     });
 
-    it('that contradict what was asked before are reported, and change nothing', async () => {
+    it('stores messages that differ from an earlier request as dead letters and changes nothing', async () => {
       const order = instanceOrder(1n);
       const [log] = await record(order);
       startConsumer();
@@ -210,16 +210,16 @@ describe('resource domain', () => {
       );
       await eventually('all are dealt with', async () => (await deadReasons()).length === 4);
       assert.deepEqual(await deadReasons(), [
-        `contradicts what was asked before: user_id ${order.userId} → ${formatUserId('666')}`,
-        'contradicts what was asked before: spec.cpus 4 → 64',
-        'contradicts what was asked before: instance_id 1 → 2, order_id 1000001 → 1000002, name inst-1 → inst-2',
-        'contradicts what was asked before: source_id 1 → another',
+        `differs from the earlier request: user_id ${order.userId} → ${formatUserId('666')}`,
+        'differs from the earlier request: spec.cpus 4 → 64',
+        'differs from the earlier request: instance_id 1 → 2, order_id 1000001 → 1000002, name inst-1 → inst-2',
+        'differs from the earlier request: source_id 1 → another',
       ]);
       assert.deepEqual(await record(order), [log]);
       assert.equal(await count('instance_logs'), 1);
     });
 
-    it('of any source, product and user become instances', async () => {
+    it('creates instances for any source, product and user', async () => {
       startWorker();
       startConsumer();
       await send(
@@ -233,7 +233,7 @@ describe('resource domain', () => {
       await auditDone(4);
     });
 
-    it('wait with the broker while the database is away, without being sent to and fro', async () => {
+    it('leaves messages in the queue while the database is unavailable, without redelivering them', async () => {
       const proxy = await FaultProxy.open(servers.postgresUrl);
       closing.push(() => proxy.close());
       const far = openPostgres(proxy.url(servers.postgresUrl), 'kaimai_resource');
@@ -253,7 +253,7 @@ describe('resource domain', () => {
   });
 
   describe('jobs', () => {
-    it('are shared among workers, each created once', async () => {
+    it('creates each instance once when several workers share the jobs', async () => {
       await record(...ids(300).map((id) => instanceOrder(id)));
       startWorker();
       startWorker();
@@ -263,7 +263,7 @@ describe('resource domain', () => {
       assert.equal(reporter.taken.length, 300);
     });
 
-    it('that fail for good are FAILED, reported so, and leave no instance', async () => {
+    it('reports a permanent failure as FAILED and leaves no instance', async () => {
       await record(...ids(50).map((id) => instanceOrder(id)));
       startWorker({ simulator: { failureRate: 0.5 } });
       await eventually('all are reported', done);
@@ -282,7 +282,7 @@ describe('resource domain', () => {
       assert.match(reporter.taken.find((r) => r.status === 'FAILED')!.reason, /told to fail this instance/);
     });
 
-    it('that stumble are tried again, and given up after the last attempt', async () => {
+    it('retries transient failures and gives up after the last attempt', async () => {
       await record(...ids(60).map((id) => instanceOrder(id)));
       const rates = { failureRate: 0, transientFailureRate: 0.6 };
       startWorker({ simulator: rates });
@@ -297,7 +297,7 @@ describe('resource domain', () => {
       );
     });
 
-    it('of a worker that died before, in or after the creation are done by another', async () => {
+    it('completes the jobs of a worker that died before, during or after the creation', async () => {
       await record(instanceOrder(1n), instanceOrder(2n), instanceOrder(3n));
       const repo = new PgInstanceLogRepo(db);
       const provisioner = new SimulatedProvisioner(db, RELIABLE);
@@ -314,7 +314,7 @@ describe('resource domain', () => {
       assert.deepEqual(reporter.taken.map((r) => r.id).sort(), [1n, 2n, 3n]);
     });
 
-    it('make nothing once their lease is over', async () => {
+    it('creates nothing once the lease of a job is over', async () => {
       await record(instanceOrder(1n));
       const job = await new PgInstanceLogRepo(db).claimToCreate(0);
       const outcome = await new SimulatedProvisioner(db, RELIABLE).create(job!);
@@ -322,7 +322,7 @@ describe('resource domain', () => {
       assert.equal(await count('simulated_instances'), 0);
     });
 
-    it('are not FAILED by a worker whose lease another has taken over', async () => {
+    it('does not let a worker fail a job that another worker has claimed since', async () => {
       await record(instanceOrder(1n));
       const repo = new PgInstanceLogRepo(db);
       const slow = await repo.claimToCreate(0);
@@ -336,7 +336,7 @@ describe('resource domain', () => {
       assert.deepEqual(reporter.taken, [{ id: 1n, status: 'SUCCESS', reason: '' }]);
     });
 
-    it('that the next holder of the lease has given up leave nothing behind', async () => {
+    it('removes an instance whose job the next holder of the lease has given up', async () => {
       await record(instanceOrder(1n));
       const repo = new PgInstanceLogRepo(db);
       const jobs = jobsOf({ simulator: { delayMs: 150 } });
@@ -353,7 +353,7 @@ describe('resource domain', () => {
       assert.deepEqual(reporter.taken, [{ id: 1n, status: 'FAILED', reason: 'given up' }]);
     });
 
-    it('whose name is taken by another instance fail, and the other stays', async () => {
+    it('fails a job if another instance has the name, and leaves that instance alone', async () => {
       await db.pool.query(
         `INSERT INTO simulated_instances VALUES ('inst-1', 1, '${formatUserId('9')}', 1001, 1, 1024, 0, 'other')`,
       );
@@ -366,7 +366,7 @@ describe('resource domain', () => {
       assert.equal(await count(`simulated_instances WHERE image = 'other'`), 1);
     });
 
-    it('are reported until they are taken', async () => {
+    it('repeats a report until it is accepted', async () => {
       await record(...ids(5).map((id) => instanceOrder(id)));
       let refusals = 0;
       reporter.outcome = (job) => {
@@ -386,7 +386,7 @@ describe('resource domain', () => {
       ]);
     });
 
-    it('whose report is refused for good are not reported for ever, and tell why', async () => {
+    it('stops repeating a report that is refused for good and records the reason', async () => {
       await record(instanceOrder(1n));
       reporter.outcome = () => ({ kind: 'refused', reason: 'INSTANCE_REQUEST_NOT_FOUND: no instance request 1' });
       startWorker();
@@ -396,7 +396,7 @@ describe('resource domain', () => {
       ]);
     });
 
-    it('wait while the database is away, and count no attempt for it', async () => {
+    it('waits while the database is unavailable, without counting attempts', async () => {
       const proxy = await FaultProxy.open(servers.postgresUrl);
       closing.push(() => proxy.close());
       const far = openPostgres(proxy.url(servers.postgresUrl), 'kaimai_resource');
@@ -442,7 +442,7 @@ describe('resource domain', () => {
       return [items.map((l) => l.instanceId), total];
     };
 
-    it('are listed newest first, a user’s own and an operator all', async () => {
+    it('lists logs newest first, to a user only their own', async () => {
       assert.deepEqual(await list(alice, 'USER'), [[4n, 3n, 1n], 3n]);
       assert.deepEqual(await list(bob, 'USER'), [[2n], 1n]);
       assert.deepEqual(await list(undefined, 'ADMIN'), [[4n, 3n, 2n, 1n], 4n]);
@@ -451,7 +451,7 @@ describe('resource domain', () => {
       assert.equal(anonymous.total, 0n);
     });
 
-    it('are found by what identifies them', async () => {
+    it('finds logs by source, product, instance and status', async () => {
       assert.deepEqual(await list(undefined, 'ADMIN', { source: 'SECKILL' }), [[2n, 1n], 2n]);
       assert.deepEqual(await list(undefined, 'ADMIN', { source: 'ORDER', sourceId: '3' }), [[3n], 1n]);
       assert.deepEqual(await list(undefined, 'ADMIN', { instanceId: 2n, status: 'FAILED' }), [[2n], 1n]);
@@ -459,7 +459,7 @@ describe('resource domain', () => {
       assert.deepEqual(await list(bob, 'USER', { instanceId: 1n }), [[], 0n]);
     });
 
-    it('are counted by source and by minute', async () => {
+    it('counts logs by source and by minute', async () => {
       const { bySource, byMinute } = await logs().stats(undefined);
       assert.deepEqual(bySource, [
         { source: 'ACTIVITY', total: 1n, success: 0n, failed: 0n, processing: 1n, successRate: 0 },
@@ -478,7 +478,7 @@ describe('resource domain', () => {
   describe('roles', () => {
     const denied = (on: Postgres, sql: string) => assert.rejects(on.pool.query(sql), { code: '42501' }, sql);
 
-    it('let the resource domain write nothing of the product domain, and the other way round', async () => {
+    it('lets neither domain write the tables of the other', async () => {
       const product = openPostgres(servers.postgresUrl, 'kaimai_product');
       closing.push(() => product.close());
       for (const table of [

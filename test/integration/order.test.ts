@@ -108,7 +108,7 @@ describe('orders on PostgreSQL', () => {
   const overdue = (orderId: bigint) =>
     db.pool.query("UPDATE orders SET pay_deadline = now() - interval '1 second' WHERE id = $1", [orderId]);
 
-  it('opens a PENDING order with a snapshot of what is bought', async () => {
+  it('creates a PENDING order with a snapshot of the product', async () => {
     const order = await open();
     assert.equal(order.status, 'PENDING');
     assert.equal(order.source, 'NORMAL');
@@ -136,13 +136,13 @@ describe('orders on PostgreSQL', () => {
     assert.equal((await orders.get(order.id, ALICE)).status, 'PENDING');
   });
 
-  it('opens one order for one request id, also when twenty ask at once', async () => {
+  it('creates one order for twenty concurrent requests with the same request id', async () => {
     const found = await Promise.all(Array.from({ length: 20 }, () => open(ALICE, 'same')));
     assert.equal(new Set(found.map((o) => o.id)).size, 1);
     assert.notEqual((await open(BOB, 'same')).id, found[0]!.id);
   });
 
-  it('refuses a request id that was used for something else', async () => {
+  it('rejects a request id that was used for a different order', async () => {
     await open(ALICE, 'reused');
     const other = await products.create({ ...plan, specId: plan.spec.id, name: 'other' });
     await assert.rejects(
@@ -151,7 +151,7 @@ describe('orders on PostgreSQL', () => {
     );
   });
 
-  it('refuses unknown and disabled products, and quantities other than one', async () => {
+  it('rejects unknown and disabled products, and quantities other than one', async () => {
     const disabled = await products.create({ ...plan, specId: plan.spec.id, status: 'DISABLED' });
     const wanted = { userId: ALICE, quantity: 1, requestId: '', remark: '' };
     await assert.rejects(orders.create({ ...wanted, productId: 999_999n }), isProductNotFound);
@@ -179,7 +179,7 @@ describe('orders on PostgreSQL', () => {
     );
   });
 
-  it('asks for the instance in the transaction that pays the order', async () => {
+  it('requests the instance in the transaction that pays the order', async () => {
     const order = await open();
     const paid = await pay(order.id);
     assert.equal(paid.status, 'PAID');
@@ -202,7 +202,7 @@ describe('orders on PostgreSQL', () => {
     assert.equal(event.orderId, order.id);
   });
 
-  it('counts a provider event once, however often and however parallel it comes', async () => {
+  it('counts a provider event once when it arrives repeatedly and concurrently', async () => {
     const order = await open();
     const results = await Promise.all(Array.from({ length: 20 }, () => pay(order.id, `evt-${order.id}`)));
     assert.equal(new Set(results.map((o) => o.instanceId)).size, 1);
@@ -222,14 +222,14 @@ describe('orders on PostgreSQL', () => {
     assert.equal(await count('instance_requests WHERE order_id = $1', order.id), 1);
   });
 
-  it('answers ORDER_ALREADY_PAID when an order is marked paid twice by hand, with nothing to refund', async () => {
+  it('answers ORDER_ALREADY_PAID without a refund when an order is marked as paid twice by hand', async () => {
     const order = await open();
     await pay(order.id);
     await assert.rejects(pay(order.id), isOrderAlreadyPaid);
     assert.equal(await count('refunds WHERE order_id = $1', order.id), 0);
   });
 
-  it('refunds a payment that comes after the order was cancelled, once', async () => {
+  it('refunds a payment that arrives after the cancellation of its order, once', async () => {
     const order = await open();
     await orders.cancel(order.id, ALICE, '');
     for (let i = 0; i < 2; i++) {
@@ -250,13 +250,13 @@ describe('orders on PostgreSQL', () => {
     assert.equal((await pay(order.id, `full-${order.id}`, 9_900n)).status, 'PAID');
   });
 
-  it('refuses an event id that paid another order', async () => {
+  it('rejects an event id that paid another order', async () => {
     const [a, b] = [await open(), await open()];
     await pay(a.id, `shared-${a.id}`);
     await assert.rejects(pay(b.id, `shared-${a.id}`), isRequestIdReused);
   });
 
-  it('cancels once, and never what is paid', async () => {
+  it('cancels an order once, and never a paid one', async () => {
     const order = await open();
     assert.equal((await orders.cancel(order.id, ALICE, 'changed my mind')).closeReason, 'changed my mind');
     assert.equal((await orders.cancel(order.id, ALICE, '')).version, 2n);
@@ -265,7 +265,7 @@ describe('orders on PostgreSQL', () => {
     await assert.rejects(orders.cancel(paid.id, ALICE, ''), isOrderAlreadyPaid);
   });
 
-  it('lets one win when payment, cancellation and the sweeper meet', async () => {
+  it('applies exactly one of a concurrent payment, cancellation and sweep', async () => {
     for (let i = 0; i < 30; i++) {
       const order = await open();
       await overdue(order.id);
@@ -295,7 +295,7 @@ describe('orders on PostgreSQL', () => {
     assert.equal((await orders.get(inTime.id, ALICE)).status, 'PENDING');
   });
 
-  it('completes an order on SUCCESS, and takes the report again without change', async () => {
+  it('completes an order on SUCCESS, and changes nothing when the report is repeated', async () => {
     const { id, instanceId } = await pay((await open()).id);
     for (let i = 0; i < 3; i++) {
       await instances.reportInstance({ instanceId: instanceId!, status: 'SUCCESS', reason: '' });
@@ -310,7 +310,7 @@ describe('orders on PostgreSQL', () => {
     );
   });
 
-  it('refunds an order whose instance failed for good, once, though twenty say so at once', async () => {
+  it('refunds an order once when twenty concurrent reports say that its instance failed', async () => {
     const { id, instanceId } = await pay((await open()).id, 'pays-what-fails');
     await Promise.all(
       Array.from({ length: 20 }, () =>
@@ -323,13 +323,13 @@ describe('orders on PostgreSQL', () => {
     assert.equal(await count('refunds WHERE order_id = $1', id), 1);
   });
 
-  it('refuses a report of an instance that nobody asked for', () =>
+  it('rejects a report of an instance that was never requested', () =>
     assert.rejects(
       instances.reportInstance({ instanceId: 1n, status: 'SUCCESS', reason: '' }),
       isInstanceRequestNotFound,
     ));
 
-  it('gives one instance to one source, whatever asks and however often', async () => {
+  it('gives one instance to one source, however often it is requested', async () => {
     const grant = { productId: plan.id, userId: ALICE, source: 'ACTIVITY', sourceId: 'spring-1' };
     const granted = await Promise.all(Array.from({ length: 20 }, () => instances.createInstance(grant)));
     assert.equal(new Set(granted.map((g) => g.instanceId)).size, 1);
@@ -337,7 +337,7 @@ describe('orders on PostgreSQL', () => {
     await assert.rejects(instances.createInstance({ ...grant, userId: BOB }), isInstanceSourceReused);
   });
 
-  it('puts an instance on the PAID order that is named with it, and on no other', async () => {
+  it('sets the instance of the PAID order that the request names, and of no other', async () => {
     const pending = await open();
     const request = {
       productId: plan.id,
@@ -353,7 +353,7 @@ describe('orders on PostgreSQL', () => {
     assert.equal((await instances.createInstance(request)).instanceId, paid.instanceId);
   });
 
-  it('names the field of a source that does not fit its column', async () => {
+  it('reports the field of a source that is too long', async () => {
     const request = { productId: plan.id, userId: ALICE, source: 'A'.repeat(21), sourceId: 'x'.repeat(65) };
     await assert.rejects(
       instances.createInstance(request),
@@ -361,7 +361,7 @@ describe('orders on PostgreSQL', () => {
     );
   });
 
-  it('changes a product only from the version that was read', async () => {
+  it('changes a product only if its version has not changed', async () => {
     const product = await products.create({ ...plan, specId: plan.spec.id });
     const changed = await products.update(product.id, product.version, { priceFen: 5n, status: 'DISABLED' });
     assert.deepEqual([changed.priceFen, changed.status, changed.version], [5n, 'DISABLED', 2n]);
@@ -369,7 +369,7 @@ describe('orders on PostgreSQL', () => {
     await assert.rejects(products.update(999_999n, 1n, { priceFen: 6n }), isProductNotFound);
   });
 
-  it('lists a user’s orders newest first, a page at a time', async () => {
+  it('lists the orders of a user in pages, newest first', async () => {
     const user = formatUserId('77');
     const made = [];
     for (let i = 0; i < 5; i++) made.push((await open(user)).id);

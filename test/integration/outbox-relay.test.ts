@@ -84,7 +84,7 @@ describe('outbox relay', () => {
     assert.deepEqual(rows, []);
   });
 
-  it('finds rows that come later, and a late commit with a lower id', async () => {
+  it('publishes rows that are added later, also one with a lower id that commits late', async () => {
     startRelay();
     const late = await db.pool.connect();
     await late.query('BEGIN');
@@ -97,7 +97,7 @@ describe('outbox relay', () => {
     assert.equal(publisher.published[3], 'late');
   });
 
-  it('shares the rows among several relays without publishing one twice', async () => {
+  it('publishes each row once when several relays share them', async () => {
     await addRows(TOPIC, 2_000);
     for (let i = 0; i < 3; i++) startRelay();
     await eventually('all are marked', async () => (await waiting()) === 0);
@@ -105,7 +105,7 @@ describe('outbox relay', () => {
     assert.equal(new Set(publisher.published).size, 2_000);
   });
 
-  it('keeps what is not confirmed, tells why, and publishes it when the broker is back', async () => {
+  it('keeps unconfirmed rows with the reason, and publishes them when the broker is available again', async () => {
     await addRows(TOPIC, 5);
     publisher.outcome = () => ({ kind: 'unconfirmed', reason: 'not connected' });
     startRelay();
@@ -121,7 +121,7 @@ describe('outbox relay', () => {
     assert.deepEqual(rows, [{ last_error: null }]);
   });
 
-  it('lets a row that fails by itself wait, and passes it by', async () => {
+  it('publishes the other rows while a failed row waits', async () => {
     await addRows(TOPIC, 3);
     publisher.outcome = (m) =>
       Buffer.from(m.payload).toString() === 'row 0' ? { kind: 'returned', reason: 'NO_ROUTE' } : { kind: 'published' };
@@ -141,7 +141,7 @@ describe('outbox relay', () => {
     await eventually('its time comes', async () => (await dispatchNext(outbox))?.published === 1);
   });
 
-  it('takes over the rows of a relay that died with them, once their lease is over', async () => {
+  it('publishes the rows of a dead relay once their lease is over', async () => {
     await addRows(TOPIC, 3);
     const repo = new PgOutboxRepo(db);
     assert.equal((await repo.claim(TOPIC, 10, 300)).length, 3);
@@ -150,7 +150,7 @@ describe('outbox relay', () => {
     await eventually('the lease is over', async () => (await dispatchNext(outbox))?.published === 3);
   });
 
-  it('does not let a relay whose lease is over put back what another has claimed', async () => {
+  it('does not let a relay whose lease is over release rows that another relay has claimed', async () => {
     await addRows(TOPIC, 1);
     const repo = new PgOutboxRepo(db);
     const [slow] = await repo.claim(TOPIC, 1, 0);
@@ -161,7 +161,7 @@ describe('outbox relay', () => {
     assert.equal(await waiting(), 0);
   });
 
-  it('runs each topic by itself: one that stalls does not hold up another', async () => {
+  it('publishes one topic while another one is stalled', async () => {
     await addRows(TOPIC, 3);
     await addRows('seckill.return', 3);
     publisher.outcome = () => ({ kind: 'nacked' });
@@ -173,7 +173,7 @@ describe('outbox relay', () => {
     assert.deepEqual(recorder.refs.map(Number).sort(), [0, 1, 2]);
   });
 
-  it('flags rows of a topic nobody handles, and leaves them', async () => {
+  it('records the reason on rows of a topic without a handler and leaves them waiting', async () => {
     await addRows('from.the.future', 2);
     await addRows(TOPIC, 2);
     startRelay();
@@ -187,7 +187,7 @@ describe('outbox relay', () => {
     assert.equal(publisher.published.length, 2);
   });
 
-  it('outlives the database', async () => {
+  it('continues after the database was unavailable', async () => {
     await addRows(TOPIC, 3);
     const proxy = await FaultProxy.open(servers.postgresUrl);
     closing.push(() => proxy.close());
@@ -200,7 +200,7 @@ describe('outbox relay', () => {
     await eventually('all are marked', async () => (await waiting()) === 0);
   });
 
-  it('finishes the round under way when it stops, so that no lease is left behind', async () => {
+  it('finishes the current round when it stops, so that no row stays leased', async () => {
     await addRows(TOPIC, 200);
     const relay = startRelay();
     await eventually('it has begun', () => publisher.published.length > 0);

@@ -72,7 +72,7 @@ describe('reports to the product domain', () => {
     ({ ...instanceOrder(7n), status: 'SUCCESS', reason: '', ...changes }) as InstanceJob;
   const report = (of = job()) => new GrpcInstanceReporter(client).report(of);
 
-  it('are taken, a failure with its reason, cut to what the contract takes', async () => {
+  it('sends a report with its reason, truncated to the maximum length', async () => {
     assert.deepEqual(await report(), { kind: 'taken' });
     assert.deepEqual(await report(job({ status: 'FAILED', reason: '坏'.repeat(2_000) })), { kind: 'taken' });
     assert.deepEqual(requests, [
@@ -81,26 +81,26 @@ describe('reports to the product domain', () => {
     ]);
   });
 
-  it('leave out the reason of an attempt that was overcome', async () => {
+  it('omits the reason of a failed attempt once a later one succeeded', async () => {
     await report(job({ reason: 'stumbled once' }));
     assert.equal(requests[0]?.reason, '');
   });
 
   for (const [what, error, kind] of [
-    ['knows no such request', instanceRequestNotFound('no instance request 7'), 'refused'],
-    ['was told otherwise', instanceReportConflict('it was FAILED'), 'refused'],
-    ['finds it malformed', invalidArgument('nonsense'), 'refused'],
-    ['stumbles', internal('oops'), 'retry'],
-    ['throws something unknown', new TypeError('oops'), 'retry'],
-    ['does not know us', unauthenticated('who?'), 'unavailable'],
+    ['has no such request', instanceRequestNotFound('no instance request 7'), 'refused'],
+    ['has another report', instanceReportConflict('it was FAILED'), 'refused'],
+    ['rejects the report as malformed', invalidArgument('nonsense'), 'refused'],
+    ['fails internally', internal('oops'), 'retry'],
+    ['throws an unknown error', new TypeError('oops'), 'retry'],
+    ['rejects the caller', unauthenticated('who?'), 'unavailable'],
   ] as const) {
-    it(`are '${kind}' where it ${what}`, async () => {
+    it(`returns '${kind}' when the product domain ${what}`, async () => {
       fault = error;
       assert.equal((await report()).kind, kind);
     });
   }
 
-  it('are unavailable where nobody answers', async () => {
+  it('reports the product domain as unavailable if there is no answer', async () => {
     await listener.stop(AbortSignal.timeout(2_000));
     assert.equal((await report()).kind, 'unavailable');
   });

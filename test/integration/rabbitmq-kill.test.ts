@@ -35,7 +35,7 @@ describe('RabbitMQ killed in the middle of publishing', function () {
     await broker?.close();
   });
 
-  it('loses nothing that the relay has marked, and the relay goes on when it is back', async () => {
+  it('loses no message that the relay has marked, and the relay continues after the restart', async () => {
     await db.pool.query(
       `INSERT INTO outbox (topic, ref_id, payload)
        SELECT $1, i, convert_to(i::text, 'UTF8') FROM generate_series(1, ${ROWS}) i`,

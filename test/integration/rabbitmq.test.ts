@@ -43,7 +43,7 @@ describe('RabbitMQ', () => {
     return consumer;
   }
 
-  it('publishes persistent messages of bytes to the queue itself', async () => {
+  it('publishes persistent binary messages through the default exchange', async () => {
     const publisher = await openPublisher();
     const [outcome] = await publisher.publish([{ ...message(7), headers: { traceparent: '00-1-2-03' } }]);
     assert.deepEqual(outcome, { kind: 'published' });
@@ -58,7 +58,7 @@ describe('RabbitMQ', () => {
     assert.deepEqual(got.content, Buffer.from([7]));
   });
 
-  it('tells a message that no queue took from one that was stored', async () => {
+  it('distinguishes an unroutable message from a stored one', async () => {
     const publisher = await openPublisher();
     await onChannel((channel) => channel.deleteQueue(options.queue));
     const outcomes = await publisher.publish([message(1), message(2)]);
@@ -68,7 +68,7 @@ describe('RabbitMQ', () => {
     );
   });
 
-  it('declares a quorum queue where it is told to, with the same promises', async () => {
+  it('declares a quorum queue if configured, with the same guarantees', async () => {
     options = { ...options, queueType: 'quorum' };
     const publisher = await openPublisher();
     const outcomes = await publisher.publish([message(1), message(2)]);
@@ -79,7 +79,7 @@ describe('RabbitMQ', () => {
     await eventually('the other is done', () => isEmpty(options.queue));
   });
 
-  it('is refused by a full queue, message by message', async () => {
+  it('reports each message that a full queue rejects', async () => {
     await onChannel((channel) =>
       channel.assertQueue(options.queue, {
         durable: true,
@@ -93,7 +93,7 @@ describe('RabbitMQ', () => {
     assert.deepEqual(outcomes, ['published', 'published', 'nacked', 'nacked']);
   });
 
-  it('answers unconfirmed at once while there is no broker', async () => {
+  it('reports messages as unconfirmed at once while the broker is unavailable', async () => {
     const publisher = new RabbitPublisher(
       { ...options, url: 'amqp://guest:guest@127.0.0.1:1', confirmTimeoutMs: 60_000 },
       logger,
@@ -104,7 +104,7 @@ describe('RabbitMQ', () => {
     assert.deepEqual(outcomes, [{ kind: 'unconfirmed', reason: 'not connected' }]);
   });
 
-  it('gives up a broker that swallows messages, and comes back', async () => {
+  it('replaces the connection to a broker that does not confirm, and recovers', async () => {
     const proxy = await FaultProxy.open(options.url);
     closing.push(() => proxy.close());
     const publisher = await openPublisher({ url: proxy.url(options.url), confirmTimeoutMs: 300 });
@@ -121,7 +121,7 @@ describe('RabbitMQ', () => {
     );
   });
 
-  it('publishes ten thousand messages at once, each confirmed', async () => {
+  it('publishes ten thousand messages at once and gets a confirm for each', async () => {
     const publisher = await openPublisher();
     const batch = Array.from({ length: 10_000 }, (_, i) => message(i));
     const outcomes = await publisher.publish(batch);
@@ -129,7 +129,7 @@ describe('RabbitMQ', () => {
     assert.equal(await queueDepth(servers.rabbitmqUrl, options.queue), batch.length);
   });
 
-  it('hands over what has arrived in one go, and never more than the prefetch', async () => {
+  it('delivers all waiting messages in one batch of at most the prefetch count', async () => {
     const publisher = await openPublisher();
     await publisher.publish(Array.from({ length: 100 }, (_, i) => message(i)));
     const batches: number[] = [];
@@ -145,7 +145,7 @@ describe('RabbitMQ', () => {
     await eventually('all are acknowledged', () => isEmpty(options.queue));
   });
 
-  it('puts what the handler rejects in the dead-letter queue', async () => {
+  it('moves rejected messages to the dead-letter queue', async () => {
     const publisher = await openPublisher();
     await publisher.publish([message(1), message(2), message(3)]);
     openConsumer(async (deliveries) => deliveries.map((d) => (d.payload[0] === 2 ? 'reject' : 'accept')));
@@ -156,7 +156,7 @@ describe('RabbitMQ', () => {
     await eventually('the others are done', () => isEmpty(options.queue));
   });
 
-  it('delivers again what a handler failed on, and what was held when the connection broke', async () => {
+  it('redelivers messages whose handler failed or whose connection was lost', async () => {
     const proxy = await FaultProxy.open(options.url);
     closing.push(() => proxy.close());
     const publisher = await openPublisher();
@@ -177,7 +177,7 @@ describe('RabbitMQ', () => {
     await eventually('it is acknowledged', () => isEmpty(options.queue));
   });
 
-  it('gives back what it has not handed over when it stops, and finishes what it has', async () => {
+  it('returns undelivered messages when it stops, and finishes the current batch', async () => {
     const publisher = await openPublisher();
     await publisher.publish([message(1)]);
     let release: () => void = () => {};

@@ -78,21 +78,21 @@ describe('schema', () => {
   after(() => client.end());
 
   for (const { name, sql, params } of QUERIES) {
-    it(`runs the documents' query ${name} as it is written`, async () => {
+    it(`runs the source documents’ query ${name} unchanged`, async () => {
       const { rows } = await client.query(sql, params as unknown[]);
       assert.ok(rows.length > 0, 'the rows put in above are found');
     });
   }
 
-  it('numbers the first product 1001', async () => {
+  it('gives the first product the id 1001', async () => {
     assert.deepEqual((await client.query('SELECT id FROM products')).rows, [{ id: '1001' }]);
   });
 
-  it('never changes a specification', async () => {
+  it('rejects every change of a specification', async () => {
     await assert.rejects(client.query('UPDATE product_specs SET cpu = 4'), /product_specs 1 is immutable/);
   });
 
-  it('has the indexes that document 000 names', async () => {
+  it('has the indexes of document 000', async () => {
     const { rows } = await client.query<{ indexname: string }>(
       "SELECT indexname FROM pg_indexes WHERE schemaname = 'public'",
     );
@@ -116,7 +116,7 @@ describe('schema', () => {
     }
   });
 
-  it('says of every table which process may write it, and grants no more than that', async () => {
+  it('documents for every table which process writes it, and grants no other role the right to', async () => {
     const { rows } = await client.query<{ name: string; comment: string | null; product: boolean; resource: boolean }>(`
       SELECT c.relname AS name, obj_description(c.oid) AS comment,
         has_table_privilege('kaimai_product', c.oid, 'INSERT, UPDATE, DELETE') AS product,

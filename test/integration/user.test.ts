@@ -96,7 +96,7 @@ describe('users of the product process in auth.mode jwt', function () {
     return bearer(token);
   }
 
-  it('registers, logs in and buys with the token, and with nothing else', async () => {
+  it('registers, logs in and buys with the token, and only with it', async () => {
     const made = await register('Ann.Lee');
     assert.equal(made.status, 200, made.text);
     assert.deepEqual(Object.keys(made.body).sort(), [
@@ -132,7 +132,7 @@ describe('users of the product process in auth.mode jwt', function () {
     assert.equal(reasonOf(await call('GET', `/v1/seckill/${seckillId}`, undefined, other)), '404 PURCHASE_NOT_FOUND');
   });
 
-  it('shows and changes its own user by version', async () => {
+  it('shows and changes the calling user by version', async () => {
     await register('bob');
     const mine = bearer((await login('bob')).body.token);
     assert.equal(reasonOf(await call('GET', '/v1/users/me')), '401 UNAUTHENTICATED');
@@ -152,7 +152,7 @@ describe('users of the product process in auth.mode jwt', function () {
     assert.deepEqual([body.firstName, body.lastName, body.version], ['Bob', '李', '3']);
   });
 
-  it('answers the same for a name that nobody has and a password that is wrong, and then not at all for a while', async () => {
+  it('answers unknown names and wrong passwords alike, and blocks further attempts for a while', async () => {
     await register('carl');
     const wrong = await login('carl', 'wrong');
     assert.equal(reasonOf(wrong), '401 INVALID_CREDENTIALS');
@@ -169,14 +169,14 @@ describe('users of the product process in auth.mode jwt', function () {
     assert.equal((await call('POST', '/v1/sessions', credentials, elsewhere)).status, 200);
   });
 
-  it('hashes a bounded number of passwords at a time and refuses the rest', async () => {
+  it('hashes a bounded number of passwords at a time and rejects the rest', async () => {
     const answers = await Promise.all(Array.from({ length: 40 }, (_, i) => login(`burst${i}`, 'wrong')));
     const reasons = new Set(answers.map(reasonOf));
     assert.deepEqual([...reasons].sort(), ['401 INVALID_CREDENTIALS', '429 PASSWORD_HASHING_BUSY']);
     assert.equal(reasonOf(await login('burst0', 'wrong')), '401 INVALID_CREDENTIALS');
   });
 
-  it('takes the md5 of an imported table once', async () => {
+  it('accepts an imported md5 hash once', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'kaimai-users-'));
     const md5 = createHash('md5').update('123456').digest('hex');
     const lines = [
@@ -214,7 +214,7 @@ describe('users of the product process in auth.mode jwt', function () {
     await assert.rejects(pool.query(`UPDATE users SET password_hash = '123456'`), { code: '23514' });
   });
 
-  it('makes no tokens, and says why, where it has a public key only', async () => {
+  it('issues no tokens with only a public key, and says why', async () => {
     const { publicKey } = generateKeyPairSync('ed25519');
     const key = publicKey.export({ type: 'spki', format: 'pem' });
     const checker = await processes.start('product', {
@@ -229,7 +229,7 @@ describe('users of the product process in auth.mode jwt', function () {
     assert.deepEqual(answer.body.metadata, { algorithm: 'EdDSA' });
   });
 
-  it('counts attempts in Redis until the window ends, and lets people in while Redis is away', async () => {
+  it('counts login attempts in Redis until the window ends, and accepts logins while Redis is unavailable', async () => {
     const settings = { addr: servers.redisUrl, readTimeoutMs: 1_000, connectTimeoutMs: 1_000, keyPrefix: 'x:' };
     const redis = new RedisServer(settings);
     const attempts = new RedisLoginAttempts(redis, { maxAttempts: 2, windowMs: 60_000 });

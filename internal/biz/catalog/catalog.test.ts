@@ -33,7 +33,7 @@ function newSku(spuId: bigint, skuNo: string): NewSku {
 }
 
 describe('CatalogUsecase', () => {
-  it('registers goods with their variants, each number once', async () => {
+  it('creates spus and skus and rejects numbers that are taken', async () => {
     const { catalog } = setUp();
     const spu = await catalog.createSpu(SPU);
     await assert.rejects(catalog.createSpu(SPU), isSpuNoTaken);
@@ -49,14 +49,14 @@ describe('CatalogUsecase', () => {
     await assert.rejects(catalog.getSku(99n), isSkuNotFound);
   });
 
-  it('adds no sku beyond what one spu may have', async () => {
+  it('rejects a sku when the spu has the maximum number', async () => {
     const { catalog } = setUp();
     const spu = await catalog.createSpu(SPU);
     for (let i = 0; i < 100; i++) await catalog.createSku(newSku(spu.id, `s${i}`), 0n);
     await assert.rejects(catalog.createSku(newSku(spu.id, 'more'), 0n), isSpuFull);
   });
 
-  it('changes what was read and nothing else', async () => {
+  it('changes only the version that was read', async () => {
     const { catalog } = setUp();
     const spu = await catalog.createSpu(SPU);
     assert.equal((await catalog.updateSpu(spu.id, 1n, { title: 'better phone' })).version, 2n);
@@ -74,7 +74,7 @@ describe('CatalogUsecase', () => {
     await assert.rejects(catalog.updateSku(sku.id, 2n, {}), isInvalidArgument);
   });
 
-  it('adjusts free units only, from the version that was read, and once for each request', async () => {
+  it('adjusts only free units of the version that was read, and each request once', async () => {
     const { store, stock, catalog } = setUp();
     const spu = await catalog.createSpu(SPU);
     const sku = await catalog.createSku(newSku(spu.id, 's1'), 10n);

@@ -16,7 +16,7 @@ import type { StockRepo } from './stock.js';
 
 export type PublishStatus = 'PUBLISHED' | 'UNPUBLISHED';
 
-/** Goods, by what all their variants share. */
+/** A standard product unit: what all variants of goods share. */
 export interface Spu {
   readonly id: bigint;
   readonly spuNo: string;
@@ -32,7 +32,7 @@ export interface Spu {
   readonly updatedAt: Date;
 }
 
-/** One variant of goods: what is bought and counted. */
+/** A stock keeping unit: one variant of an spu, which is bought and counted. */
 export interface Sku {
   readonly id: bigint;
   readonly spuId: bigint;
@@ -41,21 +41,21 @@ export interface Sku {
   readonly priceFen: bigint;
   /** 0: none. */
   readonly marketPriceFen: bigint;
-  /** Units that are there, the held ones included. */
+  /** Units in stock, including reserved ones. */
   readonly stock: bigint;
-  /** Units of them that sales and unpaid orders hold. */
+  /** Units of the stock that sales and unpaid orders reserve. */
   readonly lockStock: bigint;
   /** Counts the changes of stock and lockStock. */
   readonly stockSeq: bigint;
   /** Specification by name. */
   readonly specs: Readonly<Record<string, string>>;
-  /** Counts changes by people, adjustments of stock among them; what is sold does not count. */
+  /** Counts changes by operators, including adjustments of the stock, but not orders. */
   readonly version: bigint;
   readonly createdAt: Date;
   readonly updatedAt: Date;
 }
 
-/** A sku with what an order keeps of its spu. */
+/** A sku with the fields of its spu that an order stores. */
 export interface Goods {
   readonly sku: Sku;
   readonly spu: Pick<Spu, 'title' | 'categoryId' | 'mainImages' | 'publishStatus'>;
@@ -64,15 +64,15 @@ export interface Goods {
 export type NewSpu = Omit<Spu, 'id' | 'version' | 'createdAt' | 'updatedAt'>;
 export type NewSku = Pick<Sku, 'spuId' | 'skuNo' | 'skuName' | 'priceFen' | 'marketPriceFen' | 'specs'>;
 
-/** What may change of an spu; absent fields stay. */
+/** Fields of an spu that can be changed. Absent fields stay as they are. */
 export type SpuPatch = Partial<Omit<NewSpu, 'spuNo'>>;
-/** What may change of a sku; absent fields stay. */
+/** Fields of a sku that can be changed. Absent fields stay as they are. */
 export type SkuPatch = Partial<Omit<NewSku, 'spuId' | 'skuNo'>>;
 
 export interface SpuFilter {
   readonly publishStatus?: PublishStatus | undefined;
   readonly categoryId?: bigint | undefined;
-  /** Of one of its skus. */
+  /** A specification of at least one of its skus. */
   readonly spec?: { readonly name: string; readonly value: string } | undefined;
 }
 
@@ -85,28 +85,28 @@ export interface AdjustStock {
 }
 
 export abstract class CatalogRepo {
-  /** undefined where the number is taken. */
+  /** @returns undefined: another spu has the number */
   abstract insertSpu(spu: NewSpu): Promise<Spu | undefined>;
-  /** Changes the spu only while its version is `version`; undefined where it is not (or there is none). */
+  /** @returns undefined: there is no such spu, or its version is another one */
   abstract updateSpu(id: bigint, version: bigint, patch: SpuPatch): Promise<Spu | undefined>;
   abstract findSpu(id: bigint): Promise<Spu | undefined>;
   /** By id, ascending. */
   abstract listSpus(page: PageRequest, filter: SpuFilter): Promise<Page<Spu>>;
-  /** How many skus the spu has, to which nobody else adds until `tx` ends; undefined where there is no such spu. */
+  /** Locks the spu until `tx` ends, so that no skus are added to it. @returns the number of its skus; undefined: no such spu */
   abstract lockSpu(tx: Transaction, id: bigint): Promise<number | undefined>;
-  /** Without any stock; undefined where the number is taken. */
+  /** Inserts a sku without stock. @returns undefined: another sku has the number */
   abstract insertSku(tx: Transaction, sku: NewSku): Promise<Sku | undefined>;
-  /** Changes the sku only while its version is `version`; undefined where it is not (or there is none). */
+  /** @returns undefined: there is no such sku, or its version is another one */
   abstract updateSku(id: bigint, version: bigint, patch: SkuPatch): Promise<Sku | undefined>;
   abstract findSku(id: bigint, tx?: Transaction): Promise<Sku | undefined>;
-  /** All of one spu, by id. */
+  /** All skus of an spu, by id. */
   abstract listSkus(spuId: bigint): Promise<readonly Sku[]>;
   abstract findGoods(skuId: bigint): Promise<Goods | undefined>;
   /** The skus that there are, locked in the order of their ids until `tx` ends; give the ids in that order. */
   abstract lockGoods(tx: Transaction, skuIds: readonly bigint[]): Promise<readonly Goods[]>;
 }
 
-/** A reply has them all. */
+/** GetSpu returns all of them. */
 const MAX_SKUS_OF_SPU = 100;
 
 export class CatalogUsecase {
@@ -177,7 +177,7 @@ export class CatalogUsecase {
   }
 
   /**
-   * Adds units, or takes free ones away. Repeating a request changes nothing.
+   * Adds units to the stock, or removes free ones. Repeating a request changes nothing.
    * @throws SKU_NOT_FOUND, SKU_VERSION_CONFLICT, STOCK_INSUFFICIENT, STOCK_REQUEST_REUSED
    */
   async adjustStock({ skuId, delta, version, requestId, reason }: AdjustStock): Promise<Sku> {
@@ -223,7 +223,7 @@ export class CatalogUsecase {
 }
 
 function requireChange(patch: SpuPatch | SkuPatch): void {
-  if (Object.keys(patch).length === 0) throw invalidArgument('nothing to change: give at least one field');
+  if (Object.keys(patch).length === 0) throw invalidArgument('no field to change');
 }
 
 function noSpu(id: bigint) {

@@ -5,7 +5,7 @@ import { MemoryStore } from '../../../test/support/memory/store.js';
 import { ItemDirectory } from './item.js';
 
 describe('ItemDirectory', () => {
-  it('finds plans and skus by one id, and says whether they are on sale', async () => {
+  it('finds products and skus by item id and tells whether they are on sale', async () => {
     const store = new MemoryStore();
     const [products, catalog] = [new MemoryProductRepo(store), new MemoryCatalogRepo(store)];
     const items = new ItemDirectory(products, catalog);

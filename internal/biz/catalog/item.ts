@@ -8,12 +8,12 @@ interface ItemFacts {
   readonly onSale: boolean;
 }
 
-/** What can be sold, by the orders it makes: an instance plan or a sku. */
+/** A product or a sku, by the type of its orders. */
 export type Item =
   | (ItemFacts & { readonly orderType: 'INSTANCE'; readonly product: Product })
   | (ItemFacts & { readonly orderType: 'GOODS'; readonly goods: Goods });
 
-/** Products and skus draw their ids from one sequence, so that an item id means one thing. */
+/** Products and skus draw their ids from one sequence, so an item id is unique across both. */
 export class ItemDirectory {
   constructor(
     private readonly products: ProductRepo,

@@ -16,7 +16,7 @@ describe('ProductUsecase', () => {
   const repo = new MemoryProductRepo(new MemoryStore());
   const products = new ProductUsecase(repo);
 
-  it('names the specification that is not there', async () => {
+  it('names a specification that does not exist', async () => {
     const { spec, ...plan } = await insertProduct(repo);
     await assert.rejects(
       products.create({ ...plan, specId: spec.id + 1_000n }),
@@ -24,7 +24,7 @@ describe('ProductUsecase', () => {
     );
   });
 
-  it('stores a seller as a UUID, and refuses one that is no user', async () => {
+  it('stores a seller as a UUID and rejects a malformed one', async () => {
     const { spec, ...plan } = await insertProduct(repo);
     const sold = await products.create({ ...plan, specId: spec.id, sellerId: '123' });
     assert.equal(sold.sellerId, formatUserId('123'));
@@ -34,7 +34,7 @@ describe('ProductUsecase', () => {
     );
   });
 
-  it('tells which version a product is at when a change came from another', async () => {
+  it('names the current version when a change is based on another one', async () => {
     const product = await insertProduct(repo);
     await products.update(product.id, 1n, { priceFen: 1n });
     await assert.rejects(
@@ -46,7 +46,7 @@ describe('ProductUsecase', () => {
     assert.equal((await products.get(product.id)).priceFen, 1n);
   });
 
-  it('sells what is enabled only', async () => {
+  it('sells only enabled products', async () => {
     const product = await insertProduct(repo);
     assert.deepEqual(await products.getOnSale(product.id), product);
     await products.update(product.id, 1n, { status: 'DISABLED' });
@@ -54,7 +54,7 @@ describe('ProductUsecase', () => {
     await assert.rejects(products.getOnSale(product.id + 1_000n), isProductNotFound);
   });
 
-  it('keeps a page to its bounds', async () => {
+  it('applies the bounds of a page', async () => {
     for (let i = 0; i < 25; i++) await insertProduct(repo);
     assert.equal((await products.list({ offset: -5, limit: 0 }, undefined)).items.length, 20);
     assert.equal((await products.list({ offset: 0, limit: -1 }, undefined)).items.length, 20);

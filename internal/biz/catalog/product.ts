@@ -8,7 +8,7 @@ import {
 import { formatUserId } from '../identity.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
 
-/** A value object: once created it never changes. */
+/** An immutable value object. */
 export interface ProductSpec {
   readonly id: bigint;
   readonly cpu: number;
@@ -41,7 +41,7 @@ export type NewProduct = Pick<Product, 'name' | 'description' | 'status' | 'pric
   readonly specId: bigint;
 };
 
-/** What may change of a product; absent fields stay. */
+/** Fields of a product that can be changed. Absent fields stay as they are. */
 export interface ProductPatch {
   readonly name?: string;
   readonly description?: string;
@@ -52,9 +52,9 @@ export interface ProductPatch {
 
 export abstract class ProductRepo {
   abstract insertSpec(spec: NewProductSpec): Promise<ProductSpec>;
-  /** undefined where no specification has `specId`. */
+  /** @returns undefined: there is no specification `specId` */
   abstract insert(product: NewProduct): Promise<Product | undefined>;
-  /** Changes the product only while its version is `version`; undefined where it is not (or there is none). */
+  /** @returns undefined: there is no such product, or its version is another one */
   abstract update(id: bigint, version: bigint, patch: ProductPatch): Promise<Product | undefined>;
   abstract find(id: bigint): Promise<Product | undefined>;
   /** By id, ascending. */
@@ -77,7 +77,7 @@ export class ProductUsecase {
   }
 
   async update(id: bigint, version: bigint, patch: ProductPatch): Promise<Product> {
-    if (Object.keys(patch).length === 0) throw invalidArgument('nothing to change: give at least one field');
+    if (Object.keys(patch).length === 0) throw invalidArgument('no field to change');
     const updated = await this.products.update(id, version, patch);
     if (updated) return updated;
     const current = await this.get(id);
@@ -92,7 +92,7 @@ export class ProductUsecase {
     return product;
   }
 
-  /** The product, if it can be bought now. */
+  /** @throws PRODUCT_NOT_FOUND, PRODUCT_DISABLED */
   async getOnSale(id: bigint): Promise<Product> {
     const product = await this.get(id);
     if (product.status !== 'ENABLED') {

@@ -1,12 +1,12 @@
 import type { Transaction } from '../transaction.js';
 
 /**
- * ADJUST: an operator adds or takes away; SALE_HOLD, SALE_RETURN: a sale takes its units out of the free stock, and
- * gives back the unsold ones at its end; HOLD, DEDUCT, RETURN: an order waits for payment, is paid, is cancelled.
+ * ADJUST: an operator adds or removes units. SALE_HOLD, SALE_RETURN: a sale reserves its units, and returns the unsold ones
+ * at its end. HOLD, DEDUCT, RETURN: an order is unpaid, paid, cancelled.
  */
 export type StockMoveKind = 'ADJUST' | 'SALE_HOLD' | 'SALE_RETURN' | 'HOLD' | 'DEDUCT' | 'RETURN';
 
-/** A line of the ledger. A sku's stock and lock_stock are what its lines add up to. */
+/** A row of the stock ledger. The stock and lock_stock of a sku are the sums of its rows. */
 export interface StockMove {
   readonly kind: StockMoveKind;
   readonly skuId: bigint;
@@ -20,15 +20,15 @@ export interface StockMove {
 }
 
 export interface StockLevel {
-  /** Units that are there, the held ones included. */
+  /** Units in stock, including reserved ones. */
   readonly stock: bigint;
-  /** Units of them that sales and unpaid orders hold. */
+  /** Units of the stock that sales and unpaid orders reserve. */
   readonly lockStock: bigint;
-  /** The sku's. */
+  /** Version of the sku. */
   readonly version: bigint;
 }
 
-/** What is free of a sku, `stock - lockStock`. */
+/** The free units of a sku, `stock - lockStock`. */
 export interface FreeUnits {
   readonly skuId: bigint;
   readonly free: bigint;
@@ -39,16 +39,16 @@ export interface FreeUnits {
 export abstract class StockRepo {
   /** The sku's level, locked until `tx` ends. */
   abstract lock(tx: Transaction, skuId: bigint): Promise<StockLevel | undefined>;
-  /** What this request added to the stock before. */
+  /** The stock delta of an earlier adjustment with this request id. */
   abstract findAdjustment(tx: Transaction, skuId: bigint, requestId: string): Promise<bigint | undefined>;
   /**
-   * Writes the lines, and changes each sku by what they add up to, in one statement; an ADJUST counts in its version.
-   * It throws where the ledger has such a line already, or less would be there than is held.
+   * Writes the rows and changes each sku by their sums, in one statement. An ADJUST increments the version of the sku.
+   * @throws when the ledger already has such a row, or the stock would fall below the reserved units
    */
   abstract move(tx: Transaction, moves: readonly StockMove[]): Promise<void>;
 }
 
-/** An order as far as it takes units of a sku. */
+/** The fields of an order, or of an order line, that concern its units of a sku. */
 interface Holder {
   /** The order's. */
   readonly id: bigint;
@@ -58,9 +58,9 @@ interface Holder {
 }
 
 /*
- * A sale holds its units from its creation on, so that nobody else can take them however late they are sold. An unpaid
- * order of it therefore adds nothing to lock_stock: its units were locked before, by the sale, and are again when it is
- * cancelled. An ordinary order takes its units from the free ones: it locks them itself. Hence, per sku:
+ * A sale reserves its units when it is created, so that no ordinary order can take them before they are sold. An unpaid
+ * order of a sale therefore does not change lock_stock: the sale reserved its units before, and does so again after a
+ * cancellation. An ordinary order reserves free units itself. Hence, per sku:
  *
  *   lock_stock = Σ over its sales (total - sold - returned) + Σ over its unpaid orders (quantity)
  */
@@ -69,12 +69,12 @@ export function saleHeld(sale: { readonly id: bigint; readonly itemId: bigint },
   return { kind: 'SALE_HOLD', skuId: sale.itemId, saleId: sale.id, units, stockDelta: 0n, lockDelta: units };
 }
 
-/** At the end of a sale, once no purchase of it is on its way any more. */
+/** At the end of a sale, after its last purchase was settled. */
 export function saleReturned(sale: { readonly id: bigint; readonly itemId: bigint }, units: bigint): StockMove {
   return { kind: 'SALE_RETURN', skuId: sale.itemId, saleId: sale.id, units, stockDelta: 0n, lockDelta: -units };
 }
 
-/** An unpaid order takes units that its sale held, or without a sale free ones. */
+/** An unpaid order takes units that its sale has reserved, or free ones if it has no sale. */
 export function orderHeld(order: Holder): StockMove {
   const line = orderUnits(order);
   return { kind: 'HOLD', ...line, stockDelta: 0n, lockDelta: order.saleId === undefined ? line.units : 0n };
@@ -86,13 +86,13 @@ export function orderDeducted(order: Holder): StockMove {
   return { kind: 'DEDUCT', ...line, stockDelta: -line.units, lockDelta: -line.units };
 }
 
-/** @param toSku whether the units go to the sku itself: without a sale, or when the sale holds nothing any more */
+/** @param toSku whether the units become free: the order has no sale, or the sale has returned its unsold units */
 export function orderReturned(order: Holder, toSku: boolean): StockMove {
   const line = orderUnits(order);
   return { kind: 'RETURN', ...line, stockDelta: 0n, lockDelta: toSku ? -line.units : 0n };
 }
 
 function orderUnits({ id, skuId, saleId, quantity }: Holder) {
-  if (skuId === undefined) throw new Error(`order ${id} takes units of no sku`);
+  if (skuId === undefined) throw new Error(`order ${id} has no sku`);
   return { skuId, orderId: id, saleId, units: BigInt(quantity) };
 }

@@ -5,7 +5,7 @@ import { instanceName } from './instance.js';
 
 export type InstanceLogStatus = 'PROCESSING' | 'SUCCESS' | 'FAILED';
 
-/** The size of an instance as the resource domain knows it. */
+/** The size of an instance, in the units of the resource domain. */
 export interface InstanceSize {
   readonly cpus: number;
   readonly memoryMb: number;
@@ -13,7 +13,7 @@ export interface InstanceSize {
   readonly image: string;
 }
 
-/** What the product domain asked for. (source, product, source id) is its identity. */
+/** A request of the product domain. (source, product, source id) is its identity. */
 export interface InstanceOrder {
   readonly instanceId: bigint;
   readonly productId: bigint;
@@ -24,25 +24,25 @@ export interface InstanceOrder {
   readonly orderId: bigint | undefined;
   readonly name: string;
   readonly size: InstanceSize;
-  /** W3C traceparent of the message that asked for it. */
+  /** W3C traceparent of the message. */
   readonly trace?: string | undefined;
 }
 
 export interface InstanceLog extends InstanceOrder {
   readonly id: bigint;
   readonly status: InstanceLogStatus;
-  /** Why it failed. */
+  /** Why it failed; empty: it did not. */
   readonly reason: string;
   readonly createdAt: Date;
   readonly updatedAt: Date;
 }
 
-/** A log that somebody works on, alone until the lease ends. */
+/** A log that one worker has claimed until the lease ends. */
 export interface InstanceJob extends InstanceLog {
-  /** Creations that failed and could be tried again. */
+  /** Failed attempts that may be repeated. */
   readonly attempts: number;
   readonly reportAttempts: number;
-  /** By the database's clock. */
+  /** By the clock of the database. */
   readonly leaseEndsAt: Date;
 }
 
@@ -83,21 +83,21 @@ export interface InstanceStats {
 
 export abstract class InstanceLogRepo {
   /**
-   * Stores the orders that are new, PROCESSING, and tells for each given one, in order, what stands under its identity
-   * or else under its instance id: itself, or what was there before.
+   * Stores the new orders as PROCESSING.
    *
-   * @throws DataRejected where the database refuses the values themselves
+   * @returns for each given order, in order, the log with its identity or else its instance id: the new or the earlier one
+   * @throws DataRejected when the database rejects a value
    */
   abstract insert(orders: readonly InstanceOrder[]): Promise<readonly InstanceLog[]>;
-  /** Keeps messages that can never become an instance. One that an operator resolved before waits again. */
+  /** Stores messages that can never become an instance. One that an operator has resolved before waits again. */
   abstract insertDeadLetters(letters: readonly InstanceDeadLetter[]): Promise<void>;
-  /** Takes the oldest due PROCESSING job that nobody else has. */
+  /** Claims the oldest PROCESSING job that is due. */
   abstract claimToCreate(leaseMs: number): Promise<InstanceJob | undefined>;
-  /** Takes due SUCCESS and FAILED jobs whose outcome the product domain has not taken. */
+  /** Claims SUCCESS and FAILED jobs that are due and whose result the product domain has not accepted or refused yet. */
   abstract claimToReport(limit: number, leaseMs: number): Promise<readonly InstanceJob[]>;
-  /** Counts a creation that failed but may be tried again after a wait. Nothing, if the lease is over. */
+  /** Counts a failed attempt, to be repeated after the wait. Does nothing if another worker has the lease. */
   abstract countAttempt(job: InstanceJob, reason: string, retryAfterMs: number): Promise<void>;
-  /** Gives a job back without counting anything. Nothing, if the lease is over. */
+  /** Ends the lease without counting an attempt. Does nothing if another worker has the lease. */
   abstract release(job: InstanceJob, retryAfterMs: number): Promise<void>;
   /**
    * Compare-and-set from PROCESSING. FAILED also needs the lease: after its end another worker may have the job, and may
@@ -106,9 +106,9 @@ export abstract class InstanceLogRepo {
    * @returns the status that the job has now: the given one, the one that another worker has set before, or PROCESSING
    */
   abstract settle(outcome: InstanceOutcome): Promise<InstanceLogStatus>;
-  /** The product domain's last word: taken, or refused for a reason. */
+  /** Records that the product domain accepted the report, or why it refused it for good. `refusal` empty: accepted. */
   abstract markReported(job: InstanceJob, refusal: string): Promise<void>;
-  /** Counts a report that was not taken but may be later. Nothing, if the lease is over. */
+  /** Counts a failed report, to be repeated after the wait. Does nothing if another worker has the lease. */
   abstract countReport(job: InstanceJob, reason: string, retryAfterMs: number): Promise<void>;
   /** Newest first. */
   abstract list(filter: InstanceLogFilter, page: PageRequest): Promise<Page<InstanceLog>>;
@@ -116,12 +116,12 @@ export abstract class InstanceLogRepo {
   abstract stats(since: Date): Promise<InstanceStats>;
 }
 
-/** The database refuses a value that the rules here let through; trying again will not help. */
+/** The database rejects a value that the checks here accept. Repeating the call does not help. */
 export class DataRejected extends Error {
   override readonly name = 'DataRejected';
 }
 
-/** What a queue message asks for, or why it cannot be read. */
+/** The content of a queue message, or why it cannot be read. */
 export interface InstanceMessage {
   readonly payload: Uint8Array;
   readonly order: InstanceOrder | { readonly fault: string };
@@ -136,10 +136,10 @@ export class InstanceLogUsecase {
   ) {}
 
   /**
-   * Puts messages on record: what can become an instance as a job, all else as a dead letter with its reason. When it
-   * resolves, each of them is stored, so that the queue may forget them; recording one again changes nothing.
+   * Stores each message, as a job if it can become an instance and else as a dead letter with the reason. When it
+   * resolves, the queue may drop them all. Recording a message again changes nothing.
    *
-   * @throws UNAVAILABLE when the database is away
+   * @throws UNAVAILABLE when the database is unavailable
    */
   async record(queue: string, messages: readonly InstanceMessage[]): Promise<void> {
     const dead: InstanceDeadLetter[] = [];
@@ -160,18 +160,18 @@ export class InstanceLogUsecase {
     this.logger.error('queue messages that cannot become an instance', { count: dead.length, reason: dead[0]?.reason });
   }
 
-  /** A user's own logs; anybody's for an operator. Newest first. */
+  /** The logs of the calling user; those of all users for an operator. Newest first. */
   list(caller: Identity, filter: InstanceLogFilter, page: PageRequest): Promise<Page<InstanceLog>> {
     const all = caller.role === 'ADMIN' || caller.role === 'INTERNAL';
     return this.logs.list(all ? filter : { ...filter, userId: caller.userId ?? NIL_UUID }, pageOf(page));
   }
 
-  /** `since` undefined: of the last hour. */
+  /** `since` undefined: the last hour. */
   stats(since: Date | undefined): Promise<InstanceStats> {
     return this.logs.stats(since ?? new Date(Date.now() - STATS_WINDOW_MS));
   }
 
-  /** One order that the database refuses must not keep out the others: then each goes by itself. */
+  /** If the database rejects the batch, its halves are stored separately, until the faulty order stands alone. */
   private async insert(orders: readonly InstanceOrder[]): Promise<readonly (InstanceLog | DataRejected)[]> {
     if (orders.length === 0) return [];
     try {
@@ -187,14 +187,14 @@ export class InstanceLogUsecase {
 
 function conflictOf(log: InstanceLog, order: InstanceOrder): string | undefined {
   const differences = differencesOf(log, order);
-  return differences.length === 0 ? undefined : `contradicts what was asked before: ${differences.join(', ')}`;
+  return differences.length === 0 ? undefined : `differs from the earlier request: ${differences.join(', ')}`;
 }
 
 const SOURCE = /^[A-Z][A-Z0-9_]{0,19}$/;
 const SOURCE_ID_MAX = 64;
 const IMAGE_MAX = 255;
 
-/** Why an order cannot be carried out as it is; undefined if it can. */
+/** Why an order can never become an instance; undefined: it can. */
 export function faultOf(order: InstanceOrder): string | undefined {
   const { size } = order;
   const faults = [
@@ -217,7 +217,7 @@ function isText(text: string, max: number): boolean {
   return text.length > 0 && text.length <= max && !text.includes('\0');
 }
 
-/** In what a log differs from the order that was given with the same identity; empty if it is the same order. */
+/** The fields in which a log differs from an order with the same identity. */
 export function differencesOf(log: InstanceLog, order: InstanceOrder): readonly string[] {
   const pairs: readonly (readonly [string, unknown, unknown])[] = [
     ['instance_id', log.instanceId, order.instanceId],

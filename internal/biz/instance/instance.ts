@@ -13,7 +13,7 @@ import { canMove, moveOrder, type Order, type OrderRepo } from '../order/order-s
 import type { PaymentRepo } from '../order/payment.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 
-/** Asks for an instance. (source, product, source id) is its identity: asking twice gives the same instance. */
+/** A request for an instance. (source, product, source id) is its identity: repeating it gives the same instance. */
 export interface CreateInstance {
   readonly productId: bigint;
   /** UUID. */
@@ -23,7 +23,7 @@ export interface CreateInstance {
   /** SECKILL: the stream id; ORDER: the order id. */
   readonly sourceId: string;
   readonly orderId?: bigint | undefined;
-  /** W3C traceparent of what asks for it; that of the work under way where it is not given. */
+  /** W3C traceparent. undefined: that of the current operation. */
   readonly trace?: string | undefined;
 }
 
@@ -37,7 +37,7 @@ export interface InstanceRequest extends CreateInstance {
   readonly reportedAt: Date | undefined;
 }
 
-/** What the resource domain is told; `instance.v1.Event` on the wire. */
+/** The message to the resource domain; `instance.v1.Event` on the wire. */
 export interface InstanceEvent extends CreateInstance {
   readonly instanceId: bigint;
   readonly name: string;
@@ -45,7 +45,7 @@ export interface InstanceEvent extends CreateInstance {
   readonly at: Date;
 }
 
-/** What became of an instance. */
+/** The result of a request. */
 export interface InstanceReport {
   readonly instanceId: bigint;
   readonly status: 'SUCCESS' | 'FAILED';
@@ -54,8 +54,8 @@ export interface InstanceReport {
 
 export abstract class InstanceRepo {
   /**
-   * Stores the requests that are new, each with the outbox row that dispatches it, in one statement, and returns for each
-   * given one, in order, what is stored under its identity: itself, or the one that was there before.
+   * Stores the new requests, each with its outbox row, in one statement.
+   * @returns for each given request, in order, the stored one with its identity: the new or the earlier one
    */
   abstract insertRequests(tx: Transaction, events: readonly InstanceEvent[]): Promise<readonly InstanceRequest[]>;
   abstract find(instanceId: bigint): Promise<InstanceRequest | undefined>;
@@ -89,17 +89,17 @@ export class InstanceUsecase implements OrderFulfilment {
   ) {}
 
   /**
-   * The single way to an instance. Repeating it changes nothing and returns the instance given before.
+   * The only way to request an instance. Repeating a request changes nothing and returns the earlier instance.
    *
-   * @throws INVALID_ARGUMENT source or source id that does not fit, PRODUCT_NOT_FOUND, INSTANCE_SOURCE_REUSED,
-   * ORDER_NOT_FOUND and ORDER_STATUS_CONFLICT where `orderId` does not name the user's PAID order of this product
+   * @throws INVALID_ARGUMENT source or source id is malformed, PRODUCT_NOT_FOUND, INSTANCE_SOURCE_REUSED,
+   * ORDER_NOT_FOUND or ORDER_STATUS_CONFLICT if `orderId` is not a PAID order of this user and product
    */
   async createInstance(request: CreateInstance): Promise<InstanceRequest> {
     validateSource(request);
     await this.loadSpecs([request]);
     return this.transactions.run(
       async (tx) => {
-        // The order first and then the request, as a payment does: the other way round the two could wait for each other.
+        // First the order, then the request, as a payment does. The other way round the two could deadlock.
         const order = request.orderId === undefined ? undefined : await this.lockOrder(tx, request.orderId, request);
         const [created] = await this.createInstances(tx, [request]);
         if (!created) throw new Error('one request gives one instance');
@@ -111,8 +111,8 @@ export class InstanceUsecase implements OrderFulfilment {
   }
 
   /**
-   * The set-based form, inside the caller's transaction. The caller puts the instance ids on its orders in the
-   * statement that stores or pays them: a second UPDATE would write each row and its indexes twice.
+   * The set-based form, in the transaction of the caller. The caller writes the instance ids in the statement that stores
+   * or pays its orders, because a second UPDATE would write each row and its indexes twice.
    *
    * @returns one for each request, in order
    */
@@ -123,7 +123,7 @@ export class InstanceUsecase implements OrderFulfilment {
     const at = new Date();
     const wanted = requests.map((r): InstanceEvent => {
       const instanceId = this.ids.nextId();
-      // Field by field: a spread of `r` costs a settlement more than all the rest of this.
+      // Field by field, because a spread of `r` takes longer in a settlement than the rest of this method.
       return {
         instanceId,
         productId: r.productId,
@@ -141,7 +141,7 @@ export class InstanceUsecase implements OrderFulfilment {
     stored.forEach((s, i) => {
       const w = wanted[i];
       if (s.userId !== w?.userId || s.orderId !== w.orderId) {
-        throw instanceSourceReused(`${s.source} ${s.sourceId} already gave an instance to another user or order`, {
+        throw instanceSourceReused(`${s.source} ${s.sourceId} already has an instance of another user or order`, {
           metadata: { source: s.source, source_id: s.sourceId, product_id: String(s.productId) },
         });
       }
@@ -163,7 +163,7 @@ export class InstanceUsecase implements OrderFulfilment {
     return request === undefined ? {} : { instanceId: request.instanceId };
   }
 
-  /** Reads the specs that `createInstances` will need, so that no read of them falls inside the transaction. */
+  /** Reads the specs for `createInstances`, so that it does not have to read them inside the transaction. */
   async loadSpecs(requests: readonly Pick<CreateInstance, 'productId'>[]): Promise<void> {
     for (const productId of new Set(requests.map((r) => r.productId))) {
       if (this.specs.has(productId)) continue;
@@ -184,8 +184,8 @@ export class InstanceUsecase implements OrderFulfilment {
   }
 
   /**
-   * Takes the resource domain's report: the order becomes COMPLETED, or REFUNDING with a refund when creation failed
-   * for good. A repeated report changes nothing.
+   * Accepts a report of the resource domain: the order becomes COMPLETED, or REFUNDING with a refund if the creation
+   * failed for good. Repeating a report changes nothing.
    *
    * @throws INSTANCE_REQUEST_NOT_FOUND, INSTANCE_REPORT_CONFLICT
    */
@@ -195,7 +195,7 @@ export class InstanceUsecase implements OrderFulfilment {
         const request = (await this.instances.lock(tx, report.instanceId)) ?? this.noRequest(report.instanceId);
         if (request.status === report.status) return request;
         if (request.status !== 'REQUESTED') {
-          throw instanceReportConflict(`instance ${report.instanceId} was reported ${request.status} before`, {
+          throw instanceReportConflict(`instance ${report.instanceId} was already reported ${request.status}`, {
             metadata: { instance_id: String(report.instanceId), status: request.status },
           });
         }
@@ -210,7 +210,7 @@ export class InstanceUsecase implements OrderFulfilment {
   private async settleOrder(tx: Transaction, orderId: bigint, report: InstanceReport): Promise<void> {
     const to = report.status === 'SUCCESS' ? 'COMPLETED' : 'REFUNDING';
     const order = await this.orders.lock(tx, orderId, undefined);
-    // An order that is being refunded for another reason stays where it is: the report is on record all the same.
+    // An order that is refunded for another reason keeps its status. The report is recorded all the same.
     if (!order || !canMove(order, to)) return;
     const reason = report.status === 'SUCCESS' ? '' : `INSTANCE_FAILED: ${report.reason}`;
     const moved = await moveOrder(this.orders, tx, order, { to, actor: 'resource', reason });
@@ -230,7 +230,7 @@ export class InstanceUsecase implements OrderFulfilment {
   private async lockOrder(tx: Transaction, orderId: bigint, request: CreateInstance): Promise<Order> {
     const order = await this.orders.lock(tx, orderId, request.userId);
     if (!order || order.productId !== request.productId) {
-      throw orderNotFound(`user has no order ${orderId} of product ${request.productId}`, {
+      throw orderNotFound(`the user has no order ${orderId} of product ${request.productId}`, {
         metadata: { order_id: String(orderId) },
       });
     }
@@ -240,7 +240,7 @@ export class InstanceUsecase implements OrderFulfilment {
   private async assign(tx: Transaction, order: Order, created: InstanceRequest): Promise<void> {
     if (order.instanceId === created.instanceId) return;
     if (!(await this.orders.setInstance(tx, order.id, created.instanceId))) {
-      throw orderStatusConflict(`order ${order.id} is ${order.status} and takes no instance`, {
+      throw orderStatusConflict(`order ${order.id} is ${order.status} or has another instance`, {
         metadata: { order_id: String(order.id), status: order.status },
       });
     }
@@ -253,7 +253,7 @@ export class InstanceUsecase implements OrderFulfilment {
   }
 }
 
-/** The name by which creating an instance is idempotent. */
+/** The name of an instance, by which its creation is idempotent. */
 export function instanceName(instanceId: bigint): string {
   return `inst-${instanceId}`;
 }

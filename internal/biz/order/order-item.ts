@@ -1,6 +1,6 @@
 import type { Goods } from '../catalog/catalog.js';
 
-/** A line of a GOODS order: what was bought, as it was called and what it cost then. */
+/** A line of a GOODS order: a snapshot of name and price at the time of the order. */
 export interface OrderItem {
   readonly skuId: bigint;
   readonly spuId: bigint;
@@ -15,7 +15,7 @@ export interface OrderItem {
   readonly promotionFen: bigint;
 }
 
-/** The snapshot of a sku as it stands now. */
+/** A snapshot of the current state of a sku. */
 export function orderItemOf(
   { sku, spu }: Goods,
   line: Pick<OrderItem, 'priceFen' | 'quantity' | 'promotionFen'>,

@@ -38,9 +38,9 @@ const ALLOWED: Readonly<Record<OrderType, readonly string[]>> = {
   ],
 };
 
-describe('order state machine', () => {
+describe('The order state machine', () => {
   for (const [orderType, allowed] of Object.entries(ALLOWED) as [OrderType, readonly string[]][]) {
-    it(`allows ${orderType} orders these moves and no others`, () => {
+    it(`allows exactly the transitions of the domain model for ${orderType} orders`, () => {
       const found = STATUSES.flatMap((from) =>
         STATUSES.filter((to) => canMove({ status: from, orderType }, to)).map((to) => `${from}>${to}`),
       );

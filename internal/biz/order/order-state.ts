@@ -6,7 +6,7 @@ import type { OrderItem } from './order-item.js';
 export type OrderStatus = 'PENDING' | 'PAID' | 'CANCELLED' | 'COMPLETED' | 'SHIPPED' | 'REFUNDING';
 export type OrderType = 'INSTANCE' | 'GOODS' | 'CONTENT';
 export type OrderSource = 'SECKILL' | 'NORMAL';
-/** Who moved an order. */
+/** Who changed the status of an order. */
 export type OrderActor = 'user' | 'payment' | 'sweeper' | 'resource' | 'seckill' | 'admin';
 
 /** Who receives the goods, and where. */
@@ -26,12 +26,12 @@ export interface Order {
   readonly source: OrderSource;
   readonly status: OrderStatus;
   readonly productId: bigint | undefined;
-  /** Of GOODS of a flash sale, which has one sku. */
+  /** Only of flash-sale orders of goods, which have one sku. */
   readonly skuId: bigint | undefined;
   readonly productName: string;
   readonly quantity: number;
   readonly priceFen: bigint;
-  /** To pay: total + freight - promotion. */
+  /** Amount to pay: total + freight - promotion. */
   readonly amountFen: bigint;
   /** Σ list price × quantity. */
   readonly totalFen: bigint;
@@ -40,7 +40,7 @@ export interface Order {
   readonly promotionFen: bigint;
   /** GOODS: the lines as they were ordered, by sku id. */
   readonly items: readonly OrderItem[];
-  /** GOODS: undefined until it is known. */
+  /** GOODS: undefined until the buyer has given it. */
   readonly receiver: Receiver | undefined;
   readonly reqId: bigint;
   readonly saleId: bigint | undefined;
@@ -76,8 +76,8 @@ export interface NewOrder {
   readonly instanceId?: bigint | undefined;
   readonly remark?: string;
   /**
-   * Only with PENDING: how long the buyer has to pay. The database, which judges the deadline, also sets it: by the clock
-   * of a process that is slow, the order would be overdue at once.
+   * Only with PENDING: how long the buyer has to pay. The database both sets and judges the deadline. Set by a process
+   * whose clock is slow, the order would be overdue at once.
    */
   readonly payTimeoutMs?: number | undefined;
 }
@@ -104,7 +104,7 @@ export interface Move {
   readonly to: OrderStatus;
   readonly actor: OrderActor;
   readonly reason: string;
-  /** Set with the move, so that the row (with its many indexes) is written once. */
+  /** Set with the move, so that the row and its many indexes are written once. */
   readonly instanceId?: bigint;
 }
 
@@ -113,38 +113,37 @@ export interface OrderFilter {
   readonly orderType?: OrderType | undefined;
 }
 
-/** A caller's own id of a request, unique for the user. */
+/** Idempotency key of a request, unique per user. */
 export interface RequestId {
   readonly userId: string;
   /** Empty: none. */
   readonly requestId: string;
 }
 
-/** undefined where the caller gave no request id. */
+/** @returns undefined: the caller gave no request id */
 export function requestKey({ userId, requestId }: RequestId): string | undefined {
   return requestId === '' ? undefined : `${userId} ${requestId}`;
 }
 
 export abstract class OrderRepo {
   /**
-   * Stores orders that are no GOODS with their first events, in one statement.
-   * @returns false, with nothing stored, where (user, request id) of a single order is taken. A batch carries no
-   * request ids.
+   * Stores orders other than GOODS with their first events, in one statement.
+   * @returns false: the (user, request id) of a single order is taken, and nothing was stored. A batch has no request ids.
    */
   abstract insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean>;
   /**
-   * The same for GOODS, with their lines and the snapshot of them. @returns false where a request id is taken: some orders
-   * may be stored, so roll back
+   * The same for GOODS, with their lines and the snapshot of them.
+   * @returns false: a request id is taken. Some orders may be stored, so roll back.
    */
   abstract insertGoods(tx: Transaction, orders: readonly NewGoodsOrder[], actor: OrderActor): Promise<boolean>;
-  /** `userId` undefined reads any user's order. */
+  /** `userId` undefined: an order of any user. */
   abstract find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined>;
   /** The order, locked until `tx` ends. */
   abstract lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined>;
-  /** The stream entry that a SECKILL order came from. */
+  /** The id of the stream entry that became this order. */
   abstract findStreamId(tx: Transaction, orderId: bigint): Promise<string | undefined>;
   abstract findByRequest(userId: string, requestId: string): Promise<Order | undefined>;
-  /** Which of these request ids have an order, as `requestKey` names them. */
+  /** Those of these request ids that have an order, as `requestKey` formats them. */
   abstract findRequestIds(tx: Transaction, requests: readonly RequestId[]): Promise<Set<string>>;
   /** A user's orders, newest first. */
   abstract list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>>;
@@ -156,10 +155,10 @@ export abstract class OrderRepo {
   abstract lockOverdue(tx: Transaction, limit: number, except: readonly bigint[]): Promise<readonly Order[]>;
   /**
    * Compare-and-set of status and version, with the event, in one statement. Only `moveOrder` calls it.
-   * @returns the order after the move; undefined where somebody else moved it first
+   * @returns the order after the move; undefined: another transaction moved it first
    */
   abstract compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined>;
-  /** Puts the instance on a PAID order that has none; false where it has one, is not PAID, or is gone. */
+  /** Sets the instance of a PAID order. @returns false: the order has one already, is not PAID, or does not exist */
   abstract setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean>;
 }
 
@@ -198,9 +197,9 @@ export function canMove(order: Pick<Order, 'status' | 'orderType'>, to: OrderSta
 }
 
 /**
- * The only way an order's status changes.
- * @returns the order after the move; undefined where somebody else moved it first: read again and decide again
- * @throws ORDER_STATUS_CONFLICT where the machine has no such move
+ * The only way to change the status of an order.
+ * @returns the order after the move; undefined: another transaction moved it first, so read it again and decide again
+ * @throws ORDER_STATUS_CONFLICT when the state machine has no such transition
  */
 export async function moveOrder(
   repo: OrderRepo,

@@ -64,20 +64,20 @@ describe('OrderUsecase', () => {
     orders.markPaid({ orderId, userId: undefined, provider: '', eventId: '', amountFen });
   const refundsOf = (orderId: bigint) => payments.refunds.rows().filter((r) => r.orderId === orderId);
 
-  it('answers with the order it stored when the reply to its COMMIT was lost', async () => {
+  it('returns the stored order when the reply to COMMIT was lost', async () => {
     commitsToLoss = 1;
     const order = await open(freshUser(), 'once');
     assert.equal((await orders.list(order.userId, {}, { offset: 0, limit: 0 })).total, 1n);
   });
 
-  it('answers with the payment it stored when the reply to its COMMIT was lost', async () => {
+  it('returns the paid order when the reply to COMMIT was lost', async () => {
     const order = await open();
     commitsToLoss = 1;
     assert.equal((await payByHand(order.id)).status, 'PAID');
     await assert.rejects(payByHand(order.id), isOrderAlreadyPaid);
   });
 
-  it('names the order that a request id has opened', async () => {
+  it('names the order that a reused request id created', async () => {
     const order = await open(freshUser(), 'mine');
     const other = await insertProduct(products);
     await assert.rejects(
@@ -87,7 +87,7 @@ describe('OrderUsecase', () => {
     );
   });
 
-  it('lets an event pay one order when it comes for twenty at once', async () => {
+  it('lets a provider event pay only one of twenty orders', async () => {
     const made = await Promise.all(times(20, () => open()));
     const results = await Promise.allSettled(made.map((o) => pay(o.id, 'for-all')));
     assert.equal(results.filter((r) => r.status === 'fulfilled').length, 1);
@@ -96,7 +96,7 @@ describe('OrderUsecase', () => {
     assert.deepEqual(statuses.filter((s) => s === 'PAID').length, 1);
   });
 
-  it('refuses the event of one order for another, also where it would be refunded', async () => {
+  it('rejects the event of one order for another, even if that payment would be refunded', async () => {
     const [a, b] = [await open(), await open()];
     await pay(a.id, 'of-a');
     await orders.cancel(b.id, undefined, '');
@@ -104,7 +104,7 @@ describe('OrderUsecase', () => {
     assert.deepEqual(refundsOf(b.id), []);
   });
 
-  it('takes the right amount by hand after a wrong one, which is refunded once', async () => {
+  it('accepts the right amount by hand after a wrong one, which is refunded once', async () => {
     const order = await open();
     for (let i = 0; i < 2; i++) {
       await assert.rejects(
@@ -119,7 +119,7 @@ describe('OrderUsecase', () => {
     );
   });
 
-  it('names the refund of a payment that came too late, and the same one when it comes again', async () => {
+  it('names the same refund whenever a late payment is repeated', async () => {
     const order = await open();
     await orders.cancel(order.id, order.userId, 'no more');
     const refundIds = new Set<string | undefined>();
@@ -135,7 +135,7 @@ describe('OrderUsecase', () => {
     );
   });
 
-  it('says who cancelled, and why', async () => {
+  it('records who cancelled an order and why', async () => {
     const [mine, theirs] = [await open(), await open()];
     await orders.cancel(mine.id, mine.userId, '');
     await orders.cancel(theirs.id, undefined, 'fraud');
@@ -165,7 +165,7 @@ describe('OrderUsecase', () => {
     assert.equal((await orders.get(faulty, undefined)).status, 'PENDING');
   });
 
-  it('knows no order of another user', async () => {
+  it('hides the orders of other users', async () => {
     const order = await open();
     const stranger = freshUser();
     const notice = { orderId: order.id, userId: stranger, provider: '', eventId: '', amountFen: undefined };

@@ -29,20 +29,20 @@ export interface CreateOrder {
   readonly userId: string;
   readonly productId: bigint;
   readonly quantity: number;
-  /** Empty: each call opens an order of its own. */
+  /** Empty: each call creates a new order. */
   readonly requestId: string;
   readonly remark: string;
-  /** What the buyer was shown; undefined: any amount will do. */
+  /** The amount that the buyer was shown. undefined: any. */
   readonly expectedAmountFen?: bigint | undefined;
 }
 
 export interface PaymentNotice {
   readonly orderId: bigint;
-  /** Where a user speaks; undefined where the payment provider does. */
+  /** The calling user. undefined: the payment provider, or an operator. */
   readonly userId: string | undefined;
   /** Empty: "manual". */
   readonly provider: string;
-  /** Empty: the order's one payment that no provider numbered. */
+  /** Empty: the one payment of the order that has no event id. */
   readonly eventId: string;
   /** undefined: the amount due. */
   readonly amountFen: bigint | undefined;
@@ -67,7 +67,7 @@ export interface SweepResult {
   readonly failures: readonly SweepFailure[];
 }
 
-/** What became of a payment; decided inside the transaction, told to the caller after it. */
+/** The result of a payment, decided inside the transaction and returned or thrown after it. */
 type PaymentResult =
   | { readonly kind: 'paid' | 'repeated'; readonly order: Order }
   | {
@@ -97,7 +97,7 @@ export class OrderUsecase {
   }
 
   /**
-   * Opens a PENDING order of source NORMAL.
+   * Creates a PENDING order of source NORMAL.
    * @throws PRODUCT_NOT_FOUND, PRODUCT_DISABLED, INVALID_ARGUMENT quantity, REQUEST_ID_REUSED,
    * PRICE_CHANGED
    */
@@ -136,15 +136,15 @@ export class OrderUsecase {
           ],
           'user',
         ),
-      // Its own request id tells a second run that the first was committed.
+      // With a request id a second run can see that the first one was committed.
       { idempotent: wanted.requestId !== '' },
     );
     const order = stored ? await this.orders.find(id, wanted.userId) : await this.findRepeated(wanted);
-    if (!order) throw new Error(`order ${id} was stored and is gone`);
+    if (!order) throw new Error(`order ${id} was stored but cannot be found`);
     return order;
   }
 
-  /** @throws ORDER_NOT_FOUND, for another user's order too */
+  /** @throws ORDER_NOT_FOUND, also for an order of another user */
   async get(id: bigint, userId: string | undefined): Promise<Order> {
     return (await this.orders.find(id, userId)) ?? noOrder(id);
   }
@@ -159,7 +159,7 @@ export class OrderUsecase {
   }
 
   /**
-   * Cancels an order that is not paid; one that is cancelled already is answered as it is.
+   * Cancels an unpaid order. One that is already cancelled is returned as it is.
    * @throws ORDER_NOT_FOUND, ORDER_ALREADY_PAID
    */
   async cancel(id: bigint, userId: string | undefined, reason: string): Promise<Order> {
@@ -243,7 +243,7 @@ export class OrderUsecase {
         if (orders.length === 0) break;
         cancelled += 1;
       } catch (err) {
-        // Without an order it was the database that failed.
+        // Without a locked order the database itself failed.
         if (!current) throw err;
         failures.push({ orderId: current.id, err, first: this.unsweepable.exclude(current.id) });
       }
@@ -266,7 +266,7 @@ export class OrderUsecase {
     const amountFen = notice.amountFen ?? order.amountFen;
     const eventId = notice.eventId === '' ? unnumbered(order, amountFen) : notice.eventId;
     const before = await this.payments.find(tx, provider, eventId);
-    // A run whose COMMIT went through but was not heard of finds its own payment.
+    // A run whose COMMIT succeeded but whose reply was lost finds its own payment.
     if (before?.id === paymentId && before.outcome === 'APPLIED') return { kind: 'paid', order };
     if (before) return this.repeatedPayment(tx, order, before, notice);
 
@@ -274,7 +274,7 @@ export class OrderUsecase {
     if (order.status !== 'PENDING' || amountFen !== order.amountFen) {
       const kind =
         order.status === 'PENDING' ? 'amount-mismatch' : order.status === 'CANCELLED' ? 'cancelled' : 'already-paid';
-      // Marking a paid order paid once more with nothing that tells a second payment apart brings no money.
+      // Without an event id, marking a paid order as paid again is no second payment.
       if (kind === 'already-paid' && notice.eventId === '') return { kind, order, refundId: undefined };
       return { kind, order, refundId: await this.refuse(tx, { ...payment, outcome: 'REFUNDED' }, kind) };
     }
@@ -306,7 +306,7 @@ export class OrderUsecase {
     return { kind, order, refundId: refund?.id };
   }
 
-  /** The lock on the order keeps out its own events; one that also names another order can still come in between. */
+  /** The lock on the order serializes its own events. An event that also names another order may still interfere. */
   private async record(tx: Transaction, payment: Payment): Promise<void> {
     if (!(await this.payments.insert(tx, payment))) throw eventReused(payment);
   }
@@ -342,7 +342,7 @@ export class OrderUsecase {
     if (wanted.requestId === '') return undefined;
     const order = await this.orders.findByRequest(wanted.userId, wanted.requestId);
     if (order && (order.productId !== wanted.productId || order.quantity !== wanted.quantity)) {
-      throw requestIdReused(`request id ${wanted.requestId} opened order ${order.id} for something else`, {
+      throw requestIdReused(`request id ${wanted.requestId} created order ${order.id} with different content`, {
         metadata: { request_id: wanted.requestId, order_id: String(order.id) },
       });
     }
@@ -350,12 +350,12 @@ export class OrderUsecase {
   }
 }
 
-/** The event of a payment that no provider numbered. One of a wrong amount must not stand for the right one after it. */
+/** The event id of a payment that has none. A wrong amount must not stand for the right one that follows. */
 function unnumbered(order: Order, amountFen: bigint): string {
   return amountFen === order.amountFen ? `order-${order.id}` : `order-${order.id}-${amountFen}`;
 }
 
-/** @throws PRICE_CHANGED where an order would not cost what its buyer was shown */
+/** @throws PRICE_CHANGED when the order does not cost what the buyer was shown */
 function checkPrice(amountFen: bigint, expectedFen: bigint | undefined): void {
   if (expectedFen === undefined || expectedFen === amountFen) return;
   throw priceHasChanged(amountFen);
@@ -376,7 +376,7 @@ function eventReused({ provider, eventId }: Payment) {
 }
 
 function alreadyPaid(order: Order, refundId: bigint | undefined) {
-  return orderAlreadyPaid(`order ${order.id} is ${order.status}: it was paid already`, {
+  return orderAlreadyPaid(`order ${order.id} is already paid; its status is ${order.status}`, {
     metadata: orderFacts(order, refundId),
   });
 }

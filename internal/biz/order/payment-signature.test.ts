@@ -20,12 +20,12 @@ describe('PaymentSignatures', () => {
     () => NOW_MS,
   );
 
-  it('takes a notice signed by either secret', () => {
+  it('accepts a notice that is signed with either secret', () => {
     signatures.verify(ANONYMOUS, notice('new-secret'));
     signatures.verify(ANONYMOUS, notice('old-secret'));
   });
 
-  it('takes none that is unsigned, signed by another secret, of another body, or malformed', () => {
+  it('rejects a notice that is unsigned, signed with another secret, altered or malformed', () => {
     const good = notice('new-secret');
     for (const bad of [
       { ...good, signature: undefined },
@@ -40,27 +40,27 @@ describe('PaymentSignatures', () => {
     }
   });
 
-  it('takes none from before or after its five minutes', () => {
+  it('rejects a notice that is more than five minutes old or early', () => {
     for (const seconds of [NOW_MS / 1000 - 301, NOW_MS / 1000 + 301]) {
       assert.throws(() => signatures.verify(ANONYMOUS, notice('new-secret', seconds)), isUnauthenticated);
     }
   });
 
-  it('asks a buyer for a signature, and operators and services for none', () => {
+  it('requires a signature from buyers, but not from operators and services', () => {
     const unsigned = { timestamp: undefined, signature: undefined, body: BODY, eventId: '' };
     assert.throws(() => signatures.verify(BUYER, unsigned), isUnauthenticated);
     signatures.verify({ role: 'ADMIN', userId: undefined }, unsigned);
     signatures.verify({ role: 'INTERNAL', userId: undefined }, unsigned);
   });
 
-  it('asks a signed notice for its event id, since the signature does not cover the path', () => {
+  it('requires an event id in a signed notice, since the signature does not cover the path', () => {
     assert.throws(
       () => signatures.verify(ANONYMOUS, { ...notice('new-secret'), eventId: '' }),
       (err) => isInvalidArgument(err) && err.violations[0]?.field === 'event_id',
     );
   });
 
-  it('takes unsigned notices only where that is allowed and no secret is set', () => {
+  it('accepts unsigned notices only if they are allowed and there is no secret', () => {
     const unsigned = { timestamp: undefined, signature: undefined, body: undefined, eventId: '' };
     new PaymentSignatures({ secrets: [], acceptUnsigned: true }).verify(ANONYMOUS, unsigned);
     for (const policy of [

@@ -3,26 +3,26 @@ import { invalidArgument, unauthenticated } from '../../../gen/common/v1/errors.
 import type { Identity } from '../identity.js';
 
 export interface PaymentSignaturePolicy {
-  /** Any of them signs, so that one can take another's place without a gap. None: nobody can sign. */
+  /** A signature with any of them is valid, so that secrets can be rotated. Empty: no signature is valid. */
   readonly secrets: readonly string[];
-  /** Whether unsigned notices are taken too: on one machine, for trying things out. Never beside a secret. */
+  /** Whether unsigned notices are accepted, for local development. Ignored if there is a secret. */
   readonly acceptUnsigned: boolean;
 }
 
-/** A notice of the payment provider, as it came. */
+/** A payment notice as it was received. */
 export interface SignedNotice {
   /** Epoch seconds, decimal. */
   readonly timestamp: string | undefined;
   /** HMAC-SHA256 over `<timestamp>.<body>`, hex. */
   readonly signature: string | undefined;
-  /** Byte for byte. */
+  /** The exact bytes of the body. */
   readonly body: Uint8Array | undefined;
   readonly eventId: string;
 }
 
 const WINDOW_MS = 300_000;
 
-/** Tells a payment provider's notices from anybody else's. */
+/** Verifies that a notice comes from the payment provider. */
 export class PaymentSignatures {
   constructor(
     private readonly policy: PaymentSignaturePolicy,
@@ -30,7 +30,7 @@ export class PaymentSignatures {
   ) {}
 
   /**
-   * Operators and services of the system need no signature; everybody else does, buyers before all.
+   * Operators and internal services need no signature. All other callers do, above all buyers.
    * @throws UNAUTHENTICATED, INVALID_ARGUMENT event_id
    */
   verify(identity: Identity, notice: SignedNotice): void {
@@ -53,7 +53,7 @@ export class PaymentSignatures {
       return given.length === expected.length && timingSafeEqual(given, expected);
     });
     if (!signed) throw unauthenticated('the signature of the payment notice does not hold');
-    // The signature does not cover the path: without its own id a notice could be played back to another order.
+    // The signature does not cover the path, so without an event id a notice could be replayed for another order.
     if (eventId === '') {
       throw invalidArgument('event_id is required in a signed notice', {
         violations: [{ field: 'event_id', description: 'is required in a signed notice' }],

@@ -1,21 +1,21 @@
 import type { Transaction } from '../transaction.js';
 
-/** Money that came in. (provider, event id) is its identity: a provider that repeats itself paid once. */
+/** A received payment. (provider, event id) is its identity: a repeated event is one payment. */
 export interface Payment {
   readonly id: bigint;
   readonly orderId: bigint;
   readonly provider: string;
   readonly eventId: string;
   readonly amountFen: bigint;
-  /** APPLIED paid its order; REFUNDED goes back to the payer. */
+  /** APPLIED: it paid its order. REFUNDED: it is refunded. */
   readonly outcome: 'APPLIED' | 'REFUNDED';
 }
 
-/** Money to give back. */
+/** Money to be paid back. */
 export interface Refund {
   readonly id: bigint;
   readonly orderId: bigint;
-  /** Where one payment is behind it. */
+  /** undefined: the money was not received by a payment of ours. */
   readonly paymentId: bigint | undefined;
   readonly amountFen: bigint;
   readonly reason: string;
@@ -23,7 +23,7 @@ export interface Refund {
 
 export abstract class PaymentRepo {
   abstract find(tx: Transaction, provider: string, eventId: string): Promise<Payment | undefined>;
-  /** @returns false where (provider, event id) is taken */
+  /** @returns false: (provider, event id) is taken */
   abstract insert(tx: Transaction, payment: Payment): Promise<boolean>;
   abstract insertRefund(tx: Transaction, refund: Refund): Promise<void>;
   /** The payment that paid this order. */

@@ -16,7 +16,7 @@ describe('importUsers', () => {
     createdAt: undefined,
   };
 
-  it('tells of each row whether it is stored, and stores none twice', async () => {
+  it('returns for each row whether it was stored, and stores no user twice', async () => {
     const users = new MemoryUserRepo(new MemoryStore());
     const createdAt = new Date('2020-01-02T03:04:05Z');
     const rows: ImportedUser[] = [

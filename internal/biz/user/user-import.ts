@@ -4,27 +4,27 @@ import { formatUserId } from '../identity.js';
 import { checkNames, type NewUser, type User, type UserRepo } from './user.js';
 import { parseUsername } from './username.js';
 
-/** A row of a table that another system kept. */
+/** A user of another system. */
 export interface ImportedUser extends Pick<User, 'firstName' | 'lastName'> {
-  /** UUID or decimal int64; a new UUID where it is not given. */
+  /** UUID or decimal int64. undefined: a new UUID. */
   readonly userId: string | undefined;
   readonly username: string;
   /** MD5 of the password's bytes, 32 hex digits. */
   readonly passwordMd5: string;
-  /** Now where it is not given. */
+  /** undefined: now. */
   readonly createdAt: Date | undefined;
 }
 
 const MD5 = /^[0-9a-f]{32}$/i;
 
-/** What stands for a password of which only the MD5 is known. The first login replaces it. */
+/** The hash of a password of which only the MD5 is known. The first login replaces it. */
 export function md5Hash(hex: string): string {
   return `$md5$${hex.toLowerCase()}`;
 }
 
 /**
- * Stores users of another system; whoever is there already stays as they are.
- * @returns for each row undefined, or why it was not stored
+ * Stores users of another system. Existing users stay as they are.
+ * @returns for each row why it was not stored; undefined: it was
  */
 export async function importUsers(
   users: UserRepo,
@@ -32,7 +32,7 @@ export async function importUsers(
 ): Promise<readonly (string | undefined)[]> {
   const parsed = rows.map(newUserOf);
   const stored = await users.insert(parsed.filter((u) => typeof u !== 'string'));
-  // By both: another row of these may have the id, or the name, of one that was stored.
+  // Compared by both, because another row may have the id or the name of a stored one.
   const left = new Set(stored.map((u) => `${u.id} ${u.username}`));
   return parsed.map((u) => {
     if (typeof u === 'string') return u;

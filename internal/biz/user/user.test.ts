@@ -97,7 +97,7 @@ describe('UserUsecase', () => {
   }
 
   describe('register', () => {
-    it('stores an argon2id hash and no password, under a name that nobody else has in any form', async () => {
+    it('stores an argon2id hash instead of the password, and rejects other forms of a taken name', async () => {
       const user = await register('Ann', { firstName: 'Ann', lastName: '李' });
       assert.match(user.passwordHash, /^\$argon2id\$v=19\$m=64,t=1,p=1\$/);
       assert.deepEqual([user.username, user.firstName, user.lastName, user.version], ['Ann', 'Ann', '李', 1n]);
@@ -108,14 +108,14 @@ describe('UserUsecase', () => {
       assert.equal(hasher.made, 1);
     });
 
-    it('lets one of many win who want a name at once', async () => {
+    it('gives a name to one of many concurrent registrations', async () => {
       const results = await Promise.allSettled(Array.from({ length: 8 }, (_, i) => register(i % 2 ? 'bob' : 'BOB')));
       const lost = results.flatMap((r) => (r.status === 'rejected' ? [r.reason as unknown] : []));
       assert.equal(lost.length, 7);
       assert.ok(lost.every(isUsernameTaken));
     });
 
-    it('names the field that is wrong', async () => {
+    it('names the invalid field', async () => {
       const wrong: readonly (readonly [string, Partial<Registration>])[] = [
         ['username', { username: 'no spaces' }],
         ['first_name', { firstName: 'a\nb' }],
@@ -132,7 +132,7 @@ describe('UserUsecase', () => {
   });
 
   describe('login', () => {
-    it('answers the token and the id, by whatever form of the name', async () => {
+    it('returns the token and the id for any form of the name', async () => {
       const { id } = await register('Ann');
       for (const name of ['Ann', 'ann', 'ＡNN']) {
         const session = await login(name, 'correct horse');
@@ -142,7 +142,7 @@ describe('UserUsecase', () => {
       assert.equal((await login('zoe', 'cafe\u0301 cafe\u0301')).userId, accent.id);
     });
 
-    it('tells nobody whether the name or the password was wrong', async () => {
+    it('does not reveal whether the name or the password is wrong', async () => {
       await register('ann');
       const failures = await Promise.all(
         ['ann', 'nobody', 'no name at all', ''].map((name) => login(name, 'wrong').catch((err: unknown) => err)),
@@ -156,7 +156,7 @@ describe('UserUsecase', () => {
       await assert.rejects(login('old', 'wrong'), isInvalidCredentials);
     });
 
-    it('makes nobody work who could not be given a token', async () => {
+    it('fails before hashing if it cannot issue a token', async () => {
       await register('ann');
       const before = hasher.made;
       signer.missing = true;
@@ -164,7 +164,7 @@ describe('UserUsecase', () => {
       assert.deepEqual([hasher.made, attempts.counts.size], [before, 0]);
     });
 
-    it('counts guesses by name and address, for names that nobody has, too', async () => {
+    it('counts attempts by name and address, also for unknown names', async () => {
       await register('ann');
       for (const name of ['ann', 'nobody']) {
         for (let i = 0; i < MAX_ATTEMPTS; i++)
@@ -177,7 +177,7 @@ describe('UserUsecase', () => {
       await login('ann', 'correct horse', '10.0.0.2');
     });
 
-    it('forgets guesses with the right password, and those that nobody judged', async () => {
+    it('resets the count after the right password, and does not count unchecked attempts', async () => {
       await register('ann');
       for (let round = 0; round < 3; round++) {
         for (let i = 0; i < MAX_ATTEMPTS - 1; i++) await assert.rejects(login('ann', 'wrong'), isInvalidCredentials);
@@ -190,8 +190,8 @@ describe('UserUsecase', () => {
     });
   });
 
-  describe('an imported md5', () => {
-    it('lets its user in once, and is argon2id from then on', async () => {
+  describe('with an imported md5 hash', () => {
+    it('accepts the password once and stores an argon2id hash from then on', async () => {
       const id = await importMd5('old', 'short');
       await assert.rejects(login('old', 'wrong'), isInvalidCredentials);
       assert.equal((await users.get(id)).passwordHash, `$md5$${md5('short')}`);
@@ -203,7 +203,7 @@ describe('UserUsecase', () => {
       assert.deepEqual(await users.get(id).then((u) => [u.passwordHash, u.version]), [passwordHash, 2n]);
     });
 
-    it('lets two in at once, and leaves one hash', async () => {
+    it('accepts two concurrent logins and stores one hash', async () => {
       const id = await importMd5('old', 'short');
       const sessions = await Promise.all(['1', '2', '3'].map((address) => login('old', 'short', address)));
       assert.ok(sessions.every((s) => s.userId === id));
@@ -213,7 +213,7 @@ describe('UserUsecase', () => {
       await login('old', 'short');
     });
 
-    it('is replaced though another field changes meanwhile, and not where the password did', async () => {
+    it('replaces the hash even if another field changes meanwhile, but not if the password does', async () => {
       const id = await importMd5('old', 'short');
       hasher.between = async () => {
         hasher.between = undefined;
@@ -232,7 +232,7 @@ describe('UserUsecase', () => {
       assert.equal((await users.get(other)).passwordHash, '$argon2id$changed');
     });
 
-    it('lets nobody in whom it cannot be replaced for', async () => {
+    it('rejects the login if the hash cannot be replaced', async () => {
       const id = await importMd5('old', 'short');
       const update = repo.update.bind(repo);
       repo.update = async () => undefined;
@@ -241,7 +241,7 @@ describe('UserUsecase', () => {
       assert.equal((await login('old', 'short')).userId, id);
     });
 
-    it('replaces argon2id of other costs, too', async () => {
+    it('replaces an argon2id hash with other costs', async () => {
       const { id } = await register('ann');
       hasher = new Hasher({ ...CHEAP, iterations: 2 }, 1, 64);
       users = new UserUsecase(repo, hasher, signer, attempts);
@@ -253,7 +253,7 @@ describe('UserUsecase', () => {
   describe('update', () => {
     const address = '10.0.0.1';
 
-    it('changes names by version', async () => {
+    it('changes names only if the version has not changed', async () => {
       const { id } = await register('ann');
       const changed = await users.update(id, 1n, { firstName: 'Ann' });
       assert.deepEqual([changed.firstName, changed.version], ['Ann', 2n]);
@@ -268,7 +268,7 @@ describe('UserUsecase', () => {
       assert.equal((await users.get(id)).lastName, '');
     });
 
-    it('changes the password of whoever knows the old one, and counts the guesses', async () => {
+    it('changes the password only with the old one, and counts the attempts', async () => {
       const { id } = await register('ann');
       const change = (password: string) =>
         users.update(id, 1n, { newPassword: { text: 'battery staple', old: { password, address } } });
@@ -280,7 +280,7 @@ describe('UserUsecase', () => {
       await login('ann', 'battery staple');
     });
 
-    it('lets one of two changes at once through', async () => {
+    it('applies one of two concurrent changes', async () => {
       const { id } = await register('ann');
       const results = await Promise.allSettled(
         ['battery staple', 'staple battery'].map((text) =>

@@ -14,7 +14,7 @@ export interface User {
   /** UUID. */
   readonly id: string;
   readonly username: string;
-  /** What `PasswordHasher` made, or `md5Hash` of an imported user until the first login. */
+  /** From `PasswordHasher`, or for an imported user from `md5Hash` until the first login. */
   readonly passwordHash: string;
   readonly firstName: string;
   readonly lastName: string;
@@ -25,17 +25,17 @@ export interface User {
 
 export interface NewUser extends Pick<User, 'id' | 'passwordHash' | 'firstName' | 'lastName'> {
   readonly username: Username;
-  /** Now where it is not given. */
+  /** undefined: now. */
   readonly createdAt?: Date;
 }
 
-/** What may change of a user; absent fields stay. */
+/** Fields of a user that can be changed. Absent fields stay as they are. */
 export type UserPatch = Partial<Pick<User, 'passwordHash' | 'firstName' | 'lastName'>>;
 
 export abstract class UserRepo {
-  /** Stores the users whose id and name nobody has, and returns them. */
+  /** Stores the users whose id and name are free, and returns them. */
   abstract insert(users: readonly NewUser[]): Promise<readonly User[]>;
-  /** Changes the user only while its version is `version`; undefined where it is not (or there is none). */
+  /** @returns undefined: there is no such user, or its version is another one */
   abstract update(id: string, version: bigint, patch: UserPatch): Promise<User | undefined>;
   abstract find(id: string): Promise<User | undefined>;
   abstract findByName(usernameKey: string): Promise<User | undefined>;
@@ -43,16 +43,16 @@ export abstract class UserRepo {
 
 export interface PasswordCheck {
   readonly matches: boolean;
-  /** Of a password that matches an outdated hash: what to store in its place. */
+  /** Set if the password matches an outdated hash: the hash to store instead. */
   readonly newHash: string | undefined;
 }
 
-/** Slow on purpose, and a bounded number at a time. */
+/** Hashing is slow on purpose, and only a bounded number of passwords is hashed at a time. */
 export abstract class PasswordHasher {
   /** @throws PASSWORD_HASHING_BUSY */
   abstract hash(password: string): Promise<string>;
   /**
-   * Takes as long for a user that does not exist (`hash` undefined), whom no password matches.
+   * `hash` undefined: the user does not exist. This takes as long as for an existing user, and no password matches.
    * @throws PASSWORD_HASHING_BUSY
    */
   abstract verify(password: string, hash: string | undefined): Promise<PasswordCheck>;
@@ -64,19 +64,19 @@ export interface Token {
 }
 
 export abstract class TokenSigner {
-  /** @throws SIGNING_KEY_MISSING where a login would be of no use without a token */
+  /** @throws SIGNING_KEY_MISSING when no key is configured, but logins need a token */
   abstract requireKey(): void;
-  /** undefined where no key is configured. */
+  /** undefined: no key is configured. */
   abstract sign(userId: string): Promise<Token | undefined>;
 }
 
-/** Counts the guesses at one name's password from one address. */
+/** Counts the login attempts for each name and each address. */
 export abstract class LoginAttempts {
-  /** Counts one. @returns undefined: it may be made; else ms after which the next may be */
+  /** Counts an attempt. @returns ms until the next one is allowed; undefined: this one is allowed */
   abstract take(usernameKey: string, address: string): Promise<number | undefined>;
-  /** Takes back one that was not judged. */
+  /** Undoes the count of an attempt whose password was not checked. */
   abstract giveBack(usernameKey: string, address: string): Promise<void>;
-  /** Forgets them all. */
+  /** Resets the count. */
   abstract clear(usernameKey: string, address: string): Promise<void>;
 }
 
@@ -85,10 +85,10 @@ export interface Registration extends Pick<User, 'firstName' | 'lastName'> {
   readonly password: string;
 }
 
-/** A guess at a user's password, and where it comes from. */
+/** A login attempt. */
 export interface Credentials {
   readonly password: string;
-  /** Of the caller, or the network that it can take any address of. */
+  /** The address of the caller, or the network within which the caller can choose one. */
   readonly address: string;
 }
 
@@ -116,7 +116,7 @@ export class UserUsecase {
   async register({ username: input, password, firstName, lastName }: Registration): Promise<User> {
     const username = parseUsername(input);
     checkNames({ firstName, lastName });
-    // A name that is taken should not cost a hash; two at once are told apart by the insert.
+    // So that a taken name costs no hash. The insert decides between two registrations at once.
     if (await this.users.findByName(username.key)) throw taken(username);
     const passwordHash = await this.passwords.hash(password);
     const [user] = await this.users.insert([{ id: randomUUID(), username, passwordHash, firstName, lastName }]);
@@ -140,7 +140,7 @@ export class UserUsecase {
 
   async update(id: string, version: bigint, change: UserChange): Promise<User> {
     const { newPassword, ...names } = change;
-    if (Object.keys(change).length === 0) throw invalidArgument('nothing to change: give at least one field');
+    if (Object.keys(change).length === 0) throw invalidArgument('no field to change');
     checkNames(names);
     const user = await this.get(id);
     if (user.version !== version) throw conflict(user, version);
@@ -154,7 +154,7 @@ export class UserUsecase {
     return updated;
   }
 
-  /** The user whose password this is. The same answer, after the same work, whether the name or the password is wrong. */
+  /** A wrong name and a wrong password give the same error after the same work. */
   private async authenticate(
     key: string,
     { password, address }: Credentials,
@@ -181,7 +181,7 @@ export class UserUsecase {
     return { user, newHash: check.newHash };
   }
 
-  /** Whoever logs in at the same time may have replaced it already; one new hash stays. */
+  /** A login at the same time may have replaced the hash already. One new hash stays. */
   private async replaceHash(user: User, newHash: string): Promise<void> {
     let current = user;
     for (let i = 0; i < UPGRADE_ATTEMPTS; i++) {
@@ -189,7 +189,7 @@ export class UserUsecase {
       current = await this.get(user.id);
       if (current.passwordHash !== user.passwordHash) return;
     }
-    // An outdated hash must not let anybody in twice.
+    // An outdated hash must not be accepted twice.
     throw conflict(current, user.version);
   }
 }

@@ -4,7 +4,7 @@ import { isInvalidArgument } from '../../../gen/common/v1/errors.js';
 import { parseUsername, usernameKey } from './username.js';
 
 describe('parseUsername', () => {
-  it('makes one name of what differs in case or Unicode form only', () => {
+  it('gives the same key to names that differ only in case or Unicode form', () => {
     const same: readonly (readonly string[])[] = [
       ['Ann.Lee', 'ann.lee', 'ＡＮＮ．ＬＥＥ'],
       ['Zoë', 'Zoe\u0308', 'ZOË'],
@@ -20,7 +20,7 @@ describe('parseUsername', () => {
     assert.deepEqual(parseUsername('Ｚoe\u0308'), { name: 'Zoë', key: 'zoë' });
   });
 
-  it('refuses what nobody can tell apart or type', () => {
+  it('rejects names with invisible, confusing or untypable characters', () => {
     const wrong = [
       '',
       'a',
@@ -46,7 +46,7 @@ describe('parseUsername', () => {
     assert.equal(parseUsername('constructor').key, 'constructor');
   });
 
-  it('finds the same key for every way to write a name', () => {
+  it('derives the same key from every spelling of a name', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), (text) => {
         const key = usernameKey(text);

@@ -2,20 +2,20 @@ import { invalidArgument } from '../../../gen/common/v1/errors.js';
 import type { KaimaiError } from '../../kratos/errors/error.js';
 
 export interface Username {
-  /** In NFKC, as its user writes it. */
+  /** As the user writes it, in NFKC. */
   readonly name: string;
-  /** What makes two names one: the name without its case. */
+  /** The case-folded name. Names with the same key are the same name. */
   readonly key: string;
 }
 
 const MIN_LENGTH = 2;
 const MAX_LENGTH = 64;
-/** Some signs are folded in two steps (ẞ → ß → ss); none needs a third. */
+/** Some characters are folded in two steps (ẞ → ß → ss), none in three. */
 const FOLDS = 2;
-/** A mark belongs to the letter before it; space, controls and what is not seen would let one name pass for another. */
+/** No name starts with a combining mark. Spaces, control and invisible characters would make different names look equal. */
 const SHAPE = /^[\p{L}\p{N}][\p{L}\p{N}\p{M}._@+-]*$/u;
 
-/** @throws INVALID_ARGUMENT naming username */
+/** @throws INVALID_ARGUMENT with the field username */
 export function parseUsername(input: string): Username {
   const name = input.normalize('NFKC');
   const length = [...name].length;
@@ -28,11 +28,11 @@ export function parseUsername(input: string): Username {
   return { name, key: usernameKey(name) };
 }
 
-/** The key of any text, also of one that is no username: nobody has that key. */
+/** The key of any text. No user has the key of a text that is not a username. */
 export function usernameKey(input: string): string {
   let key = input;
   for (let i = 0; i < FOLDS; i++) {
-    // By way of the upper case, in which what lower case keeps apart is one: ß and SS, the two sigmas of Greek.
+    // By way of upper case, which unites what lower case keeps apart: ß and SS, the two lower-case sigmas of Greek.
     key = key.normalize('NFKC').toUpperCase().toLowerCase().normalize('NFKC');
   }
   return key;

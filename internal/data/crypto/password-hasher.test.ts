@@ -20,7 +20,7 @@ describe('Argon2PasswordHasher', () => {
     }
   });
 
-  it('knows md5 of the bytes as they came, and what stands for it from now on', async () => {
+  it('verifies an md5 hash of the exact bytes and returns the hash that replaces it', async () => {
     const check = await hasher.verify('abc', md5Hash(MD5_OF_ABC.toUpperCase()));
     assert.equal(check.matches, true);
     assert.equal((await hasher.verify('abc', check.newHash)).matches, true);
@@ -28,7 +28,7 @@ describe('Argon2PasswordHasher', () => {
     assert.equal((await hasher.verify('abc', '$md5$')).matches, false);
   });
 
-  it('takes its time for a user that does not exist, for a wrong password and for md5 alike', async () => {
+  it('takes the same time for an unknown user, a wrong password and md5', async () => {
     const stored = await hasher.hash('secret');
     for (const hash of [undefined, stored, md5Hash(MD5_OF_ABC)]) {
       // There is one place: whoever holds it while the next asks is hashing.
@@ -38,7 +38,7 @@ describe('Argon2PasswordHasher', () => {
     }
   });
 
-  it('refuses what neither gets a place nor may wait, and goes on', async () => {
+  it('rejects hashes beyond the queue and continues', async () => {
     const bounded = new Argon2PasswordHasher({ ...COSTS, concurrency: 2, queue: 3 }, 1, CORES);
     const results = await Promise.allSettled(Array.from({ length: 9 }, () => bounded.hash('x')));
     const refused = results.flatMap((r) => (r.status === 'rejected' ? [r.reason as unknown] : []));
@@ -47,7 +47,7 @@ describe('Argon2PasswordHasher', () => {
     assert.match(await bounded.hash('x'), /^\$argon2id\$/);
   });
 
-  it('pauses between hashes where the workers would take more than half of the cores', async () => {
+  it('pauses between hashes if the workers would use more than half of the cores', async () => {
     const pausesOf = async (workers: number, cores: number) => {
       const pauses: number[] = [];
       const made = new Argon2PasswordHasher(COSTS, workers, cores, async (ms) => pauses.push(ms));
@@ -61,7 +61,7 @@ describe('Argon2PasswordHasher', () => {
     assert.ok(pauses.every((ms) => ms > 0));
   });
 
-  it('does not take an unreadable hash for a wrong password', async () => {
+  it('throws for an unreadable hash instead of reporting a wrong password', async () => {
     await assert.rejects(hasher.verify('x', '$argon2id$v=19$nonsense'));
     assert.match(await hasher.hash('x'), /^\$argon2id\$/);
   });

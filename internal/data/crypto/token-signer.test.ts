@@ -50,7 +50,7 @@ describe('JwtTokenSigner', () => {
     });
   }
 
-  it('says so where tokens are taken and only a public key is there', () => {
+  it('reports a missing signing key if logins need tokens', () => {
     const jwt = { ...HS256, ...keys('RS256'), privateKey: '' };
     assert.throws(
       () => new JwtTokenSigner({ mode: 'jwt', jwt }).requireKey(),
@@ -58,13 +58,13 @@ describe('JwtTokenSigner', () => {
     );
   });
 
-  it('gives no token where a trusted caller brings identities and no key is there', async () => {
+  it('issues no token if a trusted caller authenticates users and there is no key', async () => {
     const signer = new JwtTokenSigner({ mode: 'header', jwt: { ...HS256, secret: '', issuer: '', audience: '' } });
     signer.requireKey();
     assert.equal(await signer.sign(USER), undefined);
   });
 
-  it('leaves out what is not named', async () => {
+  it('omits unset claims', async () => {
     const token = await new JwtTokenSigner({ mode: 'header', jwt: { ...HS256, issuer: '', audience: '' } }).sign(USER);
     assert.deepEqual(Object.keys(decodeJwt(token?.text ?? '')).sort(), ['exp', 'iat', 'sub']);
   });

@@ -8,9 +8,9 @@ import type { GrpcClient } from '../../kratos/transport/grpc/client.js';
 import { storableText } from '../postgres/text.js';
 
 const REASON_MAX = 1024;
-/** They say that this report will never be taken, however often it is made. */
+/** This report will never be accepted, however often it is repeated. */
 const REFUSALS = [INSTANCE_REQUEST_NOT_FOUND, INSTANCE_REPORT_CONFLICT, INVALID_ARGUMENT];
-/** UNKNOWN and INTERNAL: the service stumbled over this report; the next may fare better. */
+/** UNKNOWN and INTERNAL: the service failed on this report, but may not fail on the next. */
 const STUMBLED = new Set([2, 13]);
 
 /** Reports to the product domain's InstanceService. */

@@ -3,7 +3,7 @@ import { BacklogProbe } from '../../kratos/background/background-meter.js';
 import type { Postgres, Statement } from './postgres.js';
 import { ORDER_STATUS } from './status.js';
 
-/** Counting stops here: what matters by then is the age of the oldest. */
+/** Counting stops here. Beyond that only the age of the oldest matters. */
 const MOST = 100_000;
 
 function counting(name: string, column: string, waiting: string): Statement {

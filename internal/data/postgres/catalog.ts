@@ -3,7 +3,6 @@ import {
   type Goods,
   type NewSku,
   type NewSpu,
-  type PublishStatus,
   type Sku,
   type SkuPatch,
   type Spu,
@@ -14,6 +13,7 @@ import type { Page, PageRequest } from '../../biz/page.js';
 import type { Transaction } from '../../biz/transaction.js';
 import { int8s } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
+import { PUBLISH_STATUS, publishStatusOf } from './status.js';
 
 const LISTED_COLUMNS = `id, spu_no, title, category_id, brand_id, main_images, publish_status, version, created_at, updated_at`;
 const SPU_COLUMNS = `${LISTED_COLUMNS}, detail_html`;
@@ -79,7 +79,7 @@ const FIND_GOODS: Statement = {
     FROM (SELECT ${SKU_COLUMNS} FROM sku WHERE id = $1) k JOIN spu p ON p.id = k.spu_id`,
 };
 
-// NO KEY: orders that refer to the sku may be written meanwhile. The spu is read as of now and may change at once.
+// NO KEY, so that orders that refer to the sku can be written meanwhile. The spu is not locked and may change.
 const LOCK_GOODS: Statement = {
   name: 'goods_lock',
   text: `WITH k AS MATERIALIZED (
@@ -100,7 +100,7 @@ export class PgCatalogRepo extends CatalogRepo {
       spu.brandId,
       JSON.stringify(spu.mainImages),
       spu.detailHtml,
-      statusCode(spu.publishStatus),
+      PUBLISH_STATUS[spu.publishStatus],
     ]);
     return rows[0] && spuOf(rows[0]);
   }
@@ -114,7 +114,7 @@ export class PgCatalogRepo extends CatalogRepo {
       patch.brandId ?? null,
       patch.mainImages === undefined ? null : JSON.stringify(patch.mainImages),
       patch.detailHtml ?? null,
-      patch.publishStatus === undefined ? null : statusCode(patch.publishStatus),
+      patch.publishStatus === undefined ? null : PUBLISH_STATUS[patch.publishStatus],
     ]);
     return rows[0] && spuOf(rows[0]);
   }
@@ -126,7 +126,7 @@ export class PgCatalogRepo extends CatalogRepo {
 
   override async listSpus(page: PageRequest, { publishStatus, categoryId, spec }: SpuFilter): Promise<Page<Spu>> {
     const where = [
-      publishStatus === undefined ? null : statusCode(publishStatus),
+      publishStatus === undefined ? null : PUBLISH_STATUS[publishStatus],
       categoryId ?? null,
       spec === undefined ? null : JSON.stringify({ [spec.name]: spec.value }),
     ];
@@ -138,7 +138,7 @@ export class PgCatalogRepo extends CatalogRepo {
   }
 
   override async lockSpu(tx: Transaction, id: bigint): Promise<number | undefined> {
-    // Two statements: one alone counts what it saw before it waited for the lock.
+    // Two statements, because one alone would count what it saw before it waited for the lock.
     const { rowCount } = await this.db.query(LOCK_SPU, [id], tx);
     if (rowCount === 0) return undefined;
     return (await this.db.query<{ total: number }>(COUNT_SKUS, [id], tx)).rows[0]?.total ?? 0;
@@ -189,7 +189,7 @@ interface SpuRow {
   category_id: bigint;
   brand_id: bigint;
   main_images: string[];
-  /** Not in lists. */
+  /** undefined in lists. */
   detail_html?: string;
   publish_status: number;
   version: bigint;
@@ -215,14 +215,6 @@ interface SkuRow {
 
 type GoodsRow = SkuRow & Pick<SpuRow, 'title' | 'category_id' | 'main_images' | 'publish_status'>;
 
-function statusCode(status: PublishStatus): number {
-  return status === 'PUBLISHED' ? 1 : 0;
-}
-
-function statusOf(code: number): PublishStatus {
-  return code === 1 ? 'PUBLISHED' : 'UNPUBLISHED';
-}
-
 function spuOf(row: SpuRow): Spu {
   return {
     id: row.id,
@@ -232,7 +224,7 @@ function spuOf(row: SpuRow): Spu {
     brandId: row.brand_id,
     mainImages: row.main_images,
     detailHtml: row.detail_html ?? '',
-    publishStatus: statusOf(row.publish_status),
+    publishStatus: publishStatusOf(row.publish_status),
     version: row.version,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
@@ -241,7 +233,10 @@ function spuOf(row: SpuRow): Spu {
 
 function goodsOf(row: GoodsRow): Goods {
   const { title, category_id: categoryId, main_images: mainImages } = row;
-  return { sku: skuOf(row), spu: { title, categoryId, mainImages, publishStatus: statusOf(row.publish_status) } };
+  return {
+    sku: skuOf(row),
+    spu: { title, categoryId, mainImages, publishStatus: publishStatusOf(row.publish_status) },
+  };
 }
 
 function skuOf(row: SkuRow): Sku {

@@ -8,7 +8,7 @@ const hex = (buffer: Buffer) => buffer.toString('hex');
 const same = <T>(value: T) => value;
 
 describe('a column of an array parameter', () => {
-  it('is in the format that array_recv reads', () => {
+  it('encodes a column in the binary format of array_recv', () => {
     assert.equal(hex(int8s([1n, -1n], same)), `${header(20, 2)}000000080000000000000001${'00000008ffffffffffffffff'}`);
     assert.equal(hex(int4s([-2], same)), `${header(23, 1)}00000004fffffffe`);
     assert.equal(hex(int2s([5], same)), `${header(21, 1)}000000020005`);
@@ -20,25 +20,25 @@ describe('a column of an array parameter', () => {
     );
   });
 
-  it('has NULL where there is no value', () => {
+  it('encodes a missing value as NULL', () => {
     const nothing = [undefined, null];
     for (const column of [int8s<undefined | null>, int4s, int2s, uuids, texts, byteas]) {
       assert.equal(hex(column(nothing, () => undefined)).slice(40), 'ffffffffffffffff');
     }
   });
 
-  it('of no rows has no dimension', () => {
+  it('encodes no rows as an array without dimensions', () => {
     assert.equal(hex(int8s([], same)), '000000000000000100000014');
     assert.equal(hex(texts([], same)), '000000000000000100000019');
   });
 
-  it('takes the values from the rows', () => {
+  it('reads the values from the rows', () => {
     assert.equal(hex(int4s([{ n: 7 }], (row) => row.n)), hex(int4s([7], same)));
   });
 
-  it('takes no text for a UUID that is none', () => {
+  it('rejects a malformed UUID', () => {
     for (const text of ['', '1', 'g0000000-0000-8000-8000-000000000000', '00000000-0000-8000-8000-00000000000ı']) {
-      assert.throws(() => uuids([text], same), /is no UUID/);
+      assert.throws(() => uuids([text], same), /is not a UUID/);
     }
   });
 });

@@ -1,7 +1,7 @@
 /**
- * Array parameters in PostgreSQL's binary format, one column of a set of rows each. A Buffer is what pg sends as binary;
- * an array it would write out as quoted text, element by element, and the server would read it back the same way, which
- * took a settlement more time than the rows did.
+ * Array parameters in PostgreSQL's binary format, each one column of a set of rows. pg sends a Buffer as binary. It would
+ * write an array as quoted text, element by element, and the server would parse that: in a settlement this took longer than
+ * storing the rows.
  */
 
 const HEADER_BYTES = 20;
@@ -21,14 +21,14 @@ export function int2s<Row>(rows: readonly Row[], of: Of<Row, number>): Buffer {
   return fixed(21, 2, rows, of, (view, at, value) => view.setInt16(at, value));
 }
 
-/** @throws where a value is no UUID */
+/** @throws when a value is not a UUID */
 export function uuids<Row>(rows: readonly Row[], of: Of<Row, string>): Buffer {
   return fixed(2950, 16, rows, of, setUuid);
 }
 
 export function texts<Row>(rows: readonly Row[], of: Of<Row, string>): Buffer {
   const values = rows.map(of);
-  // No character of JavaScript's takes more than 3 bytes of UTF-8.
+  // A UTF-16 code unit takes at most 3 bytes in UTF-8.
   const room = values.reduce((sum, value) => sum + 4 + 3 * (value?.length ?? 0), HEADER_BYTES);
   const buffer = Buffer.allocUnsafe(room);
   let at = writeHeader(buffer, 25, rows.length);
@@ -77,7 +77,7 @@ function fixed<Row, Value>(
   return buffer.subarray(0, at);
 }
 
-/** Dimensions, whether there may be NULLs, the type of the elements; then how many and from which index on. */
+/** Dimensions, whether there may be NULLs, type of the elements, their number, index of the first. */
 function writeHeader(buffer: Buffer, oid: number, count: number): number {
   buffer.writeInt32BE(count === 0 ? 0 : 1, 0);
   buffer.writeInt32BE(1, 4);
@@ -106,5 +106,5 @@ function setUuid(view: DataView, at: number, uuid: string): void {
     view.setUint8(at + i, (high << 4) | low);
     from += 2;
   }
-  if ((bad & NO_DIGIT) !== 0) throw new Error(`${uuid} is no UUID`);
+  if ((bad & NO_DIGIT) !== 0) throw new Error(`${uuid} is not a UUID`);
 }

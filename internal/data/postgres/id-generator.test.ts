@@ -5,7 +5,7 @@ import { AdvisoryLocks } from './advisory-locks.js';
 import { LeasedIdGenerator, Snowflake, snowflakeTime } from './id-generator.js';
 
 describe('Snowflake', () => {
-  it('grows with every id, through a burst and a clock that steps back', () => {
+  it('generates increasing ids, also in a burst and when the clock is set back', () => {
     let now = Date.UTC(2026, 0, 1);
     const ids = new Snowflake(7, () => now);
     let last = 0n;
@@ -18,7 +18,7 @@ describe('Snowflake', () => {
     assert.equal((last >> 12n) & 1023n, 7n);
   });
 
-  it('refuses when the clock stepped back further than it can bridge', () => {
+  it('refuses when the clock was set back too far', () => {
     let now = Date.UTC(2026, 0, 1);
     const ids = new Snowflake(7, () => now);
     ids.next();
@@ -26,7 +26,7 @@ describe('Snowflake', () => {
     assert.throws(() => ids.next(), isUnavailable);
   });
 
-  it('tells when it was made', () => {
+  it('contains the time at which it was generated', () => {
     const now = Date.UTC(2026, 5, 5, 5, 5, 5, 555);
     assert.equal(snowflakeTime(new Snowflake(0, () => now).next()).getTime(), now);
   });
@@ -47,7 +47,7 @@ describe('LeasedIdGenerator', () => {
     }
   });
 
-  it('gives no id before it holds a number, nor after it let go', async () => {
+  it('generates no id before it has a worker number, nor after it was closed', async () => {
     const locks = new AdvisoryLocks(servers.postgresUrl, 5_000);
     const generator = new LeasedIdGenerator(locks);
     assert.throws(() => generator.nextId(), isUnavailable);

@@ -6,12 +6,12 @@ import { type AdvisoryLocks, type LockHolder, tryLock } from './advisory-locks.j
 const EPOCH_MS = Date.UTC(2024, 0, 1);
 const WORKERS = 1024;
 const SEQUENCES = 4096;
-/** How far ids may run ahead of the clock, when it stepped back or a burst used up its sequences. */
+/** How far ids may run ahead of the clock after it was set back, or after a burst that used up the sequence numbers. */
 const MAX_AHEAD_MS = 5_000;
-/** First half of the advisory lock's key; the second is the worker number. */
+/** First half of the key of the advisory lock. The second half is the worker number. */
 const LOCK_CLASS = 0x6b6d;
 
-/** The arithmetic of snowflake ids. Never goes back, whatever the clock does. */
+/** Composes snowflake ids. They never decrease, even if the clock does. */
 export class Snowflake {
   private lastMs = 0;
   private sequence = 0;
@@ -21,7 +21,7 @@ export class Snowflake {
     private readonly now: () => number = Date.now,
   ) {}
 
-  /** @throws UNAVAILABLE when the clock stepped back too far to bridge */
+  /** @throws UNAVAILABLE when the clock was set back too far */
   next(): bigint {
     const nowMs = this.now();
     if (nowMs > this.lastMs) {
@@ -38,7 +38,7 @@ export class Snowflake {
   }
 }
 
-/** When the id was made. */
+/** When the id was generated. */
 export function snowflakeTime(id: bigint): Date {
   return new Date(Number(id >> 22n) + EPOCH_MS);
 }

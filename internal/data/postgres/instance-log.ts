@@ -26,7 +26,7 @@ const QUEUED_MAX = 10_000;
 const COLUMNS = `id, instance_id, product_id, user_id, source, source_id, order_id, name, cpus, memory_mb, gpu, image, trace,
   status, reason, created_at, updated_at`;
 
-/** Sorted, so that two consumers that insert the same orders wait for each other and do not deadlock. */
+/** Sorted, so that two consumers that insert the same orders cannot deadlock. */
 const INSERT: Statement = {
   name: 'instance_log_insert',
   text: `INSERT INTO instance_logs (instance_id, product_id, user_id, source, source_id, order_id, name, cpus, memory_mb,
@@ -57,10 +57,10 @@ const INSERT_DEAD_LETTERS: Statement = {
       deliveries = resource_dead_letters.deliveries + 1`,
 };
 
-/** Whole ms, as a Date holds them: a lease is known by the moment it ends. */
+/** Whole milliseconds, as in a Date, because the end of a lease identifies it. */
 const LEASE = `date_trunc('milliseconds', now())`;
 
-/** As the outbox claims: `id = ANY (ARRAY(…))` keeps the planner from hashing the table. */
+/** `id = ANY (ARRAY(…))` for the same reason as in the claim of the outbox: a join may hash the whole table. */
 function claim(name: string, waiting: string): Statement {
   return {
     name,
@@ -103,7 +103,7 @@ const MARK_REPORTED: Statement = {
     WHERE l.id = r.id`,
 };
 
-/** Only the holder of the lease changes the counts: another's lease ends at another moment. */
+/** Only the holder of the lease changes the counts. The end of the lease identifies its holder. */
 const POSTPONE: Statement = {
   name: 'instance_log_postpone',
   text: `UPDATE instance_logs l SET attempts = l.attempts + p.attempts, reason = coalesce(p.reason, l.reason),
@@ -131,7 +131,7 @@ const BY_SOURCE: Statement = {
     FROM instance_logs WHERE created_at >= $1 GROUP BY source ORDER BY source`,
 };
 
-/** Bounds a reply over a long window; the newest minutes are kept. */
+/** Bounds the reply for a long window. The newest minutes are returned. */
 const MINUTES_MAX = 10_000;
 
 const BY_MINUTE: Statement = {
@@ -180,7 +180,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
       orders.map((o) => o.trace ?? null),
     ];
     const { rows } = await this.db.query<LogRow>(INSERT, values).catch(explain);
-    const logs = new Known(rows.map(logOf));
+    const logs = new LogIndex(rows.map(logOf));
     const known = orders.filter((o) => !logs.find(o));
     if (known.length > 0) {
       const found = await this.db.query<LogRow>(FIND_KNOWN, [
@@ -193,7 +193,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     }
     return orders.map((order) => {
       const log = logs.find(order);
-      if (!log) throw new Error(`instance order ${order.instanceId} is neither new nor known`);
+      if (!log) throw new Error(`instance order ${order.instanceId} was neither inserted nor found`);
       return log;
     });
   }
@@ -244,7 +244,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
       filter.instanceId ?? null,
       filter.status ?? null,
     ];
-    // Unnamed, so that each is planned for the filters it has: one plan for all would read the whole table.
+    // Unnamed, so that each is planned for its filters. One plan for all would read the whole table.
     const [list, count] = await Promise.all([
       this.db.query<LogRow>({ name: '', text: LIST }, [...values, page.offset, page.limit]),
       this.db.query<{ total: bigint }>({ name: '', text: COUNT }, values),
@@ -284,7 +284,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     }
     return ids.map((id) => {
       const stands = standing.get(id);
-      if (!stands) throw new Error(`instance log ${id} is gone`);
+      if (!stands) throw new Error(`instance log ${id} no longer exists`);
       return stands;
     });
   }
@@ -314,8 +314,8 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
   }
 }
 
-/** Logs by both of their keys. */
-class Known {
+/** Logs by their source and by their instance. */
+class LogIndex {
   private readonly bySource = new Map<string, InstanceLog>();
   private readonly byInstance = new Map<bigint, InstanceLog>();
 
@@ -339,11 +339,11 @@ function keyOf(order: InstanceOrder): string {
   return `${order.source} ${order.productId} ${order.sourceId}`;
 }
 
-/** Class 22 are values that do not fit their type, 23 values that break a rule of the table; the rest may pass. */
+/** Class 22: values that do not fit their type. Class 23: values that violate a constraint. All others may be transient. */
 function explain(err: unknown): never {
   if (!(err instanceof pg.DatabaseError)) throw err;
   if (/^2[23]/.test(err.code ?? '')) throw new DataRejected(`${err.message} (${err.code})`, { cause: err });
-  throw unavailable('the database cannot take instance logs now', { cause: err });
+  throw unavailable('the database cannot store instance logs now', { cause: err });
 }
 
 interface LogRow {
@@ -406,7 +406,7 @@ function logOf(row: LogRow): InstanceLog {
   };
 }
 
-/** RETURNING keeps no order. */
+/** RETURNING has no order. */
 function jobsOf({ rows }: { rows: JobRow[] }): readonly InstanceJob[] {
   return rows
     .sort((a, b) => (a.id < b.id ? -1 : 1))

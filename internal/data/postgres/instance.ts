@@ -6,7 +6,7 @@ import { NoTrace, type Trace } from '../../kratos/tracing/trace.js';
 import { byteas, int8s, texts, uuids } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
 
-/** Outbox topic of the events that ask the resource domain for an instance. */
+/** Outbox topic of the events that request an instance from the resource domain. */
 export const TOPIC_INSTANCE_CREATED = 'instance.created';
 /** The event type, as document 001 names it. */
 const EVENT_TYPE = 'INSTANCE_CREATED';
@@ -14,10 +14,9 @@ const MB_PER_GB = 1024;
 
 const COLUMNS = `instance_id, product_id, user_id, source, source_id, order_id, status, reason, created_at, reported_at`;
 
-// Sorted by key, so that two batches that meet on several keys wait for each other in one order; then as given, so that
-// the first of those that repeat is the one that is kept. `rows` counts what was new: to return it all, and to read it
-// all
-// here, cost more than to store it.
+// Sorted by key, so that two batches with several common keys cannot deadlock, and then in the given order, so that the first
+// of several equal keys is stored. Only the number of new rows is returned: returning and reading all of them took longer
+// than storing them.
 const INSERT: Statement = {
   name: 'instance_request_insert',
   text: `WITH r AS (
@@ -114,7 +113,7 @@ export class PgInstanceRepo extends InstanceRepo {
     return events.map((e) => {
       const request = stored.get(keyOf(e.source, e.productId, e.sourceId));
       if (!request)
-        throw new Error(`instance request ${e.source} ${e.productId} ${e.sourceId} is neither new nor known`);
+        throw new Error(`instance request ${e.source} ${e.productId} ${e.sourceId} was neither inserted nor found`);
       return request;
     });
   }
@@ -188,8 +187,8 @@ function newRequestOf(event: InstanceEvent, createdAt: Date): InstanceRequest {
 }
 
 /**
- * The payloads of events. What events of one product have in common is written once: two messages one after the other
- * are one message with the fields of both. It halves the time of it.
+ * The payloads of events. The fields that events of one product share are encoded once: two concatenated messages are one
+ * message with the fields of both. This halves the time.
  */
 function payloadsOf(events: readonly InstanceEvent[]): readonly Uint8Array[] {
   let last: InstanceEvent | undefined;

@@ -45,7 +45,7 @@ function insert(name: string, onConflict: string): Statement {
 }
 
 const INSERT = insert('order_insert', 'ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING');
-// Without request ids there is nothing to conflict on, and a row that may conflict takes a tenth more to insert.
+// Without request ids there can be no conflict, and inserting rows that may conflict takes a tenth longer.
 const INSERT_BATCH = insert('order_insert_batch', '');
 
 // The lines travel as JSON, which is also the snapshot on the order: one statement writes orders, events and lines.
@@ -101,10 +101,9 @@ const FIND_STREAM_ID: Statement = {
 };
 
 /*
- * The count and the ids of the page are read from the index alone. A page without rows still tells the total, in a row of
- * its own. A statement for each set of filters, and the ids as an array: with `$4 IS NULL OR status = $4`, or with the rows
- * themselves under OFFSET and LIMIT, the planner thinks a plan of its own cheaper for each call, and making it takes longer
- * than running it.
+ * The count and the ids of the page are read from the index alone. An empty page still returns the total, in a row of its
+ * own. There is one statement for each set of filters, and the ids are an array: with `$4 IS NULL OR status = $4`, or with
+ * OFFSET and LIMIT on the rows themselves, the planner makes a new plan for each call, which takes longer than running it.
  */
 function list(name: string, filters: string): Statement {
   const where = `user_id = $1 AND NOT deleted ${filters}`;
@@ -140,7 +139,7 @@ const MOVE: Statement = {
   text: `WITH o AS (
       UPDATE orders SET status = $4::smallint, version = version + 1, updated_at = now(),
         paid_at = CASE WHEN $4::smallint = ${ORDER_STATUS.PAID} THEN coalesce(paid_at, now()) ELSE paid_at END,
-        -- greatest: a clock that stepped back must not complete an order before it was paid
+        -- greatest: if the clock is set back, an order must not be completed before it was paid
         completed_at = CASE WHEN $4::smallint = ${ORDER_STATUS.COMPLETED} THEN greatest(now(), paid_at) ELSE completed_at END,
         close_reason = CASE WHEN $4::smallint IN (${ORDER_STATUS.CANCELLED}, ${ORDER_STATUS.REFUNDING})
           THEN left($6::text, 64) ELSE '' END,

@@ -17,7 +17,7 @@ describe('a timestamp of PostgreSQL', () => {
     'infinity',
     '-infinity',
   ]) {
-    it(`${text} is what pg makes of it`, () => {
+    it(`parses ${text} as pg does`, () => {
       assert.deepEqual(parseTimestamp(text), theirs(text));
     });
   }

@@ -42,8 +42,8 @@ const TIMESTAMPTZ = 1184;
 const otherTimestamp = pg.types.getTypeParser(TIMESTAMPTZ) as (text: string) => Date;
 
 /**
- * A time of a session in UTC in the years of four digits, `2026-01-31 23:59:59.123456+00`, by the digits' places: a page of
- * orders has a hundred times, and pg's own way took longer than all other columns. Any other goes that way.
+ * Parses a time in UTC with a year of four digits, `2026-01-31 23:59:59.123456+00`, by the positions of the digits. A page
+ * of orders has hundreds of times, and the parser of pg took longer than all other columns. It parses all other formats.
  */
 export function parseTimestamp(text: string): Date {
   if (text.charCodeAt(4) !== DASH || !text.endsWith('+00')) return otherTimestamp(text);
@@ -74,7 +74,7 @@ function digits(text: string, from: number, to: number): number {
   return n;
 }
 
-/** Types of PostgreSQL's that lose digits as JavaScript numbers come as bigint. */
+/** PostgreSQL types whose values do not fit in a JavaScript number are read as bigint. */
 const TYPES: pg.CustomTypesConfig = {
   getTypeParser(oid: number, format?: 'text' | 'binary') {
     if (oid === INT8) return BigInt;
@@ -113,7 +113,7 @@ export class Postgres extends TransactionRunner {
       `statement_timeout=${options.statementTimeoutMs}`,
       `lock_timeout=${options.statementTimeoutMs}`,
       `idle_in_transaction_session_timeout=${options.idleInTransactionTimeoutMs ?? IDLE_IN_TRANSACTION_MS}`,
-      // So that times come in one form.
+      // So that all times have one format.
       'timezone=UTC',
       ...(options.role === '' ? [] : [`role=${options.role}`]),
     ];
@@ -121,7 +121,7 @@ export class Postgres extends TransactionRunner {
       connectionString: options.source,
       max: options.poolSize,
       connectionTimeoutMillis: options.connectTimeoutMs,
-      // The server cancels a slow statement; this ends the wait for a server that no longer answers at all.
+      // The server cancels slow statements. This ends the wait for a server that does not answer at all.
       query_timeout: options.statementTimeoutMs + 1_000,
       idleTimeoutMillis: 60_000,
       keepAlive: true,
@@ -133,7 +133,7 @@ export class Postgres extends TransactionRunner {
       }),
     });
     this.transactionSlots = new Slots(transactionShare(options.poolSize), options.connectTimeoutMs);
-    // Without a listener a connection that dies ends the process.
+    // Without a listener the loss of a connection would end the process.
     this.pool.on('error', onError);
     this.pool.on('connect', (client) => {
       this.generations.set(client, this.generation);
@@ -141,7 +141,7 @@ export class Postgres extends TransactionRunner {
     });
   }
 
-  /** Runs one statement, in `tx` or by itself. @throws UNAVAILABLE when the database is away */
+  /** Runs a statement, in `tx` or on its own. @throws UNAVAILABLE when the database is unavailable */
   async query<Row extends pg.QueryResultRow>(
     statement: Statement,
     values: readonly unknown[],
@@ -186,7 +186,7 @@ export class Postgres extends TransactionRunner {
         const result = await work(open as unknown as Transaction);
         open.client = undefined;
         committing = true;
-        // A transaction in which a statement failed answers COMMIT with ROLLBACK, and no error.
+        // If a statement of the transaction failed, the reply to COMMIT is ROLLBACK, without an error.
         const { command } = await client.query('COMMIT');
         if (command !== 'COMMIT') throw new Error('a statement of the transaction failed, so it was rolled back');
         client.release();
@@ -308,7 +308,7 @@ class ReadOnlyServer extends Error {
   }
 }
 
-/** What a Transaction is here. Without a client once it ended: a statement that comes late must not run by itself. */
+/** The content of a Transaction. The client is removed at its end, so that a late statement cannot run on its own. */
 interface OpenTransaction {
   client: pg.PoolClient | undefined;
   readonly afterCommit: (() => void)[];
@@ -325,7 +325,7 @@ async function rollback(client: pg.PoolClient): Promise<void> {
     await client.query('ROLLBACK');
     client.release();
   } catch {
-    // A connection that cannot even roll back is thrown away; the server rolls back by itself.
+    // A connection that cannot roll back is closed. The server then rolls back.
     client.release(true);
   }
 }
@@ -334,7 +334,7 @@ function codeOf(err: unknown): string {
   return typeof err === 'object' && err !== null && 'code' in err && typeof err.code === 'string' ? err.code : '';
 }
 
-/** Deadlock or serialization failure: nothing was done, and trying again is what the server asks for. */
+/** Deadlock or serialization failure. Nothing was changed, and the transaction should be repeated. */
 function isConflict(err: unknown): boolean {
   const code = codeOf(err);
   return code === '40001' || code === '40P01';
@@ -350,7 +350,7 @@ const NETWORK_CODES = new Set([
   'EAI_AGAIN',
 ]);
 
-/** Codes with which the server ends a connection, or takes none: going away, full, or idle for too long. */
+/** The server ends a connection or refuses one: shutdown, too many connections, idle for too long. */
 const CLOSING_CODES = new Set(['57P01', '57P02', '57P03', '57P05', '25P03', '53300']);
 
 /** The server was demoted while the connection stood. */
@@ -366,7 +366,7 @@ function isSilent(err: unknown): boolean {
 export function isConnectionError(err: unknown): boolean {
   const code = codeOf(err);
   if (NETWORK_CODES.has(code) || code.startsWith('08') || CLOSING_CODES.has(code) || isReadOnly(err)) return true;
-  // pg gives these no code.
+  // These errors of pg have no code.
   return (
     err instanceof Error &&
     /Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|not queryable/.test(
@@ -375,7 +375,7 @@ export function isConnectionError(err: unknown): boolean {
   );
 }
 
-/** A statement or a wait for a lock that took too long, and class 53: no memory, no disk. */
+/** A statement or lock timeout, or class 53: out of memory, disk or connections. */
 function isOverload(err: unknown): boolean {
   const code = codeOf(err);
   return code === '57014' || code === '55P03' || code.startsWith('53');

@@ -9,6 +9,7 @@ import type {
 import { ProductRepo } from '../../biz/catalog/product.js';
 import type { Page, PageRequest } from '../../biz/page.js';
 import type { Postgres, Statement } from './postgres.js';
+import { PRODUCT_STATUS, productStatusOf } from './status.js';
 
 const FOREIGN_KEY_VIOLATION = '23503';
 
@@ -71,7 +72,7 @@ export class PgProductRepo extends ProductRepo {
       const { rows } = await this.db.query<ProductRow>(INSERT, [
         product.name,
         product.description,
-        statusCode(product.status),
+        PRODUCT_STATUS[product.status],
         product.priceFen,
         product.specId,
         product.imageUrl,
@@ -91,7 +92,7 @@ export class PgProductRepo extends ProductRepo {
       patch.name ?? null,
       patch.description ?? null,
       patch.priceFen ?? null,
-      patch.status === undefined ? null : statusCode(patch.status),
+      patch.status === undefined ? null : PRODUCT_STATUS[patch.status],
       patch.imageUrl ?? null,
     ]);
     return rows[0] && productOf(rows[0]);
@@ -103,7 +104,7 @@ export class PgProductRepo extends ProductRepo {
   }
 
   override async list(page: PageRequest, status: ProductStatus | undefined): Promise<Page<Product>> {
-    const code = status === undefined ? null : statusCode(status);
+    const code = status === undefined ? null : PRODUCT_STATUS[status];
     const [list, count] = await Promise.all([
       this.db.query<ProductRow>(LIST, [code, page.offset, page.limit]),
       this.db.query<{ total: bigint }>(COUNT, [code]),
@@ -135,10 +136,6 @@ interface ProductRow extends SpecRow {
   updated_at: Date;
 }
 
-function statusCode(status: ProductStatus): number {
-  return status === 'ENABLED' ? 1 : 0;
-}
-
 function specOf(row: SpecRow): ProductSpec {
   return {
     id: row.spec_id,
@@ -156,7 +153,7 @@ function productOf(row: ProductRow): Product {
     id: row.id,
     name: row.name,
     description: row.description,
-    status: row.status === 1 ? 'ENABLED' : 'DISABLED',
+    status: productStatusOf(row.status),
     priceFen: row.price,
     spec: specOf(row),
     imageUrl: row.image_url,

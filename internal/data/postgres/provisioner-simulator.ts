@@ -7,18 +7,18 @@ import { errorText } from '../../kratos/errors/error-text.js';
 import type { Postgres, Statement } from './postgres.js';
 
 export interface SimulatorOptions {
-  /** Time one creation takes. */
+  /** Duration of a creation. */
   readonly delayMs: number;
-  /** Share of instances that can never be created, 0 to 1. */
+  /** Share of instances that can never be created, from 0 to 1. */
   readonly failureRate: number;
-  /** Share of attempts that fail and may be tried again, 0 to 1. */
+  /** Share of attempts that fail and may be repeated, from 0 to 1. */
   readonly transientFailureRate: number;
 }
 
 const BATCH_MAX = 256;
 const QUEUED_MAX = 10_000;
 
-/** The lease is judged by the database's clock, on which it was given. */
+/** The lease was set by the clock of the database, so that clock judges it. */
 const CREATE: Statement = {
   name: 'simulated_instance_create',
   text: `INSERT INTO simulated_instances (name, instance_id, user_id, product_id, cpus, memory_mb, gpu, image)
@@ -44,8 +44,8 @@ const REMOVE: Statement = {
 };
 
 /**
- * Stands in for a cluster: its instances are rows. Whether an instance fails depends on its id alone (and, for failures
- * that pass, on the attempt), so that a run can be repeated and a retry of a permanent failure fails again.
+ * A provisioner whose instances are rows of a table. Whether an instance fails depends only on its id, and for transient
+ * failures also on the attempt, so that runs are repeatable and a permanent failure stays one.
  */
 export class SimulatedProvisioner extends Provisioner {
   private readonly creating: Batcher<InstanceJob, ProvisionOutcome>;
@@ -116,7 +116,7 @@ export class SimulatedProvisioner extends Provisioner {
   }
 }
 
-/** What the simulator does with an attempt. */
+/** The fate of an attempt. */
 export function simulatedFate(
   instanceId: bigint,
   attempts: number,
@@ -127,7 +127,7 @@ export function simulatedFate(
   return 'running';
 }
 
-/** Evenly spread over 0 ≤ x < 1, and always the same for the same text. */
+/** Evenly distributed over 0 ≤ x < 1; the same for the same text. */
 function draw(text: string): number {
   return createHash('sha256').update(text).digest().readUInt32BE(0) / 2 ** 32;
 }

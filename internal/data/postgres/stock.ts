@@ -4,7 +4,7 @@ import type { Transaction } from '../../biz/transaction.js';
 import { int8s, texts } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
 
-// NO KEY: orders that refer to the sku may be written meanwhile.
+// NO KEY, so that orders that refer to the sku can be written meanwhile.
 const LOCK: Statement = {
   name: 'stock_lock',
   text: 'SELECT stock, lock_stock AS "lockStock", version FROM sku WHERE id = $1 FOR NO KEY UPDATE',
@@ -15,7 +15,7 @@ const FIND_ADJUSTMENT: Statement = {
   text: 'SELECT stock_delta FROM stock_moves WHERE sku_id = $1 AND request_id = $2',
 };
 
-// Skus are locked by id, so that two transactions that move the same ones wait for each other in one order.
+// Skus are locked in the order of their ids, so that two transactions that change the same ones cannot deadlock.
 const MOVE: Statement = {
   name: 'stock_move',
   text: `WITH m AS (

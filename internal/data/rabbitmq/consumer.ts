@@ -5,11 +5,11 @@ import type { Logger } from '../../kratos/log/logger.js';
 import { declareQueue, RabbitLink, type RabbitOptions } from './rabbitmq.js';
 
 export interface RabbitConsumerOptions extends RabbitOptions {
-  /** Messages held without an acknowledgement at most, and so the largest batch. */
+  /** Maximum number of unacknowledged messages, and so of a batch. */
   readonly prefetch: number;
 }
 
-/** One subscription, which ends with its channel: what it held comes again on the next. */
+/** A subscription, which ends with its channel. Its unacknowledged messages are delivered again on the next one. */
 interface Session {
   readonly channel: Channel;
   readonly over: AbortController;
@@ -17,8 +17,8 @@ interface Session {
 }
 
 /**
- * Hands over whatever has arrived while the last batch was dealt with: alone when it is quiet, many at once under load,
- * and never waiting for a batch to fill.
+ * Delivers all messages that have arrived while the last batch was handled: single ones at low load, many at high load. It
+ * never waits for a batch to fill.
  */
 export class RabbitConsumer extends QueueConsumer {
   private readonly link: RabbitLink;
@@ -57,7 +57,7 @@ export class RabbitConsumer extends QueueConsumer {
   override async stop(deadline: AbortSignal): Promise<void> {
     this.stopping = true;
     const { session } = this;
-    // What the handler does not hold yet goes back with the connection.
+    // Closing the connection returns the messages that were not handed to the handler yet.
     if (session) session.arrived.length = 0;
     let giveUp: () => void = () => {};
     const gaveUp = new Promise<void>((resolve) => {
@@ -77,7 +77,7 @@ export class RabbitConsumer extends QueueConsumer {
     return this.link.ping();
   }
 
-  /** What the queue holds and what was handed over; the oldest is the batch in hand, since a queue tells no age. */
+  /** Messages in the queue and in the current batch. The age is that of the batch, since a queue does not report one. */
   async backlog(): Promise<Backlog> {
     const { session } = this;
     if (!session) return { units: 0, oldestAgeMs: 0 };
@@ -108,7 +108,7 @@ export class RabbitConsumer extends QueueConsumer {
   }
 
   private async drain(session: Session): Promise<void> {
-    // Lets what came in the same read of the socket join the batch.
+    // Messages of the same read of the socket join the batch.
     await new Promise(setImmediate);
     while (session.arrived.length > 0 && !session.over.signal.aborted) {
       const batch = session.arrived.splice(0);
@@ -118,7 +118,7 @@ export class RabbitConsumer extends QueueConsumer {
         if (!session.over.signal.aborted) settle(session.channel, batch, verdicts);
       } catch (err) {
         if (session.over.signal.aborted) return;
-        this.logger.error('messages could not be dealt with and will come again', { err, messages: batch.length });
+        this.logger.error('messages could not be handled and will be redelivered', { err, messages: batch.length });
         this.link.drop('the handler failed');
         return;
       }
@@ -135,11 +135,11 @@ export class RabbitConsumer extends QueueConsumer {
 }
 
 function settle(channel: Channel, batch: readonly ConsumeMessage[], verdicts: readonly Verdict[]): void {
-  if (verdicts.length !== batch.length) throw new Error('the handler must answer for each message');
+  if (verdicts.length !== batch.length) throw new Error('the handler must return one verdict for each message');
   batch.forEach((message, i) => {
     if (verdicts[i] === 'reject') channel.reject(message, false);
   });
-  // One frame for all the rest: every earlier message of the channel has its answer.
+  // One frame acknowledges all the rest, because every earlier message of the channel is answered.
   const accepted = batch.findLast((_, i) => verdicts[i] === 'accept');
   if (accepted) channel.ack(accepted, true);
 }

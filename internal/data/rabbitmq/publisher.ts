@@ -13,20 +13,20 @@ interface Pending {
   returned: string | undefined;
 }
 
-/** Messages without a confirm at any time; a publish beyond waits. */
+/** Maximum number of unconfirmed messages. Further ones wait. */
 const MAX_IN_FLIGHT = 8_192;
 const CONTENT_TYPE = 'application/octet-stream';
 
 /**
- * Publishes to the default exchange with the queue's name as routing key, persistent and mandatory. The broker confirms
- * an unroutable message too, after it has returned it: the return, not the confirm, tells that it is gone.
+ * Publishes to the default exchange with the name of the queue as routing key, persistent and mandatory. The broker also
+ * confirms an unroutable message, after it has returned it. So a returned message was not published despite its confirm.
  */
 export class RabbitPublisher extends QueuePublisher {
   private readonly link: RabbitLink;
   private channel: ConfirmChannel | undefined;
   private blocked: string | undefined;
   private sequence = 0;
-  /** By correlation id, which only this process reads. */
+  /** By correlation id. No other process reads it. */
   private readonly pending = new Map<string, Pending>();
   private readonly waiting: (() => void)[] = [];
   private inFlight = 0;
@@ -40,7 +40,7 @@ export class RabbitPublisher extends QueuePublisher {
     this.link = new RabbitLink(options, logger, async (model) => {
       model.on('blocked', (reason) => {
         this.blocked = reason;
-        this.logger.error('RabbitMQ takes no messages for now', { reason });
+        this.logger.error('RabbitMQ has blocked publishing', { reason });
       });
       model.on('unblocked', () => {
         this.blocked = undefined;
@@ -51,7 +51,7 @@ export class RabbitPublisher extends QueuePublisher {
       channel.on('close', () => {
         if (this.channel !== channel) return;
         this.channel = undefined;
-        // Nobody else reopens a channel.
+        // amqplib does not reopen a channel.
         this.link.drop('the publisher channel was closed');
       });
       channel.on('return', (message) => {
@@ -64,7 +64,7 @@ export class RabbitPublisher extends QueuePublisher {
     });
   }
 
-  /** Begins to connect; publishes are `unconfirmed` until it has. */
+  /** Starts to connect. Until it is connected, publishes are `unconfirmed`. */
   open(): Promise<void> {
     return this.link.open();
   }
@@ -117,7 +117,7 @@ export class RabbitPublisher extends QueuePublisher {
         }
       };
       const timer = setTimeout(() => {
-        // What is in the channel could still be confirmed and would pile up there: a new connection starts clean.
+        // Late confirms would pile up in this channel, so a new connection is opened.
         this.link.drop('confirms took too long');
         const reason = `no confirm within ${this.options.confirmTimeoutMs} ms`;
         for (let i = 0; i < messages.length; i++) settle(i, { kind: 'unconfirmed', reason });
@@ -145,7 +145,7 @@ export class RabbitPublisher extends QueuePublisher {
         this.pending.delete(id);
         if (pending.returned !== undefined) settle({ kind: 'returned', reason: pending.returned });
         else if (!err) settle({ kind: 'published' });
-        // amqplib tells a nack and a lost channel apart by this message only.
+        // With amqplib only this message distinguishes a nack from a lost channel.
         else if (err.message === 'message nacked') settle({ kind: 'nacked' });
         else settle({ kind: 'unconfirmed', reason: err.message });
       };
@@ -153,7 +153,7 @@ export class RabbitPublisher extends QueuePublisher {
         channel.publish('', this.options.queue, bufferOf(message.payload), options, answered),
       );
     } catch (err) {
-      // The channel closed under our feet.
+      // The channel was closed at this moment.
       this.pending.delete(id);
       this.link.drop('the publisher channel was closed');
       settle({ kind: 'unconfirmed', reason: errorText(err) });

@@ -26,7 +26,7 @@ export function rabbitOptions(config: Config, worker: Worker): RabbitOptions {
   };
 }
 
-/** Not critical: while the broker is away, the outbox and the queue keep what is to be done. */
+/** Not critical: while the broker is unavailable, the work waits in the outbox and in the queue. */
 export function rabbitProbe(rabbit: { ping(): Promise<void> }): HealthProbe {
   return { name: 'rabbitmq', critical: false, check: () => rabbit.ping() };
 }
@@ -39,18 +39,18 @@ const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5_000;
 const PRECONDITION_FAILED = 406;
 
-/** Messages the queue holds at most; then publishes are nacked and the outbox keeps the rest. */
+/** Maximum length of the queue. Further publishes are nacked, and their rows stay in the outbox. */
 const MAX_LENGTH = 1_000_000;
-/** Deliveries without an acknowledgement after which a quorum queue puts a message aside. */
+/** Unacknowledged deliveries after which a quorum queue moves a message to the dead-letter queue. */
 const DELIVERY_LIMIT = 20;
 
 /**
- * A connection that comes back by itself. `setup` runs on each new one, the first included; a connection whose setup
- * fails or takes too long is dropped and made again.
+ * A connection that is reopened when it is lost. `setup` runs on each new connection, also on the first. If it fails or
+ * takes too long, the connection is closed and opened again.
  */
 export class RabbitLink {
   private recovering: RecoveringChannelModel | undefined;
-  /** The connection that is open, set up or not. */
+  /** The open connection, whether or not `setup` is done. */
   private model: ChannelModel | undefined;
   private closing = false;
   private down = false;
@@ -62,7 +62,7 @@ export class RabbitLink {
     private readonly setup: (model: ChannelModel) => Promise<void>,
   ) {}
 
-  /** Begins to connect; resolves at once, whether or not there is a broker. */
+  /** Starts to connect and resolves at once, whether or not the broker is available. */
   async open(): Promise<void> {
     const recovering = await connect(withHeartbeat(this.options.url), {
       timeout: CONNECT_TIMEOUT_MS,
@@ -80,31 +80,31 @@ export class RabbitLink {
     recovering.on('disconnect', (err) => this.wentDown(err));
     recovering.on('connect', () => {
       this.ready = true;
-      if (this.down) this.logger.info('RabbitMQ is back');
+      if (this.down) this.logger.info('RabbitMQ is connected again');
       this.down = false;
     });
     recovering.on('handler-error', (err) => this.logger.error('a RabbitMQ listener threw', { err }));
     this.recovering = recovering;
   }
 
-  /** Ends this connection and makes another: for when it is open but answers no more. */
+  /** Replaces the connection, for when it is open but the broker no longer answers. */
   drop(reason: string): void {
     if (this.model) void destroy(this.model, reason);
   }
 
   /**
-   * @param last the channel whose acknowledgements must still go out: amqplib sends the connection's close at once, past
-   * what its channels have not sent yet
+   * @param last the channel whose acknowledgements must still be sent: amqplib closes a connection at once, without
+   * waiting for what its channels have not sent yet
    */
   async close(last?: Channel): Promise<void> {
     this.closing = true;
     await within(CLOSE_TIMEOUT_MS, last?.close());
     await within(CLOSE_TIMEOUT_MS, this.recovering?.close());
-    // The broker did not answer, or a setup is under way, which amqplib's close does not touch.
+    // The broker did not answer, or a setup is running, which the close of amqplib does not end.
     if (this.model) await destroy(this.model, 'close took too long');
   }
 
-  /** Resolves when the broker answered something just now. */
+  /** Resolves when the broker has answered a request. */
   async ping(): Promise<void> {
     if (!this.model || !this.ready) throw new Error('RabbitMQ is not connected');
     const channel = await this.model.createChannel();
@@ -112,7 +112,7 @@ export class RabbitLink {
   }
 
   private async prepare(model: ChannelModel): Promise<void> {
-    // First of all: without a listener an error of the broker's here would end the process.
+    // First of all, because without a listener an error of the broker would end the process.
     model.on('error', (err) => this.logger.debug('RabbitMQ connection failed', { err }));
     model.on('close', () => {
       if (this.model !== model) return;
@@ -121,12 +121,12 @@ export class RabbitLink {
     });
     this.model = model;
     const timer = setTimeout(() => void destroy(model, 'setup took too long'), SETUP_TIMEOUT_MS);
-    // A setup whose connection was destroyed may never settle, which must not keep an ending process.
+    // A setup whose connection was destroyed may never settle, and must not keep the process from ending.
     timer.unref();
     try {
       await this.setup(model);
     } catch (err) {
-      // amqplib would ask the broker to close and wait for the answer, for ever if the broker is gone.
+      // amqplib would ask the broker to close, and wait for ever if the broker is gone.
       if (this.model === model) await destroy(model, 'setup failed');
       throw err;
     } finally {
@@ -137,14 +137,14 @@ export class RabbitLink {
   private wentDown(err: Error): void {
     if (this.down || this.closing) return;
     this.down = true;
-    this.logger.error('RabbitMQ is away; trying to connect again', { err });
+    this.logger.error('RabbitMQ is unavailable; reconnecting', { err });
   }
 }
 
 /**
- * Declares the queue and the one for its dead letters, and tells the arguments in use. Publisher and consumer both call
- * it, so that whichever comes first makes the same queue. A queue that exists with other arguments is used as it is:
- * it cannot be changed without losing what is in it.
+ * Declares the queue and its dead-letter queue, and returns the arguments in use. Publisher and consumer both call it, so
+ * that either creates the same queue. An existing queue with other arguments is used as it is, because it cannot be changed
+ * without losing its messages.
  */
 export async function declareQueue(model: ChannelModel, options: RabbitOptions, logger: Logger): Promise<void> {
   const { queue, queueType } = options;
@@ -152,7 +152,7 @@ export async function declareQueue(model: ChannelModel, options: RabbitOptions, 
   await assertQueue(model, logger, queue, {
     'x-queue-type': queueType,
     'x-max-length': MAX_LENGTH,
-    // Not drop-head, the default: that one discards messages it has confirmed.
+    // Not drop-head, the default, which discards confirmed messages.
     'x-overflow': 'reject-publish',
     'x-dead-letter-exchange': '',
     'x-dead-letter-routing-key': deadLetterQueue(queue),
@@ -160,7 +160,7 @@ export async function declareQueue(model: ChannelModel, options: RabbitOptions, 
   });
 }
 
-/** Where messages go that the consumer rejects. */
+/** The queue of messages that the consumer rejects. */
 export function deadLetterQueue(queue: string): string {
   return `${queue}.dead`;
 }
@@ -180,7 +180,7 @@ async function assertQueue(
   }
 }
 
-/** On a channel of its own, since the broker closes a channel on which something failed. */
+/** On its own channel, because the broker closes a channel after an error. */
 async function onChannel(model: ChannelModel, work: (channel: Channel) => Promise<unknown>): Promise<void> {
   const channel = await model.createChannel();
   channel.on('error', () => {});
@@ -188,7 +188,7 @@ async function onChannel(model: ChannelModel, work: (channel: Channel) => Promis
   await channel.close();
 }
 
-/** Waits for a closing, not for ever, and not if it was closed already. */
+/** Waits a bounded time for a close. Returns at once if it is closed already. */
 async function within(ms: number, closing: Promise<void> | undefined): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<void>((resolve) => {
@@ -205,8 +205,8 @@ function withHeartbeat(url: string): string {
 }
 
 /**
- * Ends an open connection without asking the broker, for which amqplib has no way, and its types do not show the stream.
- * Resolves when amqplib has taken notice.
+ * Destroys an open connection without asking the broker. amqplib has no method for that, and its types do not show the
+ * stream. Resolves when amqplib has noticed.
  */
 async function destroy(model: ChannelModel, reason: string): Promise<void> {
   const closed = new Promise<void>((resolve) => model.once('close', () => resolve()));
