@@ -118,7 +118,7 @@ describe('resource domain', () => {
   }
   const count = async (from: string) => (await rowsOf<{ n: number }>(`SELECT count(*)::int AS n FROM ${from}`))[0]!.n;
   const deadReasons = async () =>
-    (await rowsOf<{ reason: string }>('SELECT reason FROM resource_dead_letters ORDER BY id')).map((r) => r.reason);
+    (await rowsOf<{ reason: string }>('SELECT reason FROM resource_dead_letters')).map((r) => r.reason).sort();
 
   /** Every log is settled and reported, and SUCCESS ⇔ one instance with the same labels. */
   async function auditDone(logs: number): Promise<void> {
@@ -168,21 +168,24 @@ describe('resource domain', () => {
       await eventually('the good one is stored', async () => (await count('instance_logs')) === 1);
       await eventually('the queue is empty', queueIsEmpty);
       const reasons = await deadReasons();
-      assert.equal(reasons.length, 10);
-      assert.match(reasons[0]!, /^not an instance\.v1\.Event: /);
-      assert.deepEqual(reasons.slice(1), [
-        'event_type must be INSTANCE_CREATED, not ""',
-        'event_type must be INSTANCE_CREATED, not "INSTANCE_DELETED"',
-        'spec is missing',
-        'user_id must be a UUID or a decimal int64',
-        'source must be 1 to 20 of A-Z, 0-9 and _, starting with a letter',
-        'source_id must have 1 to 64 characters',
-        'source_id must have 1 to 64 characters',
-        'instance_id must be above 0; product_id must be above 0',
-        'spec.cpus must be above 0; spec.memory_mb must be above 0; spec.gpu must not be below 0; spec.image must have 1 to 255 characters',
-      ]);
+      const unreadable = /^not an instance\.v1\.Event: /;
+      assert.equal(reasons.filter((r) => unreadable.test(r)).length, 1);
+      assert.deepEqual(
+        reasons.filter((r) => !unreadable.test(r)),
+        [
+          'event_type must be INSTANCE_CREATED, not ""',
+          'event_type must be INSTANCE_CREATED, not "INSTANCE_DELETED"',
+          'instance_id must be above 0; product_id must be above 0',
+          'source must be 1 to 20 of A-Z, 0-9 and _, starting with a letter',
+          'source_id must have 1 to 64 characters',
+          'source_id must have 1 to 64 characters',
+          'spec is missing',
+          'spec.cpus must be above 0; spec.memory_mb must be above 0; spec.gpu must not be below 0; spec.image must have 1 to 255 characters',
+          'user_id must be a UUID or a decimal int64',
+        ],
+      );
       const [first] = await rowsOf<{ queue: string; payload: Buffer }>(
-        'SELECT queue, payload FROM resource_dead_letters ORDER BY id',
+        "SELECT queue, payload FROM resource_dead_letters WHERE reason LIKE 'not an instance.v1.Event%'",
       );
       assert.equal(first!.queue, rabbit.queue);
       assert.equal(first!.payload.toString(), 'certainly not protobuf');
@@ -210,10 +213,10 @@ describe('resource domain', () => {
       );
       await eventually('all are dealt with', async () => (await deadReasons()).length === 4);
       assert.deepEqual(await deadReasons(), [
-        `differs from the earlier request: user_id ${order.userId} → ${formatUserId('666')}`,
-        'differs from the earlier request: spec.cpus 4 → 64',
         'differs from the earlier request: instance_id 1 → 2, order_id 1000001 → 1000002, name inst-1 → inst-2',
         'differs from the earlier request: source_id 1 → another',
+        'differs from the earlier request: spec.cpus 4 → 64',
+        `differs from the earlier request: user_id ${order.userId} → ${formatUserId('666')}`,
       ]);
       assert.deepEqual(await record(order), [log]);
       assert.equal(await count('instance_logs'), 1);

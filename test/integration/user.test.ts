@@ -193,7 +193,7 @@ describe('users of the product process in auth.mode jwt', function () {
         timeout: 30_000,
       }).catch((err: { stdout: string; stderr: string }) => err);
     const run = await kaimai('import-users', file);
-    assert.match(run.stdout, /1 stored, 2 not stored/);
+    assert.match(run.stdout, /1 imported, 2 rejected/);
     assert.match(run.stderr, /record 2: the id or the name is taken\nrecord 3: username must have 2/);
     rmSync(dir, { recursive: true });
 

@@ -26,7 +26,7 @@ describe('ItemDirectory', () => {
     });
     assert.deepEqual(await items.find(sku!.id), {
       ...{ orderType: 'GOODS', id: sku!.id, name: 'phone, black', priceFen: 2n, onSale: false },
-      goods: { sku, spu: { title: 'phone', mainImages: ['x'], publishStatus: 'UNPUBLISHED' } },
+      goods: { sku, spu: { title: 'phone', categoryId: 1n, mainImages: ['x'], publishStatus: 'UNPUBLISHED' } },
     });
     await catalog.updateSpu(spu!.id, 1n, { publishStatus: 'PUBLISHED' });
     assert.equal((await items.find(sku!.id))?.onSale, true);
