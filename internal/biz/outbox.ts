@@ -179,12 +179,14 @@ export class PublishingHandler extends OutboxHandler {
   constructor(
     readonly topic: string,
     private readonly publisher: QueuePublisher,
+    /** The message of a row's payload. */
+    private readonly encode: (payload: Uint8Array) => Uint8Array = (payload) => payload,
   ) {
     super();
   }
 
   override async dispatch(rows: readonly OutboxRow[]): Promise<readonly (DispatchFailure | undefined)[]> {
-    const outcomes = await this.publisher.publish(rows.map(messageOf));
+    const outcomes = await this.publisher.publish(rows.map((row) => messageOf(row, this.encode(row.payload))));
     return outcomes.map((outcome) => {
       switch (outcome.kind) {
         case 'published':
@@ -202,8 +204,8 @@ export class PublishingHandler extends OutboxHandler {
   }
 }
 
-function messageOf(row: OutboxRow): OutgoingMessage {
-  return { messageId: `outbox-${row.id}`, payload: row.payload, headers: row.headers };
+function messageOf(row: OutboxRow, payload: Uint8Array): OutgoingMessage {
+  return { messageId: `outbox-${row.id}`, payload, headers: row.headers };
 }
 
 function retryAfterMs(attempts: number): number {

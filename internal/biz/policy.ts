@@ -1,8 +1,11 @@
 import { type Token, token } from '../kratos/app/token.js';
 import type { InstanceJobOptions } from './instance/instance-job.js';
 import type { InstanceResendPolicy } from './instance/instance-resend.js';
+import type { QueuePublisher } from './message-queue.js';
 import type { OrderPolicy } from './order/order.js';
+import type { PaymentProvider } from './order/payment-provider.js';
 import type { PaymentSignaturePolicy } from './order/payment-signature.js';
+import type { RefundPolicy } from './order/refund.js';
 import type { OutboxOptions } from './outbox.js';
 import type { PurchaseTokenPolicy } from './seckill/purchase-token.js';
 import type { SalePolicy } from './seckill/sale-state.js';
@@ -15,8 +18,12 @@ export const INSTANCE_JOB_OPTIONS: Token<InstanceJobOptions> = token('InstanceJo
 export const INSTANCE_RESEND_POLICY: Token<InstanceResendPolicy> = token('InstanceResendPolicy');
 export const ORDER_POLICY: Token<OrderPolicy> = token('OrderPolicy');
 export const OUTBOX_OPTIONS: Token<OutboxOptions> = token('OutboxOptions');
+export const PAYMENT_PROVIDERS: Token<readonly PaymentProvider[]> = token('PaymentProviders');
 export const PAYMENT_SIGNATURE_POLICY: Token<PaymentSignaturePolicy> = token('PaymentSignaturePolicy');
 export const PURCHASE_TOKEN_POLICY: Token<PurchaseTokenPolicy> = token('PurchaseTokenPolicy');
+export const REFUND_POLICY: Token<RefundPolicy> = token('RefundPolicy');
+/** Publishes to the queue of refunds whose money was received outside Kaimai. */
+export const REFUND_PUBLISHER: Token<QueuePublisher> = token('RefundPublisher');
 export const SALE_POLICY: Token<SalePolicy> = token('SalePolicy');
 export const SETTLEMENT_POLICY: Token<SettlementPolicy> = token('SettlementPolicy');
 export const WAITING_ROOM_POLICY: Token<WaitingRoomPolicy> = token('WaitingRoomPolicy');

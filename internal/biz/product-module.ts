@@ -13,14 +13,18 @@ import { OrderUsecase } from './order/order.js';
 import { OrderRepo } from './order/order-state.js';
 import { PaymentRepo } from './order/payment.js';
 import { PaymentSignatures } from './order/payment-signature.js';
+import { RefundUsecase } from './order/refund.js';
+import { RefundRepo } from './order/refund-state.js';
 import { ReservedUnits } from './order/reserved-units.js';
 import { Outbox, OutboxHandler, OutboxRepo, OutboxUsecase } from './outbox.js';
 import {
   INSTANCE_RESEND_POLICY,
   ORDER_POLICY,
   OUTBOX_OPTIONS,
+  PAYMENT_PROVIDERS,
   PAYMENT_SIGNATURE_POLICY,
   PURCHASE_TOKEN_POLICY,
+  REFUND_POLICY,
   SALE_POLICY,
   SETTLEMENT_POLICY,
   WAITING_ROOM_POLICY,
@@ -54,14 +58,26 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
   provide(UserUsecase, [UserRepo, PasswordHasher, TokenSigner, LoginAttempts]);
 
   provide(PaymentSignatures, [PAYMENT_SIGNATURE_POLICY]);
-  provide(InstanceUsecase, [TransactionRunner, IdGenerator, ProductRepo, InstanceRepo, OrderRepo, PaymentRepo]);
+  provide(InstanceUsecase, [TransactionRunner, IdGenerator, ProductRepo, InstanceRepo, OrderRepo, RefundUsecase]);
   provide(InstanceResendUsecase, [InstanceRepo, INSTANCE_RESEND_POLICY]);
+  provide(RefundUsecase, [
+    TransactionRunner,
+    IdGenerator,
+    OrderRepo,
+    PaymentRepo,
+    RefundRepo,
+    ReservedUnits,
+    Outbox,
+    PAYMENT_PROVIDERS,
+    REFUND_POLICY,
+  ]);
   provide(OrderUsecase, [
     TransactionRunner,
     IdGenerator,
     ProductUsecase,
     OrderRepo,
     PaymentRepo,
+    RefundUsecase,
     all(OrderFulfilment),
     ReservedUnits,
     ORDER_POLICY,

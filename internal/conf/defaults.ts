@@ -42,7 +42,14 @@ export const DEFAULTS: JsonObject = {
       connectTimeout: '3s',
     },
     redis: { addr: '', readTimeout: '1s', writeTimeout: '1s', keyPrefix: '' },
-    rabbitmq: { url: '', queue: 'resource.instance.created', prefetch: 64, queueType: 'classic', confirmTimeout: '5s' },
+    rabbitmq: {
+      url: '',
+      queue: 'resource.instance.created',
+      prefetch: 64,
+      refundQueue: 'order.refund.requested',
+      queueType: 'classic',
+      confirmTimeout: '5s',
+    },
   },
   auth: {
     mode: 'header',
@@ -66,6 +73,7 @@ export const DEFAULTS: JsonObject = {
   registry: { kind: 'none', endpoints: [], prefix: '/kaimai/services', ttl: '15s', advertiseHost: '', weight: 100 },
   log: { level: 'info', pretty: false },
   order: { payTimeout: '900s', sweepInterval: '1s', sweepBatch: 200 },
+  refund: { maxAttempts: 10, retryBackoff: '5s', lease: '60s', pollInterval: '1s' },
   seckill: {
     batchSize: 500,
     block: '1s',

@@ -49,6 +49,8 @@ function addDependentDefaults(json: JsonObject): void {
   };
   server.grpc.reflection ??= server.environment !== 'production';
   server.http.docs ??= server.environment !== 'production';
+  const payment = json.payment as { simulatedProviders?: JsonValue };
+  payment.simulatedProviders ??= server.environment === 'production' ? [] : ['manual', 'simulator', 'demo'];
 }
 
 /** Rules that involve several fields. */
@@ -62,6 +64,9 @@ function check(config: Config): Violation[] {
   }
   if (production && auth.mode === 'header' && auth.bffToken === '') {
     add('auth.bff_token', 'production requires it: identity headers are believed only with this token');
+  }
+  if (production && config.payment.simulatedProviders.length > 0) {
+    add('payment.simulated_providers', 'production pays refunds back for real');
   }
   const { algorithm, secret, publicKey, privateKey, issuer, audience } = auth.jwt;
   if (algorithm === 'HS256' && Buffer.byteLength(secret) < 32 && (auth.mode === 'jwt' || secret !== '')) {

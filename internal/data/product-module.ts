@@ -7,7 +7,10 @@ import { InstanceRepo } from '../biz/instance/instance.js';
 import { QueuePublisher } from '../biz/message-queue.js';
 import { OrderRepo } from '../biz/order/order-state.js';
 import { PaymentRepo } from '../biz/order/payment.js';
+import { TOPIC_REFUND_REQUESTED } from '../biz/order/refund.js';
+import { RefundRepo } from '../biz/order/refund-state.js';
 import { Outbox, OutboxHandler, OutboxRepo, PublishingHandler } from '../biz/outbox.js';
+import { PAYMENT_PROVIDERS, REFUND_PUBLISHER } from '../biz/policy.js';
 import { Admission } from '../biz/seckill/admission.js';
 import { PurchaseConsumer, PurchaseStream } from '../biz/seckill/purchase-stream.js';
 import { SaleUnitsRepo } from '../biz/seckill/reserved-units.js';
@@ -26,6 +29,7 @@ import { Logger } from '../kratos/log/logger.js';
 import { Trace } from '../kratos/tracing/trace.js';
 import { Argon2PasswordHasher } from './crypto/password-hasher.js';
 import { JwtTokenSigner } from './crypto/token-signer.js';
+import { SimulatedPaymentProvider } from './payment/simulator.js';
 import { AdvisoryLocks } from './postgres/advisory-locks.js';
 import { outboxBacklog, overdueBacklog } from './postgres/backlog.js';
 import { PgCatalogRepo } from './postgres/catalog.js';
@@ -37,6 +41,7 @@ import { PgOutbox, PgOutboxRepo } from './postgres/outbox.js';
 import { PgPaymentRepo } from './postgres/payment.js';
 import { Postgres } from './postgres/postgres.js';
 import { PgProductRepo } from './postgres/product.js';
+import { PgRefundRepo } from './postgres/refund.js';
 import { PgSaleRepo } from './postgres/sale.js';
 import { PgSaleAccounts } from './postgres/sale-account.js';
 import { PgSaleUnitsRepo } from './postgres/sale-units.js';
@@ -45,6 +50,7 @@ import { PgStockRepo } from './postgres/stock.js';
 import { PgUserRepo } from './postgres/user.js';
 import { RabbitPublisher } from './rabbitmq/publisher.js';
 import { rabbitOptions, rabbitProbe } from './rabbitmq/rabbitmq.js';
+import { refundRequestMessage } from './rabbitmq/refund-request.js';
 import { RedisAdmission } from './redis/admission.js';
 import { RedisLoginAttempts } from './redis/login-attempts.js';
 import { RedisPurchaseConsumer, RedisPurchaseStream } from './redis/purchase-stream.js';
@@ -60,6 +66,10 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(StockRepo, PgStockRepo, [Postgres, StockGate]);
   implement(OrderRepo, PgOrderRepo, [Postgres]);
   implement(PaymentRepo, PgPaymentRepo, [Postgres]);
+  implement(RefundRepo, PgRefundRepo, [Postgres]);
+  create(PAYMENT_PROVIDERS, [Postgres, CONFIG], (db, { payment }) =>
+    payment.simulatedProviders.map((name) => new SimulatedPaymentProvider(db, name)),
+  );
   implement(InstanceRepo, PgInstanceRepo, [Postgres, Trace]);
   implement(SaleUnitsRepo, PgSaleUnitsRepo, [Postgres]);
   implement(SaleRepo, PgSaleRepo, [Postgres]);
@@ -129,6 +139,21 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
     close: (publisher) => publisher.close(),
   });
   alias(QueuePublisher, RabbitPublisher);
+  resource(REFUND_PUBLISHER, {
+    name: 'rabbitmq refund publisher',
+    needs: [CONFIG, Logger, Worker, Trace],
+    make: (config, logger, worker, trace) => {
+      const { confirmTimeoutMs, refundQueue: queue } = config.data.rabbitmq;
+      return new RabbitPublisher({ ...rabbitOptions(config, worker), queue, confirmTimeoutMs }, logger, trace);
+    },
+    open: (publisher) => publisher.open(),
+    close: (publisher) => publisher.close(),
+  });
+  create(
+    OutboxHandler,
+    [REFUND_PUBLISHER],
+    (publisher) => new PublishingHandler(TOPIC_REFUND_REQUESTED, publisher, refundRequestMessage),
+  );
   create(HealthProbe, [RabbitPublisher], rabbitProbe);
   create(OutboxHandler, [QueuePublisher], (publisher) => new PublishingHandler(TOPIC_INSTANCE_CREATED, publisher));
 });

@@ -1,11 +1,13 @@
 import { CatalogServiceService } from '../../gen/catalog/v1/catalog.js';
 import { InstanceServiceService } from '../../gen/instance/v1/instance.js';
 import { OrderServiceService } from '../../gen/order/v1/order.js';
+import { RefundServiceService } from '../../gen/order/v1/refund.js';
 import { ProductServiceService } from '../../gen/product/v1/product.js';
 import { SeckillServiceService } from '../../gen/seckill/v1/seckill.js';
 import { UserServiceService } from '../../gen/user/v1/user.js';
 import { InstanceResendUsecase } from '../biz/instance/instance-resend.js';
 import { OrderUsecase } from '../biz/order/order.js';
+import { RefundUsecase } from '../biz/order/refund.js';
 import { OutboxUsecase } from '../biz/outbox.js';
 import {
   INSTANCE_RESEND_POLICY,
@@ -13,6 +15,7 @@ import {
   OUTBOX_OPTIONS,
   PAYMENT_SIGNATURE_POLICY,
   PURCHASE_TOKEN_POLICY,
+  REFUND_POLICY,
   SALE_POLICY,
   SETTLEMENT_POLICY,
   WAITING_ROOM_POLICY,
@@ -34,11 +37,13 @@ import { CatalogService } from '../service/catalog.js';
 import { InstanceService } from '../service/instance.js';
 import { OrderService } from '../service/order.js';
 import { ProductService } from '../service/product.js';
+import { RefundService } from '../service/refund.js';
 import { SeckillOrderService, SeckillService } from '../service/seckill.js';
 import { UserService } from '../service/user.js';
 import { instanceResender } from './instance-resender.js';
 import { orderSweeper } from './order-sweeper.js';
 import { OutboxRelay } from './outbox-relay.js';
+import { refundWorker } from './refund-worker.js';
 import { saleKeeper } from './sale-keeper.js';
 import { SeckillConsumer } from './seckill-consumer.js';
 
@@ -64,6 +69,7 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
   serve(ProductServiceService, ProductService);
   serve(CatalogServiceService, CatalogService);
   serve(OrderServiceService, OrderService);
+  serve(RefundServiceService, RefundService);
   serve(InstanceServiceService, InstanceService);
   serve(SeckillServiceService, SeckillService);
   serve(UserServiceService, UserService);
@@ -90,6 +96,10 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
     (purchases, service, { seckill }, logger, registry) =>
       new Background('seckill_consumer', new SeckillConsumer(purchases, service, seckill, logger, registry), true),
   );
+  create(Background, [RefundUsecase, CONFIG, Logger, METRICS], (refunds, { refund }, logger, registry) => {
+    const { pollIntervalMs } = refund;
+    return new Background('refund_worker', refundWorker(refunds, { pollIntervalMs }, logger, registry), false);
+  });
   create(Background, [OutboxUsecase, CONFIG, Logger, METRICS], (outbox, config, logger, registry) => {
     const { pollIntervalMs } = config.outbox;
     return new Background('outbox_relay', new OutboxRelay(outbox, { pollIntervalMs }, logger, registry), false);
@@ -101,6 +111,9 @@ function bindPolicies(create: Providing['create']): void {
   create(OUTBOX_OPTIONS, [CONFIG], ({ outbox: { batchSize, leaseMs } }) => ({ batchSize, leaseMs }));
   create(INSTANCE_RESEND_POLICY, [CONFIG], ({ outbox: { resendAfterMs } }) => ({ afterMs: resendAfterMs }));
   create(ORDER_POLICY, [CONFIG], ({ order: { payTimeoutMs } }) => ({ payTimeoutMs }));
+  create(REFUND_POLICY, [CONFIG], ({ refund: { maxAttempts, retryBackoffMs, leaseMs } }) => {
+    return { maxAttempts, retryBackoffMs, leaseMs };
+  });
   create(PAYMENT_SIGNATURE_POLICY, [CONFIG], ({ payment: { secret, previousSecret }, server }) => ({
     secrets: [secret, previousSecret].filter((s) => s !== ''),
     acceptUnsigned: server.environment !== 'production',

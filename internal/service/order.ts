@@ -14,13 +14,13 @@ import {
   Order_Status as Status,
   Order_Type as Type,
 } from '../../gen/order/v1/order.js';
-import { INT64_MAX } from '../biz/int64.js';
 import type { GoodsOrderUsecase } from '../biz/order/goods-order.js';
 import type { OrderUsecase, PaymentNotice } from '../biz/order/order.js';
 import type { Order, OrderStatus, OrderType } from '../biz/order/order-state.js';
 import type { PaymentSignatures } from '../biz/order/payment-signature.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { identityOf, userOf } from './caller.js';
+import { orderIdOf } from './order-id.js';
 
 export class OrderService implements ServiceOf<typeof OrderServiceService> {
   constructor(
@@ -41,7 +41,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
   };
 
   getOrder = async (req: GetOrderRequest, ctx: CallContext): Promise<OrderMessage> =>
-    orderReply(await this.orders.get(orderId(req.id), ctx.identity.userId));
+    orderReply(await this.orders.get(orderIdOf(req.id), ctx.identity.userId));
 
   listOrders = async (req: ListOrdersRequest, ctx: CallContext): Promise<ListOrdersReply> => {
     const page = await this.orders.list(
@@ -53,7 +53,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
   };
 
   cancelOrder = async (req: CancelOrderRequest, ctx: CallContext): Promise<OrderMessage> =>
-    orderReply(await this.orders.cancel(orderId(req.id), ctx.identity.userId, req.reason));
+    orderReply(await this.orders.cancel(orderIdOf(req.id), ctx.identity.userId, req.reason));
 
   markOrderPaid = async (req: MarkOrderPaidRequest, ctx: CallContext): Promise<OrderMessage> => {
     this.signatures.verify(identityOf(ctx), {
@@ -64,7 +64,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
     });
     return orderReply(
       await this.handleOrderPaid({
-        orderId: orderId(req.id),
+        orderId: orderIdOf(req.id),
         userId: ctx.identity.userId,
         provider: req.provider,
         eventId: req.eventId,
@@ -74,7 +74,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
   };
 
   listOrderEvents = async (req: ListOrderEventsRequest, ctx: CallContext): Promise<ListOrderEventsReply> => {
-    const events = await this.orders.listEvents(orderId(req.id), ctx.identity.userId);
+    const events = await this.orders.listEvents(orderIdOf(req.id), ctx.identity.userId);
     return {
       events: events.map((e) => ({
         from: e.from === undefined ? Status.STATUS_UNSPECIFIED : Status[e.from],
@@ -95,13 +95,6 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
 function header(ctx: CallContext, name: string): string | undefined {
   const value = ctx.metadata(name);
   return typeof value === 'string' ? value : undefined;
-}
-
-/** An order id, from an id or an order number. */
-function orderId(id: string): bigint {
-  const n = BigInt(id.startsWith('ORD') ? id.slice(3) : id);
-  if (n <= INT64_MAX) return n;
-  throw invalidArgument(`id ${id} is out of range`, { violations: [{ field: 'id', description: 'must be an int64' }] });
 }
 
 function oneOf(description: string) {

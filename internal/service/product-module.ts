@@ -4,6 +4,7 @@ import { InstanceUsecase } from '../biz/instance/instance.js';
 import { GoodsOrderUsecase } from '../biz/order/goods-order.js';
 import { OrderUsecase } from '../biz/order/order.js';
 import { PaymentSignatures } from '../biz/order/payment-signature.js';
+import { RefundUsecase } from '../biz/order/refund.js';
 import { SaleUsecase } from '../biz/seckill/sale.js';
 import { SaleWatch } from '../biz/seckill/sale-watch.js';
 import { SeckillUsecase } from '../biz/seckill/seckill.js';
@@ -15,6 +16,7 @@ import { CatalogService } from './catalog.js';
 import { InstanceService } from './instance.js';
 import { OrderService } from './order.js';
 import { ProductService } from './product.js';
+import { RefundService } from './refund.js';
 import { SeckillOrderService, SeckillService } from './seckill.js';
 import { UserService } from './user.js';
 
@@ -23,6 +25,7 @@ export const productServiceModule: ProviderSet = providers(({ provide }) => {
   provide(ProductService, [ProductUsecase]);
   provide(CatalogService, [CatalogUsecase]);
   provide(OrderService, [OrderUsecase, GoodsOrderUsecase, PaymentSignatures]);
+  provide(RefundService, [RefundUsecase]);
   provide(UserService, [UserUsecase]);
   provide(InstanceService, [InstanceUsecase]);
   provide(SeckillService, [SaleUsecase, SaleWatch, SeckillUsecase, WaitingRoomUsecase]);

@@ -8,6 +8,7 @@ import { outboxContract } from './outbox.js';
 import { paymentRepoContract } from './payment.js';
 import { openPostgresBackend } from './postgres-backend.js';
 import { productRepoContract } from './product.js';
+import { refundRepoContract } from './refund.js';
 import { saleUnitsRepoContract } from './sale-units.js';
 import { stockRepoContract } from './stock.js';
 import { transactionRunnerContract } from './transaction.js';
@@ -20,6 +21,7 @@ const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
   stockRepoContract,
   orderRepoContract,
   paymentRepoContract,
+  refundRepoContract,
   instanceRepoContract,
   outboxContract,
   saleUnitsRepoContract,

@@ -4,6 +4,7 @@ import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemoryProductRepo } from '../support/memory/product.js';
+import { MemoryRefundRepo } from '../support/memory/refund.js';
 import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { openSale } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
@@ -20,13 +21,15 @@ export async function openMemoryBackend(): Promise<Backend> {
   const stock = new MemoryStockRepo(store, catalog.skus);
   const saleUnits = new MemorySaleUnitsRepo(store);
   const instances = new MemoryInstanceRepo(store, outbox);
+  const payments = new MemoryPaymentRepo(store);
   return {
     transactions: store,
     products: new MemoryProductRepo(store),
     catalog,
     stock,
     orders,
-    payments: new MemoryPaymentRepo(store),
+    payments,
+    refunds: new MemoryRefundRepo(store, payments),
     instances,
     saleUnits,
     outbox,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { Product } from '../../internal/biz/catalog/product.js';
-import type { Payment, Refund } from '../../internal/biz/order/payment.js';
+import type { Payment } from '../../internal/biz/order/payment.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import { freshId, insertProduct, newOrder, type OpenBackend, times, useBackend } from './backend.js';
 
@@ -27,15 +27,6 @@ export function paymentRepoContract(name: string, open: OpenBackend): void {
         ...changes,
       };
     };
-    const refundOf = (payment: Payment): Refund => ({
-      ...{
-        id: freshId(),
-        orderId: payment.orderId,
-        paymentId: payment.id,
-        amountFen: payment.amountFen,
-        reason: 'why',
-      },
-    });
 
     it('finds a payment by provider and event id together', async () => {
       const payment = await newPayment({ amountFen: 2n ** 53n + 1n });
@@ -81,27 +72,6 @@ export function paymentRepoContract(name: string, open: OpenBackend): void {
         await backend.it.payments.insert(tx, applied);
         assert.deepEqual(await backend.it.payments.findApplied(tx, refused.orderId), applied);
       });
-    });
-
-    it('stores one refund for each payment, and refunds without a payment', async () => {
-      const payment = await newPayment({ outcome: 'REFUNDED' });
-      const refund = refundOf(payment);
-      await run(async (tx) => {
-        await backend.it.payments.insert(tx, payment);
-        assert.equal(await backend.it.payments.findRefund(tx, payment.id), undefined);
-        await backend.it.payments.insertRefund(tx, refund);
-      });
-      await assert.rejects(run((tx) => backend.it.payments.insertRefund(tx, refundOf(payment))));
-      assert.deepEqual(await run((tx) => backend.it.payments.findRefund(tx, payment.id)), refund);
-      for (let i = 0; i < 2; i++) {
-        const prepaid = { ...refundOf(payment), paymentId: undefined };
-        await run((tx) => backend.it.payments.insertRefund(tx, prepaid));
-      }
-    });
-
-    it('rejects a refund of a payment that does not exist', async () => {
-      const payment = await newPayment();
-      await assert.rejects(run((tx) => backend.it.payments.insertRefund(tx, refundOf(payment))));
     });
   });
 }

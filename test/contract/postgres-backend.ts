@@ -7,6 +7,7 @@ import { PgOutbox } from '../../internal/data/postgres/outbox.js';
 import { PgPaymentRepo } from '../../internal/data/postgres/payment.js';
 import { clientOf, Postgres } from '../../internal/data/postgres/postgres.js';
 import { PgProductRepo } from '../../internal/data/postgres/product.js';
+import { PgRefundRepo } from '../../internal/data/postgres/refund.js';
 import { PgSaleUnitsRepo } from '../../internal/data/postgres/sale-units.js';
 import { PgStockRepo } from '../../internal/data/postgres/stock.js';
 import { PgUserRepo } from '../../internal/data/postgres/user.js';
@@ -35,6 +36,7 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     stock: new PgStockRepo(db, new MemoryStockGate()),
     orders: new PgOrderRepo(db),
     payments: new PgPaymentRepo(db),
+    refunds: new PgRefundRepo(db),
     instances: new PgInstanceRepo(db),
     users: new PgUserRepo(db),
     saleUnits: new PgSaleUnitsRepo(db),

@@ -22,7 +22,7 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import type { Order } from '../../internal/biz/order/order-state.js';
-import { ORDER_POLICY } from '../../internal/biz/policy.js';
+import { ORDER_POLICY, PAYMENT_PROVIDERS, REFUND_POLICY } from '../../internal/biz/policy.js';
 import { productBizModule } from '../../internal/biz/product-module.js';
 import { AdvisoryLocks } from '../../internal/data/postgres/advisory-locks.js';
 import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
@@ -66,11 +66,13 @@ describe('orders on PostgreSQL', () => {
       providers(({ value, create }) => {
         value(Postgres, db);
         value(IdGenerator, ids);
+        value(PAYMENT_PROVIDERS, []);
         create(StockGate, [], () => new MemoryStockGate());
       }),
     );
     const settings = providers(({ value, create }) => {
       value(ORDER_POLICY, { payTimeoutMs: PAY_TIMEOUT_MS });
+      value(REFUND_POLICY, { maxAttempts: 3, retryBackoffMs: 1, leaseMs: 1_000 });
       create(Trace, [], () => new NoTrace());
     });
     const container = containerOf([...modules, settings]);
@@ -218,7 +220,7 @@ describe('orders on PostgreSQL', () => {
       pay(order.id, `second-${order.id}`),
       (err) => isOrderAlreadyPaid(err) && err.metadata.refund_id !== undefined,
     );
-    assert.equal(await count("refunds WHERE order_id = $1 AND status = 'PENDING'", order.id), 1);
+    assert.equal(await count("refunds WHERE order_id = $1 AND status = 'APPROVED'", order.id), 1);
     assert.equal(await count('instance_requests WHERE order_id = $1', order.id), 1);
   });
 

@@ -1,4 +1,5 @@
 import type { Order } from '../../internal/biz/order/order-state.js';
+import { REFUNDED } from '../../internal/biz/order/refund.js';
 import type { ResourceDomain } from './resource-domain.js';
 import type { World } from './world.js';
 
@@ -13,7 +14,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
   const events = world.orderRepo.events.rows();
   const inbox = world.orderRepo.inbox.rows();
   const payments = world.paymentRepo.payments.rows();
-  const refunds = world.paymentRepo.refunds.rows();
+  const refunds = world.refundRepo.refunds.rows();
   const requests = world.instanceRepo.requests.rows();
   const outbox = world.outbox.table.rows();
   const logs = [...resource.logs.values()];
@@ -87,7 +88,8 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
   );
 
   const created = outbox.filter((row) => row.topic === 'instance.created');
-  const paid = (o: Order) => o.status === 'PAID' || o.status === 'COMPLETED' || o.status === 'REFUNDING';
+  const refunded = (o: Order) => o.status === 'CANCELLED' && o.closeReason === REFUNDED;
+  const paid = (o: Order) => o.status === 'PAID' || o.status === 'COMPLETED' || refunded(o);
   for (const order of orders) {
     const asked = requests.filter((r) => r.orderId === order.id);
     const told = created.filter((row) => row.event?.orderId === order.id);
@@ -152,14 +154,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
         () => `goods order ${order.id} is ${order.status}`,
       );
     }
-    const expected =
-      order.orderType === 'GOODS'
-        ? order.status
-        : log?.status === 'SUCCESS'
-          ? 'COMPLETED'
-          : log?.status === 'FAILED'
-            ? 'REFUNDING'
-            : 'CANCELLED';
+    const expected = order.orderType === 'GOODS' ? order.status : log?.status === 'SUCCESS' ? 'COMPLETED' : 'CANCELLED';
     expect(
       order.status === expected,
       'final order status',
@@ -190,7 +185,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
       (r) => r.orderId === order.id && !payments.some((p) => p.id === r.paymentId && p.outcome === 'REFUNDED'),
     );
     expect(
-      back.length === (order.status === 'REFUNDING' ? 1 : 0),
+      back.length === (refunded(order) ? 1 : 0) && back.every((r) => r.status === 'DONE'),
       'money',
       () => `order ${order.id} ${order.status}: ${back.length} refunds`,
     );
@@ -201,6 +196,30 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
       back.length === 1 && back[0]?.amountFen === payment.amountFen,
       'money',
       () => `payment ${payment.id}: ${back.length} refunds`,
+    );
+  }
+  for (const refund of refunds) {
+    const payment = payments.find((p) => p.id === refund.paymentId);
+    const payout = world.provider.paid.get(refund.id);
+    const due = payment?.provider === world.provider.name ? refund.amountFen : undefined;
+    expect(
+      refund.status === 'DONE' && payout?.amountFen === due && payout?.eventId === (due && payment?.eventId),
+      'money',
+      () => `refund ${refund.id} is ${refund.status}, ${payout?.amountFen} fen were paid back of ${due}`,
+    );
+  }
+  for (const id of world.provider.paid.keys()) {
+    expect(
+      refunds.some((r) => r.id === id),
+      'money',
+      () => `${id} was paid back without a refund`,
+    );
+  }
+  for (const id of history.refunds) {
+    expect(
+      refunds.some((r) => r.id === id),
+      'answers to callers',
+      () => `refund ${id} was promised and is gone`,
     );
   }
   const captured = payments.reduce((sum, p) => sum + p.amountFen, 0n);
@@ -285,7 +304,9 @@ function stockViolations(
     for (const order of goods) {
       const lines = ofSku.filter((m) => m.orderId === order.id);
       const kinds = lines.map((m) => m.kind).sort();
-      const wanted = order.status === 'CANCELLED' ? 'HOLD,RETURN' : kinds.includes('HOLD') ? 'DEDUCT,HOLD' : 'DEDUCT';
+      const restocked = order.status === 'CANCELLED' && order.closeReason === REFUNDED;
+      const paidKinds = kinds.includes('HOLD') ? 'DEDUCT,HOLD' : 'DEDUCT';
+      const wanted = restocked ? `${paidKinds},RESTOCK` : order.status === 'CANCELLED' ? 'HOLD,RETURN' : paidKinds;
       expect(
         kinds.join() === wanted && lines.every((m) => m.units === BigInt(order.quantity)),
         'stock ledger',

@@ -20,6 +20,7 @@ import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
+import { MemoryRefundRepo } from '../support/memory/refund.js';
 import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { MemorySettlementRepo } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
@@ -69,8 +70,8 @@ class IgnoresPaymentConflict extends MemoryPaymentRepo {
   }
 }
 
-class ForgetsRefunds extends MemoryPaymentRepo {
-  override async insertRefund(): Promise<void> {}
+class ForgetsRefunds extends MemoryRefundRepo {
+  override async insert(): Promise<void> {}
 }
 
 class IgnoresRequestConflict extends MemoryInstanceRepo {
@@ -191,7 +192,9 @@ export const PLANTED_BUGS: Readonly<Record<string, Bugs>> = {
   'request ids are not stored': inOrders(ForgetsRequestIds),
   'a payment is applied without looking for an earlier one': inPayments(FindsNoPayment),
   'the unique-key conflict of a payment is ignored': inPayments(IgnoresPaymentConflict),
-  'a refund is not stored': inPayments(ForgetsRefunds),
+  'a refund is not stored': instead(({ implement }) =>
+    implement(MemoryRefundRepo, ForgetsRefunds, [MemoryStore, MemoryPaymentRepo]),
+  ),
   'the unique-key conflict of an instance request is ignored': inInstances(IgnoresRequestConflict),
   'an instance request is stored without its event': inInstances(AppendsNoEvents),
   'published outbox rows are not marked': inOutbox(NeverMarks),

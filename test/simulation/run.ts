@@ -1,6 +1,8 @@
 import { isUnavailable } from '../../gen/common/v1/errors.js';
+import { isRefundNotPossible } from '../../gen/order/v1/errors.js';
 import type { Product } from '../../internal/biz/catalog/product.js';
 import { saleReturned } from '../../internal/biz/catalog/stock.js';
+import { TOPIC_REFUND_REQUESTED } from '../../internal/biz/order/refund.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import type { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
 import { KaimaiError } from '../../internal/kratos/errors/error.js';
@@ -68,6 +70,8 @@ class Run {
       ...[1, 2].map(() => busy(() => this.sweep())),
       ...[1, 2].map(() => busy(() => this.consume())),
       ...[1, 2].map(() => busy(() => this.workAndReport())),
+      ...[1, 2].map(() => busy(() => this.payRefunds())),
+      busy(() => this.askForRefund()),
       busy(() => this.repeatPayment()),
       busy(() => this.release(random.pick(goods))),
     ]);
@@ -250,7 +254,9 @@ class Run {
       }
       await outbox.markPublished(confirmed);
     });
-    await faults.attempt('relay', async () => outbox.markPublished(await outbox.waiting('seckill.return', limit)));
+    for (const topic of ['seckill.return', TOPIC_REFUND_REQUESTED]) {
+      await faults.attempt('relay', async () => outbox.markPublished(await outbox.waiting(topic, limit)));
+    }
   }
 
   /** Takes any message, because the queue guarantees no order. */
@@ -279,6 +285,36 @@ class Run {
     if (taken) log.reported = true;
   }
 
+  /** A buyer of goods who changed his mind, perhaps in several clicks. */
+  private async askForRefund(): Promise<void> {
+    const { random, faults, orderRepo, refunds } = this.world;
+    const goods = orderRepo.orders.rows().filter((o) => o.orderType === 'GOODS');
+    if (goods.length === 0 || random.chance(0.9)) return;
+    const { id: orderId, userId } = random.pick(goods);
+    await this.together(1 + random.int(2), async () => {
+      const answer = await faults.attempt('refund', () =>
+        refunds.request({ orderId, userId, reason: 'changed his mind' }).catch((err: unknown) => {
+          if (isRefundNotPossible(err)) return undefined;
+          throw err;
+        }),
+      );
+      if (answer) this.world.history.refunds.add(answer.id);
+    });
+  }
+
+  /** Pays what is due; a provider may fail, or pay and lose its reply. */
+  private async payRefunds(): Promise<void> {
+    const { random, faults, refunds, provider } = this.world;
+    await faults.attempt('pay refunds', async () => {
+      for (const claim of await refunds.claim(1 + random.int(BATCH))) {
+        await this.world.scheduler.turn();
+        if (faults.occurs()) provider.faults.push(random.pick(['refused', 'unreachable', 'lost'] as const));
+        const outcome = await refunds.payOut(claim);
+        if (outcome === 'waiting') await refunds.complete(claim.refund.id);
+      }
+    });
+  }
+
   private async sweep(): Promise<number> {
     const { random, faults, orders } = this.world;
     const result = await faults.attempt('sweep', () => orders.sweepOverdue(1 + random.int(BATCH)));
@@ -293,6 +329,7 @@ class Run {
     for (const payment of world.history.payments) await this.notify(payment);
     const consumer = world.newConsumer();
     const unpublished = () => world.outbox.table.rows().some((row) => row.publishedAt === undefined);
+    const unpaid = () => world.refundRepo.refunds.rows().some((r) => r.status === 'APPROVED');
     const unreported = () => [...this.resource.logs.values()].some((log) => !log.reported);
     world.pass(2 * PAY_TIMEOUT_MS);
     for (let round = 0; round < SETTLE_ROUNDS; round++) {
@@ -303,6 +340,10 @@ class Run {
       await this.relay();
       while (world.queue.length > 0) await this.consume();
       for (let n = this.resource.logs.size; n > 0 && unreported(); n--) await this.workAndReport();
+      world.provider.faults.length = 0;
+      // Beyond the longest wait between two payouts.
+      world.pass(2 * 3_600_000);
+      while (unpaid()) await this.payRefunds();
       if (!unpublished() && !unreported()) return;
     }
   }

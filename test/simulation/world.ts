@@ -6,7 +6,8 @@ import { IdGenerator } from '../../internal/biz/id-generator.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { type InstanceEvent, InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
-import { ORDER_POLICY, SETTLEMENT_POLICY } from '../../internal/biz/policy.js';
+import { RefundUsecase } from '../../internal/biz/order/refund.js';
+import { ORDER_POLICY, PAYMENT_PROVIDERS, REFUND_POLICY, SETTLEMENT_POLICY } from '../../internal/biz/policy.js';
 import { productBizModule } from '../../internal/biz/product-module.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
@@ -17,6 +18,8 @@ import { memoryDataModule } from '../support/memory/module.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
+import { MemoryPaymentProvider } from '../support/memory/payment-provider.js';
+import { MemoryRefundRepo } from '../support/memory/refund.js';
 import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { MemorySettlementRepo, openSale } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
@@ -64,6 +67,8 @@ export class History {
   readonly created = new Map<string, Set<bigint>>();
   readonly payments: KnownPayment[] = [];
   readonly cancelled = new Set<bigint>();
+  /** Refunds that buyers were promised. */
+  readonly refunds = new Set<bigint>();
   /** Source and source id → ids of the instances in the answers. */
   readonly granted = new Map<string, Set<bigint>>();
 }
@@ -74,6 +79,7 @@ export const PAY_TIMEOUT_MS = 60_000;
 
 const policies = providers(({ value }) => {
   value(ORDER_POLICY, { payTimeoutMs: PAY_TIMEOUT_MS });
+  value(REFUND_POLICY, { maxAttempts: 1_000, retryBackoffMs: 1, leaseMs: 10_000 });
   value(SETTLEMENT_POLICY, { maxDeliveries: 10 });
 });
 
@@ -85,7 +91,9 @@ export class World {
   readonly store: MemoryStore;
   readonly outbox: MemoryOutbox;
   readonly orderRepo: MemoryOrderRepo;
+  readonly provider = new MemoryPaymentProvider('testpay');
   readonly paymentRepo: MemoryPaymentRepo;
+  readonly refundRepo: MemoryRefundRepo;
   readonly instanceRepo: MemoryInstanceRepo;
   readonly catalogRepo: MemoryCatalogRepo;
   readonly stockRepo: MemoryStockRepo;
@@ -93,6 +101,7 @@ export class World {
   readonly settlementRepo: MemorySettlementRepo;
   readonly instances: InstanceUsecase;
   readonly orders: OrderUsecase;
+  readonly refunds: RefundUsecase;
   readonly history = new History();
   /** Messages that the resource domain has not acknowledged. */
   readonly queue: InstanceEvent[] = [];
@@ -122,7 +131,10 @@ export class World {
       pause: (wait) => this.scheduler.after(wait),
       now: () => new Date(this.nowMs),
     });
-    const faulty = providers(({ value }) => value(MemoryStore, this.store));
+    const faulty = providers(({ value }) => {
+      value(MemoryStore, this.store);
+      value(PAYMENT_PROVIDERS, [this.provider]);
+    });
     const modules = [memoryDataModule, productBizModule] as const;
     const [data, biz] = bugs.replacements ? replaced(modules, bugs.replacements) : modules;
     this.biz = biz!;
@@ -130,6 +142,7 @@ export class World {
     this.outbox = this.data.get(MemoryOutbox);
     this.orderRepo = this.data.get(MemoryOrderRepo);
     this.paymentRepo = this.data.get(MemoryPaymentRepo);
+    this.refundRepo = this.data.get(MemoryRefundRepo);
     this.instanceRepo = this.data.get(MemoryInstanceRepo);
     this.catalogRepo = this.data.get(MemoryCatalogRepo);
     this.stockRepo = this.data.get(MemoryStockRepo);
@@ -141,6 +154,7 @@ export class World {
     this.catalog = replica.get(CatalogUsecase);
     this.instances = replica.get(InstanceUsecase);
     this.orders = replica.get(OrderUsecase);
+    this.refunds = replica.get(RefundUsecase);
   }
 
   get nowMs(): number {

@@ -11,11 +11,15 @@ import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { QueuePublisher } from '../../internal/biz/message-queue.js';
 import { GoodsOrderUsecase } from '../../internal/biz/order/goods-order.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
+import { RefundUsecase } from '../../internal/biz/order/refund.js';
 import { OutboxUsecase } from '../../internal/biz/outbox.js';
 import {
   ORDER_POLICY,
   OUTBOX_OPTIONS,
+  PAYMENT_PROVIDERS,
   PURCHASE_TOKEN_POLICY,
+  REFUND_POLICY,
+  REFUND_PUBLISHER,
   SALE_POLICY,
   SETTLEMENT_POLICY,
   WAITING_ROOM_POLICY,
@@ -48,6 +52,8 @@ import { SilentLogger } from '../../internal/kratos/log/logger.js';
 import { NoTrace, Trace } from '../../internal/kratos/tracing/trace.js';
 import { SeckillConsumer, type SeckillConsumerOptions } from '../../internal/server/seckill-consumer.js';
 import { SeckillOrderService } from '../../internal/service/seckill.js';
+import { MemoryPaymentProvider } from './memory/payment-provider.js';
+import { MemoryQueue } from './memory/queue.js';
 import type { SuiteServers } from './servers.js';
 import { containerOf, replaced } from './wiring.js';
 
@@ -61,6 +67,7 @@ const testPolicies = providers(({ value, create }) => {
   value(ORDER_POLICY, { payTimeoutMs: 60_000 });
   value(OUTBOX_OPTIONS, { batchSize: 100, leaseMs: 10_000 });
   value(PURCHASE_TOKEN_POLICY, { secrets: ['a secret of the tests'], ttlMs: TOKEN_TTL_MS });
+  value(REFUND_POLICY, { maxAttempts: 3, retryBackoffMs: 10, leaseMs: 10_000 });
   value(SALE_POLICY, { payTimeoutMs: 60_000, backlogLimit: 100_000 });
   value(SETTLEMENT_POLICY, { maxDeliveries: MAX_DELIVERIES });
   value(WAITING_ROOM_POLICY, { capacity: 1_000 });
@@ -80,6 +87,10 @@ export class SeckillReplica {
   readonly goodsOrders: GoodsOrderUsecase;
   readonly instances: InstanceUsecase;
   readonly orders: OrderUsecase;
+  readonly refunds: RefundUsecase;
+  /** Takes payments under the name "p". */
+  readonly provider = new MemoryPaymentProvider('p');
+  readonly refundQueue = new MemoryQueue();
   readonly admission: Admission;
   readonly sales: SaleUsecase;
   readonly schedule: SaleSchedule;
@@ -116,6 +127,8 @@ export class SeckillReplica {
           value(IdGenerator, this.ids);
           // Only returned units are relayed here; instance events stay in the outbox.
           create(QueuePublisher, [], () => ({ publish: async () => assert.fail('no broker in this replica') }));
+          value(REFUND_PUBLISHER, this.refundQueue);
+          value(PAYMENT_PROVIDERS, [this.provider]);
           create(SaleWatch, [SaleUsecase], (sales) => new SaleWatch(sales, WATCH_INTERVAL_MS));
         }),
       ),
@@ -128,6 +141,7 @@ export class SeckillReplica {
     this.catalog = container.get(CatalogUsecase);
     this.instances = container.get(InstanceUsecase);
     this.orders = container.get(OrderUsecase);
+    this.refunds = container.get(RefundUsecase);
     this.stockGate = container.get(StockGate);
     this.goodsOrders = container.get(GoodsOrderUsecase);
     this.sales = container.get(SaleUsecase);
@@ -229,9 +243,14 @@ export class SeckillReplica {
     return this.seckill.purchase({ itemId, userId, quantity, requestId, traceparent: '', token });
   }
 
-  /** Relays the units returns that wait in the outbox. */
-  async relayReturns(): Promise<number> {
-    const batch = await this.outbox.claim(TOPIC_SECKILL_RETURN);
+  /** Carries out the returns that wait in the outbox. */
+  relayReturns(): Promise<number> {
+    return this.relay(TOPIC_SECKILL_RETURN);
+  }
+
+  /** Publishes the rows of a topic that wait in the outbox. */
+  async relay(topic: string): Promise<number> {
+    const batch = await this.outbox.claim(topic);
     return batch ? (await this.outbox.dispatch(batch)).published : 0;
   }
 

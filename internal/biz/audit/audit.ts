@@ -19,6 +19,7 @@ export const INVARIANTS: ReadonlyMap<number, string> = new Map([
     13,
     'per sku: 0 ≤ lock_stock ≤ stock; both equal the sums of stock_moves, and lock_stock what sales and unpaid orders hold',
   ],
+  [15, 'no refund failed or waits long; a refund and its order move together; no order is refunded more than it cost'],
 ]);
 
 export interface InvariantViolation {

@@ -2,9 +2,10 @@ import type { Transaction } from '../transaction.js';
 
 /**
  * ADJUST: an operator adds or removes units. SALE_HOLD, SALE_RETURN: a sale reserves its units, and returns the unsold ones
- * at its end. HOLD, DEDUCT, RETURN: an order is unpaid, paid, cancelled.
+ * at its end. HOLD, DEDUCT, RETURN: an order is unpaid, paid, cancelled. RESTOCK: the units of a paid order
+ * come back.
  */
-export type StockMoveKind = 'ADJUST' | 'SALE_HOLD' | 'SALE_RETURN' | 'HOLD' | 'DEDUCT' | 'RETURN';
+export type StockMoveKind = 'ADJUST' | 'SALE_HOLD' | 'SALE_RETURN' | 'HOLD' | 'DEDUCT' | 'RETURN' | 'RESTOCK';
 
 /** A row of the stock ledger. The stock and lock_stock of a sku are the sums of its rows. */
 export interface StockMove {
@@ -90,6 +91,12 @@ export function orderDeducted(order: Holder): StockMove {
 export function orderReturned(order: Holder, toSku: boolean): StockMove {
   const line = orderUnits(order);
   return { kind: 'RETURN', ...line, stockDelta: 0n, lockDelta: toSku ? -line.units : 0n };
+}
+
+/** Units of a paid order come back. @param toSku as of `orderReturned` */
+export function orderRestocked(order: Holder, toSku: boolean): StockMove {
+  const line = orderUnits(order);
+  return { kind: 'RESTOCK', ...line, stockDelta: line.units, lockDelta: toSku ? 0n : line.units };
 }
 
 function orderUnits({ id, skuId, saleId, quantity }: Holder) {

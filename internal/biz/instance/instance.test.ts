@@ -1,23 +1,30 @@
 import assert from 'node:assert/strict';
 import { isInstanceSourceReused } from '../../../gen/instance/v1/errors.js';
 import { freshUser, insertProduct, newOrder } from '../../../test/contract/backend.js';
-import { CountingIds } from '../../../test/support/memory/id-generator.js';
-import { MemoryInstanceRepo } from '../../../test/support/memory/instance.js';
-import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
-import { MemoryOutbox } from '../../../test/support/memory/outbox.js';
-import { MemoryPaymentRepo } from '../../../test/support/memory/payment.js';
-import { MemoryProductRepo } from '../../../test/support/memory/product.js';
+import { memoryDataModule } from '../../../test/support/memory/module.js';
 import { MemoryStore } from '../../../test/support/memory/store.js';
-import type { Product } from '../catalog/product.js';
+import { containerOf } from '../../../test/support/wiring.js';
+import { providers } from '../../kratos/app/wiring.js';
+import { type Product, ProductRepo } from '../catalog/product.js';
+import { OrderRepo } from '../order/order-state.js';
+import { PAYMENT_PROVIDERS, REFUND_POLICY } from '../policy.js';
+import { productBizModule } from '../product-module.js';
 import { InstanceUsecase } from './instance.js';
 
 describe('InstanceUsecase', () => {
   const store = new MemoryStore();
-  const products = new MemoryProductRepo(store);
-  const orders = new MemoryOrderRepo(store);
-  const requests = new MemoryInstanceRepo(store, new MemoryOutbox(store));
-  const payments = new MemoryPaymentRepo(store);
-  const instances = new InstanceUsecase(store, new CountingIds(), products, requests, orders, payments);
+  const container = containerOf([
+    memoryDataModule,
+    productBizModule,
+    providers(({ value }) => {
+      value(MemoryStore, store);
+      value(PAYMENT_PROVIDERS, []);
+      value(REFUND_POLICY, { maxAttempts: 1, retryBackoffMs: 1, leaseMs: 1 });
+    }),
+  ]);
+  const products = container.get(ProductRepo);
+  const orders = container.get(OrderRepo);
+  const instances = container.get(InstanceUsecase);
   let plan: Product;
   before(async () => {
     plan = await insertProduct(products);

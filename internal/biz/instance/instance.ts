@@ -10,7 +10,7 @@ import type { ProductRepo, ProductSpec } from '../catalog/product.js';
 import type { IdGenerator } from '../id-generator.js';
 import type { OrderFulfilment } from '../order/fulfilment.js';
 import { canMove, moveOrder, type Order, type OrderRepo } from '../order/order-state.js';
-import type { PaymentRepo } from '../order/payment.js';
+import type { RefundUsecase } from '../order/refund.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 
 /** A request for an instance. (source, product, source id) is its identity: repeating it gives the same instance. */
@@ -85,7 +85,7 @@ export class InstanceUsecase implements OrderFulfilment {
     private readonly products: ProductRepo,
     private readonly instances: InstanceRepo,
     private readonly orders: OrderRepo,
-    private readonly payments: PaymentRepo,
+    private readonly refunds: RefundUsecase,
   ) {}
 
   /**
@@ -212,19 +212,12 @@ export class InstanceUsecase implements OrderFulfilment {
     const order = await this.orders.lock(tx, orderId, undefined);
     // An order that is refunded for another reason keeps its status. The report is recorded all the same.
     if (!order || !canMove(order, to)) return;
-    const reason = report.status === 'SUCCESS' ? '' : `INSTANCE_FAILED: ${report.reason}`;
-    const moved = await moveOrder(this.orders, tx, order, { to, actor: 'resource', reason });
-    if (!moved) throw new Error(`order ${orderId} changed while it was locked`);
     if (to === 'REFUNDING') {
-      const payment = await this.payments.findApplied(tx, orderId);
-      await this.payments.insertRefund(tx, {
-        id: this.ids.nextId(),
-        orderId,
-        paymentId: payment?.id,
-        amountFen: order.amountFen,
-        reason,
-      });
+      await this.refunds.open(tx, order, { actor: 'resource', reason: `INSTANCE_FAILED: ${report.reason}` });
+      return;
     }
+    const moved = await moveOrder(this.orders, tx, order, { to, actor: 'resource', reason: '' });
+    if (!moved) throw new Error(`order ${orderId} changed while it was locked`);
   }
 
   private async lockOrder(tx: Transaction, orderId: bigint, request: CreateInstance): Promise<Order> {

@@ -1,4 +1,4 @@
-import { orderStatusConflict } from '../../../gen/order/v1/errors.js';
+import { orderNotFound, orderStatusConflict } from '../../../gen/order/v1/errors.js';
 import type { Page, PageRequest } from '../page.js';
 import type { Transaction } from '../transaction.js';
 import type { OrderItem } from './order-item.js';
@@ -7,7 +7,7 @@ export type OrderStatus = 'PENDING' | 'PAID' | 'CANCELLED' | 'COMPLETED' | 'SHIP
 export type OrderType = 'INSTANCE' | 'GOODS' | 'CONTENT';
 export type OrderSource = 'SECKILL' | 'NORMAL';
 /** Who changed the status of an order. */
-export type OrderActor = 'user' | 'payment' | 'sweeper' | 'resource' | 'seckill' | 'admin';
+export type OrderActor = 'user' | 'payment' | 'sweeper' | 'resource' | 'seckill' | 'refund' | 'admin';
 
 /** Who receives the goods, and where. */
 export interface Receiver {
@@ -213,4 +213,9 @@ export async function moveOrder(
     });
   }
   return repo.compareAndSet(tx, order, move);
+}
+
+/** @throws ORDER_NOT_FOUND */
+export function noOrder(id: bigint): never {
+  throw orderNotFound(`no order ${id}`, { metadata: { order_id: String(id) } });
 }

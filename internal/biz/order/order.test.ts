@@ -14,6 +14,7 @@ import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
 import { MemoryOutbox } from '../../../test/support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../../../test/support/memory/payment.js';
 import { MemoryProductRepo } from '../../../test/support/memory/product.js';
+import { MemoryRefundRepo } from '../../../test/support/memory/refund.js';
 import { MemorySaleUnitsRepo } from '../../../test/support/memory/sale-units.js';
 import { openSale } from '../../../test/support/memory/settlement.js';
 import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
@@ -22,6 +23,7 @@ import { type Product, ProductUsecase } from '../catalog/product.js';
 import { InstanceUsecase } from '../instance/instance.js';
 import { SaleReservedUnits } from '../seckill/reserved-units.js';
 import { OrderUsecase } from './order.js';
+import { RefundUsecase } from './refund.js';
 
 describe('OrderUsecase', () => {
   /** The commit whose reply is lost: how many commits are still to come until it. */
@@ -41,13 +43,18 @@ describe('OrderUsecase', () => {
     new MemoryPaymentRepo(store),
   ];
   const requests = new MemoryInstanceRepo(store, outbox);
-  const instances = new InstanceUsecase(store, ids, products, requests, repo, payments);
   const stock = new MemoryStockRepo(store, new MemoryCatalogRepo(store).skus);
   const sales = new MemorySaleUnitsRepo(store);
   const units = new SaleReservedUnits(sales, stock, outbox);
-  const orders = new OrderUsecase(store, ids, new ProductUsecase(products), repo, payments, [instances], units, {
-    payTimeoutMs: 60_000,
+  const refundRepo = new MemoryRefundRepo(store, payments);
+  const refunds = new RefundUsecase(store, ids, repo, payments, refundRepo, units, outbox, [], {
+    ...{ maxAttempts: 3, retryBackoffMs: 1, leaseMs: 1_000 },
   });
+  const instances = new InstanceUsecase(store, ids, products, requests, repo, refunds);
+  const policy = { payTimeoutMs: 60_000 };
+  const orders = new OrderUsecase(
+    ...([store, ids, new ProductUsecase(products), repo, payments, refunds, [instances], units, policy] as const),
+  );
   let plan: Product;
   before(async () => {
     plan = await insertProduct(products);
@@ -62,7 +69,7 @@ describe('OrderUsecase', () => {
     orders.markPaid({ orderId, userId: undefined, provider: 'testpay', eventId, amountFen });
   const payByHand = (orderId: bigint, amountFen?: bigint) =>
     orders.markPaid({ orderId, userId: undefined, provider: '', eventId: '', amountFen });
-  const refundsOf = (orderId: bigint) => payments.refunds.rows().filter((r) => r.orderId === orderId);
+  const refundsOf = (orderId: bigint) => refundRepo.refunds.rows().filter((r) => r.orderId === orderId);
 
   it('returns the stored order when the reply to COMMIT was lost', async () => {
     commitsToLoss = 1;

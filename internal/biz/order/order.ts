@@ -2,7 +2,6 @@ import { invalidArgument } from '../../../gen/common/v1/errors.js';
 import {
   orderAlreadyPaid,
   orderCancelled,
-  orderNotFound,
   paymentAmountMismatch,
   priceChanged,
   requestIdReused,
@@ -16,6 +15,7 @@ import type { OrderFulfilment } from './fulfilment.js';
 import {
   type Move,
   moveOrder,
+  noOrder,
   type Order,
   type OrderEvent,
   type OrderFilter,
@@ -23,6 +23,7 @@ import {
   type OrderType,
 } from './order-state.js';
 import type { Payment, PaymentRepo } from './payment.js';
+import type { RefundUsecase } from './refund.js';
 import type { ReservedUnits } from './reserved-units.js';
 
 export interface CreateOrder {
@@ -88,6 +89,7 @@ export class OrderUsecase {
     private readonly products: ProductUsecase,
     private readonly orders: OrderRepo,
     private readonly payments: PaymentRepo,
+    private readonly refunds: RefundUsecase,
     fulfilments: readonly OrderFulfilment[],
     private readonly units: ReservedUnits,
     private readonly policy: OrderPolicy,
@@ -276,7 +278,7 @@ export class OrderUsecase {
         order.status === 'PENDING' ? 'amount-mismatch' : order.status === 'CANCELLED' ? 'cancelled' : 'already-paid';
       // Without an event id, marking a paid order as paid again is no second payment.
       if (kind === 'already-paid' && notice.eventId === '') return { kind, order, refundId: undefined };
-      return { kind, order, refundId: await this.refuse(tx, { ...payment, outcome: 'REFUNDED' }, kind) };
+      return { kind, order, refundId: await this.refuse(tx, order, { ...payment, outcome: 'REFUNDED' }, kind) };
     }
     await this.record(tx, { ...payment, outcome: 'APPLIED' });
     const written = await this.fulfilments.get(order.orderType)?.fulfil(tx, order);
@@ -300,7 +302,7 @@ export class OrderUsecase {
     if (before.outcome === 'APPLIED') {
       return notice.eventId === '' ? { kind: 'already-paid', order, refundId: undefined } : { kind: 'repeated', order };
     }
-    const refund = await this.payments.findRefund(tx, before.id);
+    const refund = await this.refunds.findOfPayment(tx, before.id);
     const kind =
       order.status === 'CANCELLED' ? 'cancelled' : order.status === 'PENDING' ? 'amount-mismatch' : 'already-paid';
     return { kind, order, refundId: refund?.id };
@@ -311,17 +313,9 @@ export class OrderUsecase {
     if (!(await this.payments.insert(tx, payment))) throw eventReused(payment);
   }
 
-  private async refuse(tx: Transaction, payment: Payment, kind: string): Promise<bigint> {
+  private async refuse(tx: Transaction, order: Order, payment: Payment, kind: string): Promise<bigint> {
     await this.record(tx, payment);
-    const id = this.ids.nextId();
-    await this.payments.insertRefund(tx, {
-      id,
-      orderId: payment.orderId,
-      paymentId: payment.id,
-      amountFen: payment.amountFen,
-      reason: `PAYMENT_REFUSED: ${kind}`,
-    });
-    return id;
+    return this.refunds.refundPayment(tx, order, payment, `PAYMENT_REFUSED: ${kind}`);
   }
 
   /** @param orders locked ones */
@@ -363,10 +357,6 @@ function checkPrice(amountFen: bigint, expectedFen: bigint | undefined): void {
 
 export function priceHasChanged(amountFen: bigint): Error {
   return priceChanged(`the order costs ${amountFen} fen now`, { metadata: { amount_fen: String(amountFen) } });
-}
-
-function noOrder(id: bigint): never {
-  throw orderNotFound(`no order ${id}`, { metadata: { order_id: String(id) } });
 }
 
 function eventReused({ provider, eventId }: Payment) {

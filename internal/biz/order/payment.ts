@@ -11,22 +11,10 @@ export interface Payment {
   readonly outcome: 'APPLIED' | 'REFUNDED';
 }
 
-/** Money to be paid back. */
-export interface Refund {
-  readonly id: bigint;
-  readonly orderId: bigint;
-  /** undefined: the money was not received by a payment of ours. */
-  readonly paymentId: bigint | undefined;
-  readonly amountFen: bigint;
-  readonly reason: string;
-}
-
 export abstract class PaymentRepo {
   abstract find(tx: Transaction, provider: string, eventId: string): Promise<Payment | undefined>;
   /** @returns false: (provider, event id) is taken */
   abstract insert(tx: Transaction, payment: Payment): Promise<boolean>;
-  abstract insertRefund(tx: Transaction, refund: Refund): Promise<void>;
   /** The payment that paid this order. */
   abstract findApplied(tx: Transaction, orderId: bigint): Promise<Payment | undefined>;
-  abstract findRefund(tx: Transaction, paymentId: bigint): Promise<Refund | undefined>;
 }

@@ -7,4 +7,6 @@ export abstract class ReservedUnits {
   abstract release(tx: Transaction, orders: readonly Order[]): Promise<void>;
   /** The orders were paid: their units leave the stock for good. */
   abstract consume(tx: Transaction, orders: readonly Order[]): Promise<void>;
+  /** The orders were refunded before they reached their buyers: their units are on sale again. Locks as `release` does. */
+  abstract restock(tx: Transaction, orders: readonly Order[]): Promise<void>;
 }

@@ -1,4 +1,4 @@
-import { orderDeducted, orderReturned, type StockRepo } from '../catalog/stock.js';
+import { orderDeducted, orderRestocked, orderReturned, type StockRepo } from '../catalog/stock.js';
 import type { Order } from '../order/order-state.js';
 import { ReservedUnits } from '../order/reserved-units.js';
 import type { NewOutboxRow, Outbox } from '../outbox.js';
@@ -43,6 +43,14 @@ export class SaleReservedUnits extends ReservedUnits {
    * nobody is admitted to any other. Units of goods go to the sku instead once the sale has given up its unsold units.
    */
   override async release(tx: Transaction, orders: readonly Order[]): Promise<void> {
+    await this.giveBack(tx, orders, orderReturned);
+  }
+
+  override restock(tx: Transaction, orders: readonly Order[]): Promise<void> {
+    return this.giveBack(tx, orders, orderRestocked);
+  }
+
+  private async giveBack(tx: Transaction, orders: readonly Order[], moveOf: typeof orderReturned): Promise<void> {
     const units = orders.flatMap(({ saleId, quantity }) => (saleId === undefined ? [] : [{ saleId, quantity }]));
     const returned = units.length === 0 ? [] : await this.sales.returnUnits(tx, units);
     const sales = new Map(returned.map((sale) => [sale.id, sale]));
@@ -50,7 +58,7 @@ export class SaleReservedUnits extends ReservedUnits {
     const toSku = (order: Order) => order.saleId === undefined || saleOf(order)?.released === true;
     await this.stock.move(
       tx,
-      orders.flatMap((order) => reservedLines(order).map((line) => orderReturned(line, toSku(order)))),
+      orders.flatMap((order) => reservedLines(order).map((line) => moveOf(line, toSku(order)))),
     );
     await this.outbox.append(
       tx,

@@ -1,19 +1,20 @@
 import assert from 'node:assert/strict';
 import { isUnavailable, unavailable } from '../../../gen/common/v1/errors.js';
 import { freshId, freshUser, insertProduct } from '../../../test/contract/backend.js';
-import { MemoryCatalogRepo } from '../../../test/support/memory/catalog.js';
-import { CountingIds } from '../../../test/support/memory/id-generator.js';
-import { MemoryInstanceRepo } from '../../../test/support/memory/instance.js';
+import { memoryDataModule } from '../../../test/support/memory/module.js';
 import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
-import { MemoryOutbox } from '../../../test/support/memory/outbox.js';
-import { MemoryPaymentRepo } from '../../../test/support/memory/payment.js';
-import { MemoryProductRepo } from '../../../test/support/memory/product.js';
 import { MemorySaleUnitsRepo } from '../../../test/support/memory/sale-units.js';
 import { MemorySettlementRepo, openSale } from '../../../test/support/memory/settlement.js';
-import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
 import { MemoryStore } from '../../../test/support/memory/store.js';
+import { containerOf } from '../../../test/support/wiring.js';
+import { providers } from '../../kratos/app/wiring.js';
 import { ItemDirectory } from '../catalog/item.js';
+import { ProductRepo } from '../catalog/product.js';
+import { StockRepo } from '../catalog/stock.js';
+import { IdGenerator } from '../id-generator.js';
 import { InstanceUsecase } from '../instance/instance.js';
+import { PAYMENT_PROVIDERS, REFUND_POLICY } from '../policy.js';
+import { productBizModule } from '../product-module.js';
 import type { Transaction } from '../transaction.js';
 import { type Delivery, reusedStreamId } from './purchase-stream.js';
 import { SettlementUsecase } from './settlement.js';
@@ -38,16 +39,18 @@ class FailingSettlementRepo extends MemorySettlementRepo {
 
 describe('SettlementUsecase', () => {
   const store = new MemoryStore();
-  const outbox = new MemoryOutbox(store);
-  const [products, orders, payments] = [
-    new MemoryProductRepo(store),
-    new MemoryOrderRepo(store),
-    new MemoryPaymentRepo(store),
-  ];
-  const catalog = new MemoryCatalogRepo(store);
-  const sales = new MemorySaleUnitsRepo(store);
-  const ids = new CountingIds();
-  const instances = new InstanceUsecase(store, ids, products, new MemoryInstanceRepo(store, outbox), orders, payments);
+  const container = containerOf([
+    memoryDataModule,
+    productBizModule,
+    providers(({ value }) => {
+      value(MemoryStore, store);
+      value(PAYMENT_PROVIDERS, []);
+      value(REFUND_POLICY, { maxAttempts: 1, retryBackoffMs: 1, leaseMs: 1 });
+    }),
+  ]);
+  const products = container.get(ProductRepo);
+  const orders = container.get(MemoryOrderRepo);
+  const sales = container.get(MemorySaleUnitsRepo);
   let settlements: FailingSettlementRepo;
   let usecase: SettlementUsecase;
   let itemId: bigint;
@@ -56,12 +59,12 @@ describe('SettlementUsecase', () => {
     settlements = new FailingSettlementRepo(store, orders, sales);
     usecase = new SettlementUsecase(
       store,
-      ids,
-      new ItemDirectory(products, catalog),
+      container.get(IdGenerator),
+      container.get(ItemDirectory),
       orders,
-      instances,
+      container.get(InstanceUsecase),
       settlements,
-      new MemoryStockRepo(store, catalog.skus),
+      container.get(StockRepo),
       { maxDeliveries: MAX_DELIVERIES },
     );
     itemId = (await insertProduct(products)).id;

@@ -1,4 +1,4 @@
-import type { Payment, Refund } from '../../biz/order/payment.js';
+import type { Payment } from '../../biz/order/payment.js';
 import { PaymentRepo } from '../../biz/order/payment.js';
 import type { Transaction } from '../../biz/transaction.js';
 import type { Postgres, Statement } from './postgres.js';
@@ -21,16 +21,6 @@ const INSERT: Statement = {
     ON CONFLICT (provider, event_id) DO NOTHING`,
 };
 
-const INSERT_REFUND: Statement = {
-  name: 'refund_insert',
-  text: 'INSERT INTO refunds (id, order_id, payment_id, amount, reason) VALUES ($1, $2, $3, $4, left($5, 255))',
-};
-
-const FIND_REFUND: Statement = {
-  name: 'refund_find_by_payment',
-  text: 'SELECT id, order_id, payment_id, amount, reason FROM refunds WHERE payment_id = $1',
-};
-
 export class PgPaymentRepo extends PaymentRepo {
   constructor(private readonly db: Postgres) {
     super();
@@ -50,15 +40,6 @@ export class PgPaymentRepo extends PaymentRepo {
     const values = [p.id, p.orderId, p.provider, p.eventId, p.amountFen, p.outcome];
     return (await this.db.query(INSERT, values, tx)).rowCount === 1;
   }
-
-  override async insertRefund(tx: Transaction, r: Refund): Promise<void> {
-    await this.db.query(INSERT_REFUND, [r.id, r.orderId, r.paymentId ?? null, r.amountFen, r.reason], tx);
-  }
-
-  override async findRefund(tx: Transaction, paymentId: bigint): Promise<Refund | undefined> {
-    const { rows } = await this.db.query<RefundRow>(FIND_REFUND, [paymentId], tx);
-    return rows[0] && refundOf(rows[0]);
-  }
 }
 
 interface PaymentRow {
@@ -70,14 +51,6 @@ interface PaymentRow {
   outcome: Payment['outcome'];
 }
 
-interface RefundRow {
-  id: bigint;
-  order_id: bigint;
-  payment_id: bigint | null;
-  amount: bigint;
-  reason: string;
-}
-
 function paymentOf(row: PaymentRow): Payment {
   return {
     id: row.id,
@@ -86,15 +59,5 @@ function paymentOf(row: PaymentRow): Payment {
     eventId: row.event_id,
     amountFen: row.amount,
     outcome: row.outcome,
-  };
-}
-
-function refundOf(row: RefundRow): Refund {
-  return {
-    id: row.id,
-    orderId: row.order_id,
-    paymentId: row.payment_id ?? undefined,
-    amountFen: row.amount,
-    reason: row.reason,
   };
 }

@@ -5,6 +5,7 @@ import { IdGenerator } from '../../../internal/biz/id-generator.js';
 import { InstanceRepo } from '../../../internal/biz/instance/instance.js';
 import { OrderRepo } from '../../../internal/biz/order/order-state.js';
 import { PaymentRepo } from '../../../internal/biz/order/payment.js';
+import { RefundRepo } from '../../../internal/biz/order/refund-state.js';
 import { Outbox } from '../../../internal/biz/outbox.js';
 import { SaleUnitsRepo } from '../../../internal/biz/seckill/reserved-units.js';
 import { SettlementRepo } from '../../../internal/biz/seckill/settlement-state.js';
@@ -18,13 +19,14 @@ import { MemoryOrderRepo } from './order.js';
 import { MemoryOutbox } from './outbox.js';
 import { MemoryPaymentRepo } from './payment.js';
 import { MemoryProductRepo } from './product.js';
+import { MemoryRefundRepo } from './refund.js';
 import { MemorySaleUnitsRepo } from './sale-units.js';
 import { MemorySettlementRepo } from './settlement.js';
 import { MemoryStockRepo } from './stock.js';
 import { MemoryStore } from './store.js';
 import { MemoryUserRepo } from './user.js';
 
-/** The product domain's ports in memory, each also under its own class. It needs MemoryStore. */
+/** The product domain's ports in memory, each also under its own class. It needs MemoryStore and PAYMENT_PROVIDERS. */
 export const memoryDataModule: ProviderSet = providers(({ provide, create, alias }) => {
   create(IdGenerator, [], () => new CountingIds());
   alias(TransactionRunner, MemoryStore);
@@ -42,6 +44,8 @@ export const memoryDataModule: ProviderSet = providers(({ provide, create, alias
   alias(OrderRepo, MemoryOrderRepo);
   provide(MemoryPaymentRepo, [MemoryStore]);
   alias(PaymentRepo, MemoryPaymentRepo);
+  provide(MemoryRefundRepo, [MemoryStore, MemoryPaymentRepo]);
+  alias(RefundRepo, MemoryRefundRepo);
   provide(MemoryOutbox, [MemoryStore]);
   alias(Outbox, MemoryOutbox);
   provide(MemoryInstanceRepo, [MemoryStore, MemoryOutbox]);

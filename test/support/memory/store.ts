@@ -258,7 +258,9 @@ export class MemoryTable<Row extends object> {
   private findUnique(name: string, of: UniqueKey<Row>['of'], value: string, tx: Transaction): Row | undefined {
     for (const row of this.writesOf(tx)?.values() ?? []) if (of(row) === value) return row;
     const key = this.taken.get(`${name} ${value}`);
-    return key === undefined ? undefined : this.find(key, tx);
+    const row = key === undefined ? undefined : this.find(key, tx);
+    // An update may have freed it.
+    return row && of(row) === value ? row : undefined;
   }
 
   private write(tx: Transaction, row: Row): void {

@@ -9,6 +9,7 @@ import { INSTANCES } from './instances.js';
 import { OUTBOX } from './outbox.js';
 import { OVERDUE_ORDERS } from './overdue-orders.js';
 import { PAYMENTS } from './payments.js';
+import { REFUNDS } from './refunds.js';
 import { SaleBalanceCheck } from './sale-balance.js';
 import { SaleReader } from './sale-reader.js';
 import { SOLD_UNITS } from './sold-units.js';
@@ -29,6 +30,7 @@ const SQL_INVARIANTS: readonly SqlInvariant[] = [
   OVERDUE_ORDERS,
   PAYMENTS,
   STOCK,
+  REFUNDS,
 ];
 
 /** The checks of all invariants. */

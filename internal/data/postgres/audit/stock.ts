@@ -1,3 +1,4 @@
+import { REFUNDED } from '../../../biz/order/refund.js';
 import { ORDER_STATUS } from '../status.js';
 import type { SqlInvariant } from './sql-check.js';
 
@@ -28,22 +29,28 @@ export const STOCK: SqlInvariant = {
     },
     {
       name: 'stock_of_orders',
-      // The moves of an order follow from its status: an unpaid one holds, a paid one deducts, a cancelled one returns.
+      // The moves of an order follow from its status: an unpaid one holds, a paid one deducts, a cancelled one
+      // returns, and one that was refunded before shipping restocks what it deducted.
       text: `SELECT format('order %s, sku %s', coalesce(o.id, m.order_id), coalesce(o.sku_id, m.sku_id)) AS id,
           format('status %s, %s units; its ledger: %s', o.status, o.quantity, coalesce(m.moves, 'none')) AS detail
         FROM (
-            SELECT o.id, o.status, i.sku_id, i.quantity FROM orders o LEFT JOIN order_items i ON i.order_id = o.id
+            SELECT o.id, o.status, o.close_reason, i.sku_id, i.quantity FROM orders o LEFT JOIN order_items i ON i.order_id = o.id
             WHERE o.order_type = 'GOODS') o
         FULL JOIN (
             SELECT order_id, sku_id, string_agg(kind || ' ' || units, ', ' ORDER BY id) AS moves,
               min(units) AS least, max(units) AS most, bool_or(kind = 'HOLD') AS held,
-              bool_or(kind = 'DEDUCT') AS deducted, bool_or(kind = 'RETURN') AS returned
+              bool_or(kind = 'DEDUCT') AS deducted, bool_or(kind = 'RETURN') AS returned,
+              bool_or(kind = 'RESTOCK') AS restocked
             FROM stock_moves WHERE order_id IS NOT NULL GROUP BY 1, 2) m
           ON m.order_id = o.id AND m.sku_id = o.sku_id
         WHERE o.quantity IS NULL OR m.order_id IS NULL OR (m.least, m.most) <> (o.quantity, o.quantity)
-          OR CASE o.status WHEN ${ORDER_STATUS.PENDING} THEN NOT m.held OR m.deducted OR m.returned
-            WHEN ${ORDER_STATUS.CANCELLED} THEN NOT m.held OR m.deducted OR NOT m.returned
-            ELSE NOT m.deducted OR m.returned END
+          OR CASE
+            WHEN o.status = ${ORDER_STATUS.PENDING} THEN NOT m.held OR m.deducted OR m.returned OR m.restocked
+            WHEN o.status = ${ORDER_STATUS.CANCELLED} AND o.close_reason = '${REFUNDED}'
+              THEN NOT m.deducted OR m.returned OR NOT m.restocked
+            WHEN o.status = ${ORDER_STATUS.CANCELLED}
+              THEN NOT m.held OR m.deducted OR NOT m.returned OR m.restocked
+            ELSE NOT m.deducted OR m.returned OR m.restocked END
         ORDER BY coalesce(o.id, m.order_id), 1 LIMIT $1`,
     },
   ],

@@ -1,0 +1,179 @@
+import type { OrderActor } from '../../biz/order/order-state.js';
+import {
+  type NewRefund,
+  type Refund,
+  type RefundClaim,
+  type RefundFilter,
+  type RefundKind,
+  type RefundMove,
+  RefundRepo,
+  type RefundStatus,
+} from '../../biz/order/refund-state.js';
+import type { Page, PageRequest } from '../../biz/page.js';
+import type { Transaction } from '../../biz/transaction.js';
+import type { Postgres, Statement } from './postgres.js';
+import { ORDER_STATUS, orderStatusOf } from './status.js';
+import { storableText } from './text.js';
+
+const COLUMNS = `id, order_id, user_id, kind, status, amount, reason, payment_id, order_status, requested_by, decision,
+  attempts, last_error, created_at, done_at`;
+const ERROR_MAX = 1024;
+
+const INSERT: Statement = {
+  name: 'refund_insert',
+  text: `INSERT INTO refunds (id, order_id, user_id, kind, status, amount, reason, payment_id, order_status, requested_by)
+    VALUES ($1, $2, $3, $4, $5, $6, left($7, 255), $8, $9, $10)`,
+};
+
+const FIND: Statement = {
+  name: 'refund_find',
+  text: `SELECT ${COLUMNS} FROM refunds WHERE id = $1 AND ($2::uuid IS NULL OR user_id = $2)`,
+};
+
+const LOCK: Statement = { name: 'refund_lock', text: `SELECT ${COLUMNS} FROM refunds WHERE id = $1 FOR UPDATE` };
+
+const FIND_BY_PAYMENT: Statement = {
+  name: 'refund_find_by_payment',
+  text: `SELECT ${COLUMNS} FROM refunds WHERE payment_id = $1`,
+};
+
+const FIND_OPEN: Statement = {
+  name: 'refund_find_open',
+  text: `SELECT ${COLUMNS} FROM refunds WHERE order_id = $1 AND kind = 'WHOLE' AND status NOT IN ('REFUSED', 'DONE')`,
+};
+
+const FILTER = `($1::text IS NULL OR status = $1) AND ($2::uuid IS NULL OR user_id = $2)
+  AND ($3::bigint IS NULL OR order_id = $3)`;
+
+const LIST: Statement = {
+  name: 'refund_list',
+  text: `SELECT ${COLUMNS} FROM refunds WHERE ${FILTER} ORDER BY id DESC OFFSET $4 LIMIT $5`,
+};
+
+const COUNT: Statement = { name: 'refund_count', text: `SELECT count(*) AS total FROM refunds WHERE ${FILTER}` };
+
+const SET_STATUS: Statement = {
+  name: 'refund_set_status',
+  // A refund that is started again is due at once, with all its attempts.
+  text: `UPDATE refunds SET status = $2::text, decision = left(coalesce($3, decision), 255),
+      done_at = CASE WHEN $2::text = 'DONE' THEN now() END,
+      attempts = CASE WHEN $2::text = 'APPROVED' THEN 0 ELSE attempts END,
+      next_attempt_at = CASE WHEN $2::text = 'APPROVED' THEN now() ELSE next_attempt_at END
+    WHERE id = $1 RETURNING ${COLUMNS}`,
+};
+
+const CLAIM: Statement = {
+  name: 'refund_claim',
+  text: `WITH c AS (
+      UPDATE refunds SET next_attempt_at = now() + $2 * interval '1 ms', attempts = attempts + 1
+      WHERE id = ANY (ARRAY(
+        SELECT id FROM refunds WHERE status = 'APPROVED' AND next_attempt_at <= now()
+        ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED))
+      RETURNING ${COLUMNS})
+    SELECT c.*, p.provider, p.event_id FROM c LEFT JOIN payments p ON p.id = c.payment_id ORDER BY c.id`,
+};
+
+const RECORD_FAILURE: Statement = {
+  name: 'refund_record_failure',
+  text: `UPDATE refunds SET last_error = $3, next_attempt_at = now() + $4 * interval '1 ms'
+    WHERE id = $1 AND attempts = $2 AND status = 'APPROVED'`,
+};
+
+export class PgRefundRepo extends RefundRepo {
+  constructor(private readonly db: Postgres) {
+    super();
+  }
+
+  override async insert(tx: Transaction, r: NewRefund): Promise<void> {
+    const orderStatus = r.orderStatus === undefined ? null : ORDER_STATUS[r.orderStatus];
+    const values = [r.id, r.orderId, r.userId, r.kind, r.status, r.amountFen, r.reason, r.paymentId ?? null];
+    await this.db.query(INSERT, [...values, orderStatus, r.requestedBy], tx);
+  }
+
+  override async find(id: bigint, userId: string | undefined): Promise<Refund | undefined> {
+    const { rows } = await this.db.query<RefundRow>(FIND, [id, userId ?? null]);
+    return rows[0] && refundOf(rows[0]);
+  }
+
+  override async lock(tx: Transaction, id: bigint): Promise<Refund | undefined> {
+    const { rows } = await this.db.query<RefundRow>(LOCK, [id], tx);
+    return rows[0] && refundOf(rows[0]);
+  }
+
+  override async findByPayment(tx: Transaction, paymentId: bigint): Promise<Refund | undefined> {
+    const { rows } = await this.db.query<RefundRow>(FIND_BY_PAYMENT, [paymentId], tx);
+    return rows[0] && refundOf(rows[0]);
+  }
+
+  override async findOpen(tx: Transaction, orderId: bigint): Promise<Refund | undefined> {
+    const { rows } = await this.db.query<RefundRow>(FIND_OPEN, [orderId], tx);
+    return rows[0] && refundOf(rows[0]);
+  }
+
+  override async list({ status, userId, orderId }: RefundFilter, page: PageRequest): Promise<Page<Refund>> {
+    const filter = [status ?? null, userId ?? null, orderId ?? null];
+    const [list, count] = await Promise.all([
+      this.db.query<RefundRow>(LIST, [...filter, page.offset, page.limit]),
+      this.db.query<{ total: bigint }>(COUNT, filter),
+    ]);
+    return { items: list.rows.map(refundOf), total: count.rows[0]?.total ?? 0n };
+  }
+
+  override async setStatus(tx: Transaction, refund: Refund, { to, decision }: RefundMove): Promise<Refund> {
+    const { rows } = await this.db.query<RefundRow>(SET_STATUS, [refund.id, to, decision ?? null], tx);
+    if (!rows[0]) throw new Error(`refund ${refund.id} does not exist`);
+    return refundOf(rows[0]);
+  }
+
+  override async claim(limit: number, leaseMs: number): Promise<readonly RefundClaim[]> {
+    const { rows } = await this.db.query<ClaimRow>(CLAIM, [limit, leaseMs]);
+    return rows.map((row) => ({
+      refund: refundOf(row),
+      payment: row.provider === null ? undefined : { provider: row.provider, eventId: row.event_id },
+    }));
+  }
+
+  override async recordFailure(refund: Refund, reason: string, retryAfterMs: number): Promise<void> {
+    await this.db.query(RECORD_FAILURE, [refund.id, refund.attempts, storableText(reason, ERROR_MAX), retryAfterMs]);
+  }
+}
+
+interface RefundRow {
+  id: bigint;
+  order_id: bigint;
+  user_id: string;
+  kind: RefundKind;
+  status: RefundStatus;
+  amount: bigint;
+  reason: string;
+  payment_id: bigint | null;
+  order_status: number | null;
+  requested_by: OrderActor;
+  decision: string;
+  attempts: number;
+  last_error: string;
+  created_at: Date;
+  done_at: Date | null;
+}
+
+type ClaimRow = RefundRow & ({ provider: string; event_id: string } | { provider: null });
+
+function refundOf(row: RefundRow): Refund {
+  return {
+    id: row.id,
+    orderId: row.order_id,
+    userId: row.user_id,
+    kind: row.kind,
+    status: row.status,
+    amountFen: row.amount,
+    reason: row.reason,
+    paymentId: row.payment_id ?? undefined,
+    orderStatus: row.order_status === null ? undefined : orderStatusOf(row.order_status),
+    requestedBy: row.requested_by,
+    decision: row.decision,
+    attempts: row.attempts,
+    lastError: row.last_error,
+    createdAt: row.created_at,
+    doneAt: row.done_at ?? undefined,
+  };
+}

@@ -1,0 +1,80 @@
+import type {
+  CompleteRefundRequest,
+  GetRefundRequest,
+  ListRefundsReply,
+  ListRefundsRequest,
+  Refund as RefundMessage,
+  RefundServiceService,
+  RequestRefundRequest,
+} from '../../gen/order/v1/refund.js';
+import { Refund_Kind as Kind, Refund_Status as Status } from '../../gen/order/v1/refund.js';
+import type { RefundUsecase } from '../biz/order/refund.js';
+import type { Refund, RefundStatus } from '../biz/order/refund-state.js';
+import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
+import { identityOf, userOf } from './caller.js';
+import { orderIdOf } from './order-id.js';
+
+export class RefundService implements ServiceOf<typeof RefundServiceService> {
+  constructor(private readonly refunds: RefundUsecase) {}
+
+  requestRefund = async (req: RequestRefundRequest, ctx: CallContext): Promise<RefundMessage> => {
+    const { userId } = identityOf(ctx);
+    return refundReply(
+      await this.refunds.request({ orderId: orderIdOf(req.orderId, 'order_id'), userId, reason: req.reason }),
+    );
+  };
+
+  getRefund = async (req: GetRefundRequest, ctx: CallContext): Promise<RefundMessage> =>
+    refundReply(await this.refunds.get(req.id, identityOf(ctx).userId));
+
+  listRefunds = async (req: ListRefundsRequest, ctx: CallContext): Promise<ListRefundsReply> => {
+    const { role, userId } = identityOf(ctx);
+    const filter = {
+      userId: role === 'ADMIN' ? userId : userOf(ctx),
+      status: statusOf(req.status),
+      orderId: req.orderId === '' ? undefined : orderIdOf(req.orderId, 'order_id'),
+    };
+    const page = await this.refunds.list(filter, { offset: req.offset, limit: req.limit });
+    return { refunds: page.items.map(refundReply), total: page.total };
+  };
+
+  completeRefund = async (req: CompleteRefundRequest): Promise<RefundMessage> =>
+    refundReply(await this.refunds.complete(req.id));
+}
+
+function statusOf(status: Status): RefundStatus | undefined {
+  switch (status) {
+    case Status.REQUESTED:
+      return 'REQUESTED';
+    case Status.APPROVED:
+      return 'APPROVED';
+    case Status.DONE:
+      return 'DONE';
+    case Status.REFUSED:
+      return 'REFUSED';
+    case Status.FAILED:
+      return 'FAILED';
+    case Status.STATUS_UNSPECIFIED:
+    case Status.UNRECOGNIZED:
+      return undefined;
+    default:
+      return status satisfies never;
+  }
+}
+
+function refundReply(refund: Refund): RefundMessage {
+  return {
+    id: refund.id,
+    orderId: refund.orderId,
+    userId: refund.userId,
+    kind: Kind[refund.kind],
+    status: Status[refund.status],
+    amountFen: refund.amountFen,
+    reason: refund.reason,
+    requestedBy: refund.requestedBy,
+    attempts: refund.attempts,
+    lastError: refund.lastError,
+    createdAt: refund.createdAt,
+    doneAt: refund.doneAt,
+  };
+}

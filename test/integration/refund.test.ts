@@ -1,0 +1,222 @@
+import assert from 'node:assert/strict';
+import {
+  isOrderNotFound,
+  isRefundNotFound,
+  isRefundNotPossible,
+  isRefundStatusConflict,
+} from '../../gen/order/v1/errors.js';
+import { RefundRequested } from '../../gen/order/v1/event.js';
+import { formatUserId } from '../../internal/biz/identity.js';
+import { TOPIC_REFUND_REQUESTED } from '../../internal/biz/order/refund.js';
+import type { Refund } from '../../internal/biz/order/refund-state.js';
+import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
+import { violationsOf } from '../support/audit.js';
+import { SeckillReplica } from '../support/seckill.js';
+import { useServers } from '../support/servers.js';
+import { eventually } from '../support/wait.js';
+
+const RECEIVER = { name: '张三', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
+
+describe('refunds', function () {
+  this.timeout(60_000);
+  const servers = useServers('postgres', 'redis');
+  let replica: SeckillReplica;
+  let consumer: SeckillConsumer;
+
+  before(async () => {
+    replica = new SeckillReplica(servers);
+    await replica.start();
+    consumer = replica.consumer('refunds');
+    await consumer.start();
+  });
+  after(async () => {
+    await consumer?.stop(AbortSignal.timeout(10_000));
+    await replica?.close();
+  });
+  afterEach(async () => {
+    replica.provider.faults.length = 0;
+    assert.deepEqual(await violationsOf(replica.db, replica.redis, [1, 2, 3, 5, 6, 12, 13, 15]), []);
+  });
+
+  let users = 9_000;
+  const newUser = () => formatUserId(String(++users));
+  const orderGoods = async (skuId: bigint, quantity = 1) =>
+    replica.goodsOrders.create({
+      ...{ userId: newUser(), lines: [{ skuId, quantity }], receiver: RECEIVER, remark: '', requestId: '' },
+      expectedAmountFen: undefined,
+    });
+  const pay = (orderId: bigint, eventId = `pay-${orderId}`) =>
+    replica.orders.markPaid({ orderId, userId: undefined, provider: 'p', eventId, amountFen: undefined });
+  const paidGoods = async (skuId: bigint, quantity = 1) => pay((await orderGoods(skuId, quantity)).id);
+  const refundOf = async (orderId: bigint): Promise<Refund> => {
+    const { items } = await replica.refunds.list({ orderId }, { offset: 0, limit: 10 });
+    assert.equal(items.length, 1);
+    return items[0]!;
+  };
+  /** What the worker does, once for each refund that is due. */
+  const work = async () => {
+    const outcomes: string[] = [];
+    for (const claim of await replica.refunds.claim(100)) outcomes.push(await replica.refunds.payOut(claim));
+    return outcomes;
+  };
+  /** What `work` would do later. */
+  const due = (id: bigint) => replica.rows('UPDATE refunds SET next_attempt_at = now() WHERE id = $1', id);
+  const levelOf = async (skuId: bigint) => {
+    const { stock, lockStock } = await replica.catalog.getSku(skuId);
+    return [stock, lockStock];
+  };
+  const statusOf = async (orderId: bigint) => {
+    const { status, closeReason } = await replica.orders.get(orderId, undefined);
+    return [status, closeReason];
+  };
+  const paidBack = (refundId: bigint) => replica.provider.paid.get(refundId)?.amountFen;
+
+  it('pays a buyer of goods back before shipping, and puts the units on sale again', async () => {
+    const { id: skuId, priceFen } = await replica.sku(10n);
+    const order = await paidGoods(skuId, 3);
+    assert.deepEqual(await levelOf(skuId), [7n, 0n]);
+    const refund = await replica.refunds.request({ orderId: order.id, userId: order.userId, reason: 'no need' });
+    assert.deepEqual([refund.status, refund.kind, refund.amountFen], ['APPROVED', 'WHOLE', 3n * priceFen]);
+    assert.deepEqual(await statusOf(order.id), ['REFUNDING', 'no need']);
+    // Asking again is the same refund.
+    const again = await replica.refunds.request({ orderId: order.id, userId: order.userId, reason: 'again' });
+    assert.equal(again.id, refund.id);
+    await work();
+    assert.equal(paidBack(refund.id), 3n * priceFen);
+    assert.deepEqual(await statusOf(order.id), ['CANCELLED', 'REFUNDED']);
+    assert.equal((await replica.refunds.get(refund.id, order.userId)).status, 'DONE');
+    assert.deepEqual(await levelOf(skuId), [10n, 0n]);
+    await assert.rejects(replica.refunds.get(refund.id, newUser()), isRefundNotFound);
+  });
+
+  it('refuses refunds of orders that are unpaid, cancelled, another’s or no goods', async () => {
+    const { id: skuId } = await replica.sku(10n);
+    const order = await orderGoods(skuId);
+    const request = (orderId: bigint, userId: string) => replica.refunds.request({ orderId, userId, reason: 'r' });
+    await assert.rejects(request(order.id, order.userId), isRefundNotPossible);
+    await assert.rejects(request(order.id, newUser()), isOrderNotFound);
+    await replica.orders.cancel(order.id, order.userId, '');
+    await assert.rejects(request(order.id, order.userId), isRefundNotPossible);
+  });
+
+  it('gives the unit of an instance that failed back to its sale, and to the limit of its buyer', async () => {
+    const { itemId: plan } = await replica.openSale({ total: 1n, payMode: 'PAY_LATER', defaultLimit: 1 });
+    const bought = await replica.buy(plan, users + 1);
+    assert.equal(bought.kind, 'QUEUED');
+    await eventually('the order exists', () => replica.idle(plan));
+    const [row] = await replica.rows<{ id: bigint }>('SELECT id FROM orders WHERE product_id = $1', plan);
+    const paid = await pay(row!.id);
+    assert.equal((await replica.buy(plan, users + 2)).kind, 'SOLD_OUT');
+    await replica.instances.reportInstance({ instanceId: paid.instanceId!, status: 'FAILED', reason: 'no capacity' });
+    const refund = await refundOf(paid.id);
+    assert.deepEqual([refund.status, refund.requestedBy], ['APPROVED', 'resource']);
+    await work();
+    assert.equal(paidBack(refund.id), paid.amountFen);
+    assert.deepEqual(await statusOf(paid.id), ['CANCELLED', 'REFUNDED']);
+    await replica.relayReturns();
+    const [record] = await replica.rows<{ status: string }>(
+      'SELECT status FROM seckill_records WHERE order_id = $1',
+      paid.id,
+    );
+    assert.equal(record?.status, 'REFUNDED');
+    // The same buyer may buy again, and gets the unit.
+    assert.equal((await replica.buy(plan, users + 1)).kind, 'QUEUED');
+    await eventually('the order exists', () => replica.idle(plan));
+  });
+
+  it('pays late, double and wrong payments back, and leaves their order alone', async () => {
+    const { id: skuId } = await replica.sku(10n);
+    const order = await paidGoods(skuId);
+    await assert.rejects(pay(order.id, `second-${order.id}`));
+    const cancelled = await orderGoods(skuId);
+    await replica.orders.cancel(cancelled.id, undefined, '');
+    await assert.rejects(pay(cancelled.id));
+    await work();
+    for (const { id, amountFen } of [order, cancelled]) {
+      const refund = await refundOf(id);
+      assert.deepEqual([refund.kind, refund.status], ['PAYMENT', 'DONE']);
+      assert.equal(paidBack(refund.id), amountFen);
+    }
+    assert.deepEqual(await statusOf(order.id), ['PAID', '']);
+  });
+
+  it('pays once however often the provider fails, and however the reply is lost', async () => {
+    const { id: skuId } = await replica.sku(10n);
+    const order = await paidGoods(skuId);
+    const refund = await replica.refunds.request({ orderId: order.id, userId: order.userId, reason: 'r' });
+    replica.provider.faults.push('unreachable', 'lost');
+    assert.deepEqual(await work(), ['retry']);
+    assert.match((await refundOf(order.id)).lastError, /connection refused/);
+    await due(refund.id);
+    assert.deepEqual(await work(), ['retry']);
+    await due(refund.id);
+    assert.deepEqual(await work(), ['done']);
+    assert.equal(paidBack(refund.id), order.amountFen);
+    assert.deepEqual(await levelOf(skuId), [10n, 0n]);
+    // A worker that wakes up late finds it done.
+    await replica.refunds.complete(refund.id);
+    assert.deepEqual(await levelOf(skuId), [10n, 0n]);
+  });
+
+  it('lets one of two workers have a refund, and a second one after the lease of a dead one', async () => {
+    const { id: skuId } = await replica.sku(10n);
+    const order = await paidGoods(skuId);
+    const refund = await replica.refunds.request({ orderId: order.id, userId: order.userId, reason: 'r' });
+    const claims = (await Promise.all(Array.from({ length: 10 }, () => replica.refunds.claim(10)))).flat();
+    assert.deepEqual(
+      claims.map((c) => c.refund.id),
+      [refund.id],
+    );
+    // The first one paid and died before it could write it down.
+    const { payment } = claims[0]!;
+    const key = { refundId: refund.id, orderId: order.id, eventId: payment!.eventId, amountFen: refund.amountFen };
+    await replica.provider.refund(key);
+    await due(refund.id);
+    assert.deepEqual(await work(), ['done']);
+    assert.deepEqual(await statusOf(order.id), ['CANCELLED', 'REFUNDED']);
+    assert.deepEqual(await levelOf(skuId), [10n, 0n]);
+  });
+
+  it('gives up after the last attempt, and pays when an operator starts it again', async () => {
+    const { id: skuId } = await replica.sku(10n);
+    const order = await paidGoods(skuId);
+    const { id } = await replica.refunds.request({ orderId: order.id, userId: order.userId, reason: 'r' });
+    replica.provider.faults.push('refused', 'refused', 'refused');
+    for (const outcome of ['retry', 'retry', 'failed']) {
+      assert.deepEqual(await work(), [outcome]);
+      await due(id);
+    }
+    const failed = await refundOf(order.id);
+    assert.deepEqual([failed.status, failed.lastError], ['FAILED', 'the account is closed']);
+    assert.deepEqual(await statusOf(order.id), ['REFUNDING', 'r']);
+    assert.match((await violationsOf(replica.db, replica.redis, [15])).join(), new RegExp(`refund ${id}`));
+    assert.deepEqual(await work(), []);
+    await replica.refunds.retry(id);
+    assert.deepEqual(await work(), ['done']);
+    await assert.rejects(replica.refunds.retry(id), isRefundStatusConflict);
+  });
+
+  it('sends refunds of money from outside to their queue, and ends them when they are reported', async () => {
+    const { itemId: plan } = await replica.openSale({ total: 1n, payMode: 'PREPAID' });
+    await replica.buy(plan, users + 1);
+    await eventually('the order exists', () => replica.idle(plan));
+    const [row] = await replica.rows<{ id: bigint; instance_id: bigint; amount: bigint; user_id: string }>(
+      'SELECT id, instance_id, amount, user_id FROM orders WHERE product_id = $1',
+      plan,
+    );
+    await replica.instances.reportInstance({ instanceId: row!.instance_id, status: 'FAILED', reason: 'x' });
+    assert.deepEqual(await work(), ['waiting']);
+    await replica.relay(TOPIC_REFUND_REQUESTED);
+    const refund = await refundOf(row!.id);
+    const messages = replica.refundQueue.messages.map((m) => RefundRequested.decode(m.payload));
+    assert.deepEqual(
+      messages.filter((m) => m.refundId === refund.id),
+      [{ refundId: refund.id, orderId: row!.id, userId: row!.user_id, amountFen: row!.amount }],
+    );
+    for (let i = 0; i < 2; i++) assert.equal((await replica.refunds.complete(refund.id)).status, 'DONE');
+    assert.deepEqual(await statusOf(row!.id), ['CANCELLED', 'REFUNDED']);
+    await replica.relayReturns();
+    const [sale] = await replica.rows<{ sold: bigint }>('SELECT sold FROM sales WHERE item_id = $1', plan);
+    assert.equal(sale?.sold, 0n);
+  });
+});
