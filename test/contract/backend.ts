@@ -13,7 +13,7 @@ import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import type { Transaction, TransactionRunner } from '../../internal/biz/transaction.js';
 import type { UserRepo } from '../../internal/biz/user/user.js';
 
-/** One implementation of the ports of biz, and what a test must be able to do behind their back. */
+/** One implementation of the ports of biz, and what a test must do or read without them. */
 export interface Backend {
   readonly transactions: TransactionRunner;
   readonly products: ProductRepo;
@@ -29,7 +29,7 @@ export interface Backend {
   /** Topics of the outbox rows that refer to this id. */
   topics(refId: bigint): Promise<readonly string[]>;
   insertSale(sale: Pick<Sale, 'id' | 'itemId' | 'total'> & Partial<Pick<Sale, 'orderType'>>): Promise<void>;
-  /** Closes the sale and makes it give up its unsold units. */
+  /** Closes the sale and returns its unsold units. */
   releaseSale(saleId: bigint): Promise<void>;
   /** Counts a unit as sold, in `tx`. */
   sell(tx: Transaction, saleId: bigint): Promise<void>;
@@ -37,10 +37,10 @@ export interface Backend {
   returned(saleId: bigint): Promise<bigint>;
   /** The lines of an order. */
   items(orderId: bigint): Promise<readonly OrderItem[]>;
-  /** The request was made, and its event published, this long ago. */
+  /** Makes it so that the request was created, and its event published, this long ago. */
   publish(instanceId: bigint, agoMs: number): Promise<void>;
   insertInboxRow(order: NewOrder, streamId: string): Promise<void>;
-  /** The connection of `tx` breaks: its next statement fails. */
+  /** Breaks the connection of `tx`, so that its next statement fails. */
   breakConnection(tx: Transaction): Promise<void>;
   /** COMMIT of `tx` will succeed, but its reply will be lost. */
   loseCommitReply(tx: Transaction): void;
@@ -66,7 +66,7 @@ export function freshId(): bigint {
   return ++lastId;
 }
 
-/** A user that no other test of this run is. */
+/** A user that no other test of this run uses. */
 export function freshUser(): string {
   return formatUserId(String(freshId()));
 }
@@ -123,7 +123,7 @@ export function newOrder(product: Product, changes: Partial<NewOrder> = {}): New
   };
 }
 
-/** A hand-made turn order for tests in which one waits for the other at a known point. */
+/** Lets one actor of a test wait for another at a known point. */
 export function latch(): { readonly opened: Promise<void>; readonly open: () => void } {
   let open = () => {};
   const opened = new Promise<void>((resolve) => {

@@ -340,7 +340,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
 
     describe('lockOverdue', () => {
       const overdue = (agoMs: number) => ({ payTimeoutMs: -agoMs });
-      // Those that other tests of this suite left overdue are out of the way.
+      // Cancels the overdue orders of other tests.
       beforeEach(() =>
         run(async (tx) => {
           for (const o of await backend.it.orders.lockOverdue(tx, 1_000, []))

@@ -103,11 +103,9 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
   };
 }
 
-/** A transaction of `Postgres` is its client. */
-
 const prepared = new Set<string>();
 
-/** The tests that meet a deadlock should not wait the usual second for it to be seen. */
+/** So that the tests of deadlocks do not have to wait for the default second. */
 async function oncePerDatabase(url: string): Promise<void> {
   if (prepared.has(url)) return;
   prepared.add(url);

@@ -5,7 +5,7 @@ import type { InstanceJob } from '../../internal/biz/instance/instance-log.js';
 import { instanceOrder } from '../support/instances.js';
 import { freshId } from './backend.js';
 
-/** A provisioner that works, and what a test must be able to see behind its back. */
+/** A working provisioner, and what a test must read without it. */
 export interface ProvisionerBackend {
   readonly provisioner: Provisioner;
   /** Whether the job's instance exists, with the job's owner and size. */
@@ -13,7 +13,7 @@ export interface ProvisionerBackend {
   close(): Promise<void>;
 }
 
-/** What biz expects of whatever creates instances. */
+/** The contract of a provisioner. */
 export function provisionerContract(name: string, open: () => Promise<ProvisionerBackend>): void {
   describe(`Provisioner ${name}`, () => {
     let backend: ProvisionerBackend;

@@ -37,7 +37,7 @@ describe('flash sales of goods', function () {
     await consumer?.stop(AbortSignal.timeout(10_000));
     consumer = undefined;
   };
-  /** Works off the item's stream. */
+  /** Settles all entries of the item. */
   const settle = async (itemId: bigint) => {
     if (!consumer) await startConsumer();
     await eventually('the stream is empty', () => replica.idle(itemId));
@@ -49,7 +49,7 @@ describe('flash sales of goods', function () {
     assert.ok(outcome.kind === 'QUEUED');
     return outcome.seckillId;
   };
-  /** A running sale of some of a new sku's units. */
+  /** Opens a sale of some units of a new sku. */
   const openSale = async (stock: bigint, change: Partial<CreateSale>) => {
     const { id } = await replica.sku(stock);
     await replica.openSaleOf(id, { priceFen: PRICE_FEN, defaultLimit: 3, ...change });
@@ -195,7 +195,7 @@ describe('flash sales of goods', function () {
     assert.deepEqual([await kindOf(itemId, 1, 3), await kindOf(itemId, 2, 2)], ['QUEUED', 'QUEUED']);
     assert.equal(await kindOf(itemId, 3, 1), 'SOLD_OUT');
     await settle(itemId);
-    // Unpaid units are locked by the sale or by the order: to the sku it is the same.
+    // Unpaid units are locked by the sale or by the order. For the sku that is the same.
     assert.deepEqual(await levelOf(itemId), [5n, 5n]);
     await holds();
     const [late, kept] = await ordersOf(itemId);
@@ -208,7 +208,7 @@ describe('flash sales of goods', function () {
     await assert.rejects(pay(late!.id, 'late'), isOrderCancelled);
     await replica.relayReturns();
     assert.equal((await replica.sales.get(itemId)).remaining, 3n);
-    await eventually('somebody else gets them', async () => (await kindOf(itemId, 3, 1)) === 'QUEUED');
+    await eventually('another user gets the units', async () => (await kindOf(itemId, 3, 1)) === 'QUEUED');
     assert.equal(await kindOf(itemId, 2, 2), 'LIMIT_REACHED');
     assert.equal(await kindOf(itemId, 1, 2), 'QUEUED');
     await settle(itemId);
@@ -321,7 +321,7 @@ describe('flash sales of goods', function () {
       }
       assert.equal((await replica.schedule.reconcile()).released, 1);
       assert.deepEqual(await levelOf(itemId), [4n, 0n]);
-      await eventually('nobody is admitted', async () => (await kindOf(itemId, 1, 1)) === 'ENDED');
+      await eventually('the sale admits no purchase', async () => (await kindOf(itemId, 1, 1)) === 'ENDED');
       await holds();
     });
 
@@ -388,7 +388,7 @@ describe('flash sales of goods', function () {
     assert.equal((await replica.sales.open(itemId)).remaining, 2n);
     await replica.settle(itemId, deliveries);
     await replica.settle(itemId, deliveries);
-    await eventually('the new opening is known', async () => (await kindOf(itemId, 2, 2)) === 'LIMIT_REACHED');
+    await eventually('the new epoch is loaded', async () => (await kindOf(itemId, 2, 2)) === 'LIMIT_REACHED');
     await settle(itemId);
     assert.equal((await ordersOf(itemId)).length, 2);
     assert.deepEqual(await levelOf(itemId), [5n, 2n]);

@@ -27,7 +27,7 @@ const logger = new SilentLogger();
 const OPTIONS = { maxAttempts: 3, retryBackoffMs: 10, leaseMs: 30_000 };
 const RELIABLE: SimulatorOptions = { delayMs: 0, failureRate: 0, transientFailureRate: 0 };
 
-/** Takes reports into memory, as it is told. */
+/** Stores reports in memory and returns the configured outcome. */
 class FakeReporter extends InstanceReporter {
   readonly taken: { id: bigint; status: string; reason: string }[] = [];
   outcome: (job: InstanceJob) => ReportOutcome = () => ({ kind: 'taken' });
@@ -165,7 +165,7 @@ describe('resource domain', () => {
         instanceMessage(good, { spec: { cpus: 0, memoryMb: -1, gpu: -1, image: 'x'.repeat(256) } }),
         instanceMessage(good),
       );
-      await eventually('the good one is stored', async () => (await count('instance_logs')) === 1);
+      await eventually('the valid message is stored', async () => (await count('instance_logs')) === 1);
       await eventually('the queue is empty', queueIsEmpty);
       const reasons = await deadReasons();
       const unreadable = /^not an instance\.v1\.Event: /;
@@ -194,9 +194,12 @@ describe('resource domain', () => {
     it('rejects messages that are too large to the dead-letter queue', async () => {
       startConsumer();
       await send(Buffer.alloc(70_000), instanceMessage(instanceOrder(1n)));
-      await eventually('the good one is stored', async () => (await count('instance_logs')) === 1);
+      await eventually('the valid message is stored', async () => (await count('instance_logs')) === 1);
       const dead = deadLetterQueue(rabbit.queue);
-      await eventually('the large one is there', async () => (await queueDepth(rabbit.url, dead)) === 1);
+      await eventually(
+        'the large message is in the dead-letter queue',
+        async () => (await queueDepth(rabbit.url, dead)) === 1,
+      );
       assert.deepEqual(await deadReasons(), []);
     });
 
@@ -211,7 +214,7 @@ describe('resource domain', () => {
         instanceMessage(instanceOrder(2n, { sourceId: order.sourceId })),
         instanceMessage({ ...order, sourceId: 'another' }),
       );
-      await eventually('all are dealt with', async () => (await deadReasons()).length === 4);
+      await eventually('all four are dead letters', async () => (await deadReasons()).length === 4);
       assert.deepEqual(await deadReasons(), [
         'differs from the earlier request: instance_id 1 → 2, order_id 1000001 → 1000002, name inst-1 → inst-2',
         'differs from the earlier request: source_id 1 → another',
@@ -244,7 +247,7 @@ describe('resource domain', () => {
       proxy.refuse = true;
       startConsumer(far);
       await send(...ids(40).map((id) => instanceMessage(instanceOrder(id))));
-      await eventually('it has tried', () => proxy.refused > 3);
+      await eventually('the database was tried', () => proxy.refused > 3);
       assert.equal(await count('instance_logs'), 0);
       proxy.refuse = false;
       await eventually('all are stored', async () => (await count('instance_logs')) === 40);
@@ -282,7 +285,7 @@ describe('resource domain', () => {
           .sort((a, b) => Number(a - b)),
         failed,
       );
-      assert.match(reporter.taken.find((r) => r.status === 'FAILED')!.reason, /told to fail this instance/);
+      assert.match(reporter.taken.find((r) => r.status === 'FAILED')!.reason, /configured to fail this instance/);
     });
 
     it('retries transient failures and gives up after the last attempt', async () => {
@@ -296,7 +299,7 @@ describe('resource domain', () => {
       assert.equal(await count(`instance_logs WHERE status = 'FAILED'`), lost.length);
       assert.match(
         reporter.taken.find((r) => r.id === lost[0])!.reason,
-        /^gave up after 3 attempts: the simulator was told to fail this attempt$/,
+        /^gave up after 3 attempts: the simulator is configured to fail this attempt$/,
       );
     });
 
@@ -393,7 +396,7 @@ describe('resource domain', () => {
       await record(instanceOrder(1n));
       reporter.outcome = () => ({ kind: 'refused', reason: 'INSTANCE_REQUEST_NOT_FOUND: no instance request 1' });
       startWorker();
-      await eventually('it is over', done);
+      await eventually('the report is settled', done);
       assert.deepEqual(await rowsOf('SELECT status, report_error FROM instance_logs'), [
         { status: 'SUCCESS', report_error: 'INSTANCE_REQUEST_NOT_FOUND: no instance request 1' },
       ]);
@@ -406,10 +409,10 @@ describe('resource domain', () => {
       closing.push(() => far.close());
       await record(...ids(30).map((id) => instanceOrder(id)));
       startWorker({ on: far, leaseMs: 500, simulator: { delayMs: 20 } });
-      await eventually('it has begun', () => reporter.taken.length > 0);
+      await eventually('a creation has begun', () => reporter.taken.length > 0);
       proxy.refuse = true;
       proxy.reset();
-      await eventually('it has tried', () => proxy.refused > 3);
+      await eventually('the database was tried', () => proxy.refused > 3);
       proxy.refuse = false;
       await eventually('all are reported', done);
       await auditDone(30);

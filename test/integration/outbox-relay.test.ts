@@ -22,7 +22,7 @@ const TOPIC = 'instance.created';
 const OPTIONS = { batchSize: 50, leaseMs: 10_000 };
 const logger = new SilentLogger();
 
-/** Publishes into memory, as it is told. */
+/** Stores messages in memory and returns the configured outcome. */
 class FakePublisher extends QueuePublisher {
   readonly published: string[] = [];
   outcome: (message: OutgoingMessage) => PublishOutcome = () => ({ kind: 'published' });
@@ -90,10 +90,10 @@ describe('outbox relay', () => {
     await late.query('BEGIN');
     await late.query(`INSERT INTO outbox (topic, ref_id, payload) VALUES ($1, 1, 'late')`, [TOPIC]);
     await addRows(TOPIC, 3);
-    await eventually('the committed are published', () => publisher.published.length === 3);
+    await eventually('the committed rows are published', () => publisher.published.length === 3);
     await late.query('COMMIT');
     late.release();
-    await eventually('the late one too', () => publisher.published.length === 4);
+    await eventually('the late row is published', () => publisher.published.length === 4);
     assert.equal(publisher.published[3], 'late');
   });
 
@@ -109,7 +109,7 @@ describe('outbox relay', () => {
     await addRows(TOPIC, 5);
     publisher.outcome = () => ({ kind: 'unconfirmed', reason: 'not connected' });
     startRelay();
-    await eventually('the reason is on the rows', async () => {
+    await eventually('the rows have the reason', async () => {
       const { rows } = await db.pool.query('SELECT DISTINCT last_error FROM outbox');
       return rows.length === 1 && rows[0].last_error === 'unconfirmed: not connected';
     });
@@ -138,7 +138,7 @@ describe('outbox relay', () => {
     );
     assert.deepEqual(rows, [{ attempts: 1, last_error: 'returned: NO_ROUTE', waits: true }]);
     publisher.outcome = () => ({ kind: 'published' });
-    await eventually('its time comes', async () => (await dispatchNext(outbox))?.published === 1);
+    await eventually('the row is due again', async () => (await dispatchNext(outbox))?.published === 1);
   });
 
   it('publishes the rows of a dead relay once their lease is over', async () => {
@@ -168,8 +168,8 @@ describe('outbox relay', () => {
     const recorder = new Recorder();
     const handlers = [new PublishingHandler(TOPIC, publisher), recorder];
     startRelay(new OutboxUsecase(new PgOutboxRepo(db), handlers, OPTIONS));
-    await eventually('the other topic is done', async () => (await waiting()) === 3);
-    // Two lanes may share them, and neither waits for the other.
+    await eventually('the rows of the other topic are published', async () => (await waiting()) === 3);
+    // Two lanes may share the rows, in any order.
     assert.deepEqual(recorder.refs.map(Number).sort(), [0, 1, 2]);
   });
 
@@ -177,7 +177,7 @@ describe('outbox relay', () => {
     await addRows('from.the.future', 2);
     await addRows(TOPIC, 2);
     startRelay();
-    await eventually('they are flagged', async () => {
+    await eventually('the rows have the reason', async () => {
       const { rows } = await db.pool.query(
         `SELECT topic, count(*)::int AS n FROM outbox WHERE last_error IS NOT NULL GROUP BY 1`,
       );
@@ -195,7 +195,7 @@ describe('outbox relay', () => {
     closing.push(() => far.close());
     proxy.refuse = true;
     startRelay(usecase({}, far));
-    await eventually('it has tried', () => proxy.refused > 2);
+    await eventually('the relay has tried the database', () => proxy.refused > 2);
     proxy.refuse = false;
     await eventually('all are marked', async () => (await waiting()) === 0);
   });
@@ -203,7 +203,7 @@ describe('outbox relay', () => {
   it('finishes the current round when it stops, so that no row stays leased', async () => {
     await addRows(TOPIC, 200);
     const relay = startRelay();
-    await eventually('it has begun', () => publisher.published.length > 0);
+    await eventually('the first row is published', () => publisher.published.length > 0);
     await relay.stop(AbortSignal.timeout(5_000));
     const { rows } = await db.pool.query(
       'SELECT count(*)::int AS leased FROM outbox WHERE published_at IS NULL AND next_attempt_at > now()',

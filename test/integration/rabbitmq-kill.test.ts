@@ -24,7 +24,7 @@ describe('RabbitMQ killed in the middle of publishing', function () {
   let db: Postgres;
 
   before(async function () {
-    // Killing a broker takes one of its own: one that was given by URL or runs in a container is not ours to kill.
+    // This test kills its own broker. One that is given by URL or runs in a container must not be killed.
     if (!KillableRabbitmq.available) this.skip();
     broker = new KillableRabbitmq();
     await broker.start();
@@ -72,7 +72,7 @@ describe('RabbitMQ killed in the middle of publishing', function () {
       }
       return deliveries.map(() => 'accept');
     });
-    await eventually('every row has come', () => seen.size === ROWS, { timeoutMs: 60_000 });
+    await eventually('every row has arrived', () => seen.size === ROWS, { timeoutMs: 60_000 });
     const stop = AbortSignal.timeout(10_000);
     await Promise.all([consumer.stop(stop), relay.stop(stop)]);
     await publisher.close();

@@ -75,8 +75,11 @@ describe('RabbitMQ', () => {
     assert.deepEqual(outcomes, [{ kind: 'published' }, { kind: 'published' }]);
     openConsumer(async (deliveries) => deliveries.map((d) => (d.payload[0] === 2 ? 'reject' : 'accept')));
     const dead = deadLetterQueue(options.queue);
-    await eventually('one is dead', async () => (await queueDepth(servers.rabbitmqUrl, dead)) === 1);
-    await eventually('the other is done', () => isEmpty(options.queue));
+    await eventually(
+      'one message is in the dead-letter queue',
+      async () => (await queueDepth(servers.rabbitmqUrl, dead)) === 1,
+    );
+    await eventually('the other message is acknowledged', () => isEmpty(options.queue));
   });
 
   it('reports each message that a full queue rejects', async () => {
@@ -86,7 +89,7 @@ describe('RabbitMQ', () => {
         arguments: { 'x-max-length': 2, 'x-overflow': 'reject-publish' },
       }),
     );
-    // The queue is there with other arguments: it is used as it is.
+    // The queue already exists with other arguments and is used as it is.
     const publisher = await openPublisher();
     const outcomes: string[] = [];
     for (let i = 0; i < 4; i++) outcomes.push((await publisher.publish([message(i)]))[0]!.kind);
@@ -139,7 +142,7 @@ describe('RabbitMQ', () => {
       for (const d of deliveries) seen.add(d.payload[0]!);
       return deliveries.map(() => 'accept');
     });
-    await eventually('all are handed over', () => seen.size === 100);
+    await eventually('all messages are delivered', () => seen.size === 100);
     assert.ok(batches.length < 100, `batches ${batches}`);
     assert.ok(Math.max(...batches) <= 16, `batches ${batches}`);
     await eventually('all are acknowledged', () => isEmpty(options.queue));
@@ -150,10 +153,10 @@ describe('RabbitMQ', () => {
     await publisher.publish([message(1), message(2), message(3)]);
     openConsumer(async (deliveries) => deliveries.map((d) => (d.payload[0] === 2 ? 'reject' : 'accept')));
     await eventually(
-      'one is dead',
+      'one message is in the dead-letter queue',
       async () => (await queueDepth(servers.rabbitmqUrl, deadLetterQueue(options.queue))) === 1,
     );
-    await eventually('the others are done', () => isEmpty(options.queue));
+    await eventually('the other messages are acknowledged', () => isEmpty(options.queue));
   });
 
   it('redelivers messages whose handler failed or whose connection was lost', async () => {
@@ -172,9 +175,9 @@ describe('RabbitMQ', () => {
       }
       return deliveries.map(() => 'accept');
     });
-    await eventually('third time lucky', () => calls.length === 3);
+    await eventually('the third delivery succeeds', () => calls.length === 3);
     assert.deepEqual(calls, [false, true, true]);
-    await eventually('it is acknowledged', () => isEmpty(options.queue));
+    await eventually('the message is acknowledged', () => isEmpty(options.queue));
   });
 
   it('returns undelivered messages when it stops, and finishes the current batch', async () => {
@@ -189,7 +192,7 @@ describe('RabbitMQ', () => {
       });
       return deliveries.map(() => 'accept');
     });
-    await eventually('the first is handed over', () => started);
+    await eventually('the first batch is delivered', () => started);
     await publisher.publish([message(2)]);
     const stopped = consumer.stop(never);
     release();

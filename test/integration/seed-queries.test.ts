@@ -3,7 +3,7 @@ import pg from 'pg';
 import { STATISTICS } from '../../internal/local/statistics.js';
 import { useServers } from '../support/servers.js';
 
-// The example queries of the product database document and of the CreateInstance document, as they are written there.
+// The example queries of documents 000 and 001, unchanged.
 const QUERIES: readonly { readonly name: string; readonly sql: string; readonly params?: readonly unknown[] }[] = [
   {
     name: '查询商品及规格',

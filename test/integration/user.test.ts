@@ -121,7 +121,7 @@ describe('users of the product process in auth.mode jwt', function () {
     const bought = await call('POST', '/v1/seckill', wish, bearer(session.token));
     assert.deepEqual([bought.status, bought.body.code], [200, 'QUEUED']);
     const { seckillId } = bought.body.data as { seckillId: string };
-    await eventually('the order is there', async () => {
+    await eventually('the order exists', async () => {
       const { body } = await call('GET', `/v1/seckill/${seckillId}`, undefined, bearer(session.token));
       return body.status === 'PAID';
     });
@@ -163,7 +163,7 @@ describe('users of the product process in auth.mode jwt', function () {
     const { retry_after_ms: waitMs } = late.body.metadata as Record<string, string>;
     assert.ok(Number(waitMs) > 0 && Number(waitMs) <= 900_000, waitMs);
     assert.equal(late.retryAfter, String(Math.ceil(Number(waitMs) / 1_000)));
-    // From elsewhere, as the proxy tells it.
+    // From another address, according to the proxy.
     const elsewhere = { 'x-forwarded-for': '203.0.113.9' };
     const credentials = { username: 'carl', password: PASSWORD };
     assert.equal((await call('POST', '/v1/sessions', credentials, elsewhere)).status, 200);
@@ -244,7 +244,7 @@ describe('users of the product process in auth.mode jwt', function () {
       for (const key of keys) assert.ok((await redis.commands.pttl(key)) > 0);
       await attempts.clear('ann', '10.0.0.1');
       assert.equal(await take(), undefined);
-      // The window has ended in the meantime: what is given back must not stay for ever.
+      // The window has ended meanwhile, so the undone attempt must not create a key that never expires.
       await redis.commands.del(...keys);
       await attempts.giveBack('ann', '10.0.0.1');
       for (const key of await redis.commands.keys('x:*')) assert.ok((await redis.commands.pttl(key)) > 0);

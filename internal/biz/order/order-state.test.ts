@@ -3,7 +3,7 @@ import { canMove, type OrderStatus, type OrderType } from './order-state.js';
 
 const STATUSES: readonly OrderStatus[] = ['PENDING', 'PAID', 'CANCELLED', 'COMPLETED', 'SHIPPED', 'REFUNDING'];
 
-// The drawing of the domain model, one line for each kind of order.
+// The transitions of the domain model, by order type.
 const ALLOWED: Readonly<Record<OrderType, readonly string[]>> = {
   INSTANCE: [
     'PENDING>PAID',

@@ -26,7 +26,7 @@ import { OrderUsecase } from './order.js';
 import { RefundUsecase } from './refund.js';
 
 describe('OrderUsecase', () => {
-  /** The commit whose reply is lost: how many commits are still to come until it. */
+  /** The number of the next commit whose reply is lost. */
   let commitsToLoss = Number.POSITIVE_INFINITY;
   const store = new (class extends MemoryStore {
     override run: MemoryStore['run'] = (work, options) =>
@@ -158,7 +158,7 @@ describe('OrderUsecase', () => {
       await store.run((tx) => repo.insert(tx, [order], 'user'));
       return id;
     };
-    // The sale has sold nothing, so it takes no unit back.
+    // The sale has sold no unit, so none can be returned to it.
     const sale = openSale({ id: ids.nextId(), itemId: plan.id, total: 1n });
     await sales.insertSale(undefined, sale);
     const [before, faulty, after] = [await overdue(undefined), await overdue(sale.id), await overdue(undefined)];

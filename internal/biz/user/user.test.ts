@@ -53,7 +53,7 @@ class Signer extends TokenSigner {
 class Hasher extends Argon2PasswordHasher {
   busy = false;
   made = 0;
-  /** Runs between the check of a password and what follows from it. */
+  /** Called after the check of a password, before its result is used. */
   between: (() => Promise<unknown>) | undefined;
 
   override async verify(password: string, stored: string | undefined): Promise<PasswordCheck> {

@@ -44,9 +44,9 @@ export function snowflakeTime(id: bigint): Date {
 }
 
 /**
- * Holds a worker number by an advisory lock, so that no two processes have the same one. Without the lock there are no
- * ids. An id made in the moment between its loss and the notice could still meet another's; the primary keys then refuse
- * it, so it costs a retry, not an order.
+ * Holds a worker number by an advisory lock, so that no two processes have the same one. Without the lock it generates no
+ * ids. An id that is generated after the loss of the lock, but before the process notices it, may collide with another one.
+ * The primary keys then reject it, which costs a retry.
  */
 export class LeasedIdGenerator extends IdGenerator {
   private snowflake: Snowflake | undefined;

@@ -85,15 +85,15 @@ const TYPES: pg.CustomTypesConfig = {
 };
 
 /**
- * The pool of one process, and its transactions.
+ * The connection pool of a process, and its transactions.
  *
- * A failover that demotes a server need not close its connections: it goes on answering reads, with data that grow stale,
- * and refuses writes (25006). So every new connection is asked whether it takes writes, and the health probe asks again
- * each second. A connection that refuses a write, says that it would, or stays silent ends its generation: connections
- * made before are closed instead of used again, and the next ones go wherever the address leads by then.
+ * A failover may demote a server without closing its connections. The server then answers reads with stale data and rejects
+ * writes (25006). So each new connection is checked for being writable, and the health probe repeats the check every second.
+ * A connection that rejects a write, is read-only or does not answer ends its generation: all connections that were opened
+ * before are closed instead of reused, and new ones resolve the address again.
  *
- * A share of the connections is kept free of transactions. These may wait for locks that a hanging replica holds, and
- * reads must not wait behind them.
+ * A share of the connections is never used for transactions, because these may wait for locks of a hanging replica, and reads
+ * must not wait behind them.
  */
 export class Postgres extends TransactionRunner {
   readonly pool: pg.Pool;

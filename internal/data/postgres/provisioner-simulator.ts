@@ -67,8 +67,8 @@ export class SimulatedProvisioner extends Provisioner {
   override async create(job: InstanceJob): Promise<ProvisionOutcome> {
     if (this.options.delayMs > 0) await sleep(this.options.delayMs);
     const fate = simulatedFate(job.instanceId, job.attempts, this.options);
-    if (fate === 'failed') return { kind: 'failed', reason: 'the simulator was told to fail this instance' };
-    if (fate === 'retry') return { kind: 'retry', reason: 'the simulator was told to fail this attempt' };
+    if (fate === 'failed') return { kind: 'failed', reason: 'the simulator is configured to fail this instance' };
+    if (fate === 'retry') return { kind: 'retry', reason: 'the simulator is configured to fail this attempt' };
     try {
       return await this.creating.add(job);
     } catch (err) {
@@ -109,7 +109,7 @@ export class SimulatedProvisioner extends Provisioner {
     }
     return jobs.map((job) => {
       const row = standing.get(job.name);
-      if (!row) return { kind: 'retry', reason: 'the lease ran out before the instance was made' };
+      if (!row) return { kind: 'retry', reason: 'the lease ended before the instance was created' };
       if (isOf(row, job)) return { kind: 'running' };
       return { kind: 'failed', reason: `the name ${job.name} is taken by another instance` };
     });

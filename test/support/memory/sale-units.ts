@@ -28,7 +28,7 @@ export class MemorySaleUnitsRepo extends SaleUnitsRepo {
     );
   }
 
-  /** Makes a closed sale give up its unsold units. Units that are returned to it later count as returned as well. */
+  /** Returns the unsold units of a closed sale. Units of later cancellations count as returned as well. */
   release(tx: Transaction, saleId: bigint): Promise<Sale | undefined> {
     return this.store.statement('sale.release', tx, () =>
       this.sales.update(tx, String(saleId), (s) =>
@@ -40,7 +40,7 @@ export class MemorySaleUnitsRepo extends SaleUnitsRepo {
   override returnUnits(tx: Transaction, units: readonly SaleUnits[]): Promise<readonly SaleAfterReturn[]> {
     return this.store.statement('sale.returnUnits', tx, async () => {
       const after = new Map<bigint, SaleAfterReturn>();
-      // By sale, so that two transactions that return units to the same sales lock them in one order.
+      // Sorted by sale, so that two transactions that return units to the same sales cannot deadlock.
       for (const { saleId, quantity } of [...units].sort((a, b) => Number(a.saleId - b.saleId))) {
         const sale = await this.sales.update(tx, String(saleId), (s) => {
           const sold = s.sold - BigInt(quantity);

@@ -23,8 +23,8 @@ export class ConstraintViolation extends Error {
 export class ProcessDied extends Error {
   override readonly name = 'ProcessDied';
 
-  /** @param tell called when the server has released the locks of the process */
-  constructor(readonly tell: () => void) {
+  /** @param onReleased called when the server has released the locks of the process */
+  constructor(readonly onReleased: () => void) {
     super('the process died');
   }
 }
@@ -278,7 +278,7 @@ export class MemoryTable<Row extends object> {
 }
 
 function silence(death: ProcessDied): Promise<never> {
-  death.tell();
+  death.onReleased();
   return new Promise(() => {});
 }
 
@@ -287,6 +287,6 @@ function stateOf(tx: Transaction): MemoryTransaction {
 }
 
 function asUnavailable(err: unknown): unknown {
-  const away = err instanceof ConnectionLost || err instanceof Conflict || err instanceof Deadlock;
-  return away ? unavailable('the store does not answer', { cause: err }) : err;
+  const unavailableNow = err instanceof ConnectionLost || err instanceof Conflict || err instanceof Deadlock;
+  return unavailableNow ? unavailable('the store does not answer', { cause: err }) : err;
 }
