@@ -11,7 +11,7 @@ REMOVE_ORPHANS = mkdir -p dist; find dist -name '*.js' -not -path 'dist/gen/*' 2
 
 LINT_CHECKS := lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code
 
-.PHONY: help run dev test coverage api openapi lua build assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
+.PHONY: help run dev test coverage mutate api openapi lua build assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: build ## run every test on private servers; T="order seckill" selects file
 
 coverage: build ## run the tests (T and G as above) and write a coverage report to coverage/
 	@exec $(BIN)/c8 node --enable-source-maps dist/test/run.js $(T) $${G:+--grep "$$G"}
+
+mutate: build ## plant small bugs one at a time and list those that no test finds (docs/mutation.md); M="--count 60 --seed 1"
+	@exec node --enable-source-maps dist/test/mutate/main.js $(M)
 
 api: gen/.stamp ## generate gen/ from api/: ts-proto, error helpers, descriptor set
 

@@ -56,6 +56,12 @@ describe('InstanceEventService', () => {
     assert.match(order.fault, /^not an instance\.v1\.Event/);
   });
 
+  it('keeps a byte order mark that begins a text', async () => {
+    const order = await read(Event.encode({ ...GOOD, sourceId: '\ufeff1-0' }).finish());
+    assert.ok(typeof order === 'object' && 'sourceId' in order);
+    assert.equal(order.sourceId, '\ufeff1-0');
+  });
+
   it('throws on nothing: whatever comes is an order, or has a reason', async () => {
     const good = Event.encode(GOOD).finish();
     const mutated = fc

@@ -96,6 +96,16 @@ describe('JSON listener', () => {
     assert.equal((await get('/plain')).text, 'plain');
   });
 
+  it('serves every RPC at its full name too', async () => {
+    const res = await fetch(`${base}/product.v1.ProductService/GetProduct`, {
+      method: 'POST',
+      headers: { connection: 'close', 'content-type': 'application/json' },
+      body: '{"id":"7"}',
+    });
+    assert.equal(res.status, 200);
+    assert.equal(((await res.json()) as { id: string }).id, '7');
+  });
+
   it('allows calls from pages of the configured origin only', async () => {
     const shop = await get('/v1/products/7', { origin: 'https://shop.example' });
     assert.equal(shop.headers.get('access-control-allow-origin'), 'https://shop.example');

@@ -1,0 +1,230 @@
+/**
+ * `make mutate`: plants small bugs in a copy of the compiled project, one at a time, and reports those that no test
+ * notices. The sample follows from the seed and is spread over all folders. docs/mutation.md has the results.
+ */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative } from 'node:path';
+import { parseArgs } from 'node:util';
+import { projectRoot } from '../../internal/local/project.js';
+import { freePort } from '../../internal/local/servers/ports.js';
+import type { RunningServer, ServerName } from '../../internal/local/servers/server.js';
+import { chooseSources, installMissing, serverKinds, startServer } from '../../internal/local/servers/servers.js';
+import { Random } from '../simulation/random.js';
+import { type Mutant, mutantsOf, mutate } from './mutants.js';
+import { ImportGraph, type SelectedTest } from './selection.js';
+import { Workspace } from './workspace.js';
+
+const USAGE = `usage: make mutate [M="--count 60 --seed 1 --only PATH --tests 12 --no-servers --list"]`;
+const SOURCES = ['cmd', 'internal', 'migrations'];
+/** Programs and declarations: their behaviour is in what they call, or in nothing that runs. */
+const LEFT_OUT = /\.test\.ts$|\/testdata\/|^cmd\/|^internal\/local\/|-module\.ts$/;
+
+const NEAREST = 3;
+
+interface Options {
+  readonly count: number;
+  readonly seed: number;
+  readonly only: readonly string[];
+  /** Server tests to run for a mutant at most, the nearest first. */
+  readonly serverTests: number;
+}
+
+/** One mutant of each folder in turn, until there are enough. */
+function sample(mutants: readonly Mutant[], { count, seed }: Options): Mutant[] {
+  const random = new Random(seed);
+  const folders = new Map<string, Mutant[]>();
+  for (const mutant of mutants) {
+    const folder = dirname(mutant.file);
+    folders.set(folder, [...(folders.get(folder) ?? []), mutant]);
+  }
+  const picked: Mutant[] = [];
+  while (picked.length < count && folders.size > 0) {
+    for (const [folder, left] of folders) {
+      if (picked.length === count) break;
+      picked.push(...left.splice(random.int(left.length), 1));
+      if (left.length === 0) folders.delete(folder);
+    }
+  }
+  return picked;
+}
+
+function allMutants(only: readonly string[]): readonly Mutant[] {
+  return SOURCES.flatMap((folder) =>
+    readdirSync(join(projectRoot, folder), { recursive: true, encoding: 'utf8' }).map((file) => join(folder, file)),
+  )
+    .filter((file) => !LEFT_OUT.test(file) && (only.length === 0 || only.some((part) => file.includes(part))))
+    .sort()
+    .flatMap((file) =>
+      /\.(ts|lua|sql)$/.test(file) ? mutantsOf(file, readFileSync(join(projectRoot, file), 'utf8')) : [],
+    );
+}
+
+/** Servers that all test runs share, started when the first test needs them. */
+class Servers {
+  private readonly root = mkdtempSync(join(tmpdir(), 'kaimai-mutate-'));
+  private readonly running: RunningServer[] = [];
+  private urls: Promise<Readonly<Record<string, string>>> | undefined;
+
+  env(): Promise<Readonly<Record<string, string>>> {
+    this.urls ??= this.start();
+    return this.urls;
+  }
+
+  async stop(): Promise<void> {
+    for (const server of this.running.reverse()) await server.stop();
+    rmSync(this.root, { recursive: true, force: true });
+  }
+
+  private async start(): Promise<Readonly<Record<string, string>>> {
+    const names: ServerName[] = ['postgres', 'redis', 'rabbitmq'];
+    const { signal } = new AbortController();
+    const sources = await chooseSources(names);
+    await installMissing(sources, signal, () => {});
+    const urls: Record<string, string> = {};
+    for (const name of names) {
+      const source = sources.get(name);
+      if (!source) throw new Error(`no source for ${name}`);
+      const server = await startServer(name, source, { root: this.root, port: freePort, signal, removeData: true });
+      this.running.push(server);
+      urls[serverKinds[name].urlVariable] = server.url;
+    }
+    return urls;
+  }
+}
+
+interface Verdict {
+  readonly killed: boolean;
+  readonly by: string;
+}
+
+class Examination {
+  private readonly graph: ImportGraph;
+  /** By source and test files: whether these pass without a mutant. */
+  private readonly sound = new Map<string, boolean>();
+  private readonly broken = new Set<string>();
+
+  constructor(
+    private readonly workspace: Workspace,
+    private readonly servers: Servers | undefined,
+    private readonly options: Options,
+  ) {
+    this.graph = new ImportGraph(workspace.dist);
+  }
+
+  async examine(mutant: Mutant): Promise<Verdict> {
+    const selected = this.graph.testsOf(mutant.file);
+    const quick = selected.filter((t) => !t.needsServers);
+    const slow = this.servers ? selected.filter((t) => t.needsServers).slice(0, this.options.serverTests) : [];
+    if (quick.length + slow.length === 0) return { killed: false, by: 'no test reaches the file' };
+    const text = mutate(readFileSync(join(projectRoot, mutant.file), 'utf8'), mutant);
+    // The nearest tests find most mutants, and loading the others takes longer than running these.
+    const groups = [quick.slice(0, NEAREST), quick.slice(NEAREST), ...slow.map((test) => [test])];
+    for (const tests of groups) {
+      const verdict = await this.run(mutant, text, tests);
+      if (verdict) return verdict;
+    }
+    return { killed: false, by: `${quick.length} tests without servers and ${slow.length} with servers pass` };
+  }
+
+  /** @returns undefined if all of them pass */
+  private async run(mutant: Mutant, text: string, selected: readonly SelectedTest[]): Promise<Verdict | undefined> {
+    const tests = selected.filter((t) => !this.broken.has(t.file));
+    if (tests.length === 0) return undefined;
+    const env = await this.envOf(tests);
+    const files = tests.map((t) => t.file);
+    const run = await this.workspace.with(mutant.file, text, () => this.workspace.test(files, env));
+    if (run.outcome === 'passed') return undefined;
+    const failed = run.outcome === 'failed' && run.file ? relative(this.workspace.dist, run.file) : undefined;
+    // Without a file the tests could not be loaded, or did not end.
+    const suspects = tests.filter((t) => failed === undefined || t.file === failed);
+    if (await this.areSound(mutant.file, suspects)) {
+      return { killed: true, by: run.outcome === 'failed' ? run.test : 'a timeout' };
+    }
+    // A test that fails without a mutant kills nothing.
+    for (const { file } of suspects) {
+      console.log(`${file} fails without a mutant and is left out`);
+      this.broken.add(file);
+    }
+    return this.run(mutant, text, tests);
+  }
+
+  /** Whether tests pass with the same file compiled in the same way, but unchanged. */
+  private async areSound(source: string, tests: readonly SelectedTest[]): Promise<boolean> {
+    const files = tests.map((t) => t.file);
+    const key = [source, ...files].join(' ');
+    let sound = this.sound.get(key);
+    if (sound === undefined) {
+      const text = readFileSync(join(projectRoot, source), 'utf8');
+      const env = await this.envOf(tests);
+      const run = await this.workspace.with(source, text, () => this.workspace.test(files, env));
+      sound = run.outcome === 'passed';
+      this.sound.set(key, sound);
+    }
+    return sound;
+  }
+
+  private async envOf(tests: readonly SelectedTest[]): Promise<Readonly<Record<string, string>>> {
+    return this.servers && tests.some((t) => t.needsServers) ? this.servers.env() : {};
+  }
+}
+
+function described({ file, line, operator, before, after }: Mutant): string {
+  const short = (text: string) => text.replace(/\s+/g, ' ').trim().slice(0, 70);
+  return `${file}:${line}  ${operator}: ${short(before)} → ${short(after) || '(nothing)'}`;
+}
+
+const { values } = parseArgs({
+  options: {
+    count: { type: 'string', default: '60' },
+    seed: { type: 'string', default: '1' },
+    only: { type: 'string', multiple: true, default: [] },
+    tests: { type: 'string', default: '12' },
+    'no-servers': { type: 'boolean', default: false },
+    list: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+const options: Options = {
+  count: Number(values.count),
+  seed: Number(values.seed),
+  only: values.only,
+  serverTests: Number(values.tests),
+};
+const numbers = [options.count, options.seed, options.serverTests];
+if (values.help || !numbers.every((n) => Number.isSafeInteger(n) && n >= 0)) {
+  console.error(USAGE);
+  process.exit(values.help ? 0 : 2);
+}
+const candidates = allMutants(options.only);
+const chosen = sample(candidates, options);
+console.log(`${chosen.length} of ${candidates.length} mutants, seed ${options.seed}`);
+if (values.list) {
+  for (const mutant of chosen) console.log(described(mutant));
+} else {
+  const workspace = new Workspace(join(projectRoot, '.run/mutate'));
+  const servers = values['no-servers'] ? undefined : new Servers();
+  const survivors: Mutant[] = [];
+  let examined = 0;
+  let interrupted = false;
+  process.once('SIGINT', () => {
+    interrupted = true;
+    console.log('stopping after this mutant');
+  });
+  try {
+    const examination = new Examination(workspace, servers, options);
+    for (const mutant of chosen) {
+      if (interrupted) break;
+      const { killed, by } = await examination.examine(mutant);
+      examined++;
+      if (!killed) survivors.push(mutant);
+      console.log(`${killed ? 'killed  ' : 'SURVIVED'} ${described(mutant)}\n         ${by}`);
+    }
+  } finally {
+    await servers?.stop();
+    workspace.remove();
+  }
+  const killed = examined - survivors.length;
+  console.log(`\n${killed} of ${examined} killed (${((100 * killed) / Math.max(1, examined)).toFixed(1)} %)`);
+  for (const mutant of survivors) console.log(`  ${described(mutant)}`);
+}
