@@ -11,11 +11,16 @@ const MAX_STALL_MS = 1_000;
 const LOG_EVERY_MS = 60_000;
 
 /** Opens and closes sales by their schedule, and brings Redis back to what PostgreSQL has. */
-export function saleKeeper(schedule: SaleSchedule, logger: Logger, registry: Registry): Loop {
+export function saleKeeper(
+  schedule: SaleSchedule,
+  logger: Logger,
+  registry: Registry,
+  { intervalMs = INTERVAL_MS } = {},
+): Loop {
   const report = new Report(logger, registry);
   return new Loop({
     name: 'sale_keeper',
-    idleMs: INTERVAL_MS,
+    idleMs: intervalMs,
     maxStallMs: MAX_STALL_MS,
     logger,
     round: async () => {

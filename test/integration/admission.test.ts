@@ -38,7 +38,7 @@ const EMPTY_LOAD = {
   backlogLimit: 1_000,
 };
 
-describe('admission in Redis', () => {
+describe('Admission in Redis', () => {
   const servers = useServers('redis');
   let server: RedisServer;
   let admission: RedisAdmission;

@@ -17,7 +17,7 @@ import { eventually } from '../support/wait.js';
 
 type Body = Record<string, unknown>;
 
-describe('a fair sale of the product process', function () {
+describe('A fair sale of the product process', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
@@ -86,7 +86,7 @@ describe('a fair sale of the product process', function () {
     return itemId;
   }
 
-  it('lets users in by token and line, over JSON', async () => {
+  it('admits users by token and waiting room, over JSON', async () => {
     const itemId = await sale({ admitRate: 1 });
     const looked = await call('GET', `/v1/sales/${itemId}`, {});
     assert.deepEqual([looked.body.requireToken, looked.body.admitRate], [true, 1]);
@@ -117,7 +117,7 @@ describe('a fair sale of the product process', function () {
     assert.deepEqual([changed.body.requireToken, changed.body.admitRate], [false, 0]);
   });
 
-  it('lets users in by token, over gRPC', async () => {
+  it('admits users by token, over gRPC', async () => {
     const itemId = await sale({ requireToken: true });
     const first = await eventually('the sale is known', async () => {
       const reply = await callGrpc('issuePurchaseToken', 11, { itemId });
@@ -129,7 +129,7 @@ describe('a fair sale of the product process', function () {
     await assert.rejects(callGrpc('issuePurchaseToken', 11, { itemId: '999999' }), { code: 5 });
   });
 
-  it('is not served in production by the secret that everybody knows', async () => {
+  it('is not served in production with the development secret', async () => {
     const secret = 'not-the-one-of-development';
     const config = {
       server: { environment: 'production' },
@@ -138,7 +138,7 @@ describe('a fair sale of the product process', function () {
     await assert.rejects(processes.start('product', { env: servers.env(), config }), /seckill\.token_secret/);
   });
 
-  it('refuses a user who calls too often, on either transport, and nobody else', async () => {
+  it('refuses a user who calls too often on either transport, and no other user', async () => {
     const itemId = await sale();
     const all = await Promise.all(
       Array.from({ length: 15 }, (_, i) => as(21, '/v1/seckill', { itemId }, `203.0.113.${i + 100}`)),
@@ -161,7 +161,7 @@ describe('a fair sale of the product process', function () {
     assert.equal((await call('GET', `/v1/sales/${itemId}`, { 'x-user-id': '21' })).status, 200);
   });
 
-  it('refuses an address that calls too often, as the trusted proxy tells it, and no service of the system', async () => {
+  it('refuses an address, as the trusted proxy reports it, that calls too often, and no service of the system', async () => {
     const itemId = await sale();
     const statuses = await Promise.all(
       Array.from(

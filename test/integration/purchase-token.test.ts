@@ -9,7 +9,7 @@ import { SeckillReplica, TOKEN_TTL_MS } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('purchase tokens', function () {
+describe('Purchase tokens', function () {
   this.timeout(30_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
@@ -38,7 +38,7 @@ describe('purchase tokens', function () {
   };
   const outcome = async (...args: Parameters<SeckillReplica['buy']>) => (await replica.buy(...args)).kind;
 
-  it('exist only after opening', async () => {
+  it('exist only after the sale has opened', async () => {
     const startsAt = new Date(Date.now() + 3_600_000);
     const plan = await replica.plan();
     const sale = { itemId: plan.id, name: '', startsAt, endsAt: undefined, total: 1n, priceFen: 1n } as const;
@@ -60,7 +60,7 @@ describe('purchase tokens', function () {
     await assert.rejects(enter(999_999n, 1), isSaleNotFound);
   });
 
-  it('are what the sale asks for, for this user and this sale alone', async () => {
+  it('are required by the sale, and valid for one user and one sale alone', async () => {
     const [itemId, other] = [await open(), await open()];
     assert.equal(await outcome(itemId, 1), 'TOKEN_REQUIRED');
     const { token, expiresAt, serverTime } = ready(await enter(itemId, 1));
@@ -80,7 +80,7 @@ describe('purchase tokens', function () {
     assert.equal(await outcome(itemId, 1, '', old), 'TOKEN_EXPIRED');
   });
 
-  it('buy once, with whatever request ids', async () => {
+  it('buy once, whatever request ids they come with', async () => {
     const itemId = await open();
     const [one, two] = [await tokenOf(itemId, 1), await tokenOf(itemId, 1)];
     assert.notEqual(one, two);
@@ -108,7 +108,7 @@ describe('purchase tokens', function () {
     assert.deepEqual(await replica.faultsOf(itemId), []);
   });
 
-  it('outlive a rebuild of the sale, spent ones spent, and no sale', async () => {
+  it('stay valid, or spent, over a reload of the sale, and end with the sale', async () => {
     const itemId = await open();
     const [spent, unspent] = [await tokenOf(itemId, 1), await tokenOf(itemId, 1)];
     const first = await replica.buy(itemId, 1, '', spent);
@@ -124,7 +124,7 @@ describe('purchase tokens', function () {
     await eventually('the stream is empty', () => replica.idle(itemId));
   });
 
-  it('may be asked for and waived while the sale runs', async () => {
+  it('may be required and waived while the sale runs', async () => {
     const itemId = await open({ requireToken: false });
     assert.equal(await outcome(itemId, 1), 'QUEUED');
     const { version } = (await replica.sales.get(itemId)).sale;
@@ -138,7 +138,7 @@ describe('purchase tokens', function () {
     await eventually('it is known', async () => (await outcome(itemId, 3)) === 'QUEUED');
   });
 
-  it('are not asked of a trusted caller: a batch, and an entry of its own', async () => {
+  it('are not required of trusted callers: a batch, and an entry added by XADD', async () => {
     const itemId = await open();
     const request = { userId: formatUserId('1'), quantity: 1, requestId: '', traceparent: '' };
     assert.deepEqual(
@@ -149,7 +149,7 @@ describe('purchase tokens', function () {
     await eventually('both are orders', async () => (await replica.sales.get(itemId)).sale.sold === 2n);
   });
 
-  it('are refused when all is sold, with word of what may come back', async () => {
+  it('are refused when all units are sold, and the reply says whether units may come back', async () => {
     const itemId = await open({ total: 1n, payMode: 'PAY_LATER' });
     const token = await tokenOf(itemId, 1);
     assert.equal(await outcome(itemId, 2, '', await tokenOf(itemId, 2)), 'QUEUED');
@@ -167,5 +167,34 @@ describe('purchase tokens', function () {
     await replica.relayReturns();
     // A token that bought nothing is not spent.
     await eventually('it is on sale again', async () => (await outcome(itemId, 1, '', token)) === 'QUEUED');
+  });
+
+  describe('of an item whose next sale this process has not heard of', () => {
+    /** An open sale that this process knows, closed, and the item's next one, which requires tokens, opened elsewhere. */
+    const replaced = async (first: Partial<CreateSale>) => {
+      const itemId = await open(first);
+      const other = new SeckillReplica(servers);
+      await other.start();
+      try {
+        await replica.saleCache.find(itemId);
+        await other.sales.close(itemId);
+        await other.openSaleOf(itemId, { requireToken: true, defaultLimit: 5 });
+      } finally {
+        await other.close();
+      }
+      return itemId;
+    };
+
+    it('are required by the next sale although the one before required none', async () => {
+      const itemId = await replaced({ requireToken: false });
+      assert.equal(await outcome(itemId, 1), 'TOKEN_REQUIRED');
+      assert.equal(await replica.redis.commands.xlen(saleKeys('', itemId).stream), 0);
+    });
+
+    it('are issued for the next sale, which takes them', async () => {
+      const itemId = await replaced({});
+      const token = await tokenOf(itemId, 1);
+      assert.equal(await outcome(itemId, 1, '', token), 'QUEUED');
+    });
   });
 });

@@ -16,7 +16,7 @@ import { eventually } from '../support/wait.js';
 
 const ALICE = formatUserId('1');
 
-describe('the life of a sale', function () {
+describe('A sale', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
@@ -58,8 +58,8 @@ describe('the life of a sale', function () {
   };
   const keptFaults = async () => (await replica.schedule.reconcile()).failures.map((f) => f.cause);
 
-  describe('by itself', () => {
-    it('opens a moment before its time, admits nobody before it, and closes at its end', async () => {
+  describe('on its schedule', () => {
+    it('opens a moment before its start, admits no buyer before it, and closes at its end', async () => {
       const later = await plan({ startsAt: new Date(Date.now() + 3_600_000) });
       const soon = await plan({ startsAt: new Date(Date.now() + 2_000), endsAt: new Date(Date.now() + 4_000) });
       assert.deepEqual(await keptFaults(), []);
@@ -77,7 +77,7 @@ describe('the life of a sale', function () {
       assert.equal((await replica.sales.get(soon)).sale.sold, 1n);
     });
 
-    it('is opened once by two that look at the same time', async () => {
+    it('is opened once when two replicas look at the same time', async () => {
       const itemId = await plan({});
       const both = await Promise.all([replica.schedule.reconcile(), replica.schedule.reconcile()]);
       assert.deepEqual(
@@ -89,7 +89,7 @@ describe('the life of a sale', function () {
       assert.equal(epoch, firstEpoch);
     });
 
-    it('is loaded again when Redis lost any of its keys, or is another server', async () => {
+    it('is loaded again when Redis has lost any of its keys or is another server', async () => {
       const itemId = await plan({});
       await replica.sales.open(itemId);
       const keys = saleKeys('', itemId);
@@ -117,7 +117,7 @@ describe('the life of a sale', function () {
       assert.equal((await replica.sales.get(itemId)).sale.epoch, epoch);
     });
 
-    it('counts what waited in a stream that survived', async () => {
+    it('counts the entries of a stream that survived', async () => {
       const itemId = await plan({ total: 3n });
       await replica.sales.open(itemId);
       await consumer.stop(AbortSignal.timeout(10_000));
@@ -138,7 +138,7 @@ describe('the life of a sale', function () {
     });
   });
 
-  it('tells "none left now" from "sold out"', async () => {
+  it('distinguishes "none left now" from "sold out"', async () => {
     const itemId = await plan({ total: 1n, payMode: 'PAY_LATER' });
     await replica.sales.open(itemId);
     await replica.buy(itemId, 1);
@@ -179,7 +179,7 @@ describe('the life of a sale', function () {
     await holds(itemId);
   });
 
-  it('answers sold out without Redis, but for repeated requests', async () => {
+  it('answers SOLD_OUT without asking Redis, except for repeated requests', async () => {
     const itemId = await plan({ total: 1n });
     await replica.sales.open(itemId);
     const first = await replica.buy(itemId, 1, 'r');
@@ -196,8 +196,8 @@ describe('the life of a sale', function () {
     assert.deepEqual(await replica.buy(itemId, 1, 'r'), first);
   });
 
-  describe('limits', () => {
-    it('of one user change while it runs, each change once', async () => {
+  describe('has limits that', () => {
+    it('change for one user while it runs, once for each version', async () => {
       const itemId = await plan({ total: 10n });
       const set = (limit: number, version: bigint) =>
         replica.sales.setVipLimit({ itemId, userId: ALICE, limit, version });
@@ -225,7 +225,7 @@ describe('the life of a sale', function () {
       await holds(itemId);
     });
 
-    it('of one user may be lower than the default, also none', async () => {
+    it('may be lower for one user than the default, even none', async () => {
       const itemId = await plan({ defaultLimit: 5 });
       await replica.sales.open(itemId);
       await replica.sales.setVipLimit({ itemId, userId: ALICE, limit: 0, version: 0n });
@@ -237,7 +237,7 @@ describe('the life of a sale', function () {
       assert.equal((await replica.sales.get(itemId)).sale.sold, 1n);
     });
 
-    it('by default change while it runs', async () => {
+    it('change for all users while it runs', async () => {
       const itemId = await plan({});
       await replica.sales.open(itemId);
       await replica.buy(itemId, 1);
@@ -255,7 +255,7 @@ describe('the life of a sale', function () {
       await assert.rejects(replica.sales.update(999_999n, 1n, { defaultLimit: 3 }), isSaleNotFound);
     });
 
-    it('end in Redis as PostgreSQL has them when many change them at once', async () => {
+    it('are in Redis as PostgreSQL has them when many callers change them at once', async () => {
       const itemId = await plan({});
       await replica.sales.open(itemId);
       let version = 0n;
@@ -280,8 +280,8 @@ describe('the life of a sale', function () {
     });
   });
 
-  describe('many purchases in one call', () => {
-    it('are answered one by one, in their order', async () => {
+  describe('takes many purchases in one call that', () => {
+    it('are answered one by one in their order', async () => {
       const itemId = await plan({ total: 2n });
       await replica.sales.open(itemId);
       const service = new SeckillService(replica.sales, replica.watches, replica.seckill, replica.waitingRoom);
@@ -335,7 +335,7 @@ describe('the life of a sale', function () {
     });
   });
 
-  it('can be watched by many', async () => {
+  it('can be watched by many callers until it is over', async () => {
     const itemId = await plan({ total: 2n });
     const stop = new AbortController();
     const seen: SaleView[][] = [[], []];
@@ -362,7 +362,7 @@ describe('the life of a sale', function () {
     stop.abort();
   });
 
-  it('leaves a record of each purchase', async () => {
+  it('leaves a record of each purchase with its state', async () => {
     const itemId = await plan({ total: 3n, payMode: 'PAY_LATER' });
     await replica.sales.open(itemId);
     for (const user of [1, 2, 3]) await replica.buy(itemId, user);
@@ -394,7 +394,7 @@ describe('the life of a sale', function () {
     }
   });
 
-  it('is the same for a caller that runs the published script itself', async () => {
+  it('sells the same units to a caller that runs the published script', async () => {
     const itemId = await plan({ total: 2n });
     await replica.sales.open(itemId);
     const guide = readFileSync(join(projectRoot, 'docs/seckill-scripts.md'), 'utf8');

@@ -13,7 +13,7 @@ import { eventually } from '../support/wait.js';
 
 const TURN_MS = 60_000;
 
-describe('the waiting room', function () {
+describe('The waiting room', function () {
   this.timeout(30_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
@@ -43,14 +43,14 @@ describe('the waiting room', function () {
   };
   const setRateInRedis = (itemId: bigint, rate: number) =>
     replica.redis.commands.hset(saleKeys('', itemId).meta, 'admit_rate', String(rate));
-  /** Asks the line itself. */
+  /** Asks the waiting room itself, past the tokens. */
   const asker = async (itemId: bigint, terms: Partial<WaitingRoomTerms> = {}) => {
     const { epoch } = (await replica.sales.get(itemId)).sale;
     return (n: number, by = replica) =>
       by.room.ask({ itemId, epoch }, user(n), { turnMs: TURN_MS, capacity: 1_000, ...terms });
   };
   const kinds = (answers: readonly (WaitingRoomReply | EntryDecision)[]) => answers.map((a) => a.kind);
-  /** As if `ms` had passed since the line last changed: its clock is what it compares with that of Redis. */
+  /** As if `ms` had passed since the waiting room last changed: it compares these times with the clock of Redis. */
   const pass = async (itemId: bigint, ms: number) => {
     const { waitingRoom: line } = saleKeys('', itemId);
     for (const field of ['at', 'old_at']) {
@@ -63,7 +63,7 @@ describe('the waiting room', function () {
     return new Map(flat.flatMap((v, i) => (i % 2 === 0 ? [[v, Number(flat[i + 1])] as const] : [])));
   };
 
-  it('lets 500 arrivals at two replicas in by the order of their arrival, at the rate by the clock of Redis', async () => {
+  it('admits 500 users who arrive at two replicas in the order of their arrival, at the set rate', async () => {
     const RATE = 400;
     const itemId = await open(RATE);
     const asks = await Promise.all([asker(itemId), asker(itemId)]);
@@ -89,7 +89,7 @@ describe('the waiting room', function () {
       return answer.kind === 'WAITING';
     };
     waiting = waiting.filter((n) => look(n, first[n]!));
-    await eventually('all are let in', async () => {
+    await eventually('all are admitted', async () => {
       rounds++;
       const answers = await Promise.all(waiting.map(ask));
       waiting = waiting.filter((n, i) => look(n, answers[i]!));
@@ -99,7 +99,7 @@ describe('the waiting room', function () {
     assert.equal(places.size, 500);
   });
 
-  it('keeps one place for each user, who asks often and at once', async () => {
+  it('keeps one ticket for each user who asks often and at two replicas at once', async () => {
     const itemId = await open(1);
     const ask = await asker(itemId);
     const [leader, ...same] = await Promise.all([ask(0), ask(7), ask(7, other), ask(7), ask(8)]);
@@ -112,7 +112,7 @@ describe('the waiting room', function () {
     assert.equal((await tickets(itemId)).size, 6);
   });
 
-  it('tells how many are ahead, how long it takes and when to ask again', async () => {
+  it('tells a user how many are ahead, how long it takes and when to ask again', async () => {
     const itemId = await open(10);
     await Promise.all(Array.from({ length: 100 }, (_, n) => enter(itemId, n)));
     const entry = await enter(itemId, 100);
@@ -122,7 +122,7 @@ describe('the waiting room', function () {
     assert.ok(entry.askAgainMs! > 0 && entry.askAgainMs! < entry.waitMs);
   });
 
-  it('gives one token for a turn, which buys once, and a new place after it', async () => {
+  it('gives one token for a turn, which buys once, and a new ticket after the turn', async () => {
     const itemId = await open(1_000, { defaultLimit: 5 });
     const [one, two] = [await enter(itemId, 1), await enter(itemId, 1)];
     assert.ok(one.kind === 'READY' && two.kind === 'READY');
@@ -138,7 +138,7 @@ describe('the waiting room', function () {
     await eventually('both are orders', async () => (await replica.sales.get(itemId)).sale.sold === 2n);
   });
 
-  it('does not wait for who left, whose turn is over then', async () => {
+  it('does not wait for users who left, and gives them a new ticket after their turn', async () => {
     const itemId = await open(1);
     const ask = await asker(itemId);
     for (const n of [0, 1, 2, 3]) await ask(n);
@@ -150,7 +150,7 @@ describe('the waiting room', function () {
     assert.deepEqual([back.kind, back.kind === 'WAITING' && back.ahead], ['WAITING', 2]);
   });
 
-  it('saves up nothing while nobody comes', async () => {
+  it('saves up no turns while no user comes', async () => {
     const itemId = await open(2);
     const ask = await asker(itemId);
     await ask(0);
@@ -159,7 +159,7 @@ describe('the waiting room', function () {
     assert.deepEqual(kinds(answers), ['READY', 'WAITING', 'WAITING', 'WAITING', 'WAITING']);
   });
 
-  it('keeps the order over every change of its rate', async () => {
+  it('keeps the order over every change of the rate', async () => {
     const itemId = await open(1);
     const all = Array.from({ length: 30 }, (_, n) => n);
     for (const n of all) await enter(itemId, n);
@@ -177,13 +177,13 @@ describe('the waiting room', function () {
     await setRate(itemId, 1);
     const slower = await enter(itemId, 29);
     assert.ok(slower.kind === 'WAITING' && slower.ahead <= 29 - called && slower.waitMs > 1_000 * slower.ahead);
-    // Without a line everybody is let in, with a token: sales are known by it for a moment more.
+    // Without a waiting room all are admitted, with a token: a process knows the sale with one for a moment more.
     await setRate(itemId, 0);
     assert.ok((await Promise.all(all.map((n) => enter(itemId, n)))).every((e) => e.kind === 'READY'));
     assert.equal((await enter(itemId, 99)).kind, 'READY');
   });
 
-  it('calls in order and never too many, at whatever rates and times', async () => {
+  it('calls tickets in order and never too many, at any rates and times', async () => {
     const itemId = await open(1);
     const ask = await asker(itemId, { turnMs: 3_600_000 });
     let users = 0;
@@ -194,7 +194,7 @@ describe('the waiting room', function () {
     );
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async (steps) => {
-        // A line of its own for each run.
+        // A waiting room of its own for each run.
         await replica.redis.commands.del(saleKeys('', itemId).waitingRoom, saleKeys('', itemId).tickets);
         const from = users;
         let rate = 1;
@@ -235,7 +235,32 @@ describe('the waiting room', function () {
     );
   });
 
-  it('lets users line up once it is opened, and calls them from the start on', async () => {
+  it('keeps the times of calls over a change of the rate, to the millisecond', async () => {
+    const itemId = await open(2);
+    const ask = await asker(itemId);
+    const first = await ask(99);
+    assert.ok(first.kind === 'READY');
+    const { waitingRoom, tickets: key } = saleKeys('', itemId);
+    const at = first.now.getTime() - 900;
+    const oldAt = at - 10_000;
+    // One ticket a second from ticket 2 on; then, from ticket 4 on, two a second.
+    const times = { rate: 2, base: 4, at, old_rate: 1, old_base: 2, old_at: oldAt, next: 10 };
+    await replica.redis.commands.hset(waitingRoom, times);
+    for (let ticket = 0; ticket < 10; ticket++) await replica.redis.commands.zadd(key, ticket, user(ticket));
+    const calledAt = async (ticket: number) => {
+      const answer = await ask(ticket);
+      if (answer.kind === 'READY') return answer.untilMs - TURN_MS;
+      assert.ok(answer.kind === 'WAITING');
+      return answer.now.getTime() + answer.waitMs;
+    };
+    // What the rate before the old one called, was called before the old one began.
+    for (const ticket of [0, 1, 2]) assert.equal(await calledAt(ticket), oldAt, `ticket ${ticket}`);
+    assert.equal(await calledAt(3), oldAt + 1_000);
+    for (const ticket of [4, 5, 8, 9])
+      assert.equal(await calledAt(ticket), at + (ticket - 4) * 500, `ticket ${ticket}`);
+  });
+
+  it('gives tickets before the start of an open sale, and calls them from the start on', async () => {
     const startsAt = new Date(Date.now() + 1_500);
     const itemId = await open(2, { startsAt });
     for (const n of [0, 1, 2]) {
@@ -256,7 +281,7 @@ describe('the waiting room', function () {
     assert.equal((await enter(itemId, 1)).kind, 'WAITING');
   });
 
-  it('has an end to its length, which those in it do not meet', async () => {
+  it('refuses users beyond its capacity, but none who has a ticket', async () => {
     const itemId = await open(1);
     const ask = await asker(itemId, { capacity: 2 });
     assert.deepEqual(kinds([await ask(0), await ask(1), await ask(2), await ask(3)]), [
@@ -271,7 +296,7 @@ describe('the waiting room', function () {
     assert.equal((await tickets(itemId)).size, 4);
   });
 
-  it('forgets who never came back', async () => {
+  it('forgets users who never came back', async () => {
     const itemId = await open(1_000_000);
     const ask = await asker(itemId);
     for (let n = 0; n < 60; n++) await ask(n);
@@ -284,7 +309,7 @@ describe('the waiting room', function () {
     assert.equal(await replica.redis.commands.exists(line, places), 0);
   });
 
-  it('tells who waits at once that all is sold, or over', async () => {
+  it('tells waiting users at once that all units are sold or the sale is over', async () => {
     const itemId = await open(1, { total: 1n });
     const [first, second] = [await enter(itemId, 1), await enter(itemId, 2)];
     assert.ok(first.kind === 'READY' && second.kind === 'WAITING');
@@ -296,7 +321,7 @@ describe('the waiting room', function () {
     });
     await replica.sales.close(itemId);
     assert.equal((await enter(itemId, 2)).kind, 'ENDED');
-    // The next sale of the item has a line of its own.
+    // The next sale of the item has a waiting room of its own.
     const { sale } = await replica.sales.get(itemId);
     await replica.sales.create({ ...sale, startsAt: undefined, endsAt: undefined, admitRate: 1 });
     await replica.sales.open(itemId);
@@ -304,7 +329,7 @@ describe('the waiting room', function () {
     assert.equal((await enter(itemId, 1)).kind, 'WAITING');
   });
 
-  it('is kept over a rebuild; lost with Redis it is formed anew, and nothing is oversold', async () => {
+  it('survives a reload of the sale, forms anew when Redis loses it, and oversells nothing either way', async () => {
     const TOTAL = 6;
     const itemId = await open(1, { total: BigInt(TOTAL) });
     const all = Array.from({ length: 20 }, (_, n) => n);
@@ -341,7 +366,7 @@ describe('the waiting room', function () {
     assert.deepEqual(await replica.faultsOf(itemId), []);
   });
 
-  it('says what does not fit before it writes anything', async () => {
+  it('refuses wrong arguments and keys before it writes anything', async () => {
     const itemId = await open(1);
     const keys = saleKeys('', itemId);
     const redis = replica.redis.commands;
