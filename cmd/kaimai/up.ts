@@ -121,7 +121,7 @@ async function keepRunning(started: Started, options: UpOptions, signal: AbortSi
         for (const name of names) services.get(name)?.restart(why);
       },
       async migrate() {
-        const applied = await migrate(urlOf(started, 'postgres'), await loadMigrations(migrationsFolder));
+        const applied = await migrateSchema(started, localDataRoot());
         if (applied.length > 0) report(`Schema migrated: ${applied.join(', ')}`);
       },
     });
@@ -184,7 +184,7 @@ async function start(launch: Launch, options: UpOptions, signal: AbortSignal): P
       {
         title: 'Migrate the schema',
         async task(ctx, task) {
-          const applied = await migrate(urlOf(ctx, 'postgres'), await loadMigrations(migrationsFolder));
+          const applied = await migrateSchema(ctx, root);
           task.title = applied.length === 0 ? 'Schema is up to date' : `Schema migrated: ${applied.join(', ')}`;
         },
       },
@@ -280,6 +280,18 @@ function variables(ctx: Context): Record<string, string> {
   }
   for (const [name, addresses] of ctx.addresses) Object.assign(result, addressVariables(name, addresses));
   return result;
+}
+
+async function migrateSchema(started: Started, root: string): Promise<readonly string[]> {
+  try {
+    return await migrate(urlOf(started, 'postgres'), await loadMigrations(migrationsFolder));
+  } catch (cause) {
+    if (started.servers.get('postgres')?.processes.length === 0) throw cause;
+    // A migration that is being written changes after it was applied.
+    throw new Error(`${errorText(cause)}\nFor an empty local database stop this, delete ${root} and start again.`, {
+      cause,
+    });
+  }
 }
 
 /** The URLs of the servers that this launcher started. */

@@ -6,6 +6,8 @@ import { eventually } from '../../test/support/wait.js';
 import { projectRoot } from './project.js';
 import { SourceWatcher } from './source-watcher.js';
 
+const PRODUCT_MAIN = "export { shared } from '../../internal/shared.js';\n";
+
 describe('The source watcher', function () {
   this.timeout(120_000);
   const root = mkdtempSync(join(tmpdir(), 'kaimai-watch-'));
@@ -41,7 +43,8 @@ describe('The source watcher', function () {
     save('Makefile', 'assets:\n\t@! grep broken internal/sale.lua >&2\n\t@cp internal/sale.lua dist/sale.lua\n');
     save('internal/shared.ts', 'export const shared: number = 1;\n');
     save('internal/shared.test.ts', 'export {};\n');
-    save('cmd/product/main.ts', "export { shared } from '../../internal/shared.js';\n");
+    save('cmd/product/main.ts', PRODUCT_MAIN);
+    save('cmd/resource/main.ts', "void import('../../internal/shared.js');\n");
     save('internal/sale.lua', 'return 1');
     save('configs/product.yaml', 'a: 1');
     save('migrations/001.sql', 'SELECT 1');
@@ -54,7 +57,7 @@ describe('The source watcher', function () {
     watching = watcher.run(controller.signal);
     await nextReport(/Watching for changes/);
     // What the first compilation writes is new.
-    assert.match(await nextRestart(), /^product resource: .* and 1 more$/);
+    assert.match(await nextRestart(), /^product resource: .* and 2 more$/);
   });
 
   after(async () => {
@@ -66,8 +69,16 @@ describe('The source watcher', function () {
   it('restarts both services for shared code, and one service for its own', async () => {
     save('internal/shared.ts', 'export const shared: number = 2;\n');
     assert.match(await nextRestart(), /^product resource: internal\/shared\.ts/);
-    save('cmd/product/main.ts', 'export const own = 1;\n');
+    save('cmd/product/main.ts', `${PRODUCT_MAIN}export const own = 1;\n`);
     assert.equal(await nextRestart(), 'product: cmd/product/main.ts');
+  });
+
+  it('restarts only the services that load the file', async () => {
+    save('cmd/product/own.ts', 'export const own = 1;\n');
+    save('cmd/product/main.ts', `${PRODUCT_MAIN}export { own } from './own.js';\n`);
+    assert.match(await nextRestart(), /^product: cmd\/product\/(own|main)\.ts and 1 more$/);
+    save('cmd/product/own.ts', 'export const own = 2;\n');
+    assert.match(await nextRestart(), /^product: cmd\/product\/own\.ts/);
   });
 
   it('restarts nothing for a test', async () => {
@@ -75,7 +86,7 @@ describe('The source watcher', function () {
     await eventually('the compiled test', () =>
       readFileSync(join(root, 'dist/internal/shared.test.js'), 'utf8').includes('changed'),
     );
-    save('cmd/product/main.ts', 'export const own = 2;\n');
+    save('cmd/product/main.ts', `${PRODUCT_MAIN}export const own = 2;\n`);
     assert.equal(await nextRestart(), 'product: cmd/product/main.ts');
   });
 

@@ -4,6 +4,7 @@ import { join, relative } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { ImportGraph } from './import-graph.js';
 import type { ServiceName } from './services.js';
 
 /**
@@ -34,8 +35,11 @@ export class SourceWatcher {
   private broken = false;
   private generating = false;
   private readonly changed = new Map<ServiceName, Set<string>>();
+  private readonly graph: ImportGraph;
 
-  constructor(private readonly options: SourceWatcherOptions) {}
+  constructor(private readonly options: SourceWatcherOptions) {
+    this.graph = new ImportGraph(join(options.root, 'dist'));
+  }
 
   /** Runs until the signal is aborted. */
   async run(signal: AbortSignal): Promise<void> {
@@ -75,7 +79,7 @@ export class SourceWatcher {
           report(
             `${diagnostics.join('\n').trim()}\n${errors} ${errors === '1' ? 'error' : 'errors'}. The old code keeps running.`,
           );
-        for (const output of emitted) this.note(servicesOf(output), output.replace(/\.js$/, '.ts'));
+        this.noteCompiled(emitted);
         this.restartChanged();
       } else {
         diagnostics.push(line);
@@ -130,6 +134,13 @@ export class SourceWatcher {
     }
   }
 
+  private noteCompiled(outputs: readonly string[]): void {
+    for (const name of EVERY_SERVICE) {
+      const loaded = this.graph.filesOf(`cmd/${name}/main.js`);
+      for (const output of outputs) if (loaded.has(output)) this.note([name], output.replace(/\.js$/, '.ts'));
+    }
+  }
+
   private note(services: readonly ServiceName[], file: string): void {
     for (const name of services) this.changed.set(name, (this.changed.get(name) ?? new Set()).add(file));
   }
@@ -171,12 +182,4 @@ function kindOf(file: string): FileKind | undefined {
   if (/^configs\/.*\.ya?ml$/.test(file)) return 'config';
   if (/^migrations\/.*\.sql$/.test(file)) return 'migration';
   return undefined;
-}
-
-/** The services that load a compiled file, given by its path under dist/. */
-function servicesOf(output: string): readonly ServiceName[] {
-  if (!output.endsWith('.js') || output.endsWith('.test.js') || output.startsWith('internal/local/')) return [];
-  const command = /^cmd\/([^/]+)\//.exec(output)?.[1];
-  if (command !== undefined) return EVERY_SERVICE.filter((name) => name === command);
-  return /^(internal|gen)\//.test(output) ? EVERY_SERVICE : [];
 }
