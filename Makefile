@@ -20,7 +20,7 @@ run: build ## start everything on this machine; Ctrl-C stops it
 	@exec node dist/cmd/kaimai/main.js up
 
 dev: build ## like run, and restart product and resource when a file is saved
-	@exec node dist/cmd/kaimai/main.js up --watch
+	@exec node dist/cmd/kaimai/main.js up --watch --inspect
 
 test: build ## run every test on private servers; T="order seckill" selects files by path, G='cancels' tests by name
 	@exec node --enable-source-maps dist/test/run.js $(T) $${G:+--grep "$$G"}

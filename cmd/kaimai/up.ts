@@ -256,7 +256,8 @@ function startServiceTask(
         config: join(projectRoot, `configs/${name}.yaml`),
         logFile: join(runFolder, `${name}.log`),
         timeoutMs: SERVICE_START_TIMEOUT_MS,
-        ...(options.inspect && { nodeOptions: [`--inspect=127.0.0.1:${INSPECTOR_PORTS[name]}`] }),
+        inspectorPort: options.inspect && INSPECTOR_PORTS[name],
+        keepStandby: options.watch === true,
         spawned: (child) => launch.setService(child),
       });
       ctx.supervised.set(name, service);

@@ -17,4 +17,10 @@ describe('The import graph', () => {
     assert.ok(resource.has('internal/service/instance-log.js'));
     assert.ok(!resource.has('internal/service/product.js'));
   });
+
+  it('names the packages of a program', () => {
+    const packages = graph.packagesOf('cmd/product/main.js');
+    for (const name of ['pg', 'inversify', '@grpc/grpc-js']) assert.ok(packages.has(name), name);
+    assert.ok(![...packages].some((name) => name.startsWith('node:') || name.startsWith('.')));
+  });
 });

@@ -1,35 +1,56 @@
 import { readFileSync, statSync } from 'node:fs';
 import { dirname, relative, resolve } from 'node:path';
 
-const RELATIVE_IMPORT = /\b(?:from|import)\s*\(?\s*['"](\.{1,2}\/[^'"]+)['"]/g;
+const IMPORT = /\b(?:from|import)\s*\(?\s*['"]([^'"\n]+)['"]/g;
 
-/** Which files of a folder of compiled ES modules a program loads, by its relative imports. */
+interface Imports {
+  readonly stamp: number;
+  /** Absolute paths. */
+  readonly files: readonly string[];
+  readonly packages: readonly string[];
+}
+
+/** What the programs of a folder of compiled ES modules load. Paths are relative to the folder. */
 export class ImportGraph {
-  private readonly imports = new Map<string, { stamp: number; files: readonly string[] }>();
+  private readonly imports = new Map<string, Imports>();
 
   constructor(private readonly folder: string) {}
 
-  /** @returns paths relative to the folder, the entry's included */
-  filesOf(entry: string): ReadonlySet<string> {
+  /** The files that a program loads by relative imports, the program included. */
+  filesOf(program: string): ReadonlySet<string> {
     const found = new Set<string>();
-    const open = [resolve(this.folder, entry)];
+    const open = [resolve(this.folder, program)];
     for (let file = open.pop(); file !== undefined; file = open.pop()) {
       const path = relative(this.folder, file);
       if (found.has(path)) continue;
       found.add(path);
-      open.push(...this.importsOf(file));
+      open.push(...(this.importsOf(file)?.files ?? []));
     }
     return found;
   }
 
-  private importsOf(file: string): readonly string[] {
-    const stamp = statSync(file, { throwIfNoEntry: false })?.mtimeMs;
-    if (stamp === undefined) return [];
-    const known = this.imports.get(file);
-    if (known?.stamp === stamp) return known.files;
-    const specifiers = [...readFileSync(file, 'utf8').matchAll(RELATIVE_IMPORT)].map(([, specifier = '']) => specifier);
-    const files = specifiers.map((specifier) => resolve(dirname(file), specifier));
-    this.imports.set(file, { stamp, files });
-    return files;
+  /** The packages that these files import, as they are written there. Built-in modules are not among them. */
+  packagesOf(program: string): ReadonlySet<string> {
+    const files = [...this.filesOf(program)];
+    return new Set(files.flatMap((file) => this.importsOf(resolve(this.folder, file))?.packages ?? []));
   }
+
+  private importsOf(file: string): Imports | undefined {
+    const stamp = statSync(file, { throwIfNoEntry: false })?.mtimeMs;
+    if (stamp === undefined) return undefined;
+    const known = this.imports.get(file);
+    if (known?.stamp === stamp) return known;
+    const specifiers = [...readFileSync(file, 'utf8').matchAll(IMPORT)].map(([, specifier = '']) => specifier);
+    const imports = {
+      stamp,
+      files: specifiers.filter(isRelative).map((specifier) => resolve(dirname(file), specifier)),
+      packages: specifiers.filter((specifier) => !isRelative(specifier) && !specifier.startsWith('node:')),
+    };
+    this.imports.set(file, imports);
+    return imports;
+  }
+}
+
+function isRelative(specifier: string): boolean {
+  return specifier.startsWith('./') || specifier.startsWith('../');
 }

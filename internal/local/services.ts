@@ -54,32 +54,46 @@ export interface ServiceOptions {
   logFile: string;
   timeoutMs: number;
   signal: AbortSignal;
-  /** Further options for node, such as --inspect. */
-  nodeOptions?: readonly string[];
+  /** Lets a debugger attach on this port. */
+  inspectorPort?: number | undefined;
   spawned?: (child: SpawnedProcess) => void;
 }
 
 /** Starts the process of a service and resolves when /readyz answers with 200. */
 export async function startService(name: ServiceName, options: ServiceOptions): Promise<Service> {
-  const { addresses, logFile } = options;
-  const child = spawnProcess({
+  const inspect = options.inspectorPort === undefined ? [] : [`--inspect=127.0.0.1:${options.inspectorPort}`];
+  const child = spawnService(name, options, [...inspect, mainOf(name), '-conf', options.config]);
+  options.spawned?.(child);
+  await untilServing(child, options);
+  return { name, ...options.addresses, process: child, logFile: options.logFile };
+}
+
+type SpawnServiceOptions = Pick<ServiceOptions, 'addresses' | 'env' | 'logFile'>;
+
+function spawnService(
+  name: ServiceName,
+  { addresses, env, logFile }: SpawnServiceOptions,
+  args: readonly string[],
+  stdin?: 'open',
+): SpawnedProcess {
+  return spawnProcess({
     name,
     command: process.execPath,
-    args: [
-      '--enable-source-maps',
-      ...(options.nodeOptions ?? []),
-      join(projectRoot, `dist/cmd/${name}/main.js`),
-      '-conf',
-      options.config,
-    ],
-    env: { ...definedEnvironment(), ...options.env, ...addressVariables(name, addresses) },
+    args: ['--enable-source-maps', ...args],
+    env: { ...definedEnvironment(), ...env, ...addressVariables(name, addresses) },
     cwd: projectRoot,
     logFile,
     account: undefined,
     stopSignal: 'SIGTERM',
     graceMs: 20_000,
+    ...(stdin && { stdin }),
   });
-  options.spawned?.(child);
+}
+
+async function untilServing(
+  child: SpawnedProcess,
+  { addresses, logFile, timeoutMs, signal }: Pick<ServiceOptions, 'addresses' | 'logFile' | 'timeoutMs' | 'signal'>,
+): Promise<void> {
   const ready = async () => {
     // After it ended, another process may answer on its port.
     if (child.exit !== undefined) return false;
@@ -91,17 +105,22 @@ export async function startService(name: ServiceName, options: ServiceOptions): 
       return false;
     }
   };
-  await untilReady(child, logFile, ready, { timeoutMs: options.timeoutMs, signal: options.signal });
-  return { name, ...addresses, process: child, logFile };
+  await untilReady(child, logFile, ready, { timeoutMs, signal });
+}
+
+function mainOf(name: ServiceName): string {
+  return join(projectRoot, `dist/cmd/${name}/main.js`);
 }
 
 /** A service that is started again in place when it ends or its code changes. */
 export class SupervisedService implements Supervised {
   private process: SpawnedProcess | undefined;
+  private standby: SpawnedProcess | undefined;
 
+  /** @param options.keepStandby hold a process ready for the next start (see standby.ts) */
   constructor(
     readonly name: ServiceName,
-    private readonly options: Omit<ServiceOptions, 'signal'>,
+    private readonly options: Omit<ServiceOptions, 'signal'> & { keepStandby?: boolean },
   ) {}
 
   isRunning(): boolean {
@@ -118,17 +137,36 @@ export class SupervisedService implements Supervised {
       this.process = child;
       this.options.spawned?.(child);
     };
+    const { standby } = this;
+    this.standby = undefined;
     try {
-      return await startService(this.name, { ...this.options, signal, spawned });
+      if (!standby || !isAlive(standby)) return await startService(this.name, { ...this.options, signal, spawned });
+      spawned(standby);
+      standby.send('start');
+      await untilServing(standby, { ...this.options, signal });
+      return { name: this.name, ...this.options.addresses, process: standby, logFile: this.options.logFile };
     } catch (error) {
       if (this.process) await stopProcess(this.process);
       throw error;
+    } finally {
+      if (this.options.keepStandby && !signal.aborted) this.standby = this.spawnStandby();
     }
   }
 
   async restart(signal: AbortSignal): Promise<void> {
     if (this.process) await stopProcess(this.process);
     await this.start(signal);
+  }
+
+  private spawnStandby(): SpawnedProcess {
+    const { inspectorPort = 0, config } = this.options;
+    const standby = join(projectRoot, 'dist/internal/local/standby.js');
+    return spawnService(
+      this.name,
+      this.options,
+      [standby, String(inspectorPort), mainOf(this.name), '-conf', config],
+      'open',
+    );
   }
 }
 

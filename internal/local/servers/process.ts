@@ -1,5 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, renameSync, statSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../../kratos/errors/error-text.js';
 import type { Account } from './account.js';
@@ -29,9 +30,13 @@ export interface SpawnOptions {
   account: Account | undefined;
   stopSignal: NodeJS.Signals;
   graceMs: number;
+  /** Keeps stdin open for `SpawnedProcess.send`. */
+  stdin?: 'open';
 }
 
 export interface SpawnedProcess extends ManagedProcess {
+  /** Writes a line to its stdin, if that is open. */
+  send(line: string): void;
   /** How it ended, once it has. */
   exit: string | undefined;
 }
@@ -74,7 +79,7 @@ export function spawnProcess(options: SpawnOptions): SpawnedProcess {
     const child = spawn(options.command, options.args, {
       cwd: options.cwd,
       env: options.env,
-      stdio: ['ignore', log, log],
+      stdio: [options.stdin === 'open' ? 'pipe' : 'ignore', log, log],
       detached: true,
       ...(options.account && { uid: options.account.uid, gid: options.account.gid }),
     });
@@ -86,7 +91,11 @@ export function spawnProcess(options: SpawnOptions): SpawnedProcess {
       stopSignal: options.stopSignal,
       graceMs: options.graceMs,
       exit: undefined,
+      send: (line) => void child.stdin?.write(`${line}\n`),
     };
+    // A process that has ended reads nothing.
+    child.stdin?.on('error', () => {});
+    (child.stdin as Socket | null)?.unref();
     child.once('error', (error) => {
       spawned.exit = `could not start ${options.command}: ${error.message}`;
     });
