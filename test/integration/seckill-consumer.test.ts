@@ -346,4 +346,22 @@ describe('The seckill consumer on PostgreSQL and Redis', function () {
     );
     await holds(plan.id);
   });
+
+  it('leaves units of a reloaded sale for a waiting entry whose stream id another user has already', async () => {
+    const { itemId } = await replica.openSale({ total: 5n });
+    const { stream } = saleKeys('', itemId);
+    const seckillId = idOf(await replica.buy(itemId, 1));
+    await replica.settle(itemId, await deliveries(itemId));
+    await replica.redis.commands.flushdb();
+    const streamId = seckillId.slice(`${itemId}-`.length);
+    const { epoch } = (await replica.sales.get(itemId)).sale;
+    await replica.redis.commands.xadd(stream, streamId, 'uid', formatUserId('2'), 'qty', '1', 'epoch', String(epoch));
+    await replica.loader.load(itemId);
+    assert.equal((await replica.sales.get(itemId)).remaining, 3n);
+    await run(replica.consumer('a'));
+    await settled(itemId);
+    assert.equal(await status(seckillId, 2), 'PAID');
+    assert.equal((await replica.sales.get(itemId)).remaining, 3n);
+    await holds(itemId);
+  });
 });

@@ -111,9 +111,10 @@ export class SaleLoader {
     const buyers = new Map(snapshot.buyers.map((b) => [b.userId, b.units]));
     let stock = sale.total - sale.sold;
     for (const entry of entries) {
-      if (snapshot.settled.has(entry.streamId)) continue;
       const purchase = parseEntry(entry);
       if (purchase.kind === 'malformed' || !belongsTo(purchase, sale)) continue;
+      // An outcome of another user is that of another purchase: the stream id was given twice.
+      if (snapshot.settled.get(entry.streamId) === purchase.userId) continue;
       stock -= BigInt(purchase.quantity);
       buyers.set(purchase.userId, (buyers.get(purchase.userId) ?? 0) + purchase.quantity);
     }

@@ -107,8 +107,8 @@ export interface SaleSnapshot {
   readonly buyers: readonly UnitsOfUser[];
   /** Limits in place of the default. */
   readonly vipLimits: readonly UnitsOfUser[];
-  /** Those of the given stream ids that have their outcome. */
-  readonly settled: ReadonlySet<string>;
+  /** Those of the given stream ids that have an outcome, with its user; undefined for the user of a malformed entry. */
+  readonly settled: ReadonlyMap<string, string | undefined>;
 }
 
 /** VIP limits that changed after a settings version, in the order of their changes. */

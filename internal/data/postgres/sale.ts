@@ -170,7 +170,7 @@ const BUYERS: Statement = {
 
 const SETTLED: Statement = {
   name: 'sale_settled_entries',
-  text: 'SELECT stream_id FROM stream_inbox WHERE item_id = $1 AND stream_id = ANY($2::text[])',
+  text: 'SELECT stream_id, user_id FROM stream_inbox WHERE item_id = $1 AND stream_id = ANY($2::text[])',
 };
 
 export class PgSaleRepo extends SaleRepo {
@@ -295,11 +295,12 @@ export class PgSaleRepo extends SaleRepo {
     const settled =
       streamIds.length === 0
         ? []
-        : (await this.db.query<{ stream_id: string }>(SETTLED, [sale.itemId, streamIds], tx)).rows;
+        : (await this.db.query<{ stream_id: string; user_id: string | null }>(SETTLED, [sale.itemId, streamIds], tx))
+            .rows;
     return {
       buyers: buyers.rows.map((row) => ({ userId: row.user_id, units: row.units })),
       vipLimits: vip.rows.map((row) => ({ userId: row.user_id, units: row.units })),
-      settled: new Set(settled.map((row) => row.stream_id)),
+      settled: new Map(settled.map((row) => [row.stream_id, row.user_id ?? undefined])),
     };
   }
 }
