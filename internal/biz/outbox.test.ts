@@ -13,6 +13,7 @@ const TOPIC = 'test';
 
 class FakeOutboxRepo extends OutboxRepo {
   readonly published: bigint[] = [];
+  readonly renewed: bigint[] = [];
   readonly failures: OutboxFailure[] = [];
 
   override async claim(): Promise<readonly OutboxRow[]> {
@@ -20,6 +21,9 @@ class FakeOutboxRepo extends OutboxRepo {
   }
   override async claimOthers(): Promise<readonly OutboxRow[]> {
     return [];
+  }
+  override async renew(rows: readonly OutboxRow[]): Promise<void> {
+    this.renewed.push(...rows.map((row) => row.id));
   }
   override async markPublished(rows: readonly OutboxRow[]): Promise<void> {
     this.published.push(...rows.map((row) => row.id));

@@ -1,5 +1,6 @@
 import { isUnavailable } from '../../gen/common/v1/errors.js';
 import { errorText } from '../kratos/errors/error-text.js';
+import { whileRenewing } from './lease.js';
 import type { OutgoingMessage, QueuePublisher } from './message-queue.js';
 import type { Transaction } from './transaction.js';
 
@@ -38,6 +39,8 @@ export abstract class OutboxRepo {
   abstract claim(topic: string, limit: number, leaseMs: number): Promise<readonly OutboxRow[]>;
   /** The same for rows of all other topics. */
   abstract claimOthers(knownTopics: readonly string[], limit: number, leaseMs: number): Promise<readonly OutboxRow[]>;
+  /** Keeps claimed rows for `leaseMs` from now. A row that somebody else has claimed since stays as it is. */
+  abstract renew(rows: readonly OutboxRow[], leaseMs: number): Promise<void>;
   abstract markPublished(rows: readonly OutboxRow[]): Promise<void>;
   /** Records the reasons. A row that another relay has claimed since stays as it is. */
   abstract markFailed(failures: readonly OutboxFailure[]): Promise<void>;
@@ -66,6 +69,7 @@ export abstract class OutboxHandler {
 export interface OutboxOptions {
   /** Rows that are claimed together at most. */
   readonly batchSize: number;
+  /** Renewed while rows are dispatched. The rows of a dead relay wait for its end. */
   readonly leaseMs: number;
 }
 
@@ -125,7 +129,12 @@ export class OutboxUsecase {
   async dispatch({ topic, rows }: OutboxBatch): Promise<DispatchResult> {
     const handler = this.handlers.get(topic);
     if (!handler) throw new Error(`no outbox handler for topic ${topic}`);
-    const failures = await this.failuresOf(handler, rows);
+    const { leaseMs } = this.options;
+    const failures = await whileRenewing(
+      leaseMs,
+      () => this.outbox.renew(rows, leaseMs),
+      () => this.failuresOf(handler, rows),
+    );
     const published = rows.filter((_, i) => failures[i] === undefined);
     const failed = rows.flatMap((row, i) => {
       const failure = failures[i];

@@ -87,7 +87,7 @@ export const DEFAULTS: JsonObject = {
     tokenTtl: '120s',
     waitingRoomLimit: 1000000,
   },
-  outbox: { batchSize: 500, pollInterval: '0.2s', lease: '10s', resendAfter: '120s' },
+  outbox: { batchSize: 500, pollInterval: '0.2s', lease: '5s', resendAfter: '120s' },
   resource: {
     provisioner: 'simulator',
     simulator: { delay: '0s', failureRate: 0, transientFailureRate: 0 },
@@ -95,7 +95,7 @@ export const DEFAULTS: JsonObject = {
     concurrency: 16,
     maxAttempts: 5,
     retryBackoff: '0.2s',
-    lease: '30s',
+    lease: '5s',
     pollInterval: '0.2s',
   },
 };

@@ -2,12 +2,11 @@ import { ALL_REASONS } from '../../gen/reasons.js';
 import { InstanceReporter, Provisioner } from '../biz/instance/instance-job.js';
 import { InstanceLogRepo } from '../biz/instance/instance-log.js';
 import { QueueConsumer } from '../biz/message-queue.js';
-import { CONFIG, type Config } from '../conf/config.js';
+import { CONFIG } from '../conf/config.js';
 import { HealthProbe } from '../kratos/app/health-probe.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
 import { Worker } from '../kratos/app/worker.js';
 import { BacklogProbe } from '../kratos/background/background-meter.js';
-import { ConfigError } from '../kratos/config/config-error.js';
 import { Logger } from '../kratos/log/logger.js';
 import { EtcdRegistry } from '../kratos/registry/etcd.js';
 import { ServiceRegistry } from '../kratos/registry/service-registry.js';
@@ -24,7 +23,7 @@ import { rabbitOptions, rabbitProbe } from './rabbitmq/rabbitmq.js';
 export const resourceDataModule: ProviderSet = providers(({ implement, resource, create, alias }) => {
   implement(InstanceLogRepo, PgInstanceLogRepo, [Postgres]);
   create(BacklogProbe, [Postgres], jobBacklog);
-  create(Provisioner, [Postgres, CONFIG], makeProvisioner);
+  create(Provisioner, [Postgres, CONFIG], (db, { resource }) => new SimulatedProvisioner(db, resource.simulator));
 
   // The consumer's server opens and closes it.
   create(
@@ -56,15 +55,3 @@ export const resourceDataModule: ProviderSet = providers(({ implement, resource,
   });
   implement(InstanceReporter, GrpcInstanceReporter, [GrpcClient]);
 });
-
-function makeProvisioner(db: Postgres, { resource: { simulator, leaseMs } }: Config): Provisioner {
-  if (simulator.delayMs >= leaseMs) {
-    throw new ConfigError('configuration', [
-      {
-        path: 'resource.simulator.delay',
-        description: 'must be shorter than resource.lease, or no creation ends in time',
-      },
-    ]);
-  }
-  return new SimulatedProvisioner(db, simulator);
-}

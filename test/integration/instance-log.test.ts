@@ -320,6 +320,16 @@ describe('resource domain', () => {
       assert.deepEqual(reporter.taken.map((r) => r.id).sort(), [1n, 2n, 3n]);
     });
 
+    it('keeps the lease of a job while it runs, however long that takes', async () => {
+      await record(...ids(3).map((id) => instanceOrder(id)));
+      const slow = { leaseMs: 300, simulator: { delayMs: 1_500 } };
+      startWorker(slow);
+      startWorker(slow);
+      await eventually('all are reported', done);
+      await auditDone(3);
+      assert.equal(await count('instance_logs WHERE attempts > 0'), 0);
+    });
+
     it('creates nothing once the lease of a job is over', async () => {
       await record(instanceOrder(1n));
       const job = await new PgInstanceLogRepo(db).claimToCreate(0);

@@ -13,6 +13,7 @@ import { PgOutboxRepo } from '../../internal/data/postgres/outbox.js';
 import type { Postgres } from '../../internal/data/postgres/postgres.js';
 import { SilentLogger } from '../../internal/kratos/log/logger.js';
 import { OutboxRelay } from '../../internal/server/outbox-relay.js';
+import { latch } from '../contract/backend.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { openPostgres } from '../support/instances.js';
 import { useServers } from '../support/servers.js';
@@ -39,7 +40,9 @@ class FakePublisher extends QueuePublisher {
 class Recorder extends OutboxHandler {
   override readonly topic = 'seckill.return';
   readonly refs: bigint[] = [];
+  until: Promise<void> = Promise.resolve();
   override async dispatch(rows: readonly OutboxRow[]): Promise<readonly (DispatchFailure | undefined)[]> {
+    await this.until;
     this.refs.push(...rows.map((r) => r.refId));
     return rows.map(() => undefined);
   }
@@ -148,6 +151,24 @@ describe('outbox relay', () => {
     const outbox = usecase();
     assert.equal(await dispatchNext(outbox), undefined);
     await eventually('the lease is over', async () => (await dispatchNext(outbox))?.published === 3);
+  });
+
+  it('keeps the lease of rows while it waits for their destination', async () => {
+    await addRows('seckill.return', 3);
+    const slow = new Recorder();
+    const dispatched = latch();
+    slow.until = dispatched.opened;
+    const busy = new OutboxUsecase(new PgOutboxRepo(db), [slow], { ...OPTIONS, leaseMs: 300 });
+    const dispatching = busy.dispatch((await busy.claim('seckill.return'))!);
+    const repo = new PgOutboxRepo(db);
+    const { rows } = await db.pool.query<{ at: Date }>('SELECT min(next_attempt_at) AS at FROM outbox');
+    await eventually('the lease was renewed twice', async () => {
+      assert.deepEqual(await repo.claim('seckill.return', 10, 0), []);
+      const now = await db.pool.query<{ at: Date }>('SELECT min(next_attempt_at) AS at FROM outbox');
+      return now.rows[0]!.at.getTime() > rows[0]!.at.getTime() + 200;
+    });
+    dispatched.open();
+    assert.equal((await dispatching).published, 3);
   });
 
   it('does not let a relay whose lease is over release rows that another relay has claimed', async () => {

@@ -1,6 +1,7 @@
 import { errorText } from '../../kratos/errors/error-text.js';
 import type { Logger } from '../../kratos/log/logger.js';
 import { NoTrace, type Trace } from '../../kratos/tracing/trace.js';
+import { whileRenewing } from '../lease.js';
 import type { InstanceJob, InstanceLogRepo } from './instance-log.js';
 
 export type ProvisionOutcome =
@@ -44,6 +45,7 @@ export interface InstanceJobOptions {
   readonly maxAttempts: number;
   /** Wait before the second attempt. It doubles with each further one. */
   readonly retryBackoffMs: number;
+  /** Renewed while the job is worked on. The jobs of a dead worker wait for its end. */
   readonly leaseMs: number;
 }
 
@@ -84,7 +86,9 @@ export class InstanceJobUsecase {
 
   /** Makes one attempt at a claimed job. */
   async create(job: InstanceJob): Promise<StallReason> {
-    const outcome = await this.trace.resume('instance create', job.trace, () => this.provisioner.create(job));
+    const outcome = await this.holding(job, () =>
+      this.trace.resume('instance create', job.trace, () => this.provisioner.create(job)),
+    );
     switch (outcome.kind) {
       case 'running':
         await this.settle(job, 'SUCCESS', '');
@@ -123,8 +127,10 @@ export class InstanceJobUsecase {
 
   /** @returns undefined when the product domain accepted or refused the report for good, else why to try again */
   private async reportOne(job: InstanceJob): Promise<string | undefined> {
-    if (job.status === 'FAILED') await this.provisioner.remove(job);
-    const outcome = await this.trace.resume('instance report', job.trace, () => this.reporter.report(job));
+    const outcome = await this.holding(job, async () => {
+      if (job.status === 'FAILED') await this.provisioner.remove(job);
+      return this.trace.resume('instance report', job.trace, () => this.reporter.report(job));
+    });
     switch (outcome.kind) {
       case 'taken':
         await this.logs.markReported(job, '');
@@ -146,6 +152,11 @@ export class InstanceJobUsecase {
       default:
         return outcome satisfies never;
     }
+  }
+
+  private holding<T>(job: InstanceJob, work: () => Promise<T>): Promise<T> {
+    const { leaseMs } = this.options;
+    return whileRenewing(leaseMs, () => this.logs.renew(job, leaseMs), work);
   }
 
   private async settle(job: InstanceJob, status: 'SUCCESS' | 'FAILED', reason: string): Promise<void> {

@@ -42,8 +42,8 @@ export interface InstanceJob extends InstanceLog {
   /** Failed attempts that may be repeated. */
   readonly attempts: number;
   readonly reportAttempts: number;
-  /** By the clock of the database. */
-  readonly leaseEndsAt: Date;
+  /** By the clock of the database. `renew` moves it. */
+  leaseEndsAt: Date;
 }
 
 export interface InstanceDeadLetter {
@@ -95,6 +95,8 @@ export abstract class InstanceLogRepo {
   abstract claimToCreate(leaseMs: number): Promise<InstanceJob | undefined>;
   /** Claims SUCCESS and FAILED jobs that are due and whose result the product domain has not accepted or refused yet. */
   abstract claimToReport(limit: number, leaseMs: number): Promise<readonly InstanceJob[]>;
+  /** Moves the end of the job's lease to `leaseMs` from now. Does nothing if another worker has the lease. */
+  abstract renew(job: InstanceJob, leaseMs: number): Promise<void>;
   /** Counts a failed attempt, to be repeated after the wait. Does nothing if another worker has the lease. */
   abstract countAttempt(job: InstanceJob, reason: string, retryAfterMs: number): Promise<void>;
   /** Ends the lease without counting an attempt. Does nothing if another worker has the lease. */

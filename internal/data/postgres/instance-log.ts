@@ -114,6 +114,14 @@ const POSTPONE: Statement = {
     WHERE l.id = p.id AND l.next_attempt_at = p.lease_ends_at`,
 };
 
+const RENEW: Statement = {
+  name: 'instance_log_renew',
+  text: `UPDATE instance_logs l SET next_attempt_at = ${LEASE} + $3 * interval '1 ms'
+    FROM unnest($1::bigint[], $2::timestamptz[]) AS r(id, lease_ends_at)
+    WHERE l.id = r.id AND l.next_attempt_at = r.lease_ends_at
+    RETURNING l.id, l.next_attempt_at`,
+};
+
 const FILTER = `($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR source = $2)
   AND ($3::text IS NULL OR source_id = $3) AND ($4::bigint IS NULL OR product_id = $4)
   AND ($5::bigint IS NULL OR instance_id = $5) AND ($6::text IS NULL OR status = $6)`;
@@ -140,6 +148,11 @@ const BY_MINUTE: Statement = {
     FROM instance_logs WHERE created_at >= $1 GROUP BY minute, source ORDER BY minute DESC, source LIMIT ${MINUTES_MAX}`,
 };
 
+interface Renewal {
+  readonly job: InstanceJob;
+  readonly leaseMs: number;
+}
+
 interface Postponement {
   readonly job: InstanceJob;
   readonly attempts: number;
@@ -154,6 +167,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
   private readonly settling: Batcher<InstanceOutcome, InstanceLogStatus>;
   private readonly reporting: Batcher<{ job: InstanceJob; refusal: string }, undefined>;
   private readonly postponing: Batcher<Postponement, undefined>;
+  private readonly renewing: Batcher<Renewal, undefined>;
 
   constructor(private readonly db: Postgres) {
     super();
@@ -161,6 +175,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     this.claiming = new Batcher({ name: 'claims', run: (leases) => this.claimAll(leases), ...limits });
     this.settling = new Batcher({ name: 'outcomes', run: (outcomes) => this.settleAll(outcomes), ...limits });
     this.reporting = new Batcher({ name: 'reports', run: (reports) => this.markAllReported(reports), ...limits });
+    this.renewing = new Batcher({ name: 'renewals', run: (renewals) => this.renewAll(renewals), ...limits });
     this.postponing = new Batcher({ name: 'postponements', run: (jobs) => this.postponeAll(jobs), ...limits });
   }
 
@@ -213,6 +228,10 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
 
   override async claimToReport(limit: number, leaseMs: number): Promise<readonly InstanceJob[]> {
     return jobsOf(await this.db.query<JobRow>(CLAIM_TO_REPORT, [limit, leaseMs]));
+  }
+
+  override renew(job: InstanceJob, leaseMs: number): Promise<void> {
+    return this.renewing.add({ job, leaseMs });
   }
 
   override countAttempt(job: InstanceJob, reason: string, retryAfterMs: number): Promise<void> {
@@ -297,6 +316,17 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
       reports.map((r) => storableText(r.refusal, REASON_MAX)),
     ]);
     return reports.map(() => undefined);
+  }
+
+  private async renewAll(renewals: readonly Renewal[]): Promise<readonly undefined[]> {
+    const { rows } = await this.db.query<Pick<JobRow, 'id' | 'next_attempt_at'>>(RENEW, [
+      renewals.map((r) => r.job.id),
+      renewals.map((r) => r.job.leaseEndsAt),
+      Math.min(...renewals.map((r) => r.leaseMs)),
+    ]);
+    const ends = new Map(rows.map((row) => [row.id, row.next_attempt_at]));
+    for (const { job } of renewals) job.leaseEndsAt = ends.get(job.id) ?? job.leaseEndsAt;
+    return renewals.map(() => undefined);
   }
 
   private async postponeAll(postponements: readonly Postponement[]): Promise<readonly undefined[]> {

@@ -35,6 +35,12 @@ const MARK_PUBLISHED: Statement = {
   text: 'UPDATE outbox SET published_at = now(), last_error = NULL WHERE id = ANY ($1::bigint[])',
 };
 
+const RENEW: Statement = {
+  name: 'outbox_renew',
+  text: `UPDATE outbox o SET next_attempt_at = now() + $3 * interval '1 ms'
+    FROM unnest($1::bigint[], $2::int[]) AS r(id, attempts) WHERE o.id = r.id AND o.attempts = r.attempts`,
+};
+
 const APPEND: Statement = {
   name: 'outbox_append',
   text: `INSERT INTO outbox (topic, ref_id, payload)
@@ -77,6 +83,10 @@ export class PgOutboxRepo extends OutboxRepo {
   ): Promise<readonly OutboxRow[]> {
     const { rows } = await this.db.query<ClaimedRow>(CLAIM_OTHERS, [knownTopics, limit, leaseMs]);
     return inOrder(rows);
+  }
+
+  override async renew(rows: readonly OutboxRow[], leaseMs: number): Promise<void> {
+    await this.db.query(RENEW, [rows.map((r) => r.id), rows.map((r) => r.attempts), leaseMs]);
   }
 
   override async markPublished(rows: readonly OutboxRow[]): Promise<void> {

@@ -7,7 +7,7 @@ interface CommonOptions {
   readonly name: string;
   /** Wait after a round that found nothing. After rounds that stalled or threw, the wait doubles up to `maxStallMs`. */
   readonly idleMs: number;
-  /** Default 5 s. */
+  /** Default 2 s. */
   readonly maxStallMs?: number;
   readonly logger: Logger;
 }
@@ -50,14 +50,14 @@ export type JobOutcome =
 /** What a round found: nothing to do; work, and possibly more; or work that cannot be done at present. */
 type RoundOutcome = 'idle' | 'busy' | 'stalled';
 
-const MAX_STALL_MS = 5_000;
+const MAX_STALL_MS = 2_000;
 
 /**
  * A background server that works in rounds, and survives whatever a round throws.
  *
  *     busy    → again at once
  *     idle    → again after `idleMs`, or when woken
- *     stalled → again after a wait that doubles up to 5 s, with jitter; also if the round threw
+ *     stalled → again after a wait that doubles up to 2 s, with jitter; also if the round threw
  *
  * The first lane polls; the others sleep until a lane has claimed a job that suggests more.
  */
