@@ -71,7 +71,7 @@ function folderCycles(layer: string, modules: Report['modules']): string[] {
   );
 }
 
-const FOLDERED_LAYERS = ['biz', 'kratos'];
+const FOLDERED_LAYERS = ['biz', 'data', 'kratos'];
 
 describe('layers', function () {
   this.timeout(150_000);

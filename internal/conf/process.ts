@@ -4,6 +4,9 @@ import type { Config } from './config.js';
 /** Prefix of all metric names. */
 export const METRICS_NAMESPACE = 'kaimai';
 
+/** Request header that asks for the envelope of JSON replies. */
+export const ENVELOPE_HEADER = 'X-Kaimai-Envelope';
+
 /** The name of a process in traces and in service discovery. */
 export function serviceName(process: string): string {
   return `kaimai.${process}`;

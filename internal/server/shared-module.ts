@@ -3,7 +3,7 @@ import { ALL_REASONS } from '../../gen/reasons.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { loadDescriptors } from '../conf/descriptors.js';
 import { LiveConfig } from '../conf/live.js';
-import { METRICS_NAMESPACE, serviceName } from '../conf/process.js';
+import { ENVELOPE_HEADER, METRICS_NAMESPACE, serviceName } from '../conf/process.js';
 import { projectVersion } from '../conf/version.js';
 import { App } from '../kratos/app/app.js';
 import { ConfigWatcher } from '../kratos/app/config-watcher.js';
@@ -121,7 +121,7 @@ export const sharedServerModule: ProviderSet = providers(({ provide, create, ass
     [CONFIG, Dispatcher, Logger, Health, Worker],
     (config, dispatcher, logger, health, worker) =>
       new HttpListener(
-        { ...config.server.http, forwardHeaders: FORWARDED_HEADERS },
+        { ...config.server.http, envelopeHeader: ENVELOPE_HEADER, forwardHeaders: FORWARDED_HEADERS },
         loadDescriptors().registry,
         dispatcher,
         logger,
@@ -193,6 +193,7 @@ function plainRoutes(config: Config, worker: Worker, dispatcher: Dispatcher, hea
   const docs = docsRoute({
     registry: loadDescriptors().registry,
     services: dispatcher.services.filter((name) => !name.startsWith('grpc.')).sort(),
+    envelopeHeader: ENVELOPE_HEADER,
     title: `Kaimai ${worker.process}`,
     version: projectVersion(),
     reasons: ALL_REASONS,

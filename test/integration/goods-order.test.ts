@@ -4,7 +4,7 @@ import { isInvalidArgument } from '../../gen/common/v1/errors.js';
 import { isPriceChanged, isRequestIdReused } from '../../gen/order/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { CreateGoodsOrder, OrderLine } from '../../internal/biz/order/goods-order.js';
-import type { KaimaiError } from '../../internal/kratos/errors/error.js';
+import type { KratosError } from '../../internal/kratos/errors/error.js';
 import { violationsOf } from '../support/audit.js';
 import { SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
@@ -40,7 +40,7 @@ describe('ordinary orders of goods', function () {
     const { stock, lockStock } = await replica.catalog.getSku(skuId);
     return [stock, lockStock];
   };
-  const refusal = async (attempt: Promise<unknown>, is: (err: unknown) => err is KaimaiError): Promise<KaimaiError> => {
+  const refusal = async (attempt: Promise<unknown>, is: (err: unknown) => err is KratosError): Promise<KratosError> => {
     const err = await attempt.then(
       () => assert.fail('nothing was refused'),
       (cause: unknown) => cause,
@@ -110,7 +110,7 @@ describe('ordinary orders of goods', function () {
 
   it('refuses requests that cannot become an order, naming the field', async () => {
     const { id: skuId } = await replica.sku(100_000n);
-    const fieldsOf = async (attempt: Promise<unknown>, is: (err: unknown) => err is KaimaiError) =>
+    const fieldsOf = async (attempt: Promise<unknown>, is: (err: unknown) => err is KratosError) =>
       (await refusal(attempt, is)).violations.map((v) => v.field);
     assert.deepEqual(await fieldsOf(create([]), isInvalidArgument), ['lines']);
     const many = Array.from({ length: 51 }, () => ({ skuId, quantity: 1 }));

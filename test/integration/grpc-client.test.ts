@@ -5,7 +5,7 @@ import { InstanceServiceService } from '../../gen/instance/v1/instance.js';
 import { isProductNotFound, productNotFound } from '../../gen/product/v1/errors.js';
 import { ALL_REASONS } from '../../gen/reasons.js';
 import { loadDescriptors } from '../../internal/conf/descriptors.js';
-import { KaimaiError } from '../../internal/kratos/errors/error.js';
+import { KratosError } from '../../internal/kratos/errors/error.js';
 import { deadline } from '../../internal/kratos/middleware/deadline.js';
 import { recovery } from '../../internal/kratos/middleware/recovery.js';
 import type { CallContext } from '../../internal/kratos/transport/call-context.js';
@@ -95,7 +95,7 @@ describe('A gRPC client', () => {
     const { signal } = await entered;
     const told = new Promise((resolve) => signal.addEventListener('abort', resolve));
     controller.abort();
-    await assert.rejects(waiting, (err) => err instanceof KaimaiError && err.reason === 'CANCELLED');
+    await assert.rejects(waiting, (err) => err instanceof KratosError && err.reason === 'CANCELLED');
     await told;
   });
 

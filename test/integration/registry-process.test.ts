@@ -22,7 +22,7 @@ const NAME = 'kaimai.bare';
 const CALLERS = 16;
 
 describe('Processes that register in etcd', function () {
-  this.timeout(60_000);
+  this.timeout(120_000);
   const servers = useServers('etcd');
   let dir: string;
   let children: { readonly child: ChildProcess; readonly grpc: string }[];
@@ -69,10 +69,15 @@ describe('Processes that register in etcd', function () {
 
   it('lose no call at SIGTERM, and lose their entries when they die', async () => {
     const [one, two] = [await start(), await start()];
-    const both = await eventually('two entries', async () => {
-      const entries = await listed();
-      return entries.length === 2 && entries;
-    });
+    // Two processes start at once, which takes a while on a busy machine.
+    const both = await eventually(
+      'two entries',
+      async () => {
+        const entries = await listed();
+        return entries.length === 2 && entries;
+      },
+      { timeoutMs: 60_000 },
+    );
     for (const entry of both) {
       assert.equal(entry.name, NAME);
       assert.equal(entry.metadata.weight, '100');

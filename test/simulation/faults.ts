@@ -1,5 +1,5 @@
 import { isUnavailable } from '../../gen/common/v1/errors.js';
-import { KaimaiError } from '../../internal/kratos/errors/error.js';
+import { KratosError } from '../../internal/kratos/errors/error.js';
 import { type Around, Conflict, ConnectionLost, ProcessDied } from '../support/memory/store.js';
 import type { Random } from './random.js';
 import type { Scheduler } from './scheduler.js';
@@ -73,13 +73,13 @@ export class Faults {
   }
 
   /** Repeats a call until there is an answer: a result, or an error of the domain. */
-  async insist<T>(name: string, work: () => Promise<T>): Promise<T | KaimaiError> {
+  async insist<T>(name: string, work: () => Promise<T>): Promise<T | KratosError> {
     for (let i = 0; i < MAX_TRIES; i++) {
       try {
         return await this.call(name, work);
       } catch (err) {
         if (err instanceof NoReply || isUnavailable(err)) continue;
-        if (err instanceof KaimaiError) return err;
+        if (err instanceof KratosError) return err;
         throw err;
       }
     }

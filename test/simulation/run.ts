@@ -5,7 +5,7 @@ import { saleReturned } from '../../internal/biz/catalog/stock.js';
 import { TOPIC_REFUND_REQUESTED } from '../../internal/biz/order/refund.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import type { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
-import { KaimaiError } from '../../internal/kratos/errors/error.js';
+import { KratosError } from '../../internal/kratos/errors/error.js';
 import { violationsOf } from './invariants.js';
 import { ResourceDomain } from './resource-domain.js';
 import { type Bugs, type KnownPayment, PAY_TIMEOUT_MS, World } from './world.js';
@@ -87,7 +87,7 @@ class Run {
     const wanted = { userId, productId: plan.id, quantity: 1, requestId, remark: '' };
     const found = await this.together(1 + random.int(3), async () => {
       const order = await faults.insist('create', () => orders.create(wanted));
-      if (order instanceof KaimaiError) throw order;
+      if (order instanceof KratosError) throw order;
       const key = requestId === '' ? `${userId} alone ${order.id}` : `${userId} ${requestId}`;
       history.created.set(key, (history.created.get(key) ?? new Set()).add(order.id));
       return order;
@@ -181,9 +181,9 @@ class Run {
     const { faults, orders } = this.world;
     const { answers, ...notice } = payment;
     const answer = await faults.insist('pay', () => orders.markPaid({ ...notice, userId: undefined }));
-    const unknown = answer instanceof KaimaiError && !PAYMENT_ANSWERS.has(answer.reason);
+    const unknown = answer instanceof KratosError && !PAYMENT_ANSWERS.has(answer.reason);
     if (unknown) throw answer;
-    answers.push(answer instanceof KaimaiError ? answer.reason : 'PAID');
+    answers.push(answer instanceof KratosError ? answer.reason : 'PAID');
   }
 
   /** A provider that missed the answer repeats its notice. */
@@ -195,7 +195,7 @@ class Run {
   private async cancel(orderId: bigint, userId: string): Promise<void> {
     const { faults, orders, history } = this.world;
     const answer = await faults.insist('cancel', () => orders.cancel(orderId, userId, ''));
-    if (!(answer instanceof KaimaiError)) history.cancelled.add(orderId);
+    if (!(answer instanceof KratosError)) history.cancelled.add(orderId);
     else if (answer.reason !== 'ORDER_ALREADY_PAID') throw answer;
   }
 
@@ -203,7 +203,7 @@ class Run {
     const { faults, instances, history } = this.world;
     const request = { productId: plan.id, userId, source, sourceId, orderId };
     const answer = await faults.insist('grant', () => instances.createInstance(request));
-    if (!(answer instanceof KaimaiError)) {
+    if (!(answer instanceof KratosError)) {
       const key = `${source} ${sourceId}`;
       history.granted.set(key, (history.granted.get(key) ?? new Set()).add(answer.instanceId));
     } else if (answer.reason !== 'ORDER_STATUS_CONFLICT') throw answer;

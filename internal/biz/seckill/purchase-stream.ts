@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { KaimaiError } from '../../kratos/errors/error.js';
+import { KratosError } from '../../kratos/errors/error.js';
 import { formatUserId } from '../identity.js';
 import { INT64_MAX } from '../int64.js';
 import type { Sale } from './sale-state.js';
@@ -122,7 +122,7 @@ export function parseEntry(entry: StreamEntry): Purchase | MalformedEntry {
   try {
     userId = formatUserId(uid, 'uid');
   } catch (err) {
-    if (err instanceof KaimaiError) return malformed(err.message);
+    if (err instanceof KratosError) return malformed(err.message);
     throw err;
   }
   const qty = entry.fields.get('qty') ?? '1';

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { KaimaiError } from '../../kratos/errors/error.js';
+import { KratosError } from '../../kratos/errors/error.js';
 import { formatUserId } from '../identity.js';
 import { checkNames, type NewUser, type User, type UserRepo } from './user.js';
 import { parseUsername } from './username.js';
@@ -53,7 +53,7 @@ function newUserOf({ userId, username, passwordMd5, createdAt, ...names }: Impor
       ...(createdAt && { createdAt }),
     };
   } catch (err) {
-    if (err instanceof KaimaiError) return err.message;
+    if (err instanceof KratosError) return err.message;
     throw err;
   }
 }

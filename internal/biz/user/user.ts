@@ -7,7 +7,7 @@ import {
   usernameTaken,
   userVersionConflict,
 } from '../../../gen/user/v1/errors.js';
-import type { KaimaiError } from '../../kratos/errors/error.js';
+import type { KratosError } from '../../kratos/errors/error.js';
 import { parseUsername, type Username, usernameKey } from './username.js';
 
 export interface User {
@@ -204,11 +204,11 @@ export function checkNames(names: Pick<UserPatch, 'firstName' | 'lastName'>): vo
   }
 }
 
-function taken({ name }: Username): KaimaiError {
+function taken({ name }: Username): KratosError {
   return usernameTaken(`the name ${name} is taken`, { metadata: { username: name } });
 }
 
-function conflict(user: User, version: bigint): KaimaiError {
+function conflict(user: User, version: bigint): KratosError {
   return userVersionConflict(`user ${user.id} is at version ${user.version}, not ${version}`, {
     metadata: { user_id: user.id, version: String(user.version) },
   });

@@ -1,5 +1,5 @@
 import { invalidArgument } from '../../../gen/common/v1/errors.js';
-import type { KaimaiError } from '../../kratos/errors/error.js';
+import type { KratosError } from '../../kratos/errors/error.js';
 
 export interface Username {
   /** As the user writes it, in NFKC. */
@@ -38,6 +38,6 @@ export function usernameKey(input: string): string {
   return key;
 }
 
-function invalidUsername(description: string): KaimaiError {
+function invalidUsername(description: string): KratosError {
   return invalidArgument(`username ${description}`, { violations: [{ field: 'username', description }] });
 }

@@ -3,7 +3,7 @@ import { INSTANCE_REPORT_CONFLICT, INSTANCE_REQUEST_NOT_FOUND } from '../../../g
 import { InstanceServiceService, InstanceRequest_Status as Status } from '../../../gen/instance/v1/instance.js';
 import { InstanceReporter, type ReportOutcome } from '../../biz/instance/instance-job.js';
 import type { InstanceJob } from '../../biz/instance/instance-log.js';
-import { hasReason, KaimaiError } from '../../kratos/errors/error.js';
+import { hasReason, KratosError } from '../../kratos/errors/error.js';
 import type { GrpcClient } from '../../kratos/transport/grpc/client.js';
 import { storableText } from '../postgres/text.js';
 
@@ -29,7 +29,7 @@ export class GrpcInstanceReporter extends InstanceReporter {
       await this.product.call(InstanceServiceService.reportInstance, request);
       return { kind: 'taken' };
     } catch (err) {
-      if (!(err instanceof KaimaiError)) throw err;
+      if (!(err instanceof KratosError)) throw err;
       const reason = `${err.reason}: ${err.message}`;
       if (REFUSALS.some((refusal) => hasReason(err, refusal))) return { kind: 'refused', reason };
       return { kind: STUMBLED.has(err.grpcCode) ? 'retry' : 'unavailable', reason };

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { unavailable } from '../../../gen/common/v1/errors.js';
 import { type Transaction, TransactionRunner } from '../../biz/transaction.js';
-import { KaimaiError } from '../../kratos/errors/error.js';
+import { KratosError } from '../../kratos/errors/error.js';
 
 export interface PostgresOptions {
   /** Connection URL. */
@@ -382,7 +382,7 @@ function isOverload(err: unknown): boolean {
 }
 
 function asUnavailable(err: unknown): unknown {
-  if (err instanceof KaimaiError) return err;
+  if (err instanceof KratosError) return err;
   if (isConnectionError(err) || isConflict(err) || isOverload(err))
     return unavailable('the database does not answer', { cause: err });
   return err;

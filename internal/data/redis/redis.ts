@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { Redis, type RedisOptions } from 'ioredis';
 import { unavailable } from '../../../gen/common/v1/errors.js';
-import { KaimaiError } from '../../kratos/errors/error.js';
+import { KratosError } from '../../kratos/errors/error.js';
 
 export interface RedisSettings {
   /** redis:// URL or host:port. */
@@ -143,7 +143,7 @@ export async function orUnavailable<T>(reply: Promise<T>): Promise<T> {
 }
 
 export function asUnavailable(err: unknown): unknown {
-  if (err instanceof KaimaiError) return err;
+  if (err instanceof KratosError) return err;
   if (isRedisAway(err)) return unavailable('Redis does not answer', { cause: err });
   if (isUnreadable(err)) return unavailable('Redis holds something else than it should', { cause: err });
   return err;

@@ -12,7 +12,7 @@ class FixedClock extends Clock {
   constructor(private readonly ms: number) {
     super();
   }
-  now(): number {
+  override now(): number {
     return this.ms;
   }
 }

@@ -27,8 +27,8 @@ export interface ReasonSpec {
  * The one error type of all layers. Its reason is declared in an `error_reason.proto`; generated constructors make it,
  * and a gRPC client receives it complete. Anything else that is thrown is answered with INTERNAL and no detail.
  */
-export class KaimaiError extends Error {
-  override readonly name = 'KaimaiError';
+export class KratosError extends Error {
+  override readonly name = 'KratosError';
   readonly reason: string;
   readonly domain: string;
   readonly httpCode: number;
@@ -50,6 +50,6 @@ export class KaimaiError extends Error {
 }
 
 /** Whether `err` has this reason, whether it was made here or received from another service. */
-export function hasReason(err: unknown, spec: ReasonSpec): err is KaimaiError {
-  return err instanceof KaimaiError && err.reason === spec.reason && err.domain === spec.domain;
+export function hasReason(err: unknown, spec: ReasonSpec): err is KratosError {
+  return err instanceof KratosError && err.reason === spec.reason && err.domain === spec.domain;
 }

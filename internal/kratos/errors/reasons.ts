@@ -1,4 +1,4 @@
-import { type ErrorDetails, KaimaiError, type ReasonSpec } from './error.js';
+import { type ErrorDetails, KratosError, type ReasonSpec } from './error.js';
 
 /**
  * The reasons that the framework itself gives. Their package declares them once more for callers in other languages,
@@ -45,6 +45,6 @@ export const deadlineExceeded = constructorOf(DEADLINE_EXCEEDED);
 /** The caller cancelled the call or disconnected. */
 export const cancelled = constructorOf(CANCELLED);
 
-function constructorOf(spec: ReasonSpec): (message: string, details?: ErrorDetails) => KaimaiError {
-  return (message, details) => new KaimaiError(spec, message, details);
+function constructorOf(spec: ReasonSpec): (message: string, details?: ErrorDetails) => KratosError {
+  return (message, details) => new KratosError(spec, message, details);
 }

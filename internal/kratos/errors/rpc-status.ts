@@ -1,6 +1,6 @@
 import { BadRequest, ErrorInfo, RetryInfo } from '../../../gen/google/rpc/error_details.js';
 import { Status } from '../../../gen/google/rpc/status.js';
-import { type FieldViolation, KaimaiError, type ReasonSpec } from './error.js';
+import { type FieldViolation, KratosError, type ReasonSpec } from './error.js';
 import { cancelled, deadlineExceeded, INTERNAL, internal, UNAVAILABLE, unavailable } from './reasons.js';
 
 const TYPE_URL = 'type.googleapis.com/';
@@ -21,7 +21,7 @@ const HTTP_OF_GRPC: readonly number[] = [
 ];
 
 /** `google.rpc.Status` of an error, for the trailer `grpc-status-details-bin`. */
-export function encodeStatus(err: KaimaiError): Uint8Array {
+export function encodeStatus(err: KratosError): Uint8Array {
   return Status.encode({ code: err.grpcCode, message: err.message, details: detailsOf(err) }).finish();
 }
 
@@ -29,7 +29,7 @@ export function encodeStatus(err: KaimaiError): Uint8Array {
  * The `google.protobuf.Any` values of an error: ErrorInfo, BadRequest if it has violations, RetryInfo if it has a
  * delay.
  */
-export function detailsOf(err: KaimaiError): { readonly typeUrl: string; readonly value: Buffer }[] {
+export function detailsOf(err: KratosError): { readonly typeUrl: string; readonly value: Buffer }[] {
   const details = [
     {
       typeUrl: `${TYPE_URL}google.rpc.ErrorInfo`,
@@ -66,7 +66,7 @@ export function decodeStatus(
   message: string,
   details: Uint8Array | undefined,
   known: ReasonTable,
-): KaimaiError {
+): KratosError {
   let info: { reason: string; domain: string; metadata: Record<string, string> } | undefined;
   let violations: FieldViolation[] = [];
   let retryAfterMs: number | undefined;
@@ -89,7 +89,7 @@ export function decodeStatus(
       grpcCode,
       httpCode: HTTP_OF_GRPC[grpcCode] ?? 500,
     };
-    return new KaimaiError(spec, message, { metadata: info.metadata, violations, retryAfterMs });
+    return new KratosError(spec, message, { metadata: info.metadata, violations, retryAfterMs });
   }
   switch (grpcCode) {
     case 1:
@@ -101,6 +101,6 @@ export function decodeStatus(
     case INTERNAL.grpcCode:
       return internal(message);
     default:
-      return new KaimaiError({ ...INTERNAL, grpcCode, httpCode: HTTP_OF_GRPC[grpcCode] ?? 500 }, message);
+      return new KratosError({ ...INTERNAL, grpcCode, httpCode: HTTP_OF_GRPC[grpcCode] ?? 500 }, message);
   }
 }

@@ -1,4 +1,4 @@
-import type { KaimaiError } from '../errors/error.js';
+import type { KratosError } from '../errors/error.js';
 import type { Logger } from '../log/logger.js';
 import type { Call } from '../transport/call.js';
 import { Observer } from '../transport/chain.js';
@@ -15,7 +15,7 @@ export function logging(logger: Logger): Observer {
   });
 }
 
-function write(logger: Logger, call: Call, err: KaimaiError | undefined, tookMs: number): void {
+function write(logger: Logger, call: Call, err: KratosError | undefined, tookMs: number): void {
   const level = levelOf(err);
   if (level === 'debug' && !logger.debugs) return;
   const fields = {
@@ -32,7 +32,7 @@ function write(logger: Logger, call: Call, err: KaimaiError | undefined, tookMs:
   logger[level](err ? 'call failed' : 'call served', fields);
 }
 
-function levelOf(err: KaimaiError | undefined): 'debug' | 'warn' | 'error' {
+function levelOf(err: KratosError | undefined): 'debug' | 'warn' | 'error' {
   switch (err?.grpcCode) {
     case 2: // UNKNOWN
     case 13: // INTERNAL

@@ -1,5 +1,5 @@
 import type { DescMethod } from '@bufbuild/protobuf';
-import type { KaimaiError } from '../errors/error.js';
+import type { KratosError } from '../errors/error.js';
 import type { CallContext } from './call-context.js';
 import { ANONYMOUS, type Identity } from './identity.js';
 
@@ -18,8 +18,8 @@ export abstract class Call implements CallContext {
   // Created on demand: most calls set no header and are not aborted.
   private givenHeaders: Map<string, string> | undefined;
   private controller: AbortController | undefined;
-  private abortReason: KaimaiError | undefined;
-  private abortListeners: ((err: KaimaiError) => void)[] | undefined;
+  private abortReason: KratosError | undefined;
+  private abortListeners: ((err: KratosError) => void)[] | undefined;
 
   /** @param operation `/pkg.Service/Method` of `method` */
   constructor(
@@ -66,12 +66,12 @@ export abstract class Call implements CallContext {
   protected onSignalWanted(): void {}
 
   /** Why the call was aborted; undefined while it is not. */
-  get aborted(): KaimaiError | undefined {
+  get aborted(): KratosError | undefined {
     return this.abortReason;
   }
 
   /** Aborts the call, as with CANCELLED or DEADLINE_EXCEEDED. Only the first reason counts. */
-  abort(reason: KaimaiError): void {
+  abort(reason: KratosError): void {
     if (this.abortReason) return;
     this.abortReason = reason;
     this.controller?.abort(reason);
@@ -81,7 +81,7 @@ export abstract class Call implements CallContext {
   }
 
   /** Calls `listener` once the call is aborted; immediately if it already is. */
-  onAbort(listener: (err: KaimaiError) => void): void {
+  onAbort(listener: (err: KratosError) => void): void {
     if (this.abortReason) listener(this.abortReason);
     else if (this.abortListeners) this.abortListeners.push(listener);
     else this.abortListeners = [listener];

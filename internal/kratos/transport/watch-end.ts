@@ -1,13 +1,13 @@
-import type { KaimaiError } from '../errors/error.js';
+import type { KratosError } from '../errors/error.js';
 import type { Call, Next, Reply } from './call.js';
-import { toKaimaiError } from './to-kaimai-error.js';
+import { toKratosError } from './to-kratos-error.js';
 
 /** Called once when a call has ended. */
-export type End = (err: KaimaiError | undefined) => void;
+export type End = (err: KratosError | undefined) => void;
 
 /**
  * Runs the rest of a chain and calls `end` once when the call has ended: for a stream, when its last message was sent,
- * it failed, or its reader stopped reading. `end` and the caller get errors as KaimaiError.
+ * it failed, or its reader stopped reading. `end` and the caller get errors as KratosError.
  */
 export function watchEnd(next: Next, call: Call, end: End): Promise<Reply> {
   // Every call passes here; an async function would cost a second promise.
@@ -18,7 +18,7 @@ export function watchEnd(next: Next, call: Call, end: End): Promise<Reply> {
       return reply;
     },
     (err: unknown) => {
-      const known = toKaimaiError(err);
+      const known = toKratosError(err);
       end(known);
       throw known;
     },
@@ -56,7 +56,7 @@ class WatchedStream implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Arr
       if (result.done) this.finish(undefined);
       return result;
     } catch (err) {
-      const known = toKaimaiError(err);
+      const known = toKratosError(err);
       this.finish(known);
       throw known;
     }
@@ -68,7 +68,7 @@ class WatchedStream implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Arr
     return { done: true, value: undefined };
   }
 
-  private finish(err: KaimaiError | undefined): void {
+  private finish(err: KratosError | undefined): void {
     if (this.over) return;
     this.over = true;
     this.end(err);

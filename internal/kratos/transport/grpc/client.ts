@@ -9,7 +9,7 @@ import {
   status,
 } from '@grpc/grpc-js';
 import { context, propagation, SpanKind, SpanStatusCode, type TextMapSetter, trace } from '@opentelemetry/api';
-import type { KaimaiError, ReasonSpec } from '../../errors/error.js';
+import type { KratosError, ReasonSpec } from '../../errors/error.js';
 import { cancelled, deadlineExceeded, unavailable } from '../../errors/reasons.js';
 import { decodeStatus, type ReasonTable, reasonTable } from '../../errors/rpc-status.js';
 import type { Discovery } from '../../registry/discovery.js';
@@ -65,7 +65,7 @@ const OVERLOADED: ReadonlySet<number> = new Set([
 const SHAVE_MS = 20;
 
 /**
- * Calls another service. Each call has a deadline. Errors are thrown as the KaimaiError of the service, with its
+ * Calls another service. Each call has a deadline. Errors are thrown as the KratosError of the service, with its
  * reason; calls to a service that cannot be reached, or that the breaker rejects, fail with UNAVAILABLE.
  */
 export class GrpcClient {
@@ -87,7 +87,7 @@ export class GrpcClient {
     });
   }
 
-  /** @throws KaimaiError */
+  /** @throws KratosError */
   async call<Request, Reply>(
     method: UnaryMethod<Request, Reply>,
     request: Request,
@@ -112,7 +112,7 @@ export class GrpcClient {
         breaker.record(true);
         return reply;
       } catch (err) {
-        const known = err as KaimaiError;
+        const known = err as KratosError;
         // A cancelled call says nothing about the service.
         if (known.grpcCode !== status.CANCELLED) breaker.record(!OVERLOADED.has(known.grpcCode));
         const away = known.grpcCode === status.UNAVAILABLE;
@@ -160,7 +160,7 @@ export class GrpcClient {
     });
   }
 
-  private errorOf(err: ServiceError): KaimaiError {
+  private errorOf(err: ServiceError): KratosError {
     const [given] = err.metadata?.get('grpc-status-details-bin') ?? [];
     const details = Buffer.isBuffer(given) ? given : undefined;
     return decodeStatus(err.code, err.details || err.message, details, this.reasons);

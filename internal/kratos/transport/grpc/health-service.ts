@@ -9,7 +9,7 @@ import {
   HealthCheckResponse_ServingStatus as Status,
 } from '../../../../gen/grpc/health/v1/health.js';
 import type { Health } from '../../app/health.js';
-import { KaimaiError } from '../../errors/error.js';
+import { KratosError } from '../../errors/error.js';
 import type { CallContext, ServiceOf } from '../call-context.js';
 
 /** The service name for liveness probes, which do not depend on the state of dependencies. */
@@ -29,7 +29,7 @@ export class GrpcHealthService implements ServiceOf<typeof HealthService> {
   async check(request: HealthCheckRequest): Promise<HealthCheckResponse> {
     const status = this.statusOf(request.service);
     if (status === Status.SERVICE_UNKNOWN) {
-      throw new KaimaiError(
+      throw new KratosError(
         { reason: 'SERVICE_UNKNOWN', domain: 'grpc.health.v1', httpCode: 404, grpcCode: 5 },
         `unknown service ${request.service}`,
       );

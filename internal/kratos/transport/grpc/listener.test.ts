@@ -14,7 +14,7 @@ import { loadDescriptors } from '../../../conf/descriptors.js';
 import { auth, headerAuthenticator } from '../../../server/middleware/auth.js';
 import { Health } from '../../app/health.js';
 import type { HealthProbe } from '../../app/health-probe.js';
-import type { KaimaiError } from '../../errors/error.js';
+import type { KratosError } from '../../errors/error.js';
 import { decodeStatus, reasonTable } from '../../errors/rpc-status.js';
 import { type LogFields, Logger, SilentLogger } from '../../log/logger.js';
 import { deadline } from '../../middleware/deadline.js';
@@ -160,7 +160,7 @@ describe('gRPC listener', () => {
 
   interface Answer {
     readonly reply: Buffer | undefined;
-    readonly error: (ServiceError & { known: KaimaiError }) | undefined;
+    readonly error: (ServiceError & { known: KratosError }) | undefined;
     readonly headers: Metadata | undefined;
   }
 
@@ -274,7 +274,7 @@ describe('gRPC listener', () => {
     assert.equal((await answer).error?.code, status.DEADLINE_EXCEEDED);
     if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
     // The client counts from an earlier moment than the server, and its cancellation may come first.
-    assert.match((signal.reason as KaimaiError).reason, /^(DEADLINE_EXCEEDED|CANCELLED)$/);
+    assert.match((signal.reason as KratosError).reason, /^(DEADLINE_EXCEEDED|CANCELLED)$/);
   });
 
   it('waits for handlers whose caller has disconnected when it drains, and aborts them at the deadline', async () => {

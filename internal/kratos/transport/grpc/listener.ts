@@ -22,7 +22,7 @@ import { cancelled, deadlineExceeded } from '../../errors/reasons.js';
 import { encodeStatus } from '../../errors/rpc-status.js';
 import { Call, type Next } from '../call.js';
 import type { Dispatcher } from '../dispatcher.js';
-import { toKaimaiError } from '../to-kaimai-error.js';
+import { toKratosError } from '../to-kratos-error.js';
 
 export interface GrpcOptions {
   /** host:port; port 0 picks a free one. */
@@ -285,7 +285,7 @@ function writable(
 }
 
 function failure(err: unknown): StatusObject & Error {
-  const known = toKaimaiError(err);
+  const known = toKratosError(err);
   const metadata = new Metadata();
   metadata.set('grpc-status-details-bin', asBuffer(encodeStatus(known)));
   return Object.assign(new Error(known.message), { code: known.grpcCode, details: known.message, metadata });

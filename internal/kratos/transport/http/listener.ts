@@ -8,7 +8,7 @@ import { detailsOf } from '../../errors/rpc-status.js';
 import type { Logger } from '../../log/logger.js';
 import { Call } from '../call.js';
 import type { Dispatcher } from '../dispatcher.js';
-import { toKaimaiError } from '../to-kaimai-error.js';
+import { toKratosError } from '../to-kratos-error.js';
 import {
   createTranscoderServer,
   type ErrorInfo,
@@ -22,6 +22,8 @@ export interface HttpOptions {
   /** host:port; port 0 picks a free one. */
   readonly addr: string;
   readonly envelope: boolean;
+  /** Request header that asks for the envelope. Default that of the transcoder. */
+  readonly envelopeHeader?: string;
   readonly strictQuery: boolean;
   readonly maxBodyBytes: number;
   /** "reason" or "grpc-gateway". */
@@ -66,6 +68,7 @@ export class HttpListener implements Server {
         else logger.debug('request refused by the transcoder', fields);
       },
       envelope: options.envelope,
+      ...(options.envelopeHeader !== undefined && { envelopeHeader: options.envelopeHeader }),
       strictQuery: options.strictQuery,
       errorShape: options.errorShape === 'grpc-gateway' ? 'grpc-gateway' : 'reason',
       ...(options.corsOrigins.length > 0 && { cors: { origins: options.corsOrigins } }),
@@ -140,7 +143,7 @@ class HttpCall extends Call {
     const { signal } = this.inner;
     const gone = () =>
       this.abort(
-        signal.reason instanceof TranscodeError ? toKaimaiError(signal.reason) : cancelled('the caller disconnected'),
+        signal.reason instanceof TranscodeError ? toKratosError(signal.reason) : cancelled('the caller disconnected'),
       );
     if (signal.aborted) gone();
     else signal.addEventListener('abort', gone, { once: true });
@@ -155,7 +158,7 @@ async function run(dispatcher: Dispatcher, inner: TranscoderCall): Promise<Trans
 }
 
 function errorOf(err: unknown): ErrorInfo {
-  const known = toKaimaiError(err);
+  const known = toKratosError(err);
   return {
     code: known.grpcCode,
     httpStatus: known.httpCode,

@@ -30,6 +30,7 @@ describe('The OpenAPI document', function () {
       title: 'Kaimai',
       version: '1',
       reasons: ALL_REASONS,
+      envelopeHeader: 'X-Kaimai-Envelope',
       access: accessRules(loadDescriptors().registry, 'header'),
     });
   });

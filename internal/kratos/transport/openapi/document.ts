@@ -1,6 +1,7 @@
 import type { DescMethod, DescService, FileRegistry, JsonObject } from '@bufbuild/protobuf';
 import { stringify } from 'yaml';
 import type { ReasonSpec } from '../../errors/error.js';
+import { DEFAULT_ENVELOPE_HEADER } from '../transcoder/envelope-header.js';
 import { httpRulesOf } from '../transcoder/http-rule.js';
 import type { ErrorShape } from '../transcoder/types.js';
 import { type AccessRules, OPEN_ACCESS } from './access-rules.js';
@@ -23,6 +24,8 @@ export interface DocumentOptions {
   readonly access?: AccessRules;
   /** Default `reason`. */
   readonly errorShape?: ErrorShape;
+  /** Request header that asks for the envelope. Default that of the transcoder. */
+  readonly envelopeHeader?: string;
 }
 
 const METHODS = new Set(['GET', 'PUT', 'POST', 'DELETE', 'PATCH', 'OPTIONS', 'HEAD', 'TRACE']);
@@ -81,7 +84,7 @@ export function openApiDocument(options: DocumentOptions): JsonObject {
   const components: Record<string, JsonObject> = {
     schemas: { Error: errors.schema as JsonObject, ...(schemas.components as JsonObject) },
     responses: errors.components as JsonObject,
-    parameters: { [ENVELOPE]: ENVELOPE_PARAMETER as JsonObject },
+    parameters: { [ENVELOPE]: envelopeParameter(options.envelopeHeader ?? DEFAULT_ENVELOPE_HEADER) as JsonObject },
     securitySchemes: Object.fromEntries(
       Object.entries(access.schemes).filter(([name]) => schemes.has(name)),
     ) as JsonObject,
@@ -106,12 +109,14 @@ export function toYaml(document: JsonObject): string {
   return stringify(document, { lineWidth: 120, aliasDuplicateObjects: false, blockQuote: 'literal' });
 }
 
-const ENVELOPE_PARAMETER: Schema = {
-  name: 'X-Kaimai-Envelope',
-  in: 'header',
-  description: '`1` wraps the reply as `{"code":0,"message":"ok","data":…}`; `0` prevents that if it is the default.',
-  schema: { type: 'string', enum: ['0', '1'] },
-};
+function envelopeParameter(name: string): Schema {
+  return {
+    name,
+    in: 'header',
+    description: '`1` wraps the reply as `{"code":0,"message":"ok","data":…}`; `0` prevents that if it is the default.',
+    schema: { type: 'string', enum: ['0', '1'] },
+  };
+}
 
 function pathsOf(methods: readonly DescMethod[], operations: Operations): JsonObject {
   const items = new Map<string, { readonly path: string; readonly item: Record<string, Schema> }>();

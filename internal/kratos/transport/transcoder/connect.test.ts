@@ -125,7 +125,7 @@ describe('Procedures: POST /package.Service/Method', () => {
   }
 
   it('answers a plain JSON client as any other route does', async () => {
-    const reply = await procedure('Internal', { 'x-kaimai-envelope': '1' }, '{"id":"7"}');
+    const reply = await procedure('Internal', { 'x-envelope': '1' }, '{"id":"7"}');
     assert.equal(JSON.parse(reply.body.toString()).message, 'ok');
     const refused = await procedure('GetBook', {}, '{"id":"x"}');
     assert.equal(JSON.parse(refused.body.toString()).reason, 'INVALID_ARGUMENT');

@@ -160,7 +160,7 @@ const headers = fc.record(
     'accept-encoding': fc.constantFrom('gzip', 'gzip;q=0', '*', 'br'),
     'grpc-timeout': fc.constantFrom('10S', '1n', '99999999H', 'x', ''),
     'grpc-metadata-a-bin': fc.constantFrom('AQ==', '!', ''),
-    'x-kaimai-envelope': fc.constantFrom('1', '0', 'x'),
+    'x-envelope': fc.constantFrom('1', '0', 'x'),
     origin: fc.constantFrom('https://a.example', 'null'),
     'access-control-request-method': fc.constantFrom('PUT', ''),
     te: fc.constantFrom('trailers', 'x'),

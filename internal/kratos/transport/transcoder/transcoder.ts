@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
 import { Cors } from './cors.js';
+import { DEFAULT_ENVELOPE_HEADER } from './envelope-header.js';
 import { ErrorWriter, edgeErrors } from './error-reply.js';
 import { type Edge, Exchange } from './exchange.js';
 import { MetadataRules } from './metadata.js';
@@ -54,7 +55,7 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
     exposed: new Set(options.exposeHeaders?.map((name) => name.toLowerCase())),
     cors: options.cors === undefined ? undefined : new Cors(options.cors),
     envelope: options.envelope ?? false,
-    envelopeHeader: (options.envelopeHeader ?? 'x-kaimai-envelope').toLowerCase(),
+    envelopeHeader: (options.envelopeHeader ?? DEFAULT_ENVELOPE_HEADER).toLowerCase(),
     replyHeaders: Object.entries({ 'x-content-type-options': 'nosniff', ...options.replyHeaders }).flatMap(
       ([name, value]) => [name.toLowerCase(), value],
     ),

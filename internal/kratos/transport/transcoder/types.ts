@@ -164,7 +164,7 @@ export interface TranscoderOptions {
   readonly errorShape?: ErrorShape;
   /** Wrap every reply as `{"code":0,"message":"ok","data":…}`. Default false. */
   readonly envelope?: boolean;
-  /** Request header that enables the envelope by `1` and disables it by `0`. Default `x-kaimai-envelope`. */
+  /** Request header that enables the envelope by `1` and disables it by `0`. Default `x-envelope`. */
   readonly envelopeHeader?: string;
   /** Reject unknown query parameters. Default false. */
   readonly strictQuery?: boolean;
