@@ -466,7 +466,8 @@ describe('kaimai audit', function () {
       ] as const) {
         await payment(id, completed, 'REFUNDED');
         await sql(
-          "INSERT INTO refunds (id, order_id, payment_id, amount, reason) VALUES ($1, $2, $1, $3, '')",
+          `INSERT INTO refunds (id, order_id, user_id, payment_id, amount, reason, kind)
+             SELECT $1, id, user_id, $1, $3, '', 'PAYMENT' FROM orders WHERE id = $2`,
           id,
           completed,
           amount,
