@@ -7,6 +7,9 @@ import { deadLettersCommand } from './dead-letters.js';
 import { demoCommand } from './demo.js';
 import { importUsersCommand } from './import-users.js';
 import { migrateCommand } from './migrate.js';
+import { orderCommand } from './order.js';
+import { saleCommand } from './sale.js';
+import { statusCommand } from './status.js';
 import { upCommand } from './up.js';
 
 const program = new Command('kaimai')
@@ -18,6 +21,9 @@ const program = new Command('kaimai')
   .addCommand(demoCommand)
   .addCommand(auditCommand)
   .addCommand(deadLettersCommand)
+  .addCommand(statusCommand)
+  .addCommand(saleCommand)
+  .addCommand(orderCommand)
   .hook('preAction', (_, command) => {
     if (command !== upCommand) adoptRunEnv();
   });

@@ -342,6 +342,7 @@ function describe({ servers, services }: Started): string {
     '',
     `  cd ${projectRoot} && . ${relative(projectRoot, RUN_ENV_FILE)}`,
     '  kaimai demo',
+    '  kaimai status',
     '  curl -s http://$KAIMAI_PRODUCT_HTTP/v1/products',
     "  redis-cli -u $KAIMAI_REDIS_URL XADD stream:seckill:1001 '*' uid 123 ts 1234567890",
     '  psql "$KAIMAI_POSTGRES_URL" -c "SELECT * FROM instance_logs ORDER BY created_at DESC LIMIT 10"',

@@ -1,0 +1,132 @@
+import { Command, InvalidArgumentError } from 'commander';
+import { table } from '../../internal/local/table.js';
+import { DemoClient } from './demo/client.js';
+import { required } from './environment.js';
+
+interface SaleReply {
+  readonly itemId: string;
+  readonly name: string;
+  readonly status: string;
+  readonly startsAt: string | null;
+  readonly endsAt: string | null;
+  readonly total: string;
+  readonly sold: string;
+  readonly remaining: string;
+  readonly priceFen: string;
+  readonly defaultLimit: number;
+}
+
+interface CreateOptions {
+  readonly total: string;
+  readonly price?: string;
+  readonly name?: string;
+  readonly starts?: string;
+  readonly ends?: string;
+  readonly limit?: number;
+}
+
+const LIST_LIMIT = 100;
+const WATCH_INTERVAL_MS = 1_000;
+
+export const saleCommand = new Command('sale').description('create, list, watch, open and close flash sales');
+
+saleCommand
+  .command('create <item>')
+  .description('schedule a sale of an item (product or sku id)')
+  .requiredOption('--total <units>', 'units to sell', decimal)
+  .option('--price <fen>', 'unit price in fen (default: the price of the item)', decimal)
+  .option('--name <name>', 'name of the sale')
+  .option('--starts <time>', 'start, such as 2026-11-11T00:00:00+08:00 (default: now)', time)
+  .option('--ends <time>', 'end (default: none)', time)
+  .option('--limit <units>', 'units for each user (default: the default of the API)', wholeNumber)
+  .action(async (item: string, options: CreateOptions) => {
+    const sale = await client().admin<SaleReply>('POST', '/v1/sales', {
+      itemId: item,
+      total: options.total,
+      priceFen: options.price,
+      name: options.name,
+      startsAt: options.starts,
+      endsAt: options.ends,
+      defaultLimit: options.limit,
+    });
+    console.log(saleTable([sale]));
+  });
+
+saleCommand
+  .command('list')
+  .description('list the newest sales')
+  .action(async () => {
+    const { sales } = await client().admin<{ sales: SaleReply[] }>('GET', `/v1/sales?limit=${LIST_LIMIT}`);
+    console.log(sales.length === 0 ? 'no sales' : saleTable(sales));
+  });
+
+saleCommand
+  .command('watch <item>')
+  .description('print the state of a sale whenever it changes, until the sale is closed')
+  .action(async (item: string) => {
+    let last = '';
+    for (;;) {
+      const sale = await client().admin<SaleReply>('GET', `/v1/sales/${encodeURIComponent(item)}`);
+      const line = `${sale.status}: ${sale.sold} of ${sale.total} sold, ${sale.remaining} left`;
+      if (line !== last) console.log(`${new Date().toISOString()} ${line}`);
+      if (sale.status === 'CLOSED') return;
+      last = line;
+      await new Promise((resolve) => setTimeout(resolve, WATCH_INTERVAL_MS));
+    }
+  });
+
+for (const action of ['open', 'close'] as const) {
+  saleCommand
+    .command(`${action} <item>`)
+    .description(`${action} the sale of an item`)
+    .action(async (item: string) => {
+      const path = `/v1/sales/${encodeURIComponent(item)}/${action}`;
+      console.log(saleTable([await client().admin<SaleReply>('POST', path, {})]));
+    });
+}
+
+saleCommand
+  .command('limit <item> <user> <units>')
+  .description('set the limit of one user in the current sale of an item')
+  .action(async (item: string, user: string, units: string) => {
+    const path = `/v1/sales/${encodeURIComponent(item)}/vip-limits/${encodeURIComponent(user)}`;
+    const set = await client().admin<{ limit: number }>('PUT', path, { limit: wholeNumber(units) });
+    console.log(`user ${user} may buy ${set.limit} of item ${item}`);
+  });
+
+function client(): DemoClient {
+  return new DemoClient(required('KAIMAI_PRODUCT_HTTP'));
+}
+
+function saleTable(sales: readonly SaleReply[]): string {
+  const head = ['item', 'name', 'status', 'starts', 'ends', 'total', 'sold', 'left', 'price (fen)', 'limit'];
+  const rows = sales.map((sale) => [
+    sale.itemId,
+    sale.name,
+    sale.status,
+    sale.startsAt ?? '',
+    sale.endsAt ?? '',
+    sale.total,
+    sale.sold,
+    sale.remaining,
+    sale.priceFen,
+    String(sale.defaultLimit),
+  ]);
+  return table(head, rows);
+}
+
+function decimal(text: string): string {
+  if (/^[0-9]{1,18}$/.test(text)) return text;
+  throw new InvalidArgumentError('expected a whole number');
+}
+
+function wholeNumber(text: string): number {
+  return Number(decimal(text));
+}
+
+function time(text: string): string {
+  const parsed = new Date(text);
+  if (Number.isNaN(parsed.getTime()))
+    throw new InvalidArgumentError('expected a time such as 2026-11-11T00:00:00+08:00');
+  return parsed.toISOString();
+}
