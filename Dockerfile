@@ -1,4 +1,4 @@
-# One image for every process; the command says which: product, resource, or the command line kaimai.
+# One image for all processes; the command selects one: product, resource, or the command line kaimai.
 FROM node:20-bookworm-slim AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /app

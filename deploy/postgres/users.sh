@@ -1,7 +1,6 @@
 #!/bin/bash
-# Run once by the postgres image, on an empty data directory. A login per process, each a member of nothing but the role
-# that migrations/005_roles.sql gives its privileges to; the roles are made here already, so that there is something to
-# be a member of.
+# The postgres image runs this once, on an empty data directory. It creates one login per process, a member of only the role
+# whose privileges migrations/005_roles.sql grants. The roles are created here too, because the logins need them.
 set -euo pipefail
 psql --no-psqlrc -v ON_ERROR_STOP=1 -v password="$KAIMAI_PASSWORD" -U "$POSTGRES_USER" -d "$POSTGRES_DB" <<'SQL'
 CREATE ROLE kaimai_product NOLOGIN;

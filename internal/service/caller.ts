@@ -2,14 +2,14 @@ import { invalidArgument } from '../../gen/common/v1/errors.js';
 import type { Identity } from '../biz/identity.js';
 import type { CallContext } from '../kratos/transport/call-context.js';
 
-/** Who makes the call. The auth middleware has set it, and has checked that it holds the role of the RPC. */
+/** The identity of the caller. The auth middleware has set it and has checked that it may call the RPC. */
 export function identityOf(ctx: CallContext): Identity {
   return ctx.identity as Identity;
 }
 
 /**
- * The user that a call acts for. Callers of an RPC with role USER have one, except operators and services, who may
- * leave it out.
+ * The user that a call acts for. Callers of an RPC with role USER have one, except operators and services, which may omit
+ * it.
  *
  * @throws INVALID_ARGUMENT naming x-user-id
  */

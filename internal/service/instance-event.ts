@@ -7,17 +7,17 @@ import { errorText } from '../kratos/errors/error-text.js';
 import { traceparentOf } from '../kratos/tracing/traceparent.js';
 
 const EVENT_TYPE = 'INSTANCE_CREATED';
-/** No event comes near; what is larger is not worth a place in the database. */
+/** Events are far smaller; a larger message is not worth storing in the database. */
 const PAYLOAD_MAX_BYTES = 64 * 1024;
 
-/** Takes the messages of the queue resource.instance.created. */
+/** Handles the messages of the queue resource.instance.created. */
 export class InstanceEventService {
   constructor(private readonly logs: InstanceLogUsecase) {}
 
   /**
-   * Puts a batch on record.
-   * @returns one verdict for each: `reject` for those that are too large to be kept
-   * @throws UNAVAILABLE when the database is away
+   * Stores a batch of instance requests.
+   * @returns one verdict per message: `reject` for messages that are too large to be stored
+   * @throws UNAVAILABLE if the database is unavailable
    */
   async handle(queue: string, deliveries: readonly Delivery[]): Promise<readonly Verdict[]> {
     const kept = deliveries.filter((d) => d.payload.length <= PAYLOAD_MAX_BYTES);
@@ -65,7 +65,7 @@ function decode(payload: Uint8Array): InstanceOrder | { readonly fault: string }
   };
 }
 
-/** proto3 strings are UTF-8; the reader's own decoding would put replacement characters in their place. */
+/** proto3 strings are UTF-8; the protobuf reader would replace invalid bytes silently. */
 function decodeUtf8(bytes: Uint8Array): string {
   return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
 }

@@ -20,7 +20,7 @@ import { RefundService } from './refund.js';
 import { SeckillOrderService, SeckillService } from './seckill.js';
 import { UserService } from './user.js';
 
-/** The product process's services. The server layer binds them to their RPC definitions. */
+/** The services of the product process. The server layer binds them to their RPC definitions. */
 export const productServiceModule: ProviderSet = providers(({ provide }) => {
   provide(ProductService, [ProductUsecase]);
   provide(CatalogService, [CatalogUsecase]);

@@ -3,7 +3,7 @@ import { type ProviderSet, providers } from '../kratos/app/wiring.js';
 import { InstanceEventService } from './instance-event.js';
 import { InstanceLogService } from './instance-log.js';
 
-/** The resource process's services. The server layer binds them to their RPC definitions and their queue. */
+/** The services of the resource process. The server layer binds them to their RPC definitions and their queue. */
 export const resourceServiceModule: ProviderSet = providers(({ provide }) => {
   provide(InstanceLogService, [InstanceLogUsecase]);
   provide(InstanceEventService, [InstanceLogUsecase]);

@@ -139,7 +139,7 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
 export class SeckillOrderService {
   constructor(private readonly settlements: SettlementUsecase) {}
 
-  /** Items whose streams are worth looking for. @throws UNAVAILABLE */
+  /** Items that may have a purchase stream. @throws UNAVAILABLE */
   findItemIds(): Promise<readonly bigint[]> {
     return this.settlements.findItemIds();
   }
@@ -181,7 +181,7 @@ const MESSAGES: Readonly<Record<PurchaseOutcome['kind'], string>> = {
   TOKEN_EXPIRED: 'The purchase token has expired; call IssuePurchaseToken again',
 };
 
-/** Frozen, so that what most buyers of a sale are told is encoded once. */
+/** Frozen, so that the most frequent replies of a sale are encoded only once. */
 const REFUSALS = {
   NOT_STARTED: refusal('NOT_STARTED', false),
   ENDED: refusal('ENDED', false),
@@ -274,7 +274,7 @@ function saleReply({ sale, remaining, serverTime, availability }: SaleView): Sal
   };
 }
 
-/** Milliseconds of a positive duration; what is finer is cut off. */
+/** Milliseconds of a positive duration; smaller fractions are truncated. */
 function durationMs({ seconds, nanos }: Duration): number {
   return Math.max(1, Number(seconds) * 1_000 + Math.floor(nanos / 1_000_000));
 }

@@ -58,7 +58,7 @@ function readRule(bytes: Uint8Array, owner: string, rules: HttpRule[], additiona
     else if (number === 12) responseBody = reader.string();
     else reader.skip(wireType, number);
   }
-  if (httpMethod === '' || path === '') throw new Error(`${owner}: the http rule has no method or no path`);
+  if (httpMethod === '' || path === '') throw new Error(`${owner}: the the http rule has no method or no path`);
   if (httpMethod === 'GET' && body !== '') {
     throw new Error(`${owner}: GET ${path} cannot have a body`);
   }

@@ -9,7 +9,7 @@ import type { RouteInfo } from './types.js';
 import { type MessageReader, WireToJson } from './wire-to-json.js';
 import { WireWriter } from './wire-writer.js';
 
-/** All that a request for one binding of an RPC needs, compiled at boot. */
+/** Everything that a request for one binding of an RPC needs, compiled at boot. */
 export interface Route {
   readonly method: DescMethod;
   readonly operation: string;
@@ -22,7 +22,7 @@ export interface Route {
   readonly offer: Offer;
   /** JSON of the reply message, or of its `response_body`. */
   readonly reply: MessageReader;
-  /** Where the reply is a google.api.HttpBody: how to get at its bytes. */
+  /** Extracts the google.api.HttpBody of the reply; undefined if the reply is none. */
   readonly httpBody: ((message: Uint8Array) => Uint8Array) | undefined;
 }
 
@@ -47,8 +47,8 @@ export interface RouteTable {
 const HTTP_BODY = 'google.api.HttpBody';
 
 /**
- * Compiles the `google.api.http` rules of the services. RPCs without a rule have no route.
- * @throws Error where a service is unknown, a rule does not fit its messages, or two routes take the same requests
+ * Compiles the `google.api.http` rules of the services. RPCs without a rule have no such route.
+ * @throws Error if a service is unknown, a rule does not fit its messages, or two routes match the same requests
  */
 export function compileRoutes(options: RouteOptions): RouteTable {
   const router = new Router<Route>(options.fullyDecodeReservedExpansion);
@@ -63,7 +63,7 @@ export function compileRoutes(options: RouteOptions): RouteTable {
   };
   for (const name of options.services) {
     const service = options.registry.getService(name);
-    if (service === undefined) throw new Error(`the registry holds no service ${name}`);
+    if (service === undefined) throw new Error(`the registry has no service ${name}`);
     for (const method of service.methods) {
       const operation = `/${name}/${method.name}`;
       const rules = httpRulesOf(method).map((rule) => ({ ...rule, isProcedure: false }));
