@@ -49,7 +49,7 @@ module.exports = {
       to: { path: '^internal/kratos/app/wiring\\.ts$' },
     },
     {
-      name: 'nobody-imports-a-command',
+      name: 'no-imports-of-commands',
       comment: 'What a command shares with tests and the bench is in internal/local.',
       severity: 'error',
       from: { path: '^(bench|internal|test)/' },

@@ -135,7 +135,7 @@ describe('layers', function () {
         'layer-kratos internal/kratos/app/process.ts',
         'layer-kratos internal/kratos/transport/call.ts',
         'layer-local internal/local/up.ts',
-        'nobody-imports-a-command internal/local/up.ts',
+        'no-imports-of-commands internal/local/up.ts',
         'no-cycles internal/data/order.ts',
         'nothing-unresolved internal/server/y.ts',
         'no-tests-in-the-product internal/server/y.ts',

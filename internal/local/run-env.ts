@@ -32,8 +32,9 @@ export function writeRunEnv(variables: Readonly<Record<string, string>>): void {
 }
 
 /**
- * A shell that has read .run/env still names the servers of a launcher that has since stopped. What was written there is
- * remembered, and does not count as a server that somebody gave.
+ * A shell that has read .run/env still names the servers of a launcher that has since stopped. What was written there
+ * is
+ * remembered, and does not count as a server given by the user.
  */
 export function rememberOwnUrls(urls: Readonly<Record<string, string>>): void {
   writeFileSync(OWN_URLS_FILE, JSON.stringify(urls), { mode: 0o600 });

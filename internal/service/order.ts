@@ -86,7 +86,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
     };
   };
 
-  /** Whatever tells of a payment comes through here; it leads to the one CreateInstance with source ORDER. */
+  /** The single entry point for payments, from any channel; it requests the instance with source ORDER. */
   handleOrderPaid(notice: PaymentNotice): Promise<Order> {
     return this.orders.markPaid(notice);
   }

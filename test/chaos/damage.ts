@@ -15,7 +15,7 @@ const ONE_PAYMENT = '(SELECT min(id) FROM payments)';
 export const TABLE_DAMAGE: readonly TableDamage[] = [
   { name: 'an order is gone', sql: `DELETE FROM orders WHERE id = ${ONE_COMPLETED}` },
   {
-    name: 'an order is of somebody who never asked',
+    name: 'an order belongs to a user who never bought',
     sql: `UPDATE orders SET user_id = gen_random_uuid() WHERE id = ${ONE_COMPLETED}`,
   },
   {
@@ -60,7 +60,7 @@ export const TABLE_DAMAGE: readonly TableDamage[] = [
   { name: 'a job failed', sql: `UPDATE instance_logs SET status = 'FAILED' WHERE instance_id = ${ITS_INSTANCE}` },
   { name: 'an instance is gone', sql: `DELETE FROM simulated_instances WHERE instance_id = ${ITS_INSTANCE}` },
   {
-    name: 'an instance belongs to nobody',
+    name: 'an instance has no owner',
     sql: `INSERT INTO simulated_instances (name, instance_id, user_id, product_id, cpus, memory_mb, gpu, image)
       SELECT 'inst-1', 1, user_id, product_id, cpus, memory_mb, gpu, image FROM simulated_instances LIMIT 1`,
   },
@@ -93,7 +93,7 @@ export const KEY_DAMAGE: readonly KeyDamage[] = [
     damage: (redis, item) => redis.hset(`seckill:${item}:buyers`, '00000000-0000-8000-8000-0000000fffff', '1'),
   },
   {
-    name: 'an entry that nobody settles',
+    name: 'an entry is never settled',
     damage: (redis, item) => redis.xadd(`stream:seckill:${item}`, '*', 'uid', '1', 'ts', '1'),
   },
 ];

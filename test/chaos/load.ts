@@ -89,7 +89,7 @@ export class Load {
     return answered.length === 0 ? undefined : Math.min(...answered);
   }
 
-  /** Nobody comes any more; resolves when everybody who came knows, or has given up. */
+  /** Stops new buyers; resolves when all buyers have a final reply or have given up. */
   async stop(): Promise<void> {
     this.stopping = true;
     this.patienceEndsAtMs = performance.now() + PATIENCE_MS;

@@ -30,7 +30,8 @@ const CANCELLED = 2;
 const PAID_STATUSES = [1, 3];
 
 /**
- * Everything at rest that contradicts what the buyers were told, or an invariant. Knows nothing of how Kaimai works, only
+ * Everything at rest that contradicts what the buyers were told, or an invariant. Knows nothing of how Kaimai works,
+ * only
  * its tables and its promises.
  */
 export async function contradictions(history: History, db: Postgres, redis: RedisServer): Promise<string[]> {
@@ -66,7 +67,7 @@ function fromOrders(history: History, orders: readonly OrderRow[]): string[] {
   return found;
 }
 
-/** Everybody who was told something finds it. */
+/** Every buyer finds what the replies said. */
 function fromPurchases(history: History, orders: readonly OrderRow[], records: readonly RecordRow[]): string[] {
   const found: string[] = [];
   const recordOf = new Map(records.map((r) => [r.seckill_id, r]));

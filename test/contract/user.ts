@@ -38,7 +38,7 @@ export function userRepoContract(name: string, open: OpenBackend): void {
     it('finds no user that does not exist', async () => {
       const { users } = backend.it;
       assert.equal(await users.find(randomUUID()), undefined);
-      assert.equal(await users.findByName('nobody'), undefined);
+      assert.equal(await users.findByName('unknown'), undefined);
       assert.equal(await users.findByName(''), undefined);
       assert.equal(await users.update(randomUUID(), 1n, { firstName: 'x' }), undefined);
       assert.deepEqual(await users.insert([]), []);

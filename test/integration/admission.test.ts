@@ -196,7 +196,7 @@ describe('Admission in Redis', () => {
     assert.ok(ttls.some((ttl) => ttl > 0 && ttl <= 1_200_000));
   });
 
-  it('admits nobody while too many entries wait', async () => {
+  it('admits no purchases while the backlog is full', async () => {
     await load({ backlogLimit: 3 });
     assert.deepEqual(kinds(await Promise.all([1, 2, 3, 4].map((n) => buy(user(n))))), [
       'QUEUED',
@@ -471,7 +471,7 @@ describe('Admission in Redis', () => {
   });
 
   describe('close', () => {
-    it('admits nobody any more, and keeps the answers of repeated requests', async () => {
+    it('admits no more purchases, and keeps the replies to repeated requests', async () => {
       const sale = await load();
       const first = await buy(ALICE, 1, 'r');
       await admission.close(sale);

@@ -86,7 +86,7 @@ describe('kaimai audit', function () {
     for (const user of [1, 1, 2, 3, 4, 5]) await replica.buy(itemId, user);
     await add(itemId, 'uid', '6');
     await add(itemId, 'uid', '6');
-    await add(itemId, 'uid', 'nobody');
+    await add(itemId, 'uid', 'no-uuid');
     await settle(itemId);
     const { id: saleId } = (await replica.sales.get(itemId)).sale;
     return { itemId, saleId, orders: await ordersOf(itemId) };

@@ -15,7 +15,7 @@ describe('The backlog metrics', function () {
       await db.connect();
       // Rows of a topic without a handler wait forever.
       await db.query(`INSERT INTO outbox (topic, ref_id, payload, created_at)
-        SELECT 'nobody.handles.this', n, '', now() - interval '90 seconds' FROM generate_series(1, 7) AS n`);
+        SELECT 'no.such.handler', n, '', now() - interval '90 seconds' FROM generate_series(1, 7) AS n`);
       const product = await processes.start('product', { env: servers.env() });
       const text = await eventually('the backlog is looked at', async () => {
         const metrics = await (await fetch(`http://${product.metrics}/metrics`)).text();

@@ -173,7 +173,7 @@ describe('The interfaces of document 004', function () {
     const refused = await ask(3, '/v1/seckill', { itemId: item, quantity: 1 });
     assert.deepEqual([refused.code, refused.data], ['LIMIT_REACHED', null]);
     assert.notEqual(refused.message, '');
-    const nobody = await send('/v1/seckill', { 'x-kaimai-envelope': '1' }, { itemId: item });
-    assert.deepEqual([nobody.status, nobody.body.code, nobody.body.reason], [401, 401, 'UNAUTHENTICATED']);
+    const anonymous = await send('/v1/seckill', { 'x-kaimai-envelope': '1' }, { itemId: item });
+    assert.deepEqual([anonymous.status, anonymous.body.code, anonymous.body.reason], [401, 401, 'UNAUTHENTICATED']);
   });
 });

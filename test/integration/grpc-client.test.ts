@@ -125,9 +125,9 @@ describe('A gRPC client', () => {
   });
 
   it('fails with UNAVAILABLE if nothing listens, and with DEADLINE_EXCEEDED if nothing answers', async () => {
-    const nobody = new GrpcClient({ addr: '127.0.0.1:1', ...CALLER, timeoutMs: 2_000 });
-    await assert.rejects(nobody.call(GET, { instanceId: 1n }), isUnavailable);
-    nobody.close();
+    const unreachable = new GrpcClient({ addr: '127.0.0.1:1', ...CALLER, timeoutMs: 2_000 });
+    await assert.rejects(unreachable.call(GET, { instanceId: 1n }), isUnavailable);
+    unreachable.close();
 
     const sockets: Socket[] = [];
     const mute: Server = createServer((socket) => sockets.push(socket));

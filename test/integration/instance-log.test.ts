@@ -157,7 +157,7 @@ describe('resource domain', () => {
         Buffer.from(''),
         instanceMessage(good, { eventType: 'INSTANCE_DELETED' }),
         instanceMessage(good, { spec: undefined }),
-        instanceMessage(good, { userId: 'nobody' }),
+        instanceMessage(good, { userId: 'no-uuid' }),
         instanceMessage(good, { source: 'A_SOURCE_LONGER_THAN_ITS_COLUMN' }),
         instanceMessage(good, { sourceId: 'x'.repeat(65) }),
         instanceMessage(good, { sourceId: 'nul\0' }),

@@ -79,7 +79,7 @@ class Told implements Discovery {
   #found: Instances | undefined;
   readonly #listeners = new Set<(found: Instances) => void>();
 
-  tell(...instances: Instance[]): void {
+  publish(...instances: Instance[]): void {
     this.#found = { kind: 'known', instances: instances.map((i) => i.entry) };
     for (const listener of this.#listeners) listener(this.#found);
   }
@@ -129,13 +129,13 @@ describe('Calls to discovery:/// addresses', () => {
   beforeEach(async () => {
     [a, b] = [await new Instance('a', 300).start(), await new Instance('b', 100).start()];
     told = new Told();
-    told.tell(a, b);
+    told.publish(a, b);
     client = clientOf(told);
   });
   afterEach(async () => {
     client.close();
     await Promise.all([a.stop(), b.stop()]);
-    await eventually('nobody watches', () => told.watchers === 0);
+    await eventually('there are no watchers', () => told.watchers === 0);
   });
 
   it('are distributed by weight', async () => {
@@ -169,23 +169,23 @@ describe('Calls to discovery:/// addresses', () => {
     const { entry } = b;
     await b.stop();
     await answeredBy(client, 'a');
-    told.tell(a);
+    told.publish(a);
     for (let i = 0; i < 20; i++) assert.equal(await whoAnswers(client), 'a');
     b = await new Instance('b', 100).start();
     assert.notDeepEqual(b.entry, entry);
-    told.tell(a, b);
+    told.publish(a, b);
     await answeredBy(client, 'a', 'b');
   });
 
   it('fail immediately with UNAVAILABLE while no instance is known', async () => {
-    const nobody = clientOf({
+    const unreachable = clientOf({
       watch: (_, listener) => {
-        setImmediate(listener, { kind: 'unknown', error: 'nobody is there' });
+        setImmediate(listener, { kind: 'unknown', error: 'no instances' });
         return () => undefined;
       },
     });
-    await assert.rejects(whoAnswers(nobody), { reason: 'UNAVAILABLE', message: /nobody is there/ });
-    nobody.close();
+    await assert.rejects(whoAnswers(unreachable), { reason: 'UNAVAILABLE', message: /no instances/ });
+    unreachable.close();
   });
 });
 
@@ -221,7 +221,7 @@ describe('EtcdRegistry', function () {
   it('lists an instance until it deregisters', async () => {
     const [one, two] = [registry(), registry()];
     const seen = follow(registry());
-    await eventually('told of nobody', () => /no instance of kaimai\.product/.test(String(seen.ids)));
+    await eventually('the watcher sees no instance', () => /no instance of kaimai\.product/.test(String(seen.ids)));
     await one.register(instance('one'));
     await eventually('one', () => String(seen.ids) === 'one');
     await two.register(instance('two'));
@@ -230,7 +230,7 @@ describe('EtcdRegistry', function () {
     await eventually('two alone', () => String(seen.ids) === 'two');
     await two.deregister();
     const late = follow(registry());
-    await eventually('told of nobody', () => /no instance/.test(String(late.ids)));
+    await eventually('the watcher sees no instance', () => /no instance/.test(String(late.ids)));
     // A client that knew instances keeps the last one.
     assert.equal(String(seen.ids), 'two');
   });

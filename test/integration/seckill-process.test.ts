@@ -193,7 +193,7 @@ describe('The product process', function () {
 
   it('ends with an exit code when it cannot be wired', () =>
     assert.rejects(
-      processes.start('product', { env: servers.env(), config: { server: { roles: ['nobody'] } }, timeoutMs: 45_000 }),
+      processes.start('product', { env: servers.env(), config: { server: { roles: ['unknown'] } }, timeoutMs: 45_000 }),
       /exited with code 1[\s\S]*server\.roles/,
     ));
 });

@@ -121,7 +121,7 @@ describe('A flash sale on PostgreSQL and Redis', function () {
       assert.equal((await replica.sales.get(itemId)).remaining, 6n);
     });
 
-    it('admits nobody after its close, and turns earlier admissions into orders', async () => {
+    it('admits no purchases after it is closed, and turns earlier ones into orders', async () => {
       const { itemId } = await replica.openSale();
       const seckillId = idOf(await replica.buy(itemId, 1, 'r1'));
       await replica.sales.close(itemId);
@@ -335,7 +335,7 @@ describe('A flash sale on PostgreSQL and Redis', function () {
     it('into a dead letter with its reason, and the valid entries beside it into orders', async () => {
       const { itemId } = await replica.openSale();
       await add(itemId, 'ts', '1');
-      await add(itemId, 'uid', 'nobody');
+      await add(itemId, 'uid', 'no-uuid');
       await add(itemId, 'uid', '1', 'qty', '-3');
       await add(itemId, 'uid', '1', 'qty', '2');
       await add(itemId, 'uid', '1', 'epoch', '77777');

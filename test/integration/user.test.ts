@@ -127,8 +127,8 @@ describe('users of the product process in auth.mode jwt', function () {
     });
     const orders = await call('GET', '/v1/orders', undefined, bearer(session.token));
     assert.equal((orders.body.orders as { userId: string }[])[0]?.userId, made.body.id);
-    await register('Somebody.Else');
-    const other = bearer((await login('somebody.else')).body.token);
+    await register('Other.User');
+    const other = bearer((await login('other.user')).body.token);
     assert.equal(reasonOf(await call('GET', `/v1/seckill/${seckillId}`, undefined, other)), '404 PURCHASE_NOT_FOUND');
   });
 
@@ -156,7 +156,7 @@ describe('users of the product process in auth.mode jwt', function () {
     await register('carl');
     const wrong = await login('carl', 'wrong');
     assert.equal(reasonOf(wrong), '401 INVALID_CREDENTIALS');
-    assert.equal((await login('nobody', 'wrong')).text, wrong.text);
+    assert.equal((await login('unknown', 'wrong')).text, wrong.text);
     for (let i = 1; i < MAX_ATTEMPTS; i++) await login(i % 2 ? 'carl' : 'CARL', 'wrong');
     const late = await login('carl');
     assert.equal(reasonOf(late), '429 TOO_MANY_ATTEMPTS');
@@ -246,14 +246,14 @@ describe('users of the product process in auth.mode jwt', function () {
       assert.equal(await take(), undefined);
       // The window has ended meanwhile, so the undone attempt must not create a key that never expires.
       await redis.commands.del(...keys);
-      await attempts.giveBack('ann', '10.0.0.1');
+      await attempts.uncount('ann', '10.0.0.1');
       for (const key of await redis.commands.keys('x:*')) assert.ok((await redis.commands.pttl(key)) > 0);
     } finally {
       redis.close();
     }
     const away = async (counter: RedisLoginAttempts) => {
       assert.equal(await counter.take('ann', '10.0.0.1'), undefined);
-      await counter.giveBack('ann', '10.0.0.1');
+      await counter.uncount('ann', '10.0.0.1');
       await counter.clear('ann', '10.0.0.1');
     };
     await away(attempts);

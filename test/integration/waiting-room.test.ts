@@ -268,7 +268,7 @@ describe('The waiting room', function () {
       assert.ok(entry.kind === 'WAITING' && entry.ahead === n && entry.waitMs >= n * 500, entry.kind);
       assert.equal(entry.waitMs, startsAt.getTime() - entry.serverTime.getTime() + n * 500);
     }
-    // Changed before the start: still nobody before it, and nobody later for it.
+    // A change before the start neither admits users earlier nor delays them.
     await setRate(itemId, 1);
     const second = await enter(itemId, 1);
     assert.ok(second.kind === 'WAITING');

@@ -107,13 +107,15 @@ class Run {
     await Promise.all(did.map((act) => act()));
   }
 
-  /** Adds entries to the stream: more units than the sales have, some of them malformed. Then pays or cancels orders. */
+  /**
+   * Adds entries to the stream: more units than the sales have, some of them malformed. Then pays or cancels orders.
+   */
   private async flashBuyers(sales: readonly Sale[]): Promise<void> {
     const { random, scheduler, entries, stream } = this.world;
     for (let n = 0; n < 12; n++) {
       for (let turns = random.int(10); turns > 0; turns--) await scheduler.turn();
       const sale = random.pick(sales);
-      const uid = random.chance(0.1) ? 'nobody' : this.world.user(random.int(USERS));
+      const uid = random.chance(0.1) ? 'no-uuid' : this.world.user(random.int(USERS));
       const fields = new Map([
         ['uid', uid],
         ['item', String(sale.itemId)],

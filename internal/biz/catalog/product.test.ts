@@ -29,7 +29,7 @@ describe('ProductUsecase', () => {
     const sold = await products.create({ ...plan, specId: spec.id, sellerId: '123' });
     assert.equal(sold.sellerId, formatUserId('123'));
     await assert.rejects(
-      products.create({ ...plan, specId: spec.id, sellerId: 'nobody' }),
+      products.create({ ...plan, specId: spec.id, sellerId: 'no-uuid' }),
       (err) => isInvalidArgument(err) && err.violations[0]?.field === 'seller_id',
     );
   });

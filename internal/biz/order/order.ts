@@ -183,7 +183,8 @@ export class OrderUsecase {
   }
 
   /**
-   * Takes a payment: the order becomes PAID and its fulfilment starts, in one transaction. A payment that no longer fits
+   * Takes a payment: the order becomes PAID and its fulfilment starts, in one transaction. A payment that no longer
+   * fits
    * is recorded with its refund before the error is thrown, so no money is lost.
    *
    * @throws ORDER_NOT_FOUND, ORDER_ALREADY_PAID, ORDER_CANCELLED, PAYMENT_AMOUNT_MISMATCH, REQUEST_ID_REUSED where the
@@ -220,8 +221,9 @@ export class OrderUsecase {
   }
 
   /**
-   * Cancels up to `limit` orders past their pay deadline. Any number of replicas may do so at once. An order that cannot
-   * be cancelled is set aside for a growing time, so that it does not hold up the others.
+   * Cancels up to `limit` orders past their pay deadline. Any number of replicas may do so at once. An order that
+   * cannot
+   * be cancelled is set aside for a growing time, so that it does not delay the others.
    *
    * @throws UNAVAILABLE when the database is unavailable
    */

@@ -52,7 +52,7 @@ export class PaymentSignatures {
         .digest();
       return given.length === expected.length && timingSafeEqual(given, expected);
     });
-    if (!signed) throw unauthenticated('the signature of the payment notice does not hold');
+    if (!signed) throw unauthenticated('the payment notice has an invalid signature');
     // The signature does not cover the path, so without an event id a notice could be replayed for another order.
     if (eventId === '') {
       throw invalidArgument('event_id is required in a signed notice', {

@@ -52,7 +52,7 @@ export interface CountedEntries {
 export interface AdmissionState {
   /** The clock that windows are judged by. */
   readonly now: Date;
-  /** Keys that do not hold what they should. With any of them the sale admits nobody and has to be loaded anew. */
+  /** Keys with wrong contents. If there are any, the sale rejects all purchases and must be loaded again. */
   readonly unreadable: readonly string[];
   /** undefined where nothing is loaded, or not all of it. */
   readonly loaded: LoadedSale | undefined;
@@ -115,7 +115,8 @@ type EpochOfItem = Pick<Sale, 'itemId' | 'epoch'>;
 
 /**
  * The fast gate in front of the orders. What it says is provisional: PostgreSQL has the last word.
- * Each method @throws SALE_UNAVAILABLE when the gate does not answer or cannot read what it holds of the item. A request
+ * Each method @throws SALE_UNAVAILABLE when the gate does not answer or cannot read what it holds of the item. A
+ * request
  * may then have been granted or not; one with a request id can be repeated without harm.
  */
 export abstract class Admission {
@@ -139,7 +140,8 @@ export abstract class Admission {
   /** @returns false where admission has another epoch or another settings version: nothing was done */
   abstract configure(sale: EpochOfItem, change: SettingsChange): Promise<boolean>;
   /**
-   * Ends admission of this epoch and of older ones, whether or not it is loaded, so that a load under way opens nothing.
+   * Ends admission of this epoch and of older ones, whether or not it is loaded, so that a load under way opens
+   * nothing.
    * A later epoch is left alone.
    */
   abstract close(sale: EpochOfItem): Promise<void>;

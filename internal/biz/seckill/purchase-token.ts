@@ -23,7 +23,7 @@ const FORMAT = /^1\.([0-9]{1,15})\.([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]{43})$/;
 
 /**
  * Makes purchase tokens and knows them again, with nothing stored: `1.<expires ms>.<id>.<HMAC-SHA256>`. The HMAC covers
- * the sale and the user, too, so that nobody else can use it, and for nothing else. Admission honours an id once.
+ * the sale and the user, so that it is valid only for this user and this sale. Admission honours an id once.
  */
 export class PurchaseTokens {
   constructor(

@@ -39,18 +39,19 @@ export class SaleReservedUnits extends ReservedUnits {
   }
 
   /**
-   * The units go back to the sale. Admission is told so by an outbox row, but only while the sale is open, because
-   * nobody is admitted to any other. Units of goods go to the sku instead once the sale has given up its unsold units.
+   * Returns the units to the sale. An outbox row updates admission, but only while the sale is open, because no other
+   * sale
+   * admits purchases. Units of goods return to the SKU instead, once the sale has released its unsold units.
    */
   override async release(tx: Transaction, orders: readonly Order[]): Promise<void> {
-    await this.giveBack(tx, orders, orderReturned);
+    await this.returnToSale(tx, orders, orderReturned);
   }
 
   override restock(tx: Transaction, orders: readonly Order[]): Promise<void> {
-    return this.giveBack(tx, orders, orderRestocked);
+    return this.returnToSale(tx, orders, orderRestocked);
   }
 
-  private async giveBack(tx: Transaction, orders: readonly Order[], moveOf: typeof orderReturned): Promise<void> {
+  private async returnToSale(tx: Transaction, orders: readonly Order[], moveOf: typeof orderReturned): Promise<void> {
     const units = orders.flatMap(({ saleId, quantity }) => (saleId === undefined ? [] : [{ saleId, quantity }]));
     const returned = units.length === 0 ? [] : await this.sales.returnUnits(tx, units);
     const sales = new Map(returned.map((sale) => [sale.id, sale]));

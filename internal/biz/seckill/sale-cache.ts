@@ -6,14 +6,14 @@ const FRESH_MS = 1_000;
 /** Items remembered, so that made-up ids do not fill the memory. */
 const CAPACITY = 10_000;
 
-interface Known {
+interface CachedSale {
   readonly sale: SaleSummary | undefined;
   readonly untilMs: number;
 }
 
 /** The sales as this process knows them, so that a purchase asks PostgreSQL nothing. */
 export class SaleCache {
-  private readonly known = new Map<bigint, Known>();
+  private readonly known = new Map<bigint, CachedSale>();
   private readonly reading = new Map<bigint, Promise<SaleSummary | undefined>>();
 
   constructor(
@@ -40,7 +40,7 @@ export class SaleCache {
     }
   }
 
-  /** Reads again, unless somebody did since `stale` was read. */
+  /** Reads the sale again, unless it was read again since `stale`. */
   refresh(stale: Sale): Promise<SaleSummary | undefined> {
     const known = this.known.get(stale.itemId);
     return known?.sale !== undefined && known.sale.epoch !== stale.epoch

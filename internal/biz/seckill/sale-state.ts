@@ -45,7 +45,7 @@ export interface SaleSummary extends Sale {
   readonly unpaid: boolean;
 }
 
-/** A waiting room admits nobody without a token: the token is how a purchase shows that its turn came. */
+/** A waiting room requires a token: it proves that the buyer's turn has come. */
 export function needsToken(sale: Sale): boolean {
   return sale.requireToken || sale.admitRate > 0;
 }
@@ -140,7 +140,8 @@ export abstract class SaleRepo {
   abstract update(tx: Transaction, saleId: bigint, version: bigint, patch: SalePatch): Promise<Sale | undefined>;
   abstract findVipLimit(saleId: bigint, userId: string, tx?: Transaction): Promise<VipLimit | undefined>;
   /**
-   * Writes it, and with it the sale's settings version, only while its version is `version`, 0 for none yet. Call it with
+   * Writes it, and with it the sale's settings version, only while its version is `version`, 0 for none yet. Call it
+   * with
    * the sale locked.
    */
   abstract setVipLimit(

@@ -36,11 +36,12 @@ export class SaleStock {
   /**
    * Gives back what a closed sale did not sell, once no purchase that was admitted is on its way any more.
    * @returns whether that was done now
-   * @throws SALE_UNAVAILABLE, UNAVAILABLE where nobody can tell what is on its way
+   * @throws SALE_UNAVAILABLE, UNAVAILABLE if it is unknown whether purchases are pending
    */
   async release(sale: Sale): Promise<boolean> {
     if (sale.epoch > 0n) {
-      // Again, since closing may have failed midway: whoever is admitted after the look at the stream would find no units.
+      // Again, because closing may have failed halfway: purchases admitted after the stream was checked would find no
+      // units.
       await this.admission.close(sale);
       if (await this.isOnItsWay(sale)) return false;
     }

@@ -4,14 +4,14 @@ import type { SaleUsecase, SaleView } from './sale.js';
 /** How often a watched sale is looked at, however many watch it. */
 const INTERVAL_MS = 500;
 
-interface Look {
+interface WatchedSale {
   readonly atMs: number;
   readonly view: Promise<SaleView>;
 }
 
 /** Lets any number of callers follow a sale at the cost of one. */
 export class SaleWatch {
-  private readonly looks = new Map<bigint, Look>();
+  private readonly watched = new Map<bigint, WatchedSale>();
   private readonly watchers = new Map<bigint, number>();
 
   constructor(
@@ -40,17 +40,17 @@ export class SaleWatch {
       if (others > 0) this.watchers.set(itemId, others);
       else {
         this.watchers.delete(itemId);
-        this.looks.delete(itemId);
+        this.watched.delete(itemId);
       }
     }
   }
 
   private look(itemId: bigint): Promise<SaleView> {
-    const known = this.looks.get(itemId);
+    const known = this.watched.get(itemId);
     const nowMs = performance.now();
     if (known && nowMs - known.atMs < this.intervalMs) return known.view;
     const view = this.sales.get(itemId);
-    this.looks.set(itemId, { atMs: nowMs, view });
+    this.watched.set(itemId, { atMs: nowMs, view });
     return view;
   }
 }

@@ -26,7 +26,7 @@ describe('importUsers', () => {
       { ...row, username: 'b' },
       { ...row, username: 'bb', passwordMd5: MD5.toUpperCase() },
       { ...row, username: 'cc', passwordMd5: 'x' },
-      { ...row, username: 'dd', userId: 'nobody' },
+      { ...row, username: 'dd', userId: 'no-uuid' },
       { ...row, username: 'ee', firstName: '\u0007' },
       { ...row, username: 'ff', createdAt: new Date('yesterday') },
     ];

@@ -27,7 +27,7 @@ class CountedAttempts extends LoginAttempts {
     const n = this.add(key, address, 1);
     return n > MAX_ATTEMPTS ? 5_000 : undefined;
   }
-  override async giveBack(key: string, address: string) {
+  override async uncount(key: string, address: string) {
     this.add(key, address, -1);
   }
   override async clear(key: string, address: string) {
@@ -145,7 +145,7 @@ describe('UserUsecase', () => {
     it('does not reveal whether the name or the password is wrong', async () => {
       await register('ann');
       const failures = await Promise.all(
-        ['ann', 'nobody', 'no name at all', ''].map((name) => login(name, 'wrong').catch((err: unknown) => err)),
+        ['ann', 'unknown', 'not a name', ''].map((name) => login(name, 'wrong').catch((err: unknown) => err)),
       );
       const [first] = failures;
       for (const err of failures) {
@@ -166,7 +166,7 @@ describe('UserUsecase', () => {
 
     it('counts attempts by name and address, also for unknown names', async () => {
       await register('ann');
-      for (const name of ['ann', 'nobody']) {
+      for (const name of ['ann', 'unknown']) {
         for (let i = 0; i < MAX_ATTEMPTS; i++)
           await assert.rejects(login(i % 2 ? name : name.toUpperCase(), 'wrong'), isInvalidCredentials);
         await assert.rejects(
@@ -184,9 +184,9 @@ describe('UserUsecase', () => {
         await login('ann', 'correct horse');
       }
       hasher.busy = true;
-      for (let i = 0; i < MAX_ATTEMPTS + 1; i++) await assert.rejects(login('nobody', 'wrong'), isPasswordHashingBusy);
+      for (let i = 0; i < MAX_ATTEMPTS + 1; i++) await assert.rejects(login('unknown', 'wrong'), isPasswordHashingBusy);
       hasher.busy = false;
-      await assert.rejects(login('nobody', 'wrong'), isInvalidCredentials);
+      await assert.rejects(login('unknown', 'wrong'), isInvalidCredentials);
     });
   });
 

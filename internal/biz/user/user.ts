@@ -75,7 +75,7 @@ export abstract class LoginAttempts {
   /** Counts an attempt. @returns ms until the next one is allowed; undefined: this one is allowed */
   abstract take(usernameKey: string, address: string): Promise<number | undefined>;
   /** Undoes the count of an attempt whose password was not checked. */
-  abstract giveBack(usernameKey: string, address: string): Promise<void>;
+  abstract uncount(usernameKey: string, address: string): Promise<void>;
   /** Resets the count. */
   abstract clear(usernameKey: string, address: string): Promise<void>;
 }
@@ -173,7 +173,7 @@ export class UserUsecase {
       user = await find();
       check = await this.passwords.verify(password, user?.passwordHash);
     } catch (err) {
-      await this.attempts.giveBack(key, address);
+      await this.attempts.uncount(key, address);
       throw err;
     }
     if (!user || !check.matches) throw invalidCredentials('the username or the password is wrong');

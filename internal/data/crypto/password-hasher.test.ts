@@ -5,7 +5,7 @@ import { Argon2PasswordHasher } from './password-hasher.js';
 
 const MD5_OF_ABC = '900150983cd24fb0d6963f7d28e17f72';
 const COSTS = { memoryKib: 64, iterations: 1, parallelism: 1, concurrency: 1, queue: 0 };
-/** So many that nobody has to rest. */
+/** Enough that no worker has to wait for its turn. */
 const CORES = 64;
 
 describe('Argon2PasswordHasher', () => {
@@ -31,7 +31,7 @@ describe('Argon2PasswordHasher', () => {
   it('takes the same time for an unknown user, a wrong password and md5', async () => {
     const stored = await hasher.hash('secret');
     for (const hash of [undefined, stored, md5Hash(MD5_OF_ABC)]) {
-      // There is one place: whoever holds it while the next asks is hashing.
+      // There is one slot, so its owner is hashing when the next caller asks.
       const first = hasher.verify('wrong', hash);
       await assert.rejects(hasher.hash('x'), isPasswordHashingBusy);
       assert.equal((await first).matches, false);

@@ -11,7 +11,10 @@ import type { Config } from '../../conf/config.js';
 /** argon2id in PHC strings, and md5 of imported users, which is outdated by its nature. */
 export class Argon2PasswordHasher extends PasswordHasher {
   private readonly cost: Pick<Options, 'memoryCost' | 'timeCost' | 'parallelism'>;
-  /** A hash holds a core for its whole time, and one of libuv's few threads, which files and names are looked up on, too. */
+  /**
+   * A hash holds a core for its whole time, and one of libuv's few threads, which files and names are looked up on,
+   * too.
+   */
   private readonly turns: ReturnType<typeof bulkhead>;
   private readonly restFactor: number;
   private restUntil = 0;
@@ -80,7 +83,7 @@ function bytesOf(password: string): Buffer {
   return Buffer.from(password.normalize('NFKC'));
 }
 
-/** Of the bytes as they came: whoever made the MD5 did not normalize. */
+/** MD5 of the raw bytes: the other system did not normalize passwords. */
 function md5Matches(password: string, stored: string): boolean {
   const given = md5Hash(createHash('md5').update(password).digest('hex'));
   return given.length === stored.length && timingSafeEqual(Buffer.from(given), Buffer.from(stored));

@@ -20,7 +20,8 @@ import { nextKeys, type SaleKeys, saleKeys } from './seckill-keys.js';
 /** Purchases of one script call. More would keep other callers of Redis waiting for longer than a round trip. */
 const MAX_BATCH = 128;
 /**
- * Script calls under way at a time. Redis answers after it wrote to disk, so that with one, a purchase waits for two such
+ * Script calls under way at a time. Redis answers after it wrote to disk, so that with one, a purchase waits for two
+ * such
  * writes; with two the slowest hundredth of purchases waited half as long. More gave nothing.
  */
 const MAX_RUNNING = 2;
@@ -28,7 +29,7 @@ const MAX_RUNNING = 2;
 const MAX_WAITING = 20_000;
 /** How long an item stays known as sold out; units that come back are seen after at most this. */
 const SOLD_OUT_MS = 200;
-/** Items whose lanes are kept while nobody buys. */
+/** Number of idle items whose lanes are kept. */
 const MAX_LANES = 10_000;
 /** Fields of one HSET while a sale is loaded. */
 const CHUNK = 2_000;

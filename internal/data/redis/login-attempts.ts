@@ -5,7 +5,8 @@ import { isRedisAway, type RedisServer } from './redis.js';
 
 /**
  * Counts in Redis, for all replicas together: string `login:attempts:<hash of name and address>`, which ends with its
- * window. An attempt is counted before it is judged, so that many at once are no more than many in a row. While Redis is
+ * window. An attempt is counted before it is judged, so that many at once are no more than many in a row. While Redis
+ * is
  * away nothing is counted: people can log in, and guesses are still held up by the hash that each one costs.
  */
 export class RedisLoginAttempts extends LoginAttempts {
@@ -23,7 +24,7 @@ export class RedisLoginAttempts extends LoginAttempts {
     return Number(count?.[1] ?? 0) > maxAttempts ? Math.max(1, Number(leftMs?.[1])) : undefined;
   }
 
-  override async giveBack(usernameKey: string, address: string): Promise<void> {
+  override async uncount(usernameKey: string, address: string): Promise<void> {
     const key = this.keyOf(usernameKey, address);
     // Where the window has ended meanwhile, what is made here must end, too.
     await this.change((redis) => redis.set(key, 0, 'PX', this.limit.windowMs, 'NX').decr(key));

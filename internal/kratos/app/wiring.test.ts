@@ -37,12 +37,12 @@ class Hall {
   constructor(
     readonly shop: Shop,
     readonly listeners: readonly Listener[],
-    readonly owner?: Owner,
+    readonly manager?: Manager,
   ) {}
 }
 
-class Owner {
-  readonly kind = 'owner';
+class Manager {
+  readonly kind = 'manager';
 }
 
 const START_MS: Token<number> = token('StartMs');
@@ -76,8 +76,8 @@ describe('wiring', () => {
 
   it('fills a list with every provider and an optional parameter with the only one', () => {
     const hall = providers(({ provide, value }) => {
-      provide(Hall, [Shop, all(Listener), optional(Owner)]);
-      provide(Owner, []);
+      provide(Hall, [Shop, all(Listener), optional(Manager)]);
+      provide(Manager, []);
       value(Listener, { name: 'a' });
       value(Listener, { name: 'b' });
     });
@@ -86,27 +86,27 @@ describe('wiring', () => {
       made.listeners.map((l) => l.name),
       ['a', 'b'],
     );
-    assert.equal(made.owner?.kind, 'owner');
+    assert.equal(made.manager?.kind, 'manager');
   });
 
   it('fills a list without providers with nothing and leaves out an optional parameter', () => {
-    const hall = providers(({ provide }) => provide(Hall, [Shop, all(Listener), optional(Owner)]));
+    const hall = providers(({ provide }) => provide(Hall, [Shop, all(Listener), optional(Manager)]));
     const made = load(constants, shop, hall).get(Hall);
     assert.deepEqual(made.listeners, []);
-    assert.equal(made.owner, undefined);
+    assert.equal(made.manager, undefined);
   });
 
   it('gives a factory its dependencies by name', () => {
     const hall = providers(({ assemble, value }) => {
-      assemble(Hall, { owner: optional(Owner), listeners: all(Listener), shop: Shop }, (parts) => {
-        return new Hall(parts.shop, parts.listeners, parts.owner);
+      assemble(Hall, { manager: optional(Manager), listeners: all(Listener), shop: Shop }, (parts) => {
+        return new Hall(parts.shop, parts.listeners, parts.manager);
       });
       value(Listener, { name: 'a' });
     });
     const made = load(constants, shop, hall).get(Hall);
     assert.equal(made.shop.clock.now(), 7);
     assert.equal(made.listeners.length, 1);
-    assert.equal(made.owner, undefined);
+    assert.equal(made.manager, undefined);
   });
 
   it('awaits an async factory for all that need it', async () => {
@@ -180,20 +180,20 @@ describe('wiring errors', () => {
   });
 
   it('accept a missing provider of a list or an optional parameter', () => {
-    const hall = providers(({ provide }) => provide(Hall, [Shop, all(Listener), optional(Owner)]));
+    const hall = providers(({ provide }) => provide(Hall, [Shop, all(Listener), optional(Manager)]));
     assert.deepEqual(wiringErrors([constants, shop, hall], Hall), []);
   });
 
   it('name an ambiguous provider, also of an optional parameter', () => {
     const twice = providers(({ value, provide }) => {
       value(START_MS, 8);
-      provide(Hall, [Shop, all(Listener), optional(Owner)]);
-      provide(Owner, []);
-      provide(Owner, []);
+      provide(Hall, [Shop, all(Listener), optional(Manager)]);
+      provide(Manager, []);
+      provide(Manager, []);
     });
     assert.deepEqual(wiringErrors([constants, shop, twice], Hall), [
       'Clock needs one StartMs, but 2 are provided',
-      'Hall needs one Owner, but 2 are provided',
+      'Hall needs one Manager, but 2 are provided',
     ]);
   });
 
@@ -242,23 +242,23 @@ describe('wiring at compile time', () => {
       // @ts-expect-error one for a parameter that takes a list
       provide(Hall, [Shop, Listener]);
       // @ts-expect-error a class that does not implement the port
-      implement(Clock, Owner, []);
+      implement(Clock, Manager, []);
       // @ts-expect-error a missing dependency of an implementation
       implement(Clock, FixedClock, []);
       // @ts-expect-error a factory whose parameter does not fit its dependency
       create(Clock, [TITLE], (ms: number) => new FixedClock(ms));
       // @ts-expect-error a factory that makes something else
-      create(Clock, [START_MS], () => new Owner());
+      create(Clock, [START_MS], () => new Manager());
       // @ts-expect-error a dependency that was not asked for by name
       assemble(Clock, { ms: START_MS }, ({ title }) => new FixedClock(title));
       // @ts-expect-error an async factory that makes something else
-      create(Clock, [START_MS], async () => new Owner());
+      create(Clock, [START_MS], async () => new Manager());
       // @ts-expect-error a resource that does not implement its port
-      resource(Clock, { name: 'clock', needs: [], make: () => new Owner(), close: () => {} });
+      resource(Clock, { name: 'clock', needs: [], make: () => new Manager(), close: () => {} });
       // @ts-expect-error a value of another type
       value(START_MS, '7');
       // @ts-expect-error a target that does not implement the port
-      alias(Clock, Owner);
+      alias(Clock, Manager);
       // The same forms with the right dependencies compile.
       provide(Shop, [Clock, LIMIT, TITLE]);
       provide(Shop, [Clock, LIMIT, optional(TITLE)]);

@@ -47,7 +47,7 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
   override async register(instance: ServiceInstance): Promise<void> {
     if (this.entry) throw new Error('already registered');
     const stop = new AbortController();
-    this.entry = { stop, ended: this.keep(instance, stop.signal) };
+    this.entry = { stop, ended: this.keepRegistered(instance, stop.signal) };
   }
 
   /** If etcd does not answer in time, the entry expires with its lease. */
@@ -84,7 +84,7 @@ export class EtcdRegistry extends ServiceRegistry implements Discovery {
   }
 
   /** Keeps an entry listed until `signal` is aborted; resolves with its last lease. Never rejects. */
-  private async keep(instance: ServiceInstance, signal: AbortSignal): Promise<string | undefined> {
+  private async keepRegistered(instance: ServiceInstance, signal: AbortSignal): Promise<string | undefined> {
     const key = `${this.options.prefix}/${instance.name}/${instance.id}`;
     let lease: string | undefined;
     let listed = false;

@@ -10,7 +10,7 @@ export const isRoot = process.getuid?.() === 0;
 
 /**
  * The account that a server runs under when the launcher runs as root: the one its package made. PostgreSQL refuses to
- * run as root, and the others have no need of it. For anybody else: undefined, which means "as I am".
+ * run as root, and the others do not need it. For other users: undefined, which means "as the current user".
  */
 export function serverAccount(name: string): Account | undefined {
   if (!isRoot) return undefined;
@@ -21,13 +21,13 @@ export function serverAccount(name: string): Account | undefined {
   return undefined;
 }
 
-/** A private directory for one server, owned by its account. Refuses one that somebody else put there. */
+/** A private directory for one server, owned by its account. @throws if another account created it */
 export function makePrivateDirectory(path: string, account: Account | undefined): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
   const found = lstatSync(path);
   const allowed = [process.getuid?.(), account?.uid];
   if (!found.isDirectory() || !allowed.includes(found.uid)) {
-    throw new Error(`${path} belongs to somebody else (uid ${found.uid})`);
+    throw new Error(`${path} belongs to another user (uid ${found.uid})`);
   }
   if (account && found.uid !== account.uid) chownSync(path, account.uid, account.gid);
   chmodSync(path, 0o700);

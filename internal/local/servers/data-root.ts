@@ -14,6 +14,6 @@ export function localDataRoot(): string {
   const elsewhere = `/var/tmp/kaimai-${createHash('sha256').update(runFolder).digest('hex').slice(0, 10)}`;
   mkdirSync(elsewhere, { recursive: true, mode: 0o711 });
   const found = lstatSync(elsewhere);
-  if (!found.isDirectory() || found.uid !== 0) throw new Error(`${elsewhere} belongs to somebody else`);
+  if (!found.isDirectory() || found.uid !== 0) throw new Error(`${elsewhere} belongs to another user`);
   return elsewhere;
 }

@@ -4,7 +4,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { freePort, isListening, nextFreePort, returnPort } from './ports.js';
 
 describe('ports', () => {
-  it('takes the next one when the standard one is taken by somebody', async () => {
+  it('uses the next free port if the standard one is in use', async () => {
     const standard = await freePort();
     returnPort(standard);
     const server = createServer().listen(standard, '127.0.0.1');

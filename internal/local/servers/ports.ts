@@ -15,7 +15,7 @@ function isFree(port: number): Promise<boolean> {
   });
 }
 
-/** The standard port if nobody listens on it, else the next free one below 32768. Never the same one twice in a process. */
+/** The standard port if it is free, otherwise the next free one below 32768. Never the same port twice in a process. */
 export async function nextFreePort(standard: number): Promise<number> {
   for (let port = standard; port < END; port++) {
     if (!handedOut.has(port) && (await isFree(port))) {

@@ -51,7 +51,7 @@ else
   redis.call('HSET', KEYS[1], 'epoch', ARGV[1])
 end
 redis.call('HSET', KEYS[1], 'closed', '1', 'ends_ms', string.format('%.0f', ends_ms))
--- Nobody asks for a ticket any more, and a waiting room can be long.
+-- No more tickets are drawn, and a waiting room can be large.
 redis.call('UNLINK', KEYS[7], KEYS[8])
 restore_stream(KEYS[9], KEYS[10], ARGV[3])
 for i = 1, 6 do redis.call('PEXPIRE', KEYS[i], ARGV[2]) end

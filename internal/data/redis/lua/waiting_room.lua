@@ -1,17 +1,22 @@
 #!lua
--- waiting_room: admits one user of a running sale, or gives a ticket of the sale's waiting room and tells how far away its
--- turn is.
+-- waiting_room: admits one user to a running sale, or draws a ticket for the sale's waiting room and returns the
+-- distance
+-- to its turn.
 --
--- Tickets are 0, 1, 2 … in the order of arrival. The clock calls them, `rate` each second, whether or not their users ask,
--- so that users who left hold up nobody and nothing has to run beside. Ticket t is called at
--- at + (t - base) * 1000 / rate. Another rate sets base to where the clock stands, so that the order stays. While nobody
--- waits the clock goes on, and the next arrival takes the ticket that it is at. A turn lasts turn_ms from its call; a user
--- who comes later gets a new ticket at the end.
+-- Tickets are 0, 1, 2 … in the order of arrival. The clock calls them, `rate` each second, whether or not their users
+-- ask,
+-- so that users who left do not delay others, and no background process is needed. Ticket t is called at
+-- at + (t - base) * 1000 / rate. A new rate sets base to the current position, so that the order stays. While the
+-- waiting room is empty the clock keeps running, and the next arrival gets the ticket at its current position. A turn
+-- lasts
+-- turn_ms from its call; a user who comes later gets a new ticket at the end.
 --
 -- KEYS
---   1 meta          hash    seckill:<item_id>:meta    epoch, sale_id, starts_ms, ends_ms ('' never), admit_rate ('0' no waiting room)
+--   1 meta          hash    seckill:<item_id>:meta    epoch, sale_id, starts_ms, ends_ms ('' never), admit_rate ('0' no
+-- waiting room)
 --   2 stock         string  seckill:<item_id>:stock   units left to admit
---   3 waiting_room  hash    seckill:<item_id>:line    sale_id, id, next (ticket), rate, base, at (ms); old_*: before the last change
+--   3 waiting_room  hash    seckill:<item_id>:line    sale_id, id, next (ticket), rate, base, at (ms); old_*: before
+-- the last change
 --   4 tickets       zset    seckill:<item_id>:places  user -> ticket
 -- ARGV
 --   1 epoch     of the sale as the caller knows it, decimal
@@ -19,7 +24,8 @@
 --   3 turn_ms   how long a turn lasts, decimal
 --   4 capacity  users who may wait, decimal
 -- Returns
---   {'UNAVAILABLE'}  the epoch is another, or a key is missing: nothing was done. Ask for the sale again, then try again
+--   {'UNAVAILABLE'}  the epoch is another, or a key is missing: nothing was done. Ask for the sale again, then try
+-- again
 --   {outcome, now_ms, ticket, until_ms, ahead, wait_ms}, outcome one of
 --     'READY'    it is the user's turn until until_ms; ticket names the turn, '' where the sale has no waiting room
 --     'WAITING'  ahead users are called before, and the user in wait_ms at this rate

@@ -56,7 +56,7 @@ class DiscoveryResolver implements experimental.Resolver {
 
   /** Starts the watch, once: it reports changes by itself. */
   updateResolution(): void {
-    this.stop ??= this.discovery.watch(this.name, (found) => this.tell(found));
+    this.stop ??= this.discovery.watch(this.name, (found) => this.notify(found));
   }
 
   destroy(): void {
@@ -64,7 +64,7 @@ class DiscoveryResolver implements experimental.Resolver {
     this.stop = undefined;
   }
 
-  private tell(found: Instances): void {
+  private notify(found: Instances): void {
     const weights = found.kind === 'known' ? addressesOf(found.instances) : {};
     if (Object.keys(weights).length === 0) {
       const details = found.kind === 'unknown' ? found.error : `no instance of ${this.name} has a gRPC endpoint`;

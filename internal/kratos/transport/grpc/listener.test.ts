@@ -312,7 +312,7 @@ describe('gRPC listener', () => {
     };
     assert.equal(await check(''), 1);
     assert.equal(await check('product.v1.ProductService'), 1);
-    assert.equal(await check('nobody.v1.Nothing'), status.NOT_FOUND);
+    assert.equal(await check('unknown.v1.Nothing'), status.NOT_FOUND);
 
     const watch = client.makeServerStreamRequest(
       HealthService.watch.path,
