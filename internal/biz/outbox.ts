@@ -39,7 +39,7 @@ export abstract class OutboxRepo {
   abstract claim(topic: string, limit: number, leaseMs: number): Promise<readonly OutboxRow[]>;
   /** The same for rows of all other topics. */
   abstract claimOthers(knownTopics: readonly string[], limit: number, leaseMs: number): Promise<readonly OutboxRow[]>;
-  /** Keeps claimed rows for `leaseMs` from now. A row that somebody else has claimed since stays as it is. */
+  /** Keeps claimed rows for `leaseMs` from now. Rows that another relay has claimed meanwhile are not changed. */
   abstract renew(rows: readonly OutboxRow[], leaseMs: number): Promise<void>;
   abstract markPublished(rows: readonly OutboxRow[]): Promise<void>;
   /** Records the reasons. A row that another relay has claimed since stays as it is. */

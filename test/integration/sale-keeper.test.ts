@@ -67,7 +67,7 @@ describe('The sale keeper', function () {
   };
 
   describe('with a sale that is closed', () => {
-    it('closes Redis when it could not be told at once, and the sale admits nobody in between', async () => {
+    it('closes the sale in Redis later if Redis was unavailable, and admits no purchases in between', async () => {
       const itemId = await open({ defaultLimit: 5 });
       const granted = await replica.buy(itemId, 1, 'before');
       const closed = await whileBroken('close', () => replica.sales.close(itemId));
@@ -234,7 +234,7 @@ describe('The sale keeper', function () {
       'a unit too many': ['BALANCE', (itemId) => redis().incr(keys(itemId).stock)],
       'a unit too few': ['BALANCE', (itemId) => redis().decr(keys(itemId).stock)],
       'buyers that were deleted': ['BUYERS', (itemId) => redis().del(keys(itemId).buyers)],
-      'a buyer that was made up': ['BUYERS', (itemId) => redis().hset(keys(itemId).buyers, 'nobody', '3')],
+      'a buyer that was made up': ['BUYERS', (itemId) => redis().hset(keys(itemId).buyers, 'no-uuid', '3')],
       'another limit': ['LIMIT', (itemId) => redis().hset(keys(itemId).meta, 'limit', '9')],
       'another admit rate': ['ADMIT_RATE', (itemId) => redis().hset(keys(itemId).meta, 'admit_rate', '9')],
       'another start': ['WINDOW', (itemId) => redis().hset(keys(itemId).meta, 'starts_ms', '9')],
