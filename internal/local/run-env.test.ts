@@ -9,17 +9,17 @@ describe('.run/env', () => {
     PGPORT: '5432',
   };
 
-  it('reads back as it was written', () => {
+  it('reads back what was written', () => {
     assert.deepEqual(parseRunEnv(formatRunEnv(variables)), variables);
   });
 
-  it('means the same to a shell', () => {
+  it('has the same values when a shell reads it', () => {
     const script = `${formatRunEnv(variables)}printf '%s\\n' "$KAIMAI_REDIS_URL" "$KAIMAI_POSTGRES_URL" "$PGPORT"`;
     const out = execFileSync('/bin/sh', ['-c', script], { encoding: 'utf8', env: {} });
     assert.deepEqual(out.trimEnd().split('\n'), Object.values(variables));
   });
 
-  it('takes only its own lines', () => {
+  it('ignores lines that it did not write', () => {
     assert.deepEqual(parseRunEnv('export PATH="/x:$PATH"\nrm -rf /\nexport A=\'1\' B=2\n'), {});
   });
 });

@@ -20,15 +20,15 @@ import { patchOf } from './update-mask.js';
 export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
   constructor(private readonly catalog: CatalogUsecase) {}
 
-  createSpu = async (req: CreateSpuRequest): Promise<SpuMessage> => {
+  async createSpu(req: CreateSpuRequest): Promise<SpuMessage> {
     const { spuNo, title, categoryId, brandId, mainImages, detailHtml } = req;
     const publishStatus = statusOf(req.publishStatus) ?? 'UNPUBLISHED';
     return spuReply(
       await this.catalog.createSpu({ spuNo, title, categoryId, brandId, mainImages, detailHtml, publishStatus }),
     );
-  };
+  }
 
-  updateSpu = async (req: UpdateSpuRequest): Promise<SpuMessage> => {
+  async updateSpu(req: UpdateSpuRequest): Promise<SpuMessage> {
     const status = req.publishStatus === undefined ? undefined : statusOf(req.publishStatus);
     const patch = patchOf<SpuPatch>(req.updateMask, {
       title: { path: 'title', given: req.title },
@@ -39,14 +39,14 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
       publishStatus: { path: 'publish_status', given: status },
     });
     return spuReply(await this.catalog.updateSpu(req.id, req.version, patch));
-  };
+  }
 
-  getSpu = async (req: GetSpuRequest): Promise<SpuMessage> => {
+  async getSpu(req: GetSpuRequest): Promise<SpuMessage> {
     const { spu, skus } = await this.catalog.getSpu(req.id);
     return spuReply(spu, skus);
-  };
+  }
 
-  listSpus = async (req: ListSpusRequest): Promise<ListSpusReply> => {
+  async listSpus(req: ListSpusRequest): Promise<ListSpusReply> {
     const page = await this.catalog.listSpus(
       { offset: req.offset, limit: req.limit },
       {
@@ -56,16 +56,16 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
       },
     );
     return { spus: page.items.map((spu) => spuReply(spu)), total: page.total };
-  };
+  }
 
-  createSku = async (req: CreateSkuRequest): Promise<SkuMessage> => {
+  async createSku(req: CreateSkuRequest): Promise<SkuMessage> {
     const { spuId, skuNo, skuName, priceFen, marketPriceFen, specs } = req;
     return skuReply(
       await this.catalog.createSku({ spuId, skuNo, skuName, priceFen, marketPriceFen, specs }, req.stock),
     );
-  };
+  }
 
-  updateSku = async (req: UpdateSkuRequest): Promise<SkuMessage> => {
+  async updateSku(req: UpdateSkuRequest): Promise<SkuMessage> {
     const patch = patchOf<SkuPatch>(req.updateMask, {
       skuName: { path: 'sku_name', given: req.skuName },
       priceFen: { path: 'price_fen', given: req.priceFen },
@@ -73,14 +73,16 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
       specs: { path: 'specs', given: Object.keys(req.specs).length > 0 ? req.specs : undefined, cleared: {} },
     });
     return skuReply(await this.catalog.updateSku(req.id, req.version, patch));
-  };
+  }
 
-  getSku = async (req: GetSkuRequest): Promise<SkuMessage> => skuReply(await this.catalog.getSku(req.id));
+  async getSku(req: GetSkuRequest): Promise<SkuMessage> {
+    return skuReply(await this.catalog.getSku(req.id));
+  }
 
-  adjustStock = async (req: AdjustStockRequest): Promise<SkuMessage> => {
+  async adjustStock(req: AdjustStockRequest): Promise<SkuMessage> {
     const { id: skuId, delta, version, requestId, reason } = req;
     return skuReply(await this.catalog.adjustStock({ skuId, delta, version, requestId, reason }));
-  };
+  }
 }
 
 function statusOf(status: Status): PublishStatus | undefined {

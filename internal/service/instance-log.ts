@@ -14,7 +14,7 @@ import { identityOf } from './caller.js';
 export class InstanceLogService implements ServiceOf<typeof InstanceLogServiceService> {
   constructor(private readonly logs: InstanceLogUsecase) {}
 
-  listInstanceLogs = async (req: ListInstanceLogsRequest, ctx: CallContext): Promise<ListInstanceLogsReply> => {
+  async listInstanceLogs(req: ListInstanceLogsRequest, ctx: CallContext): Promise<ListInstanceLogsReply> {
     const { items, total } = await this.logs.list(
       identityOf(ctx),
       {
@@ -27,12 +27,12 @@ export class InstanceLogService implements ServiceOf<typeof InstanceLogServiceSe
       { offset: req.offset, limit: req.limit },
     );
     return { logs: items.map(logReply), total };
-  };
+  }
 
-  getInstanceStats = async (req: GetInstanceStatsRequest): Promise<InstanceStatsMessage> => {
+  async getInstanceStats(req: GetInstanceStatsRequest): Promise<InstanceStatsMessage> {
     const { bySource, byMinute } = await this.logs.stats(req.since);
     return { bySource: [...bySource], byMinute: [...byMinute] };
-  };
+  }
 }
 
 function statusOf(status: Status): InstanceLogStatus | undefined {

@@ -17,8 +17,8 @@ const DEFAULT_GRANT_SOURCE = 'ACTIVITY';
 export class InstanceService implements ServiceOf<typeof InstanceServiceService> {
   constructor(private readonly instances: InstanceUsecase) {}
 
-  createInstance = async (req: CreateInstanceRequest): Promise<InstanceRequestMessage> =>
-    requestReply(
+  async createInstance(req: CreateInstanceRequest): Promise<InstanceRequestMessage> {
+    return requestReply(
       await this.instances.createInstance({
         productId: req.productId,
         userId: formatUserId(req.userId),
@@ -27,9 +27,10 @@ export class InstanceService implements ServiceOf<typeof InstanceServiceService>
         orderId: req.orderId === 0n ? undefined : req.orderId,
       }),
     );
+  }
 
-  grantInstance = async (req: GrantInstanceRequest): Promise<InstanceRequestMessage> =>
-    requestReply(
+  async grantInstance(req: GrantInstanceRequest): Promise<InstanceRequestMessage> {
+    return requestReply(
       await this.instances.createInstance({
         productId: req.productId,
         userId: formatUserId(req.userId),
@@ -37,11 +38,13 @@ export class InstanceService implements ServiceOf<typeof InstanceServiceService>
         sourceId: req.sourceId,
       }),
     );
+  }
 
-  getInstanceRequest = async (req: GetInstanceRequestRequest): Promise<InstanceRequestMessage> =>
-    requestReply(await this.instances.getRequest(req.instanceId));
+  async getInstanceRequest(req: GetInstanceRequestRequest): Promise<InstanceRequestMessage> {
+    return requestReply(await this.instances.getRequest(req.instanceId));
+  }
 
-  reportInstance = async (req: ReportInstanceRequest): Promise<InstanceRequestMessage> => {
+  async reportInstance(req: ReportInstanceRequest): Promise<InstanceRequestMessage> {
     if (req.status !== Status.SUCCESS && req.status !== Status.FAILED) {
       throw invalidArgument('status must be SUCCESS or FAILED', {
         violations: [{ field: 'status', description: 'must be SUCCESS or FAILED' }],
@@ -51,7 +54,7 @@ export class InstanceService implements ServiceOf<typeof InstanceServiceService>
     return requestReply(
       await this.instances.reportInstance({ instanceId: req.instanceId, status, reason: req.reason }),
     );
-  };
+  }
 }
 
 function requestReply(request: InstanceRequest): InstanceRequestMessage {

@@ -29,7 +29,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
     private readonly signatures: PaymentSignatures,
   ) {}
 
-  createOrder = async (req: CreateOrderRequest, ctx: CallContext): Promise<OrderMessage> => {
+  async createOrder(req: CreateOrderRequest, ctx: CallContext): Promise<OrderMessage> {
     const { requestId, remark, expectedAmountFen } = req;
     const common = { userId: userOf(ctx), requestId, remark, expectedAmountFen };
     if (req.productId !== 0n) {
@@ -38,24 +38,26 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
     }
     if (req.lines.length === 0) throw oneOf('product_id or lines is required');
     return orderReply(await this.goods.create({ ...common, lines: req.lines, receiver: req.receiver }));
-  };
+  }
 
-  getOrder = async (req: GetOrderRequest, ctx: CallContext): Promise<OrderMessage> =>
-    orderReply(await this.orders.get(orderIdOf(req.id), ctx.identity.userId));
+  async getOrder(req: GetOrderRequest, ctx: CallContext): Promise<OrderMessage> {
+    return orderReply(await this.orders.get(orderIdOf(req.id), ctx.identity.userId));
+  }
 
-  listOrders = async (req: ListOrdersRequest, ctx: CallContext): Promise<ListOrdersReply> => {
+  async listOrders(req: ListOrdersRequest, ctx: CallContext): Promise<ListOrdersReply> {
     const page = await this.orders.list(
       userOf(ctx),
       { status: statusOf(req.status), orderType: typeOf(req.orderType) },
       { offset: req.offset, limit: req.limit },
     );
     return { orders: page.items.map(orderReply), total: page.total };
-  };
+  }
 
-  cancelOrder = async (req: CancelOrderRequest, ctx: CallContext): Promise<OrderMessage> =>
-    orderReply(await this.orders.cancel(orderIdOf(req.id), ctx.identity.userId, req.reason));
+  async cancelOrder(req: CancelOrderRequest, ctx: CallContext): Promise<OrderMessage> {
+    return orderReply(await this.orders.cancel(orderIdOf(req.id), ctx.identity.userId, req.reason));
+  }
 
-  markOrderPaid = async (req: MarkOrderPaidRequest, ctx: CallContext): Promise<OrderMessage> => {
+  async markOrderPaid(req: MarkOrderPaidRequest, ctx: CallContext): Promise<OrderMessage> {
     this.signatures.verify(identityOf(ctx), {
       timestamp: header(ctx, 'x-payment-timestamp'),
       signature: header(ctx, 'x-payment-signature'),
@@ -71,9 +73,9 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
         amountFen: req.paidAmountFen,
       }),
     );
-  };
+  }
 
-  listOrderEvents = async (req: ListOrderEventsRequest, ctx: CallContext): Promise<ListOrderEventsReply> => {
+  async listOrderEvents(req: ListOrderEventsRequest, ctx: CallContext): Promise<ListOrderEventsReply> {
     const events = await this.orders.listEvents(orderIdOf(req.id), ctx.identity.userId);
     return {
       events: events.map((e) => ({
@@ -84,7 +86,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
         at: e.at,
       })),
     };
-  };
+  }
 
   /** The single entry point for payments, from any channel; it requests the instance with source ORDER. */
   handleOrderPaid(notice: PaymentNotice): Promise<Order> {

@@ -16,8 +16,8 @@ import type { ServiceOf } from '../kratos/transport/call-context.js';
 export class ProductService implements ServiceOf<typeof ProductServiceService> {
   constructor(private readonly products: ProductUsecase) {}
 
-  createProductSpec = async (req: CreateProductSpecRequest): Promise<ProductSpecMessage> =>
-    specReply(
+  async createProductSpec(req: CreateProductSpecRequest): Promise<ProductSpecMessage> {
+    return specReply(
       await this.products.createSpec({
         cpu: req.cpu,
         memoryGb: req.memory,
@@ -26,9 +26,10 @@ export class ProductService implements ServiceOf<typeof ProductServiceService> {
         config: req.configJson,
       }),
     );
+  }
 
-  createProduct = async (req: CreateProductRequest): Promise<ProductMessage> =>
-    productReply(
+  async createProduct(req: CreateProductRequest): Promise<ProductMessage> {
+    return productReply(
       await this.products.create({
         name: req.name,
         description: req.description,
@@ -39,8 +40,9 @@ export class ProductService implements ServiceOf<typeof ProductServiceService> {
         sellerId: req.sellerId === '' ? undefined : req.sellerId,
       }),
     );
+  }
 
-  updateProduct = async (req: UpdateProductRequest): Promise<ProductMessage> => {
+  async updateProduct(req: UpdateProductRequest): Promise<ProductMessage> {
     const status = req.status === undefined ? undefined : statusOf(req.status);
     const patch: ProductPatch = {
       ...(req.name === undefined ? {} : { name: req.name }),
@@ -50,14 +52,16 @@ export class ProductService implements ServiceOf<typeof ProductServiceService> {
       ...(status === undefined ? {} : { status }),
     };
     return productReply(await this.products.update(req.id, req.version, patch));
-  };
+  }
 
-  getProduct = async (req: GetProductRequest): Promise<ProductMessage> => productReply(await this.products.get(req.id));
+  async getProduct(req: GetProductRequest): Promise<ProductMessage> {
+    return productReply(await this.products.get(req.id));
+  }
 
-  listProducts = async (req: ListProductsRequest): Promise<ListProductsReply> => {
+  async listProducts(req: ListProductsRequest): Promise<ListProductsReply> {
     const page = await this.products.list({ offset: req.offset, limit: req.limit }, statusOf(req.status));
     return { products: page.items.map(productReply), total: page.total };
-  };
+  }
 }
 
 function statusOf(status: Status): ProductStatus | undefined {

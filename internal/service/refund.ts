@@ -17,17 +17,18 @@ import { orderIdOf } from './order-id.js';
 export class RefundService implements ServiceOf<typeof RefundServiceService> {
   constructor(private readonly refunds: RefundUsecase) {}
 
-  requestRefund = async (req: RequestRefundRequest, ctx: CallContext): Promise<RefundMessage> => {
+  async requestRefund(req: RequestRefundRequest, ctx: CallContext): Promise<RefundMessage> {
     const { userId } = identityOf(ctx);
     return refundReply(
       await this.refunds.request({ orderId: orderIdOf(req.orderId, 'order_id'), userId, reason: req.reason }),
     );
-  };
+  }
 
-  getRefund = async (req: GetRefundRequest, ctx: CallContext): Promise<RefundMessage> =>
-    refundReply(await this.refunds.get(req.id, identityOf(ctx).userId));
+  async getRefund(req: GetRefundRequest, ctx: CallContext): Promise<RefundMessage> {
+    return refundReply(await this.refunds.get(req.id, identityOf(ctx).userId));
+  }
 
-  listRefunds = async (req: ListRefundsRequest, ctx: CallContext): Promise<ListRefundsReply> => {
+  async listRefunds(req: ListRefundsRequest, ctx: CallContext): Promise<ListRefundsReply> {
     const { role, userId } = identityOf(ctx);
     const filter = {
       userId: role === 'ADMIN' ? userId : userOf(ctx),
@@ -36,10 +37,11 @@ export class RefundService implements ServiceOf<typeof RefundServiceService> {
     };
     const page = await this.refunds.list(filter, { offset: req.offset, limit: req.limit });
     return { refunds: page.items.map(refundReply), total: page.total };
-  };
+  }
 
-  completeRefund = async (req: CompleteRefundRequest): Promise<RefundMessage> =>
-    refundReply(await this.refunds.complete(req.id));
+  async completeRefund(req: CompleteRefundRequest): Promise<RefundMessage> {
+    return refundReply(await this.refunds.complete(req.id));
+  }
 }
 
 function statusOf(status: Status): RefundStatus | undefined {

@@ -51,8 +51,8 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
     private readonly waitingRoom: WaitingRoomUsecase,
   ) {}
 
-  purchase = async (req: PurchaseRequest, ctx: CallContext): Promise<PurchaseReply> =>
-    purchaseReply(
+  async purchase(req: PurchaseRequest, ctx: CallContext): Promise<PurchaseReply> {
+    return purchaseReply(
       await this.seckill.purchase({
         itemId: req.itemId,
         userId: userOf(ctx),
@@ -62,22 +62,27 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
         token: req.token,
       }),
     );
+  }
 
-  issuePurchaseToken = async (req: IssuePurchaseTokenRequest, ctx: CallContext): Promise<IssuePurchaseTokenReply> =>
-    entryReply(await this.waitingRoom.enter(req.itemId, userOf(ctx)));
+  async issuePurchaseToken(req: IssuePurchaseTokenRequest, ctx: CallContext): Promise<IssuePurchaseTokenReply> {
+    return entryReply(await this.waitingRoom.enter(req.itemId, userOf(ctx)));
+  }
 
-  getPurchase = async (req: GetPurchaseRequest, ctx: CallContext): Promise<PurchaseRecordMessage> =>
-    recordReply(await this.seckill.getPurchase(req.seckillId, userOf(ctx)));
+  async getPurchase(req: GetPurchaseRequest, ctx: CallContext): Promise<PurchaseRecordMessage> {
+    return recordReply(await this.seckill.getPurchase(req.seckillId, userOf(ctx)));
+  }
 
-  getSale = async (req: GetSaleRequest): Promise<SaleMessage> => saleReply(await this.sales.get(req.itemId));
+  async getSale(req: GetSaleRequest): Promise<SaleMessage> {
+    return saleReply(await this.sales.get(req.itemId));
+  }
 
-  listSales = async (req: ListSalesRequest): Promise<ListSalesReply> => {
+  async listSales(req: ListSalesRequest): Promise<ListSalesReply> {
     const page = await this.sales.list({ offset: req.offset, limit: req.limit }, saleStatusOf(req.status));
     return { sales: page.items.map(saleReply), total: page.total };
-  };
+  }
 
-  createSale = async (req: CreateSaleRequest): Promise<SaleMessage> =>
-    saleReply(
+  async createSale(req: CreateSaleRequest): Promise<SaleMessage> {
+    return saleReply(
       await this.sales.create({
         itemId: req.itemId,
         name: req.name,
@@ -92,10 +97,13 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
         admitRate: req.admitRate,
       }),
     );
+  }
 
-  openSale = async (req: OpenSaleRequest): Promise<SaleMessage> => saleReply(await this.sales.open(req.itemId));
+  async openSale(req: OpenSaleRequest): Promise<SaleMessage> {
+    return saleReply(await this.sales.open(req.itemId));
+  }
 
-  updateSale = async (req: UpdateSaleRequest): Promise<SaleMessage> => {
+  async updateSale(req: UpdateSaleRequest): Promise<SaleMessage> {
     const { defaultLimit, requireToken, admitRate } = req;
     const patch: SalePatch = {
       ...(defaultLimit !== undefined && { defaultLimit }),
@@ -104,20 +112,20 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
     };
     if (Object.keys(patch).length === 0) throw invalidArgument('nothing to change: give at least one field');
     return saleReply(await this.sales.update(req.itemId, req.version, patch));
-  };
+  }
 
-  setVipLimit = async (req: SetVipLimitRequest): Promise<VipLimitMessage> => {
+  async setVipLimit(req: SetVipLimitRequest): Promise<VipLimitMessage> {
     const { itemId, limit, version } = req;
     const userId = formatUserId(req.userId);
     return { itemId, userId, ...(await this.sales.setVipLimit({ itemId, userId, limit, version })) };
-  };
+  }
 
-  getLimit = async ({ itemId }: GetLimitRequest, ctx: CallContext): Promise<VipLimitMessage> => {
+  async getLimit({ itemId }: GetLimitRequest, ctx: CallContext): Promise<VipLimitMessage> {
     const userId = userOf(ctx);
     return { itemId, userId, ...(await this.sales.limitOf(itemId, userId)) };
-  };
+  }
 
-  purchaseBatch = async (req: PurchaseBatchRequest, ctx: CallContext): Promise<PurchaseBatchReply> => {
+  async purchaseBatch(req: PurchaseBatchRequest, ctx: CallContext): Promise<PurchaseBatchReply> {
     const traceparent = ctx.traceparent ?? '';
     const requests = req.purchases.map((p, i) => ({
       userId: formatUserId(p.userId, `purchases[${i}].user_id`),
@@ -126,13 +134,15 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
       traceparent,
     }));
     return { results: (await this.seckill.purchaseAll(req.itemId, requests)).map(resultReply) };
-  };
+  }
 
-  watchSale = async function* (this: SeckillService, req: WatchSaleRequest, ctx: CallContext) {
+  async *watchSale(req: WatchSaleRequest, ctx: CallContext): AsyncIterable<SaleMessage> {
     for await (const view of this.watches.watch(req.itemId, ctx.signal)) yield saleReply(view);
-  }.bind(this);
+  }
 
-  closeSale = async (req: CloseSaleRequest): Promise<SaleMessage> => saleReply(await this.sales.close(req.itemId));
+  async closeSale(req: CloseSaleRequest): Promise<SaleMessage> {
+    return saleReply(await this.sales.close(req.itemId));
+  }
 }
 
 /** Turns entries of the purchase streams into orders, one entry or many. */

@@ -14,18 +14,20 @@ import { addressOf, userOf } from './caller.js';
 export class UserService implements ServiceOf<typeof UserServiceService> {
   constructor(private readonly users: UserUsecase) {}
 
-  register = async ({ username, password, firstName, lastName }: RegisterRequest): Promise<UserMessage> =>
-    userReply(await this.users.register({ username, password, firstName, lastName }));
+  async register({ username, password, firstName, lastName }: RegisterRequest): Promise<UserMessage> {
+    return userReply(await this.users.register({ username, password, firstName, lastName }));
+  }
 
-  login = async ({ username, password }: LoginRequest, ctx: CallContext): Promise<LoginReply> => {
+  async login({ username, password }: LoginRequest, ctx: CallContext): Promise<LoginReply> {
     const { userId, token } = await this.users.login(username, { password, address: addressOf(ctx) });
     return { token: token?.text ?? '', expiresAt: token?.expiresAt, userId };
-  };
+  }
 
-  getMe = async (_: GetMeRequest, ctx: CallContext): Promise<UserMessage> =>
-    userReply(await this.users.get(userOf(ctx)));
+  async getMe(_: GetMeRequest, ctx: CallContext): Promise<UserMessage> {
+    return userReply(await this.users.get(userOf(ctx)));
+  }
 
-  updateMe = async (req: UpdateMeRequest, ctx: CallContext): Promise<UserMessage> => {
+  async updateMe(req: UpdateMeRequest, ctx: CallContext): Promise<UserMessage> {
     const { version, firstName, lastName, password, newPassword } = req;
     const change: UserChange = {
       ...(firstName === undefined ? {} : { firstName }),
@@ -35,7 +37,7 @@ export class UserService implements ServiceOf<typeof UserServiceService> {
         : { newPassword: { text: newPassword, old: { password: password ?? '', address: addressOf(ctx) } } }),
     };
     return userReply(await this.users.update(userOf(ctx), version, change));
-  };
+  }
 }
 
 function userReply(user: User): UserMessage {

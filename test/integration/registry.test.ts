@@ -25,7 +25,7 @@ const unused = () => Promise.reject(new Error('not asked for in this test'));
 class Instance {
   calls = 0;
   readonly health = new Health([], new SilentLogger());
-  readonly #listener: GrpcListener;
+  private readonly listener: GrpcListener;
 
   constructor(
     readonly id: string,
@@ -49,17 +49,17 @@ class Instance {
       ],
       [],
     );
-    this.#listener = new GrpcListener({ addr: '127.0.0.1:0', maxMessageBytes: 65_536 }, dispatcher);
+    this.listener = new GrpcListener({ addr: '127.0.0.1:0', maxMessageBytes: 65_536 }, dispatcher);
     this.health.serving = true;
   }
 
   async start(): Promise<this> {
-    await this.#listener.start();
+    await this.listener.start();
     return this;
   }
 
   stop(): Promise<void> {
-    return this.#listener.stop(AbortSignal.timeout(1_000));
+    return this.listener.stop(AbortSignal.timeout(1_000));
   }
 
   get entry(): ServiceInstance {
@@ -68,7 +68,7 @@ class Instance {
       name: NAME,
       version: '0',
       metadata: { weight: String(this.weight) },
-      endpoints: [`grpc://127.0.0.1:${this.#listener.port}`, 'http://127.0.0.1:1'],
+      endpoints: [`grpc://127.0.0.1:${this.listener.port}`, 'http://127.0.0.1:1'],
     };
   }
 }
@@ -76,24 +76,24 @@ class Instance {
 /** A registry that the test controls. */
 class Told implements Discovery {
   watchers = 0;
-  #found: Instances | undefined;
-  readonly #listeners = new Set<(found: Instances) => void>();
+  private found: Instances | undefined;
+  private readonly listeners = new Set<(found: Instances) => void>();
 
   publish(...instances: Instance[]): void {
-    this.#found = { kind: 'known', instances: instances.map((i) => i.entry) };
-    for (const listener of this.#listeners) listener(this.#found);
+    this.found = { kind: 'known', instances: instances.map((i) => i.entry) };
+    for (const listener of this.listeners) listener(this.found);
   }
 
   watch(name: string, listener: (found: Instances) => void): () => void {
     assert.equal(name, NAME);
     this.watchers++;
-    this.#listeners.add(listener);
+    this.listeners.add(listener);
     setImmediate(() => {
-      if (this.#found && this.#listeners.has(listener)) listener(this.#found);
+      if (this.found && this.listeners.has(listener)) listener(this.found);
     });
     return () => {
       this.watchers--;
-      this.#listeners.delete(listener);
+      this.listeners.delete(listener);
     };
   }
 }

@@ -19,8 +19,8 @@ interface Span {
 /** A receiver of OTLP/HTTP in JSON. */
 class Collector {
   readonly spans: Span[] = [];
-  #changed: () => void = () => undefined;
-  readonly #server: Server = createServer((req, res) => {
+  private changed: () => void = () => undefined;
+  private readonly server: Server = createServer((req, res) => {
     let text = '';
     req.on('data', (data: Buffer) => {
       text += data.toString();
@@ -35,18 +35,18 @@ class Collector {
         for (const { scope, spans } of scopeSpans) this.spans.push(...spans.map((s) => ({ ...s, scope: scope.name })));
       }
       res.writeHead(200, { 'content-type': 'application/json' }).end('{}');
-      this.#changed();
+      this.changed();
     });
   });
 
   async start(): Promise<string> {
-    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/v1/traces`;
+    await new Promise<void>((resolve) => this.server.listen(0, '127.0.0.1', resolve));
+    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}/v1/traces`;
   }
 
   stop(): Promise<unknown> {
-    this.#server.closeAllConnections();
-    return new Promise((resolve) => this.#server.close(resolve));
+    this.server.closeAllConnections();
+    return new Promise((resolve) => this.server.close(resolve));
   }
 
   async find(test: (span: Span) => boolean): Promise<Span> {
@@ -54,7 +54,7 @@ class Collector {
       const found = this.spans.find(test);
       if (found) return found;
       await new Promise<void>((resolve) => {
-        this.#changed = resolve;
+        this.changed = resolve;
       });
     }
   }

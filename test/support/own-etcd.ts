@@ -11,41 +11,41 @@ import { START_TIMEOUT_MS } from './shared-servers.js';
 import { eventually } from './wait.js';
 
 export class OwnEtcd {
-  readonly #ports = new Map<number, number>();
-  readonly #abort = new AbortController();
-  #root: string | undefined;
-  #server: RunningServer | undefined;
+  private readonly ports = new Map<number, number>();
+  private readonly abort = new AbortController();
+  private root: string | undefined;
+  private server: RunningServer | undefined;
 
   get url(): string {
-    if (!this.#server) throw new Error('read it inside a hook or a test');
-    return this.#server.url;
+    if (!this.server) throw new Error('read it inside a hook or a test');
+    return this.server.url;
   }
 
   /** Starts or restarts it. */
   async restart(): Promise<void> {
-    this.#root ??= mkdtempSync(join(isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir(), 'kaimai-etcd-'));
+    this.root ??= mkdtempSync(join(isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir(), 'kaimai-etcd-'));
     const sources = await chooseSources(['etcd']);
     // A server that was given must not be killed.
     sources.set(
       'etcd',
       sources.get('etcd')?.type === 'apt' ? { type: 'apt', packages: ['etcd-server'] } : { type: 'programs' },
     );
-    await installMissing(sources, this.#abort.signal, (line) => console.error(`  ${line}`));
-    this.#server = await startServer('etcd', sources.get('etcd') ?? { type: 'programs' }, {
-      root: this.#root,
+    await installMissing(sources, this.abort.signal, (line) => console.error(`  ${line}`));
+    this.server = await startServer('etcd', sources.get('etcd') ?? { type: 'programs' }, {
+      root: this.root,
       port: async (standard) => {
-        const port = this.#ports.get(standard) ?? (await freePort());
-        this.#ports.set(standard, port);
+        const port = this.ports.get(standard) ?? (await freePort());
+        this.ports.set(standard, port);
         return port;
       },
-      signal: this.#abort.signal,
+      signal: this.abort.signal,
       removeData: true,
     });
   }
 
   /** Sends SIGKILL; resolves when the port is closed. */
   async kill(): Promise<void> {
-    for (const managed of this.#server?.processes ?? []) killProcessNow(managed);
+    for (const managed of this.server?.processes ?? []) killProcessNow(managed);
     await eventually('the end of etcd', () =>
       fetch(`${this.url}/health`, { signal: AbortSignal.timeout(1_000) }).then(
         () => false,
@@ -56,18 +56,18 @@ export class OwnEtcd {
 
   /** Pauses it: it keeps its connections and answers none of them. */
   async pause(): Promise<void> {
-    for (const { pid } of this.#server?.processes ?? []) process.kill(pid, 'SIGSTOP');
+    for (const { pid } of this.server?.processes ?? []) process.kill(pid, 'SIGSTOP');
   }
 
   async resume(): Promise<void> {
-    for (const { pid } of this.#server?.processes ?? []) process.kill(pid, 'SIGCONT');
+    for (const { pid } of this.server?.processes ?? []) process.kill(pid, 'SIGCONT');
   }
 
   /** @internal */
   async end(): Promise<void> {
-    this.#abort.abort();
-    await this.#server?.stop();
-    if (this.#root) rmSync(this.#root, { recursive: true, force: true });
+    this.abort.abort();
+    await this.server?.stop();
+    if (this.root) rmSync(this.root, { recursive: true, force: true });
   }
 }
 

@@ -21,7 +21,7 @@ describe('processes for suites', () => {
     assert.equal(await again.stop(), 'exited with code 0');
   });
 
-  it('says why a service does not start', async () => {
+  it('reports why a service does not start', async () => {
     const config = { server: { no_such_key: 1 } };
     await assert.rejects(
       processes.start('product', { env: servers.env(), config }),
@@ -29,7 +29,7 @@ describe('processes for suites', () => {
     );
   });
 
-  it('leaves nothing behind', async () => {
+  it('leaves no process and no file behind', async () => {
     const own = new TestProcesses();
     const { child } = await own.start('product', { env: servers.env(), config: { server: { workers: '2' } } });
     await own.end();

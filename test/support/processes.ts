@@ -77,14 +77,14 @@ export class TestProcess implements ServiceAddresses {
   /** Kills the process and its workers. */
   async kill(): Promise<void> {
     killProcessNow(this.child);
-    await this.#ended();
+    await this.ended();
   }
 
   /** Stops it as a supervisor does. Resolves with how it ended: 'exited with code 0' if all went well. */
   async stop(): Promise<string> {
     await this.recordReasons();
     await stopProcess(this.child);
-    return this.#ended();
+    return this.ended();
   }
 
   /** Has no effect on a process that has ended or does not answer. */
@@ -98,35 +98,35 @@ export class TestProcess implements ServiceAddresses {
     }
   }
 
-  #ended(): Promise<string> {
+  private ended(): Promise<string> {
     return eventually(`the end of ${this.name}`, () => this.child.exit);
   }
 }
 
 export class TestProcesses {
-  readonly #children: SpawnedProcess[] = [];
-  readonly #started: TestProcess[] = [];
-  readonly #undocumented = new Set<string>();
-  #folder: string | undefined;
-  #count = 0;
+  private readonly children: SpawnedProcess[] = [];
+  private readonly started: TestProcess[] = [];
+  private readonly undocumented = new Set<string>();
+  private folder: string | undefined;
+  private count = 0;
 
   async start(name: ServiceName, options: ProcessOptions = {}): Promise<TestProcess> {
-    this.#folder ??= mkdtempSync(join(tmpdir(), 'kaimai-processes-'));
-    const number = ++this.#count;
-    const logFile = join(this.#folder, `${number}-${name}.log`);
+    this.folder ??= mkdtempSync(join(tmpdir(), 'kaimai-processes-'));
+    const number = ++this.count;
+    const logFile = join(this.folder, `${number}-${name}.log`);
     const addresses = options.addresses ?? (await pickAddresses(name, freePort));
     const { process: child } = await startService(name, {
       addresses,
       env: options.env ?? {},
-      config: this.#configuration(name, number, options.config),
+      config: this.configuration(name, number, options.config),
       logFile,
       timeoutMs: options.timeoutMs ?? 30_000,
       signal: new AbortController().signal,
-      spawned: (spawned) => this.#children.push(spawned),
+      spawned: (spawned) => this.children.push(spawned),
     });
     const again = () => this.start(name, { ...options, addresses });
-    const started = new TestProcess(name, child, logFile, addresses, again, this.#undocumented);
-    this.#started.push(started);
+    const started = new TestProcess(name, child, logFile, addresses, again, this.undocumented);
+    this.started.push(started);
     return started;
   }
 
@@ -135,23 +135,23 @@ export class TestProcesses {
    * documents do not list. @internal
    */
   async end(): Promise<void> {
-    await Promise.all(this.#started.map((process) => process.recordReasons()));
-    await Promise.all(this.#children.map(stopProcess));
-    const leftovers = this.#children.flatMap((child) => processesInGroup(child.pid));
+    await Promise.all(this.started.map((process) => process.recordReasons()));
+    await Promise.all(this.children.map(stopProcess));
+    const leftovers = this.children.flatMap((child) => processesInGroup(child.pid));
     for (const pid of leftovers) process.kill(pid, 'SIGKILL');
-    if (this.#folder) rmSync(this.#folder, { recursive: true, force: true });
+    if (this.folder) rmSync(this.folder, { recursive: true, force: true });
     if (leftovers.length > 0) throw new Error(`processes were left behind: ${leftovers.join(', ')}`);
-    if (this.#undocumented.size > 0) {
-      const list = [...this.#undocumented].join(', ');
+    if (this.undocumented.size > 0) {
+      const list = [...this.undocumented].join(', ');
       throw new Error(`reasons that (errors.reasons) of their RPC does not declare: ${list}`);
     }
   }
 
   /** -conf accepts a directory, whose files are merged in the order of their names. */
-  #configuration(name: ServiceName, number: number, overrides: Record<string, unknown> | undefined): string {
+  private configuration(name: ServiceName, number: number, overrides: Record<string, unknown> | undefined): string {
     const base = join(projectRoot, `configs/${name}.yaml`);
-    if (!overrides || !this.#folder) return base;
-    const folder = join(this.#folder, `${number}-conf`);
+    if (!overrides || !this.folder) return base;
+    const folder = join(this.folder, `${number}-conf`);
     mkdirSync(folder);
     symlinkSync(base, join(folder, '10-base.yaml'));
     // JSON is YAML.

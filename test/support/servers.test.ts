@@ -8,7 +8,7 @@ import { SuiteServers, useServers } from './servers.js';
 describe('servers for suites', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
 
-  it('gives a database with the schema', async () => {
+  it('provides a database with the schema', async () => {
     const client = new pg.Client({ connectionString: servers.postgresUrl });
     await client.connect();
     const { rows } = await client.query('SELECT count(*)::int AS tables FROM pg_tables WHERE schemaname = $1', [
@@ -22,7 +22,7 @@ describe('servers for suites', () => {
     await client.end();
   });
 
-  it('gives an empty Redis database that no other suite sees', async () => {
+  it('provides an empty Redis database that no other suite sees', async () => {
     const other = await leaseRedis();
     const [mine, theirs] = [new Redis(servers.redisUrl), new Redis(other.url)];
     await mine.set('key', 'value');
@@ -32,7 +32,7 @@ describe('servers for suites', () => {
     await other.drop();
   });
 
-  it('gives a virtual host in which a confirmed message is there', async () => {
+  it('provides a virtual host that keeps a confirmed message', async () => {
     const connection = await connect(servers.rabbitmqUrl);
     const channel = await connection.createConfirmChannel();
     const queue = servers.queue('resource.instance.created');
@@ -45,7 +45,7 @@ describe('servers for suites', () => {
     await connection.close();
   });
 
-  it('reports a connection that a suite left open, and still takes everything back', async () => {
+  it('reports a connection that a suite left open, and still removes everything', async () => {
     const suite = new SuiteServers();
     suite.add('postgres', await leasePostgres('kaimai_test_leak'));
     suite.add('redis', await leaseRedis());

@@ -29,35 +29,35 @@ import { type Lease, leaseEtcd, leasePostgres, leaseRabbitmq, leaseRedis } from 
 import { START_TIMEOUT_MS } from './shared-servers.js';
 
 export class SuiteServers {
-  readonly #leases = new Map<ServerName, Lease>();
+  private readonly leases = new Map<ServerName, Lease>();
 
   get postgresUrl(): string {
-    return this.#lease('postgres').url;
+    return this.lease('postgres').url;
   }
   get redisUrl(): string {
-    return this.#lease('redis').url;
+    return this.lease('redis').url;
   }
   get rabbitmqUrl(): string {
-    return this.#lease('rabbitmq').url;
+    return this.lease('rabbitmq').url;
   }
   /** URL of the management API with credentials; undefined if a given server has none. */
   get rabbitmqManagementUrl(): string | undefined {
-    return this.#lease('rabbitmq').managementUrl;
+    return this.lease('rabbitmq').managementUrl;
   }
   /** The virtual host of this suite. */
   get rabbitmqVhost(): string {
     return decodeURIComponent(new URL(this.rabbitmqUrl).pathname.slice(1)) || '/';
   }
   get etcdUrl(): string {
-    return this.#lease('etcd').url;
+    return this.lease('etcd').url;
   }
   get etcdPrefix(): string {
-    return this.#lease('etcd').prefix ?? '';
+    return this.lease('etcd').prefix ?? '';
   }
 
   /** The name of a queue for this suite: unchanged in a virtual host of its own, otherwise made unique. */
   queue(name: string): string {
-    const { prefix, queues } = this.#lease('rabbitmq');
+    const { prefix, queues } = this.lease('rabbitmq');
     if (prefix === undefined) return name;
     queues?.add(`${prefix}${name}`);
     return `${prefix}${name}`;
@@ -71,25 +71,25 @@ export class SuiteServers {
       rabbitmq: 'KAIMAI_RABBITMQ_URL',
       etcd: 'KAIMAI_ETCD_URL',
     };
-    return Object.fromEntries([...this.#leases].map(([name, lease]) => [variables[name], lease.url]));
+    return Object.fromEntries([...this.leases].map(([name, lease]) => [variables[name], lease.url]));
   }
 
   /** @internal */
   add(name: ServerName, lease: Lease): void {
-    this.#leases.set(name, lease);
+    this.leases.set(name, lease);
   }
 
   /** Returns all leases. Throws afterwards if connections were left open. @internal */
   async release(): Promise<void> {
-    const leases = [...this.#leases.values()];
-    this.#leases.clear();
+    const leases = [...this.leases.values()];
+    this.leases.clear();
     const leaks = (await Promise.all(leases.map((lease) => lease.findLeaks()))).flat();
     await Promise.all(leases.map((lease) => lease.drop()));
     if (leaks.length > 0) throw new Error(`the suite left connections open:\n  ${leaks.join('\n  ')}`);
   }
 
-  #lease(name: ServerName): Lease {
-    const lease = this.#leases.get(name);
+  private lease(name: ServerName): Lease {
+    const lease = this.leases.get(name);
     if (!lease) throw new Error(`call useServers('${name}'), and read it inside a hook or a test`);
     return lease;
   }

@@ -19,7 +19,7 @@ describe('ports', () => {
     assert.equal(await nextFreePort(standard), standard);
   });
 
-  it('gives none twice, nor one that outgoing connections may take', async () => {
+  it('never gives a port twice, and none from the ephemeral range', async () => {
     const ports = await Promise.all(Array.from({ length: 50 }, freePort));
     assert.equal(new Set(ports).size, 50);
     assert.ok(ports.every((port) => port >= 10000 && port < 32768));
@@ -28,7 +28,7 @@ describe('ports', () => {
     assert.notEqual(await nextFreePort(first), first);
   });
 
-  it('fails where there is none left', async () => {
+  it('fails when no port is left', async () => {
     await assert.rejects(nextFreePort(32768), /no free port/);
   });
 });

@@ -31,7 +31,7 @@ describe('processes of the launcher', () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  it('stops by signal, and by force when that is ignored, children included', async () => {
+  it('stops a process and its children by signal, and kills those that ignore it', async () => {
     const polite = shell('exec sleep 60');
     assert.ok(isAlive(polite));
     await stopProcess(polite);
@@ -43,19 +43,19 @@ describe('processes of the launcher', () => {
     assert.equal(isAlive(stubborn), false);
   });
 
-  it('leaves a process alone that has the pid of one that ended', async () => {
+  it('does not touch a process that reuses the pid of one that ended', async () => {
     const other = shell('exec sleep 60');
     await stopProcess({ ...other, startedAt: 'an earlier boot' });
     assert.ok(isAlive(other));
   });
 
-  it('knows no start time of a process that is gone', async () => {
+  it('has no start time for a process that has ended', async () => {
     const brief = shell('exit 3');
     await until('the exit', () => brief.exit === 'exited with code 3', { timeoutMs: 5_000 });
     assert.equal(startTime(brief.pid), undefined);
   });
 
-  it('says how a start failed, with the end of the log', async () => {
+  it('reports a failed start with the end of its log', async () => {
     const failing = shell('echo no space left >&2; exit 7');
     await assert.rejects(
       untilReady(failing, logFile, () => false, { timeoutMs: 5_000, signal: never }),
@@ -73,7 +73,7 @@ describe('processes of the launcher', () => {
     );
   });
 
-  it('gives up waiting when it is told to', async () => {
+  it('stops waiting when the signal is aborted', async () => {
     const waiting = shell('exec sleep 60');
     const controller = new AbortController();
     const wait = untilReady(waiting, logFile, () => false, { timeoutMs: 60_000, signal: controller.signal });
