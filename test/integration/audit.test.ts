@@ -318,6 +318,21 @@ describe('kaimai audit', function () {
       await replica.redis.commands.hdel(keys().buyers, userId(57));
       return `3 user ${userId(57)} of ${ofSale()}`;
     }, [4]);
+    for (const [field, value] of [
+      ['limit', '9'],
+      ['admit_rate', '9'],
+      ['starts_ms', '9'],
+      ['ends_ms', '4000000000000'],
+    ] as const) {
+      reports(`16: another ${field} in Redis`, async () => {
+        await replica.redis.commands.hset(keys().meta, field, value);
+        return `16 ${ofSale()}`;
+      });
+    }
+    reports('16: a closed sale that Redis still admits to', async () => {
+      await sql('UPDATE sales SET status = 2 WHERE id = $1', saleId);
+      return `16 ${ofSale()}`;
+    });
     reports('4: an entry that was never delivered', async () => `4 entry ${itemId}-${await add(itemId, 'uid', '55')}`);
     reports('4: an entry acknowledged without an outcome', async () => {
       const streamId = await add(itemId, 'uid', '55');

@@ -1,6 +1,7 @@
 import type { AuditCheck } from '../../../biz/audit/audit.js';
 import type { RedisServer } from '../../redis/redis.js';
 import type { Postgres } from '../postgres.js';
+import { AdmissionSettingsCheck } from './admission-settings.js';
 import { COMPLETED_ORDERS } from './completed-orders.js';
 import { DUPLICATES } from './duplicates.js';
 import { INBOX_OUTCOMES } from './inbox-outcomes.js';
@@ -41,5 +42,6 @@ export function auditChecks(db: Postgres, redis: RedisServer): readonly AuditChe
     new SaleBalanceCheck(sales),
     new BuyersCheck(sales),
     new StreamEntriesCheck(db, redis),
+    new AdmissionSettingsCheck(db, redis),
   ];
 }
