@@ -20,7 +20,7 @@ export const INVARIANTS: ReadonlyMap<number, string> = new Map([
     'per sku: 0 ≤ lock_stock ≤ stock; both equal the sums of stock_moves, and lock_stock what sales and unpaid orders hold',
   ],
   [15, 'no refund failed or waits long; a refund and its order move together; no order is refunded more than it cost'],
-  [16, 'Redis has the settings of every open sale, and admits nobody to a closed one'],
+  [16, 'Redis has the settings of every open sale, and does not admit to a closed one'],
 ]);
 
 export interface InvariantViolation {

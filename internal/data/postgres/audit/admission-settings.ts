@@ -15,7 +15,7 @@ const LAST_SALES: Statement = {
     WHERE status IN (${SALE_STATUS.OPEN}, ${SALE_STATUS.CLOSED}) ORDER BY id`,
 };
 
-/** A sale that Redis does not have admits nobody; the balance check reports it. */
+/** A sale that Redis does not have does not admit; the balance check reports it. */
 const REPORTED_ELSEWHERE: ReadonlySet<DriftKind> = new Set(['NOT_LOADED', 'STREAM_EXHAUSTED']);
 
 /** Redis has the settings of every open sale, and no closed sale admits. */
