@@ -66,6 +66,6 @@ describe('servers for suites', () => {
     assert.match(message, /PostgreSQL leaky, last statement: SELECT 42/);
     assert.match(message, /Redis id=/);
     assert.match(message, /RabbitMQ, local port \d+/);
-    assert.throws(() => suite.postgresUrl, /ask for it/);
+    assert.throws(() => suite.postgresUrl, /call useServers\('postgres'\)/);
   });
 });
