@@ -25,6 +25,7 @@ describe('chaos, a short round (make chaos has the long one)', function () {
   let itemId: bigint;
 
   before(async function () {
+    // The rounds kill all three servers: not those that were given by URL or run in containers.
     if (!Stage.available) this.skip();
     stage = await Stage.open();
   });
@@ -51,6 +52,7 @@ describe('chaos, a short round (make chaos has the long one)', function () {
     let raw: Redis;
 
     before(async function () {
+      // The damage needs the history of a round. Without one a round has failed already, or none could run.
       if (!history) this.skip();
       await stage.stopProcesses();
       const admin = new URL(stage.postgres.url);

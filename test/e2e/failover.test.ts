@@ -32,6 +32,7 @@ describe('a failover that closes no connection', function () {
   let planId: string;
 
   before(async function () {
+    // This suite promotes and stops its own servers: not those that were given by URL or run in containers.
     if (!OwnRedis.available || !OwnPostgres.available) this.skip();
     [postgres, redis] = await Promise.all([OwnPostgres.start(), OwnRedis.start()]);
     postgresProxy = await FaultProxy.open(postgres.url);
