@@ -57,7 +57,14 @@ export function refundRepoContract(name: string, open: OpenBackend): void {
       await run((tx) => backend.it.refunds.insert(tx, given));
       const { createdAt, ...stored } = await get(given.id);
       assert.ok(createdAt instanceof Date);
-      assert.deepEqual(stored, { ...given, decision: '', attempts: 0, lastError: '', doneAt: undefined });
+      assert.deepEqual(stored, {
+        ...given,
+        decision: '',
+        attempts: 0,
+        lastError: '',
+        doneAt: undefined,
+        provider: undefined,
+      });
       assert.equal((await backend.it.refunds.find(given.id, given.userId))?.id, given.id);
       assert.equal(await backend.it.refunds.find(given.id, freshUser()), undefined);
     });
@@ -92,6 +99,7 @@ export function refundRepoContract(name: string, open: OpenBackend): void {
       assert.equal(ids.length, 11);
       assert.ok(!ids.includes(waiting.id));
       const withPayment = claims.find((c) => c.refund.id === paid.id);
+      assert.equal(withPayment?.refund.provider, 'testpay');
       assert.deepEqual(withPayment?.payment, { provider: 'testpay', eventId: payment.eventId });
       assert.deepEqual(new Set(claims.map((c) => c.refund.attempts)), new Set([1]));
     });

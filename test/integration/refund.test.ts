@@ -144,6 +144,8 @@ describe('refunds', function () {
     const { id: skuId } = await replica.sku(10n);
     const order = await paidGoods(skuId);
     const refund = await replica.refunds.request({ orderId: order.id, userId: order.userId, reason: 'r' });
+    // Nothing was paid back yet.
+    await assert.rejects(replica.refunds.complete(refund.id), isRefundStatusConflict);
     replica.provider.faults.push('unreachable', 'lost');
     assert.deepEqual(await work(), ['retry']);
     assert.match((await refundOf(order.id)).lastError, /connection refused/);

@@ -21,6 +21,8 @@ export interface Refund {
   readonly reason: string;
   /** The payment that is paid back; undefined: the money was received outside Kaimai. */
   readonly paymentId: bigint | undefined;
+  /** Who received that payment. */
+  readonly provider: string | undefined;
   /** WHOLE: the order's status before the refund, to which a refusal returns it. */
   readonly orderStatus: OrderStatus | undefined;
   readonly requestedBy: OrderActor;

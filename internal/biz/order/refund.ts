@@ -147,9 +147,16 @@ export class RefundUsecase {
 
   /**
    * The money of a refund went back outside Kaimai. Repeating it changes nothing.
-   * @throws REFUND_NOT_FOUND, REFUND_STATUS_CONFLICT unless it is approved
+   * @throws REFUND_NOT_FOUND, REFUND_STATUS_CONFLICT unless it is approved, and for a refund that a provider of ours pays:
+   * it would be DONE without a payout
    */
-  complete(id: bigint): Promise<Refund> {
+  async complete(id: bigint): Promise<Refund> {
+    const refund = await this.get(id, undefined);
+    if (refund.status !== 'DONE' && this.providers.has(refund.provider ?? '')) {
+      throw refundStatusConflict(`refund ${id} is paid out by ${refund.provider}`, {
+        metadata: { refund_id: String(id), status: refund.status },
+      });
+    }
     return this.finish(id);
   }
 

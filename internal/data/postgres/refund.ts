@@ -16,7 +16,7 @@ import { ORDER_STATUS, orderStatusOf } from './status.js';
 import { storableText } from './text.js';
 
 const COLUMNS = `id, order_id, user_id, kind, status, amount, reason, payment_id, order_status, requested_by, decision,
-  attempts, last_error, created_at, done_at`;
+  attempts, last_error, created_at, done_at, (SELECT provider FROM payments WHERE payments.id = payment_id) AS provider`;
 const ERROR_MAX = 1024;
 
 const INSERT: Statement = {
@@ -70,7 +70,7 @@ const CLAIM: Statement = {
         SELECT id FROM refunds WHERE status = 'APPROVED' AND next_attempt_at <= now()
         ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED))
       RETURNING ${COLUMNS})
-    SELECT c.*, p.provider, p.event_id FROM c LEFT JOIN payments p ON p.id = c.payment_id ORDER BY c.id`,
+    SELECT c.*, p.event_id FROM c LEFT JOIN payments p ON p.id = c.payment_id ORDER BY c.id`,
 };
 
 const RECORD_FAILURE: Statement = {
@@ -154,6 +154,7 @@ interface RefundRow {
   last_error: string;
   created_at: Date;
   done_at: Date | null;
+  provider: string | null;
 }
 
 type ClaimRow = RefundRow & ({ provider: string; event_id: string } | { provider: null });
@@ -168,6 +169,7 @@ function refundOf(row: RefundRow): Refund {
     amountFen: row.amount,
     reason: row.reason,
     paymentId: row.payment_id ?? undefined,
+    provider: row.provider ?? undefined,
     orderStatus: row.order_status === null ? undefined : orderStatusOf(row.order_status),
     requestedBy: row.requested_by,
     decision: row.decision,

@@ -11,7 +11,7 @@ import type { Transaction } from '../../../internal/biz/transaction.js';
 import type { MemoryPaymentRepo } from './payment.js';
 import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
 
-interface RefundRow extends Refund {
+interface RefundRow extends Omit<Refund, 'provider'> {
   readonly nextAttemptAt: Date;
 }
 
@@ -46,29 +46,29 @@ export class MemoryRefundRepo extends RefundRepo {
   override find(id: bigint, userId: string | undefined): Promise<Refund | undefined> {
     return this.store.statement('refund.find', undefined, async () => {
       const found = this.refunds.find(String(id));
-      return found && (userId === undefined || found.userId === userId) ? refundOf(found) : undefined;
+      return found && (userId === undefined || found.userId === userId) ? this.refundOf(found) : undefined;
     });
   }
 
   override lock(tx: Transaction, id: bigint): Promise<Refund | undefined> {
     return this.store.statement('refund.lock', tx, async () => {
       const found = await this.refunds.lock(tx, String(id));
-      return found && refundOf(found);
+      return found && this.refundOf(found);
     });
   }
 
   override findByPayment(tx: Transaction, paymentId: bigint): Promise<Refund | undefined> {
     return this.store.statement('refund.findByPayment', tx, async () => {
       const found = this.refunds.rows(tx).find((r) => r.paymentId === paymentId);
-      return found && refundOf(found);
+      return found && this.refundOf(found);
     });
   }
 
   override findOpen(tx: Transaction, orderId: bigint): Promise<Refund | undefined> {
     return this.store.statement('refund.findOpen', tx, async () => {
-      const isOpen = (r: Refund) => r.kind === 'WHOLE' && r.status !== 'REFUSED' && r.status !== 'DONE';
+      const isOpen = (r: RefundRow) => r.kind === 'WHOLE' && r.status !== 'REFUSED' && r.status !== 'DONE';
       const found = this.refunds.rows(tx).find((r) => r.orderId === orderId && isOpen(r));
-      return found && refundOf(found);
+      return found && this.refundOf(found);
     });
   }
 
@@ -80,7 +80,7 @@ export class MemoryRefundRepo extends RefundRepo {
         .filter((r) => userId === undefined || r.userId === userId)
         .filter((r) => orderId === undefined || r.orderId === orderId)
         .sort((a, b) => (a.id < b.id ? 1 : -1));
-      return { items: found.slice(offset, offset + limit).map(refundOf), total: BigInt(found.length) };
+      return { items: found.slice(offset, offset + limit).map((r) => this.refundOf(r)), total: BigInt(found.length) };
     });
   }
 
@@ -95,7 +95,7 @@ export class MemoryRefundRepo extends RefundRepo {
         ...(to === 'APPROVED' && { attempts: 0, nextAttemptAt: at }),
       }));
       if (!set) throw new Error(`refund ${refund.id} does not exist`);
-      return refundOf(set);
+      return this.refundOf(set);
     });
   }
 
@@ -117,7 +117,7 @@ export class MemoryRefundRepo extends RefundRepo {
           attempts: r.attempts + 1,
           nextAttemptAt,
         }));
-        if (claimed) claims.push({ refund: refundOf(claimed), payment: this.paymentOf(claimed) });
+        if (claimed) claims.push({ refund: this.refundOf(claimed), payment: this.paymentOf(claimed) });
       }
       return claims;
     });
@@ -134,13 +134,13 @@ export class MemoryRefundRepo extends RefundRepo {
     });
   }
 
-  private paymentOf({ paymentId }: Refund): RefundClaim['payment'] {
+  private refundOf({ nextAttemptAt: _, ...refund }: RefundRow): Refund {
+    return { ...refund, provider: this.paymentOf(refund)?.provider };
+  }
+
+  private paymentOf({ paymentId }: Pick<Refund, 'paymentId'>): RefundClaim['payment'] {
     if (paymentId === undefined) return undefined;
     const payment = this.payments.payments.find(String(paymentId));
     return payment && { provider: payment.provider, eventId: payment.eventId };
   }
-}
-
-function refundOf({ nextAttemptAt: _, ...refund }: RefundRow): Refund {
-  return refund;
 }
