@@ -1,4 +1,3 @@
-import type { OrderItem } from '../../biz/order/order-item.js';
 import type {
   Move,
   NewGoodsOrder,
@@ -16,6 +15,7 @@ import { OrderRepo, requestKey } from '../../biz/order/order-state.js';
 import type { Page, PageRequest } from '../../biz/page.js';
 import type { Transaction } from '../../biz/transaction.js';
 import { int2s, int4s, int8s, texts, uuids } from './column.js';
+import { type ItemJson, itemOf, itemsJson } from './order-item.js';
 import type { Postgres, Statement } from './postgres.js';
 import { ORDER_STATUS, orderStatusOf } from './status.js';
 
@@ -330,51 +330,6 @@ interface OrderRow {
   items: readonly ItemJson[] | null;
   receiver_json: Receiver | null;
   request_fingerprint: string | null;
-}
-
-/** A line as the snapshot on the order has it. Ids and amounts are text, because JSON numbers lose digits. */
-interface ItemJson {
-  readonly sku_id: string;
-  readonly spu_id: string;
-  readonly spu_name: string;
-  readonly sku_name: string;
-  readonly sku_image: string;
-  readonly specs: Readonly<Record<string, string>>;
-  readonly price: string;
-  readonly quantity: number;
-  readonly promotion_amount: string;
-}
-
-function itemsJson(items: readonly OrderItem[]): string {
-  return JSON.stringify(
-    items.map(
-      (i): ItemJson => ({
-        sku_id: String(i.skuId),
-        spu_id: String(i.spuId),
-        spu_name: i.spuName,
-        sku_name: i.skuName,
-        sku_image: i.skuImage,
-        specs: i.specs,
-        price: String(i.priceFen),
-        quantity: i.quantity,
-        promotion_amount: String(i.promotionFen),
-      }),
-    ),
-  );
-}
-
-function itemOf(i: ItemJson): OrderItem {
-  return {
-    skuId: BigInt(i.sku_id),
-    spuId: BigInt(i.spu_id),
-    spuName: i.spu_name,
-    skuName: i.sku_name,
-    skuImage: i.sku_image,
-    specs: i.specs,
-    priceFen: BigInt(i.price),
-    quantity: i.quantity,
-    promotionFen: BigInt(i.promotion_amount),
-  };
 }
 
 type ListedRow = { total: bigint } & (OrderRow | { id: null });
