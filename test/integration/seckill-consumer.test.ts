@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { unavailable } from '../../gen/common/v1/errors.js';
 import { isPurchaseNotFound, isSaleUnavailable } from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
-import type { Delivery, SettledEntry } from '../../internal/biz/seckill/purchase-stream.js';
+import type { SettledEntry } from '../../internal/biz/seckill/purchase-stream.js';
 import type { PurchaseOutcome } from '../../internal/biz/seckill/seckill.js';
 import type { PreparedEntries } from '../../internal/biz/seckill/settlement.js';
 import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-stream.js';
@@ -42,16 +42,8 @@ describe('The seckill consumer on PostgreSQL and Redis', function () {
   };
   const status = async (seckillId: string, user: number) =>
     (await replica.seckill.getPurchase(seckillId, formatUserId(String(user)))).status;
-  const add = (itemId: bigint, ...fields: string[]) =>
-    replica.redis.commands.xadd(saleKeys('', itemId).stream, '*', ...fields) as Promise<string>;
-  const deliveries = async (itemId: bigint): Promise<Delivery[]> => {
-    const entries = await replica.redis.commands.xrange(saleKeys('', itemId).stream, '-', '+');
-    return entries.map(([streamId, raw]) => ({
-      streamId,
-      fields: new Map(Array.from({ length: raw.length / 2 }, (_, i) => [raw[2 * i]!, raw[2 * i + 1]!])),
-      deliveries: 1,
-    }));
-  };
+  const add = (itemId: bigint, ...fields: string[]) => replica.add(itemId, ...fields);
+  const deliveries = (itemId: bigint, count?: number) => replica.deliveries(itemId, count);
   /** A service whose transactions on this item begin when the test says so, as on a slow database. */
   const slowService = (itemId: bigint) => {
     let open = () => {};

@@ -9,7 +9,6 @@ import {
   isSaleUnavailable,
 } from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
-import type { Delivery } from '../../internal/biz/seckill/purchase-stream.js';
 import type { PurchaseOutcome } from '../../internal/biz/seckill/seckill.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
@@ -51,16 +50,8 @@ describe('A flash sale on PostgreSQL and Redis', function () {
       'SELECT stream_id, outcome, reason, user_id FROM stream_inbox WHERE item_id = $1 ORDER BY stream_id',
       itemId,
     );
-  const add = (itemId: bigint, ...fields: string[]) =>
-    replica.redis.commands.xadd(saleKeys('', itemId).stream, '*', ...fields) as Promise<string>;
-  const deliveries = async (itemId: bigint, count = 1): Promise<Delivery[]> => {
-    const entries = await replica.redis.commands.xrange(saleKeys('', itemId).stream, '-', '+');
-    return entries.map(([streamId, raw]) => ({
-      streamId,
-      fields: new Map(Array.from({ length: raw.length / 2 }, (_, i) => [raw[2 * i]!, raw[2 * i + 1]!])),
-      deliveries: count,
-    }));
-  };
+  const add = (itemId: bigint, ...fields: string[]) => replica.add(itemId, ...fields);
+  const deliveries = (itemId: bigint, count?: number) => replica.deliveries(itemId, count);
 
   describe('of an item', () => {
     it('takes missing values from the item, and an item has one open sale at a time', async () => {

@@ -248,6 +248,21 @@ export class SeckillReplica {
     return this.relay(TOPIC_SECKILL_RETURN);
   }
 
+  /** Adds an entry to the item's stream, as a foreign client does. @returns its stream id */
+  add(itemId: bigint, ...fields: string[]): Promise<string> {
+    return this.redis.commands.xadd(saleKeys('', itemId).stream, '*', ...fields) as Promise<string>;
+  }
+
+  /** The entries of the item's stream, as if each had been delivered `count` times. */
+  async deliveries(itemId: bigint, count = 1): Promise<Delivery[]> {
+    const entries = await this.redis.commands.xrange(saleKeys('', itemId).stream, '-', '+');
+    return entries.map(([streamId, raw]) => ({
+      streamId,
+      fields: new Map(Array.from({ length: raw.length / 2 }, (_, i) => [raw[2 * i]!, raw[2 * i + 1]!])),
+      deliveries: count,
+    }));
+  }
+
   /** Publishes the rows of a topic that wait in the outbox. */
   async relay(topic: string): Promise<number> {
     const batch = await this.outbox.claim(topic);
