@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 BIN := node_modules/.bin
+# The native compiler: 8 s instead of 35 s for a first build. `typescript` (6) stays for the tools that need its API.
+TSC := node_modules/typescript-7/bin/tsc
 PROTO := $(shell find api internal/conf third_party -name '*.proto')
 NPM_STAMP := node_modules/.package-lock.json
 # tsc does not delete the output of a source file that was removed, so a deleted test would still run.
@@ -41,7 +43,7 @@ lua: build ## write api/seckill/v1/admit.lua, the published admission script, fr
 
 build: gen/.stamp ## compile to dist/
 	@$(REMOVE_ORPHANS)
-	$(BIN)/tsc -p .
+	$(TSC) -p .
 	@$(MAKE) --no-print-directory assets
 	@chmod +x dist/cmd/kaimai/main.js
 
