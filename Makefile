@@ -13,7 +13,7 @@ REMOVE_ORPHANS = mkdir -p dist; find dist -name '*.js' -not -path 'dist/gen/*' 2
 
 LINT_CHECKS := lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code
 
-.PHONY: help run dev test coverage mutate api openapi lua build assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
+.PHONY: help run dev test coverage mutate api openapi conf-docs lua build assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ api: gen/.stamp ## generate gen/ from api/: ts-proto, error helpers, descriptor 
 
 openapi: build ## write openapi.yaml from api/
 	@node dist/cmd/openapi/main.js
+
+conf-docs: build ## write docs/configuration.md from internal/conf/conf.proto
+	@node dist/cmd/configuration/main.js
 
 lua: build ## write api/seckill/v1/admit.lua, the published admission script, from internal/data/redis/lua/
 	@node --input-type=module -e "import { ADMIT } from './dist/internal/data/redis/lua-script.js'; process.stdout.write(ADMIT.source)" > api/seckill/v1/admit.lua

@@ -1,7 +1,15 @@
-/** @returns a variable of the environment, which includes .run/env while `kaimai up` runs (see adoptRunEnv) */
+import { formatViolation, type Violation } from '../../internal/kratos/config/config-error.js';
+import { readVariable } from '../../internal/kratos/config/environment.js';
+
+/**
+ * @returns a variable of the environment, which includes .run/env while `kaimai up` runs (see adoptRunEnv), or the content of
+ * the file that `<name>_FILE` names
+ */
 export function required(name: string): string {
-  const value = process.env[name];
-  if (value) return value;
+  const violations: Violation[] = [];
+  const value = readVariable(name, process.env, violations);
+  if (violations.length > 0) throw new Error(violations.map(formatViolation).join('; '));
+  if (value !== undefined) return value;
   throw new Error(`${name} is not set. Set it, or start Kaimai with \`kaimai up\``);
 }
 

@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DescField, DescMessage, JsonObject } from '@bufbuild/protobuf';
 import { ConfigError, formatViolation } from '../kratos/config/config-error.js';
+import { FILE_SUFFIX, settingsOf } from '../kratos/config/environment.js';
 import { DEFAULTS } from './defaults.js';
 import { loadDescriptors } from './descriptors.js';
-import { loadBootstrap } from './load.js';
+import { bootstrapSpec, ENVIRONMENT_RULE, loadBootstrap } from './load.js';
 
 const MINIMUM = `data:
   database: {source: "postgres://127.0.0.1/product_db"}
@@ -69,6 +70,99 @@ seckill: {batch_size: "\${B}"}
     assert.equal(c.log.level, 'info');
     assert.equal(c.seckill.batchSize, 7);
     assert.equal(c.auth.internalToken, `\${literal}-and-long`);
+  });
+
+  it('takes every setting from the environment, over the file and the default', () => {
+    const c = load(`${MINIMUM}log: {level: warn}\nseckill: {batch_size: 3}\nserver: {roles: [api]}\n`, {
+      KAIMAI_LOG_LEVEL: 'debug',
+      KAIMAI_SECKILL_BATCH_SIZE: '7',
+      KAIMAI_SERVER_ROLES: 'outbox_relay, order_sweeper',
+      KAIMAI_SERVER_HTTP_ENVELOPE: 'true',
+      KAIMAI_TRACE_SAMPLE_RATIO: '0.25',
+      KAIMAI_OUTBOX_POLL_INTERVAL: '0.05s',
+      KAIMAI_SERVER_GRPC_ADDR: 'grpc://0.0.0.0:9555',
+      KAIMAI_RESOURCE_SIMULATOR_DELAY: '2s',
+      KAIMAI_ORDER_SWEEP_BATCH: '',
+      KAIMAI_RESOURCE_HTTP: '127.0.0.1:8001',
+      KAIMAI_REDIS_URL: 'redis://not-a-setting',
+    });
+    assert.equal(c.log.level, 'debug');
+    assert.equal(c.seckill.batchSize, 7);
+    assert.deepEqual(c.server.roles, ['outbox_relay', 'order_sweeper']);
+    assert.equal(c.server.http.envelope, true);
+    assert.equal(c.trace.sampleRatio, 0.25);
+    assert.equal(c.outbox.pollIntervalMs, 50);
+    assert.equal(c.server.grpc.addr, '0.0.0.0:9555');
+    assert.equal(c.resource.simulator.delayMs, 2000);
+    assert.equal(c.order.sweepBatch, 200);
+    assert.equal(c.data.redis.addr, '127.0.0.1:6379');
+  });
+
+  it('has a variable of its own for every setting', () => {
+    const settings = settingsOf(bootstrapSpec().schema, ENVIRONMENT_RULE.prefix);
+    const names = settings.flatMap(({ variable }) => [variable, `${variable}${FILE_SUFFIX}`]);
+    assert.deepEqual(
+      names.filter((name, i) => names.indexOf(name) !== i),
+      [],
+    );
+    // A list of messages, or a map, could not be written as a variable.
+    for (const { path, field } of settings) {
+      assert.ok(field.fieldKind !== 'map' && (field.fieldKind !== 'list' || field.listKind === 'scalar'), path);
+    }
+    for (const [old, variable] of Object.entries(ENVIRONMENT_RULE.renamed)) {
+      assert.ok(names.includes(variable) && !names.includes(old), old);
+    }
+    assert.ok(settings.length > 80);
+  });
+
+  it('reads secrets from files', () => {
+    const file = join(dir, 'secret');
+    writeFileSync(file, 'a secret of at least 32 characters\n');
+    const text = `${MINIMUM}payment: {secret: "\${PAY}"}\n`;
+    const c = load(text, { KAIMAI_AUTH_JWT_SECRET_FILE: file, PAY_FILE: file });
+    assert.equal(c.auth.jwt.secret, 'a secret of at least 32 characters');
+    assert.equal(c.payment.secret, 'a secret of at least 32 characters');
+    writeFileSync(file, '\n');
+    const env = { KAIMAI_AUTH_JWT_SECRET_FILE: file, KAIMAI_AUTH_BFF_TOKEN_FILE: join(dir, 'none') };
+    const violations = violationsOf(() =>
+      load(MINIMUM, { ...env, KAIMAI_LOG_LEVEL: 'info', KAIMAI_LOG_LEVEL_FILE: file }),
+    );
+    assert.match(violations.join('\n'), /^KAIMAI_AUTH_JWT_SECRET_FILE: .*secret is empty$/m);
+    assert.match(violations.join('\n'), /^KAIMAI_AUTH_BFF_TOKEN_FILE: ENOENT/m);
+    assert.match(violations.join('\n'), /^KAIMAI_LOG_LEVEL_FILE: set together with KAIMAI_LOG_LEVEL/m);
+  });
+
+  it('reports a bad value by the variable that it came from', () => {
+    const violations = violationsOf(() =>
+      load(`${MINIMUM}server: {http: {addr: "\${WHERE}"}, workers: "0"}\n`, {
+        WHERE: 'nowhere',
+        KAIMAI_SERVER_TRUSTED_PROXIES: '10.0.0.1,proxy',
+        KAIMAI_OUTBOX_LEASE: 'soon',
+        KAIMAI_AUTH_INTERNAL_TOKEN: 'short',
+        KAIMAI_SERVER_GRPC_ADR: '127.0.0.1:1',
+        KAIMAI_ENVIRONMENT: 'production',
+      }),
+    );
+    const places = [...new Set(violations.map((v) => v.replace(/: .*/, '')))].sort();
+    assert.deepEqual(places, [
+      'KAIMAI_AUTH_INTERNAL_TOKEN (auth.internal_token)',
+      'KAIMAI_ENVIRONMENT',
+      'KAIMAI_OUTBOX_LEASE (outbox.lease)',
+      'KAIMAI_SERVER_GRPC_ADR',
+      'KAIMAI_SERVER_TRUSTED_PROXIES (server.trusted_proxies[1])',
+      'WHERE (server.http.addr)',
+      'server.workers',
+    ]);
+    assert.ok(violations.includes('KAIMAI_ENVIRONMENT: renamed: set KAIMAI_SERVER_ENVIRONMENT'));
+    assert.ok(violations.includes('KAIMAI_SERVER_GRPC_ADR: stands for no setting'));
+    assert.ok(!violations.join().includes('short'), 'secrets are not repeated');
+  });
+
+  it('does not log in as the superuser by default', () => {
+    for (const name of ['product', 'resource']) {
+      const { source } = loadBootstrap(`configs/${name}.yaml`, {}).data.database;
+      assert.equal(new URL(source).username, name);
+    }
   });
 
   it('lists every violation with its path', () => {
@@ -155,7 +249,9 @@ resource: {simulator: {failure_rate: 2}}
       violationsOf(() => load(`${MINIMUM}server: {environment: production}\n`)).join(),
       /auth\.internal_token/,
     );
-    const shipped = violationsOf(() => loadBootstrap('configs/product.yaml', { KAIMAI_ENVIRONMENT: 'production' }));
+    const shipped = violationsOf(() =>
+      loadBootstrap('configs/product.yaml', { KAIMAI_SERVER_ENVIRONMENT: 'production' }),
+    );
     assert.ok(shipped.includes('auth.jwt.secret: the development secret is refused in production'));
   });
 

@@ -2,10 +2,27 @@ import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
 import type { Violation } from '../kratos/config/config-error.js';
-import { type ConfigSpec, type Environment, loadConfig } from '../kratos/config/load-config.js';
+import type { Environment, EnvironmentRule } from '../kratos/config/environment.js';
+import { type ConfigSpec, loadConfig } from '../kratos/config/load-config.js';
 import type { Config } from './config.js';
 import { DEFAULTS, DEVELOPMENT_JWT_SECRET, DEVELOPMENT_TOKEN } from './defaults.js';
 import { loadDescriptors } from './descriptors.js';
+
+/** The environment variables of settings. docs/configuration.md lists them. */
+export const ENVIRONMENT_RULE: EnvironmentRule = {
+  prefix: 'KAIMAI',
+  // The addresses of the resource process, ports of docker-compose.yml, and what Kubernetes tells of services.
+  foreign: /^KAIMAI_RESOURCE_((HTTP|GRPC|METRICS)(_PORT)?|SERVICE_.*|PORT(_.*)?)$/,
+  renamed: {
+    KAIMAI_ENVIRONMENT: 'KAIMAI_SERVER_ENVIRONMENT',
+    KAIMAI_INTERNAL_TOKEN: 'KAIMAI_AUTH_INTERNAL_TOKEN',
+    KAIMAI_JWT_SECRET: 'KAIMAI_AUTH_JWT_SECRET',
+    KAIMAI_PURCHASE_TOKEN_SECRET: 'KAIMAI_SECKILL_TOKEN_SECRET',
+    KAIMAI_PREVIOUS_PURCHASE_TOKEN_SECRET: 'KAIMAI_SECKILL_PREVIOUS_TOKEN_SECRET',
+    KAIMAI_PRODUCT_WORKERS: 'KAIMAI_SERVER_WORKERS',
+    KAIMAI_RESOURCE_WORKERS: 'KAIMAI_SERVER_WORKERS',
+  },
+};
 
 /**
  * The configuration in a YAML file, or in a directory of them.
@@ -24,6 +41,7 @@ export function bootstrapSpec(): ConfigSpec<Config> {
     schema,
     registry,
     defaults: DEFAULTS,
+    environment: ENVIRONMENT_RULE,
     addDependentDefaults,
     // `workers: 4` is what people write, although the field has to be text for "auto".
     numbersAsText: ['server.workers'],

@@ -23,7 +23,7 @@ export const standardServicePorts: Record<ServiceName, Record<keyof ServiceAddre
   resource: { http: 8001, grpc: 9001, metrics: 9101 },
 };
 
-/** The variables from which configs/*.yaml take the addresses of a service. */
+/** The variables by which other programs find a service. */
 export function addressVariables(name: ServiceName, addresses: ServiceAddresses): Record<string, string> {
   const prefix = `KAIMAI_${name.toUpperCase()}`;
   return {
@@ -31,6 +31,11 @@ export function addressVariables(name: ServiceName, addresses: ServiceAddresses)
     [`${prefix}_GRPC`]: addresses.grpc,
     [`${prefix}_METRICS`]: addresses.metrics,
   };
+}
+
+/** The settings that make a service listen at its addresses. */
+function listenVariables({ http, grpc, metrics }: ServiceAddresses): Record<string, string> {
+  return { KAIMAI_SERVER_HTTP_ADDR: http, KAIMAI_SERVER_GRPC_ADDR: grpc, KAIMAI_SERVER_METRICS_ADDR: metrics };
 }
 
 export async function pickAddresses(
@@ -80,7 +85,7 @@ function spawnService(
     name,
     command: process.execPath,
     args: ['--enable-source-maps', ...args],
-    env: { ...definedEnvironment(), ...env, ...addressVariables(name, addresses) },
+    env: { ...definedEnvironment(), ...env, ...listenVariables(addresses) },
     cwd: projectRoot,
     logFile,
     account: undefined,

@@ -33,7 +33,7 @@ describe(`A sale of ${UNITS} units to ${BUYERS} buyers on two replicas`, functio
   let saleId: bigint;
 
   before(async () => {
-    const options = { env: { ...servers.env(), KAIMAI_LOG_LEVEL: 'warn', KAIMAI_PRODUCT_WORKERS: '1' } };
+    const options = { env: { ...servers.env(), KAIMAI_LOG_LEVEL: 'warn', KAIMAI_SERVER_WORKERS: '1' } };
     products = await Promise.all([processes.start('product', options), processes.start('product', options)]);
     db = openPostgres(servers.postgresUrl, 'kaimai_product');
     redis = new RedisServer({ addr: servers.redisUrl, readTimeoutMs: 10_000, connectTimeoutMs: 5_000, keyPrefix: '' });

@@ -2,6 +2,8 @@
 export interface Violation {
   /** Proto path of the setting, such as `server.http.addr`; or a file; empty for the configuration as a whole. */
   readonly path: string;
+  /** The environment variable that the value came from. */
+  readonly variable?: string | undefined;
   readonly description: string;
 }
 
@@ -18,6 +20,7 @@ export class ConfigError extends Error {
   }
 }
 
-export function formatViolation({ path, description }: Violation): string {
-  return path === '' ? description : `${path}: ${description}`;
+export function formatViolation({ path, variable, description }: Violation): string {
+  const where = variable && path ? `${variable} (${path})` : (variable ?? path);
+  return where === '' ? description : `${where}: ${description}`;
 }

@@ -14,6 +14,14 @@ import { pathToString, reflect } from '@bufbuild/protobuf/reflect';
 import { createValidator } from '@bufbuild/protovalidate';
 import { parseAllDocuments } from 'yaml';
 import { ConfigError, formatViolation, type Violation } from './config-error.js';
+import {
+  type Environment,
+  type EnvironmentRule,
+  environmentOverlay,
+  isSection,
+  readVariable,
+  Substituted,
+} from './environment.js';
 
 /** What makes a configuration of type `T` out of files. */
 export interface ConfigSpec<T> {
@@ -23,6 +31,8 @@ export interface ConfigSpec<T> {
   readonly registry: Registry;
   /** Proto JSON that the files are merged over. */
   readonly defaults: JsonObject;
+  /** Without it, only placeholders read the environment. */
+  readonly environment?: EnvironmentRule;
   /** Adds the defaults that depend on other values to proto JSON. */
   readonly addDependentDefaults?: (json: JsonObject) => void;
   /** Paths of text fields that also accept a YAML number, such as `server.workers`. */
@@ -36,7 +46,6 @@ export interface ConfigSpec<T> {
   readonly live: readonly string[];
 }
 
-export type Environment = Readonly<Record<string, string | undefined>>;
 type JsonSpec = Pick<ConfigSpec<unknown>, 'schema' | 'defaults' | 'numbersAsText'>;
 
 type Tree = Map<DescField, Leaf | Tree>;
@@ -54,7 +63,7 @@ const SECRET = /(token|secret|password|key|source|url|addr)$/;
 /**
  * The configuration in `path`: a YAML file, or a directory whose `.yaml` and `.yml` files are merged in the order of
  * their names (a later value wins; lists are replaced). `${NAME}` and `${NAME:default}` stand for environment
- * variables.
+ * variables. The variables of `spec.environment` take precedence over the files.
  *
  * @throws ConfigError with every violation
  */
@@ -68,6 +77,9 @@ export function loadConfig<T>(path: string, spec: ConfigSpec<T>, env: Environmen
     if (value === undefined || value === null) continue;
     addTree(tree, schema, substitute(value, '', env, violations), '', violations);
   }
+  if (spec.environment) {
+    addTree(tree, schema, environmentOverlay(schema, spec.environment, env, violations), '', violations);
+  }
   const json = toJson(tree, schema, spec, violations);
   spec.addDependentDefaults?.(json);
   const message = fromJson(schema, json);
@@ -76,7 +88,9 @@ export function loadConfig<T>(path: string, spec: ConfigSpec<T>, env: Environmen
   for (const v of result.violations ?? []) violations.push({ path: pathToString(v.field), description: v.message });
   const config = toConfig(schema, message) as T;
   violations.push(...(spec.check?.(config) ?? []));
-  const distinct = new Map(violations.map((v) => [formatViolation(v), v]));
+  const variables = variablesOf(tree);
+  const named = violations.map((v) => ({ variable: variables.get(v.path.replace(/\[\d+\]$/, '')), ...v }));
+  const distinct = new Map(named.map((v) => [formatViolation(v), v]));
   if (distinct.size > 0) throw new ConfigError(path, [...distinct.values()]);
   return config;
 }
@@ -115,23 +129,22 @@ function parseYaml(file: string, violations: Violation[]): unknown {
   return document.errors.length > 0 ? undefined : document.toJS({ maxAliasCount: 100 });
 }
 
-/** The value of a placeholder: text that may stand for a number or a boolean. */
-class Substituted {
-  constructor(readonly text: string) {}
-}
-
 function substitute(value: unknown, path: string, env: Environment, violations: Violation[]): unknown {
   if (typeof value === 'string') {
     let found = false;
+    let variable: string | undefined;
     const text = value.replace(PLACEHOLDER, (all, name: string | undefined, fallback: string | undefined) => {
       found = true;
       if (name === undefined) return all.slice(1);
-      const given = env[name];
-      if (given !== undefined && given !== '') return given;
+      const given = readVariable(name, env, violations);
+      if (given !== undefined) {
+        variable = name;
+        return given;
+      }
       if (fallback === undefined) violations.push({ path, description: `the environment has no ${name}` });
       return fallback ?? '';
     });
-    return found ? new Substituted(text) : value;
+    return found ? new Substituted(text, variable) : value;
   }
   if (Array.isArray(value)) return value.map((v, i) => substitute(v, `${path}[${i}]`, env, violations));
   if (isObject(value)) {
@@ -173,8 +186,17 @@ function addTree(tree: Tree, schema: DescMessage, value: unknown, path: string, 
   }
 }
 
-function isSection(field: DescField): field is DescField & { fieldKind: 'message'; message: DescMessage } {
-  return field.fieldKind === 'message' && !field.message.typeName.startsWith('google.protobuf.');
+/** The environment variables that values came from, by the path of the setting. */
+function variablesOf(tree: Tree, found = new Map<string, string>()): ReadonlyMap<string, string> {
+  for (const node of tree.values()) {
+    if (node instanceof Map) {
+      variablesOf(node, found);
+      continue;
+    }
+    const value: unknown = Array.isArray(node.value) ? node.value[0] : node.value;
+    if (value instanceof Substituted && value.variable !== undefined) found.set(node.path, value.variable);
+  }
+  return found;
 }
 
 /** Proto JSON of the tree. A value that does not fit its field is a violation, and its default takes its place. */
