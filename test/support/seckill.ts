@@ -105,12 +105,12 @@ export class SeckillReplica {
   readonly outbox: OutboxUsecase;
   readonly saleRepo: SaleRepo;
 
-  constructor(servers: SuiteServers, connectTimeoutMs = 5_000) {
+  constructor(servers: SuiteServers, connectTimeoutMs = 5_000, statementTimeoutMs = 10_000) {
     this.db = new Postgres({
       source: servers.postgresUrl,
       poolSize: 8,
       role: 'kaimai_product',
-      statementTimeoutMs: 10_000,
+      statementTimeoutMs,
       connectTimeoutMs,
       applicationName: 'seckill-test',
     });

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { useServers } from '../../../test/support/servers.js';
 import { projectRoot } from '../../local/project.js';
-import { loadMigrations, type Migration, migrate } from './migrate.js';
+import { migrate } from './migrate.js';
+import { loadMigrations, type Migration } from './migration-file.js';
 
 const directory = join(projectRoot, 'migrations');
 
@@ -99,38 +99,84 @@ describe('migrate', () => {
       await client.end();
       assert.deepEqual(rows, [{ a: null, n: 0 }]);
     }));
-});
 
-describe('loadMigrations', () => {
-  let folder: string;
-  beforeEach(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'kaimai-migrations-'));
+  const migration = (version: number, sql: string): Migration => ({
+    version,
+    name: `${String(version).padStart(3, '0')}_test.sql`,
+    sql,
+    checksum: String(version).repeat(64).slice(0, 64),
   });
-  afterEach(() => rm(folder, { recursive: true }));
-  const load = async (...names: readonly string[]) => {
-    for (const name of names) await writeFile(join(folder, name), '');
-    return (await loadMigrations(folder)).map((m) => m.version);
-  };
+  const TABLE = migration(1, 'CREATE TABLE t (x INT); INSERT INTO t SELECT generate_series(1, 100)');
+  const INDEX = migration(2, '-- no transaction\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS t_x ON t (x);\n');
 
-  it('loads the files in the order of their numbers and ignores other files', async () => {
-    assert.deepEqual(await load('002_b.sql', '001_a.sql', 'README.md'), [1, 2]);
-  });
+  async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+    const client = new pg.Client({ connectionString: url });
+    await client.connect();
+    try {
+      return await work(client);
+    } finally {
+      await client.end();
+    }
+  }
+  const isValid = (url: string): Promise<boolean | undefined> =>
+    withClient(url, async (client) => {
+      const { rows } = await client.query<{ valid: boolean }>(
+        "SELECT indisvalid AS valid FROM pg_index WHERE indexrelid = to_regclass('t_x')",
+      );
+      return rows[0]?.valid;
+    });
 
-  it('refuses a gap in the numbers', async () => {
-    await assert.rejects(load('001_a.sql', '003_c.sql'), /migration 002 is missing before 003_c\.sql/);
-  });
+  it('builds an index CONCURRENTLY although other processes wait to migrate', () =>
+    withEmptyDatabase(async (url) => {
+      const results = await Promise.all(Array.from({ length: 5 }, () => migrate(url, [TABLE, INDEX])));
+      assert.deepEqual(results.flat().sort(), ['001_test.sql', '002_test.sql']);
+      assert.equal(await isValid(url), true);
+    }));
 
-  it('refuses numbers that do not start at 001', async () => {
-    await assert.rejects(load('002_b.sql'), /migration 001 is missing before 002_b\.sql/);
-  });
+  it('builds an index anew that a run before it left INVALID', () =>
+    withEmptyDatabase(async (url) => {
+      await migrate(url, [TABLE]);
+      await withClient(url, async (client) => {
+        await client.query('INSERT INTO t VALUES (1)');
+        await assert.rejects(migrate(url, [TABLE, INDEX]), /002_test\.sql: could not create unique index "t_x"/);
+        assert.equal(await isValid(url), false);
+        await client.query('DELETE FROM t WHERE ctid = (SELECT max(ctid) FROM t WHERE x = 1)');
+      });
+      const lines: string[] = [];
+      assert.deepEqual(await migrate(url, [TABLE, INDEX], { report: (line) => lines.push(line) }), ['002_test.sql']);
+      assert.equal(await isValid(url), true);
+      assert.match(
+        lines.join('\n'),
+        /^applying 002.*\n.*t_x is INVALID, left by a run.*\napplied 002_test\.sql in \d+ ms$/,
+      );
+    }));
 
-  it('refuses two files with one number', async () => {
-    await assert.rejects(load('001_a.sql', '001_b.sql'), /two migrations have the number 001/);
-  });
+  it('continues after a run that died between an index and its record', () =>
+    withEmptyDatabase(async (url) => {
+      await migrate(url, [TABLE, INDEX]);
+      await withClient(url, (client) => client.query('DELETE FROM schema_migrations WHERE version = 2'));
+      assert.deepEqual(await migrate(url, [TABLE, INDEX]), ['002_test.sql']);
+    }));
 
-  it('refuses a file without a number', async () => {
-    await assert.rejects(load('tables.sql'), /tables\.sql: the name of a migration must be NNN_what_it_does\.sql/);
-  });
+  it('gives up with the name of the migration when it gets no lock in time, and leaves nothing behind', () =>
+    withEmptyDatabase(async (url) => {
+      await migrate(url, [TABLE]);
+      const change = migration(2, 'CREATE TABLE other (); ALTER TABLE t ADD COLUMN y INT');
+      await withClient(url, async (reader) => {
+        await reader.query('BEGIN; SELECT count(*) FROM t');
+        const lines: string[] = [];
+        await assert.rejects(
+          migrate(url, [TABLE, change], { lockTimeoutMs: 20, giveUpAfterMs: 300, report: (line) => lines.push(line) }),
+          /002_test\.sql: canceling statement due to lock timeout/,
+        );
+        assert.ok(lines.length >= 2, 'it tried more than once');
+        assert.match(lines[1]!, /got no lock at attempt 1, trying again in \d+ ms/);
+        await reader.query('COMMIT');
+        const { rows } = await reader.query("SELECT to_regclass('other') AS other");
+        assert.deepEqual(rows, [{ other: null }]);
+      });
+      assert.deepEqual(await migrate(url, [TABLE, change]), ['002_test.sql']);
+    }));
 });
 
 /** Runs the file with psql, or through one connection where the servers run elsewhere and psql is not installed. */

@@ -1,62 +1,111 @@
-import { createHash } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { errorText } from '../../kratos/errors/error-text.js';
+import { type Migration, type OutsideStatement, outsideStatements } from './migration-file.js';
 
-/** A file of migrations/: `NNN_name.sql`. Each runs once, in the order of the numbers. */
-export interface Migration {
-  readonly version: number;
-  readonly name: string;
-  readonly sql: string;
-  /** SHA-256 of the file, hex. */
-  readonly checksum: string;
+export interface MigrateOptions {
+  /**
+   * Longest wait of a statement for a lock. A statement that waits for an exclusive lock makes every later call on its
+   * table wait behind it, so this is the longest delay that a migration adds to a call. Default 200 ms.
+   */
+  readonly lockTimeoutMs?: number;
+  /** How long a migration that gets no lock is tried again. Default 10 minutes. */
+  readonly giveUpAfterMs?: number;
+  /** Told of every step in one line. */
+  readonly report?: (line: string) => void;
 }
 
 /** Advisory lock of all processes that migrate one database. The number itself means nothing. */
 const LOCK_KEY = 7_236_001;
-const LOCK_TIMEOUT_MS = 120_000;
-
-/** @throws when a file has no number, or the numbers are not 001, 002, … without gap or repetition */
-export async function loadMigrations(directory: string): Promise<readonly Migration[]> {
-  const files = (await readdir(directory)).filter((f) => f.endsWith('.sql')).sort();
-  const migrations: Migration[] = [];
-  for (const name of files) {
-    const number = /^(\d{3})_/.exec(name)?.[1];
-    if (number === undefined) throw new Error(`${name}: the name of a migration must be NNN_what_it_does.sql`);
-    const version = Number(number);
-    const last = migrations.at(-1)?.version ?? 0;
-    if (version === last) throw new Error(`two migrations have the number ${number}`);
-    // With a gap, a later migration could take the missing number and would then run out of order.
-    if (version !== last + 1) throw new Error(`migration ${numberOf(last + 1)} is missing before ${name}`);
-    const sql = await readFile(join(directory, name), 'utf8');
-    migrations.push({ version, name, sql, checksum: createHash('sha256').update(sql).digest('hex') });
-  }
-  return migrations;
-}
+const LOCK_TIMEOUT_MS = 200;
+const GIVE_UP_AFTER_MS = 600_000;
+/** How often a process that waits for another one's migration looks. */
+const POLL_MS = 100;
+const FIRST_PAUSE_MS = 200;
+const LAST_PAUSE_MS = 5_000;
+/** lock_not_available; deadlock_detected. */
+const RETRIED = new Set(['55P03', '40P01']);
 
 /**
- * Applies the missing migrations, each in its own transaction. Any number of processes may call it at once: one of them
- * migrates while the others wait.
+ * Applies the missing migrations, each in its own transaction or, where its first line says so, each statement by itself.
+ * Any number of processes may call it at once: one of them migrates while the others wait. Buyers may go on meanwhile.
  *
  * @returns the names of the files that this call applied
- * @throws when the database has a migration that is not in `migrations`, an applied file has changed, or a missing
- * migration is older than an applied one
+ * @throws when the database has a migration that is not in `migrations`, an applied file has changed, a missing
+ * migration is older than an applied one, or a migration got no lock in time
  */
-export async function migrate(url: string, migrations: readonly Migration[]): Promise<readonly string[]> {
+export async function migrate(
+  url: string,
+  migrations: readonly Migration[],
+  options: MigrateOptions = {},
+): Promise<readonly string[]> {
   const client = new pg.Client({
     connectionString: url,
     connectionTimeoutMillis: 10_000,
     application_name: 'kaimai-migrate',
-    options: `-c lock_timeout=${LOCK_TIMEOUT_MS} -c client_min_messages=warning`,
+    options: '-c client_min_messages=warning',
   });
+  // The next query fails with it.
+  client.on('error', () => {});
   await client.connect();
   try {
-    await client.query('SELECT pg_advisory_lock($1)', [LOCK_KEY]);
-    await client.query(`CREATE TABLE IF NOT EXISTS schema_migrations (
+    return await new Migrator(client, options).run(migrations);
+  } finally {
+    // Ending the session releases the lock.
+    await client.end();
+  }
+}
+
+class Migrator {
+  private readonly lockTimeoutMs: number;
+  private readonly giveUpAfterMs: number;
+  private readonly report: (line: string) => void;
+
+  constructor(
+    private readonly client: pg.Client,
+    { lockTimeoutMs = LOCK_TIMEOUT_MS, giveUpAfterMs = GIVE_UP_AFTER_MS, report = () => {} }: MigrateOptions,
+  ) {
+    this.lockTimeoutMs = lockTimeoutMs;
+    this.giveUpAfterMs = giveUpAfterMs;
+    this.report = report;
+  }
+
+  async run(migrations: readonly Migration[]): Promise<readonly string[]> {
+    await this.becomeTheOnlyOne();
+    await this.client.query(`CREATE TABLE IF NOT EXISTS schema_migrations (
       version INT PRIMARY KEY, name VARCHAR(255) NOT NULL, checksum CHAR(64) NOT NULL,
       applied_at TIMESTAMPTZ NOT NULL DEFAULT now())`);
-    const applied = await client.query<{ version: number; name: string; checksum: string }>(
+    const names: string[] = [];
+    for (const migration of await this.missing(migrations)) {
+      this.report(`applying ${migration.name}`);
+      const startedMs = performance.now();
+      await this.apply(migration);
+      names.push(migration.name);
+      this.report(`applied ${migration.name} in ${Math.round(performance.now() - startedMs)} ms`);
+    }
+    return names;
+  }
+
+  /**
+   * Waits until no other process migrates. By asking again and again: a session that waits inside a statement has a
+   * snapshot, and the CREATE INDEX CONCURRENTLY of the other process would wait for its end in turn.
+   */
+  private async becomeTheOnlyOne(): Promise<void> {
+    const giveUpAtMs = performance.now() + 2 * this.giveUpAfterMs;
+    for (let told = false; ; told = true) {
+      const { rows } = await this.client.query<{ held: boolean }>('SELECT pg_try_advisory_lock($1) AS held', [
+        LOCK_KEY,
+      ]);
+      if (rows[0]?.held) return;
+      if (!told) this.report('another process migrates this database: waiting for it');
+      if (performance.now() > giveUpAtMs)
+        throw new Error('another process has been migrating this database for too long');
+      await sleep(POLL_MS * (0.5 + Math.random()));
+    }
+  }
+
+  private async missing(migrations: readonly Migration[]): Promise<readonly Migration[]> {
+    const applied = await this.client.query<{ version: number; name: string; checksum: string }>(
       'SELECT version, name, checksum FROM schema_migrations ORDER BY version',
     );
     const known = new Map(migrations.map((m) => [m.version, m]));
@@ -75,34 +124,87 @@ export async function migrate(url: string, migrations: readonly Migration[]): Pr
     const late = missing.find((m) => newest !== undefined && m.version < newest.version);
     // It may rely on a schema that the newer one has changed.
     if (late) throw new Error(`${late.name} is missing, but the database already has the newer ${newest?.name}`);
-    const names: string[] = [];
-    for (const migration of missing) {
-      await apply(client, migration);
-      names.push(migration.name);
-    }
-    return names;
-  } finally {
-    // Ending the session releases the lock.
-    await client.end();
+    return missing;
   }
-}
 
-function numberOf(version: number): string {
-  return String(version).padStart(3, '0');
-}
+  private async apply(migration: Migration): Promise<void> {
+    const statements = outsideStatements(migration);
+    const { name } = migration;
+    try {
+      if (!statements) return await this.untilLocked(name, () => this.inTransaction(migration));
+      // These wait for a lock that conflicts with no read or write, so nothing waits behind them.
+      await this.client.query(`SET lock_timeout = ${this.giveUpAfterMs}`);
+      for (const statement of statements) await this.untilLocked(name, () => this.outside(name, statement));
+      await this.record(migration);
+    } catch (err) {
+      throw new Error(`${name}: ${errorText(err)}`, { cause: err });
+    }
+  }
 
-async function apply(client: pg.Client, migration: Migration): Promise<void> {
-  try {
-    await client.query('BEGIN');
-    await client.query(migration.sql);
-    await client.query('INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)', [
-      migration.version,
-      migration.name,
-      migration.checksum,
+  /** Runs `step` until it gets its locks. Between two tries everything else goes on. */
+  private async untilLocked(name: string, step: () => Promise<void>): Promise<void> {
+    const giveUpAtMs = performance.now() + this.giveUpAfterMs;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await step();
+      } catch (err) {
+        if (!RETRIED.has((err as { code?: string }).code ?? '') || performance.now() >= giveUpAtMs) throw err;
+        const pauseMs = Math.min(FIRST_PAUSE_MS * 2 ** (attempt - 1), LAST_PAUSE_MS) * (0.5 + Math.random());
+        this.report(
+          `${name}: got no lock at attempt ${attempt}, trying again in ${Math.round(pauseMs)} ms${await this.suspects()}`,
+        );
+        await sleep(pauseMs);
+      }
+    }
+  }
+
+  private async inTransaction(migration: Migration): Promise<void> {
+    try {
+      await this.client.query('BEGIN');
+      await this.client.query(`SET LOCAL lock_timeout = ${this.lockTimeoutMs}`);
+      await this.client.query(migration.sql);
+      await this.record(migration);
+      await this.client.query('COMMIT');
+    } catch (err) {
+      await this.client.query('ROLLBACK').catch(() => {});
+      throw err;
+    }
+  }
+
+  private async outside(name: string, { sql, creates }: OutsideStatement): Promise<void> {
+    if (creates !== undefined && (await this.isInvalid(creates))) {
+      // IF NOT EXISTS would take what a failed or killed run left for the index.
+      this.report(`${name}: ${creates} is INVALID, left by a run that did not finish: building it anew`);
+      await this.client.query(`DROP INDEX CONCURRENTLY IF EXISTS ${creates}`);
+    }
+    await this.client.query(sql);
+  }
+
+  private async isInvalid(index: string): Promise<boolean> {
+    const { rows } = await this.client.query<{ invalid: boolean }>(
+      'SELECT NOT indisvalid AS invalid FROM pg_index WHERE indexrelid = to_regclass($1)',
+      [index],
+    );
+    return rows[0]?.invalid === true;
+  }
+
+  private async record({ version, name, checksum }: Migration): Promise<void> {
+    await this.client.query('INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)', [
+      version,
+      name,
+      checksum,
     ]);
-    await client.query('COMMIT');
-  } catch (err) {
-    await client.query('ROLLBACK').catch(() => {});
-    throw new Error(`${migration.name}: ${errorText(err)}`, { cause: err });
+  }
+
+  /** The oldest transactions: one of them probably has the lock. */
+  private async suspects(): Promise<string> {
+    const { rows } = await this.client.query<{ text: string }>(
+      `SELECT format('%s %s for %s s: %s', application_name, pid, extract(epoch FROM now() - xact_start)::int,
+          left(regexp_replace(query, '\\s+', ' ', 'g'), 60)) AS text
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start < now() - interval '0.1 second'
+        ORDER BY xact_start LIMIT 2`,
+    );
+    return rows.length === 0 ? '' : `; oldest transactions: ${rows.map((row) => row.text).join('; ')}`;
   }
 }
