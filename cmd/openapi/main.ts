@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ALL_REASONS } from '../../gen/reasons.js';
 import { loadDescriptors } from '../../internal/conf/descriptors.js';
-import { ENVELOPE_HEADER } from '../../internal/conf/process.js';
+import { ENVELOPE_HEADER, processOf } from '../../internal/conf/process.js';
 import { projectVersion } from '../../internal/conf/version.js';
 import { openApiDocument, toYaml } from '../../internal/kratos/transport/openapi/document.js';
 import { projectRoot } from '../../internal/local/project.js';
@@ -17,6 +17,8 @@ const text = toYaml(
     reasons: ALL_REASONS,
     access: accessRules(loadDescriptors().registry),
     envelopeHeader: ENVELOPE_HEADER,
+    processOf,
+    strict: true,
     title: 'Kaimai',
     version: projectVersion(),
   }),

@@ -15,21 +15,7 @@ import {
   CodeGeneratorResponseSchema,
   FileDescriptorSetSchema,
 } from '@bufbuild/protobuf/wkt';
-
-/** HTTP status → gRPC code, as Kratos converts them. */
-const GRPC_OF_HTTP: Readonly<Record<number, number>> = {
-  400: 3,
-  401: 16,
-  403: 7,
-  404: 5,
-  409: 10,
-  429: 8,
-  499: 1,
-  500: 13,
-  501: 12,
-  503: 14,
-  504: 4,
-};
+import { grpcCodeOf, httpCodeOf } from '../../internal/kratos/errors/kratos-status.js';
 
 // A protoc plugin: for every file with an enum that carries (errors.default_code), a module of typed constructors and
 // `isX` helpers beside the generated messages.
@@ -66,9 +52,10 @@ function generate(file: DescFile, enums: readonly DescEnum[]): string {
     for (const value of e.values) {
       if (value.number === 0) continue;
       const http = Number(getOption(value, extension('errors.code'))) || defaultCode(e);
-      const grpc = Number(getOption(value, extension('errors.grpc_code'))) || GRPC_OF_HTTP[http];
-      if (grpc === undefined) {
-        throw new Error(`${file.name}.proto: ${value.name}: HTTP ${http} has no gRPC code; set (errors.grpc_code)`);
+      const grpc = Number(getOption(value, extension('errors.grpc_code'))) || grpcCodeOf(http);
+      if (grpc === undefined) throw new Error(`${file.name}.proto: ${value.name}: Kratos has no gRPC code for ${http}`);
+      if (httpCodeOf(grpc) !== http) {
+        throw new Error(`${file.name}.proto: ${value.name}: Kratos does not read gRPC code ${grpc} as HTTP ${http}`);
       }
       const fn = camel(value.name);
       // 5 is FileDescriptorProto.enum_type, 2 is EnumDescriptorProto.value: how descriptor.proto addresses comments.

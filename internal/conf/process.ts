@@ -25,3 +25,8 @@ export function processSettings({ server, log, trace }: Config, process: string)
     stopTimeoutMs: server.stopTimeoutMs,
   };
 }
+
+/** The process that serves an RPC service. */
+export function processOf(service: string): string {
+  return service.startsWith('resource.') ? 'resource' : 'product';
+}

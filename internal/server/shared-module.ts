@@ -3,7 +3,7 @@ import { ALL_REASONS } from '../../gen/reasons.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { loadDescriptors } from '../conf/descriptors.js';
 import { LiveConfig } from '../conf/live.js';
-import { ENVELOPE_HEADER, METRICS_NAMESPACE, serviceName } from '../conf/process.js';
+import { ENVELOPE_HEADER, METRICS_NAMESPACE, processOf, serviceName } from '../conf/process.js';
 import { projectVersion } from '../conf/version.js';
 import { App } from '../kratos/app/app.js';
 import { ConfigWatcher } from '../kratos/app/config-watcher.js';
@@ -194,6 +194,8 @@ function plainRoutes(config: Config, worker: Worker, dispatcher: Dispatcher, hea
     registry: loadDescriptors().registry,
     services: dispatcher.services.filter((name) => !name.startsWith('grpc.')).sort(),
     envelopeHeader: ENVELOPE_HEADER,
+    processOf,
+    strict: config.server.http.strictBody && config.server.http.strictQuery,
     title: `Kaimai ${worker.process}`,
     version: projectVersion(),
     reasons: ALL_REASONS,

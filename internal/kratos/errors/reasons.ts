@@ -18,6 +18,13 @@ export const DEADLINE_EXCEEDED: ReasonSpec = {
   grpcCode: 4,
 };
 export const CANCELLED: ReasonSpec = { reason: 'CANCELLED', domain: DOMAIN, httpCode: 499, grpcCode: 1 };
+/** Only over gRPC: the JSON listener answers 413. */
+export const MESSAGE_TOO_LARGE: ReasonSpec = {
+  reason: 'MESSAGE_TOO_LARGE',
+  domain: DOMAIN,
+  httpCode: 429,
+  grpcCode: 8,
+};
 
 /** Every reason of the framework. */
 export const FRAMEWORK_REASONS: readonly ReasonSpec[] = [
@@ -28,6 +35,7 @@ export const FRAMEWORK_REASONS: readonly ReasonSpec[] = [
   UNAVAILABLE,
   DEADLINE_EXCEEDED,
   CANCELLED,
+  MESSAGE_TOO_LARGE,
 ];
 
 /** A fault of the service. The cause is for its log, not for the reply. */
@@ -44,6 +52,8 @@ export const unavailable = constructorOf(UNAVAILABLE);
 export const deadlineExceeded = constructorOf(DEADLINE_EXCEEDED);
 /** The caller cancelled the call or disconnected. */
 export const cancelled = constructorOf(CANCELLED);
+/** The request is larger than the server accepts. */
+export const messageTooLarge = constructorOf(MESSAGE_TOO_LARGE);
 
 function constructorOf(spec: ReasonSpec): (message: string, details?: ErrorDetails) => KratosError {
   return (message, details) => new KratosError(spec, message, details);

@@ -4,9 +4,15 @@ import { type FieldViolation, KratosError, type ReasonSpec } from './error.js';
 import { cancelled, deadlineExceeded, INTERNAL, internal, UNAVAILABLE, unavailable } from './reasons.js';
 
 const TYPE_URL = 'type.googleapis.com/';
-/** Peers limit trailers (to 16 KiB or less), and a status that does not fit is lost completely. */
+/**
+ * Peers limit trailers (to 16 KiB or less), and a status that does not fit is lost completely. The violations are sent
+ * twice, and base64 adds a third.
+ */
 const MAX_VIOLATIONS = 32;
+const MAX_VIOLATION_BYTES = 4_096;
 const MAX_TEXT = 512;
+/** The key of the metadata that holds the violations as JSON. */
+const VIOLATIONS = 'violations';
 
 /** The reasons that a client knows, by `domain/reason`. */
 export type ReasonTable = ReadonlyMap<string, ReasonSpec>;
@@ -26,6 +32,29 @@ export function encodeStatus(err: KratosError): Uint8Array {
 }
 
 /**
+ * The metadata of an error as clients get it: with its violations as a JSON array under the key `violations`, because
+ * Kratos clients read no other detail than reason and metadata, over gRPC as over HTTP.
+ */
+export function metadataOf(err: KratosError): Readonly<Record<string, string>> {
+  const texts = Object.fromEntries(Object.entries(err.metadata).map(([k, v]) => [k, v.slice(0, MAX_TEXT)]));
+  const violations = sentViolations(err);
+  return violations.length === 0 ? texts : { ...texts, [VIOLATIONS]: JSON.stringify(violations) };
+}
+
+/** The first violations: as many as are sent. */
+function sentViolations(err: KratosError): FieldViolation[] {
+  const sent: FieldViolation[] = [];
+  let bytes = 0;
+  for (const v of err.violations.slice(0, MAX_VIOLATIONS)) {
+    const short = { field: v.field.slice(0, MAX_TEXT), description: v.description.slice(0, MAX_TEXT) };
+    bytes += Buffer.byteLength(JSON.stringify(short));
+    if (bytes > MAX_VIOLATION_BYTES) break;
+    sent.push(short);
+  }
+  return sent;
+}
+
+/**
  * The `google.protobuf.Any` values of an error: ErrorInfo, BadRequest if it has violations, RetryInfo if it has a
  * delay.
  */
@@ -36,14 +65,12 @@ export function detailsOf(err: KratosError): { readonly typeUrl: string; readonl
       value: ErrorInfo.encode({
         reason: err.reason,
         domain: err.domain,
-        metadata: Object.fromEntries(Object.entries(err.metadata).map(([k, v]) => [k, v.slice(0, MAX_TEXT)])),
+        metadata: { ...metadataOf(err) },
       }).finish(),
     },
   ];
-  if (err.violations.length > 0) {
-    const fieldViolations = err.violations
-      .slice(0, MAX_VIOLATIONS)
-      .map((v) => ({ field: v.field.slice(0, MAX_TEXT), description: v.description.slice(0, MAX_TEXT) }));
+  const fieldViolations = sentViolations(err);
+  if (fieldViolations.length > 0) {
     details.push({
       typeUrl: `${TYPE_URL}google.rpc.BadRequest`,
       value: BadRequest.encode({ fieldViolations }).finish(),
@@ -89,7 +116,8 @@ export function decodeStatus(
       grpcCode,
       httpCode: HTTP_OF_GRPC[grpcCode] ?? 500,
     };
-    return new KratosError(spec, message, { metadata: info.metadata, violations, retryAfterMs });
+    const { [VIOLATIONS]: _, ...metadata } = info.metadata;
+    return new KratosError(spec, message, { metadata, violations, retryAfterMs });
   }
   switch (grpcCode) {
     case 1:

@@ -23,6 +23,7 @@ import { encodeStatus } from '../../errors/rpc-status.js';
 import { Call, type Next } from '../call.js';
 import type { Dispatcher } from '../dispatcher.js';
 import { toKratosError } from '../to-kratos-error.js';
+import { oversizeReason, STATUS_DETAILS } from './oversize.js';
 
 export interface GrpcOptions {
   /** host:port; port 0 picks a free one. */
@@ -55,6 +56,7 @@ export class GrpcListener implements Server {
   ) {
     this.server = new GrpcServer({
       'grpc.max_receive_message_length': options.maxMessageBytes,
+      interceptors: [oversizeReason(options.maxMessageBytes)],
       'grpc.max_concurrent_streams': 1_000,
       // Its statistics are not served, and collecting them costs time on each call.
       'grpc.enable_channelz': 0,
@@ -287,7 +289,7 @@ function writable(
 function failure(err: unknown): StatusObject & Error {
   const known = toKratosError(err);
   const metadata = new Metadata();
-  metadata.set('grpc-status-details-bin', asBuffer(encodeStatus(known)));
+  metadata.set(STATUS_DETAILS, asBuffer(encodeStatus(known)));
   return Object.assign(new Error(known.message), { code: known.grpcCode, details: known.message, metadata });
 }
 

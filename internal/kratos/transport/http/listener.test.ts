@@ -16,6 +16,7 @@ describe('JSON listener', () => {
   let contexts: CallContext[];
   let release: (() => void) | undefined;
   let listener: HttpListener;
+  let listen: (strict: boolean) => Promise<void>;
   let base: string;
 
   beforeEach(async () => {
@@ -53,20 +54,23 @@ describe('JSON listener', () => {
     const options = {
       addr: '127.0.0.1:0',
       envelope: false,
-      strictQuery: false,
       maxBodyBytes: 1024,
       errorShape: 'reason',
       corsOrigins: ['https://shop.example'],
       timeoutMs: 5_000,
       forwardHeaders: ['x-user-id', 'x-user-role', 'x-internal-token'],
     };
-    listener = new HttpListener(options, registry, dispatcher, new SilentLogger(), (req, res) => {
-      if (req.url !== '/plain') return false;
-      res.end('plain');
-      return true;
-    });
-    await listener.start();
-    base = `http://127.0.0.1:${listener.port}`;
+    listen = async (strict) => {
+      const given = { ...options, strictBody: strict, strictQuery: strict };
+      listener = new HttpListener(given, registry, dispatcher, new SilentLogger(), (req, res) => {
+        if (req.url !== '/plain') return false;
+        res.end('plain');
+        return true;
+      });
+      await listener.start();
+      base = `http://127.0.0.1:${listener.port}`;
+    };
+    await listen(true);
   });
 
   afterEach(async () => {
@@ -131,6 +135,28 @@ describe('JSON listener', () => {
     const hidden = await get('/v1/products/500');
     assert.equal(hidden.status, 500);
     assert.ok(!hidden.text.includes('hunter2'));
+  });
+
+  it('rejects unknown fields and query parameters by name, or ignores them if it is configured so', async () => {
+    const read = (body: string) =>
+      fetch(`${base}/product.v1.ProductService/GetProduct`, {
+        method: 'POST',
+        headers: { connection: 'close', 'content-type': 'application/json' },
+        body,
+      });
+    const mistyped = await read('{"id":"7","requestid":"r-1"}');
+    assert.equal(mistyped.status, 400);
+    const { reason, violations } = (await mistyped.json()) as { reason: string; violations: { field: string }[] };
+    assert.deepEqual([reason, violations[0]?.field], ['INVALID_ARGUMENT', 'requestid']);
+    const query = await get('/v1/products?userId=5');
+    assert.deepEqual([query.status, query.json.violations[0].field], [400, 'userId']);
+    assert.equal((await get('/v1/products?limit=5')).status, 200);
+    assert.deepEqual(contexts, []);
+
+    await listener.stop(AbortSignal.timeout(2_000), Date.now() + 2_000);
+    await listen(false);
+    assert.equal((await read('{"id":"7","requestid":"r-1"}')).status, 200);
+    assert.equal((await get('/v1/products?userId=5')).status, 200);
   });
 
   it('requires the role of the RPC', async () => {

@@ -4,7 +4,7 @@ import { parseAddress } from '../../app/address.js';
 import type { Server } from '../../app/server.js';
 import { errorText } from '../../errors/error-text.js';
 import { cancelled } from '../../errors/reasons.js';
-import { detailsOf } from '../../errors/rpc-status.js';
+import { detailsOf, metadataOf } from '../../errors/rpc-status.js';
 import type { Logger } from '../../log/logger.js';
 import { Call } from '../call.js';
 import type { Dispatcher } from '../dispatcher.js';
@@ -17,6 +17,7 @@ import {
   type TranscoderReply,
   type TranscoderServer,
 } from '../transcoder/transcoder.js';
+import { withJsonNames } from './json-names.js';
 
 export interface HttpOptions {
   /** host:port; port 0 picks a free one. */
@@ -24,6 +25,7 @@ export interface HttpOptions {
   readonly envelope: boolean;
   /** Request header that asks for the envelope. Default that of the transcoder. */
   readonly envelopeHeader?: string;
+  readonly strictBody: boolean;
   readonly strictQuery: boolean;
   readonly maxBodyBytes: number;
   /** "reason" or "grpc-gateway". */
@@ -69,6 +71,7 @@ export class HttpListener implements Server {
       },
       envelope: options.envelope,
       ...(options.envelopeHeader !== undefined && { envelopeHeader: options.envelopeHeader }),
+      strictBody: options.strictBody,
       strictQuery: options.strictQuery,
       errorShape: options.errorShape === 'grpc-gateway' ? 'grpc-gateway' : 'reason',
       ...(options.corsOrigins.length > 0 && { cors: { origins: options.corsOrigins } }),
@@ -152,7 +155,11 @@ class HttpCall extends Call {
 
 async function run(dispatcher: Dispatcher, inner: TranscoderCall): Promise<TranscoderReply> {
   const call = new HttpCall(inner);
-  const reply = await dispatcher.operation(call.operation)(call);
+  const reply = await dispatcher
+    .operation(call.operation)(call)
+    .catch((err: unknown) => {
+      throw withJsonNames(toKratosError(err), inner.method.input);
+    });
   const headers = call.headersToSend;
   return headers ? { ...reply, headers } : reply;
 }
@@ -164,7 +171,7 @@ function errorOf(err: unknown): ErrorInfo {
     httpStatus: known.httpCode,
     reason: known.reason,
     message: known.message,
-    metadata: known.metadata,
+    metadata: metadataOf(known),
     fieldViolations: known.violations,
     details: detailsOf(known),
     ...(known.retryAfterMs !== undefined && {

@@ -26,15 +26,22 @@ export interface DocumentOptions {
   readonly errorShape?: ErrorShape;
   /** Request header that asks for the envelope. Default that of the transcoder. */
   readonly envelopeHeader?: string;
+  /** Name of the process that serves a service, for a document of several processes. */
+  readonly processOf?: (service: string) => string;
+  /** Whether unknown fields and query parameters are rejected. Default false. */
+  readonly strict?: boolean;
 }
 
 const METHODS = new Set(['GET', 'PUT', 'POST', 'DELETE', 'PATCH', 'OPTIONS', 'HEAD', 'TRACE']);
+
+const UNKNOWN_REJECTED = 'Unknown fields and query parameters are rejected with 400.';
+const UNKNOWN_IGNORED = 'Unknown fields and query parameters are ignored.';
 
 const INFO = [
   [
     'JSON is proto3 JSON: names in lowerCamelCase (proto names are accepted too), int64 and uint64 as strings, enums by',
     'name, zero values included, absent messages as null. Every JSON body can also be sent and requested as',
-    '`application/x-protobuf`. Unknown query parameters are ignored.',
+    '`application/x-protobuf`.',
   ],
   [
     'Request headers: `Grpc-Timeout` (such as `500m` for 500 ms) sets a deadline; `X-Request-Id` and `traceparent` are',
@@ -64,14 +71,15 @@ export function openApiDocument(options: DocumentOptions): JsonObject {
   const errors = new ErrorReplies(registry, options.reasons, options.errorShape ?? 'reason');
   const access = options.access ?? OPEN_ACCESS;
   const schemes = new Set<string>();
-  const operations = new Operations(schemas, errors, {
+  const noted: AccessRules = {
     ...access,
     securityOf: (role) => {
       const alternatives = access.securityOf(role);
       for (const name of alternatives.flatMap((a) => Object.keys(a))) schemes.add(name);
       return alternatives;
     },
-  });
+  };
+  const operations = new Operations(schemas, errors, noted, options.processOf);
 
   const served = services.filter((s) => s.methods.some((m) => httpRulesOf(m).length > 0));
   for (const method of served.flatMap((s) => s.methods)) {
@@ -94,11 +102,13 @@ export function openApiDocument(options: DocumentOptions): JsonObject {
     info: {
       title: options.title,
       version: options.version,
-      description: INFO,
+      description: [INFO, options.strict ? UNKNOWN_REJECTED : UNKNOWN_IGNORED, ...processText(served, options)].join(
+        '\n\n',
+      ),
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: '/' }],
-    tags: served.map(tagOf) as JsonObject[],
+    tags: served.map((service) => tagOf(service, options)) as JsonObject[],
     paths,
     components,
   };
@@ -150,6 +160,20 @@ function pathsOf(methods: readonly DescMethod[], operations: Operations): JsonOb
   return Object.fromEntries([...items.values()].map(({ path, item }) => [path, item as JsonObject]));
 }
 
-function tagOf(service: DescService): Schema {
-  return describe({ name: service.typeName }, commentOf(service) || commentOf(service.file));
+function tagOf(service: DescService, { processOf }: DocumentOptions): Schema {
+  const tag = describe({ name: service.typeName }, commentOf(service) || commentOf(service.file));
+  return processOf ? { ...tag, 'x-process': processOf(service.typeName) } : tag;
+}
+
+/** Which process serves which services. */
+function processText(services: readonly DescService[], { processOf }: DocumentOptions): string[] {
+  if (!processOf) return [];
+  const processes = [...new Set(services.map((s) => processOf(s.typeName)))].sort();
+  const lines = processes.map((process) => {
+    const names = services.filter((s) => processOf(s.typeName) === process).map((s) => `\`${s.typeName}\``);
+    return `- \`${process}\`: ${names.join(', ')}`;
+  });
+  return [
+    ['Each process serves the routes of its own services (`x-process` of each operation):', '', ...lines].join('\n'),
+  ];
 }

@@ -1,6 +1,6 @@
 import type { DescMethod, FileRegistry } from '@bufbuild/protobuf';
 import type { ReasonSpec } from '../../errors/error.js';
-import { INTERNAL } from '../../errors/reasons.js';
+import { INTERNAL, MESSAGE_TOO_LARGE } from '../../errors/reasons.js';
 import { edgeErrors } from '../transcoder/error-reply.js';
 import type { ErrorShape } from '../transcoder/types.js';
 import { commentOf } from './comments.js';
@@ -38,7 +38,12 @@ const ERROR: Schema = {
       description: 'Stable identifier of the error; use it to distinguish errors.',
     },
     message: { type: 'string', description: 'Human-readable text.' },
-    metadata: { type: 'object', additionalProperties: { type: 'string' }, description: 'Machine-readable details.' },
+    metadata: {
+      type: 'object',
+      additionalProperties: { type: 'string' },
+      description:
+        'Machine-readable details. If the request is invalid, `violations` is the list of that name as JSON text, for clients that read only the metadata.',
+    },
     violations: {
       type: 'array',
       description: 'Invalid fields; only present if the request is invalid.',
@@ -107,6 +112,7 @@ export class ErrorReplies {
   repliesOf(method: DescMethod, hasBody: boolean, isPublic: boolean): Record<string, Schema> {
     const common = this.reasons
       .filter((spec) => spec.domain === COMMON && !UNSEEN_STATUSES.has(spec.httpCode))
+      .filter((spec) => spec.reason !== MESSAGE_TOO_LARGE.reason)
       .filter((spec) => !(isPublic && spec.httpCode === 403))
       .map((spec) => this.reasonOf(spec));
     const own = declaredReasons(method, this.reasons, this.registry).map((spec) => this.reasonOf(spec));

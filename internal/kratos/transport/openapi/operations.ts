@@ -30,6 +30,7 @@ export class Operations {
     private readonly schemas: Schemas,
     private readonly errors: ErrorReplies,
     private readonly access: AccessRules,
+    private readonly processOf: ((service: string) => string) | undefined,
   ) {}
 
   of({ method, rule, path, index }: Binding): Schema {
@@ -58,6 +59,7 @@ export class Operations {
       security: [...security],
       'x-role': role,
       'x-rpc': `/${method.parent.typeName}/${method.name}`,
+      ...(this.processOf && { 'x-process': this.processOf(method.parent.typeName) }),
     };
   }
 
