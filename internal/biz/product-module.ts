@@ -16,6 +16,7 @@ import { PaymentSignatures } from './order/payment-signature.js';
 import { RefundUsecase } from './order/refund.js';
 import { RefundRepo } from './order/refund-state.js';
 import { ReservedUnits } from './order/reserved-units.js';
+import { ShipmentRepo, ShipmentUsecase } from './order/shipment.js';
 import { Outbox, OutboxHandler, OutboxRepo, OutboxUsecase } from './outbox.js';
 import {
   INSTANCE_RESEND_POLICY,
@@ -27,6 +28,7 @@ import {
   REFUND_POLICY,
   SALE_POLICY,
   SETTLEMENT_POLICY,
+  SHIPMENT_POLICY,
   WAITING_ROOM_POLICY,
 } from './policy.js';
 import { Admission } from './seckill/admission.js';
@@ -91,6 +93,8 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     OrderRepo,
     ORDER_POLICY,
   ]);
+
+  provide(ShipmentUsecase, [TransactionRunner, OrderRepo, ShipmentRepo, SHIPMENT_POLICY]);
 
   alias(OrderFulfilment, InstanceUsecase);
   implement(ReservedUnits, SaleReservedUnits, [SaleUnitsRepo, StockRepo, Outbox]);

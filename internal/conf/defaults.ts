@@ -73,7 +73,14 @@ export const DEFAULTS: JsonObject = {
   trace: { endpoint: '', sampleRatio: 1 },
   registry: { kind: 'none', endpoints: [], prefix: '/kaimai/services', ttl: '15s', advertiseHost: '', weight: 100 },
   log: { level: 'info', pretty: false },
-  order: { payTimeout: '900s', sweepInterval: '1s', sweepBatch: 200 },
+  order: {
+    payTimeout: '900s',
+    sweepInterval: '1s',
+    sweepBatch: 200,
+    confirmAfter: '1296000s',
+    confirmInterval: '10s',
+    confirmBatch: 200,
+  },
   refund: { maxAttempts: 10, retryBackoff: '5s', lease: '60s', pollInterval: '1s' },
   seckill: {
     batchSize: 500,

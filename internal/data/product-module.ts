@@ -9,6 +9,7 @@ import { OrderRepo } from '../biz/order/order-state.js';
 import { PaymentRepo } from '../biz/order/payment.js';
 import { TOPIC_REFUND_REQUESTED } from '../biz/order/refund.js';
 import { RefundRepo } from '../biz/order/refund-state.js';
+import { ShipmentRepo } from '../biz/order/shipment.js';
 import { Outbox, OutboxHandler, OutboxRepo, PublishingHandler } from '../biz/outbox.js';
 import { PAYMENT_PROVIDERS, REFUND_PUBLISHER } from '../biz/policy.js';
 import { Admission } from '../biz/seckill/admission.js';
@@ -31,7 +32,7 @@ import { Argon2PasswordHasher } from './crypto/password-hasher.js';
 import { JwtTokenSigner } from './crypto/token-signer.js';
 import { SimulatedPaymentProvider } from './payment/simulator.js';
 import { AdvisoryLocks } from './postgres/advisory-locks.js';
-import { outboxBacklog, overdueBacklog } from './postgres/backlog.js';
+import { outboxBacklog, overdueBacklog, unconfirmedBacklog } from './postgres/backlog.js';
 import { PgCatalogRepo } from './postgres/catalog.js';
 import { LeasedIdGenerator } from './postgres/id-generator.js';
 import { PgInstanceRepo, TOPIC_INSTANCE_CREATED } from './postgres/instance.js';
@@ -46,6 +47,7 @@ import { PgSaleRepo } from './postgres/sale.js';
 import { PgSaleAccounts } from './postgres/sale-account.js';
 import { PgSaleUnitsRepo } from './postgres/sale-units.js';
 import { PgSettlementRepo } from './postgres/settlement.js';
+import { PgShipmentRepo } from './postgres/shipment.js';
 import { PgStockRepo } from './postgres/stock.js';
 import { PgUserRepo } from './postgres/user.js';
 import { RabbitPublisher } from './rabbitmq/publisher.js';
@@ -65,6 +67,7 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(CatalogRepo, PgCatalogRepo, [Postgres]);
   implement(StockRepo, PgStockRepo, [Postgres, StockGate]);
   implement(OrderRepo, PgOrderRepo, [Postgres]);
+  implement(ShipmentRepo, PgShipmentRepo, [Postgres]);
   implement(PaymentRepo, PgPaymentRepo, [Postgres]);
   implement(RefundRepo, PgRefundRepo, [Postgres]);
   create(PAYMENT_PROVIDERS, [Postgres, CONFIG], (db, { payment }) =>
@@ -77,6 +80,7 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(SaleAccounts, PgSaleAccounts, [Postgres, SettlementRepo]);
   implement(UserRepo, PgUserRepo, [Postgres]);
   create(BacklogProbe, [Postgres], overdueBacklog);
+  create(BacklogProbe, [Postgres], unconfirmedBacklog);
   resource(AdvisoryLocks, {
     name: 'advisory locks',
     needs: [CONFIG, Logger],

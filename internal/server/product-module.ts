@@ -8,6 +8,7 @@ import { UserServiceService } from '../../gen/user/v1/user.js';
 import { InstanceResendUsecase } from '../biz/instance/instance-resend.js';
 import { OrderUsecase } from '../biz/order/order.js';
 import { RefundUsecase } from '../biz/order/refund.js';
+import { ShipmentUsecase } from '../biz/order/shipment.js';
 import { OutboxUsecase } from '../biz/outbox.js';
 import {
   INSTANCE_RESEND_POLICY,
@@ -18,6 +19,7 @@ import {
   REFUND_POLICY,
   SALE_POLICY,
   SETTLEMENT_POLICY,
+  SHIPMENT_POLICY,
   WAITING_ROOM_POLICY,
 } from '../biz/policy.js';
 import { PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
@@ -41,6 +43,7 @@ import { RefundService } from '../service/refund.js';
 import { SeckillOrderService, SeckillService } from '../service/seckill.js';
 import { UserService } from '../service/user.js';
 import { instanceResender } from './instance-resender.js';
+import { orderConfirmer } from './order-confirmer.js';
 import { orderSweeper } from './order-sweeper.js';
 import { OutboxRelay } from './outbox-relay.js';
 import { refundWorker } from './refund-worker.js';
@@ -79,6 +82,11 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
     const sweeper = orderSweeper(orders, { intervalMs: sweepIntervalMs, batch: sweepBatch }, logger);
     return new Background('order_sweeper', sweeper, false);
   });
+  create(Background, [ShipmentUsecase, CONFIG, Logger], (shipments, config, logger) => {
+    const { confirmIntervalMs, confirmBatch } = config.order;
+    const confirmer = orderConfirmer(shipments, { intervalMs: confirmIntervalMs, batch: confirmBatch }, logger);
+    return new Background('order_confirmer', confirmer, false);
+  });
   // With the role of the relay, because it completes what the relay has begun.
   create(
     Background,
@@ -111,6 +119,7 @@ function bindPolicies(create: Providing['create']): void {
   create(OUTBOX_OPTIONS, [CONFIG], ({ outbox: { batchSize, leaseMs } }) => ({ batchSize, leaseMs }));
   create(INSTANCE_RESEND_POLICY, [CONFIG], ({ outbox: { resendAfterMs } }) => ({ afterMs: resendAfterMs }));
   create(ORDER_POLICY, [CONFIG], ({ order: { payTimeoutMs } }) => ({ payTimeoutMs }));
+  create(SHIPMENT_POLICY, [CONFIG], ({ order: { confirmAfterMs } }) => ({ confirmAfterMs }));
   create(REFUND_POLICY, [CONFIG], ({ refund: { maxAttempts, retryBackoffMs, leaseMs } }) => {
     return { maxAttempts, retryBackoffMs, leaseMs };
   });

@@ -23,8 +23,11 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
   async createSpu(req: CreateSpuRequest): Promise<SpuMessage> {
     const { spuNo, title, categoryId, brandId, mainImages, detailHtml } = req;
     const publishStatus = statusOf(req.publishStatus) ?? 'UNPUBLISHED';
+    const sellerId = req.sellerId === '' ? undefined : req.sellerId;
     return spuReply(
-      await this.catalog.createSpu({ spuNo, title, categoryId, brandId, mainImages, detailHtml, publishStatus }),
+      await this.catalog.createSpu({
+        ...{ spuNo, title, categoryId, brandId, mainImages, detailHtml, publishStatus, sellerId },
+      }),
     );
   }
 
@@ -37,6 +40,7 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
       mainImages: { path: 'main_images', given: req.mainImages.length > 0 ? req.mainImages : undefined, cleared: [] },
       detailHtml: { path: 'detail_html', given: req.detailHtml, cleared: '' },
       publishStatus: { path: 'publish_status', given: status },
+      sellerId: { path: 'seller_id', given: req.sellerId },
     });
     return spuReply(await this.catalog.updateSpu(req.id, req.version, patch));
   }
@@ -104,6 +108,7 @@ function spuReply(spu: Spu, skus: readonly Sku[] = []): SpuMessage {
     ...spu,
     mainImages: [...spu.mainImages],
     publishStatus: Status[spu.publishStatus],
+    sellerId: spu.sellerId ?? '',
     skus: skus.map(skuReply),
   };
 }

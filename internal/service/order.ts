@@ -1,7 +1,10 @@
 import { invalidArgument } from '../../gen/common/v1/errors.js';
 import {
   type CancelOrderRequest,
+  type ConfirmReceiptRequest,
   type CreateOrderRequest,
+  type DeleteOrderReply,
+  type DeleteOrderRequest,
   type GetOrderRequest,
   type ListOrderEventsReply,
   type ListOrderEventsRequest,
@@ -10,6 +13,8 @@ import {
   type MarkOrderPaidRequest,
   type Order as OrderMessage,
   type OrderServiceService,
+  type SetReceiverRequest,
+  type ShipOrderRequest,
   Order_Source as Source,
   Order_Status as Status,
   Order_Type as Type,
@@ -18,6 +23,7 @@ import type { GoodsOrderUsecase } from '../biz/order/goods-order.js';
 import type { OrderUsecase, PaymentNotice } from '../biz/order/order.js';
 import type { Order, OrderStatus, OrderType } from '../biz/order/order-state.js';
 import type { PaymentSignatures } from '../biz/order/payment-signature.js';
+import type { Shipment, ShipmentUsecase } from '../biz/order/shipment.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { identityOf, userOf } from './caller.js';
 import { orderIdOf } from './order-id.js';
@@ -26,6 +32,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
   constructor(
     private readonly orders: OrderUsecase,
     private readonly goods: GoodsOrderUsecase,
+    private readonly shipments: ShipmentUsecase,
     private readonly signatures: PaymentSignatures,
   ) {}
 
@@ -41,7 +48,8 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
   }
 
   async getOrder(req: GetOrderRequest, ctx: CallContext): Promise<OrderMessage> {
-    return orderReply(await this.orders.get(orderIdOf(req.id), ctx.identity.userId));
+    const order = await this.orders.get(orderIdOf(req.id), ctx.identity.userId);
+    return orderReply(order, await this.shipments.shipmentOf(order));
   }
 
   async listOrders(req: ListOrdersRequest, ctx: CallContext): Promise<ListOrdersReply> {
@@ -50,11 +58,32 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
       { status: statusOf(req.status), orderType: typeOf(req.orderType) },
       { offset: req.offset, limit: req.limit },
     );
-    return { orders: page.items.map(orderReply), total: page.total };
+    return { orders: page.items.map((order) => orderReply(order)), total: page.total };
   }
 
   async cancelOrder(req: CancelOrderRequest, ctx: CallContext): Promise<OrderMessage> {
     return orderReply(await this.orders.cancel(orderIdOf(req.id), ctx.identity.userId, req.reason));
+  }
+
+  async setReceiver(req: SetReceiverRequest, ctx: CallContext): Promise<OrderMessage> {
+    const { receiver } = req;
+    if (!receiver) throw missing('receiver');
+    return orderReply(await this.shipments.setReceiver(orderIdOf(req.id), ctx.identity.userId, receiver));
+  }
+
+  async shipOrder(req: ShipOrderRequest): Promise<OrderMessage> {
+    const { carrier, trackingNumbers } = req;
+    const { order, shipment } = await this.shipments.ship({ orderId: orderIdOf(req.id), carrier, trackingNumbers });
+    return orderReply(order, shipment);
+  }
+
+  async confirmReceipt(req: ConfirmReceiptRequest, ctx: CallContext): Promise<OrderMessage> {
+    return orderReply(await this.shipments.confirm(orderIdOf(req.id), ctx.identity.userId));
+  }
+
+  async deleteOrder(req: DeleteOrderRequest, ctx: CallContext): Promise<DeleteOrderReply> {
+    await this.orders.delete(orderIdOf(req.id), userOf(ctx));
+    return {};
   }
 
   async markOrderPaid(req: MarkOrderPaidRequest, ctx: CallContext): Promise<OrderMessage> {
@@ -103,6 +132,10 @@ function oneOf(description: string) {
   return invalidArgument(description, { violations: [{ field: 'product_id', description }] });
 }
 
+function missing(field: string) {
+  return invalidArgument(`${field} is required`, { violations: [{ field, description: 'is required' }] });
+}
+
 function statusOf(status: Status): OrderStatus | undefined {
   switch (status) {
     case Status.PENDING:
@@ -141,7 +174,7 @@ function typeOf(type: Type): OrderType | undefined {
   }
 }
 
-function orderReply(order: Order): OrderMessage {
+function orderReply(order: Order, shipment?: Shipment): OrderMessage {
   return {
     id: order.id,
     orderNo: order.orderNo,
@@ -175,10 +208,19 @@ function orderReply(order: Order): OrderMessage {
       quantity: item.quantity,
       totalPriceFen: item.priceFen * BigInt(item.quantity),
       promotionAmountFen: item.promotionFen,
+      sellerId: item.sellerId ?? '',
     })),
     totalAmountFen: order.totalFen,
     freightAmountFen: order.freightFen,
     promotionAmountFen: order.promotionFen,
     receiver: order.receiver,
+    sellerId: order.sellerId ?? '',
+    shippedAt: order.shippedAt,
+    confirmDeadline: order.confirmDeadline,
+    shipment: shipment && {
+      carrier: shipment.carrier,
+      trackingNumbers: [...shipment.trackingNumbers],
+      shippedAt: shipment.shippedAt,
+    },
   };
 }

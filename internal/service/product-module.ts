@@ -5,6 +5,7 @@ import { GoodsOrderUsecase } from '../biz/order/goods-order.js';
 import { OrderUsecase } from '../biz/order/order.js';
 import { PaymentSignatures } from '../biz/order/payment-signature.js';
 import { RefundUsecase } from '../biz/order/refund.js';
+import { ShipmentUsecase } from '../biz/order/shipment.js';
 import { SaleUsecase } from '../biz/seckill/sale.js';
 import { SaleWatch } from '../biz/seckill/sale-watch.js';
 import { SeckillUsecase } from '../biz/seckill/seckill.js';
@@ -24,7 +25,7 @@ import { UserService } from './user.js';
 export const productServiceModule: ProviderSet = providers(({ provide }) => {
   provide(ProductService, [ProductUsecase]);
   provide(CatalogService, [CatalogUsecase]);
-  provide(OrderService, [OrderUsecase, GoodsOrderUsecase, PaymentSignatures]);
+  provide(OrderService, [OrderUsecase, GoodsOrderUsecase, ShipmentUsecase, PaymentSignatures]);
   provide(RefundService, [RefundUsecase]);
   provide(UserService, [UserUsecase]);
   provide(InstanceService, [InstanceUsecase]);

@@ -7,6 +7,7 @@ import type { OrderItem } from '../../internal/biz/order/order-item.js';
 import type { NewOrder, OrderRepo } from '../../internal/biz/order/order-state.js';
 import type { PaymentRepo } from '../../internal/biz/order/payment.js';
 import type { RefundRepo } from '../../internal/biz/order/refund-state.js';
+import type { ShipmentRepo } from '../../internal/biz/order/shipment.js';
 import type { Outbox } from '../../internal/biz/outbox.js';
 import type { SaleUnitsRepo } from '../../internal/biz/seckill/reserved-units.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
@@ -20,6 +21,7 @@ export interface Backend {
   readonly catalog: CatalogRepo;
   readonly stock: StockRepo;
   readonly orders: OrderRepo;
+  readonly shipments: ShipmentRepo;
   readonly payments: PaymentRepo;
   readonly refunds: RefundRepo;
   readonly instances: InstanceRepo;

@@ -18,7 +18,7 @@ const SPU: Omit<NewSpu, 'spuNo'> = {
     brandId: 2n ** 53n + 1n,
     mainImages: ['https://img.test/1', 'https://img.test/2'],
   },
-  ...{ detailHtml: '<p>"a phone"</p>', publishStatus: 'UNPUBLISHED' },
+  ...{ detailHtml: '<p>"a phone"</p>', publishStatus: 'UNPUBLISHED', sellerId: '00000000-0000-8000-8000-000000000fff' },
 };
 
 export function catalogRepoContract(name: string, open: OpenBackend): void {
@@ -60,8 +60,10 @@ export function catalogRepoContract(name: string, open: OpenBackend): void {
       );
       assert.deepEqual(sku.specs, { storage: '256G', color: '黑色' });
       assert.deepEqual(await catalog.findSku(sku.id), sku);
-      const { title, categoryId, mainImages, publishStatus } = spu;
-      assert.deepEqual(await catalog.findGoods(sku.id), { sku, spu: { title, categoryId, mainImages, publishStatus } });
+      const { title, categoryId, mainImages, publishStatus, sellerId } = spu;
+      assert.deepEqual(await catalog.findGoods(sku.id), {
+        ...{ sku, spu: { title, categoryId, mainImages, publishStatus, sellerId } },
+      });
       assert.equal(await insertBare(spu.id, skuNo), undefined);
       assert.deepEqual(await catalog.listSkus(spu.id), [sku]);
       assert.equal(await catalog.findSku(999_999_999n), undefined);

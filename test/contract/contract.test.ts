@@ -10,6 +10,7 @@ import { openPostgresBackend } from './postgres-backend.js';
 import { productRepoContract } from './product.js';
 import { refundRepoContract } from './refund.js';
 import { saleUnitsRepoContract } from './sale-units.js';
+import { shipmentRepoContract } from './shipment.js';
 import { stockRepoContract } from './stock.js';
 import { transactionRunnerContract } from './transaction.js';
 import { userRepoContract } from './user.js';
@@ -20,6 +21,7 @@ const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
   catalogRepoContract,
   stockRepoContract,
   orderRepoContract,
+  shipmentRepoContract,
   paymentRepoContract,
   refundRepoContract,
   instanceRepoContract,

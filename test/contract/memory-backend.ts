@@ -7,6 +7,7 @@ import { MemoryProductRepo } from '../support/memory/product.js';
 import { MemoryRefundRepo } from '../support/memory/refund.js';
 import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { openSale } from '../support/memory/settlement.js';
+import { MemoryShipmentRepo } from '../support/memory/shipment.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
 import { MemoryStore } from '../support/memory/store.js';
 import { MemoryUserRepo } from '../support/memory/user.js';
@@ -28,6 +29,7 @@ export async function openMemoryBackend(): Promise<Backend> {
     catalog,
     stock,
     orders,
+    shipments: new MemoryShipmentRepo(store),
     payments,
     refunds: new MemoryRefundRepo(store, payments),
     instances,

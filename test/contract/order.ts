@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Sku } from '../../internal/biz/catalog/catalog.js';
 import type { Product } from '../../internal/biz/catalog/product.js';
+import { formatUserId } from '../../internal/biz/identity.js';
 import type { OrderItem } from '../../internal/biz/order/order-item.js';
 import { type NewGoodsOrder, type Order, requestKey } from '../../internal/biz/order/order-state.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
@@ -17,6 +18,7 @@ import {
 } from './backend.js';
 
 const PAID = { to: 'PAID', actor: 'payment', reason: 'p:1' } as const;
+const SELLER = formatUserId('4711');
 const CANCELLED = { to: 'CANCELLED', actor: 'user', reason: 'r' } as const;
 
 export function orderRepoContract(name: string, open: OpenBackend): void {
@@ -54,7 +56,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
         closeReason: '',
         version: 1n,
         paidAt: undefined,
-        completedAt: undefined,
+        ...{ completedAt: undefined, sellerId: undefined, shippedAt: undefined, confirmDeadline: undefined },
       });
       assert.equal(payDeadline?.getTime(), createdAt.getTime() + 60_000);
       assert.deepEqual(await kinds(given.id), [[undefined, 'PENDING', 'user', '']]);
@@ -63,7 +65,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
     const newGoods = (skus: readonly Sku[], changes: Partial<NewGoodsOrder> = {}): NewGoodsOrder => {
       const items = skus.map(
         (sku): OrderItem => ({
-          ...{ skuId: sku.id, spuId: sku.spuId, spuName: '手机', skuName: sku.skuName, skuImage: '' },
+          ...{ skuId: sku.id, spuId: sku.spuId, sellerId: SELLER, spuName: '手机', skuName: sku.skuName, skuImage: '' },
           ...{ specs: { color: '"black"', size: 'L' }, priceFen: 2n ** 50n, quantity: 2, promotionFen: 3n },
         }),
       );

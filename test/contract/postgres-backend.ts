@@ -9,6 +9,7 @@ import { clientOf, Postgres } from '../../internal/data/postgres/postgres.js';
 import { PgProductRepo } from '../../internal/data/postgres/product.js';
 import { PgRefundRepo } from '../../internal/data/postgres/refund.js';
 import { PgSaleUnitsRepo } from '../../internal/data/postgres/sale-units.js';
+import { PgShipmentRepo } from '../../internal/data/postgres/shipment.js';
 import { PgStockRepo } from '../../internal/data/postgres/stock.js';
 import { PgUserRepo } from '../../internal/data/postgres/user.js';
 import { MemoryStockGate } from '../support/memory/stock-gate.js';
@@ -35,6 +36,7 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     catalog: new PgCatalogRepo(db),
     stock: new PgStockRepo(db, new MemoryStockGate()),
     orders: new PgOrderRepo(db),
+    shipments: new PgShipmentRepo(db),
     payments: new PgPaymentRepo(db),
     refunds: new PgRefundRepo(db),
     instances: new PgInstanceRepo(db),
@@ -63,13 +65,13 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     sold: (saleId) => column('sold', saleId),
     returned: (saleId) => column('returned', saleId),
     items: async (orderId) => {
-      const { rows } = await db.pool.query<OrderItem>(
-        `SELECT sku_id AS "skuId", spu_id AS "spuId", spu_name AS "spuName", sku_name AS "skuName",
+      const { rows } = await db.pool.query<Omit<OrderItem, 'sellerId'> & { seller_id: string | null }>(
+        `SELECT sku_id AS "skuId", spu_id AS "spuId", seller_id, spu_name AS "spuName", sku_name AS "skuName",
            sku_image AS "skuImage", specs, price AS "priceFen", quantity, promotion_amount AS "promotionFen"
          FROM order_items WHERE order_id = $1 ORDER BY sku_id`,
         [orderId],
       );
-      return rows;
+      return rows.map(({ seller_id, ...item }) => ({ ...item, sellerId: seller_id ?? undefined }));
     },
     publish: async (instanceId, agoMs) => {
       const at = `now() - ${agoMs} * interval '1 ms'`;

@@ -459,6 +459,32 @@ describe('kaimai audit', function () {
         UPDATE orders SET completed_at = paid_at - interval '1 s' WHERE id = ${completed}`);
       return `10 order ${completed}`;
     });
+    const goodsOrder = async (shipped: boolean) => {
+      const { id: skuId } = await replica.sku(5n);
+      const receiver = { name: 'a', phone: '13800000000', region: '310115', address: 'b' };
+      const order = await replica.goodsOrders.create({
+        ...{ userId: userId(1), lines: [{ skuId, quantity: 1 }], receiver, remark: '', requestId: '' },
+        expectedAmountFen: undefined,
+      });
+      await pay(order.id, `goods-${order.id}`);
+      if (shipped) await replica.shipments.ship({ orderId: order.id, carrier: 'c', trackingNumbers: ['1'] });
+      return order.id;
+    };
+    reports('10: goods that were completed without having been shipped', async () => {
+      const id = await goodsOrder(false);
+      await sql('UPDATE orders SET status = 3, completed_at = now() WHERE id = $1', id);
+      return `10 order ${id}`;
+    });
+    reports('10: goods that were shipped without a shipment', async () => {
+      const id = await goodsOrder(true);
+      await force(`DELETE FROM shipments WHERE order_id = ${id}`);
+      return `10 order ${id}`;
+    });
+    reports('11: a shipped order past its confirm deadline', async () => {
+      const id = await goodsOrder(true);
+      await sql(`UPDATE orders SET confirm_deadline = now() - interval '1 hour' WHERE id = $1`, id);
+      return `11 order ${id}`;
+    });
     reports('11: an unpaid order past its deadline', async () => {
       await sql("UPDATE orders SET pay_deadline = now() - interval '2 minutes' WHERE id = $1", pending);
       return `11 order ${pending}`;

@@ -12,6 +12,7 @@ import { QueuePublisher } from '../../internal/biz/message-queue.js';
 import { GoodsOrderUsecase } from '../../internal/biz/order/goods-order.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import { RefundUsecase } from '../../internal/biz/order/refund.js';
+import { ShipmentUsecase } from '../../internal/biz/order/shipment.js';
 import { OutboxUsecase } from '../../internal/biz/outbox.js';
 import {
   ORDER_POLICY,
@@ -22,6 +23,7 @@ import {
   REFUND_PUBLISHER,
   SALE_POLICY,
   SETTLEMENT_POLICY,
+  SHIPMENT_POLICY,
   WAITING_ROOM_POLICY,
 } from '../../internal/biz/policy.js';
 import { productBizModule } from '../../internal/biz/product-module.js';
@@ -70,6 +72,7 @@ const testPolicies = providers(({ value, create }) => {
   value(REFUND_POLICY, { maxAttempts: 3, retryBackoffMs: 10, leaseMs: 10_000 });
   value(SALE_POLICY, { payTimeoutMs: 60_000, backlogLimit: 100_000 });
   value(SETTLEMENT_POLICY, { maxDeliveries: MAX_DELIVERIES });
+  value(SHIPMENT_POLICY, { confirmAfterMs: 60_000 });
   value(WAITING_ROOM_POLICY, { capacity: 1_000 });
 });
 
@@ -88,6 +91,7 @@ export class SeckillReplica {
   readonly instances: InstanceUsecase;
   readonly orders: OrderUsecase;
   readonly refunds: RefundUsecase;
+  readonly shipments: ShipmentUsecase;
   /** Takes payments under the name "p". */
   readonly provider = new MemoryPaymentProvider('p');
   readonly refundQueue = new MemoryQueue();
@@ -142,6 +146,7 @@ export class SeckillReplica {
     this.instances = container.get(InstanceUsecase);
     this.orders = container.get(OrderUsecase);
     this.refunds = container.get(RefundUsecase);
+    this.shipments = container.get(ShipmentUsecase);
     this.stockGate = container.get(StockGate);
     this.goodsOrders = container.get(GoodsOrderUsecase);
     this.sales = container.get(SaleUsecase);

@@ -10,6 +10,7 @@ import {
   stockRequestReused,
 } from '../../../gen/catalog/v1/errors.js';
 import { invalidArgument } from '../../../gen/common/v1/errors.js';
+import { formatUserId } from '../identity.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import type { StockRepo } from './stock.js';
@@ -27,6 +28,7 @@ export interface Spu {
   /** Empty in lists. */
   readonly detailHtml: string;
   readonly publishStatus: PublishStatus;
+  readonly sellerId: string | undefined;
   readonly version: bigint;
   readonly createdAt: Date;
   readonly updatedAt: Date;
@@ -58,10 +60,12 @@ export interface Sku {
 /** A sku with the fields of its spu that an order stores. */
 export interface Goods {
   readonly sku: Sku;
-  readonly spu: Pick<Spu, 'title' | 'categoryId' | 'mainImages' | 'publishStatus'>;
+  readonly spu: Pick<Spu, 'title' | 'categoryId' | 'mainImages' | 'publishStatus' | 'sellerId'>;
 }
 
-export type NewSpu = Omit<Spu, 'id' | 'version' | 'createdAt' | 'updatedAt'>;
+export type NewSpu = Omit<Spu, 'id' | 'sellerId' | 'version' | 'createdAt' | 'updatedAt'> & {
+  readonly sellerId?: string | undefined;
+};
 export type NewSku = Pick<Sku, 'spuId' | 'skuNo' | 'skuName' | 'priceFen' | 'marketPriceFen' | 'specs'>;
 
 /** Fields of an spu that can be changed. Absent fields stay as they are. */
@@ -116,9 +120,9 @@ export class CatalogUsecase {
     private readonly stock: StockRepo,
   ) {}
 
-  /** @throws SPU_NO_TAKEN */
+  /** @throws SPU_NO_TAKEN, INVALID_ARGUMENT seller_id */
   async createSpu(spu: NewSpu): Promise<Spu> {
-    const created = await this.catalog.insertSpu(spu);
+    const created = await this.catalog.insertSpu({ ...spu, sellerId: sellerIdOf(spu.sellerId) });
     if (!created) throw spuNoTaken(`another spu has number ${spu.spuNo}`, { metadata: { spu_no: spu.spuNo } });
     return created;
   }
@@ -126,7 +130,11 @@ export class CatalogUsecase {
   /** @throws SPU_NOT_FOUND, SPU_VERSION_CONFLICT, INVALID_ARGUMENT nothing to change */
   async updateSpu(id: bigint, version: bigint, patch: SpuPatch): Promise<Spu> {
     requireChange(patch);
-    const updated = await this.catalog.updateSpu(id, version, patch);
+    const { sellerId } = patch;
+    const updated = await this.catalog.updateSpu(id, version, {
+      ...patch,
+      ...(sellerId === undefined ? {} : { sellerId: sellerIdOf(sellerId) }),
+    });
     if (updated) return updated;
     const current = await this.findSpu(id);
     throw spuVersionConflict(`spu ${id} is at version ${current.version}, not ${version}`, {
@@ -220,6 +228,11 @@ export class CatalogUsecase {
     if (!sku) throw noSku(id);
     return sku;
   }
+}
+
+/** @throws INVALID_ARGUMENT seller_id */
+function sellerIdOf(id: string | undefined): string | undefined {
+  return id === undefined ? undefined : formatUserId(id, 'seller_id');
 }
 
 function requireChange(patch: SpuPatch | SkuPatch): void {

@@ -22,11 +22,22 @@ describe('ItemDirectory', () => {
       }),
     );
     assert.deepEqual(await items.find(product!.id), {
-      ...{ orderType: 'INSTANCE', id: product!.id, name: 'plan', priceFen: 1n, onSale: true, product },
+      ...{
+        orderType: 'INSTANCE',
+        id: product!.id,
+        name: 'plan',
+        priceFen: 1n,
+        sellerId: undefined,
+        onSale: true,
+        product,
+      },
     });
     assert.deepEqual(await items.find(sku!.id), {
-      ...{ orderType: 'GOODS', id: sku!.id, name: 'phone, black', priceFen: 2n, onSale: false },
-      goods: { sku, spu: { title: 'phone', categoryId: 1n, mainImages: ['x'], publishStatus: 'UNPUBLISHED' } },
+      ...{ orderType: 'GOODS', id: sku!.id, name: 'phone, black', priceFen: 2n, sellerId: undefined, onSale: false },
+      goods: {
+        sku,
+        spu: { title: 'phone', categoryId: 1n, mainImages: ['x'], publishStatus: 'UNPUBLISHED', sellerId: undefined },
+      },
     });
     await catalog.updateSpu(spu!.id, 1n, { publishStatus: 'PUBLISHED' });
     assert.equal((await items.find(sku!.id))?.onSale, true);

@@ -5,6 +5,7 @@ interface ItemFacts {
   readonly id: bigint;
   readonly name: string;
   readonly priceFen: bigint;
+  readonly sellerId: string | undefined;
   readonly onSale: boolean;
 }
 
@@ -23,12 +24,13 @@ export class ItemDirectory {
   async find(id: bigint): Promise<Item | undefined> {
     const product = await this.products.find(id);
     if (product) {
-      const { name, priceFen, status } = product;
-      return { orderType: 'INSTANCE', id, name, priceFen, onSale: status === 'ENABLED', product };
+      const { name, priceFen, sellerId, status } = product;
+      return { orderType: 'INSTANCE', id, name, priceFen, sellerId, onSale: status === 'ENABLED', product };
     }
     const goods = await this.catalog.findGoods(id);
     if (!goods) return undefined;
     const { skuName: name, priceFen } = goods.sku;
-    return { orderType: 'GOODS', id, name, priceFen, onSale: goods.spu.publishStatus === 'PUBLISHED', goods };
+    const { publishStatus, sellerId } = goods.spu;
+    return { orderType: 'GOODS', id, name, priceFen, sellerId, onSale: publishStatus === 'PUBLISHED', goods };
   }
 }

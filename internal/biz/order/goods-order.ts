@@ -8,7 +8,7 @@ import type { IdGenerator } from '../id-generator.js';
 import { PriceCalculator, type Quote } from '../pricing/price-calculator.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import { type OrderPolicy, priceHasChanged } from './order.js';
-import { orderItemOf } from './order-item.js';
+import { orderItemOf, sellerOf } from './order-item.js';
 import { type NewGoodsOrder, type Order, type OrderRepo, type Receiver, requestKey } from './order-state.js';
 import { fingerprintOf, requestReused } from './request-fingerprint.js';
 
@@ -280,6 +280,7 @@ export class GoodsOrderUsecase {
     return {
       id: request.id,
       userId: request.userId,
+      sellerId: sellerOf(items),
       orderType: 'GOODS',
       source: 'NORMAL',
       status: 'PENDING',

@@ -4,6 +4,7 @@ import type { Goods } from '../catalog/catalog.js';
 export interface OrderItem {
   readonly skuId: bigint;
   readonly spuId: bigint;
+  readonly sellerId: string | undefined;
   readonly spuName: string;
   readonly skuName: string;
   /** URL; empty: none. */
@@ -23,10 +24,17 @@ export function orderItemOf(
   return {
     skuId: sku.id,
     spuId: sku.spuId,
+    sellerId: spu.sellerId,
     spuName: spu.title,
     skuName: sku.skuName,
     skuImage: spu.mainImages[0] ?? '',
     specs: sku.specs,
     ...line,
   };
+}
+
+/** The seller of an order with these lines. undefined: none, or different ones. */
+export function sellerOf(items: readonly OrderItem[]): string | undefined {
+  const sellers = new Set(items.map((i) => i.sellerId));
+  return sellers.size === 1 ? items[0]?.sellerId : undefined;
 }

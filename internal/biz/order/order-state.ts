@@ -7,7 +7,7 @@ export type OrderStatus = 'PENDING' | 'PAID' | 'CANCELLED' | 'COMPLETED' | 'SHIP
 export type OrderType = 'INSTANCE' | 'GOODS' | 'CONTENT';
 export type OrderSource = 'SECKILL' | 'NORMAL';
 /** Who changed the status of an order. */
-export type OrderActor = 'user' | 'payment' | 'sweeper' | 'resource' | 'seckill' | 'refund' | 'admin';
+export type OrderActor = 'user' | 'payment' | 'sweeper' | 'confirmer' | 'resource' | 'seckill' | 'refund' | 'admin';
 
 /** Who receives the goods, and where. */
 export interface Receiver {
@@ -22,6 +22,8 @@ export interface Order {
   readonly id: bigint;
   readonly orderNo: string;
   readonly userId: string;
+  /** undefined: none, or the lines have different ones. */
+  readonly sellerId: string | undefined;
   readonly orderType: OrderType;
   readonly source: OrderSource;
   readonly status: OrderStatus;
@@ -54,6 +56,10 @@ export interface Order {
   readonly createdAt: Date;
   readonly payDeadline: Date | undefined;
   readonly paidAt: Date | undefined;
+  /** GOODS: when they left the warehouse. */
+  readonly shippedAt: Date | undefined;
+  /** GOODS: when a SHIPPED order is confirmed automatically. */
+  readonly confirmDeadline: Date | undefined;
   readonly completedAt: Date | undefined;
 }
 
@@ -61,6 +67,7 @@ export interface Order {
 export interface NewOrder {
   readonly id: bigint;
   readonly userId: string;
+  readonly sellerId?: string | undefined;
   readonly orderType: OrderType;
   readonly source: OrderSource;
   readonly status: 'PENDING' | 'PAID';
@@ -106,6 +113,8 @@ export interface Move {
   readonly reason: string;
   /** Set with the move, so that the row and its many indexes are written once. */
   readonly instanceId?: bigint;
+  /** Only to SHIPPED: how long the buyer has to confirm. The database both sets and judges the deadline. */
+  readonly confirmAfterMs?: number;
 }
 
 export interface OrderFilter {
@@ -136,9 +145,9 @@ export abstract class OrderRepo {
    * @returns false: a request id is taken. Some orders may be stored, so roll back.
    */
   abstract insertGoods(tx: Transaction, orders: readonly NewGoodsOrder[], actor: OrderActor): Promise<boolean>;
-  /** `userId` undefined: an order of any user. */
+  /** `userId` undefined: an order of any user, also one that its owner has deleted. */
   abstract find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined>;
-  /** The order, locked until `tx` ends. */
+  /** The order as `find` finds it, locked until `tx` ends. */
   abstract lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined>;
   /** The id of the stream entry that became this order. */
   abstract findStreamId(tx: Transaction, orderId: bigint): Promise<string | undefined>;
@@ -153,6 +162,12 @@ export abstract class OrderRepo {
    * longest overdue first. Locked until `tx` ends.
    */
   abstract lockOverdue(tx: Transaction, limit: number, except: readonly bigint[]): Promise<readonly Order[]>;
+  /** The same for SHIPPED orders past their confirm deadline. */
+  abstract lockUnconfirmed(tx: Transaction, limit: number, except: readonly bigint[]): Promise<readonly Order[]>;
+  /** Replaces the receiver of a GOODS order that is PENDING or PAID. @returns undefined: there is no such order */
+  abstract setReceiver(id: bigint, userId: string | undefined, receiver: Receiver): Promise<Order | undefined>;
+  /** Hides a CANCELLED or COMPLETED order from its owner. @returns whether it is hidden now */
+  abstract hide(id: bigint, userId: string): Promise<boolean>;
   /**
    * Compare-and-set of status and version, with the event, in one statement. Only `moveOrder` calls it.
    * @returns the order after the move; undefined: another transaction moved it first
@@ -168,7 +183,7 @@ export abstract class OrderRepo {
  * PAID      → SHIPPED    GOODS only
  * PAID      → COMPLETED  INSTANCE: the resource domain reports success; CONTENT: entitlement granted
  * PAID      → REFUNDING  the user before shipping; INSTANCE: creation failed for good
- * SHIPPED   → COMPLETED  receipt confirmed
+ * SHIPPED   → COMPLETED  the buyer confirms the receipt, or the confirm deadline passed
  * SHIPPED   → REFUNDING  refused, or return asked
  * COMPLETED → REFUNDING  GOODS and CONTENT only
  * REFUNDING → CANCELLED  refund done
@@ -208,11 +223,21 @@ export async function moveOrder(
   move: Move,
 ): Promise<Order | undefined> {
   if (!canMove(order, move.to)) {
-    throw orderStatusConflict(`order ${order.id} is ${order.status} and cannot become ${move.to}`, {
-      metadata: { order_id: String(order.id), status: order.status },
-    });
+    throw statusConflict(order, `it cannot become ${move.to}`);
   }
   return repo.compareAndSet(tx, order, move);
+}
+
+/** `moveOrder` for an order that `tx` has locked, so that no other transaction can move it first. */
+export async function moveLocked(repo: OrderRepo, tx: Transaction, order: Order, move: Move): Promise<Order> {
+  const moved = await moveOrder(repo, tx, order, move);
+  if (!moved) throw new Error(`order ${order.id} changed while it was locked`);
+  return moved;
+}
+
+/** ORDER_STATUS_CONFLICT. @param why ends the sentence that names the order's status */
+export function statusConflict({ id, status }: Pick<Order, 'id' | 'status'>, why: string): Error {
+  return orderStatusConflict(`order ${id} is ${status}: ${why}`, { metadata: { order_id: String(id), status } });
 }
 
 /** @throws ORDER_NOT_FOUND */

@@ -9,18 +9,19 @@ import {
 import type { ProductUsecase } from '../catalog/product.js';
 import type { IdGenerator } from '../id-generator.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
-import { Quarantine } from '../quarantine.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
+import { type DueOrderFailure, DueOrders } from './due-orders.js';
 import type { OrderFulfilment } from './fulfilment.js';
 import {
   type Move,
-  moveOrder,
+  moveLocked,
   noOrder,
   type Order,
   type OrderEvent,
   type OrderFilter,
   type OrderRepo,
   type OrderType,
+  statusConflict,
 } from './order-state.js';
 import type { Payment, PaymentRepo } from './payment.js';
 import type { RefundUsecase } from './refund.js';
@@ -54,18 +55,10 @@ export interface OrderPolicy {
   readonly payTimeoutMs: number;
 }
 
-/** An overdue order that could not be cancelled. */
-export interface SweepFailure {
-  readonly orderId: bigint;
-  readonly err: unknown;
-  /** Whether it has not failed recently. */
-  readonly first: boolean;
-}
-
 export interface SweepResult {
   /** Number of orders. */
   readonly cancelled: number;
-  readonly failures: readonly SweepFailure[];
+  readonly failures: readonly DueOrderFailure[];
 }
 
 /** The result of a payment, decided inside the transaction and returned or thrown after it. */
@@ -81,7 +74,7 @@ const MANUAL = 'manual';
 
 export class OrderUsecase {
   private readonly fulfilments: ReadonlyMap<OrderType, OrderFulfilment>;
-  private readonly unsweepable = new Quarantine<bigint>();
+  private readonly overdue: DueOrders;
 
   constructor(
     private readonly transactions: TransactionRunner,
@@ -96,6 +89,10 @@ export class OrderUsecase {
   ) {
     this.fulfilments = new Map(fulfilments.map((f) => [f.orderType, f]));
     if (this.fulfilments.size !== fulfilments.length) throw new Error('two fulfilments share an order type');
+    this.overdue = new DueOrders(transactions, {
+      lock: (tx, limit, except) => this.orders.lockOverdue(tx, limit, except),
+      move: (tx, due) => this.close(tx, due, { to: 'CANCELLED', actor: 'sweeper', reason: 'PAY_TIMEOUT' }),
+    });
   }
 
   /**
@@ -122,6 +119,7 @@ export class OrderUsecase {
             {
               id,
               userId: wanted.userId,
+              sellerId: product.sellerId,
               orderType: 'INSTANCE',
               source: 'NORMAL',
               status: 'PENDING',
@@ -221,47 +219,21 @@ export class OrderUsecase {
   }
 
   /**
-   * Cancels up to `limit` orders past their pay deadline. Any number of replicas may do so at once. An order that
-   * cannot
-   * be cancelled is set aside for a growing time, so that it does not delay the others.
-   *
+   * Hides a finished order from its owner. Deleting it again changes nothing.
+   * @throws ORDER_NOT_FOUND, ORDER_STATUS_CONFLICT
+   */
+  async delete(id: bigint, userId: string): Promise<void> {
+    if (await this.orders.hide(id, userId)) return;
+    throw statusConflict(await this.get(id, userId), 'only a cancelled or completed order can be deleted');
+  }
+
+  /**
+   * Cancels up to `limit` orders past their pay deadline; see `DueOrders`.
    * @throws UNAVAILABLE when the database is unavailable
    */
   async sweepOverdue(limit: number): Promise<SweepResult> {
-    try {
-      return { cancelled: (await this.cancelOverdue(limit, () => {})).length, failures: [] };
-    } catch {
-      return this.sweepOneByOne(limit);
-    }
-  }
-
-  private async sweepOneByOne(limit: number): Promise<SweepResult> {
-    let cancelled = 0;
-    const failures: SweepFailure[] = [];
-    for (let i = 0; i < limit; i++) {
-      let current: Order | undefined;
-      try {
-        const orders = await this.cancelOverdue(1, ([locked]) => {
-          current = locked;
-        });
-        if (orders.length === 0) break;
-        cancelled += 1;
-      } catch (err) {
-        // Without a locked order the database itself failed.
-        if (!current) throw err;
-        failures.push({ orderId: current.id, err, first: this.unsweepable.exclude(current.id) });
-      }
-    }
-    return { cancelled, failures };
-  }
-
-  private cancelOverdue(limit: number, onLocked: (orders: readonly Order[]) => void): Promise<readonly Order[]> {
-    return this.transactions.run(async (tx) => {
-      onLocked([]);
-      const overdue = await this.orders.lockOverdue(tx, limit, this.unsweepable.excluded);
-      onLocked(overdue);
-      return this.close(tx, overdue, { to: 'CANCELLED', actor: 'sweeper', reason: 'PAY_TIMEOUT' });
-    });
+    const { moved, failures } = await this.overdue.move(limit);
+    return { cancelled: moved, failures };
   }
 
   private async takePayment(tx: Transaction, notice: PaymentNotice, paymentId: bigint): Promise<PaymentResult> {
@@ -284,7 +256,7 @@ export class OrderUsecase {
     }
     await this.record(tx, { ...payment, outcome: 'APPLIED' });
     const written = await this.fulfilments.get(order.orderType)?.fulfil(tx, order);
-    const paid = await this.moveLocked(tx, order, {
+    const paid = await moveLocked(this.orders, tx, order, {
       to: 'PAID',
       actor: 'payment',
       reason: `${provider}:${eventId}`,
@@ -323,15 +295,9 @@ export class OrderUsecase {
   /** @param orders locked ones */
   private async close(tx: Transaction, orders: readonly Order[], move: Move): Promise<readonly Order[]> {
     const closed: Order[] = [];
-    for (const order of orders) closed.push(await this.moveLocked(tx, order, move));
+    for (const order of orders) closed.push(await moveLocked(this.orders, tx, order, move));
     await this.units.release(tx, closed);
     return closed;
-  }
-
-  private async moveLocked(tx: Transaction, order: Order, move: Move): Promise<Order> {
-    const moved = await moveOrder(this.orders, tx, order, move);
-    if (!moved) throw new Error(`order ${order.id} changed while it was locked`);
-    return moved;
   }
 
   private async findRepeated(wanted: CreateOrder): Promise<Order | undefined> {

@@ -44,7 +44,8 @@ describe('SaleReservedUnits', () => {
       closeReason: '',
     },
     ...{ remark: '', version: 1n, createdAt: new Date(), payDeadline: undefined, paidAt: undefined },
-    ...{ completedAt: undefined, items: itemsOf(changes), ...changes },
+    ...{ completedAt: undefined, sellerId: undefined, shippedAt: undefined, confirmDeadline: undefined },
+    ...{ items: itemsOf(changes), ...changes },
   });
   const itemsOf = ({ skuId, quantity = 1 }: Partial<Order>): readonly OrderItem[] =>
     skuId === undefined
@@ -53,6 +54,7 @@ describe('SaleReservedUnits', () => {
           {
             skuId,
             spuId: 1n,
+            sellerId: undefined,
             spuName: '',
             skuName: '',
             skuImage: '',

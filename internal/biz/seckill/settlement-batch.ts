@@ -162,6 +162,7 @@ function newOrder(
   return {
     id,
     userId: purchase.userId,
+    sellerId: item.sellerId,
     orderType: item.orderType,
     source: 'SECKILL',
     status: later ? 'PENDING' : 'PAID',

@@ -20,6 +20,11 @@ const OVERDUE = counting(
   'pay_deadline',
   `orders WHERE status = ${ORDER_STATUS.PENDING} AND pay_deadline < now()`,
 );
+const UNCONFIRMED = counting(
+  'unconfirmed',
+  'confirm_deadline',
+  `orders WHERE status = ${ORDER_STATUS.SHIPPED} AND confirm_deadline < now()`,
+);
 const JOBS = counting('jobs', 'created_at', 'instance_logs WHERE reported_at IS NULL');
 
 class PgBacklogProbe extends BacklogProbe {
@@ -39,4 +44,6 @@ class PgBacklogProbe extends BacklogProbe {
 
 export const outboxBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe('outbox_relay', db, OUTBOX);
 export const overdueBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe('order_sweeper', db, OVERDUE);
+export const unconfirmedBacklog = (db: Postgres): BacklogProbe =>
+  new PgBacklogProbe('order_confirmer', db, UNCONFIRMED);
 export const jobBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe('instance_worker', db, JOBS);

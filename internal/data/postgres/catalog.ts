@@ -15,21 +15,21 @@ import { int8s } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
 import { PUBLISH_STATUS, publishStatusOf } from './status.js';
 
-const LISTED_COLUMNS = `id, spu_no, title, category_id, brand_id, main_images, publish_status, version, created_at, updated_at`;
+const LISTED_COLUMNS = `id, spu_no, title, category_id, brand_id, main_images, publish_status, seller_id, version, created_at, updated_at`;
 const SPU_COLUMNS = `${LISTED_COLUMNS}, detail_html`;
 const SKU_COLUMNS = `id, spu_id, sku_no, sku_name, price, market_price, stock, lock_stock, stock_seq, specs, version, created_at, updated_at`;
 
 const INSERT_SPU: Statement = {
   name: 'spu_insert',
-  text: `INSERT INTO spu (spu_no, title, category_id, brand_id, main_images, detail_html, publish_status)
-    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (spu_no) DO NOTHING RETURNING ${SPU_COLUMNS}`,
+  text: `INSERT INTO spu (spu_no, title, category_id, brand_id, main_images, detail_html, publish_status, seller_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (spu_no) DO NOTHING RETURNING ${SPU_COLUMNS}`,
 };
 
 const UPDATE_SPU: Statement = {
   name: 'spu_update',
   text: `UPDATE spu SET title = coalesce($3, title), category_id = coalesce($4, category_id),
       brand_id = coalesce($5, brand_id), main_images = coalesce($6, main_images), detail_html = coalesce($7, detail_html),
-      publish_status = coalesce($8, publish_status), version = version + 1, updated_at = now()
+      publish_status = coalesce($8, publish_status), seller_id = coalesce($9, seller_id), version = version + 1, updated_at = now()
     WHERE id = $1 AND version = $2 RETURNING ${SPU_COLUMNS}`,
 };
 
@@ -75,7 +75,7 @@ const LIST_SKUS: Statement = {
 
 const FIND_GOODS: Statement = {
   name: 'goods_find',
-  text: `SELECT k.*, p.title, p.category_id, p.main_images, p.publish_status
+  text: `SELECT k.*, p.title, p.category_id, p.main_images, p.publish_status, p.seller_id
     FROM (SELECT ${SKU_COLUMNS} FROM sku WHERE id = $1) k JOIN spu p ON p.id = k.spu_id`,
 };
 
@@ -84,7 +84,7 @@ const LOCK_GOODS: Statement = {
   name: 'goods_lock',
   text: `WITH k AS MATERIALIZED (
       SELECT ${SKU_COLUMNS} FROM sku WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE)
-    SELECT k.*, p.title, p.category_id, p.main_images, p.publish_status FROM k JOIN spu p ON p.id = k.spu_id`,
+    SELECT k.*, p.title, p.category_id, p.main_images, p.publish_status, p.seller_id FROM k JOIN spu p ON p.id = k.spu_id`,
 };
 
 export class PgCatalogRepo extends CatalogRepo {
@@ -101,6 +101,7 @@ export class PgCatalogRepo extends CatalogRepo {
       JSON.stringify(spu.mainImages),
       spu.detailHtml,
       PUBLISH_STATUS[spu.publishStatus],
+      spu.sellerId ?? null,
     ]);
     return rows[0] && spuOf(rows[0]);
   }
@@ -115,6 +116,7 @@ export class PgCatalogRepo extends CatalogRepo {
       patch.mainImages === undefined ? null : JSON.stringify(patch.mainImages),
       patch.detailHtml ?? null,
       patch.publishStatus === undefined ? null : PUBLISH_STATUS[patch.publishStatus],
+      patch.sellerId ?? null,
     ]);
     return rows[0] && spuOf(rows[0]);
   }
@@ -192,6 +194,7 @@ interface SpuRow {
   /** undefined in lists. */
   detail_html?: string;
   publish_status: number;
+  seller_id: string | null;
   version: bigint;
   created_at: Date;
   updated_at: Date;
@@ -213,7 +216,7 @@ interface SkuRow {
   updated_at: Date;
 }
 
-type GoodsRow = SkuRow & Pick<SpuRow, 'title' | 'category_id' | 'main_images' | 'publish_status'>;
+type GoodsRow = SkuRow & Pick<SpuRow, 'title' | 'category_id' | 'main_images' | 'publish_status' | 'seller_id'>;
 
 function spuOf(row: SpuRow): Spu {
   return {
@@ -225,6 +228,7 @@ function spuOf(row: SpuRow): Spu {
     mainImages: row.main_images,
     detailHtml: row.detail_html ?? '',
     publishStatus: publishStatusOf(row.publish_status),
+    sellerId: row.seller_id ?? undefined,
     version: row.version,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
@@ -235,7 +239,10 @@ function goodsOf(row: GoodsRow): Goods {
   const { title, category_id: categoryId, main_images: mainImages } = row;
   return {
     sku: skuOf(row),
-    spu: { title, categoryId, mainImages, publishStatus: publishStatusOf(row.publish_status) },
+    spu: {
+      ...{ title, categoryId, mainImages, publishStatus: publishStatusOf(row.publish_status) },
+      sellerId: row.seller_id ?? undefined,
+    },
   };
 }
 

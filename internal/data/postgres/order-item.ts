@@ -11,6 +11,8 @@ export interface ItemJson {
   readonly price: string;
   readonly quantity: number;
   readonly promotion_amount: string;
+  /** Absent in orders that were created before goods had sellers. */
+  readonly seller_id?: string | null;
 }
 
 export function itemsJson(items: readonly OrderItem[]): string {
@@ -26,6 +28,7 @@ export function itemsJson(items: readonly OrderItem[]): string {
         price: String(i.priceFen),
         quantity: i.quantity,
         promotion_amount: String(i.promotionFen),
+        seller_id: i.sellerId ?? null,
       }),
     ),
   );
@@ -35,6 +38,7 @@ export function itemOf(i: ItemJson): OrderItem {
   return {
     skuId: BigInt(i.sku_id),
     spuId: BigInt(i.spu_id),
+    sellerId: i.seller_id ?? undefined,
     spuName: i.spu_name,
     skuName: i.sku_name,
     skuImage: i.sku_image,

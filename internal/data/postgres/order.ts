@@ -6,8 +6,6 @@ import type {
   OrderActor,
   OrderEvent,
   OrderFilter,
-  OrderSource,
-  OrderType,
   Receiver,
   RequestId,
 } from '../../biz/order/order-state.js';
@@ -15,32 +13,29 @@ import { OrderRepo, requestKey } from '../../biz/order/order-state.js';
 import type { Page, PageRequest } from '../../biz/page.js';
 import type { Transaction } from '../../biz/transaction.js';
 import { int2s, int4s, int8s, texts, uuids } from './column.js';
-import { type ItemJson, itemOf, itemsJson } from './order-item.js';
+import { itemsJson } from './order-item.js';
+import { ORDER_COLUMNS, type OrderRow, orderOf } from './order-row.js';
 import type { Postgres, Statement } from './postgres.js';
 import { ORDER_STATUS, orderStatusOf } from './status.js';
-
-const COLUMNS = `id, order_no, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price,
-  amount, req_id, sale_id, request_id, instance_id, close_reason, remark, version, created_at, pay_deadline, paid_at,
-  completed_at, total_amount, freight_amount, promotion_amount, items, receiver_json, request_fingerprint`;
 
 function insert(name: string, onConflict: string): Statement {
   return {
     name,
     text: `WITH o AS (
       INSERT INTO orders (id, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price,
-        amount, req_id, sale_id, request_id, instance_id, remark, pay_deadline, paid_at)
+        amount, req_id, sale_id, request_id, instance_id, remark, seller_id, pay_deadline, paid_at)
       SELECT id, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price,
-        amount, req_id, sale_id, request_id, instance_id, remark, now() + pay_timeout_ms * interval '1 ms',
+        amount, req_id, sale_id, request_id, instance_id, remark, seller_id, now() + pay_timeout_ms * interval '1 ms',
         CASE WHEN status = ${ORDER_STATUS.PAID} THEN now() END
       FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::bigint[],
         $8::text[], $9::int[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::text[], $15::bigint[],
-        $16::text[], $17::bigint[])
+        $16::text[], $17::bigint[], $18::uuid[])
         AS t(id, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price, amount, req_id,
-          sale_id, request_id, instance_id, remark, pay_timeout_ms)
+          sale_id, request_id, instance_id, remark, pay_timeout_ms, seller_id)
       ${onConflict}
       RETURNING id, status, created_at)
     INSERT INTO order_events (order_id, version, from_status, to_status, actor, at)
-    SELECT id, 1, NULL, status, $18, created_at FROM o`,
+    SELECT id, 1, NULL, status, $19, created_at FROM o`,
   };
 }
 
@@ -54,38 +49,39 @@ const INSERT_GOODS: Statement = {
   text: `WITH o AS (
       INSERT INTO orders (id, user_id, order_type, source, status, sku_id, product_name, quantity, price, amount,
         freight_amount, promotion_amount, req_id, sale_id, request_id, request_fingerprint, remark, receiver_json, items,
-        pay_deadline, paid_at)
+        seller_id, pay_deadline, paid_at)
       SELECT id, user_id, 'GOODS', source, status, sku_id, product_name, quantity, price, amount,
         freight_amount, promotion_amount, req_id, sale_id, request_id, request_fingerprint, remark, receiver_json::jsonb,
-        items::jsonb, now() + pay_timeout_ms * interval '1 ms', CASE WHEN status = ${ORDER_STATUS.PAID} THEN now() END
+        items::jsonb, seller_id, now() + pay_timeout_ms * interval '1 ms', CASE WHEN status = ${ORDER_STATUS.PAID} THEN now() END
       FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::smallint[], $5::bigint[], $6::text[], $7::int[],
         $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::text[],
-        $15::text[], $16::text[], $17::text[], $18::text[], $19::bigint[])
+        $15::text[], $16::text[], $17::text[], $18::text[], $19::bigint[], $20::uuid[])
         AS t(id, user_id, source, status, sku_id, product_name, quantity, price, amount, freight_amount,
-          promotion_amount, req_id, sale_id, request_id, request_fingerprint, remark, receiver_json, items, pay_timeout_ms)
+          promotion_amount, req_id, sale_id, request_id, request_fingerprint, remark, receiver_json, items, pay_timeout_ms,
+          seller_id)
       ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING
       RETURNING id, status, created_at, items),
     i AS (
       INSERT INTO order_items (order_id, sku_id, spu_id, spu_name, sku_name, sku_image, specs, price, quantity,
-        total_price, promotion_amount)
+        total_price, promotion_amount, seller_id)
       SELECT o.id, l.sku_id, l.spu_id, l.spu_name, l.sku_name, l.sku_image, l.specs, l.price, l.quantity,
-        l.price * l.quantity, l.promotion_amount
+        l.price * l.quantity, l.promotion_amount, l.seller_id
       FROM o, jsonb_to_recordset(o.items) AS l(sku_id bigint, spu_id bigint, spu_name text, sku_name text,
-        sku_image text, specs jsonb, price bigint, quantity int, promotion_amount bigint))
+        sku_image text, specs jsonb, price bigint, quantity int, promotion_amount bigint, seller_id uuid))
     INSERT INTO order_events (order_id, version, from_status, to_status, actor, at)
-    SELECT id, 1, NULL, status, $20, created_at FROM o`,
+    SELECT id, 1, NULL, status, $21, created_at FROM o`,
 };
 
 const FIND: Statement = {
   name: 'order_find',
-  text: `SELECT ${COLUMNS} FROM orders WHERE id = $1 AND ($2::uuid IS NULL OR user_id = $2) AND NOT deleted`,
+  text: `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1 AND ($2::uuid IS NULL OR (user_id = $2 AND NOT deleted))`,
 };
 
 const LOCK: Statement = { name: 'order_lock', text: `${FIND.text} FOR UPDATE` };
 
 const FIND_BY_REQUEST: Statement = {
   name: 'order_find_by_request',
-  text: `SELECT ${COLUMNS} FROM orders WHERE user_id = $1 AND request_id = $2`,
+  text: `SELECT ${ORDER_COLUMNS} FROM orders WHERE user_id = $1 AND request_id = $2`,
 };
 
 const FIND_REQUEST_IDS: Statement = {
@@ -110,7 +106,7 @@ function list(name: string, filters: string): Statement {
   return {
     name,
     text: `SELECT c.total, o.* FROM (SELECT count(*) AS total FROM orders WHERE ${where}) AS c
-    LEFT JOIN (SELECT ${COLUMNS} FROM orders WHERE id = ANY (ARRAY(
+    LEFT JOIN (SELECT ${ORDER_COLUMNS} FROM orders WHERE id = ANY (ARRAY(
       SELECT id FROM orders WHERE ${where} ORDER BY created_at DESC, id DESC OFFSET $2 LIMIT $3))) AS o ON true
     ORDER BY o.created_at DESC, o.id DESC`,
   };
@@ -126,36 +122,63 @@ const LIST_EVENTS: Statement = {
   text: 'SELECT from_status, to_status, actor, reason, at FROM order_events WHERE order_id = $1 ORDER BY version',
 };
 
-// SKIP LOCKED: an order that another transaction is paying or cancelling at this moment is left to it.
-const LOCK_OVERDUE: Statement = {
-  name: 'order_lock_overdue',
-  text: `SELECT ${COLUMNS} FROM orders WHERE status = ${ORDER_STATUS.PENDING} AND pay_deadline < now()
-      AND id <> ALL ($2::bigint[])
-    ORDER BY pay_deadline LIMIT $1 FOR UPDATE SKIP LOCKED`,
-};
+// SKIP LOCKED: an order that another transaction is changing at this moment is left to it.
+function lockDue(name: string, status: number, deadline: string): Statement {
+  return {
+    name,
+    text: `SELECT ${ORDER_COLUMNS} FROM orders WHERE status = ${status} AND ${deadline} < now() AND id <> ALL ($2::bigint[])
+    ORDER BY ${deadline} LIMIT $1 FOR UPDATE SKIP LOCKED`,
+  };
+}
+
+const LOCK_OVERDUE = lockDue('order_lock_overdue', ORDER_STATUS.PENDING, 'pay_deadline');
+const LOCK_UNCONFIRMED = lockDue('order_lock_unconfirmed', ORDER_STATUS.SHIPPED, 'confirm_deadline');
 
 const MOVE: Statement = {
   name: 'order_move',
   text: `WITH o AS (
       UPDATE orders SET status = $4::smallint, version = version + 1, updated_at = now(),
         paid_at = CASE WHEN $4::smallint = ${ORDER_STATUS.PAID} THEN coalesce(paid_at, now()) ELSE paid_at END,
-        -- greatest: if the clock is set back, an order must not be completed before it was paid
-        completed_at = CASE WHEN $4::smallint = ${ORDER_STATUS.COMPLETED} THEN greatest(now(), paid_at) ELSE completed_at END,
+        -- greatest: if the clock is set back, an order must not be completed before it was paid. A refused refund
+        -- returns the order to its status, but does not set its times again.
+        completed_at = CASE WHEN $4::smallint = ${ORDER_STATUS.COMPLETED}
+          THEN coalesce(completed_at, greatest(now(), paid_at, shipped_at)) ELSE completed_at END,
+        shipped_at = CASE WHEN $4::smallint = ${ORDER_STATUS.SHIPPED} THEN coalesce(shipped_at, now()) ELSE shipped_at END,
+        confirm_deadline = coalesce(now() + $8::bigint * interval '1 ms', confirm_deadline),
         close_reason = CASE WHEN $4::smallint IN (${ORDER_STATUS.CANCELLED}, ${ORDER_STATUS.REFUNDING})
           THEN left($6::text, 64) ELSE '' END,
         instance_id = coalesce($7::bigint, instance_id)
       WHERE id = $1 AND status = $2::smallint AND version = $3
-      RETURNING ${COLUMNS}),
+      RETURNING ${ORDER_COLUMNS}),
     e AS (
       INSERT INTO order_events (order_id, version, from_status, to_status, actor, reason)
       SELECT id, version, $2::smallint, $4::smallint, $5, left($6::text, 255) FROM o)
-    SELECT ${COLUMNS} FROM o`,
+    SELECT ${ORDER_COLUMNS} FROM o`,
 };
 
 const SET_INSTANCE: Statement = {
   name: 'order_set_instance',
   text: `UPDATE orders SET instance_id = $2, version = version + 1, updated_at = now()
     WHERE id = $1 AND status = ${ORDER_STATUS.PAID} AND instance_id IS NULL`,
+};
+
+const SET_RECEIVER: Statement = {
+  name: 'order_set_receiver',
+  text: `UPDATE orders SET receiver_json = $3::jsonb, version = version + 1, updated_at = now()
+    WHERE id = $1 AND ($2::uuid IS NULL OR (user_id = $2 AND NOT deleted)) AND order_type = 'GOODS'
+      AND status IN (${ORDER_STATUS.PENDING}, ${ORDER_STATUS.PAID})
+    RETURNING ${ORDER_COLUMNS}`,
+};
+
+const HIDE: Statement = {
+  name: 'order_hide',
+  text: `UPDATE orders SET deleted = true, version = version + 1, updated_at = now()
+    WHERE id = $1 AND user_id = $2 AND status IN (${ORDER_STATUS.CANCELLED}, ${ORDER_STATUS.COMPLETED}) AND NOT deleted`,
+};
+
+const IS_HIDDEN: Statement = {
+  name: 'order_is_hidden',
+  text: 'SELECT FROM orders WHERE id = $1 AND user_id = $2 AND deleted',
 };
 
 export class PgOrderRepo extends OrderRepo {
@@ -184,6 +207,7 @@ export class PgOrderRepo extends OrderRepo {
         int8s(orders, (o) => o.instanceId),
         texts(orders, (o) => o.remark ?? ''),
         int8s(orders, (o) => (o.payTimeoutMs === undefined ? undefined : BigInt(Math.round(o.payTimeoutMs)))),
+        uuids(orders, (o) => o.sellerId),
         actor,
       ],
       tx,
@@ -214,6 +238,7 @@ export class PgOrderRepo extends OrderRepo {
         texts(orders, (o) => (o.receiver === undefined ? undefined : JSON.stringify(o.receiver))),
         texts(orders, (o) => itemsJson(o.items)),
         int8s(orders, (o) => (o.payTimeoutMs === undefined ? undefined : BigInt(Math.round(o.payTimeoutMs)))),
+        uuids(orders, (o) => o.sellerId),
         actor,
       ],
       tx,
@@ -277,6 +302,22 @@ export class PgOrderRepo extends OrderRepo {
     return rows.map(orderOf);
   }
 
+  override async lockUnconfirmed(tx: Transaction, limit: number, except: readonly bigint[]): Promise<readonly Order[]> {
+    const { rows } = await this.db.query<OrderRow>(LOCK_UNCONFIRMED, [limit, int8s(except, (id) => id)], tx);
+    return rows.map(orderOf);
+  }
+
+  override async setReceiver(id: bigint, userId: string | undefined, receiver: Receiver): Promise<Order | undefined> {
+    const values = [id, userId ?? null, JSON.stringify(receiver)];
+    const { rows } = await this.db.query<OrderRow>(SET_RECEIVER, values);
+    return rows[0] && orderOf(rows[0]);
+  }
+
+  override async hide(id: bigint, userId: string): Promise<boolean> {
+    const { rowCount } = await this.db.query(HIDE, [id, userId]);
+    return rowCount === 1 || (await this.db.query(IS_HIDDEN, [id, userId])).rowCount === 1;
+  }
+
   override async compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined> {
     const { rows } = await this.db.query<OrderRow>(
       MOVE,
@@ -288,6 +329,7 @@ export class PgOrderRepo extends OrderRepo {
         move.actor,
         move.reason,
         move.instanceId ?? null,
+        move.confirmAfterMs === undefined ? null : BigInt(Math.round(move.confirmAfterMs)),
       ],
       tx,
     );
@@ -300,38 +342,6 @@ export class PgOrderRepo extends OrderRepo {
   }
 }
 
-interface OrderRow {
-  id: bigint;
-  order_no: string;
-  user_id: string;
-  order_type: OrderType;
-  source: OrderSource;
-  status: number;
-  product_id: bigint | null;
-  sku_id: bigint | null;
-  product_name: string;
-  quantity: number;
-  price: bigint;
-  amount: bigint;
-  req_id: bigint;
-  sale_id: bigint | null;
-  request_id: string | null;
-  instance_id: bigint | null;
-  close_reason: string;
-  remark: string;
-  version: bigint;
-  created_at: Date;
-  pay_deadline: Date | null;
-  paid_at: Date | null;
-  completed_at: Date | null;
-  total_amount: bigint;
-  freight_amount: bigint;
-  promotion_amount: bigint;
-  items: readonly ItemJson[] | null;
-  receiver_json: Receiver | null;
-  request_fingerprint: string | null;
-}
-
 type ListedRow = { total: bigint } & (OrderRow | { id: null });
 
 interface EventRow {
@@ -340,38 +350,4 @@ interface EventRow {
   actor: OrderActor;
   reason: string;
   at: Date;
-}
-
-function orderOf(row: OrderRow): Order {
-  return {
-    id: row.id,
-    orderNo: row.order_no,
-    userId: row.user_id,
-    orderType: row.order_type,
-    source: row.source,
-    status: orderStatusOf(row.status),
-    productId: row.product_id ?? undefined,
-    skuId: row.sku_id ?? undefined,
-    productName: row.product_name,
-    quantity: row.quantity,
-    priceFen: row.price,
-    amountFen: row.amount,
-    totalFen: row.total_amount,
-    freightFen: row.freight_amount,
-    promotionFen: row.promotion_amount,
-    items: row.items?.map(itemOf) ?? [],
-    receiver: row.receiver_json ?? undefined,
-    reqId: row.req_id,
-    saleId: row.sale_id ?? undefined,
-    requestId: row.request_id ?? undefined,
-    requestFingerprint: row.request_fingerprint ?? undefined,
-    instanceId: row.instance_id ?? undefined,
-    closeReason: row.close_reason,
-    remark: row.remark,
-    version: row.version,
-    createdAt: row.created_at,
-    payDeadline: row.pay_deadline ?? undefined,
-    paidAt: row.paid_at ?? undefined,
-    completedAt: row.completed_at ?? undefined,
-  };
 }

@@ -28,7 +28,8 @@ export class MemoryCatalogRepo extends CatalogRepo {
   override insertSpu(spu: NewSpu): Promise<Spu | undefined> {
     return this.store.statement('spu.insert', undefined, async (tx) => {
       const at = this.store.now();
-      const stored: Spu = { ...spu, id: this.store.nextItemId(), version: 1n, createdAt: at, updatedAt: at };
+      const { sellerId } = spu;
+      const stored: Spu = { ...spu, sellerId, id: this.store.nextItemId(), version: 1n, createdAt: at, updatedAt: at };
       return (await this.spus.insert(tx, stored, NUMBER_KEY)) ? undefined : stored;
     });
   }
@@ -123,7 +124,7 @@ export class MemoryCatalogRepo extends CatalogRepo {
   private goodsOf(sku: Sku): Goods | undefined {
     const spu = this.spus.find(String(sku.spuId));
     if (!spu) return undefined;
-    const { title, categoryId, mainImages, publishStatus } = spu;
-    return { sku, spu: { title, categoryId, mainImages, publishStatus } };
+    const { title, categoryId, mainImages, publishStatus, sellerId } = spu;
+    return { sku, spu: { title, categoryId, mainImages, publishStatus, sellerId } };
   }
 }

@@ -8,6 +8,8 @@ import {
   type OrderEvent,
   type OrderFilter,
   OrderRepo,
+  type OrderStatus,
+  type Receiver,
   type RequestId,
   requestKey,
 } from '../../../internal/biz/order/order-state.js';
@@ -34,6 +36,7 @@ export class MemoryOrderRepo extends OrderRepo {
   readonly events: MemoryTable<EventRow>;
   readonly items: MemoryTable<OrderItem & { readonly orderId: bigint }>;
   readonly inbox: MemoryTable<MemoryInboxRow>;
+  private readonly hidden: MemoryTable<{ readonly id: bigint }>;
 
   constructor(protected readonly store: MemoryStore) {
     super();
@@ -44,6 +47,7 @@ export class MemoryOrderRepo extends OrderRepo {
     ]);
     this.events = new MemoryTable(store, 'order_events', (e) => `${e.orderId} ${e.version}`);
     this.items = new MemoryTable(store, 'order_items', (i) => `${i.orderId} ${i.skuId}`);
+    this.hidden = new MemoryTable(store, 'hidden orders', (o) => String(o.id));
     this.inbox = new MemoryTable(store, 'stream_inbox', (i) => `${i.itemId} ${i.streamId}`);
   }
 
@@ -70,12 +74,12 @@ export class MemoryOrderRepo extends OrderRepo {
   }
 
   override find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined> {
-    return this.store.statement('order.find', tx, async () => ownedBy(this.orders.find(String(id), tx), userId));
+    return this.store.statement('order.find', tx, async () => this.visible(id, userId, tx));
   }
 
   override lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
     return this.store.statement('order.lock', tx, async () => {
-      if (!ownedBy(this.orders.find(String(id), tx), userId)) return undefined;
+      if (!this.visible(id, userId, tx)) return undefined;
       return this.orders.lock(tx, String(id));
     });
   }
@@ -104,7 +108,7 @@ export class MemoryOrderRepo extends OrderRepo {
     return this.store.statement('order.list', undefined, async () => {
       const found = this.orders
         .rows()
-        .filter((o) => o.userId === userId)
+        .filter((o) => o.userId === userId && !this.hidden.find(String(o.id)))
         .filter((o) => filter.status === undefined || o.status === filter.status)
         .filter((o) => filter.orderType === undefined || o.orderType === filter.orderType)
         .sort((a, b) => b.createdAt.getTime() - a.createdAt.getTime() || (a.id < b.id ? 1 : -1));
@@ -123,20 +127,37 @@ export class MemoryOrderRepo extends OrderRepo {
   }
 
   override lockOverdue(tx: Transaction, limit: number, except: readonly bigint[]): Promise<readonly Order[]> {
-    return this.store.statement('order.lockOverdue', tx, async () => {
-      const nowMs = this.store.now().getTime();
-      const overdue = this.orders
-        .rows(tx)
-        .filter((o) => o.status === 'PENDING' && o.payDeadline !== undefined && o.payDeadline.getTime() < nowMs)
-        .filter((o) => !except.includes(o.id))
-        .sort((a, b) => (a.payDeadline?.getTime() ?? 0) - (b.payDeadline?.getTime() ?? 0));
-      const locked: Order[] = [];
-      for (const { id } of overdue) {
-        if (locked.length === limit) break;
-        const order = this.orders.tryLock(tx, String(id));
-        if (order) locked.push(order);
-      }
-      return locked;
+    return this.store.statement('order.lockOverdue', tx, async () =>
+      this.lockDue(tx, limit, except, 'PENDING', (o) => o.payDeadline),
+    );
+  }
+
+  override lockUnconfirmed(tx: Transaction, limit: number, except: readonly bigint[]): Promise<readonly Order[]> {
+    return this.store.statement('order.lockUnconfirmed', tx, async () =>
+      this.lockDue(tx, limit, except, 'SHIPPED', (o) => o.confirmDeadline),
+    );
+  }
+
+  override setReceiver(id: bigint, userId: string | undefined, receiver: Receiver): Promise<Order | undefined> {
+    return this.store.statement('order.setReceiver', undefined, async (tx) => {
+      if (!this.visible(id, userId, tx)) return undefined;
+      return this.orders.update(tx, String(id), (o) =>
+        o.orderType === 'GOODS' && (o.status === 'PENDING' || o.status === 'PAID')
+          ? { ...o, receiver, version: o.version + 1n }
+          : undefined,
+      );
+    });
+  }
+
+  override hide(id: bigint, userId: string): Promise<boolean> {
+    return this.store.statement('order.hide', undefined, async (tx) => {
+      const order = await this.orders.lock(tx, String(id));
+      if (order?.userId !== userId) return false;
+      if (this.hidden.find(String(id), tx)) return true;
+      if (order.status !== 'CANCELLED' && order.status !== 'COMPLETED') return false;
+      await this.hidden.insert(tx, { id });
+      await this.orders.update(tx, String(id), (o) => ({ ...o, version: o.version + 1n }));
+      return true;
     });
   }
 
@@ -151,6 +172,35 @@ export class MemoryOrderRepo extends OrderRepo {
       );
       return set !== undefined;
     });
+  }
+
+  private visible(id: bigint, userId: string | undefined, tx: Transaction | undefined): Order | undefined {
+    const order = this.orders.find(String(id), tx);
+    if (userId === undefined) return order;
+    return order?.userId === userId && !this.hidden.find(String(id), tx) ? order : undefined;
+  }
+
+  private lockDue(
+    tx: Transaction,
+    limit: number,
+    except: readonly bigint[],
+    status: OrderStatus,
+    deadlineOf: (order: Order) => Date | undefined,
+  ): readonly Order[] {
+    const nowMs = this.store.now().getTime();
+    const dueAtMs = (order: Order) => deadlineOf(order)?.getTime() ?? Number.POSITIVE_INFINITY;
+    const due = this.orders
+      .rows(tx)
+      .filter((o) => o.status === status && dueAtMs(o) < nowMs)
+      .filter((o) => !except.includes(o.id))
+      .sort((a, b) => dueAtMs(a) - dueAtMs(b));
+    const locked: Order[] = [];
+    for (const { id } of due) {
+      if (locked.length === limit) break;
+      const order = this.orders.tryLock(tx, String(id));
+      if (order) locked.push(order);
+    }
+    return locked;
   }
 
   private async insertOne(tx: Transaction, order: Order, actor: OrderActor): Promise<boolean> {
@@ -169,7 +219,10 @@ export class MemoryOrderRepo extends OrderRepo {
         status: move.to,
         version: o.version + 1n,
         paidAt: move.to === 'PAID' ? (o.paidAt ?? at) : o.paidAt,
-        completedAt: move.to === 'COMPLETED' ? at : o.completedAt,
+        shippedAt: move.to === 'SHIPPED' ? (o.shippedAt ?? at) : o.shippedAt,
+        confirmDeadline:
+          move.confirmAfterMs === undefined ? o.confirmDeadline : new Date(at.getTime() + move.confirmAfterMs),
+        completedAt: move.to === 'COMPLETED' ? (o.completedAt ?? at) : o.completedAt,
         closeReason: move.to === 'CANCELLED' || move.to === 'REFUNDING' ? move.reason.slice(0, CLOSE_REASON_MAX) : '',
         instanceId: move.instanceId ?? o.instanceId,
       };
@@ -177,6 +230,10 @@ export class MemoryOrderRepo extends OrderRepo {
     if (!moved) return undefined;
     if (moved.completedAt && !(moved.paidAt && moved.paidAt <= moved.completedAt)) {
       throw new ConstraintViolation('orders: paid before completed');
+    }
+    if (moved.shippedAt && !moved.receiver) throw new ConstraintViolation('orders: shipped to a receiver');
+    if (moved.status === 'SHIPPED' && !moved.confirmDeadline) {
+      throw new ConstraintViolation('orders: shipped has a deadline');
     }
     const reason = move.reason.slice(0, EVENT_REASON_MAX);
     const { version } = moved;
@@ -193,10 +250,6 @@ export class MemoryOrderRepo extends OrderRepo {
   }
 }
 
-function ownedBy(order: Order | undefined, userId: string | undefined): Order | undefined {
-  return userId === undefined || order?.userId === userId ? order : undefined;
-}
-
 function orderOf({ payTimeoutMs, ...order }: NewOrder & Partial<NewGoodsOrder>, at: Date): Order {
   const { freightFen = 0n, promotionFen = 0n } = order;
   return {
@@ -207,6 +260,7 @@ function orderOf({ payTimeoutMs, ...order }: NewOrder & Partial<NewGoodsOrder>, 
     items: order.items ?? [],
     receiver: order.receiver,
     requestFingerprint: order.requestFingerprint,
+    sellerId: order.sellerId,
     orderNo: `ORD${order.id}`,
     skuId: order.skuId,
     saleId: order.saleId,
@@ -218,6 +272,8 @@ function orderOf({ payTimeoutMs, ...order }: NewOrder & Partial<NewGoodsOrder>, 
     createdAt: at,
     payDeadline: payTimeoutMs === undefined ? undefined : new Date(at.getTime() + payTimeoutMs),
     paidAt: order.status === 'PAID' ? at : undefined,
+    shippedAt: undefined,
+    confirmDeadline: undefined,
     completedAt: undefined,
   };
 }

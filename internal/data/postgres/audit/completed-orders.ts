@@ -16,6 +16,17 @@ export const COMPLETED_ORDERS: SqlInvariant = {
         ORDER BY o.id LIMIT $1`,
     },
     {
+      name: 'shipped_orders',
+      text: `SELECT 'order ' || o.id AS id,
+          CASE WHEN s.order_id IS NULL AND o.shipped_at IS NULL THEN 'completed, but never shipped'
+            WHEN s.order_id IS NULL THEN 'shipped, but without a shipment'
+            ELSE 'a shipment of an order that is not shipped' END AS detail
+        FROM orders o LEFT JOIN shipments s ON s.order_id = o.id
+        WHERE o.order_type = 'GOODS' AND ((o.shipped_at IS NULL) <> (s.order_id IS NULL)
+          OR (o.status = ${ORDER_STATUS.COMPLETED} AND o.shipped_at IS NULL))
+        ORDER BY o.id LIMIT $1`,
+    },
+    {
       name: 'reported_orders',
       text: `SELECT 'order ' || o.id AS id, 'PAID, though its instance was reported SUCCESS' AS detail
         FROM orders o JOIN instance_requests r ON r.order_id = o.id AND r.status = 'SUCCESS'

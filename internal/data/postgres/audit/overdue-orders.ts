@@ -13,5 +13,11 @@ export const OVERDUE_ORDERS: SqlInvariant = {
           AND (pay_deadline IS NULL OR pay_deadline < now() - interval '1 minute')
         ORDER BY id LIMIT $1`,
     },
+    {
+      name: 'unconfirmed_orders',
+      text: `SELECT 'order ' || id AS id, format('had to be confirmed by %s', confirm_deadline) AS detail
+        FROM orders WHERE status = ${ORDER_STATUS.SHIPPED} AND confirm_deadline < now() - interval '5 minutes'
+        ORDER BY id LIMIT $1`,
+    },
   ],
 };
