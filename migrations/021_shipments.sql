@@ -6,14 +6,13 @@ ALTER TABLE orders
     ADD COLUMN seller_id        UUID,
     ADD COLUMN shipped_at       TIMESTAMPTZ,
     ADD COLUMN confirm_deadline TIMESTAMPTZ,
-    ADD CONSTRAINT orders_shipped_to_receiver CHECK (shipped_at IS NULL OR receiver_json IS NOT NULL),
+    ADD CONSTRAINT orders_shipped_to_receiver CHECK (shipped_at IS NULL OR receiver_json IS NOT NULL) NOT VALID,
     ADD CONSTRAINT orders_shipped_has_deadline
-        CHECK (status <> 4 OR (shipped_at IS NOT NULL AND confirm_deadline IS NOT NULL));
+        CHECK (status <> 4 OR (shipped_at IS NOT NULL AND confirm_deadline IS NOT NULL)) NOT VALID;
 COMMENT ON COLUMN orders.seller_id IS 'Seller of what was bought. NULL: none, or the lines have different ones, which order_items has';
 COMMENT ON COLUMN orders.shipped_at IS 'GOODS: when they left the warehouse';
 COMMENT ON COLUMN orders.confirm_deadline IS 'GOODS: when a shipped order is confirmed automatically';
 COMMENT ON COLUMN orders.deleted IS 'The owner has hidden the finished order; operators still see it';
-CREATE INDEX idx_orders_confirm_deadline ON orders (confirm_deadline) WHERE status = 4;
 
 ALTER TABLE order_items ADD COLUMN seller_id UUID;
 
