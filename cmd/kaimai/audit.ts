@@ -5,7 +5,7 @@ import { auditChecks } from '../../internal/data/postgres/audit/checks.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
-import { required } from './environment.js';
+import { databasePooler, required } from './environment.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const REPLY_TIMEOUT_MS = 30_000;
@@ -49,6 +49,7 @@ export const auditCommand = new Command('audit')
 async function audit({ live, only, limit, keyPrefix }: Given): Promise<AuditReport> {
   const db = new Postgres({
     source: required('KAIMAI_POSTGRES_URL'),
+    pooler: databasePooler(),
     poolSize: 2,
     role: 'kaimai_product',
     statementTimeoutMs: STATEMENT_TIMEOUT_MS,

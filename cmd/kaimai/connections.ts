@@ -1,6 +1,6 @@
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
-import { required } from './environment.js';
+import { databasePooler, required } from './environment.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const REPLY_TIMEOUT_MS = 30_000;
@@ -9,6 +9,7 @@ const REPLY_TIMEOUT_MS = 30_000;
 export function openPostgres(command: string, role: 'kaimai_product' | 'kaimai_resource'): Postgres {
   return new Postgres({
     source: required('KAIMAI_POSTGRES_URL'),
+    pooler: databasePooler(),
     poolSize: 2,
     role,
     statementTimeoutMs: REPLY_TIMEOUT_MS,

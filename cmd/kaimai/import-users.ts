@@ -6,7 +6,7 @@ import type { UserRepo } from '../../internal/biz/user/user.js';
 import { type ImportedUser, importUsers } from '../../internal/biz/user/user-import.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { PgUserRepo } from '../../internal/data/postgres/user.js';
-import { databaseUrl } from './environment.js';
+import { databasePooler, databaseUrl } from './environment.js';
 
 const COLUMNS = ['user_id', 'username', 'password_md5', 'first_name', 'last_name', 'created_at'] as const;
 const REQUIRED = ['username', 'password_md5'] as const;
@@ -21,6 +21,7 @@ export const importUsersCommand = new Command('import-users')
   .action(async (file: string, options: { url?: string }) => {
     const db = new Postgres({
       source: databaseUrl(options.url),
+      pooler: databasePooler(),
       poolSize: 1,
       role: 'kaimai_product',
       statementTimeoutMs: 60_000,

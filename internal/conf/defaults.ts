@@ -41,6 +41,7 @@ export const DEFAULTS: JsonObject = {
       role: '',
       statementTimeout: '10s',
       connectTimeout: '3s',
+      pooler: 'none',
     },
     redis: { addr: '', readTimeout: '1s', writeTimeout: '1s', keyPrefix: '' },
     rabbitmq: {

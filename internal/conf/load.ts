@@ -58,7 +58,7 @@ export function bootstrapSpec(): ConfigSpec<Config> {
   };
 }
 
-/** Defaults that depend on the environment. */
+/** Defaults that depend on other settings. */
 function addDependentDefaults(json: JsonObject): void {
   const server = json.server as {
     environment: JsonValue;
@@ -67,6 +67,8 @@ function addDependentDefaults(json: JsonObject): void {
   };
   server.grpc.reflection ??= server.environment !== 'production';
   server.http.docs ??= server.environment !== 'production';
+  const { database } = json.data as { database: { pooler: JsonValue; preparedStatements?: JsonValue } };
+  database.preparedStatements ??= database.pooler !== 'transaction';
   const payment = json.payment as { simulatedProviders?: JsonValue };
   payment.simulatedProviders ??= server.environment === 'production' ? [] : ['manual', 'simulator', 'demo'];
 }

@@ -46,6 +46,7 @@ import { PgRefundRepo } from './postgres/refund.js';
 import { PgSaleRepo } from './postgres/sale.js';
 import { PgSaleAccounts } from './postgres/sale-account.js';
 import { PgSaleUnitsRepo } from './postgres/sale-units.js';
+import type { Pooler } from './postgres/session.js';
 import { PgSettlementRepo } from './postgres/settlement.js';
 import { PgShipmentRepo } from './postgres/shipment.js';
 import { PgStockRepo } from './postgres/stock.js';
@@ -85,8 +86,11 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
     name: 'advisory locks',
     needs: [CONFIG, Logger],
     make: ({ data: { database } }, logger) =>
-      new AdvisoryLocks(database.source, database.connectTimeoutMs, (err) =>
-        logger.warn('no advisory locks are held: no new ids, and no purchases are settled', { err }),
+      new AdvisoryLocks(
+        database.source,
+        database.connectTimeoutMs,
+        (err) => logger.warn('no advisory locks are held: no new ids, and no purchases are settled', { err }),
+        database.pooler as Pooler,
       ),
     close: (locks) => locks.close(),
   });

@@ -7,6 +7,7 @@ import { Logger } from '../kratos/log/logger.js';
 import { EtcdRegistry } from '../kratos/registry/etcd.js';
 import { NoServiceRegistry, ServiceRegistry } from '../kratos/registry/service-registry.js';
 import { Postgres } from './postgres/postgres.js';
+import type { Pooler } from './postgres/session.js';
 
 /** Service discovery. It needs CONFIG, Logger and Resources. */
 export const registryModule: ProviderSet = providers(({ create }) => {
@@ -19,9 +20,8 @@ export const sharedDataModule: ProviderSet = providers(({ resource, create }) =>
     name: 'postgres',
     needs: [CONFIG, Logger, Worker],
     make: ({ data: { database } }, logger, worker) => {
-      const { source, poolSize, role, statementTimeoutMs, connectTimeoutMs } = database;
       const applicationName = `kaimai-${worker.process}-${worker.index}`;
-      return new Postgres({ source, poolSize, role, statementTimeoutMs, connectTimeoutMs, applicationName }, (err) =>
+      return new Postgres({ ...database, pooler: database.pooler as Pooler, applicationName }, (err) =>
         logger.warn('a connection to the database was lost', { err }),
       );
     },

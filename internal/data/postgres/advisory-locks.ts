@@ -1,10 +1,13 @@
 import pg from 'pg';
-import { READ_ONLY } from './postgres.js';
+import type { Pooler } from './session.js';
+
+/** Takes a lock on the connection that holds the locks of a process. @returns whether the process has it now */
+export type TryLock = (lockClass: number, key: number | string) => Promise<boolean>;
 
 /** Something that one process at a time holds by an advisory lock. */
 export interface LockHolder {
   /** Takes the lock on a new connection. @throws when it cannot be had */
-  take(client: pg.Client): Promise<void>;
+  take(tryLock: TryLock): Promise<void>;
   /** The connection is gone, and the lock with it. */
   lost(): void;
 }
@@ -17,6 +20,9 @@ const CHECK_MS = 1_000;
  * The advisory locks of one process, on a connection of their own. PostgreSQL releases them when the process dies,
  * however it dies. When the connection is lost, or its server no longer takes writes, so are the locks: a lock on a
  * demoted server says nothing to processes that lock on its successor. They are taken again as soon as possible.
+ *
+ * A pooler in transaction mode would give the connection to others, and with it the locks. There the locks belong to a
+ * transaction that stays open for as long as they are held. It reads and writes no row, so it keeps nothing from vacuum.
  */
 export class AdvisoryLocks {
   private readonly holders: LockHolder[] = [];
@@ -29,6 +35,7 @@ export class AdvisoryLocks {
     private readonly source: string,
     private readonly connectTimeoutMs: number,
     private readonly onError: (err: Error) => void = () => {},
+    private readonly pooler: Pooler = 'none',
   ) {}
 
   /** Resolves when `holder` has its lock, or when that failed: then it gets the lock as soon as the database answers. */
@@ -36,7 +43,7 @@ export class AdvisoryLocks {
     this.holders.push(holder);
     return this.inTurn(async () => {
       if (!this.client) return this.connect();
-      await holder.take(this.client);
+      await holder.take(this.tryLock(this.client));
     });
   }
 
@@ -80,14 +87,24 @@ export class AdvisoryLocks {
     client.on('end', () => gone());
     try {
       await client.connect();
+      if (this.pooler === 'transaction') await client.query(BEGIN);
       await refuseReadOnly(client);
       this.client = client;
-      for (const holder of this.holders) await holder.take(client);
+      for (const holder of this.holders) await holder.take(this.tryLock(client));
       this.checkLater(client);
     } catch (err) {
       client.end().catch(() => {});
       throw err;
     }
+  }
+
+  private tryLock(client: pg.Client): TryLock {
+    const lock = this.pooler === 'transaction' ? 'pg_try_advisory_xact_lock' : 'pg_try_advisory_lock';
+    return async (lockClass, key) => {
+      const number = typeof key === 'number' ? '$2::int' : 'hashtext($2)';
+      const { rows } = await client.query<{ held: boolean }>(`SELECT ${lock}($1, ${number}) AS held`, [lockClass, key]);
+      return rows[0]?.held === true;
+    };
   }
 
   private lost(client: pg.Client, err: Error): void {
@@ -125,17 +142,13 @@ export class AdvisoryLocks {
   }
 }
 
-/** @returns whether this session has the lock now */
-export async function tryLock(client: pg.Client, lockClass: number, key: number | string): Promise<boolean> {
-  const number = typeof key === 'number' ? '$2::int' : 'hashtext($2)';
-  const { rows } = await client.query<{ held: boolean }>(`SELECT pg_try_advisory_lock($1, ${number}) AS held`, [
-    lockClass,
-    key,
-  ]);
-  return rows[0]?.held === true;
-}
+/** The server would end a transaction that waits, if its timeout is set for the login or the database. */
+const BEGIN = 'BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0';
+
+/** What a transaction began with stands, so it does not show a server that was demoted since. */
+const TAKES_NO_WRITES = `SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool AS read_only`;
 
 async function refuseReadOnly(client: pg.Client): Promise<void> {
-  const { rows } = await client.query<{ read_only: string }>(READ_ONLY);
-  if (rows[0]?.read_only === 'on') throw new Error('the server that holds the locks takes no writes');
+  const { rows } = await client.query<{ read_only: boolean }>(TAKES_NO_WRITES);
+  if (rows[0]?.read_only === true) throw new Error('the server that holds the locks takes no writes');
 }

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { unavailable } from '../../../gen/common/v1/errors.js';
 import { IdGenerator } from '../../biz/id-generator.js';
-import { type AdvisoryLocks, type LockHolder, tryLock } from './advisory-locks.js';
+import type { AdvisoryLocks, LockHolder } from './advisory-locks.js';
 
 const EPOCH_MS = Date.UTC(2024, 0, 1);
 const WORKERS = 1024;
@@ -51,11 +51,11 @@ export function snowflakeTime(id: bigint): Date {
 export class LeasedIdGenerator extends IdGenerator {
   private snowflake: Snowflake | undefined;
   private readonly holder: LockHolder = {
-    take: async (client) => {
+    take: async (tryLock) => {
       const first = randomInt(WORKERS);
       for (let i = 0; i < WORKERS; i++) {
         const worker = (first + i) % WORKERS;
-        if (!(await tryLock(client, LOCK_CLASS, worker))) continue;
+        if (!(await tryLock(LOCK_CLASS, worker))) continue;
         this.snowflake = new Snowflake(worker);
         return;
       }

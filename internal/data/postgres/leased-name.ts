@@ -1,5 +1,5 @@
 import { unavailable } from '../../../gen/common/v1/errors.js';
-import { type AdvisoryLocks, type LockHolder, tryLock } from './advisory-locks.js';
+import type { AdvisoryLocks, LockHolder } from './advisory-locks.js';
 
 /** First half of the advisory lock's key; the second is the hash of the name. */
 const LOCK_CLASS = 0x6b6e;
@@ -16,14 +16,14 @@ export class LeasedName {
   private last: string;
   private opened: Promise<void> | undefined;
   private readonly holder: LockHolder = {
-    take: async (client) => {
+    take: async (tryLock) => {
       // After a lost connection its own name first.
       const candidates = [
         this.last,
         ...Array.from({ length: MOST }, (_, i) => (i === 0 ? this.base : `${this.base}.${i}`)),
       ];
       for (const name of candidates) {
-        if (!(await tryLock(client, LOCK_CLASS, name))) continue;
+        if (!(await tryLock(LOCK_CLASS, name))) continue;
         this.last = name;
         this.held = name;
         return;

@@ -39,21 +39,30 @@ export async function migrate(
   migrations: readonly Migration[],
   options: MigrateOptions = {},
 ): Promise<readonly string[]> {
+  const client = await connect(url);
+  try {
+    const lock = await connect(url);
+    try {
+      return await new Migrator(client, lock, options).run(migrations);
+    } finally {
+      // Ending the session releases the lock.
+      await lock.end();
+    }
+  } finally {
+    await client.end();
+  }
+}
+
+async function connect(url: string): Promise<pg.Client> {
   const client = new pg.Client({
     connectionString: url,
     connectionTimeoutMillis: 10_000,
     application_name: 'kaimai-migrate',
-    options: '-c client_min_messages=warning',
   });
   // The next query fails with it.
   client.on('error', () => {});
   await client.connect();
-  try {
-    return await new Migrator(client, options).run(migrations);
-  } finally {
-    // Ending the session releases the lock.
-    await client.end();
-  }
+  return client;
 }
 
 class Migrator {
@@ -63,6 +72,8 @@ class Migrator {
 
   constructor(
     private readonly client: pg.Client,
+    /** A connection of its own, which holds the lock. */
+    private readonly lock: pg.Client,
     { lockTimeoutMs = LOCK_TIMEOUT_MS, giveUpAfterMs = GIVE_UP_AFTER_MS, report = () => {} }: MigrateOptions,
   ) {
     this.lockTimeoutMs = lockTimeoutMs;
@@ -79,6 +90,8 @@ class Migrator {
     for (const migration of await this.missing(migrations)) {
       this.report(`applying ${migration.name}`);
       const startedMs = performance.now();
+      // Fails if the connection was lost, and the lock with it.
+      await this.lock.query('SELECT 1');
       await this.apply(migration);
       names.push(migration.name);
       this.report(`applied ${migration.name} in ${Math.round(performance.now() - startedMs)} ms`);
@@ -88,15 +101,19 @@ class Migrator {
 
   /**
    * Waits until no other process migrates. By asking again and again: a session that waits inside a statement has a
-   * snapshot, and the CREATE INDEX CONCURRENTLY of the other process would wait for its end in turn.
+   * snapshot, and the CREATE INDEX CONCURRENTLY of the other process would wait for its end in turn. The lock
+   * belongs to a transaction that stays open and has no snapshot either: behind a pooler in transaction mode, others would
+   * get the connection of a session, and the lock with it.
    */
   private async becomeTheOnlyOne(): Promise<void> {
     const giveUpAtMs = performance.now() + 2 * this.giveUpAfterMs;
     for (let told = false; ; told = true) {
-      const { rows } = await this.client.query<{ held: boolean }>('SELECT pg_try_advisory_lock($1) AS held', [
+      await this.lock.query('BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0');
+      const { rows } = await this.lock.query<{ held: boolean }>('SELECT pg_try_advisory_xact_lock($1) AS held', [
         LOCK_KEY,
       ]);
       if (rows[0]?.held) return;
+      await this.lock.query('ROLLBACK');
       if (!told) this.report('another process migrates this database: waiting for it');
       if (performance.now() > giveUpAtMs)
         throw new Error('another process has been migrating this database for too long');

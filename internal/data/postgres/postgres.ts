@@ -3,16 +3,14 @@ import pg from 'pg';
 import { unavailable } from '../../../gen/common/v1/errors.js';
 import { type Transaction, TransactionRunner } from '../../biz/transaction.js';
 import { KratosError } from '../../kratos/errors/error.js';
+import { READ_ONLY, Session, type SessionOptions } from './session.js';
 
-export interface PostgresOptions {
+export interface PostgresOptions extends SessionOptions {
   /** Connection URL. */
   readonly source: string;
   readonly poolSize: number;
-  /** Taken after connecting, so that a process can write only what is its own. Empty: none. */
-  readonly role: string;
-  readonly statementTimeoutMs: number;
-  /** How long a transaction may wait for its client before the server ends its session. Default 2,000 ms. */
-  readonly idleInTransactionTimeoutMs?: number;
+  /** Whether statements are prepared under their names. Default: not by a pooler in transaction mode. */
+  readonly preparedStatements?: boolean;
   /** Longest wait for a connection, new or from the pool. */
   readonly connectTimeoutMs: number;
   /** Whether a server that takes no writes, such as a standby, will do. Default false. */
@@ -21,7 +19,7 @@ export interface PostgresOptions {
   readonly applicationName: string;
 }
 
-/** A prepared statement: planned once per connection under its name. */
+/** A statement, which is planned once per connection under its name if statements are prepared. */
 export interface Statement {
   readonly name: string;
   readonly text: string;
@@ -29,8 +27,6 @@ export interface Statement {
 
 const ATTEMPTS = 5;
 const BACKOFF_MS = 20;
-/** A client that hangs holds its row locks this long. One that is alive needs milliseconds between two statements. */
-const IDLE_IN_TRANSACTION_MS = 2_000;
 /** Wait for the answer to a ping. */
 const PING_TIMEOUT_MS = 2_000;
 /** How long nothing connects again after a new connection turned out to be read-only. */
@@ -102,6 +98,8 @@ export class Postgres extends TransactionRunner {
   /** By performance.now(). */
   private readOnlyUntilMs = 0;
   private readonly transactionSlots: Slots;
+  private readonly session: Session;
+  private readonly prepared: boolean;
 
   /** @param onError told of connections that died while unused, and of a server that became read-only */
   constructor(
@@ -109,14 +107,8 @@ export class Postgres extends TransactionRunner {
     private readonly onError: (err: Error) => void = () => {},
   ) {
     super();
-    const settings = [
-      `statement_timeout=${options.statementTimeoutMs}`,
-      `lock_timeout=${options.statementTimeoutMs}`,
-      `idle_in_transaction_session_timeout=${options.idleInTransactionTimeoutMs ?? IDLE_IN_TRANSACTION_MS}`,
-      // So that all times have one format.
-      'timezone=UTC',
-      ...(options.role === '' ? [] : [`role=${options.role}`]),
-    ];
+    this.session = new Session(options);
+    this.prepared = options.preparedStatements ?? !this.session.perTransaction;
     this.pool = new pg.Pool({
       connectionString: options.source,
       max: options.poolSize,
@@ -126,11 +118,11 @@ export class Postgres extends TransactionRunner {
       idleTimeoutMillis: 60_000,
       keepAlive: true,
       application_name: options.applicationName,
-      options: settings.map((s) => `-c ${s}`).join(' '),
       types: TYPES,
-      ...(options.allowReadOnly !== true && {
-        onConnect: (client: pg.ClientBase) => this.refuseReadOnly(client),
-      }),
+      onConnect: async (client: pg.ClientBase) => {
+        const readOnly = await this.session.setUp(client);
+        if (readOnly && options.allowReadOnly !== true) this.readOnly();
+      },
     });
     this.transactionSlots = new Slots(transactionShare(options.poolSize), options.connectTimeoutMs);
     // Without a listener the loss of a connection would end the process.
@@ -147,16 +139,23 @@ export class Postgres extends TransactionRunner {
     values: readonly unknown[],
     tx?: Transaction,
   ): Promise<pg.QueryResult<Row>> {
-    const config = { name: statement.name, text: statement.text, values: values as unknown[] };
+    const config = {
+      ...(this.prepared && { name: statement.name }),
+      text: statement.text,
+      values: values as unknown[],
+    };
     if (tx !== undefined) return clientOf(tx).query<Row>(config);
     let client: pg.PoolClient | undefined;
     try {
       client = await this.connect();
+      if (this.session.perTransaction) await client.query(this.session.begin);
       const result = await client.query<Row>(config);
+      if (this.session.perTransaction) await client.query('COMMIT');
       client.release();
       return result;
     } catch (err) {
       if (client && isConnectionError(err)) this.discard(client, err);
+      else if (client && this.session.perTransaction) await rollback(client);
       else client?.release();
       throw asUnavailable(err);
     }
@@ -181,7 +180,7 @@ export class Postgres extends TransactionRunner {
       const open: OpenTransaction = { client: undefined, afterCommit: [] };
       try {
         client = await this.connect();
-        await client.query('BEGIN');
+        await client.query(this.session.begin);
         open.client = client;
         const result = await work(open as unknown as Transaction);
         open.client = undefined;
@@ -233,11 +232,14 @@ export class Postgres extends TransactionRunner {
     }
   }
 
-  private async refuseReadOnly(client: pg.ClientBase, timeoutMs?: number): Promise<void> {
-    const question = { text: READ_ONLY, ...(timeoutMs !== undefined && { query_timeout: timeoutMs }) };
+  private async refuseReadOnly(client: pg.ClientBase, timeoutMs: number): Promise<void> {
+    const question = { text: READ_ONLY, query_timeout: timeoutMs };
     const { rows } = await client.query<{ read_only: string }>(question);
-    if (rows[0]?.read_only !== 'on') return;
-    // Each caller would otherwise open a connection of its own, only to hear the same.
+    if (rows[0]?.read_only === 'on') this.readOnly();
+  }
+
+  /** Each caller would otherwise open a connection of its own, only to hear the same. */
+  private readOnly(): never {
     this.readOnlyUntilMs = performance.now() + READ_ONLY_PAUSE_MS;
     throw new ReadOnlyServer();
   }
@@ -295,8 +297,6 @@ class Slots {
   }
 }
 
-/** One row with "on" where the server takes no writes; on a standby, too. */
-export const READ_ONLY = "SELECT current_setting('transaction_read_only') AS read_only";
 const READ_ONLY_SQL_TRANSACTION = '25006';
 
 /** The server at the address takes no writes: it was demoted, or its successor is not promoted yet. */
