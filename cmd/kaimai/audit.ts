@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { type AuditReport, AuditUsecase, INVARIANTS } from '../../internal/biz/audit/audit.js';
 import { auditChecks } from '../../internal/data/postgres/audit/checks.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
+import { type RetentionMark, retentionMarks } from '../../internal/data/postgres/retention/marks.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
 import { databasePooler, required } from './environment.js';
@@ -46,7 +47,12 @@ export const auditCommand = new Command('audit')
     }
   });
 
-async function audit({ live, only, limit, keyPrefix }: Given): Promise<AuditReport> {
+/** The report, and what retention deleted: the audit counts those rows as there. */
+interface Report extends AuditReport {
+  readonly retention: readonly RetentionMark[];
+}
+
+async function audit({ live, only, limit, keyPrefix }: Given): Promise<Report> {
   const db = new Postgres({
     source: required('KAIMAI_POSTGRES_URL'),
     pooler: databasePooler(),
@@ -68,24 +74,28 @@ async function audit({ live, only, limit, keyPrefix }: Given): Promise<AuditRepo
   try {
     await redis.ready(CONNECT_TIMEOUT_MS);
     const ageMs = live === undefined ? undefined : (live === true ? DEFAULT_AGE_S : live) * 1_000;
-    return await new AuditUsecase(auditChecks(db, redis), sleep).run({
+    const report = await new AuditUsecase(auditChecks(db, redis), sleep).run({
       limit,
       ...(only && { only }),
       ...(ageMs !== undefined && { ageMs }),
     });
+    return { ...report, retention: await retentionMarks(db) };
   } finally {
     redis.close();
     await db.close();
   }
 }
 
-function text({ checked, findings, unchecked }: AuditReport): string {
+function text({ checked, findings, unchecked, retention }: Report): string {
   const lines = findings.flatMap(({ invariant, rule, count, more, violations }) => [
     `${invariant}. VIOLATED: ${rule} (${count}${more ? ' or more' : ''})`,
     ...violations.map((v) => `   ${v.id}: ${v.detail}`),
     ...(count > violations.length ? [`   … and ${count - violations.length}${more ? ' or more' : ''} others`] : []),
   ]);
   for (const { invariant, id, detail } of unchecked) lines.push(`${invariant}. not checked: ${id}: ${detail}`);
+  for (const { kind, rows, deletedBefore } of retention) {
+    lines.push(`retention deleted ${rows} old rows of ${kind}, before ${deletedBefore.toISOString()}`);
+  }
   const result = findings.length === 0 ? 'all hold' : `${findings.length} violated`;
   lines.push(`invariants ${checked.join(', ')}: ${result}`);
   return lines.join('\n');

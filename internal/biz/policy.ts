@@ -8,6 +8,7 @@ import type { PaymentSignaturePolicy } from './order/payment-signature.js';
 import type { RefundPolicy } from './order/refund.js';
 import type { ShipmentPolicy } from './order/shipment.js';
 import type { OutboxOptions } from './outbox.js';
+import type { RetentionPolicy } from './retention/retention.js';
 import type { PurchaseTokenPolicy } from './seckill/purchase-token.js';
 import type { SalePolicy } from './seckill/sale-state.js';
 import type { SettlementPolicy } from './seckill/settlement.js';
@@ -25,6 +26,7 @@ export const PURCHASE_TOKEN_POLICY: Token<PurchaseTokenPolicy> = token('Purchase
 export const REFUND_POLICY: Token<RefundPolicy> = token('RefundPolicy');
 /** Publishes to the queue of refunds whose money was received outside Kaimai. */
 export const REFUND_PUBLISHER: Token<QueuePublisher> = token('RefundPublisher');
+export const RETENTION_POLICY: Token<RetentionPolicy> = token('RetentionPolicy');
 export const SALE_POLICY: Token<SalePolicy> = token('SalePolicy');
 export const SETTLEMENT_POLICY: Token<SettlementPolicy> = token('SettlementPolicy');
 export const SHIPMENT_POLICY: Token<ShipmentPolicy> = token('ShipmentPolicy');

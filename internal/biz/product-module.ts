@@ -26,11 +26,13 @@ import {
   PAYMENT_SIGNATURE_POLICY,
   PURCHASE_TOKEN_POLICY,
   REFUND_POLICY,
+  RETENTION_POLICY,
   SALE_POLICY,
   SETTLEMENT_POLICY,
   SHIPMENT_POLICY,
   WAITING_ROOM_POLICY,
 } from './policy.js';
+import { RetentionLease, RetentionStore, RetentionUsecase } from './retention/retention.js';
 import { Admission } from './seckill/admission.js';
 import { PurchaseStream } from './seckill/purchase-stream.js';
 import { PurchaseTokens } from './seckill/purchase-token.js';
@@ -54,6 +56,7 @@ import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo, UserUsecase } fro
 
 /** The product domain's usecases. They need its ports, which the data layer binds, and the policies of policy.ts. */
 export const productBizModule: ProviderSet = providers(({ provide, implement, alias }) => {
+  provide(RetentionUsecase, [TransactionRunner, RetentionLease, all(RetentionStore), RETENTION_POLICY]);
   provide(ItemDirectory, [ProductRepo, CatalogRepo]);
   provide(ProductUsecase, [ProductRepo]);
   provide(CatalogUsecase, [TransactionRunner, CatalogRepo, StockRepo]);

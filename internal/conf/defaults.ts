@@ -83,6 +83,14 @@ export const DEFAULTS: JsonObject = {
     confirmBatch: 200,
   },
   refund: { maxAttempts: 10, retryBackoff: '5s', lease: '60s', pollInterval: '1s' },
+  retention: {
+    interval: '3600s',
+    batchSize: 500,
+    outbox: '604800s',
+    inbox: '2592000s',
+    orderEvents: '7776000s',
+    deadLetters: '2592000s',
+  },
   seckill: {
     batchSize: 500,
     block: '1s',

@@ -73,6 +73,9 @@ function addDependentDefaults(json: JsonObject): void {
   payment.simulatedProviders ??= server.environment === 'production' ? [] : ['manual', 'simulator', 'demo'];
 }
 
+/** Settlement relies on it: it asks only for older entries whether their outcome may have been deleted. */
+const MIN_RETENTION_MS = 86_400_000;
+
 /** Rules that involve several fields. */
 function check(config: Config): Violation[] {
   const violations: Violation[] = [];
@@ -110,6 +113,11 @@ function check(config: Config): Violation[] {
   }
   if (registry.kind === 'etcd' && registry.endpoints.length === 0) {
     add('registry.endpoints', 'etcd requires at least one');
+  }
+  const { outboxMs, inboxMs, orderEventsMs, deadLettersMs } = config.retention;
+  const kept = { outbox: outboxMs, inbox: inboxMs, order_events: orderEventsMs, dead_letters: deadLettersMs };
+  for (const [kind, ms] of Object.entries(kept)) {
+    if (ms > 0 && ms < MIN_RETENTION_MS) add(`retention.${kind}`, 'must be 0s or at least one day');
   }
   for (const [i, proxy] of config.server.trustedProxies.entries()) {
     const [address = '', bits] = proxy.split('/');

@@ -2,6 +2,8 @@ import { ALL_REASONS } from '../../gen/reasons.js';
 import { InstanceReporter, Provisioner } from '../biz/instance/instance-job.js';
 import { InstanceLogRepo } from '../biz/instance/instance-log.js';
 import { QueueConsumer } from '../biz/message-queue.js';
+import { RetentionLease, RetentionStore } from '../biz/retention/retention.js';
+import { TransactionRunner } from '../biz/transaction.js';
 import { CONFIG } from '../conf/config.js';
 import { HealthProbe } from '../kratos/app/health-probe.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
@@ -16,6 +18,8 @@ import { jobBacklog } from './postgres/backlog.js';
 import { PgInstanceLogRepo } from './postgres/instance-log.js';
 import { Postgres } from './postgres/postgres.js';
 import { SimulatedProvisioner } from './postgres/provisioner-simulator.js';
+import { PgRetentionLease } from './postgres/retention/lease.js';
+import { PgQueueDeadLetterRetention } from './postgres/retention/queue-dead-letters.js';
 import { RabbitConsumer } from './rabbitmq/consumer.js';
 import { rabbitOptions, rabbitProbe } from './rabbitmq/rabbitmq.js';
 
@@ -23,6 +27,9 @@ import { rabbitOptions, rabbitProbe } from './rabbitmq/rabbitmq.js';
 export const resourceDataModule: ProviderSet = providers(({ implement, resource, create, alias }) => {
   implement(InstanceLogRepo, PgInstanceLogRepo, [Postgres]);
   create(BacklogProbe, [Postgres], jobBacklog);
+  alias(TransactionRunner, Postgres);
+  create(RetentionLease, [Postgres], (db) => new PgRetentionLease(db, 'resource'));
+  implement(RetentionStore, PgQueueDeadLetterRetention, [Postgres]);
   create(Provisioner, [Postgres, CONFIG], (db, { resource }) => new SimulatedProvisioner(db, resource.simulator));
 
   // The consumer's server opens and closes it.

@@ -17,11 +17,13 @@ import {
   PAYMENT_SIGNATURE_POLICY,
   PURCHASE_TOKEN_POLICY,
   REFUND_POLICY,
+  RETENTION_POLICY,
   SALE_POLICY,
   SETTLEMENT_POLICY,
   SHIPMENT_POLICY,
   WAITING_ROOM_POLICY,
 } from '../biz/policy.js';
+import { RetentionUsecase } from '../biz/retention/retention.js';
 import { PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
 import type { PurchaseTokenPolicy } from '../biz/seckill/purchase-token.js';
 import { SaleSchedule } from '../biz/seckill/sale-schedule.js';
@@ -47,6 +49,7 @@ import { orderConfirmer } from './order-confirmer.js';
 import { orderSweeper } from './order-sweeper.js';
 import { OutboxRelay } from './outbox-relay.js';
 import { refundWorker } from './refund-worker.js';
+import { retention, retentionPolicy } from './retention.js';
 import { saleKeeper } from './sale-keeper.js';
 import { SeckillConsumer } from './seckill-consumer.js';
 
@@ -108,6 +111,11 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
     const { pollIntervalMs } = refund;
     return new Background('refund_worker', refundWorker(refunds, { pollIntervalMs }, logger, registry), false);
   });
+  create(
+    Background,
+    [RetentionUsecase, Logger, METRICS],
+    (usecase, logger, registry) => new Background('retention', retention(usecase, logger, registry), false),
+  );
   create(Background, [OutboxUsecase, CONFIG, Logger, METRICS], (outbox, config, logger, registry) => {
     const { pollIntervalMs } = config.outbox;
     return new Background('outbox_relay', new OutboxRelay(outbox, { pollIntervalMs }, logger, registry), false);
@@ -123,6 +131,7 @@ function bindPolicies(create: Providing['create']): void {
   create(REFUND_POLICY, [CONFIG], ({ refund: { maxAttempts, retryBackoffMs, leaseMs } }) => {
     return { maxAttempts, retryBackoffMs, leaseMs };
   });
+  create(RETENTION_POLICY, [CONFIG], retentionPolicy);
   create(PAYMENT_SIGNATURE_POLICY, [CONFIG], ({ payment: { secret, previousSecret }, server }) => ({
     secrets: [secret, previousSecret].filter((s) => s !== ''),
     acceptUnsigned: server.environment !== 'production',

@@ -1,7 +1,8 @@
 import { InstanceLogServiceService } from '../../gen/resource/v1/instance_log.js';
 import { InstanceJobUsecase } from '../biz/instance/instance-job.js';
 import { QueueConsumer } from '../biz/message-queue.js';
-import { INSTANCE_JOB_OPTIONS } from '../biz/policy.js';
+import { INSTANCE_JOB_OPTIONS, RETENTION_POLICY } from '../biz/policy.js';
+import { RetentionUsecase } from '../biz/retention/retention.js';
 import { CONFIG } from '../conf/config.js';
 import { METRICS } from '../kratos/app/metrics.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
@@ -12,6 +13,7 @@ import { InstanceEventService } from '../service/instance-event.js';
 import { InstanceLogService } from '../service/instance-log.js';
 import { InstanceConsumer } from './instance-consumer.js';
 import { InstanceWorker } from './instance-worker.js';
+import { retention, retentionPolicy } from './retention.js';
 
 /** The resource process's options, RPC services and background servers. */
 export const resourceServerModule: ProviderSet = providers(({ create }) => {
@@ -21,12 +23,19 @@ export const resourceServerModule: ProviderSet = providers(({ create }) => {
     leaseMs,
   }));
 
+  create(RETENTION_POLICY, [CONFIG], retentionPolicy);
+
   create(ServiceBinding, [InstanceLogService], (service) => bindService(InstanceLogServiceService, service));
 
   create(InstanceWorker, [InstanceJobUsecase, CONFIG, Logger, METRICS], (jobs, { resource }, logger, registry) => {
     const { concurrency, pollIntervalMs } = resource;
     return new InstanceWorker(jobs, { concurrency, pollIntervalMs }, logger, registry);
   });
+  create(
+    Background,
+    [RetentionUsecase, Logger, METRICS],
+    (usecase, logger, registry) => new Background('retention', retention(usecase, logger, registry), false),
+  );
   create(Background, [InstanceWorker], (worker) => new Background('instance_worker', worker, true));
   create(
     Background,

@@ -30,6 +30,8 @@ export interface PendingEntry {
 /** An entry without an outcome, and the sale whose units it asks for. */
 export interface NewEntry extends PendingEntry {
   readonly sale: Sale | undefined;
+  /** Its outcome may have been deleted. */
+  readonly tooOld: boolean;
 }
 
 /** What a batch writes through. */
@@ -62,8 +64,12 @@ export class SettlementBatch {
   ) {}
 
   /** Decides an entry. Entries are added in stream order: earlier ones take units first. */
-  add({ entry, parsed, fault, sale }: NewEntry): void {
+  add({ entry, parsed, fault, sale, tooOld }: NewEntry): void {
     const { item } = this.stream;
+    if (tooOld) {
+      this.rows.push(inboxRow(parsed, sale, 'REJECTED', 'TOO_OLD', undefined));
+      return;
+    }
     const dead = parsed.kind === 'malformed' ? parsed.reason : (fault ?? epochFault(parsed, sale));
     if (dead !== undefined || parsed.kind === 'malformed' || item === undefined) {
       const reason = (dead ?? 'unknown product').slice(0, REASON_MAX);

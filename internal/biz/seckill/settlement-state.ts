@@ -15,7 +15,7 @@ export interface InboxRow {
   readonly userId: string | undefined;
   readonly quantity: number | undefined;
   readonly orderId: bigint | undefined;
-  /** SOLD_OUT, LIMIT_REACHED, DUPLICATE_REQ_ID, NO_SALE, or the fault of a dead entry; empty for an order. */
+  /** SOLD_OUT, LIMIT_REACHED, DUPLICATE_REQ_ID, NO_SALE, TOO_OLD, or the fault of a dead entry; empty for an order. */
   readonly reason: string;
   /** The sale whose units the entry asked for; undefined for a direct purchase. */
   readonly saleId: bigint | undefined;
@@ -64,6 +64,8 @@ export abstract class SettlementRepo {
     item: Pick<Item, 'id' | 'orderType'>,
     reqIds: readonly bigint[],
   ): Promise<ReadonlyMap<bigint, string>>;
+  /** Inbox rows of the item's entries from before this time, in ms since 1970, may have been deleted; undefined: none. */
+  abstract findDeletedBefore(tx: Transaction, itemId: bigint): Promise<number | undefined>;
   abstract insertRows(tx: Transaction, itemId: bigint, rows: readonly InboxRow[]): Promise<void>;
   abstract insertDeadLetters(tx: Transaction, itemId: bigint, letters: readonly DeadLetter[]): Promise<void>;
   /** @param sold units to add, by sale */

@@ -29,6 +29,12 @@ import {
 import { SettlementLedger } from './settlement-ledger.js';
 import type { FailedEntry, InboxRow, OutcomeKind, Settlement, SettlementRepo } from './settlement-state.js';
 
+/**
+ * No inbox row is deleted within a day (`retention.inbox`). Half of it, because the ages are measured by other clocks than
+ * this process's.
+ */
+const MAY_BE_DELETED_MS = 12 * 3_600_000;
+
 export interface SettlementPolicy {
   /** Deliveries of an entry that fails on its own before it becomes a dead letter. */
   readonly maxDeliveries: number;
@@ -54,6 +60,9 @@ export interface PreparedEntries {
  * Entries that look like a first delivery are looked up neither in the inbox nor by request number: nearly always they
  * are new, and if not, a unique key refuses the batch, which is then settled with both look-ups.
  *
+ * Retention deletes inbox rows long after their sale has ended. An entry that is old enough for that to have happened is
+ * rejected: only a copy of Redis that was put back can deliver it.
+ *
  * An inbox row of another user is no redelivery: the stream id was given twice, and the entry is settled under another.
  *
  * Entries leave the stream only after the commit. A death before it does nothing; after a death behind it the entries are
@@ -72,6 +81,7 @@ export class SettlementUsecase {
     private readonly settlements: SettlementRepo,
     stock: StockRepo,
     private readonly policy: SettlementPolicy,
+    private readonly nowMs: () => number = Date.now,
   ) {
     this.stores = { stock, instances, orders, settlements };
   }
@@ -170,12 +180,14 @@ export class SettlementUsecase {
     const { itemId, item } = stream;
     const sales = await this.settlements.lock(tx, itemId, lowestEpoch(entries));
     const rows = lookUp ? await this.findRows(tx, itemId, entries) : new Map<string, InboxRow>();
+    const deletedBeforeMs = await this.findDeletedBefore(tx, itemId, entries);
     const fresh = entries.flatMap(({ entry, parsed, fault }): NewEntry[] => {
       const streamId = inboxIdOf(parsed, rows);
       if (rows.has(streamId)) return [];
       const sale = parsed.kind === 'purchase' ? sales.find((s) => belongsTo(parsed, s)) : undefined;
-      if (streamId === parsed.streamId) return [{ entry, parsed, fault, sale }];
-      return [{ entry: { ...entry, streamId }, parsed: { ...parsed, streamId }, fault, sale }];
+      const tooOld = timeOf(streamId) < deletedBeforeMs;
+      if (streamId === parsed.streamId) return [{ entry, parsed, fault, sale, tooOld }];
+      return [{ entry: { ...entry, streamId }, parsed: { ...parsed, streamId }, fault, sale, tooOld }];
     });
     if (fresh.length === 0) return { rows, sales };
 
@@ -186,6 +198,13 @@ export class SettlementUsecase {
     await batch.store(tx, this.stores);
     for (const row of batch.rows) rows.set(row.streamId, row);
     return { rows, sales };
+  }
+
+  /** 0 where it need not be asked: nearly every entry is younger than anything that retention may delete. */
+  private async findDeletedBefore(tx: Transaction, itemId: bigint, entries: readonly PendingEntry[]): Promise<number> {
+    const youngMs = this.nowMs() - MAY_BE_DELETED_MS;
+    if (entries.every((e) => timeOf(e.parsed.streamId) >= youngMs)) return 0;
+    return (await this.settlements.findDeletedBefore(tx, itemId)) ?? 0;
   }
 
   /** The inbox rows of the entries, by stream id; where another user has it, by the reused id too. */
@@ -213,8 +232,8 @@ export class SettlementUsecase {
   ): Promise<SettlementLedger> {
     const users: UserOfSale[] = [];
     const reqIds = new Set<bigint>();
-    for (const { parsed, fault, sale } of entries) {
-      if (parsed.kind === 'malformed' || fault !== undefined) continue;
+    for (const { parsed, fault, sale, tooOld } of entries) {
+      if (parsed.kind === 'malformed' || fault !== undefined || tooOld) continue;
       if (lookUp) reqIds.add(parsed.reqId ?? derivedReqId(parsed.streamId));
       if (sale) users.push({ saleId: sale.id, userId: parsed.userId });
     }
@@ -237,6 +256,11 @@ function faultOf(parsed: Purchase | MalformedEntry, item: Item | undefined): str
   if (!item.onSale) return item.orderType === 'INSTANCE' ? 'PRODUCT_DISABLED' : 'GOODS_UNPUBLISHED';
   if (item.orderType === 'INSTANCE' && parsed.quantity !== 1) return 'qty must be 1 for an instance plan';
   return undefined;
+}
+
+/** When Redis added an entry, in ms since 1970. */
+function timeOf(streamId: string): number {
+  return Number(streamId.split('-', 1)[0]);
 }
 
 /** The id under which the inbox has an entry, or will have it. */

@@ -22,7 +22,7 @@ const FIND_ITEM_IDS: Statement = {
 };
 
 // An item may be sold without any sale whose row could be locked.
-const LOCK_ITEM: Statement = {
+export const LOCK_ITEM: Statement = {
   name: 'settlement_lock_item',
   text: `SELECT pg_advisory_xact_lock(hashtextextended('settle ' || $1::bigint, 0))`,
 };
@@ -66,6 +66,12 @@ const findReqIds = (name: string, itemColumn: 'product_id' | 'sku_id'): Statemen
 });
 const FIND_PRODUCT_REQ_IDS = findReqIds('settlement_find_product_req_ids', 'product_id');
 const FIND_SKU_REQ_IDS = findReqIds('settlement_find_sku_req_ids', 'sku_id');
+
+const FIND_DELETED_BEFORE: Statement = {
+  name: 'settlement_find_deleted_before',
+  text: `SELECT (extract(epoch FROM max(deleted_before)) * 1000)::float8 AS ms FROM retention_marks
+    WHERE kind IN ('inbox_order', 'inbox_rejected', 'inbox_dead') AND scope = $1::bigint::text`,
+};
 
 const INSERT_ROWS: Statement = {
   name: 'settlement_insert_rows',
@@ -140,6 +146,11 @@ export class PgSettlementRepo extends SettlementRepo {
       tx,
     );
     return new Map(rows.map((row) => [row.req_id, row.user_id]));
+  }
+
+  override async findDeletedBefore(tx: Transaction, itemId: bigint): Promise<number | undefined> {
+    const { rows } = await this.db.query<{ ms: number | null }>(FIND_DELETED_BEFORE, [itemId], tx);
+    return rows[0]?.ms ?? undefined;
   }
 
   override async insertRows(tx: Transaction, itemId: bigint, rows: readonly InboxRow[]): Promise<void> {

@@ -101,6 +101,11 @@ export class MemorySettlementRepo extends SettlementRepo {
     });
   }
 
+  /** The memory keeps everything. */
+  override findDeletedBefore(tx: Transaction, _itemId: bigint): Promise<number | undefined> {
+    return this.store.statement('settlement.findDeletedBefore', tx, async () => undefined);
+  }
+
   override insertRows(tx: Transaction, itemId: bigint, rows: readonly InboxRow[]): Promise<void> {
     return this.store.statement('settlement.insertRows', tx, async () => {
       for (const row of rows) await this.orders.inbox.insert(tx, { ...row, itemId });

@@ -11,7 +11,7 @@ export const DUPLICATES: SqlInvariant = {
       // An order of a sku has no product. The stream of its entry identifies the item.
       text: `SELECT format('request number %s of item %s', req_id, item_id) AS id,
           'orders ' || string_agg(id::text, ', ' ORDER BY id) AS detail
-        FROM (SELECT DISTINCT o.id, o.req_id, coalesce(o.product_id, i.item_id) AS item_id
+        FROM (SELECT DISTINCT o.id, o.req_id, coalesce(o.product_id, o.sku_id, i.item_id) AS item_id
             FROM orders o LEFT JOIN stream_inbox i ON o.product_id IS NULL AND i.order_id = o.id) AS o
         WHERE item_id IS NOT NULL GROUP BY item_id, req_id HAVING count(*) > 1
         ORDER BY min(id) LIMIT $1`,

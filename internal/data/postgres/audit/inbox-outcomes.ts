@@ -1,5 +1,8 @@
 import type { SqlInvariant } from './sql-check.js';
 
+/** Retention deleted inbox rows of the item of order `o` from before its creation. Then all of them are counted. */
+const DELETED = `m.kind = 'inbox_order' AND m.scope = coalesce(o.product_id, o.sku_id)::text AND o.created_at < m.deleted_before`;
+
 export const INBOX_OUTCOMES: SqlInvariant = {
   invariant: 5,
   rules: [
@@ -29,8 +32,24 @@ export const INBOX_OUTCOMES: SqlInvariant = {
       name: 'orders_of_entries',
       text: `SELECT 'order ' || o.id AS id, format('%s inbox rows refer to it', count(i.stream_id)) AS detail
         FROM orders o LEFT JOIN stream_inbox i ON i.order_id = o.id
-        WHERE o.source = 'SECKILL' GROUP BY o.id HAVING count(i.stream_id) <> 1
+        LEFT JOIN retention_marks m ON ${DELETED}
+        WHERE o.source = 'SECKILL' GROUP BY o.id
+        HAVING count(i.stream_id) > 1 OR (count(i.stream_id) = 0 AND count(m.scope) = 0)
         ORDER BY o.id LIMIT $1`,
+    },
+    {
+      name: 'deleted_inbox_rows',
+      text: `SELECT 'inbox of item ' || coalesce(m.scope, o.scope) AS id,
+          format('%s orders from before %s have no inbox row, but retention deleted %s rows', coalesce(o.orders, 0),
+            m.deleted_before, m.rows_deleted) AS detail
+        FROM (SELECT * FROM retention_marks WHERE kind = 'inbox_order') m
+        FULL JOIN (
+            SELECT m.scope, count(*) AS orders FROM orders o JOIN retention_marks m ON ${DELETED}
+            WHERE o.source = 'SECKILL' AND NOT EXISTS (SELECT FROM stream_inbox i WHERE i.order_id = o.id)
+            GROUP BY m.scope) o
+          ON o.scope = m.scope
+        WHERE coalesce(o.orders, 0) <> m.rows_deleted
+        ORDER BY 1 LIMIT $1`,
     },
   ],
 };

@@ -16,7 +16,9 @@ const FIND_OUTCOMES: Statement = {
 
 const COUNT_OUTCOMES: Statement = {
   name: 'audit_count_outcomes',
-  text: 'SELECT count(*) AS n FROM stream_inbox WHERE item_id = $1',
+  text: `SELECT (SELECT count(*) FROM stream_inbox WHERE item_id = $1)
+    + (SELECT coalesce(sum(rows_deleted), 0)::bigint FROM retention_marks
+      WHERE kind LIKE 'inbox\\_%' AND scope = $1::bigint::text) AS n`,
 };
 
 type Pending = [id: string, consumer: string, idleMs: number, deliveries: number];

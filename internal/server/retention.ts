@@ -1,0 +1,49 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Counter, type Registry } from 'prom-client';
+import type { RetentionFailure, RetentionPolicy, RetentionUsecase } from '../biz/retention/retention.js';
+import type { Config } from '../conf/config.js';
+import { Loop } from '../kratos/background/loop.js';
+import type { Logger } from '../kratos/log/logger.js';
+
+const IDLE_MS = 1_000;
+/** Longest wait between two batches. */
+const MAX_PAUSE_MS = 1_000;
+/** Failures that are remembered as logged; a repair is followed by a restart or by none. */
+const LOGGED_MAX = 1_000;
+
+export function retentionPolicy({ retention: r }: Config): RetentionPolicy {
+  const keepMs = { outbox: r.outboxMs, inbox: r.inboxMs, order_events: r.orderEventsMs, dead_letters: r.deadLettersMs };
+  return { intervalMs: r.intervalMs, batchSize: r.batchSize, keepMs };
+}
+
+/** Deletes old rows, in batches with a pause after each that is as long as the batch took. */
+export function retention(usecase: RetentionUsecase, logger: Logger, registry: Registry): Loop {
+  const log = logger.child({ server: 'retention' });
+  const deletions = new Counter({
+    name: 'kaimai_retention_deleted_total',
+    help: 'Old rows deleted, by kind.',
+    labelNames: ['kind'] as const,
+    registers: [registry],
+  });
+  const logged = new Set<string>();
+  const report = ({ kind, row, cause }: RetentionFailure) => {
+    const name = `${kind} ${row}`;
+    if (logged.has(name) || logged.size >= LOGGED_MAX) return;
+    logged.add(name);
+    log.error('an old row cannot be deleted', { kind, row, err: cause });
+  };
+  return new Loop({
+    name: 'retention',
+    idleMs: IDLE_MS,
+    logger: log,
+    round: async (signal) => {
+      const startedMs = performance.now();
+      const { kind, deleted, failures } = await usecase.step();
+      for (const failure of failures) report(failure);
+      if (kind !== undefined) deletions.inc({ kind }, deleted);
+      const pauseMs = Math.min(performance.now() - startedMs, MAX_PAUSE_MS);
+      if (deleted > 0) await sleep(pauseMs, undefined, { signal }).catch(() => {});
+      return { units: deleted, isolated: failures.length };
+    },
+  });
+}
