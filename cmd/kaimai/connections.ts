@@ -1,6 +1,16 @@
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
-import { databasePooler, required } from './environment.js';
+import { DemoClient } from './demo/client.js';
+import { databasePooler, given, required } from './environment.js';
+
+/** The JSON API of the product process, with the secrets that the environment has. */
+export function openApi(): DemoClient {
+  return new DemoClient(required('KAIMAI_PRODUCT_HTTP'), {
+    adminToken: given('KAIMAI_AUTH_ADMIN_TOKEN'),
+    bffToken: given('KAIMAI_AUTH_BFF_TOKEN'),
+    paymentSecret: given('KAIMAI_PAYMENT_SECRET'),
+  });
+}
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const REPLY_TIMEOUT_MS = 30_000;

@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { Listr } from 'listr2';
 import { statistics } from '../../internal/local/statistics.js';
 import { table } from '../../internal/local/table.js';
-import { DemoClient } from './demo/client.js';
+import { openApi } from './connections.js';
 import {
   createProduct,
   type DemoOptions,
@@ -28,7 +28,7 @@ export const demoCommand = new Command('demo')
   });
 
 async function demo(options: DemoOptions): Promise<void> {
-  const client = new DemoClient(required('KAIMAI_PRODUCT_HTTP'));
+  const client = openApi();
   const redisUrl = required('KAIMAI_REDIS_URL');
   const postgresUrl = required('KAIMAI_POSTGRES_URL');
   const state: DemoState = { productId: '', orders: [], seckills: [], steps: [] };

@@ -7,9 +7,7 @@ import { readVariable } from '../../internal/kratos/config/environment.js';
  * the file that `<name>_FILE` names
  */
 export function required(name: string): string {
-  const violations: Violation[] = [];
-  const value = readVariable(name, process.env, violations);
-  if (violations.length > 0) throw new Error(violations.map(formatViolation).join('; '));
+  const value = given(name);
   if (value !== undefined) return value;
   throw new Error(`${name} is not set. Set it, or start Kaimai with \`kaimai up\``);
 }
@@ -21,7 +19,15 @@ export function databasePooler(): Pooler {
   throw new Error('KAIMAI_DATA_DATABASE_POOLER must be none, session or transaction');
 }
 
-/** @param given the value of --url, if there was one */
-export function databaseUrl(given: string | undefined): string {
-  return given ?? required('KAIMAI_POSTGRES_URL');
+/** @returns like `required`; undefined if the variable is not set */
+export function given(name: string): string | undefined {
+  const violations: Violation[] = [];
+  const value = readVariable(name, process.env, violations);
+  if (violations.length > 0) throw new Error(violations.map(formatViolation).join('; '));
+  return value;
+}
+
+/** @param option the value of --url, if there was one */
+export function databaseUrl(option: string | undefined): string {
+  return option ?? required('KAIMAI_POSTGRES_URL');
 }

@@ -1,7 +1,6 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { table } from '../../internal/local/table.js';
-import { DemoClient } from './demo/client.js';
-import { required } from './environment.js';
+import { openApi } from './connections.js';
 
 interface SaleReply {
   readonly itemId: string;
@@ -40,7 +39,7 @@ saleCommand
   .option('--ends <time>', 'end (default: none)', time)
   .option('--limit <units>', 'units for each user (default: the default of the API)', wholeNumber)
   .action(async (item: string, options: CreateOptions) => {
-    const sale = await client().admin<SaleReply>('POST', '/v1/sales', {
+    const sale = await openApi().admin<SaleReply>('POST', '/v1/sales', {
       itemId: item,
       total: options.total,
       priceFen: options.price,
@@ -56,7 +55,7 @@ saleCommand
   .command('list')
   .description('list the newest sales')
   .action(async () => {
-    const { sales } = await client().admin<{ sales: SaleReply[] }>('GET', `/v1/sales?limit=${LIST_LIMIT}`);
+    const { sales } = await openApi().admin<{ sales: SaleReply[] }>('GET', `/v1/sales?limit=${LIST_LIMIT}`);
     console.log(sales.length === 0 ? 'no sales' : saleTable(sales));
   });
 
@@ -66,7 +65,7 @@ saleCommand
   .action(async (item: string) => {
     let last = '';
     for (;;) {
-      const sale = await client().admin<SaleReply>('GET', `/v1/sales/${encodeURIComponent(item)}`);
+      const sale = await openApi().admin<SaleReply>('GET', `/v1/sales/${encodeURIComponent(item)}`);
       const line = `${sale.status}: ${sale.sold} of ${sale.total} sold, ${sale.remaining} left`;
       if (line !== last) console.log(`${new Date().toISOString()} ${line}`);
       if (sale.status === 'CLOSED') return;
@@ -81,7 +80,7 @@ for (const action of ['open', 'close'] as const) {
     .description(`${action} the sale of an item`)
     .action(async (item: string) => {
       const path = `/v1/sales/${encodeURIComponent(item)}/${action}`;
-      console.log(saleTable([await client().admin<SaleReply>('POST', path, {})]));
+      console.log(saleTable([await openApi().admin<SaleReply>('POST', path, {})]));
     });
 }
 
@@ -90,13 +89,9 @@ saleCommand
   .description('set the limit of one user in the current sale of an item')
   .action(async (item: string, user: string, units: string) => {
     const path = `/v1/sales/${encodeURIComponent(item)}/vip-limits/${encodeURIComponent(user)}`;
-    const set = await client().admin<{ limit: number }>('PUT', path, { limit: wholeNumber(units) });
+    const set = await openApi().admin<{ limit: number }>('PUT', path, { limit: wholeNumber(units) });
     console.log(`user ${user} may buy ${set.limit} of item ${item}`);
   });
-
-function client(): DemoClient {
-  return new DemoClient(required('KAIMAI_PRODUCT_HTTP'));
-}
 
 function saleTable(sales: readonly SaleReply[]): string {
   const head = ['item', 'name', 'status', 'starts', 'ends', 'total', 'sold', 'left', 'price (fen)', 'limit'];

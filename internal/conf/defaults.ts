@@ -30,7 +30,7 @@ export const DEFAULTS: JsonObject = {
     metricsAddr: '',
     drainDelay: '0s',
     stopTimeout: '10s',
-    environment: 'development',
+    environment: '',
     trustedProxies: [],
   },
   data: {
@@ -57,6 +57,7 @@ export const DEFAULTS: JsonObject = {
     mode: 'header',
     internalToken: DEVELOPMENT_TOKEN,
     bffToken: '',
+    adminToken: '',
     jwt: {
       algorithm: 'HS256',
       secret: '',

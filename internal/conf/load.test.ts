@@ -58,7 +58,7 @@ describe('loadBootstrap', () => {
   });
 
   it('replaces placeholders with environment variables, typed by their field', () => {
-    const text = `${MINIMUM}server: {workers: "\${W:3}", http: {envelope: "\${E}", addr: "http://0.0.0.0:\${P:80}"}}
+    const text = `${MINIMUM}server: {environment: development, workers: "\${W:3}", http: {envelope: "\${E}", addr: "http://0.0.0.0:\${P:80}"}}
 log: {level: "\${L:info}"}
 auth: {internal_token: "$\${literal}-and-long"}
 seckill: {batch_size: "\${B}"}
@@ -242,6 +242,45 @@ resource: {simulator: {failure_rate: 2}}
       violationsOf(() => load(origins('https://a.test', '*'))),
       ['server.http.cors_origins: "*" allows all origins and must be the only entry'],
     );
+  });
+
+  it('is for development without being asked only where no other machine can call', () => {
+    for (const addr of ['127.0.0.1:1', '127.8.8.8:1', 'localhost:1', '[::1]:1', 'http://127.0.0.1:1']) {
+      assert.equal(load(`${MINIMUM}server: {http: {addr: "${addr}"}}\n`).server.environment, 'development', addr);
+    }
+    for (const [listener, addr] of [
+      ['http', '0.0.0.0:8000'],
+      ['http', '[::]:8000'],
+      ['http', '10.1.2.3:8000'],
+      ['grpc', 'shop.example:9000'],
+      ['grpc', '128.0.0.1:9000'],
+    ]) {
+      const server = (environment: string) => `${MINIMUM}server: {${environment} ${listener}: {addr: "${addr}"}}\n`;
+      const [violation = '', ...others] = violationsOf(() => load(server('')));
+      assert.deepEqual(others, []);
+      assert.ok(
+        violation.startsWith(`server.environment: is not set, and other machines can reach server.${listener}`),
+      );
+      assert.match(violation, /set KAIMAI_SERVER_ENVIRONMENT to production.*INTERNAL_TOKEN.*BFF_TOKEN.*development/i);
+      assert.equal(load(server('environment: development,')).server.environment, 'development');
+    }
+  });
+
+  it('rejects a token that authenticates two kinds of callers', () => {
+    const [a, b] = ['the-first-of-two-tokens', 'the-other-of-two-tokens'];
+    const auth = (internal: string, bff: string, admin: string) =>
+      `${MINIMUM}auth: {internal_token: ${internal}, bff_token: "${bff}", admin_token: "${admin}"}\n`;
+    assert.equal(load(auth(a, b, '')).auth.adminToken, '');
+    for (const [text, path] of [
+      [auth(a, a, ''), 'auth.bff_token'],
+      [auth(a, b, a), 'auth.admin_token'],
+      [auth(a, b, b), 'auth.admin_token'],
+    ] as const) {
+      assert.deepEqual(
+        violationsOf(() => load(text)),
+        [`${path}: must differ from the other tokens`],
+      );
+    }
   });
 
   it('rejects development secrets in production', () => {

@@ -1,6 +1,7 @@
 import { createPrivateKey, createPublicKey } from 'node:crypto';
-import { isIP } from 'node:net';
+import { BlockList, isIP } from 'node:net';
 import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
+import { parseAddress } from '../kratos/app/address.js';
 import type { Violation } from '../kratos/config/config-error.js';
 import type { Environment, EnvironmentRule } from '../kratos/config/environment.js';
 import { type ConfigSpec, loadConfig } from '../kratos/config/load-config.js';
@@ -62,9 +63,12 @@ export function bootstrapSpec(): ConfigSpec<Config> {
 function addDependentDefaults(json: JsonObject): void {
   const server = json.server as {
     environment: JsonValue;
-    grpc: { reflection?: JsonValue };
-    http: { docs?: JsonValue };
+    grpc: { addr: JsonValue; reflection?: JsonValue };
+    http: { addr: JsonValue; docs?: JsonValue };
   };
+  if (server.environment === '' && [server.http, server.grpc].every(({ addr }) => isLoopback(String(addr)))) {
+    server.environment = 'development';
+  }
   server.grpc.reflection ??= server.environment !== 'production';
   server.http.docs ??= server.environment !== 'production';
   const { database } = json.data as { database: { pooler: JsonValue; preparedStatements?: JsonValue } };
@@ -81,6 +85,8 @@ function check(config: Config): Violation[] {
   const violations: Violation[] = [];
   const add = (path: string, description: string) => violations.push({ path, description });
   const { auth, registry } = config;
+  violations.push(...checkEnvironment(config.server));
+  violations.push(...checkTokens(auth));
   const production = config.server.environment === 'production';
   if (production && auth.internalToken === DEVELOPMENT_TOKEN) {
     add('auth.internal_token', 'the development token is refused in production');
@@ -131,6 +137,45 @@ function check(config: Config): Violation[] {
   }
   return violations;
 }
+
+/** Development must be asked for by name where another machine can call: there every caller can claim every identity. */
+function checkEnvironment({ environment, http, grpc }: Config['server']): Violation[] {
+  if (environment !== '') return [];
+  const reachable = Object.entries({ http, grpc }).filter(([, { addr }]) => !isLoopback(addr));
+  const addresses = reachable.map(([name, { addr }]) => `server.${name}.addr ${addr}`).join(' and ');
+  return [
+    {
+      path: 'server.environment',
+      description:
+        `is not set, and other machines can reach ${addresses}. Set KAIMAI_SERVER_ENVIRONMENT to production, which requires ` +
+        'KAIMAI_AUTH_INTERNAL_TOKEN and, with auth.mode header, KAIMAI_AUTH_BFF_TOKEN; or to development if every caller ' +
+        'may act as any user and as ADMIN',
+    },
+  ];
+}
+
+/** A token that authenticates several kinds of callers would give each the rights of all. */
+function checkTokens({ internalToken, bffToken, adminToken }: Config['auth']): Violation[] {
+  const differs = 'must differ from the other tokens';
+  const violations: Violation[] = [];
+  if (bffToken !== '' && bffToken === internalToken) violations.push({ path: 'auth.bff_token', description: differs });
+  if (adminToken !== '' && [internalToken, bffToken].includes(adminToken)) {
+    violations.push({ path: 'auth.admin_token', description: differs });
+  }
+  return violations;
+}
+
+/** Whether only this machine can call an address. */
+export function isLoopback(addr: string): boolean {
+  const { host } = parseAddress(addr.replace(/^[a-z]+:\/\//, ''));
+  if (host === 'localhost') return true;
+  const family = isIP(host);
+  return family !== 0 && LOOPBACK.check(host, family === 6 ? 'ipv6' : 'ipv4');
+}
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8);
+LOOPBACK.addAddress('::1', 'ipv6');
 
 function isPair(algorithm: string, privateKey: string, publicKey: string): boolean {
   try {

@@ -20,7 +20,8 @@ const SCHEMES: Schemes = {
     type: 'apiKey',
     in: 'header',
     name: 'x-user-role',
-    description: '`ADMIN` for a shop operator, sent by a trusted caller.',
+    description:
+      '`ADMIN` for a shop operator. Believed outside production only, and not if `auth.admin_token` is configured.',
     'x-example': 'ADMIN',
   },
   bffToken: {
@@ -28,6 +29,12 @@ const SCHEMES: Schemes = {
     in: 'header',
     name: 'x-bff-token',
     description: 'Shared secret of the trusted caller (`auth.bff_token`).',
+  },
+  adminToken: {
+    type: 'apiKey',
+    in: 'header',
+    name: 'x-admin-token',
+    description: 'Secret of operators (`auth.admin_token`). `x-user-id` may name the user that the operator acts for.',
   },
   bearer: {
     type: 'http',
@@ -64,7 +71,7 @@ function securityOf(role: string, auth: 'header' | 'jwt' | undefined): Requireme
     case 'USER':
       return [...header('userId'), ...bearer, { internalToken: [], userId: [] }];
     case 'ADMIN':
-      return [...header('userRole'), ...bearer];
+      return [...header('userRole'), { adminToken: [] }, ...bearer];
     default:
       return [{ internalToken: [] }];
   }

@@ -135,6 +135,7 @@ function bindPolicies(create: Providing['create']): void {
   create(PAYMENT_SIGNATURE_POLICY, [CONFIG], ({ payment: { secret, previousSecret }, server }) => ({
     secrets: [secret, previousSecret].filter((s) => s !== ''),
     acceptUnsigned: server.environment !== 'production',
+    requireAmount: server.environment === 'production',
   }));
   create(PURCHASE_TOKEN_POLICY, [CONFIG], ({ seckill }): PurchaseTokenPolicy => {
     const { tokenSecret, previousTokenSecret, tokenTtlMs } = seckill;

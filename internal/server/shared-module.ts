@@ -3,6 +3,7 @@ import { ALL_REASONS } from '../../gen/reasons.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { loadDescriptors } from '../conf/descriptors.js';
 import { LiveConfig } from '../conf/live.js';
+import { isLoopback } from '../conf/load.js';
 import { ENVELOPE_HEADER, METRICS_NAMESPACE, processOf, serviceName } from '../conf/process.js';
 import { projectVersion } from '../conf/version.js';
 import { App } from '../kratos/app/app.js';
@@ -168,6 +169,7 @@ const FORWARDED_HEADERS = [
   'x-user-role',
   'x-internal-token',
   'x-bff-token',
+  'x-admin-token',
   'x-real-ip',
   'x-payment-timestamp',
   'x-payment-signature',
@@ -206,14 +208,25 @@ function plainRoutes(config: Config, worker: Worker, dispatcher: Dispatcher, hea
     opsRoute(ops, req, res) || (config.server.http.docs && docs(req, res));
 }
 
+function isOnLoopback({ http, grpc }: Config['server']): boolean {
+  return isLoopback(http.addr) && isLoopback(grpc.addr);
+}
+
 function authenticatorOf(config: Config): Authenticator {
-  return config.auth.mode === 'jwt' ? jwtAuthenticator(config.auth) : headerAuthenticator(config.auth);
+  if (config.auth.mode === 'jwt') return jwtAuthenticator(config.auth);
+  return headerAuthenticator({ ...config.auth, adminByRole: config.server.environment !== 'production' });
 }
 
 function makeApp(parts: ValuesOf<typeof APP_PARTS>): App {
   const { config, logger, worker, resources, health, dispatcher, grpc, http } = parts;
   const registry = parts.registry ?? new NoServiceRegistry();
   checkRoles(config, worker, parts.backgrounds);
+  if (config.server.environment !== 'production' && !isOnLoopback(config.server)) {
+    logger.warn('development environment: every caller that reaches this process can act as any user and as ADMIN', {
+      http: config.server.http.addr,
+      grpc: config.server.grpc.addr,
+    });
+  }
   const servers: Server[] = [];
   // Several workers are asked through their primary.
   if (worker.count === 1 && config.server.metricsAddr !== '') servers.push(parts.ops);

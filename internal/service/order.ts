@@ -87,15 +87,17 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
   }
 
   async markOrderPaid(req: MarkOrderPaidRequest, ctx: CallContext): Promise<OrderMessage> {
+    const orderId = orderIdOf(req.id);
     this.signatures.verify(identityOf(ctx), {
       timestamp: header(ctx, 'x-payment-timestamp'),
       signature: header(ctx, 'x-payment-signature'),
+      orderId,
       body: ctx.rawBody,
-      eventId: req.eventId,
+      amountFen: req.paidAmountFen,
     });
     return orderReply(
       await this.handleOrderPaid({
-        orderId: orderIdOf(req.id),
+        orderId,
         userId: ctx.identity.userId,
         provider: req.provider,
         eventId: req.eventId,

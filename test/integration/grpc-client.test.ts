@@ -46,7 +46,7 @@ describe('A gRPC client', () => {
       [
         recovery(),
         deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 5_000 }),
-        auth(headerAuthenticator({ internalToken: TOKEN, bffToken: '' }), registry),
+        auth(headerAuthenticator({ internalToken: TOKEN, adminToken: '', bffToken: '', adminByRole: true }), registry),
       ],
     );
     listener = new GrpcListener({ addr: '127.0.0.1:0', maxMessageBytes: 65536 }, dispatcher);

@@ -15,8 +15,8 @@ describe('The payment callback with a configured secret', function () {
     product = await processes.start('product', { env: servers.env(), config: { payment: { secret: SECRET } } });
   });
 
-  async function paid(headers: Record<string, string>, body: string): Promise<string> {
-    const reply = await fetch(`http://${product.http}/v1/orders/4242/paid`, {
+  async function paid(headers: Record<string, string>, body: string, order = '4242'): Promise<string> {
+    const reply = await fetch(`http://${product.http}/v1/orders/${order}/paid`, {
       method: 'POST',
       headers: { 'content-type': 'application/json', ...headers },
       body,
@@ -24,13 +24,15 @@ describe('The payment callback with a configured secret', function () {
     return `${reply.status} ${((await reply.json()) as { reason: string }).reason}`;
   }
 
-  it('accepts only a callback with a valid signature over its bytes, even from the buyer', async () => {
+  it('accepts only a callback with a valid signature over its order and its bytes, even from the buyer', async () => {
     // The signature covers the exact bytes of the body, including spaces and order.
     const body = '{ "eventId":"evt-1",  "provider":"pay" }';
     const timestamp = String(Math.floor(Date.now() / 1000));
-    const signature = createHmac('sha256', SECRET).update(`${timestamp}.${body}`).digest('hex');
+    const signature = createHmac('sha256', SECRET).update(`${timestamp}.4242.${body}`).digest('hex');
     const signed = { 'x-payment-timestamp': timestamp, 'x-payment-signature': signature };
     assert.equal(await paid(signed, body), '404 ORDER_NOT_FOUND');
+    assert.equal(await paid(signed, body, 'ORD4242'), '404 ORDER_NOT_FOUND');
+    assert.equal(await paid(signed, body, '4243'), '401 UNAUTHENTICATED');
     assert.equal(await paid(signed, body.replace('evt-1', 'evt-2')), '401 UNAUTHENTICATED');
     assert.equal(await paid({}, body), '401 UNAUTHENTICATED');
     assert.equal(await paid({ 'x-user-id': '7' }, body), '401 UNAUTHENTICATED');

@@ -50,7 +50,7 @@ describe('reports to the product domain', () => {
       [
         recovery(),
         deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 5_000 }),
-        auth(headerAuthenticator({ internalToken: TOKEN, bffToken: '' }), registry),
+        auth(headerAuthenticator({ internalToken: TOKEN, adminToken: '', bffToken: '', adminByRole: true }), registry),
       ],
       validation(registry),
     );

@@ -1,36 +1,64 @@
+import { signPayment } from '../../../internal/biz/order/payment-signature.js';
 import { errorText } from '../../../internal/kratos/errors/error-text.js';
+
+/** Secrets of the product process; absent ones are not configured there. */
+export interface DemoSecrets {
+  /** `auth.admin_token` */
+  readonly adminToken?: string | undefined;
+  /** `auth.bff_token` */
+  readonly bffToken?: string | undefined;
+  /** `payment.secret` */
+  readonly paymentSecret?: string | undefined;
+}
 
 /** A JSON client as a BFF would write it. */
 export class DemoClient {
   private readonly product: string;
 
   /** @param product `host:port` or URL of its JSON address */
-  constructor(product: string) {
+  constructor(
+    product: string,
+    private readonly secrets: DemoSecrets = {},
+  ) {
     this.product = baseUrl(product);
   }
 
   /** Calls as an operator. */
   admin<T>(method: string, path: string, body?: unknown): Promise<T> {
-    return this.call(method, path, { 'x-user-role': 'ADMIN' }, body);
+    const { adminToken } = this.secrets;
+    const identity = adminToken ? { 'x-admin-token': adminToken } : { 'x-user-role': 'ADMIN', ...this.bffHeader() };
+    return this.call(method, path, identity, textOf(body));
   }
 
   /** Calls as a user. */
   user<T>(userId: string, method: string, path: string, body?: unknown): Promise<T> {
-    return this.call(method, path, { 'x-user-id': userId }, body);
+    return this.call(method, path, { 'x-user-id': userId, ...this.bffHeader() }, textOf(body));
   }
 
-  /** Calls without an identity, as the payment provider does. */
-  anonymous<T>(method: string, path: string, body?: unknown): Promise<T> {
-    return this.call(method, path, {}, body);
+  /** Reports a payment, as the payment provider does. */
+  pay<T>(orderId: string, notice: unknown): Promise<T> {
+    const { paymentSecret } = this.secrets;
+    const body = JSON.stringify(notice);
+    const timestamp = String(Math.floor(Date.now() / 1_000));
+    const signed = paymentSecret && {
+      'x-payment-timestamp': timestamp,
+      'x-payment-signature': signPayment(paymentSecret, { timestamp, orderId: BigInt(orderId), body }),
+    };
+    return this.call('POST', `/v1/orders/${orderId}/paid`, signed || {}, body);
   }
 
-  private async call<T>(method: string, path: string, headers: Record<string, string>, body?: unknown): Promise<T> {
+  private bffHeader(): Record<string, string> {
+    const { bffToken } = this.secrets;
+    return bffToken ? { 'x-bff-token': bffToken } : {};
+  }
+
+  private async call<T>(method: string, path: string, headers: Record<string, string>, body?: string): Promise<T> {
     let reply: Response;
     try {
       reply = await fetch(`${this.product}${path}`, {
         method,
         headers: { 'content-type': 'application/json', ...headers },
-        body: body === undefined ? null : JSON.stringify(body),
+        body: body ?? null,
         signal: AbortSignal.timeout(10_000),
       });
     } catch (err) {
@@ -42,6 +70,10 @@ export class DemoClient {
     if (!reply.ok) throw new Error(`${method} ${path}: HTTP ${reply.status} ${text}`);
     return JSON.parse(text) as T;
   }
+}
+
+function textOf(body: unknown): string | undefined {
+  return body === undefined ? undefined : JSON.stringify(body);
 }
 
 function baseUrl(address: string): string {

@@ -31,6 +31,7 @@ interface OrderReply {
   id: string;
   orderNo: string;
   status: string;
+  amountFen: string;
   instanceId: string;
 }
 
@@ -79,10 +80,8 @@ export async function ordinaryPurchase(client: DemoClient, state: DemoState): Pr
     result: `${order.status}; requested twice, created once`,
     ids: `order ${order.orderNo}`,
   });
-  const paid = await client.anonymous<OrderReply>('POST', `/v1/orders/${order.id}/paid`, {
-    provider: 'demo',
-    eventId: requestId,
-  });
+  const notice = { provider: 'demo', eventId: requestId, paidAmountFen: order.amountFen };
+  const paid = await client.pay<OrderReply>(order.id, notice);
   state.orders.push({ id: order.id, userId, source: 'ORDER' });
   state.steps.push({
     step: 'payment callback',

@@ -7,20 +7,38 @@ export interface PaymentSignaturePolicy {
   readonly secrets: readonly string[];
   /** Whether unsigned notices are accepted, for local development. Ignored if there is a secret. */
   readonly acceptUnsigned: boolean;
+  /** Whether a notice must say how much was paid. */
+  readonly requireAmount: boolean;
+}
+
+/** What the signature of a payment notice covers. */
+export interface SignedContent {
+  /** Epoch seconds, decimal. */
+  readonly timestamp: string;
+  readonly orderId: bigint;
+  /** The exact bytes of the body. */
+  readonly body: Uint8Array | string;
 }
 
 /** A payment notice as it was received. */
 export interface SignedNotice {
   /** Epoch seconds, decimal. */
   readonly timestamp: string | undefined;
-  /** HMAC-SHA256 over `<timestamp>.<body>`, hex. */
+  /** From `signPayment`. */
   readonly signature: string | undefined;
-  /** The exact bytes of the body. */
+  readonly orderId: bigint;
+  /** The exact bytes of the body; undefined for a notice that is no JSON request, which cannot be signed. */
   readonly body: Uint8Array | undefined;
-  readonly eventId: string;
+  /** undefined: the amount due. */
+  readonly amountFen: bigint | undefined;
 }
 
 const WINDOW_MS = 300_000;
+
+/** The value of `x-payment-signature`: HMAC-SHA256 of `<timestamp>.<order id>.<body>`, hex. */
+export function signPayment(secret: string, content: SignedContent): string {
+  return digestOf(secret, content).toString('hex');
+}
 
 /** Verifies that a notice comes from the payment provider. */
 export class PaymentSignatures {
@@ -31,33 +49,38 @@ export class PaymentSignatures {
 
   /**
    * Operators and internal services need no signature. All other callers do, above all buyers.
-   * @throws UNAUTHENTICATED, INVALID_ARGUMENT event_id
+   * @throws UNAUTHENTICATED, INVALID_ARGUMENT paid_amount_fen
    */
   verify(identity: Identity, notice: SignedNotice): void {
+    this.verifySignature(identity, notice);
+    if (this.policy.requireAmount && notice.amountFen === undefined) {
+      throw invalidArgument('paid_amount_fen is required', {
+        violations: [{ field: 'paid_amount_fen', description: 'is required in production' }],
+      });
+    }
+  }
+
+  private verifySignature(identity: Identity, { timestamp, signature, orderId, body }: SignedNotice): void {
     if (identity.role === 'ADMIN' || identity.role === 'INTERNAL') return;
     const { secrets, acceptUnsigned } = this.policy;
     if (secrets.length === 0 && acceptUnsigned) return;
-    const { timestamp, signature, body, eventId } = notice;
+    // Over gRPC there is no body to sign: a signature would cover neither the amount nor the event.
+    if (body === undefined) throw unauthenticated('a payment notice is signed JSON, or comes from a service');
     if (timestamp === undefined || signature === undefined || !/^[0-9]{1,12}$/.test(timestamp)) {
       throw unauthenticated('a payment notice carries x-payment-timestamp and x-payment-signature');
     }
     if (Math.abs(this.now() - Number(timestamp) * 1000) > WINDOW_MS) {
-      throw unauthenticated('the payment notice is not of these minutes');
+      throw unauthenticated('the timestamp of the payment notice is more than 300 s off');
     }
     const given = Buffer.from(signature, 'hex');
     const signed = secrets.some((secret) => {
-      const expected = createHmac('sha256', secret)
-        .update(`${timestamp}.`)
-        .update(body ?? '')
-        .digest();
+      const expected = digestOf(secret, { timestamp, orderId, body });
       return given.length === expected.length && timingSafeEqual(given, expected);
     });
     if (!signed) throw unauthenticated('the payment notice has an invalid signature');
-    // The signature does not cover the path, so without an event id a notice could be replayed for another order.
-    if (eventId === '') {
-      throw invalidArgument('event_id is required in a signed notice', {
-        violations: [{ field: 'event_id', description: 'is required in a signed notice' }],
-      });
-    }
   }
+}
+
+function digestOf(secret: string, { timestamp, orderId, body }: SignedContent): Buffer {
+  return createHmac('sha256', secret).update(`${timestamp}.${orderId}.`).update(body).digest();
 }

@@ -32,9 +32,9 @@ function keys(algorithm: string): Pick<Jwt, 'algorithm' | 'secret' | 'publicKey'
 
 describe('JwtTokenSigner', () => {
   const identityOf = async (jwt: Jwt, token = '') =>
-    jwtAuthenticator({ internalToken: 'a-token-for-this-test', jwt })({
-      metadata: (name: string) => (name === 'authorization' ? `Bearer ${token}` : undefined),
-    } as Call);
+    jwtAuthenticator({ internalToken: 'a-token-for-this-test', adminToken: '', jwt })({
+      metadataAll: (name: string) => (name === 'authorization' ? [`Bearer ${token}`] : []),
+    } as unknown as Call);
 
   for (const algorithm of ['HS256', 'RS256', 'EdDSA']) {
     it(`signs ${algorithm} tokens that auth.mode jwt accepts until they end`, async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { SignJWT } from 'jose';
 import { Role } from '../../../gen/auth/v1/auth.js';
-import { isUnauthenticated } from '../../../gen/common/v1/errors.js';
+import { isInvalidArgument, isUnauthenticated } from '../../../gen/common/v1/errors.js';
 import type { Identity } from '../../biz/identity.js';
 import { loadDescriptors } from '../../conf/descriptors.js';
 import type { Call } from '../../kratos/transport/call.js';
@@ -10,8 +10,8 @@ import { headerAuthenticator, jwtAuthenticator, roleOf, secretMatcher } from './
 const USER = '00000000-0000-8000-8000-00000000007b';
 const TOKEN = 'a-token-for-this-test';
 
-function callWith(headers: Record<string, string>): Call {
-  return { metadata: (name: string) => headers[name] } as Call;
+function callWith(headers: Record<string, string | string[]>): Call {
+  return { metadataAll: (name: string) => [headers[name] ?? []].flat() } as unknown as Call;
 }
 
 describe('roleOf', () => {
@@ -40,9 +40,10 @@ describe('secretMatcher', () => {
 
 describe('headerAuthenticator', () => {
   it('believes identity headers only with the BFF token, if one is configured', async () => {
-    const open = headerAuthenticator({ internalToken: TOKEN, bffToken: '' });
+    const development = { internalToken: TOKEN, adminToken: '', bffToken: '', adminByRole: true };
+    const open = headerAuthenticator(development);
     assert.deepEqual(await open(callWith({ 'x-user-id': '123' })), { role: 'USER', userId: USER });
-    const closed = headerAuthenticator({ internalToken: TOKEN, bffToken: 'the-token-of-the-bff' });
+    const closed = headerAuthenticator({ ...development, bffToken: 'the-token-of-the-bff' });
     const admin = { 'x-user-role': 'ADMIN' };
     for (const headers of [{ 'x-user-id': '123' }, admin, { ...admin, 'x-bff-token': 'the-token-of-the-bfg' }]) {
       await assert.rejects(async () => closed(callWith(headers)), isUnauthenticated);
@@ -52,10 +53,65 @@ describe('headerAuthenticator', () => {
   });
 });
 
+describe('The token of operators', () => {
+  const ADMIN_TOKEN = 'the-token-of-operators';
+  const tokens = { internalToken: TOKEN, adminToken: ADMIN_TOKEN, bffToken: '' };
+  const authenticate = headerAuthenticator({ ...tokens, adminByRole: true });
+  const identityOf = async (headers: Record<string, string | string[]>) => authenticate(callWith(headers));
+
+  it('makes an operator, who may act for a user', async () => {
+    assert.deepEqual(await identityOf({ 'x-admin-token': ADMIN_TOKEN }), { role: 'ADMIN', userId: undefined });
+    const acting = { 'x-admin-token': ADMIN_TOKEN, 'x-user-role': 'ADMIN', 'x-user-id': '123' };
+    assert.deepEqual(await identityOf(acting), { role: 'ADMIN', userId: USER });
+    const jwt = { algorithm: 'HS256', secret: 's'.repeat(32), publicKey: '', issuer: 'i', audience: 'a' };
+    const byJwt = jwtAuthenticator({ ...tokens, jwt: { ...jwt, clockToleranceMs: 0 } });
+    assert.equal((await byJwt(callWith({ 'x-admin-token': ADMIN_TOKEN }))).role, 'ADMIN');
+  });
+
+  it('is required for the role ADMIN where it is configured, and in production', async () => {
+    const production = headerAuthenticator({
+      ...tokens,
+      adminToken: '',
+      bffToken: 'the-token-of-the-bff',
+      adminByRole: false,
+    });
+    const byRole = { 'x-user-role': 'ADMIN', 'x-bff-token': 'the-token-of-the-bff' };
+    await assert.rejects(identityOf(byRole), isUnauthenticated);
+    await assert.rejects(async () => production(callWith(byRole)), isUnauthenticated);
+    for (const token of [ADMIN_TOKEN, '']) {
+      await assert.rejects(async () => production(callWith({ ...byRole, 'x-admin-token': token })), isUnauthenticated);
+    }
+    await assert.rejects(identityOf({ ...byRole, 'x-admin-token': 'the-token-of-operatorz' }), isUnauthenticated);
+  });
+
+  it('is refused together with another identity', async () => {
+    const admin = { 'x-admin-token': ADMIN_TOKEN };
+    await assert.rejects(identityOf({ ...admin, 'x-user-role': 'USER' }), isInvalidArgument);
+    await assert.rejects(identityOf({ ...admin, 'x-internal-token': TOKEN }), isInvalidArgument);
+  });
+
+  it('and every other identity header is refused if it is repeated, even with equal values', async () => {
+    for (const [name, values] of Object.entries({
+      'x-user-id': ['123', '124'],
+      'x-user-role': ['', 'ADMIN'],
+      'x-internal-token': [TOKEN, TOKEN],
+      'x-admin-token': [ADMIN_TOKEN, 'guess'],
+    })) {
+      await assert.rejects(identityOf({ [name]: values }), (err) => {
+        return isInvalidArgument(err) && err.violations[0]?.field === name;
+      });
+    }
+    const closed = headerAuthenticator({ ...tokens, bffToken: 'the-token-of-the-bff', adminByRole: false });
+    const twice = { 'x-user-id': '123', 'x-bff-token': ['the-token-of-the-bff', 'guess'] };
+    await assert.rejects(async () => closed(callWith(twice)), isInvalidArgument);
+  });
+});
+
 describe('jwtAuthenticator', () => {
   const secret = 'a secret of thirty-two bytes or more';
   const authenticate = jwtAuthenticator({
     internalToken: TOKEN,
+    adminToken: '',
     jwt: { algorithm: 'HS256', secret, publicKey: '', issuer: 'shop', audience: 'kaimai', clockToleranceMs: 5_000 },
   });
   const identityOf = async (headers: Record<string, string>): Promise<Identity> => authenticate(callWith(headers));

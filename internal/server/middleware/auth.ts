@@ -3,6 +3,7 @@ import { type DescMethod, getOption, type Registry } from '@bufbuild/protobuf';
 import { Role } from '../../../gen/auth/v1/auth.js';
 import { invalidArgument, permissionDenied, unauthenticated } from '../../../gen/common/v1/errors.js';
 import { ANONYMOUS, formatUserId, type Identity } from '../../biz/identity.js';
+import type { KratosError } from '../../kratos/errors/error.js';
 import { bearerToken, type Claims, type JwtOptions, jwtVerifier } from '../../kratos/middleware/jwt.js';
 import type { Call } from '../../kratos/transport/call.js';
 import type { Middleware } from '../../kratos/transport/chain.js';
@@ -68,53 +69,60 @@ function allows(role: Role, identity: Identity): boolean {
   }
 }
 
-export interface HeaderOptions {
+/** Secrets by which callers other than users authenticate. */
+export interface TokenOptions {
   /** The secret that services of the system send as `x-internal-token`. */
   readonly internalToken: string;
+  /** The secret that operators send as `x-admin-token`; if empty, no caller has it. */
+  readonly adminToken: string;
+}
+
+export interface HeaderOptions extends TokenOptions {
   /** The secret that the trusted caller sends as `x-bff-token`; if empty, every caller is trusted. */
   readonly bffToken: string;
+  /** Whether `x-user-role: ADMIN` of a trusted caller makes an operator. Ignored if there is an admin token. */
+  readonly adminByRole: boolean;
 }
 
 /**
- * Takes the identity from the headers of a trusted caller: `x-user-id`, and `x-user-role: ADMIN` for operators. A
- * service of the system authenticates with `x-internal-token` and may name the user it acts for.
+ * Takes the identity from the headers of a trusted caller: `x-user-id`, and `x-user-role: ADMIN` for operators if that
+ * is allowed. A service of the system authenticates with `x-internal-token` and an operator with `x-admin-token`; both
+ * may name the user they act for.
  */
 export function headerAuthenticator(options: HeaderOptions): Authenticator {
-  const service = serviceAuthenticator(options.internalToken);
+  const byToken = tokenAuthenticator(options);
   const isBff = options.bffToken === '' ? undefined : secretMatcher(options.bffToken);
+  const adminByRole = options.adminByRole && options.adminToken === '';
   return (call) => {
-    const found = service(call);
+    const found = byToken(call);
     if (found) return found;
-    const role = textOf(call, 'x-user-role');
+    const role = roleHeaderOf(call);
     const userId = userIdOf(call);
     if (role === undefined && userId === undefined) return ANONYMOUS;
     if (isBff && !isBff(textOf(call, 'x-bff-token') ?? '')) {
       throw unauthenticated('identity headers require a valid x-bff-token');
     }
-    if (role === 'ADMIN') return { role: 'ADMIN', userId };
-    if (role !== undefined && role !== 'USER') {
-      throw invalidArgument('x-user-role must be USER or ADMIN', {
-        violations: [{ field: 'x-user-role', description: 'must be USER or ADMIN' }],
-      });
+    if (role === 'ADMIN') {
+      if (!adminByRole) throw unauthenticated('x-user-role: ADMIN requires x-admin-token');
+      return { role, userId };
     }
     return userId === undefined ? ANONYMOUS : { role: 'USER', userId };
   };
 }
 
-export interface JwtAuthOptions {
-  readonly internalToken: string;
+export interface JwtAuthOptions extends TokenOptions {
   readonly jwt: JwtOptions;
 }
 
 /**
  * Takes the identity from a bearer token: `sub` is the user, and `"role": "ADMIN"` makes an operator, who may act for
- * the user in `x-user-id`.
+ * the user in `x-user-id`. Services and operators may authenticate by their tokens instead.
  */
 export function jwtAuthenticator(options: JwtAuthOptions): Authenticator {
-  const service = serviceAuthenticator(options.internalToken);
+  const byToken = tokenAuthenticator(options);
   const verify = jwtVerifier(options.jwt, identityOf);
   return async (call) => {
-    const found = service(call);
+    const found = byToken(call);
     if (found) return found;
     const header = textOf(call, 'authorization');
     if (header === undefined) return ANONYMOUS;
@@ -133,14 +141,25 @@ function identityOf(claims: Claims): Identity {
   return { role: claims.role === 'ADMIN' ? 'ADMIN' : 'USER', userId };
 }
 
-/** The identity of a service of the system; undefined for callers that do not claim to be one. */
-function serviceAuthenticator(internalToken: string): (call: Call) => Identity | undefined {
-  const isToken = secretMatcher(internalToken);
+/** The identity of a service of the system or of an operator; undefined for callers that send the token of neither. */
+function tokenAuthenticator({ internalToken, adminToken }: TokenOptions): (call: Call) => Identity | undefined {
+  const isInternal = secretMatcher(internalToken);
+  const isAdmin = adminToken === '' ? () => false : secretMatcher(adminToken);
   return (call) => {
-    const token = textOf(call, 'x-internal-token');
-    if (token === undefined) return undefined;
-    if (!isToken(token)) throw unauthenticated('invalid x-internal-token');
-    return { role: 'INTERNAL', userId: userIdOf(call) };
+    const internal = textOf(call, 'x-internal-token');
+    const admin = textOf(call, 'x-admin-token');
+    if (internal === undefined && admin === undefined) return undefined;
+    if (internal !== undefined && admin !== undefined) {
+      throw invalidHeader('x-admin-token', 'excludes x-internal-token');
+    }
+    if (internal !== undefined) {
+      if (!isInternal(internal)) throw unauthenticated('invalid x-internal-token');
+      return { role: 'INTERNAL', userId: userIdOf(call) };
+    }
+    if (!isAdmin(admin ?? '')) throw unauthenticated('invalid x-admin-token');
+    if (roleHeaderOf(call) === 'USER')
+      throw invalidHeader('x-user-role', 'must be ADMIN, or absent, with x-admin-token');
+    return { role: 'ADMIN', userId: userIdOf(call) };
   };
 }
 
@@ -157,7 +176,25 @@ function userIdOf(call: Call): string | undefined {
   return given === undefined ? undefined : formatUserId(given, 'x-user-id');
 }
 
+/** The role that a caller claims. @throws INVALID_ARGUMENT naming x-user-role */
+function roleHeaderOf(call: Call): 'USER' | 'ADMIN' | undefined {
+  const role = textOf(call, 'x-user-role');
+  if (role === undefined || role === 'USER' || role === 'ADMIN') return role;
+  throw invalidHeader('x-user-role', 'must be USER or ADMIN');
+}
+
+/**
+ * A header that carries an identity. A repeated one is refused, even if its values are equal: which of them counts would
+ * depend on the proxy that added the other.
+ * @throws INVALID_ARGUMENT naming the header
+ */
 function textOf(call: Call, name: string): string | undefined {
-  const value = call.metadata(name);
+  const values = call.metadataAll(name);
+  if (values.length > 1) throw invalidHeader(name, 'must be sent once');
+  const [value] = values;
   return typeof value === 'string' && value !== '' ? value : undefined;
+}
+
+function invalidHeader(field: string, description: string): KratosError {
+  return invalidArgument(`${field} ${description}`, { violations: [{ field, description }] });
 }

@@ -140,7 +140,7 @@ describe('gRPC listener', () => {
         logging(lines),
         metrics(prom, 'test'),
         deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 5_000 }),
-        auth(headerAuthenticator({ internalToken: TOKEN, bffToken: '' }), registry),
+        auth(headerAuthenticator({ internalToken: TOKEN, adminToken: '', bffToken: '', adminByRole: true }), registry),
       ],
       validation(registry),
     );

@@ -47,7 +47,15 @@ describe('JSON listener', () => {
       [
         recovery(),
         deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 250 }),
-        auth(headerAuthenticator({ internalToken: 'a-token-for-this-test', bffToken: '' }), registry),
+        auth(
+          headerAuthenticator({
+            internalToken: 'a-token-for-this-test',
+            adminToken: '',
+            bffToken: '',
+            adminByRole: true,
+          }),
+          registry,
+        ),
       ],
       validation(registry),
     );

@@ -19,17 +19,20 @@ const PERMANENT = new Set([
 const METADATA_NAME = /^[0-9a-z_.-]+$/;
 
 /**
- * Names that clients may not set by `Grpc-Metadata-`: those reserved by gRPC, and those set by the transcoder or a
- * proxy.
+ * Names that clients may not set by `Grpc-Metadata-`: those reserved by gRPC, those set by the transcoder or a proxy,
+ * and credentials. The headers that are forwarded by their own names are reserved as well: a proxy that removes
+ * `X-User-Id` does not know its alias.
  */
-const RESERVED_NAME = /^(?:grpc-|grpcgateway-|x-forwarded-|x-real-ip$)/;
+const RESERVED_NAME = /^(?:grpc-|grpcgateway-|x-forwarded-|x-real-ip$|authorization$)/;
 
 /** Decides which request headers become metadata; created once. */
 export class MetadataRules {
   private readonly forwarded: ReadonlySet<string>;
+  private readonly reserved: ReadonlySet<string>;
 
   constructor(forwardHeaders: readonly string[]) {
-    this.forwarded = new Set([...FORWARDED, ...forwardHeaders.map((name) => name.toLowerCase())]);
+    this.reserved = new Set(forwardHeaders.map((name) => name.toLowerCase()));
+    this.forwarded = new Set([...FORWARDED, ...this.reserved]);
   }
 
   /** @throws TranscodeError if a `-bin` header is not base64 */
@@ -48,7 +51,7 @@ export class MetadataRules {
       if (name === 'x-forwarded-host') forwardedHost = value;
       if (name.startsWith(PREFIX)) {
         const own = name.slice(PREFIX.length);
-        if (METADATA_NAME.test(own) && !RESERVED_NAME.test(own)) addEntry(entries, own, value);
+        if (METADATA_NAME.test(own) && !this.isReserved(own)) addEntry(entries, own, value);
       } else if (this.forwarded.has(name) || name.startsWith('x-forwarded-')) {
         addEntry(entries, name, value);
       }
@@ -59,6 +62,10 @@ export class MetadataRules {
     const { host } = req.headers;
     if (forwardedHost === undefined && host !== undefined) entries.push(['x-forwarded-host', host]);
     return new RequestMetadata(entries);
+  }
+
+  private isReserved(name: string): boolean {
+    return RESERVED_NAME.test(name) || this.reserved.has(name);
   }
 }
 

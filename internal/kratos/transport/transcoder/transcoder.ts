@@ -72,7 +72,8 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
     if (plainRoutes) {
       if (edge.draining) res.setHeader('connection', 'close');
       if (plainRoutes(req, res)) return;
-      res.removeHeader('connection');
+      // Without need it would keep Node from announcing that it closes the connection.
+      if (edge.draining) res.removeHeader('connection');
     }
     new Exchange(edge, req, res, expectsContinue).run();
   };
