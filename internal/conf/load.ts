@@ -141,7 +141,9 @@ function check(config: Config): Violation[] {
 /** Development must be asked for by name where another machine can call: there every caller can claim every identity. */
 function checkEnvironment({ environment, http, grpc }: Config['server']): Violation[] {
   if (environment !== '') return [];
-  const reachable = Object.entries({ http, grpc }).filter(([, { addr }]) => !isLoopback(addr));
+  // A text that is no address is a violation of its own.
+  const reachable = Object.entries({ http, grpc }).filter(([, { addr }]) => /:\d+$/.test(addr) && !isLoopback(addr));
+  if (reachable.length === 0) return [];
   const addresses = reachable.map(([name, { addr }]) => `server.${name}.addr ${addr}`).join(' and ');
   return [
     {
