@@ -77,7 +77,18 @@ describe('A Kratos client', () => {
     const dispatcher = new Dispatcher(
       registry,
       [bindService(ProductServiceService, service)],
-      [recovery(), auth(headerAuthenticator({ internalToken: 'a-token-for-this-test', bffToken: '' }), registry)],
+      [
+        recovery(),
+        auth(
+          headerAuthenticator({
+            internalToken: 'a-token-for-this-test',
+            adminToken: '',
+            bffToken: '',
+            adminByRole: true,
+          }),
+          registry,
+        ),
+      ],
       validation(registry),
     );
     grpc = new GrpcListener({ addr: '127.0.0.1:0', maxMessageBytes: 2_000 }, dispatcher);
