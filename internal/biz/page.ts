@@ -18,6 +18,11 @@ const DEFAULT_PAGE = 20;
 export function pageOf(page: PageRequest): PageRequest {
   return {
     offset: Math.max(0, page.offset),
-    limit: page.limit <= 0 ? DEFAULT_PAGE : Math.min(page.limit, MAX_PAGE),
+    limit: limitOf(page.limit),
   };
+}
+
+/** The number of items of a page, from 1 to MAX_PAGE. 0: 20. */
+export function limitOf(limit: number): number {
+  return limit <= 0 ? DEFAULT_PAGE : Math.min(limit, MAX_PAGE);
 }

@@ -10,6 +10,7 @@ import { InstanceResendUsecase } from './instance/instance-resend.js';
 import { OrderFulfilment } from './order/fulfilment.js';
 import { GoodsOrderUsecase } from './order/goods-order.js';
 import { OrderUsecase } from './order/order.js';
+import { OrderSearchRepo, OrderSearchUsecase } from './order/order-search.js';
 import { OrderRepo } from './order/order-state.js';
 import { PaymentRepo } from './order/payment.js';
 import { PaymentSignatures } from './order/payment-signature.js';
@@ -97,6 +98,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     ORDER_POLICY,
   ]);
 
+  provide(OrderSearchUsecase, [OrderSearchRepo]);
   provide(ShipmentUsecase, [TransactionRunner, OrderRepo, ShipmentRepo, SHIPMENT_POLICY]);
 
   alias(OrderFulfilment, InstanceUsecase);

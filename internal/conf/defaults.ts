@@ -82,6 +82,8 @@ export const DEFAULTS: JsonObject = {
     confirmAfter: '1296000s',
     confirmInterval: '10s',
     confirmBatch: 200,
+    userRate: { perSecond: 10, burst: 20 },
+    addressRate: { perSecond: 0, burst: 1 },
   },
   refund: { maxAttempts: 10, retryBackoff: '5s', lease: '60s', pollInterval: '1s' },
   retention: {

@@ -50,6 +50,8 @@ export function bootstrapSpec(): ConfigSpec<Config> {
     live: [
       'log.level',
       'server.rateLimit.',
+      'order.userRate.',
+      'order.addressRate.',
       'seckill.backlogLimit',
       'seckill.maxDeliveries',
       'seckill.userRate.',

@@ -32,7 +32,7 @@ import { logging } from '../kratos/middleware/logging.js';
 import { metrics } from '../kratos/middleware/metrics.js';
 import { rateLimit } from '../kratos/middleware/rate-limit.js';
 import { recovery } from '../kratos/middleware/recovery.js';
-import { TokenBuckets } from '../kratos/middleware/token-buckets.js';
+import { type BucketRate, TokenBuckets } from '../kratos/middleware/token-buckets.js';
 import { tracing } from '../kratos/middleware/tracing.js';
 import { serviceInstance } from '../kratos/registry/service-instance.js';
 import { NoServiceRegistry, ServiceRegistry } from '../kratos/registry/service-registry.js';
@@ -48,7 +48,7 @@ import { docsRoute } from '../kratos/transport/openapi/docs.js';
 import { validation } from '../kratos/transport/validation.js';
 import { accessRules } from './access-rules.js';
 import { type Authenticator, auth, headerAuthenticator, jwtAuthenticator } from './middleware/auth.js';
-import { buyerLimit } from './middleware/buyer-limit.js';
+import { buyerLimit, ORDERS, PURCHASES } from './middleware/buyer-limit.js';
 
 /** What exists before the object graph is built. */
 export function contextModule({ config, live, logger, worker, resources }: ProcessContext<LiveConfig>): ProviderSet {
@@ -153,7 +153,8 @@ function makeDispatcher(parts: ValuesOf<typeof DISPATCHER_PARTS>): Dispatcher {
     deadline({ grpcTimeoutMs: grpc.timeoutMs, httpTimeoutMs: http.timeoutMs }),
     auth(authenticatorOf(config), descriptors.registry),
     callerAddress(clients, ADDRESSED_SERVICES),
-    limitBuyers(parts.live, clients),
+    limitBuyers(PURCHASES, parts.live, (config) => config.seckill, clients),
+    limitBuyers(ORDERS, parts.live, (config) => config.order, clients),
     rateLimit(parts.limiter),
   ];
   const bindings = [...services, ...protocolServices({ descriptors, services, health, reflection: grpc.reflection })];
@@ -178,15 +179,21 @@ const FORWARDED_HEADERS = [
 /** Users and addresses whose calls a worker counts; a million buckets are some 100 MB. */
 const BUCKETS = 100_000;
 
-function limitBuyers(live: LiveConfig, clients: ClientAddresses): Observer {
-  const { seckill } = live.current;
-  const users = new TokenBuckets(seckill.userRate, BUCKETS);
-  const addresses = new TokenBuckets(seckill.addressRate, BUCKETS);
+function limitBuyers(
+  operations: ReadonlySet<string>,
+  live: LiveConfig,
+  ratesOf: (config: Config) => { readonly userRate: BucketRate; readonly addressRate: BucketRate },
+  clients: ClientAddresses,
+): Observer {
+  const { userRate, addressRate } = ratesOf(live.current);
+  const users = new TokenBuckets(userRate, BUCKETS);
+  const addresses = new TokenBuckets(addressRate, BUCKETS);
   live.onChange((config) => {
-    users.rate = config.seckill.userRate;
-    addresses.rate = config.seckill.addressRate;
+    const rates = ratesOf(config);
+    users.rate = rates.userRate;
+    addresses.rate = rates.addressRate;
   });
-  return buyerLimit(users, addresses, clients);
+  return buyerLimit(operations, users, addresses, clients);
 }
 
 /** Routes of the JSON listener that are no RPCs. */

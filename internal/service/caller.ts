@@ -20,6 +20,12 @@ export function userOf(ctx: CallContext): string {
   });
 }
 
+/** Whether the caller sees what is not public: operators and services of the system do. */
+export function isOperator(ctx: CallContext): boolean {
+  const { role } = identityOf(ctx);
+  return role === 'ADMIN' || role === 'INTERNAL';
+}
+
 /**
  * The address that a call comes from.
  * @throws Error for a service that internal/server does not list for the caller address middleware

@@ -7,14 +7,27 @@ import {
   type GetSpuRequest,
   type ListSpusReply,
   type ListSpusRequest,
+  type ListStockMovesReply,
+  type ListStockMovesRequest,
+  StockMove_Kind as MoveKind,
   type Sku as SkuMessage,
   type Spu as SpuMessage,
   Spu_PublishStatus as Status,
   type UpdateSkuRequest,
   type UpdateSpuRequest,
 } from '../../gen/catalog/v1/catalog.js';
-import type { CatalogUsecase, PublishStatus, Sku, SkuPatch, Spu, SpuPatch } from '../biz/catalog/catalog.js';
-import type { ServiceOf } from '../kratos/transport/call-context.js';
+import type {
+  CatalogUsecase,
+  ListedSpu,
+  PublishStatus,
+  Sku,
+  SkuPatch,
+  Spu,
+  SpuPatch,
+  Viewer,
+} from '../biz/catalog/catalog.js';
+import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
+import { isOperator } from './caller.js';
 import { patchOf } from './update-mask.js';
 
 export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
@@ -45,19 +58,22 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
     return spuReply(await this.catalog.updateSpu(req.id, req.version, patch));
   }
 
-  async getSpu(req: GetSpuRequest): Promise<SpuMessage> {
-    const { spu, skus } = await this.catalog.getSpu(req.id);
+  async getSpu(req: GetSpuRequest, ctx: CallContext): Promise<SpuMessage> {
+    const { spu, skus } = await this.catalog.getSpu(req.id, viewerOf(ctx));
     return spuReply(spu, skus);
   }
 
-  async listSpus(req: ListSpusRequest): Promise<ListSpusReply> {
+  async listSpus(req: ListSpusRequest, ctx: CallContext): Promise<ListSpusReply> {
+    const { publishStatus, categoryId, specName, title, minPriceFen, maxPriceFen } = req;
+    const specs = specName === '' ? req.specs : { ...req.specs, [specName]: req.specValue };
     const page = await this.catalog.listSpus(
       { offset: req.offset, limit: req.limit },
       {
-        publishStatus: statusOf(req.publishStatus),
-        categoryId: req.categoryId,
-        spec: req.specName === '' ? undefined : { name: req.specName, value: req.specValue },
+        ...{ publishStatus: statusOf(publishStatus), categoryId, minPriceFen, maxPriceFen },
+        title: title === '' ? undefined : title,
+        specs: Object.keys(specs).length === 0 ? undefined : specs,
       },
+      viewerOf(ctx),
     );
     return { spus: page.items.map((spu) => spuReply(spu)), total: page.total };
   }
@@ -79,13 +95,23 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
     return skuReply(await this.catalog.updateSku(req.id, req.version, patch));
   }
 
-  async getSku(req: GetSkuRequest): Promise<SkuMessage> {
-    return skuReply(await this.catalog.getSku(req.id));
+  async getSku(req: GetSkuRequest, ctx: CallContext): Promise<SkuMessage> {
+    return skuReply(await (isOperator(ctx) ? this.catalog.getSku(req.id) : this.catalog.getPublishedSku(req.id)));
   }
 
   async adjustStock(req: AdjustStockRequest): Promise<SkuMessage> {
     const { id: skuId, delta, version, requestId, reason } = req;
     return skuReply(await this.catalog.adjustStock({ skuId, delta, version, requestId, reason }));
+  }
+
+  async listStockMoves(req: ListStockMovesRequest): Promise<ListStockMovesReply> {
+    const { items, nextPageToken } = await this.catalog.listStockMoves(req.id, req.limit, req.pageToken);
+    return {
+      moves: items.map(({ kind, orderId = 0n, saleId = 0n, requestId = '', ...move }) => ({
+        ...{ ...move, kind: MoveKind[kind], orderId, saleId, requestId },
+      })),
+      nextPageToken,
+    };
   }
 }
 
@@ -103,12 +129,19 @@ function statusOf(status: Status): PublishStatus | undefined {
   }
 }
 
-function spuReply(spu: Spu, skus: readonly Sku[] = []): SpuMessage {
+function viewerOf(ctx: CallContext): Viewer {
+  return isOperator(ctx) ? 'operator' : 'public';
+}
+
+function spuReply(spu: Spu & Partial<ListedSpu>, skus: readonly Sku[] = []): SpuMessage {
   return {
     ...spu,
     mainImages: [...spu.mainImages],
     publishStatus: Status[spu.publishStatus],
     sellerId: spu.sellerId ?? '',
+    minPriceFen: spu.prices?.minFen ?? 0n,
+    maxPriceFen: spu.prices?.maxFen ?? 0n,
+    freeStock: spu.freeStock ?? 0n,
     skus: skus.map(skuReply),
   };
 }

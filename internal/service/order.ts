@@ -6,6 +6,8 @@ import {
   type DeleteOrderReply,
   type DeleteOrderRequest,
   type GetOrderRequest,
+  type GetOrderStatsReply,
+  type GetOrderStatsRequest,
   type ListOrderEventsReply,
   type ListOrderEventsRequest,
   type ListOrdersReply,
@@ -13,15 +15,19 @@ import {
   type MarkOrderPaidRequest,
   type Order as OrderMessage,
   type OrderServiceService,
+  type SearchOrdersReply,
+  type SearchOrdersRequest,
   type SetReceiverRequest,
   type ShipOrderRequest,
   Order_Source as Source,
   Order_Status as Status,
   Order_Type as Type,
 } from '../../gen/order/v1/order.js';
+import { formatUserId } from '../biz/identity.js';
 import type { GoodsOrderUsecase } from '../biz/order/goods-order.js';
 import type { OrderUsecase, PaymentNotice } from '../biz/order/order.js';
-import type { Order, OrderStatus, OrderType } from '../biz/order/order-state.js';
+import type { OrderSearchUsecase } from '../biz/order/order-search.js';
+import type { Order, OrderSource, OrderStatus, OrderType } from '../biz/order/order-state.js';
 import type { PaymentSignatures } from '../biz/order/payment-signature.js';
 import type { Shipment, ShipmentUsecase } from '../biz/order/shipment.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
@@ -33,6 +39,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
     private readonly orders: OrderUsecase,
     private readonly goods: GoodsOrderUsecase,
     private readonly shipments: ShipmentUsecase,
+    private readonly searches: OrderSearchUsecase,
     private readonly signatures: PaymentSignatures,
   ) {}
 
@@ -56,9 +63,35 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
     const page = await this.orders.list(
       userOf(ctx),
       { status: statusOf(req.status), orderType: typeOf(req.orderType) },
-      { offset: req.offset, limit: req.limit },
+      { offset: req.offset, limit: req.limit, pageToken: req.pageToken },
     );
-    return { orders: page.items.map((order) => orderReply(order)), total: page.total };
+    const { items, total, nextPageToken } = page;
+    return { orders: items.map((order) => orderReply(order)), total, nextPageToken };
+  }
+
+  async searchOrders(req: SearchOrdersRequest): Promise<SearchOrdersReply> {
+    const filter = {
+      status: statusOf(req.status),
+      orderType: typeOf(req.orderType),
+      source: sourceOf(req.source),
+      userId: req.userId === '' ? undefined : formatUserId(req.userId, 'user_id'),
+      saleId: req.saleId === 0n ? undefined : req.saleId,
+      skuId: req.skuId === 0n ? undefined : req.skuId,
+      createdFrom: req.createdFrom,
+      createdBefore: req.createdBefore,
+    };
+    const { items, nextPageToken } = await this.searches.search(filter, req.limit, req.pageToken);
+    return { orders: items.map((order) => orderReply(order)), nextPageToken };
+  }
+
+  async getOrderStats(req: GetOrderStatsRequest): Promise<GetOrderStatsReply> {
+    const { createdFrom: from, createdBefore: before, utcOffsetMinutes } = req;
+    if (!from) throw missing('created_from');
+    if (!before) throw missing('created_before');
+    const rows = await this.searches.stats({ from, before, utcOffsetMinutes });
+    return {
+      rows: rows.map((row) => ({ ...row, status: Status[row.status], orderType: Type[row.orderType] })),
+    };
   }
 
   async cancelOrder(req: CancelOrderRequest, ctx: CallContext): Promise<OrderMessage> {
@@ -160,6 +193,20 @@ function statusOf(status: Status): OrderStatus | undefined {
   }
 }
 
+function sourceOf(source: Source): OrderSource | undefined {
+  switch (source) {
+    case Source.SECKILL:
+      return 'SECKILL';
+    case Source.NORMAL:
+      return 'NORMAL';
+    case Source.SOURCE_UNSPECIFIED:
+    case Source.UNRECOGNIZED:
+      return undefined;
+    default:
+      return source satisfies never;
+  }
+}
+
 function typeOf(type: Type): OrderType | undefined {
   switch (type) {
     case Type.INSTANCE:
@@ -217,6 +264,7 @@ function orderReply(order: Order, shipment?: Shipment): OrderMessage {
     promotionAmountFen: order.promotionFen,
     receiver: order.receiver,
     sellerId: order.sellerId ?? '',
+    saleId: order.saleId ?? 0n,
     shippedAt: order.shippedAt,
     confirmDeadline: order.confirmDeadline,
     shipment: shipment && {

@@ -3,6 +3,7 @@ import { ProductUsecase } from '../biz/catalog/product.js';
 import { InstanceUsecase } from '../biz/instance/instance.js';
 import { GoodsOrderUsecase } from '../biz/order/goods-order.js';
 import { OrderUsecase } from '../biz/order/order.js';
+import { OrderSearchUsecase } from '../biz/order/order-search.js';
 import { PaymentSignatures } from '../biz/order/payment-signature.js';
 import { RefundUsecase } from '../biz/order/refund.js';
 import { ShipmentUsecase } from '../biz/order/shipment.js';
@@ -25,7 +26,7 @@ import { UserService } from './user.js';
 export const productServiceModule: ProviderSet = providers(({ provide }) => {
   provide(ProductService, [ProductUsecase]);
   provide(CatalogService, [CatalogUsecase]);
-  provide(OrderService, [OrderUsecase, GoodsOrderUsecase, ShipmentUsecase, PaymentSignatures]);
+  provide(OrderService, [OrderUsecase, GoodsOrderUsecase, ShipmentUsecase, OrderSearchUsecase, PaymentSignatures]);
   provide(RefundService, [RefundUsecase]);
   provide(UserService, [UserUsecase]);
   provide(InstanceService, [InstanceUsecase]);

@@ -11,7 +11,8 @@ import {
   type UpdateProductRequest,
 } from '../../gen/product/v1/product.js';
 import type { Product, ProductPatch, ProductSpec, ProductStatus, ProductUsecase } from '../biz/catalog/product.js';
-import type { ServiceOf } from '../kratos/transport/call-context.js';
+import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
+import { isOperator } from './caller.js';
 
 export class ProductService implements ServiceOf<typeof ProductServiceService> {
   constructor(private readonly products: ProductUsecase) {}
@@ -54,12 +55,17 @@ export class ProductService implements ServiceOf<typeof ProductServiceService> {
     return productReply(await this.products.update(req.id, req.version, patch));
   }
 
-  async getProduct(req: GetProductRequest): Promise<ProductMessage> {
-    return productReply(await this.products.get(req.id));
+  async getProduct(req: GetProductRequest, ctx: CallContext): Promise<ProductMessage> {
+    return productReply(await (isOperator(ctx) ? this.products.get(req.id) : this.products.getEnabled(req.id)));
   }
 
-  async listProducts(req: ListProductsRequest): Promise<ListProductsReply> {
-    const page = await this.products.list({ offset: req.offset, limit: req.limit }, statusOf(req.status));
+  async listProducts(req: ListProductsRequest, ctx: CallContext): Promise<ListProductsReply> {
+    const status = statusOf(req.status);
+    if (!isOperator(ctx) && status === 'DISABLED') return { products: [], total: 0n };
+    const page = await this.products.list(
+      { offset: req.offset, limit: req.limit },
+      isOperator(ctx) ? status : 'ENABLED',
+    );
     return { products: page.items.map(productReply), total: page.total };
   }
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { NewSpu, Spu } from '../../internal/biz/catalog/catalog.js';
+import type { NewSpu, Spu, SpuFilter } from '../../internal/biz/catalog/catalog.js';
 import {
   adjustment,
   freshId,
@@ -129,9 +129,51 @@ export function catalogRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await ids({ offset: 1, limit: 2 }, { categoryId }), [[1, 2], 4n]);
       assert.deepEqual(await ids(all, { categoryId, publishStatus: 'UNPUBLISHED' }), [[1, 3], 2n]);
       await insertBare(made[2]!.id, `sku-${freshId()}`);
-      assert.deepEqual(await ids(all, { categoryId, spec: { name: 'color', value: '黑色' } }), [[2], 1n]);
-      assert.deepEqual(await ids(all, { categoryId, spec: { name: 'color', value: '256G' } }), [[], 0n]);
+      assert.deepEqual(await ids(all, { categoryId, specs: { color: '黑色' } }), [[2], 1n]);
+      assert.deepEqual(await ids(all, { categoryId, specs: { color: '256G' } }), [[], 0n]);
       assert.ok((await catalog.listSpus(all, {})).total >= 4n);
+    });
+
+    it('finds spus by title, and by price and several specifications of one and the same sku', async () => {
+      const { catalog, transactions } = backend.it;
+      const categoryId = freshId();
+      const [phone, tablet, empty] = [
+        await newSpu({ categoryId, title: '100% Phone_手机' }),
+        await newSpu({ categoryId, title: 'Tablet' }),
+        await newSpu({ categoryId, title: 'telePHONE' }),
+      ];
+      const add = (spu: Spu, priceFen: bigint, specs: Record<string, string>) =>
+        transactions.run(async (tx) => {
+          const sku = { spuId: spu.id, skuNo: `sku-${freshId()}`, skuName: 'n', priceFen, marketPriceFen: 0n, specs };
+          await backend.it.stock.move(tx, [adjustment((await catalog.insertSku(tx, sku))!.id, 4n)]);
+        });
+      await add(phone, 100n, { color: 'black', storage: '128G' });
+      await add(phone, 300n, { color: 'white', storage: '256G' });
+      await add(tablet, 200n, { color: 'black', storage: '256G' });
+      const find = async (filter: SpuFilter) => {
+        const { items, total } = await catalog.listSpus({ offset: 0, limit: 10 }, { categoryId, ...filter });
+        assert.equal(BigInt(items.length), total);
+        return items.map((s) => s.title);
+      };
+      assert.deepEqual(await find({ title: 'phone' }), [phone.title, empty.title]);
+      assert.deepEqual(await find({ title: '0% p' }), [phone.title]);
+      assert.deepEqual(await find({ title: '_手' }), [phone.title]);
+      assert.deepEqual(await find({ title: '%' }), [phone.title]);
+      assert.deepEqual(await find({ specs: { color: 'black', storage: '256G' } }), ['Tablet']);
+      assert.deepEqual(await find({ specs: { storage: '256G' } }), [phone.title, 'Tablet']);
+      assert.deepEqual(await find({ minPriceFen: 200n }), [phone.title, 'Tablet']);
+      assert.deepEqual(await find({ minPriceFen: 150n, maxPriceFen: 250n }), ['Tablet']);
+      assert.deepEqual(await find({ maxPriceFen: 100n }), [phone.title]);
+      assert.deepEqual(await find({ specs: { color: 'black' }, minPriceFen: 250n }), []);
+      const { items } = await catalog.listSpus({ offset: 0, limit: 10 }, { categoryId });
+      assert.deepEqual(
+        items.map((s) => [s.prices, s.freeStock]),
+        [
+          [{ minFen: 100n, maxFen: 300n }, 8n],
+          [{ minFen: 200n, maxFen: 200n }, 4n],
+          [undefined, 0n],
+        ],
+      );
     });
 
     it('locks the existing skus until the transaction ends', async () => {

@@ -328,6 +328,34 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual((await orders.list(userId, {}, { offset: 6, limit: 9 })).total, 6n);
     });
 
+    it('lists the orders that follow another one, also of the same creation time', async () => {
+      const { orders } = backend.it;
+      const userId = freshUser();
+      await run((tx) =>
+        orders.insert(
+          tx,
+          times(4, (i) => newOrder(plan, { userId, status: i === 1 ? 'PAID' : 'PENDING' })),
+          'seckill',
+        ),
+      );
+      await insert({ userId });
+      const { items: all } = await orders.list(userId, {}, { offset: 0, limit: 9 });
+      for (const [i, { id: afterId }] of all.entries()) {
+        const page = await orders.list(userId, {}, { offset: 0, limit: 2, afterId });
+        assert.deepEqual([page.items, page.total], [all.slice(i + 1, i + 3), 5n]);
+      }
+      const pending = all.filter((o) => o.status === 'PENDING');
+      const filter = { status: 'PENDING', orderType: 'INSTANCE' } as const;
+      const page = await orders.list(userId, filter, { offset: 0, limit: 9, afterId: all[1]!.id });
+      assert.deepEqual([page.items, page.total], [pending.filter((o) => all.indexOf(o) > 1), 4n]);
+      // A new order does not shift the pages.
+      await insert({ userId });
+      assert.deepEqual(
+        (await orders.list(userId, {}, { offset: 0, limit: 9, afterId: all[0]!.id })).items,
+        all.slice(1),
+      );
+    });
+
     it('lists orders with the same creation time by id', async () => {
       const { orders } = backend.it;
       const userId = freshUser();

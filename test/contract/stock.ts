@@ -28,6 +28,26 @@ export function stockRepoContract(name: string, open: OpenBackend): void {
       await run((tx) => backend.it.stock.move(tx, []));
     });
 
+    it('lists the ledger of a sku, newest first', async () => {
+      const { stock } = backend.it;
+      const [{ id: skuId }, other] = [await insertSku(backend.it, 5n), await insertSku(backend.it, 5n)];
+      const order = orderOf(skuId, 2);
+      await run((tx) => stock.move(tx, [orderHeld(order), adjustment(other.id, 1n)]));
+      await run((tx) => stock.move(tx, [adjustment(skuId, -1n, 'r')]));
+      const rows = await stock.listMoves(skuId, undefined, 10);
+      assert.deepEqual(
+        rows.map((r) => [r.kind, r.units, r.stockDelta, r.lockDelta, r.orderId, r.saleId, r.requestId, r.reason]),
+        [
+          ['ADJUST', 1n, -1n, 0n, undefined, undefined, 'r', ''],
+          ['HOLD', 2n, 0n, 0n, order.id, order.saleId, undefined, ''],
+          ['ADJUST', 5n, 5n, 0n, undefined, undefined, undefined, ''],
+        ],
+      );
+      assert.ok(rows.every((r) => r.createdAt instanceof Date));
+      assert.deepEqual(await stock.listMoves(skuId, rows[0]!.id, 1), rows.slice(1, 2));
+      assert.deepEqual(await stock.listMoves(skuId, rows[2]!.id, 1), []);
+    });
+
     it('changes several skus in one call', async () => {
       const [a, b] = [await insertSku(backend.it, 5n), await insertSku(backend.it, 5n)];
       await run((tx) => backend.it.stock.move(tx, [adjustment(b.id, 1n), adjustment(a.id, -2n), adjustment(b.id, 1n)]));

@@ -360,7 +360,7 @@ describe('flash sales of goods', function () {
       { stream_id: over, outcome: 'REJECTED', reason: 'LIMIT_REACHED' },
     ]);
     assert.deepEqual(await levelOf(sku.id), [3n, 3n]);
-    const spu = (await replica.catalog.getSpu(sku.spuId)).spu;
+    const spu = (await replica.catalog.getSpu(sku.spuId, 'operator')).spu;
     await replica.catalog.updateSpu(spu.id, spu.version, { publishStatus: 'UNPUBLISHED' });
     await add('uid', '2');
     await settle(sku.id);

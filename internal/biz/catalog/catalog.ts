@@ -11,9 +11,10 @@ import {
 } from '../../../gen/catalog/v1/errors.js';
 import { invalidArgument } from '../../../gen/common/v1/errors.js';
 import { formatUserId } from '../identity.js';
-import { type Page, type PageRequest, pageOf } from '../page.js';
+import { limitOf, type Page, type PageRequest, pageOf } from '../page.js';
+import { decodePageToken, type TokenPage, tokenPage } from '../page-token.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
-import type { StockRepo } from './stock.js';
+import type { StockLedgerRow, StockRepo } from './stock.js';
 
 export type PublishStatus = 'PUBLISHED' | 'UNPUBLISHED';
 
@@ -76,8 +77,25 @@ export type SkuPatch = Partial<Omit<NewSku, 'spuId' | 'skuNo'>>;
 export interface SpuFilter {
   readonly publishStatus?: PublishStatus | undefined;
   readonly categoryId?: bigint | undefined;
-  /** A specification of at least one of its skus. */
-  readonly spec?: { readonly name: string; readonly value: string } | undefined;
+  /** Part of the title, in upper or lower case. */
+  readonly title?: string | undefined;
+  /** A sku of it has all of these specifications and a price within the bounds. */
+  readonly specs?: Readonly<Record<string, string>> | undefined;
+  readonly minPriceFen?: bigint | undefined;
+  readonly maxPriceFen?: bigint | undefined;
+}
+
+/** An spu with what lists show of its skus. */
+export interface ListedSpu extends Spu {
+  /** undefined: it has no skus. */
+  readonly prices: PriceRange | undefined;
+  /** Free units of all its skus together. */
+  readonly freeStock: bigint;
+}
+
+export interface PriceRange {
+  readonly minFen: bigint;
+  readonly maxFen: bigint;
 }
 
 export interface AdjustStock {
@@ -95,7 +113,7 @@ export abstract class CatalogRepo {
   abstract updateSpu(id: bigint, version: bigint, patch: SpuPatch): Promise<Spu | undefined>;
   abstract findSpu(id: bigint): Promise<Spu | undefined>;
   /** By id, ascending. */
-  abstract listSpus(page: PageRequest, filter: SpuFilter): Promise<Page<Spu>>;
+  abstract listSpus(page: PageRequest, filter: SpuFilter): Promise<Page<ListedSpu>>;
   /** Locks the spu until `tx` ends, so that no skus are added to it. @returns the number of its skus; undefined: no such spu */
   abstract lockSpu(tx: Transaction, id: bigint): Promise<number | undefined>;
   /** Inserts a sku without stock. @returns undefined: another sku has the number */
@@ -109,6 +127,9 @@ export abstract class CatalogRepo {
   /** The skus that there are, locked in the order of their ids until `tx` ends; give the ids in that order. */
   abstract lockGoods(tx: Transaction, skuIds: readonly bigint[]): Promise<readonly Goods[]>;
 }
+
+/** Who looks at goods: unpublished ones are shown to operators only. */
+export type Viewer = 'public' | 'operator';
 
 /** GetSpu returns all of them. */
 const MAX_SKUS_OF_SPU = 100;
@@ -142,14 +163,17 @@ export class CatalogUsecase {
     });
   }
 
-  /** @throws SPU_NOT_FOUND */
-  async getSpu(id: bigint): Promise<{ readonly spu: Spu; readonly skus: readonly Sku[] }> {
+  /** @throws SPU_NOT_FOUND, for the public also when the spu is not published */
+  async getSpu(id: bigint, viewer: Viewer): Promise<{ readonly spu: ListedSpu; readonly skus: readonly Sku[] }> {
     const [spu, skus] = await Promise.all([this.findSpu(id), this.catalog.listSkus(id)]);
-    return { spu, skus };
+    if (viewer === 'public' && spu.publishStatus !== 'PUBLISHED') throw noSpu(id);
+    return { spu: { ...spu, ...summaryOf(skus) }, skus };
   }
 
-  listSpus(page: PageRequest, filter: SpuFilter): Promise<Page<Spu>> {
-    return this.catalog.listSpus(pageOf(page), filter);
+  async listSpus(page: PageRequest, filter: SpuFilter, viewer: Viewer): Promise<Page<ListedSpu>> {
+    if (viewer === 'operator') return this.catalog.listSpus(pageOf(page), filter);
+    if (filter.publishStatus === 'UNPUBLISHED') return { items: [], total: 0n };
+    return this.catalog.listSpus(pageOf(page), { ...filter, publishStatus: 'PUBLISHED' });
   }
 
   /** @throws SPU_NOT_FOUND, SKU_NO_TAKEN, SPU_FULL */
@@ -182,6 +206,26 @@ export class CatalogUsecase {
   /** @throws SKU_NOT_FOUND */
   getSku(id: bigint): Promise<Sku> {
     return this.findSku(id);
+  }
+
+  /** @throws SKU_NOT_FOUND, also when its spu is not published */
+  async getPublishedSku(id: bigint): Promise<Sku> {
+    const goods = await this.catalog.findGoods(id);
+    if (goods?.spu.publishStatus !== 'PUBLISHED') throw noSku(id);
+    return goods.sku;
+  }
+
+  /**
+   * The ledger of a sku, newest first.
+   * @param limit 0: 20
+   * @throws SKU_NOT_FOUND, INVALID_ARGUMENT page_token
+   */
+  async listStockMoves(skuId: bigint, limit: number, pageToken: string): Promise<TokenPage<StockLedgerRow>> {
+    const list = { list: 'stock moves', skuId };
+    const belowId = decodePageToken(list, pageToken);
+    const size = limitOf(limit);
+    const [, rows] = await Promise.all([this.findSku(skuId), this.stock.listMoves(skuId, belowId, size + 1)]);
+    return tokenPage(list, size, rows);
   }
 
   /**
@@ -228,6 +272,16 @@ export class CatalogUsecase {
     if (!sku) throw noSku(id);
     return sku;
   }
+}
+
+/** What lists show of the skus of an spu. */
+export function summaryOf(skus: readonly Sku[]): Pick<ListedSpu, 'prices' | 'freeStock'> {
+  const prices = skus.map((s) => s.priceFen).sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+  const [minFen, maxFen] = [prices[0], prices.at(-1)];
+  return {
+    prices: minFen === undefined || maxFen === undefined ? undefined : { minFen, maxFen },
+    freeStock: skus.reduce((units, s) => units + s.stock - s.lockStock, 0n),
+  };
 }
 
 /** @throws INVALID_ARGUMENT seller_id */

@@ -49,7 +49,9 @@ describe('ProductUsecase', () => {
   it('sells only enabled products', async () => {
     const product = await insertProduct(repo);
     assert.deepEqual(await products.getOnSale(product.id), product);
+    assert.equal((await products.getEnabled(product.id)).id, product.id);
     await products.update(product.id, 1n, { status: 'DISABLED' });
+    await assert.rejects(products.getEnabled(product.id), isProductNotFound);
     await assert.rejects(products.getOnSale(product.id), isProductDisabled);
     await assert.rejects(products.getOnSale(product.id + 1_000n), isProductNotFound);
   });

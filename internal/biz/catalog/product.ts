@@ -88,7 +88,14 @@ export class ProductUsecase {
 
   async get(id: bigint): Promise<Product> {
     const product = await this.products.find(id);
-    if (!product) throw productNotFound(`no product ${id}`, { metadata: { product_id: String(id) } });
+    if (!product) throw noProduct(id);
+    return product;
+  }
+
+  /** @throws PRODUCT_NOT_FOUND, also when the product is disabled */
+  async getEnabled(id: bigint): Promise<Product> {
+    const product = await this.products.find(id);
+    if (product?.status !== 'ENABLED') throw noProduct(id);
     return product;
   }
 
@@ -104,4 +111,8 @@ export class ProductUsecase {
   list(page: PageRequest, status: ProductStatus | undefined): Promise<Page<Product>> {
     return this.products.list(pageOf(page), status);
   }
+}
+
+function noProduct(id: bigint): Error {
+  return productNotFound(`no product ${id}`, { metadata: { product_id: String(id) } });
 }

@@ -20,6 +20,13 @@ export interface StockMove {
   readonly reason?: string;
 }
 
+/** A stored row of the ledger. */
+export interface StockLedgerRow extends StockMove {
+  readonly id: bigint;
+  readonly reason: string;
+  readonly createdAt: Date;
+}
+
 export interface StockLevel {
   /** Units in stock, including reserved ones. */
   readonly stock: bigint;
@@ -47,6 +54,8 @@ export abstract class StockRepo {
    * @throws when the ledger already has such a row, or the stock would fall below the reserved units
    */
   abstract move(tx: Transaction, moves: readonly StockMove[]): Promise<void>;
+  /** The ledger of a sku, by id, descending. @param belowId only rows with a lower id */
+  abstract listMoves(skuId: bigint, belowId: bigint | undefined, limit: number): Promise<readonly StockLedgerRow[]>;
 }
 
 /** The fields of an order, or of an order line, that concern its units of a sku. */

@@ -99,7 +99,7 @@ export class GoodsOrderUsecase {
     const free = await this.gate.read(request.lines.map((l) => l.skuId));
     // With a copy of every sku it can name all that fall short; else PostgreSQL does.
     const missing = free.size < request.lines.length ? [] : missingOf(request.lines, free);
-    if (missing.length > 0) throw insufficient(missing);
+    if (missing.length > 0) throw insufficient(wanted, missing);
 
     const placement = await this.place(request);
     switch (placement.kind) {
@@ -110,15 +110,15 @@ export class GoodsOrderUsecase {
       case 'unknown-sku':
         throw skuNotFound(`no sku ${placement.skuId}`, {
           metadata: { sku_id: String(placement.skuId) },
-          violations: [{ field: fieldOf(wanted, placement.skuId), description: 'no such sku' }],
+          violations: [{ field: `${lineOf(wanted, placement.skuId)}.sku_id`, description: 'no such sku' }],
         });
       case 'not-on-sale':
         throw skuNotOnSale(`sku ${placement.skuId} is not on sale`, {
           metadata: { sku_id: String(placement.skuId) },
-          violations: [{ field: fieldOf(wanted, placement.skuId), description: 'is not on sale' }],
+          violations: [{ field: `${lineOf(wanted, placement.skuId)}.sku_id`, description: 'is not on sale' }],
         });
       case 'short':
-        throw insufficient(placement.missing);
+        throw insufficient(wanted, placement.missing);
       case 'price-changed':
         throw priceHasChanged(placement.amountFen);
       case 'failed':
@@ -347,16 +347,20 @@ function missingOf(lines: readonly OrderLine[], free: ReadonlyMap<bigint, bigint
   });
 }
 
-function insufficient(missing: readonly Missing[]) {
+function insufficient(wanted: CreateGoodsOrder, missing: readonly Missing[]) {
   const shortages = missing.map(({ skuId, free }) => `sku ${skuId} has ${free} free units`);
   return stockInsufficient(shortages.join('; '), {
     metadata: Object.fromEntries(missing.map(({ skuId, free }) => [`sku_${skuId}`, String(free)])),
+    violations: missing.map(({ skuId, free }) => ({
+      field: `${lineOf(wanted, skuId)}.quantity`,
+      description: `only ${free} units are left`,
+    })),
   });
 }
 
-/** The field of the request that named the sku first. */
-function fieldOf({ lines }: CreateGoodsOrder, skuId: bigint): string {
-  return `lines[${lines.findIndex((l) => l.skuId === skuId)}].sku_id`;
+/** The line of the request that named the sku first. */
+function lineOf({ lines }: CreateGoodsOrder, skuId: bigint): string {
+  return `lines[${lines.findIndex((l) => l.skuId === skuId)}]`;
 }
 
 function lost(orderId: bigint): never {

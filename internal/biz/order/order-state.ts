@@ -80,6 +80,7 @@ export interface NewOrder {
   readonly reqId: bigint;
   readonly saleId?: bigint | undefined;
   readonly requestId?: string | undefined;
+  readonly requestFingerprint?: string | undefined;
   readonly instanceId?: bigint | undefined;
   readonly remark?: string;
   /**
@@ -94,7 +95,6 @@ export interface NewGoodsOrder extends NewOrder {
   readonly freightFen: bigint;
   readonly promotionFen: bigint;
   readonly receiver: Receiver | undefined;
-  readonly requestFingerprint?: string | undefined;
   /** One for each sku, by sku id. */
   readonly items: readonly OrderItem[];
 }
@@ -154,8 +154,12 @@ export abstract class OrderRepo {
   abstract findByRequest(userId: string, requestId: string): Promise<Order | undefined>;
   /** Those of these request ids that have an order, as `requestKey` formats them. */
   abstract findRequestIds(tx: Transaction, requests: readonly RequestId[]): Promise<Set<string>>;
-  /** A user's orders, newest first. */
-  abstract list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>>;
+  /** A user's orders, newest first. `page.afterId`: those that follow this order in the list. */
+  abstract list(
+    userId: string,
+    filter: OrderFilter,
+    page: PageRequest & { readonly afterId?: bigint | undefined },
+  ): Promise<Page<Order>>;
   abstract listEvents(orderId: bigint): Promise<readonly OrderEvent[]>;
   /**
    * PENDING orders past their pay deadline, except those of `except` and those that another transaction has locked; the

@@ -9,6 +9,7 @@ import {
 import type { ProductUsecase } from '../catalog/product.js';
 import type { IdGenerator } from '../id-generator.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
+import { decodePageToken, type TokenPage, tokenPage } from '../page-token.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import { type DueOrderFailure, DueOrders } from './due-orders.js';
 import type { OrderFulfilment } from './fulfilment.js';
@@ -25,6 +26,7 @@ import {
 } from './order-state.js';
 import type { Payment, PaymentRepo } from './payment.js';
 import type { RefundUsecase } from './refund.js';
+import { fingerprintOf, requestReused } from './request-fingerprint.js';
 import type { ReservedUnits } from './reserved-units.js';
 
 export interface CreateOrder {
@@ -130,6 +132,7 @@ export class OrderUsecase {
               amountFen: product.priceFen * BigInt(wanted.quantity),
               reqId: this.ids.nextId(),
               requestId: wanted.requestId === '' ? undefined : wanted.requestId,
+              requestFingerprint: contentOf(wanted),
               remark: wanted.remark,
               payTimeoutMs: this.policy.payTimeoutMs,
             },
@@ -149,8 +152,25 @@ export class OrderUsecase {
     return (await this.orders.find(id, userId)) ?? noOrder(id);
   }
 
-  list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>> {
-    return this.orders.list(userId, filter, pageOf(page));
+  /**
+   * A user's orders, newest first, from an offset or from a page token on.
+   * @throws INVALID_ARGUMENT page_token, offset
+   */
+  async list(
+    userId: string,
+    filter: OrderFilter,
+    { pageToken = '', ...page }: PageRequest & { readonly pageToken?: string },
+  ): Promise<Page<Order> & TokenPage<Order>> {
+    const list = { list: 'orders', userId, status: filter.status, orderType: filter.orderType };
+    const afterId = decodePageToken(list, pageToken);
+    const { offset, limit } = pageOf(page);
+    if (afterId !== undefined && offset > 0) {
+      throw invalidArgument('offset and page_token exclude each other', {
+        violations: [{ field: 'offset', description: 'must be 0 with a page_token' }],
+      });
+    }
+    const { items, total } = await this.orders.list(userId, filter, { offset, limit: limit + 1, afterId });
+    return { ...tokenPage(list, limit, items), total };
   }
 
   async listEvents(id: bigint, userId: string | undefined): Promise<readonly OrderEvent[]> {
@@ -303,13 +323,20 @@ export class OrderUsecase {
   private async findRepeated(wanted: CreateOrder): Promise<Order | undefined> {
     if (wanted.requestId === '') return undefined;
     const order = await this.orders.findByRequest(wanted.userId, wanted.requestId);
-    if (order && (order.productId !== wanted.productId || order.quantity !== wanted.quantity)) {
-      throw requestIdReused(`request id ${wanted.requestId} created order ${order.id} with different content`, {
-        metadata: { request_id: wanted.requestId, order_id: String(order.id) },
-      });
-    }
+    if (!order) return undefined;
+    // Orders of earlier versions have no fingerprint.
+    const same =
+      order.requestFingerprint === undefined
+        ? order.productId === wanted.productId && order.quantity === wanted.quantity
+        : order.requestFingerprint === contentOf(wanted);
+    if (!same) throw requestReused(wanted.requestId, order.id);
     return order;
   }
+}
+
+/** What a request id stands for. */
+function contentOf({ productId, quantity, remark }: CreateOrder): string {
+  return fingerprintOf({ productId, quantity, remark });
 }
 
 /** The event id of a payment that has none. A wrong amount must not stand for the right one that follows. */

@@ -1,6 +1,7 @@
 import {
   CatalogRepo,
   type Goods,
+  type ListedSpu,
   type NewSku,
   type NewSpu,
   type Sku,
@@ -35,12 +36,21 @@ const UPDATE_SPU: Statement = {
 
 const FIND_SPU: Statement = { name: 'spu_find', text: `SELECT ${SPU_COLUMNS} FROM spu WHERE id = $1` };
 
+// The same sku has the specifications and a price within the bounds. Titles are searched row by row: a shop has few spus,
+// and an index of parts of words would need an extension of PostgreSQL.
 const SPUS_WHERE = `($1::smallint IS NULL OR publish_status = $1) AND ($2::bigint IS NULL OR category_id = $2)
-  AND ($3::jsonb IS NULL OR id IN (SELECT spu_id FROM sku WHERE specs @> $3))`;
+  AND ($3::text IS NULL OR strpos(lower(title), lower($3)) > 0)
+  AND ($4::jsonb IS NULL OR id IN (
+    SELECT spu_id FROM sku WHERE specs @> $4 AND price >= coalesce($5::bigint, 0) AND ($6::bigint IS NULL OR price <= $6)))`;
 
 const LIST_SPUS: Statement = {
   name: 'spu_list',
-  text: `SELECT ${LISTED_COLUMNS} FROM spu WHERE ${SPUS_WHERE} ORDER BY id OFFSET $4 LIMIT $5`,
+  text: `SELECT p.*, k.min_price, k.max_price, k.free
+    FROM (SELECT ${LISTED_COLUMNS} FROM spu WHERE ${SPUS_WHERE} ORDER BY id OFFSET $7 LIMIT $8) p
+    CROSS JOIN LATERAL (
+      SELECT min(price) AS min_price, max(price) AS max_price, coalesce(sum(stock - lock_stock), 0)::bigint AS free
+      FROM sku WHERE spu_id = p.id) k
+    ORDER BY p.id`,
 };
 
 const COUNT_SPUS: Statement = { name: 'spu_count', text: `SELECT count(*) AS total FROM spu WHERE ${SPUS_WHERE}` };
@@ -126,17 +136,22 @@ export class PgCatalogRepo extends CatalogRepo {
     return rows[0] && spuOf(rows[0]);
   }
 
-  override async listSpus(page: PageRequest, { publishStatus, categoryId, spec }: SpuFilter): Promise<Page<Spu>> {
+  override async listSpus(page: PageRequest, filter: SpuFilter): Promise<Page<ListedSpu>> {
+    const { publishStatus, categoryId, title, specs, minPriceFen, maxPriceFen } = filter;
+    const ofSkus = specs !== undefined || minPriceFen !== undefined || maxPriceFen !== undefined;
     const where = [
       publishStatus === undefined ? null : PUBLISH_STATUS[publishStatus],
       categoryId ?? null,
-      spec === undefined ? null : JSON.stringify({ [spec.name]: spec.value }),
+      title ?? null,
+      ofSkus ? JSON.stringify(specs ?? {}) : null,
+      minPriceFen ?? null,
+      maxPriceFen ?? null,
     ];
     const [list, count] = await Promise.all([
-      this.db.query<SpuRow>(LIST_SPUS, [...where, page.offset, page.limit]),
+      this.db.query<ListedSpuRow>(LIST_SPUS, [...where, page.offset, page.limit]),
       this.db.query<{ total: bigint }>(COUNT_SPUS, where),
     ]);
-    return { items: list.rows.map(spuOf), total: count.rows[0]?.total ?? 0n };
+    return { items: list.rows.map(listedSpuOf), total: count.rows[0]?.total ?? 0n };
   }
 
   override async lockSpu(tx: Transaction, id: bigint): Promise<number | undefined> {
@@ -200,6 +215,12 @@ interface SpuRow {
   updated_at: Date;
 }
 
+interface ListedSpuRow extends SpuRow {
+  min_price: bigint | null;
+  max_price: bigint | null;
+  free: bigint;
+}
+
 interface SkuRow {
   id: bigint;
   spu_id: bigint;
@@ -233,6 +254,12 @@ function spuOf(row: SpuRow): Spu {
     createdAt: row.created_at,
     updatedAt: row.updated_at,
   };
+}
+
+function listedSpuOf(row: ListedSpuRow): ListedSpu {
+  const { min_price: minFen, max_price: maxFen, free: freeStock } = row;
+  const prices = minFen === null || maxFen === null ? undefined : { minFen, maxFen };
+  return { ...spuOf(row), prices, freeStock };
 }
 
 function goodsOf(row: GoodsRow): Goods {

@@ -23,19 +23,19 @@ function insert(name: string, onConflict: string): Statement {
     name,
     text: `WITH o AS (
       INSERT INTO orders (id, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price,
-        amount, req_id, sale_id, request_id, instance_id, remark, seller_id, pay_deadline, paid_at)
+        amount, req_id, sale_id, request_id, instance_id, remark, seller_id, request_fingerprint, pay_deadline, paid_at)
       SELECT id, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price,
-        amount, req_id, sale_id, request_id, instance_id, remark, seller_id, now() + pay_timeout_ms * interval '1 ms',
+        amount, req_id, sale_id, request_id, instance_id, remark, seller_id, request_fingerprint, now() + pay_timeout_ms * interval '1 ms',
         CASE WHEN status = ${ORDER_STATUS.PAID} THEN now() END
       FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::bigint[],
         $8::text[], $9::int[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::text[], $15::bigint[],
-        $16::text[], $17::bigint[], $18::uuid[])
+        $16::text[], $17::bigint[], $18::uuid[], $19::text[])
         AS t(id, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price, amount, req_id,
-          sale_id, request_id, instance_id, remark, pay_timeout_ms, seller_id)
+          sale_id, request_id, instance_id, remark, pay_timeout_ms, seller_id, request_fingerprint)
       ${onConflict}
       RETURNING id, status, created_at)
     INSERT INTO order_events (order_id, version, from_status, to_status, actor, at)
-    SELECT id, 1, NULL, status, $19, created_at FROM o`,
+    SELECT id, 1, NULL, status, $20, created_at FROM o`,
   };
 }
 
@@ -101,21 +101,26 @@ const FIND_STREAM_ID: Statement = {
  * own. There is one statement for each set of filters, and the ids are an array: with `$4 IS NULL OR status = $4`, or with
  * OFFSET and LIMIT on the rows themselves, the planner makes a new plan for each call, which takes longer than running it.
  */
-function list(name: string, filters: string): Statement {
-  const where = `user_id = $1 AND NOT deleted ${filters}`;
+function list({ status, orderType }: OrderFilter, afterId: bigint | undefined): Statement & { values: unknown[] } {
+  const values: unknown[] = [];
+  const parameter = (value: unknown) => `$${values.push(value) + 3}`;
+  const filters = [
+    ...(status === undefined ? [] : [`AND status = ${parameter(ORDER_STATUS[status])}`]),
+    ...(orderType === undefined ? [] : [`AND order_type = ${parameter(orderType)}`]),
+  ];
+  const where = `user_id = $1 AND NOT deleted ${filters.join(' ')}`;
+  const after = afterId === undefined ? '' : parameter(afterId);
+  const onward =
+    after === '' ? '' : `AND (created_at, id) < ((SELECT created_at FROM orders WHERE id = ${after}), ${after})`;
   return {
-    name,
+    name: `order_list${status === undefined ? '' : '_status'}${orderType === undefined ? '' : '_type'}${after && '_after'}`,
     text: `SELECT c.total, o.* FROM (SELECT count(*) AS total FROM orders WHERE ${where}) AS c
     LEFT JOIN (SELECT ${ORDER_COLUMNS} FROM orders WHERE id = ANY (ARRAY(
-      SELECT id FROM orders WHERE ${where} ORDER BY created_at DESC, id DESC OFFSET $2 LIMIT $3))) AS o ON true
+      SELECT id FROM orders WHERE ${where} ${onward} ORDER BY created_at DESC, id DESC OFFSET $2 LIMIT $3))) AS o ON true
     ORDER BY o.created_at DESC, o.id DESC`,
+    values,
   };
 }
-
-const LIST = list('order_list', '');
-const LIST_OF_STATUS = list('order_list_of_status', 'AND status = $4');
-const LIST_OF_TYPE = list('order_list_of_type', 'AND order_type = $4');
-const LIST_OF_BOTH = list('order_list_of_both', 'AND status = $4 AND order_type = $5');
 
 const LIST_EVENTS: Statement = {
   name: 'order_events_list',
@@ -208,6 +213,7 @@ export class PgOrderRepo extends OrderRepo {
         texts(orders, (o) => o.remark ?? ''),
         int8s(orders, (o) => (o.payTimeoutMs === undefined ? undefined : BigInt(Math.round(o.payTimeoutMs)))),
         uuids(orders, (o) => o.sellerId),
+        texts(orders, (o) => o.requestFingerprint),
         actor,
       ],
       tx,
@@ -274,14 +280,13 @@ export class PgOrderRepo extends OrderRepo {
     return new Set(rows.map((row) => requestKey(row) ?? ''));
   }
 
-  override async list(userId: string, filter: OrderFilter, page: PageRequest): Promise<Page<Order>> {
-    const { status, orderType } = filter;
-    const values: unknown[] = [userId, page.offset, page.limit];
-    if (status !== undefined) values.push(ORDER_STATUS[status]);
-    if (orderType !== undefined) values.push(orderType);
-    const ofType = orderType === undefined ? LIST : LIST_OF_TYPE;
-    const ofStatus = orderType === undefined ? LIST_OF_STATUS : LIST_OF_BOTH;
-    const { rows } = await this.db.query<ListedRow>(status === undefined ? ofType : ofStatus, values);
+  override async list(
+    userId: string,
+    filter: OrderFilter,
+    { offset, limit, afterId }: PageRequest & { readonly afterId?: bigint | undefined },
+  ): Promise<Page<Order>> {
+    const { values, ...statement } = list(filter, afterId);
+    const { rows } = await this.db.query<ListedRow>(statement, [userId, offset, limit, ...values]);
     const items = rows.filter((row): row is ListedRow & OrderRow => row.id !== null).map(orderOf);
     return { items, total: rows[0]?.total ?? 0n };
   }

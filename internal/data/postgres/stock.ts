@@ -1,5 +1,13 @@
-import { type FreeUnits, type StockLevel, type StockMove, StockRepo } from '../../biz/catalog/stock.js';
+import {
+  type FreeUnits,
+  type StockLedgerRow,
+  type StockLevel,
+  type StockMove,
+  type StockMoveKind,
+  StockRepo,
+} from '../../biz/catalog/stock.js';
 import type { StockGate } from '../../biz/catalog/stock-gate.js';
+import { INT64_MAX } from '../../biz/int64.js';
 import type { Transaction } from '../../biz/transaction.js';
 import { int8s, texts } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
@@ -35,6 +43,12 @@ const MOVE: Statement = {
       INSERT INTO stock_moves (kind, sku_id, order_id, sale_id, request_id, units, stock_delta, lock_delta, reason)
       SELECT * FROM m)
     SELECT id AS "skuId", free, stock_seq AS seq FROM u`,
+};
+
+const LIST_MOVES: Statement = {
+  name: 'stock_list_moves',
+  text: `SELECT id, kind, sku_id, order_id, sale_id, request_id, units, stock_delta, lock_delta, reason, created_at
+    FROM stock_moves WHERE sku_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3`,
 };
 
 export class PgStockRepo extends StockRepo {
@@ -73,4 +87,39 @@ export class PgStockRepo extends StockRepo {
     );
     if (rows.length > 0) this.db.afterCommit(tx, () => this.gate.publish(rows));
   }
+
+  override async listMoves(
+    skuId: bigint,
+    belowId: bigint | undefined,
+    limit: number,
+  ): Promise<readonly StockLedgerRow[]> {
+    const { rows } = await this.db.query<LedgerRow>(LIST_MOVES, [skuId, belowId ?? INT64_MAX, limit]);
+    return rows.map((row) => ({
+      id: row.id,
+      kind: row.kind,
+      skuId: row.sku_id,
+      orderId: row.order_id ?? undefined,
+      saleId: row.sale_id ?? undefined,
+      requestId: row.request_id ?? undefined,
+      units: row.units,
+      stockDelta: row.stock_delta,
+      lockDelta: row.lock_delta,
+      reason: row.reason,
+      createdAt: row.created_at,
+    }));
+  }
+}
+
+interface LedgerRow {
+  id: bigint;
+  kind: StockMoveKind;
+  sku_id: bigint;
+  order_id: bigint | null;
+  sale_id: bigint | null;
+  request_id: string | null;
+  units: bigint;
+  stock_delta: bigint;
+  lock_delta: bigint;
+  reason: string;
+  created_at: Date;
 }

@@ -6,7 +6,7 @@ import { loadDescriptors } from '../../conf/descriptors.js';
 import { TokenBuckets } from '../../kratos/middleware/token-buckets.js';
 import type { Call } from '../../kratos/transport/call.js';
 import { ClientAddresses } from '../../kratos/transport/client-address.js';
-import { buyerLimit } from './buyer-limit.js';
+import { buyerLimit, ORDERS, PURCHASES } from './buyer-limit.js';
 
 describe('buyerLimit', () => {
   const OFF = { perSecond: 0, burst: 1 };
@@ -22,8 +22,8 @@ describe('buyerLimit', () => {
     [users, addresses] = [ONCE, OFF].map((rate) => new TokenBuckets(rate, 10, () => 0)) as [TokenBuckets, TokenBuckets];
   });
 
-  const observed = () => {
-    const limit = buyerLimit(users, addresses, new ClientAddresses([]));
+  const observed = (operations = PURCHASES) => {
+    const limit = buyerLimit(operations, users, addresses, new ClientAddresses([]));
     return methods
       .map((m) => ({ name: `${m.parent.typeName}/${m.name}`, observe: limit.of(m) }))
       .filter((m) => m.observe);
@@ -31,10 +31,14 @@ describe('buyerLimit', () => {
   const call = (userId: string | undefined, role: CallerRole = 'USER', peer = '192.0.2.1:5') =>
     observed()[0]!.observe!({ identity: { role, userId }, peer } as unknown as Call);
 
-  it('applies to Purchase and IssuePurchaseToken only', () => {
+  it('applies to the RPCs of its set only', () => {
     assert.deepEqual(
       observed().map((m) => m.name),
       ['seckill.v1.SeckillService/Purchase', 'seckill.v1.SeckillService/IssuePurchaseToken'],
+    );
+    assert.deepEqual(
+      observed(ORDERS).map((m) => m.name),
+      ['order.v1.OrderService/CreateOrder'],
     );
   });
 

@@ -4,18 +4,27 @@ import { Observer } from '../../kratos/transport/chain.js';
 import type { ClientAddresses } from '../../kratos/transport/client-address.js';
 import type { End } from '../../kratos/transport/watch-end.js';
 
-/** The RPCs that a rush of buyers calls. */
-const OPERATIONS = new Set(['seckill.v1.SeckillService.Purchase', 'seckill.v1.SeckillService.IssuePurchaseToken']);
+/** The RPCs that a rush of buyers calls, by what their calls are counted together with. */
+export const PURCHASES: ReadonlySet<string> = new Set([
+  'seckill.v1.SeckillService.Purchase',
+  'seckill.v1.SeckillService.IssuePurchaseToken',
+]);
+export const ORDERS: ReadonlySet<string> = new Set(['order.v1.OrderService.CreateOrder']);
 
 const nothing: End = () => {};
 
 /**
- * Limits the rate of purchases per user and per address, before a request is decoded or Redis is asked. Services of the
+ * Limits the rate of these RPCs per user and per address, before a request is decoded or a server is asked. Services of the
  * system are not limited, because they call for many users.
  */
-export function buyerLimit(users: TokenBuckets, addresses: TokenBuckets, clients: ClientAddresses): Observer {
+export function buyerLimit(
+  operations: ReadonlySet<string>,
+  users: TokenBuckets,
+  addresses: TokenBuckets,
+  clients: ClientAddresses,
+): Observer {
   return new Observer((method) => {
-    if (!OPERATIONS.has(`${method.parent.typeName}.${method.name}`)) return undefined;
+    if (!operations.has(`${method.parent.typeName}.${method.name}`)) return undefined;
     return (call) => {
       const { role, userId } = call.identity;
       if (role === 'INTERNAL') return nothing;

@@ -1,6 +1,7 @@
 import {
   CatalogRepo,
   type Goods,
+  type ListedSpu,
   type NewSku,
   type NewSpu,
   type Sku,
@@ -8,6 +9,7 @@ import {
   type Spu,
   type SpuFilter,
   type SpuPatch,
+  summaryOf,
 } from '../../../internal/biz/catalog/catalog.js';
 import type { Page, PageRequest } from '../../../internal/biz/page.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
@@ -46,21 +48,20 @@ export class MemoryCatalogRepo extends CatalogRepo {
     return this.store.statement('spu.find', undefined, async () => this.spus.find(String(id)));
   }
 
-  override listSpus(
-    { offset, limit }: PageRequest,
-    { publishStatus, categoryId, spec }: SpuFilter,
-  ): Promise<Page<Spu>> {
+  override listSpus({ offset, limit }: PageRequest, filter: SpuFilter): Promise<Page<ListedSpu>> {
     return this.store.statement('spu.list', undefined, async () => {
+      const { publishStatus, categoryId, title } = filter;
+      const ofSkus = filter.specs !== undefined || filter.minPriceFen !== undefined || filter.maxPriceFen !== undefined;
       const found = this.spus
         .rows()
         .filter((s) => publishStatus === undefined || s.publishStatus === publishStatus)
         .filter((s) => categoryId === undefined || s.categoryId === categoryId)
-        .filter(
-          (s) =>
-            spec === undefined || this.skus.rows().some((k) => k.spuId === s.id && k.specs[spec.name] === spec.value),
-        )
+        .filter((s) => title === undefined || s.title.toLowerCase().includes(title.toLowerCase()))
+        .filter((s) => !ofSkus || this.skusOf(s.id).some((sku) => isWanted(sku, filter)))
         .sort((a, b) => (a.id < b.id ? -1 : 1));
-      const items = found.slice(offset, offset + limit).map((s) => ({ ...s, detailHtml: '' }));
+      const items = found.slice(offset, offset + limit).map((s) => ({
+        ...{ ...s, detailHtml: '', ...summaryOf(this.skusOf(s.id)) },
+      }));
       return { items, total: BigInt(found.length) };
     });
   }
@@ -121,10 +122,20 @@ export class MemoryCatalogRepo extends CatalogRepo {
     });
   }
 
+  private skusOf(spuId: bigint): readonly Sku[] {
+    return this.skus.rows().filter((s) => s.spuId === spuId);
+  }
+
   private goodsOf(sku: Sku): Goods | undefined {
     const spu = this.spus.find(String(sku.spuId));
     if (!spu) return undefined;
     const { title, categoryId, mainImages, publishStatus, sellerId } = spu;
     return { sku, spu: { title, categoryId, mainImages, publishStatus, sellerId } };
   }
+}
+
+function isWanted(sku: Sku, { specs = {}, minPriceFen, maxPriceFen }: SpuFilter): boolean {
+  if (minPriceFen !== undefined && sku.priceFen < minPriceFen) return false;
+  if (maxPriceFen !== undefined && sku.priceFen > maxPriceFen) return false;
+  return Object.entries(specs).every(([name, value]) => sku.specs[name] === value);
 }

@@ -104,7 +104,11 @@ export class MemoryOrderRepo extends OrderRepo {
     });
   }
 
-  override list(userId: string, filter: OrderFilter, { offset, limit }: PageRequest): Promise<Page<Order>> {
+  override list(
+    userId: string,
+    filter: OrderFilter,
+    { offset, limit, afterId }: PageRequest & { readonly afterId?: bigint | undefined },
+  ): Promise<Page<Order>> {
     return this.store.statement('order.list', undefined, async () => {
       const found = this.orders
         .rows()
@@ -112,7 +116,8 @@ export class MemoryOrderRepo extends OrderRepo {
         .filter((o) => filter.status === undefined || o.status === filter.status)
         .filter((o) => filter.orderType === undefined || o.orderType === filter.orderType)
         .sort((a, b) => b.createdAt.getTime() - a.createdAt.getTime() || (a.id < b.id ? 1 : -1));
-      return { items: found.slice(offset, offset + limit), total: BigInt(found.length) };
+      const first = afterId === undefined ? offset : found.findIndex((o) => o.id === afterId) + 1;
+      return { items: found.slice(first, first + limit), total: BigInt(found.length) };
     });
   }
 

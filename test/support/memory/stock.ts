@@ -1,16 +1,18 @@
 import type { Sku } from '../../../internal/biz/catalog/catalog.js';
-import { type FreeUnits, type StockLevel, type StockMove, StockRepo } from '../../../internal/biz/catalog/stock.js';
+import {
+  type FreeUnits,
+  type StockLedgerRow,
+  type StockLevel,
+  type StockMove,
+  StockRepo,
+} from '../../../internal/biz/catalog/stock.js';
 import type { StockGate } from '../../../internal/biz/catalog/stock-gate.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import { MemoryStockGate } from './stock-gate.js';
 import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
 
-interface MoveRow extends StockMove {
-  readonly id: bigint;
-}
-
 export class MemoryStockRepo extends StockRepo {
-  readonly moves: MemoryTable<MoveRow>;
+  readonly moves: MemoryTable<StockLedgerRow>;
   private lastId = 0n;
 
   constructor(
@@ -19,7 +21,7 @@ export class MemoryStockRepo extends StockRepo {
     private readonly gate: StockGate = new MemoryStockGate(),
   ) {
     super();
-    this.moves = new MemoryTable<MoveRow>(store, 'stock_moves', (m) => String(m.id), [
+    this.moves = new MemoryTable<StockLedgerRow>(store, 'stock_moves', (m) => String(m.id), [
       { name: 'order', of: (m) => (m.orderId === undefined ? undefined : `${m.orderId} ${m.skuId} ${m.kind}`) },
       {
         name: 'sale',
@@ -46,7 +48,10 @@ export class MemoryStockRepo extends StockRepo {
     return this.store.statement('stock.move', tx, async () => {
       for (const move of [...moves].sort((a, b) => Number(a.skuId - b.skuId))) {
         await this.change(tx, move);
-        await this.moves.insert(tx, { ...move, id: ++this.lastId });
+        await this.moves.insert(tx, {
+          ...{ orderId: undefined, saleId: undefined, requestId: undefined, reason: '', ...move },
+          ...{ id: ++this.lastId, createdAt: this.store.now() },
+        });
       }
       const changed = new Set(moves.filter((m) => m.stockDelta !== 0n || m.lockDelta !== 0n).map((m) => m.skuId));
       const levels = [...changed].flatMap((skuId): FreeUnits[] => {
@@ -55,6 +60,16 @@ export class MemoryStockRepo extends StockRepo {
       });
       if (levels.length > 0) this.store.afterCommit(tx, () => this.gate.publish(levels));
     });
+  }
+
+  override listMoves(skuId: bigint, belowId: bigint | undefined, limit: number): Promise<readonly StockLedgerRow[]> {
+    return this.store.statement('stock.listMoves', undefined, async () =>
+      this.moves
+        .rows()
+        .filter((m) => m.skuId === skuId && (belowId === undefined || m.id < belowId))
+        .sort((a, b) => Number(b.id - a.id))
+        .slice(0, limit),
+    );
   }
 
   protected async change(tx: Transaction, { kind, skuId, stockDelta, lockDelta }: StockMove): Promise<void> {
