@@ -1,4 +1,4 @@
-import type { Delivery } from '../biz/seckill/purchase-stream.js';
+import { type Delivery, entryKey } from '../biz/seckill/purchase-stream.js';
 
 /** Entries of one stream that are settled together. Times are those of `performance.now()`. */
 export interface ConsumerBatch {
@@ -26,6 +26,7 @@ export class ConsumerStream {
   committed: Promise<unknown> = Promise.resolve();
   private notBeforeMs = 0;
   private faults = 0;
+  /** By entryKey. */
   private readonly kept = new Map<string, KeptEntry>();
 
   constructor(readonly itemId: bigint) {}
@@ -41,7 +42,7 @@ export class ConsumerStream {
 
   /** Keeps entries to settle them again, whether or not Redis still has them then: a flush deletes pending lists too. */
   keep(deliveries: readonly Delivery[], readAtMs: number): void {
-    for (const delivery of deliveries) this.kept.set(delivery.streamId, { delivery, readAtMs });
+    for (const delivery of deliveries) this.kept.set(entryKey(delivery), { delivery, readAtMs });
   }
 
   get keptCount(): number {
@@ -51,7 +52,7 @@ export class ConsumerStream {
   /** Hands out up to `count` kept entries, which are kept no longer. */
   takeKept(count: number): { readonly deliveries: readonly Delivery[]; readonly readAtMs: number } {
     const taken = [...this.kept.values()].slice(0, count);
-    for (const { delivery } of taken) this.kept.delete(delivery.streamId);
+    for (const { delivery } of taken) this.kept.delete(entryKey(delivery));
     return { deliveries: taken.map((k) => k.delivery), readAtMs: Math.min(...taken.map((k) => k.readAtMs)) };
   }
 

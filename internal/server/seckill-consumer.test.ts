@@ -115,7 +115,7 @@ class Service extends SeckillOrderService {
       stream.itemId,
       entries.map((e) => e.entry),
     );
-    const settled = entries.map((e) => ({ streamId: e.entry.streamId, correction: undefined }));
+    const settled = entries.map((e) => ({ streamId: e.entry.streamId, uid: '', correction: undefined }));
     return { settled, counts: { ORDER: entries.length, REJECTED: 0, DEAD: 0 }, failed: [] };
   }
 }

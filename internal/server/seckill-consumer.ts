@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Registry } from 'prom-client';
 import { isUnavailable } from '../../gen/common/v1/errors.js';
-import type { Delivery, PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
+import { type Delivery, entryKey, type PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
 import type { Settlement } from '../biz/seckill/settlement-state.js';
 import type { Server } from '../kratos/app/server.js';
 import { aborted } from '../kratos/background/aborted.js';
@@ -337,5 +337,5 @@ export class SeckillConsumer implements Server {
 
 /** Of an entry that was kept and read again, the last copy counts: Redis knows how often it was delivered. */
 function withoutDoubles(deliveries: readonly Delivery[]): readonly Delivery[] {
-  return [...new Map(deliveries.map((d) => [d.streamId, d])).values()];
+  return [...new Map(deliveries.map((d) => [entryKey(d), d])).values()];
 }

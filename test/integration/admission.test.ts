@@ -573,7 +573,7 @@ describe('Admission in Redis', () => {
 
   describe('finished entries', () => {
     const finish = (...entries: string[][]) =>
-      FINISH.run(server.commands, keys, ['product', String(entries.length), ...entries.flat()]);
+      FINISH.run(server.commands, keys, ['product', String(entries.length), ...entries.flatMap((e) => [...e, ''])]);
     const add = async (...ids: string[]) => {
       for (const id of ids) await server.commands.xadd(keys.stream, id, 'uid', '1');
       await server.commands.xgroup('CREATE', keys.stream, 'product', '0').catch(() => {});
@@ -648,8 +648,22 @@ describe('Admission in Redis', () => {
     it('leave the stream without a correction when they need none', async () => {
       await loadTen();
       await add('900-0', '900-1');
-      assert.deepEqual(await FINISH.run(server.commands, keys, ['product', '0', '900-0', '900-1']), []);
+      assert.deepEqual(await FINISH.run(server.commands, keys, ['product', '0', '900-0', '', '900-1', '1']), []);
       assert.deepEqual([await stock(), await server.commands.xlen(keys.stream)], [10, 0]);
+    });
+
+    it('are those of their users: another user’s entry with the same id stays, and is corrected by itself', async () => {
+      await loadTen();
+      await add('450-0', '900-0');
+      const other = ['450-0', '2', '', ALICE, '1', 'REFUSED', '2'];
+      assert.deepEqual(await FINISH.run(server.commands, keys, ['product', '1', ...other, '900-0', '2']), []);
+      assert.deepEqual([await stock(), await server.commands.xlen(keys.stream)], [11, 2]);
+      const own = ['450-0', '2', '', BOB, '1', 'REFUSED', '1'];
+      assert.deepEqual(await FINISH.run(server.commands, keys, ['product', '1', ...own, '900-0', '1']), []);
+      assert.deepEqual([await stock(), await server.commands.xlen(keys.stream)], [12, 0]);
+      // Each of them once.
+      await FINISH.run(server.commands, keys, ['product', '2', ...own, ...other]);
+      assert.equal(await stock(), 12);
     });
 
     it('are corrected by stock alone when the count of their user is unreadable', async () => {
@@ -669,9 +683,10 @@ describe('Admission in Redis', () => {
         ['product'],
         ['product', '0'],
         ['product', '1', '900-0'],
-        ['product', 'x', '900-0'],
-        ['product', '0', 'x'],
-        ['product', '1', '900-0', '2', '', BOB, '1', 'SOLD_OUT'],
+        ['product', 'x', '900-0', ''],
+        ['product', '0', 'x', ''],
+        ['product', '0', '900-0'],
+        ['product', '1', '900-0', '2', '', BOB, '1', 'SOLD_OUT', ''],
       ]) {
         await assert.rejects(FINISH.run(server.commands, keys, args), /KAIMAI/);
       }

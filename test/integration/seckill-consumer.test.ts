@@ -339,6 +339,37 @@ describe('The seckill consumer on PostgreSQL and Redis', function () {
     await holds(plan.id);
   });
 
+  it('loses no entry that gets the id of another one while that is being finished, as in a failover to a slower clock', async () => {
+    const plan = await replica.plan();
+    const { stream } = saleKeys('', plan.id);
+    const redis = replica.redis;
+    class FailsOver extends RedisPurchaseConsumer {
+      private again = false;
+
+      override async finish(itemId: bigint, entries: readonly SettledEntry[]): Promise<ReadonlySet<string>> {
+        if (!this.again) {
+          // The new server has missed the entry, and its clock gives the same id to another buyer.
+          await redis.commands.del(stream);
+          await redis.commands.xadd(stream, entries[0]!.streamId, 'uid', '2');
+          this.again = true;
+        }
+        return super.finish(itemId, entries);
+      }
+    }
+    const streamId = await add(plan.id, 'uid', '1');
+    const streams = new FailsOver(redis, async () => 'a');
+    await run(replica.consumer('a', {}, undefined, streams));
+    const seckillId = `${plan.id}-${streamId}`;
+    for (const user of [1, 2]) {
+      await eventually(
+        `the order of buyer ${user}`,
+        async () => (await status(seckillId, user).catch(() => '')) === 'PAID',
+      );
+    }
+    await settled(plan.id);
+    await holds(plan.id);
+  });
+
   it('leaves units of a reloaded sale for a waiting entry whose stream id another user has already', async () => {
     const { itemId } = await replica.openSale({ total: 5n });
     const { stream } = saleKeys('', itemId);

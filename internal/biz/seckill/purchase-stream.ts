@@ -30,6 +30,8 @@ export interface StockCorrection {
 /** An entry whose outcome is committed. */
 export interface SettledEntry {
   readonly streamId: string;
+  /** The entry's field as it is in the stream; empty for an entry that cannot be read. */
+  readonly uid: string;
   /** undefined where admission's stock is right as it is. */
   readonly correction: StockCorrection | undefined;
 }
@@ -77,7 +79,8 @@ export abstract class PurchaseConsumer {
   /** Takes over entries that another consumer has held for longer than `idleMs`. */
   abstract claim(itemId: bigint, idleMs: number, count: number): Promise<readonly Delivery[]>;
   /**
-   * Removes entries from the stream and corrects admission's stock.
+   * Removes entries from the stream and corrects admission's stock. An entry of another user that got the same stream id
+   * meanwhile stays.
    * @returns the ids of entries that have to be finished later, because admission has not loaded their sale yet
    */
   abstract finish(itemId: bigint, entries: readonly SettledEntry[]): Promise<ReadonlySet<string>>;
@@ -89,6 +92,11 @@ export abstract class PurchaseConsumer {
   abstract report(oldestReadMs: number | undefined): Promise<void>;
   /** Ends a waiting `read` early. */
   abstract interrupt(): void;
+}
+
+/** Tells an entry from another one that was given the same stream id. */
+export function entryKey({ streamId, fields }: StreamEntry): string {
+  return `${streamId} ${fields.get('uid') ?? ''}`;
 }
 
 /** What an entry asks for. */

@@ -11,6 +11,7 @@ import {
   compareStreamIds,
   type Delivery,
   derivedReqId,
+  entryKey,
   type MalformedEntry,
   type Purchase,
   parseEntry,
@@ -43,7 +44,7 @@ export interface SettlementPolicy {
 /** Deliveries of one item, ready to be committed. */
 export interface PreparedEntries {
   readonly stream: ItemStream;
-  /** In stream order, each stream id once. */
+  /** In stream order, each entry once. */
   readonly entries: readonly PendingEntry[];
   /** Delivered more often than the policy allows, so each is settled alone: one of them may have failed its batch. */
   readonly suspects: readonly PendingEntry[];
@@ -98,7 +99,7 @@ export class SettlementUsecase {
   async prepare(itemId: bigint, deliveries: readonly Delivery[]): Promise<PreparedEntries> {
     const item = await this.items.find(itemId);
     if (item?.orderType === 'INSTANCE') await this.instances.loadSpecs([{ productId: itemId }]);
-    const unique = [...new Map(deliveries.map((d) => [d.streamId, d])).values()].sort((a, b) =>
+    const unique = [...new Map(deliveries.map((d) => [entryKey(d), d])).values()].sort((a, b) =>
       compareStreamIds(a.streamId, b.streamId),
     );
     const entries: PendingEntry[] = [];
@@ -162,11 +163,12 @@ export class SettlementUsecase {
     const { rows, sales } = await this.transactions.run((tx) => this.decide(tx, stream, entries, options), {
       idempotent: true,
     });
-    for (const { parsed } of entries) {
+    for (const { entry, parsed } of entries) {
       const row = rows.get(inboxIdOf(parsed, rows));
       if (!row) throw new Error(`entry ${parsed.streamId} of item ${stream.itemId} has no outcome`);
       progress.counts[row.kind] += 1;
-      progress.settled.push({ streamId: parsed.streamId, correction: correctionOf(row, parsed, sales) });
+      const uid = parsed.kind === 'purchase' ? (entry.fields.get('uid') ?? '') : '';
+      progress.settled.push({ streamId: parsed.streamId, uid, correction: correctionOf(row, parsed, sales) });
     }
   }
 

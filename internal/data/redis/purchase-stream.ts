@@ -20,7 +20,7 @@ const PAGE = 5_000;
 /** Entries of one call of the script that removes them. */
 const MAX_FINISH = 1_000;
 /** Arguments of an entry with a stock correction. */
-const CORRECTION_ARGS = 6;
+const CORRECTION_ARGS = 7;
 /** Pending entries of this consumer that may lie between the delivered ones. */
 const MAX_OTHERS = 2_000;
 /** SCAN steps of one discovery, so that a server full of other keys is searched bit by bit. */
@@ -170,11 +170,11 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     for (let i = 0; i < entries.length; i += MAX_FINISH) {
       const corrections: string[] = [];
       const others: string[] = [];
-      for (const { streamId, correction: c } of entries.slice(i, i + MAX_FINISH)) {
-        if (!c) others.push(streamId);
+      for (const { streamId, uid, correction: c } of entries.slice(i, i + MAX_FINISH)) {
+        if (!c) others.push(streamId, uid);
         else {
           const entryEpoch = c.entryEpoch === undefined ? '' : String(c.entryEpoch);
-          corrections.push(streamId, String(c.epoch), entryEpoch, c.userId, String(c.quantity), c.outcome);
+          corrections.push(streamId, String(c.epoch), entryEpoch, c.userId, String(c.quantity), c.outcome, uid);
         }
       }
       const args = [GROUP, String(corrections.length / CORRECTION_ARGS), ...corrections, ...others];

@@ -11,6 +11,9 @@
 -- Corrected entries are remembered in `returned`, so that a correction happens once, whether or not the stream still has
 -- the entry.
 --
+-- After a failover to a server that missed the last entries and whose clock is behind, an id may have been given again. So
+-- an entry is its id and its uid: the entry of another user stays, and its correction is another one.
+--
 -- It may run when Redis is full, because it makes room.
 --
 -- KEYS
@@ -18,7 +21,7 @@
 --   2 stock     string  seckill:<item_id>:stock
 --   3 buyers    hash    seckill:<item_id>:buyers
 --   4 stream    stream  stream:seckill:<item_id>
---   5 returned  set     seckill:<item_id>:returned  ids of corrected entries, beside the order ids of return_units
+--   5 returned  set     seckill:<item_id>:returned  id and uid of corrected entries, beside the order ids of return_units
 -- ARGV
 --   1 group  the consumer group
 --   2 n      how many entries may change the stock, decimal
@@ -29,7 +32,8 @@
 --     uid          UUID in lower case
 --     qty          units the entry asks for of the sale, decimal
 --     outcome      ORDER or REFUSED
---   then the stream ids of the entries that change nothing. 1 to 1000 entries in all
+--     entry_uid    the entry's own uid field; '' unknown: any entry with the id is meant
+--   then id and entry_uid of the entries that change nothing. 1 to 1000 entries in all
 -- Returns
 --   {id…}  the entries that must wait, since the sale's epoch is not loaded yet; all others are gone from the stream
 -- Errors, all before the first write
@@ -38,12 +42,13 @@
 -- include: checks
 -- include: stream_ids
 
-local PER = 6
+local PER = 7
 if #KEYS ~= 5 then return fault('finish takes 5 keys') end
 local n = is_decimal(ARGV[2] or '', 4) and tonumber(ARGV[2])
 local gone_from = n and 3 + n * PER
-if not n or gone_from - 1 > #ARGV or n + #ARGV - gone_from + 1 < 1 or n + #ARGV - gone_from + 1 > 1000 then
-  return fault('finish takes a group, a number, 6 arguments for each of that many entries, and ids, 1 to 1000 entries in all')
+local others = n and (#ARGV - gone_from + 1) / 2
+if not n or others < 0 or others ~= math.floor(others) or n + others < 1 or n + others > 1000 then
+  return fault('finish takes a group, a number, 7 arguments for each of that many entries, 2 for each other one, 1 to 1000 in all')
 end
 for i = 1, n do
   local a = 3 + (i - 1) * PER
@@ -53,7 +58,7 @@ for i = 1, n do
     return fault('entry ' .. i .. ' does not say what became of it')
   end
 end
-for i = gone_from, #ARGV do
+for i = gone_from, #ARGV, 2 do
   if not is_stream_id(ARGV[i]) then return fault('argument ' .. i .. ' is not a stream id') end
 end
 redis.call('XLEN', KEYS[4])
@@ -77,6 +82,33 @@ local function change_units(uid, units)
   end
 end
 
+-- The uid fields of entries by id; false: without one. A batch mostly is a span of the stream, and reading it at once takes
+-- 2 µs for each entry instead of 7.
+local uids = {}
+local function look(first, last, count)
+  local entries = redis.call('XRANGE', KEYS[4], first, last, 'COUNT', count)
+  for i = 1, #entries do
+    local id, fields = entries[i][1], entries[i][2]
+    uids[id] = false
+    for f = 1, #fields, 2 do
+      if fields[f] == 'uid' then uids[id] = fields[f + 1] end
+    end
+  end
+end
+if n > 0 then look(ARGV[3], ARGV[3 + (n - 1) * PER], n) end
+if others > 0 then look(ARGV[gone_from], ARGV[#ARGV - 1], others) end
+
+-- Whether the stream has another user's entry under this id.
+local function is_anothers(id, uid)
+  if uid == '' then return false end
+  if uids[id] == nil then look(id, id, 1) end
+  return uids[id] ~= nil and uids[id] ~= uid
+end
+local gone = {}
+local function take_off(id, uid)
+  if not is_anothers(id, uid) then gone[#gone + 1] = id end
+end
+
 local waiting = {}
 for i = 1, n do
   local a = 3 + (i - 1) * PER
@@ -84,22 +116,22 @@ for i = 1, n do
   if not there or not stock or tonumber(there) < tonumber(epoch) then
     waiting[#waiting + 1] = id
   else
-    redis.call('XACK', KEYS[4], ARGV[1], id)
-    redis.call('XDEL', KEYS[4], id)
+    take_off(id, ARGV[a + 6])
     -- A later epoch counted its stock after this outcome was committed.
     if there == epoch then
       local holds, keeps = 0, 0
       if entry_epoch == there or was_counted(id) then holds = qty end
       if ARGV[a + 5] == 'ORDER' then keeps = qty end
-      if holds ~= keeps and redis.call('SADD', KEYS[5], id) == 1 then
+      if holds ~= keeps and redis.call('SADD', KEYS[5], id .. ' ' .. ARGV[a + 6]) == 1 then
         redis.call('INCRBY', KEYS[2], string.format('%.0f', holds - keeps))
         change_units(uid, keeps - holds)
       end
     end
   end
 end
-if gone_from <= #ARGV then
-  redis.call('XACK', KEYS[4], ARGV[1], unpack(ARGV, gone_from))
-  redis.call('XDEL', KEYS[4], unpack(ARGV, gone_from))
+for i = gone_from, #ARGV, 2 do take_off(ARGV[i], ARGV[i + 1]) end
+if #gone > 0 then
+  redis.call('XACK', KEYS[4], ARGV[1], unpack(gone))
+  redis.call('XDEL', KEYS[4], unpack(gone))
 end
 return waiting
