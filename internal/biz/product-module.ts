@@ -15,6 +15,7 @@ import { OrderRepo } from './order/order-state.js';
 import { PaymentRepo } from './order/payment.js';
 import { PaymentSignatures } from './order/payment-signature.js';
 import { RefundUsecase } from './order/refund.js';
+import { RefundRequestUsecase } from './order/refund-request.js';
 import { RefundRepo } from './order/refund-state.js';
 import { ReservedUnits } from './order/reserved-units.js';
 import { ShipmentRepo, ShipmentUsecase } from './order/shipment.js';
@@ -77,6 +78,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     PAYMENT_PROVIDERS,
     REFUND_POLICY,
   ]);
+  provide(RefundRequestUsecase, [TransactionRunner, IdGenerator, OrderRepo, RefundRepo, RefundUsecase, REFUND_POLICY]);
   provide(OrderUsecase, [
     TransactionRunner,
     IdGenerator,

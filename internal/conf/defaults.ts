@@ -84,6 +84,7 @@ export const DEFAULTS: JsonObject = {
     confirmBatch: 200,
     userRate: { perSecond: 10, burst: 20 },
     addressRate: { perSecond: 0, burst: 1 },
+    afterSaleWindow: '604800s',
   },
   refund: { maxAttempts: 10, retryBackoff: '5s', lease: '60s', pollInterval: '1s' },
   retention: {

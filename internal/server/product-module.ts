@@ -128,8 +128,8 @@ function bindPolicies(create: Providing['create']): void {
   create(INSTANCE_RESEND_POLICY, [CONFIG], ({ outbox: { resendAfterMs } }) => ({ afterMs: resendAfterMs }));
   create(ORDER_POLICY, [CONFIG], ({ order: { payTimeoutMs } }) => ({ payTimeoutMs }));
   create(SHIPMENT_POLICY, [CONFIG], ({ order: { confirmAfterMs } }) => ({ confirmAfterMs }));
-  create(REFUND_POLICY, [CONFIG], ({ refund: { maxAttempts, retryBackoffMs, leaseMs } }) => {
-    return { maxAttempts, retryBackoffMs, leaseMs };
+  create(REFUND_POLICY, [CONFIG], ({ refund: { maxAttempts, retryBackoffMs, leaseMs }, order }) => {
+    return { maxAttempts, retryBackoffMs, leaseMs, afterSaleWindowMs: order.afterSaleWindowMs };
   });
   create(RETENTION_POLICY, [CONFIG], retentionPolicy);
   create(PAYMENT_SIGNATURE_POLICY, [CONFIG], ({ payment: { secret, previousSecret }, server }) => ({

@@ -272,5 +272,6 @@ function orderReply(order: Order, shipment?: Shipment): OrderMessage {
       trackingNumbers: [...shipment.trackingNumbers],
       shippedAt: shipment.shippedAt,
     },
+    refundedAmountFen: order.refundedFen,
   };
 }

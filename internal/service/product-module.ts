@@ -6,6 +6,7 @@ import { OrderUsecase } from '../biz/order/order.js';
 import { OrderSearchUsecase } from '../biz/order/order-search.js';
 import { PaymentSignatures } from '../biz/order/payment-signature.js';
 import { RefundUsecase } from '../biz/order/refund.js';
+import { RefundRequestUsecase } from '../biz/order/refund-request.js';
 import { ShipmentUsecase } from '../biz/order/shipment.js';
 import { SaleUsecase } from '../biz/seckill/sale.js';
 import { SaleWatch } from '../biz/seckill/sale-watch.js';
@@ -27,7 +28,7 @@ export const productServiceModule: ProviderSet = providers(({ provide }) => {
   provide(ProductService, [ProductUsecase]);
   provide(CatalogService, [CatalogUsecase]);
   provide(OrderService, [OrderUsecase, GoodsOrderUsecase, ShipmentUsecase, OrderSearchUsecase, PaymentSignatures]);
-  provide(RefundService, [RefundUsecase]);
+  provide(RefundService, [RefundUsecase, RefundRequestUsecase]);
   provide(UserService, [UserUsecase]);
   provide(InstanceService, [InstanceUsecase]);
   provide(SeckillService, [SaleUsecase, SaleWatch, SeckillUsecase, WaitingRoomUsecase]);

@@ -1,27 +1,34 @@
 import type {
+  ApproveRefundRequest,
   CompleteRefundRequest,
   GetRefundRequest,
   ListRefundsReply,
   ListRefundsRequest,
+  ReceiveReturnRequest,
   Refund as RefundMessage,
   RefundServiceService,
+  RefuseRefundRequest,
   RequestRefundRequest,
 } from '../../gen/order/v1/refund.js';
 import { Refund_Kind as Kind, Refund_Status as Status } from '../../gen/order/v1/refund.js';
 import type { RefundUsecase } from '../biz/order/refund.js';
+import type { RefundRequestUsecase } from '../biz/order/refund-request.js';
 import type { Refund, RefundStatus } from '../biz/order/refund-state.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { identityOf, userOf } from './caller.js';
 import { orderIdOf } from './order-id.js';
 
 export class RefundService implements ServiceOf<typeof RefundServiceService> {
-  constructor(private readonly refunds: RefundUsecase) {}
+  constructor(
+    private readonly refunds: RefundUsecase,
+    private readonly requests: RefundRequestUsecase,
+  ) {}
 
   async requestRefund(req: RequestRefundRequest, ctx: CallContext): Promise<RefundMessage> {
     const { userId } = identityOf(ctx);
-    return refundReply(
-      await this.refunds.request({ orderId: orderIdOf(req.orderId, 'order_id'), userId, reason: req.reason }),
-    );
+    const { reason, lines, requestId } = req;
+    const orderId = orderIdOf(req.orderId, 'order_id');
+    return refundReply(await this.requests.request({ orderId, userId, reason, lines, requestId }));
   }
 
   async getRefund(req: GetRefundRequest, ctx: CallContext): Promise<RefundMessage> {
@@ -37,6 +44,18 @@ export class RefundService implements ServiceOf<typeof RefundServiceService> {
     };
     const page = await this.refunds.list(filter, { offset: req.offset, limit: req.limit });
     return { refunds: page.items.map(refundReply), total: page.total };
+  }
+
+  async approveRefund(req: ApproveRefundRequest): Promise<RefundMessage> {
+    return refundReply(await this.refunds.approve(req.id));
+  }
+
+  async refuseRefund(req: RefuseRefundRequest): Promise<RefundMessage> {
+    return refundReply(await this.refunds.refuse(req.id, req.reason));
+  }
+
+  async receiveReturn(req: ReceiveReturnRequest): Promise<RefundMessage> {
+    return refundReply(await this.refunds.receiveReturn(req.id, req.restock));
   }
 
   async completeRefund(req: CompleteRefundRequest): Promise<RefundMessage> {
@@ -78,5 +97,9 @@ function refundReply(refund: Refund): RefundMessage {
     lastError: refund.lastError,
     createdAt: refund.createdAt,
     doneAt: refund.doneAt,
+    lines: refund.lines.map(({ skuId, quantity, amountFen }) => ({ skuId, quantity, amountFen })),
+    decision: refund.decision,
+    returnedAt: refund.returnedAt,
+    restocked: refund.restocked,
   };
 }

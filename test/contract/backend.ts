@@ -4,7 +4,7 @@ import type { StockMove, StockRepo } from '../../internal/biz/catalog/stock.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { InstanceRepo } from '../../internal/biz/instance/instance.js';
 import type { OrderItem } from '../../internal/biz/order/order-item.js';
-import type { NewOrder, OrderRepo } from '../../internal/biz/order/order-state.js';
+import type { NewGoodsOrder, NewOrder, OrderRepo } from '../../internal/biz/order/order-state.js';
 import type { PaymentRepo } from '../../internal/biz/order/payment.js';
 import type { RefundRepo } from '../../internal/biz/order/refund-state.js';
 import type { ShipmentRepo } from '../../internal/biz/order/shipment.js';
@@ -122,6 +122,22 @@ export function newOrder(product: Product, changes: Partial<NewOrder> = {}): New
     amountFen: product.priceFen,
     reqId: freshId(),
     ...changes,
+  };
+}
+
+/** An order of goods with a line for each sku. */
+export function newGoodsOrder(lines: readonly (readonly [sku: Sku, quantity: number])[]): NewGoodsOrder {
+  const items = lines.map(
+    ([sku, quantity]): OrderItem => ({
+      ...{ skuId: sku.id, spuId: sku.spuId, spuName: 'phone', skuName: sku.skuName, skuImage: '', specs: {} },
+      ...{ priceFen: 100n, quantity, promotionFen: 0n, sellerId: undefined },
+    }),
+  );
+  const units = lines.reduce((sum, [, quantity]) => sum + quantity, 0);
+  return {
+    ...{ id: freshId(), userId: freshUser(), orderType: 'GOODS', source: 'NORMAL', status: 'PENDING' },
+    ...{ productId: undefined, productName: 'phone', quantity: units, priceFen: 100n, amountFen: 100n * BigInt(units) },
+    ...{ freightFen: 0n, promotionFen: 0n, receiver: undefined, reqId: freshId(), items },
   };
 }
 

@@ -31,7 +31,7 @@ export async function openMemoryBackend(): Promise<Backend> {
     orders,
     shipments: new MemoryShipmentRepo(store),
     payments,
-    refunds: new MemoryRefundRepo(store, payments),
+    refunds: new MemoryRefundRepo(store, payments, orders),
     instances,
     saleUnits,
     outbox,

@@ -50,6 +50,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
         orderNo: `ORD${given.id}`,
         skuId: undefined,
         ...{ totalFen: given.amountFen, freightFen: 0n, promotionFen: 0n, items: [], receiver: undefined },
+        ...{ refundedFen: 0n, keptQuantity: undefined },
         requestFingerprint: undefined,
         saleId: undefined,
         instanceId: undefined,
@@ -296,6 +297,33 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.equal(await run((tx) => orders.setInstance(tx, order.id, freshId())), false);
       assert.equal(await run((tx) => orders.setInstance(tx, freshId(), freshId())), false);
       assert.deepEqual(await get(order.id), order);
+    });
+
+    it('adds up what was refunded of an order, up to its amount and its units', async () => {
+      const { id } = await insert({ status: 'PAID', quantity: 3, amountFen: 2n ** 60n });
+      const add = (amountFen: bigint, units: number) =>
+        run((tx) => backend.it.orders.addRefund(tx, id, { amountFen, units }));
+      await add(2n ** 59n, 1);
+      await add(0n, 2);
+      const { refundedFen, keptQuantity, version } = await get(id);
+      assert.deepEqual([refundedFen, keptQuantity, version], [2n ** 59n, 0, 3n]);
+      await assert.rejects(add(2n ** 59n + 1n, 0));
+      await assert.rejects(add(0n, 1));
+      await add(2n ** 59n, 0);
+    });
+
+    it('knows whether an order was completed within a time, which a refused refund does not start again', async () => {
+      const { orders } = backend.it;
+      const { id } = await insert({ status: 'PAID' });
+      const within = (ms: number) => run((tx) => orders.isCompletedWithin(tx, id, ms));
+      assert.equal(await within(60_000), false);
+      const completed = { to: 'COMPLETED', actor: 'user', reason: '' } as const;
+      await run(async (tx) => orders.compareAndSet(tx, await get(id), completed));
+      const first = await get(id);
+      assert.deepEqual([await within(60_000), await within(0)], [true, false]);
+      await run(async (tx) => orders.compareAndSet(tx, first, { to: 'REFUNDING', actor: 'user', reason: '' }));
+      await run(async (tx) => orders.compareAndSet(tx, await get(id), completed));
+      assert.deepEqual((await get(id)).completedAt, first.completedAt);
     });
 
     it('finds the stream entry of an order', async () => {

@@ -2,7 +2,17 @@ import assert from 'node:assert/strict';
 import type { Product } from '../../internal/biz/catalog/product.js';
 import type { NewRefund, Refund } from '../../internal/biz/order/refund-state.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
-import { freshId, freshUser, insertProduct, newOrder, type OpenBackend, times, useBackend } from './backend.js';
+import {
+  freshId,
+  freshUser,
+  insertProduct,
+  insertSku,
+  newGoodsOrder,
+  newOrder,
+  type OpenBackend,
+  times,
+  useBackend,
+} from './backend.js';
 
 const PAGE = { offset: 0, limit: 10 };
 
@@ -37,6 +47,12 @@ export function refundRepoContract(name: string, open: OpenBackend): void {
         ...changes,
       };
     };
+    const insertGoodsOrder = async (quantities: readonly number[]) => {
+      const skus = await Promise.all(quantities.map(() => insertSku(backend.it, 0n)));
+      const order = newGoodsOrder(skus.map((sku, i) => [sku, quantities[i] ?? 1]));
+      await run((tx) => backend.it.orders.insertGoods(tx, [order], 'user'));
+      return { order, skuIds: skus.map((sku) => sku.id) };
+    };
     const insert = async (changes: Partial<NewRefund> = {}): Promise<Refund> => {
       const refund = await newRefund(changes);
       await run((tx) => backend.it.refunds.insert(tx, refund));
@@ -64,6 +80,11 @@ export function refundRepoContract(name: string, open: OpenBackend): void {
         lastError: '',
         doneAt: undefined,
         provider: undefined,
+        lines: [],
+        requestId: undefined,
+        requestFingerprint: undefined,
+        returnedAt: undefined,
+        restocked: false,
       });
       assert.equal((await backend.it.refunds.find(given.id, given.userId))?.id, given.id);
       assert.equal(await backend.it.refunds.find(given.id, freshUser()), undefined);
@@ -73,18 +94,59 @@ export function refundRepoContract(name: string, open: OpenBackend): void {
       const first = await newRefund();
       const payment = await insertPayment(first.orderId);
       await run((tx) => backend.it.refunds.insert(tx, { ...first, paymentId: payment.id }));
-      assert.equal((await run((tx) => backend.it.refunds.findByPayment(tx, payment.id)))?.id, first.id);
-      const samePayment = { ...first, id: freshId(), kind: 'PAYMENT' as const, paymentId: payment.id };
-      await assert.rejects(run((tx) => backend.it.refunds.insert(tx, samePayment)));
+      assert.equal(await run((tx) => backend.it.refunds.findByPayment(tx, payment.id)), undefined);
+      const ofPayment = await insert({ ...first, id: freshId(), kind: 'PAYMENT', paymentId: payment.id });
+      assert.equal((await run((tx) => backend.it.refunds.findByPayment(tx, payment.id)))?.id, ofPayment.id);
+      await assert.rejects(insert({ ...first, id: freshId(), kind: 'PAYMENT', paymentId: payment.id }));
       await assert.rejects(run((tx) => backend.it.refunds.insert(tx, { ...first, id: freshId() })));
       await assert.rejects(
         run((tx) => backend.it.refunds.insert(tx, { ...first, id: freshId(), paymentId: freshId() })),
       );
       const refused = await insert({ status: 'REQUESTED' });
       await move(refused, 'REFUSED');
-      assert.equal(await run((tx) => backend.it.refunds.findOpen(tx, refused.orderId)), undefined);
       const again = await insert({ orderId: refused.orderId });
-      assert.equal((await run((tx) => backend.it.refunds.findOpen(tx, refused.orderId)))?.id, again.id);
+      assert.deepEqual(
+        (await run((tx) => backend.it.refunds.listOfOrder(tx, refused.orderId))).map((r) => [r.id, r.status]),
+        [
+          [refused.id, 'REFUSED'],
+          [again.id, 'APPROVED'],
+        ],
+      );
+    });
+
+    it('refunds the units of a line once, and lets those of a refused refund be refunded again', async () => {
+      const { order, skuIds } = await insertGoodsOrder([3, 1]);
+      const of = (...quantities: readonly number[]) => {
+        const lines = quantities.flatMap((quantity, i) =>
+          quantity === 0 ? [] : [{ skuId: skuIds[i]!, quantity, amountFen: 2n ** 53n + 1n }],
+        );
+        return insert({ orderId: order.id, userId: order.userId, kind: 'LINES', status: 'REQUESTED', lines });
+      };
+      const first = await of(2, 1);
+      assert.deepEqual(first.lines, [
+        { skuId: skuIds[0], quantity: 2, amountFen: 2n ** 53n + 1n },
+        { skuId: skuIds[1], quantity: 1, amountFen: 2n ** 53n + 1n },
+      ]);
+      await assert.rejects(of(2));
+      await assert.rejects(of(0, 1));
+      assert.equal((await move(first, 'REFUSED')).status, 'REFUSED');
+      await of(3, 1);
+      const unknown = [{ skuId: freshId(), quantity: 1, amountFen: 1n }];
+      await assert.rejects(insert({ orderId: order.id, userId: order.userId, kind: 'LINES', lines: unknown }));
+    });
+
+    it('stores one refund for each request id of an order', async () => {
+      const first = await insert({ kind: 'PAYMENT', requestId: 'once', requestFingerprint: 'f' });
+      assert.deepEqual([first.requestId, first.requestFingerprint], ['once', 'f']);
+      await assert.rejects(insert({ orderId: first.orderId, requestId: 'once' }));
+      await insert({ requestId: 'once' });
+    });
+
+    it('remembers when the units of a refund came back, and whether they are on sale again', async () => {
+      const refund = await insert();
+      const returned = await run((tx) => backend.it.refunds.setReturned(tx, refund, true));
+      assert.ok(returned.returnedAt instanceof Date);
+      assert.equal((await get(refund.id)).restocked, true);
     });
 
     it('gives each approved refund to one of twenty claims at once, with its payment', async () => {

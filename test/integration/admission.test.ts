@@ -487,7 +487,7 @@ describe('Admission in Redis', () => {
     it('lets every key of the sale expire', async () => {
       const sale = await load({ buyers: new Map([[BOB, 1]]), vipLimits: [{ userId: BOB, units: 3 }] });
       await buy(ALICE);
-      await admission.returnUnits({ orderId: 1n, itemId, userId: BOB, quantity: 1, epoch: 1n });
+      await admission.returnUnits({ returnId: 1n, itemId, userId: BOB, quantity: 1, epoch: 1n });
       await server.commands.hset(keys.waitingRoom, 'id', 'x');
       await server.commands.zadd(keys.tickets, 1, ALICE);
       await admission.close(sale);
@@ -557,16 +557,16 @@ describe('Admission in Redis', () => {
     });
   });
 
-  it('takes units back once for each order and only in its epoch', async () => {
+  it('takes units back once for each return and only in its epoch', async () => {
     await load({ sale: { epoch: 2n }, stock: 1n, buyers: new Map([[ALICE, 1]]) });
-    const units = { orderId: 77n, itemId, userId: ALICE, quantity: 1, epoch: 2n };
+    const units = { returnId: 77n, itemId, userId: ALICE, quantity: 1, epoch: 2n };
     assert.equal(await admission.returnUnits(units), true);
     assert.equal(await admission.returnUnits(units), true);
     assert.equal(await stock(), 2);
     assert.deepEqual(await server.commands.hgetall(keys.buyers), {});
     assert.deepEqual(await admission.findReturned(itemId, [76n, 77n]), new Set([77n]));
-    assert.equal(await admission.returnUnits({ ...units, orderId: 78n, epoch: 1n }), true);
-    assert.equal(await admission.returnUnits({ ...units, orderId: 79n, epoch: 3n }), false);
+    assert.equal(await admission.returnUnits({ ...units, returnId: 78n, epoch: 1n }), true);
+    assert.equal(await admission.returnUnits({ ...units, returnId: 79n, epoch: 3n }), false);
     assert.equal(await stock(), 2);
     await assert.rejects(RETURN_UNITS.run(server.commands, keys, ['2', '80', ALICE, '-1']), /KAIMAI/);
   });

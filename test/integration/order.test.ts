@@ -72,7 +72,7 @@ describe('orders on PostgreSQL', () => {
     );
     const settings = providers(({ value, create }) => {
       value(ORDER_POLICY, { payTimeoutMs: PAY_TIMEOUT_MS });
-      value(REFUND_POLICY, { maxAttempts: 3, retryBackoffMs: 1, leaseMs: 1_000 });
+      value(REFUND_POLICY, { maxAttempts: 3, retryBackoffMs: 1, leaseMs: 1_000, afterSaleWindowMs: 60_000 });
       create(Trace, [], () => new NoTrace());
     });
     const container = containerOf([...modules, settings]);

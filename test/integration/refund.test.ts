@@ -7,6 +7,7 @@ import {
 } from '../../gen/order/v1/errors.js';
 import { RefundRequested } from '../../gen/order/v1/event.js';
 import { formatUserId } from '../../internal/biz/identity.js';
+import type { Order } from '../../internal/biz/order/order-state.js';
 import { TOPIC_REFUND_REQUESTED } from '../../internal/biz/order/refund.js';
 import type { Refund } from '../../internal/biz/order/refund-state.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
@@ -48,6 +49,8 @@ describe('refunds', function () {
   const pay = (orderId: bigint, eventId = `pay-${orderId}`) =>
     replica.orders.markPaid({ orderId, userId: undefined, provider: 'p', eventId, amountFen: undefined });
   const paidGoods = async (skuId: bigint, quantity = 1) => pay((await orderGoods(skuId, quantity)).id);
+  const requestWhole = ({ id: orderId, userId }: Order, reason: string) =>
+    replica.refundRequests.request({ orderId, userId, reason, lines: [], requestId: '' });
   const refundOf = async (orderId: bigint): Promise<Refund> => {
     const { items } = await replica.refunds.list({ orderId }, { offset: 0, limit: 10 });
     assert.equal(items.length, 1);
@@ -75,11 +78,11 @@ describe('refunds', function () {
     const { id: skuId, priceFen } = await replica.sku(10n);
     const order = await paidGoods(skuId, 3);
     assert.deepEqual(await levelOf(skuId), [7n, 0n]);
-    const refund = await replica.refunds.request({ orderId: order.id, userId: order.userId, reason: 'no need' });
+    const refund = await requestWhole(order, 'no need');
     assert.deepEqual([refund.status, refund.kind, refund.amountFen], ['APPROVED', 'WHOLE', 3n * priceFen]);
     assert.deepEqual(await statusOf(order.id), ['REFUNDING', 'no need']);
     // Asking again is the same refund.
-    const again = await replica.refunds.request({ orderId: order.id, userId: order.userId, reason: 'again' });
+    const again = await requestWhole(order, 'again');
     assert.equal(again.id, refund.id);
     await work();
     assert.equal(paidBack(refund.id), 3n * priceFen);
@@ -92,7 +95,8 @@ describe('refunds', function () {
   it('refuses refunds of orders that are unpaid, cancelled, another’s or no goods', async () => {
     const { id: skuId } = await replica.sku(10n);
     const order = await orderGoods(skuId);
-    const request = (orderId: bigint, userId: string) => replica.refunds.request({ orderId, userId, reason: 'r' });
+    const request = (orderId: bigint, userId: string) =>
+      replica.refundRequests.request({ orderId, userId, reason: 'r', lines: [], requestId: '' });
     await assert.rejects(request(order.id, order.userId), isRefundNotPossible);
     await assert.rejects(request(order.id, newUser()), isOrderNotFound);
     await replica.orders.cancel(order.id, order.userId, '');
@@ -143,7 +147,7 @@ describe('refunds', function () {
   it('pays once however often the provider fails, and however the reply is lost', async () => {
     const { id: skuId } = await replica.sku(10n);
     const order = await paidGoods(skuId);
-    const refund = await replica.refunds.request({ orderId: order.id, userId: order.userId, reason: 'r' });
+    const refund = await requestWhole(order, 'r');
     // Nothing was paid back yet.
     await assert.rejects(replica.refunds.complete(refund.id), isRefundStatusConflict);
     replica.provider.faults.push('unreachable', 'lost');
@@ -163,7 +167,7 @@ describe('refunds', function () {
   it('lets one of two workers have a refund, and a second one after the lease of a dead one', async () => {
     const { id: skuId } = await replica.sku(10n);
     const order = await paidGoods(skuId);
-    const refund = await replica.refunds.request({ orderId: order.id, userId: order.userId, reason: 'r' });
+    const refund = await requestWhole(order, 'r');
     const claims = (await Promise.all(Array.from({ length: 10 }, () => replica.refunds.claim(10)))).flat();
     assert.deepEqual(
       claims.map((c) => c.refund.id),
@@ -182,7 +186,7 @@ describe('refunds', function () {
   it('gives up after the last attempt, and pays when an operator starts it again', async () => {
     const { id: skuId } = await replica.sku(10n);
     const order = await paidGoods(skuId);
-    const { id } = await replica.refunds.request({ orderId: order.id, userId: order.userId, reason: 'r' });
+    const { id } = await requestWhole(order, 'r');
     replica.provider.faults.push('refused', 'refused', 'refused');
     for (const outcome of ['retry', 'retry', 'failed']) {
       assert.deepEqual(await work(), [outcome]);

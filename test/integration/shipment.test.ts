@@ -153,23 +153,34 @@ describe('goods on their way to the buyer', function () {
       const { id, userId } = await paidOrder();
       const [shipped, refunded] = await Promise.allSettled([
         ship(id, i % 2 ? replica : other),
-        (i % 2 ? other : replica).refunds.request({ orderId: id, userId, reason: 'no' }),
+        (i % 2 ? other : replica).refundRequests.request({
+          orderId: id,
+          userId,
+          reason: 'no',
+          lines: [],
+          requestId: '',
+        }),
       ]);
       // The loser of the two sees the order as the winner left it.
-      const status = await statusOf(id);
-      assert.equal(status, shipped.status === 'fulfilled' && refunded.status === 'rejected' ? 'SHIPPED' : 'REFUNDING');
-      if (status !== 'SHIPPED') continue;
+      assert.equal(refunded.status, 'fulfilled');
+      assert.equal(refunded.value.status, shipped.status === 'fulfilled' ? 'REQUESTED' : 'APPROVED');
+      if (shipped.status === 'rejected') continue;
+      await replica.refunds.refuse(refunded.value.id, 'on its way');
+      assert.equal(await statusOf(id), 'SHIPPED');
       await makeDue(id);
       const [, confirmed] = await Promise.all([
         replica.shipments.confirmOverdue(10),
         other.shipments.confirm(id, userId),
       ]);
       assert.equal(confirmed.status, 'COMPLETED');
-      assert.equal((await replica.orders.listEvents(id, undefined)).length, 4);
+      const events = await replica.orders.listEvents(id, undefined);
+      assert.equal(events.filter((e) => e.to === 'COMPLETED').length, 1);
     }
     await eventually('the refunds are paid out', async () => {
       for (const claim of await replica.refunds.claim(20)) await replica.refunds.payOut(claim);
-      const [open] = await replica.rows<{ n: bigint }>(`SELECT count(*) AS n FROM refunds WHERE status <> 'DONE'`);
+      const [open] = await replica.rows<{ n: bigint }>(
+        `SELECT count(*) AS n FROM refunds WHERE status NOT IN ('DONE', 'REFUSED')`,
+      );
       return open?.n === 0n;
     });
   });

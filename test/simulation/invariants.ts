@@ -1,5 +1,4 @@
-import type { Order } from '../../internal/biz/order/order-state.js';
-import { REFUNDED } from '../../internal/biz/order/refund.js';
+import { type Order, REFUNDED } from '../../internal/biz/order/order-state.js';
 import type { ResourceDomain } from './resource-domain.js';
 import type { World } from './world.js';
 

@@ -193,7 +193,7 @@ export const PLANTED_BUGS: Readonly<Record<string, Bugs>> = {
   'a payment is applied without looking for an earlier one': inPayments(FindsNoPayment),
   'the unique-key conflict of a payment is ignored': inPayments(IgnoresPaymentConflict),
   'a refund is not stored': instead(({ implement }) =>
-    implement(MemoryRefundRepo, ForgetsRefunds, [MemoryStore, MemoryPaymentRepo]),
+    implement(MemoryRefundRepo, ForgetsRefunds, [MemoryStore, MemoryPaymentRepo, MemoryOrderRepo]),
   ),
   'the unique-key conflict of an instance request is ignored': inInstances(IgnoresRequestConflict),
   'an instance request is stored without its event': inInstances(AppendsNoEvents),

@@ -289,16 +289,18 @@ class Run {
 
   /** A buyer of goods who changed his mind, perhaps in several clicks. */
   private async askForRefund(): Promise<void> {
-    const { random, faults, orderRepo, refunds } = this.world;
+    const { random, faults, orderRepo, refundRequests } = this.world;
     const goods = orderRepo.orders.rows().filter((o) => o.orderType === 'GOODS');
     if (goods.length === 0 || random.chance(0.9)) return;
     const { id: orderId, userId } = random.pick(goods);
     await this.together(1 + random.int(2), async () => {
       const answer = await faults.attempt('refund', () =>
-        refunds.request({ orderId, userId, reason: 'changed his mind' }).catch((err: unknown) => {
-          if (isRefundNotPossible(err)) return undefined;
-          throw err;
-        }),
+        refundRequests
+          .request({ orderId, userId, reason: 'changed his mind', lines: [], requestId: '' })
+          .catch((err: unknown) => {
+            if (isRefundNotPossible(err)) return undefined;
+            throw err;
+          }),
       );
       if (answer) this.world.history.refunds.add(answer.id);
     });

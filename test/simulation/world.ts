@@ -7,6 +7,7 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import { type InstanceEvent, InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import { RefundUsecase } from '../../internal/biz/order/refund.js';
+import { RefundRequestUsecase } from '../../internal/biz/order/refund-request.js';
 import { ORDER_POLICY, PAYMENT_PROVIDERS, REFUND_POLICY, SETTLEMENT_POLICY } from '../../internal/biz/policy.js';
 import { productBizModule } from '../../internal/biz/product-module.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
@@ -79,7 +80,7 @@ export const PAY_TIMEOUT_MS = 60_000;
 
 const policies = providers(({ value }) => {
   value(ORDER_POLICY, { payTimeoutMs: PAY_TIMEOUT_MS });
-  value(REFUND_POLICY, { maxAttempts: 1_000, retryBackoffMs: 1, leaseMs: 10_000 });
+  value(REFUND_POLICY, { maxAttempts: 1_000, retryBackoffMs: 1, leaseMs: 10_000, afterSaleWindowMs: 60_000 });
   value(SETTLEMENT_POLICY, { maxDeliveries: 10 });
 });
 
@@ -102,6 +103,7 @@ export class World {
   readonly instances: InstanceUsecase;
   readonly orders: OrderUsecase;
   readonly refunds: RefundUsecase;
+  readonly refundRequests: RefundRequestUsecase;
   readonly history = new History();
   /** Messages that the resource domain has not acknowledged. */
   readonly queue: InstanceEvent[] = [];
@@ -155,6 +157,7 @@ export class World {
     this.instances = replica.get(InstanceUsecase);
     this.orders = replica.get(OrderUsecase);
     this.refunds = replica.get(RefundUsecase);
+    this.refundRequests = replica.get(RefundRequestUsecase);
   }
 
   get nowMs(): number {

@@ -11,7 +11,9 @@ import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { QueuePublisher } from '../../internal/biz/message-queue.js';
 import { GoodsOrderUsecase } from '../../internal/biz/order/goods-order.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
+import { OrderRepo } from '../../internal/biz/order/order-state.js';
 import { RefundUsecase } from '../../internal/biz/order/refund.js';
+import { RefundRequestUsecase } from '../../internal/biz/order/refund-request.js';
 import { ShipmentUsecase } from '../../internal/biz/order/shipment.js';
 import { OutboxUsecase } from '../../internal/biz/outbox.js';
 import {
@@ -44,6 +46,7 @@ import { WaitingRoom, WaitingRoomUsecase } from '../../internal/biz/seckill/wait
 import { AdvisoryLocks } from '../../internal/data/postgres/advisory-locks.js';
 import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
+import { SOLD_QUANTITY } from '../../internal/data/postgres/status.js';
 import { productDataModule } from '../../internal/data/product-module.js';
 import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-stream.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
@@ -69,7 +72,7 @@ const testPolicies = providers(({ value, create }) => {
   value(ORDER_POLICY, { payTimeoutMs: 60_000 });
   value(OUTBOX_OPTIONS, { batchSize: 100, leaseMs: 10_000 });
   value(PURCHASE_TOKEN_POLICY, { secrets: ['a secret of the tests'], ttlMs: TOKEN_TTL_MS });
-  value(REFUND_POLICY, { maxAttempts: 3, retryBackoffMs: 10, leaseMs: 10_000 });
+  value(REFUND_POLICY, { maxAttempts: 3, retryBackoffMs: 10, leaseMs: 10_000, afterSaleWindowMs: 60_000 });
   value(SALE_POLICY, { payTimeoutMs: 60_000, backlogLimit: 100_000 });
   value(SETTLEMENT_POLICY, { maxDeliveries: MAX_DELIVERIES });
   value(SHIPMENT_POLICY, { confirmAfterMs: 60_000 });
@@ -91,6 +94,7 @@ export class SeckillReplica {
   readonly instances: InstanceUsecase;
   readonly orders: OrderUsecase;
   readonly refunds: RefundUsecase;
+  readonly refundRequests: RefundRequestUsecase;
   readonly shipments: ShipmentUsecase;
   /** Takes payments under the name "p". */
   readonly provider = new MemoryPaymentProvider('p');
@@ -108,6 +112,7 @@ export class SeckillReplica {
   readonly settlements: SettlementUsecase;
   readonly outbox: OutboxUsecase;
   readonly saleRepo: SaleRepo;
+  readonly orderRepo: OrderRepo;
 
   constructor(servers: SuiteServers, connectTimeoutMs = 5_000, statementTimeoutMs = 10_000) {
     this.db = new Postgres({
@@ -139,6 +144,7 @@ export class SeckillReplica {
       testPolicies,
     ]);
     this.saleRepo = container.get(SaleRepo);
+    this.orderRepo = container.get(OrderRepo);
     this.admission = container.get(Admission);
     this.room = container.get(WaitingRoom);
     this.products = container.get(ProductUsecase);
@@ -146,6 +152,7 @@ export class SeckillReplica {
     this.instances = container.get(InstanceUsecase);
     this.orders = container.get(OrderUsecase);
     this.refunds = container.get(RefundUsecase);
+    this.refundRequests = container.get(RefundRequestUsecase);
     this.shipments = container.get(ShipmentUsecase);
     this.stockGate = container.get(StockGate);
     this.goodsOrders = container.get(GoodsOrderUsecase);
@@ -294,9 +301,9 @@ export class SeckillReplica {
       itemId,
     );
     const [live] = await this.rows<{ units: bigint; instances: bigint }>(
-      `SELECT coalesce(sum(quantity), 0)::bigint AS units,
+      `SELECT coalesce(sum(${SOLD_QUANTITY}), 0)::bigint AS units,
          count(*) FILTER (WHERE status IN (1, 3) AND instance_id IS NULL) AS instances
-       FROM orders WHERE status <> 2 AND ($1::bigint IS NULL OR sale_id = $1) AND product_id = $2`,
+       FROM orders WHERE ($1::bigint IS NULL OR sale_id = $1) AND product_id = $2`,
       sale?.id ?? null,
       itemId,
     );
@@ -311,7 +318,8 @@ export class SeckillReplica {
         expect('epoch in Redis', state?.loaded?.epoch, sale.epoch);
         expect('units left in Redis', state?.loaded?.stock, sale.total - sale.sold);
         const buyers = await this.rows<{ user_id: string; units: bigint }>(
-          `SELECT user_id, sum(quantity) AS units FROM orders WHERE sale_id = $1 AND status <> 2 GROUP BY user_id`,
+          `SELECT user_id, sum(${SOLD_QUANTITY}) AS units FROM orders WHERE sale_id = $1 AND ${SOLD_QUANTITY} > 0
+           GROUP BY user_id`,
           sale.id,
         );
         const inRedis = await this.redis.commands.hgetall(keys.buyers);

@@ -13,6 +13,8 @@ export interface StockMove {
   readonly skuId: bigint;
   readonly orderId?: bigint | undefined;
   readonly saleId?: bigint | undefined;
+  /** RESTOCK: the refund whose units they are. */
+  readonly refundId?: bigint | undefined;
   readonly requestId?: string | undefined;
   readonly units: bigint;
   readonly stockDelta: bigint;
@@ -102,10 +104,10 @@ export function orderReturned(order: Holder, toSku: boolean): StockMove {
   return { kind: 'RETURN', ...line, stockDelta: 0n, lockDelta: toSku ? -line.units : 0n };
 }
 
-/** Units of a paid order come back. @param toSku as of `orderReturned` */
-export function orderRestocked(order: Holder, toSku: boolean): StockMove {
+/** Units of a paid order come back by a refund. @param toSku as of `orderReturned` */
+export function orderRestocked(order: Holder, refundId: bigint, toSku: boolean): StockMove {
   const line = orderUnits(order);
-  return { kind: 'RESTOCK', ...line, stockDelta: line.units, lockDelta: toSku ? 0n : line.units };
+  return { kind: 'RESTOCK', ...line, refundId, stockDelta: line.units, lockDelta: toSku ? 0n : line.units };
 }
 
 function orderUnits({ id, skuId, saleId, quantity }: Holder) {

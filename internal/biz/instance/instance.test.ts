@@ -19,7 +19,7 @@ describe('InstanceUsecase', () => {
     providers(({ value }) => {
       value(MemoryStore, store);
       value(PAYMENT_PROVIDERS, []);
-      value(REFUND_POLICY, { maxAttempts: 1, retryBackoffMs: 1, leaseMs: 1 });
+      value(REFUND_POLICY, { maxAttempts: 1, retryBackoffMs: 1, leaseMs: 1, afterSaleWindowMs: 60_000 });
     }),
   ]);
   const products = container.get(ProductRepo);

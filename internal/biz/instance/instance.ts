@@ -213,7 +213,7 @@ export class InstanceUsecase implements OrderFulfilment {
     // An order that is refunded for another reason keeps its status. The report is recorded all the same.
     if (!order || !canMove(order, to)) return;
     if (to === 'REFUNDING') {
-      await this.refunds.open(tx, order, { actor: 'resource', reason: `INSTANCE_FAILED: ${report.reason}` });
+      await this.refunds.openWhole(tx, order, 'resource', `INSTANCE_FAILED: ${report.reason}`);
       return;
     }
     const moved = await moveOrder(this.orders, tx, order, { to, actor: 'resource', reason: '' });

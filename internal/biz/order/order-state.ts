@@ -6,6 +6,8 @@ import type { OrderItem } from './order-item.js';
 export type OrderStatus = 'PENDING' | 'PAID' | 'CANCELLED' | 'COMPLETED' | 'SHIPPED' | 'REFUNDING';
 export type OrderType = 'INSTANCE' | 'GOODS' | 'CONTENT';
 export type OrderSource = 'SECKILL' | 'NORMAL';
+/** `closeReason` of an order whose money went back. */
+export const REFUNDED = 'REFUNDED';
 /** Who changed the status of an order. */
 export type OrderActor = 'user' | 'payment' | 'sweeper' | 'confirmer' | 'resource' | 'seckill' | 'refund' | 'admin';
 
@@ -40,6 +42,10 @@ export interface Order {
   readonly freightFen: bigint;
   /** All discounts together. */
   readonly promotionFen: bigint;
+  /** What went back by refunds of the order or its lines. */
+  readonly refundedFen: bigint;
+  /** Units that its refunds have left with the buyer; undefined: no refund has changed them. */
+  readonly keptQuantity: number | undefined;
   /** GOODS: the lines as they were ordered, by sku id. */
   readonly items: readonly OrderItem[];
   /** GOODS: undefined until the buyer has given it. */
@@ -134,6 +140,18 @@ export function requestKey({ userId, requestId }: RequestId): string | undefined
   return requestId === '' ? undefined : `${userId} ${requestId}`;
 }
 
+/** What a refund changes on its order. */
+export interface RefundedPart {
+  readonly amountFen: bigint;
+  /** Units that are on sale again. */
+  readonly units: number;
+}
+
+/** The units of an order that count as sold: towards its sale, and towards its buyer's limit. */
+export function soldQuantity({ status, quantity, keptQuantity }: Order): number {
+  return keptQuantity ?? (status === 'CANCELLED' ? 0 : quantity);
+}
+
 export abstract class OrderRepo {
   /**
    * Stores orders other than GOODS with their first events, in one statement.
@@ -179,6 +197,13 @@ export abstract class OrderRepo {
   abstract compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined>;
   /** Sets the instance of a PAID order. @returns false: the order has one already, is not PAID, or does not exist */
   abstract setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean>;
+  /**
+   * Adds to what was refunded of an order that `tx` has locked.
+   * @throws when more would be refunded than it cost, or more units returned than it has
+   */
+  abstract addRefund(tx: Transaction, orderId: bigint, part: RefundedPart): Promise<void>;
+  /** Whether the order was completed less than `windowMs` ago, by the clock that recorded it. */
+  abstract isCompletedWithin(tx: Transaction, orderId: bigint, windowMs: number): Promise<boolean>;
 }
 
 /*

@@ -46,9 +46,9 @@ describe('OrderUsecase', () => {
   const stock = new MemoryStockRepo(store, new MemoryCatalogRepo(store).skus);
   const sales = new MemorySaleUnitsRepo(store);
   const units = new SaleReservedUnits(sales, stock, outbox);
-  const refundRepo = new MemoryRefundRepo(store, payments);
+  const refundRepo = new MemoryRefundRepo(store, payments, repo);
   const refunds = new RefundUsecase(store, ids, repo, payments, refundRepo, units, outbox, [], {
-    ...{ maxAttempts: 3, retryBackoffMs: 1, leaseMs: 1_000 },
+    ...{ maxAttempts: 3, retryBackoffMs: 1, leaseMs: 1_000, afterSaleWindowMs: 1_000 },
   });
   const instances = new InstanceUsecase(store, ids, products, requests, repo, refunds);
   const policy = { payTimeoutMs: 60_000 };

@@ -1,12 +1,13 @@
 import type { Page, PageRequest } from '../page.js';
 import type { Transaction } from '../transaction.js';
 import type { OrderActor, OrderStatus } from './order-state.js';
+import type { RefundLine } from './refund-lines.js';
 
 /**
- * WHOLE: what is left of the order's amount, and the order ends as CANCELLED. PAYMENT: a payment that paid nothing; the
- * order stays as it is.
+ * WHOLE: what is left of the order's amount, and the order ends as CANCELLED. LINES: units of its lines; the order keeps
+ * its status. PAYMENT: a payment that paid nothing; the order stays as it is.
  */
-export type RefundKind = 'WHOLE' | 'PAYMENT';
+export type RefundKind = 'WHOLE' | 'LINES' | 'PAYMENT';
 export type RefundStatus = 'REQUESTED' | 'APPROVED' | 'DONE' | 'REFUSED' | 'FAILED';
 
 /** Money that goes back to a buyer. */
@@ -23,8 +24,17 @@ export interface Refund {
   readonly paymentId: bigint | undefined;
   /** Who received that payment. */
   readonly provider: string | undefined;
-  /** WHOLE: the order's status before the refund, to which a refusal returns it. */
+  /**
+   * WHOLE and LINES: the order's status when the refund was requested. A refusal returns the order of a WHOLE refund to
+   * it; and unless it is PAID, the units were shipped and come back when the return is received.
+   */
   readonly orderStatus: OrderStatus | undefined;
+  /** LINES: its units, by sku id. */
+  readonly lines: readonly RefundLine[];
+  /** Idempotency key of the request, unique for each order. */
+  readonly requestId: string | undefined;
+  /** What the request id asked for, as `fingerprintOf` gives it. */
+  readonly requestFingerprint: string | undefined;
   readonly requestedBy: OrderActor;
   /** Why an operator refused it; empty otherwise. */
   readonly decision: string;
@@ -35,12 +45,20 @@ export interface Refund {
   readonly createdAt: Date;
   /** When the money went back. */
   readonly doneAt: Date | undefined;
+  /** When the shipped units came back; undefined: they did not, or were never shipped. */
+  readonly returnedAt: Date | undefined;
+  /** Whether the units that came back are on sale again. */
+  readonly restocked: boolean;
 }
 
-export type NewRefund = Pick<
-  Refund,
-  'id' | 'orderId' | 'userId' | 'kind' | 'amountFen' | 'reason' | 'paymentId' | 'orderStatus' | 'requestedBy'
-> & { readonly status: 'REQUESTED' | 'APPROVED' };
+export interface NewRefund
+  extends Pick<
+      Refund,
+      'id' | 'orderId' | 'userId' | 'kind' | 'amountFen' | 'reason' | 'paymentId' | 'orderStatus' | 'requestedBy'
+    >,
+    Partial<Pick<Refund, 'lines' | 'requestId' | 'requestFingerprint'>> {
+  readonly status: 'REQUESTED' | 'APPROVED';
+}
 
 /** A change of status, and what is written with it. */
 export interface RefundMove {
@@ -62,18 +80,25 @@ export interface RefundFilter {
 }
 
 export abstract class RefundRepo {
+  /** Counts the units of its lines as refunded. @throws when a line has fewer units left */
   abstract insert(tx: Transaction, refund: NewRefund): Promise<void>;
   /** `userId` undefined reads any user's refund. */
   abstract find(id: bigint, userId: string | undefined): Promise<Refund | undefined>;
   /** The refund, locked until `tx` ends. Lock its order first. */
   abstract lock(tx: Transaction, id: bigint): Promise<Refund | undefined>;
+  /** The PAYMENT refund of a payment. */
   abstract findByPayment(tx: Transaction, paymentId: bigint): Promise<Refund | undefined>;
-  /** The WHOLE refund of an order that is neither REFUSED nor DONE. */
-  abstract findOpen(tx: Transaction, orderId: bigint): Promise<Refund | undefined>;
+  /** The WHOLE and LINES refunds of an order, oldest first. Its order is locked by `tx`. */
+  abstract listOfOrder(tx: Transaction, orderId: bigint): Promise<readonly Refund[]>;
   /** Newest first. */
   abstract list(filter: RefundFilter, page: PageRequest): Promise<Page<Refund>>;
-  /** Only `moveRefund` calls it. The refund is locked by `tx`. */
+  /**
+   * Only `RefundUsecase.move` calls it. The refund is locked by `tx`. The units of a refused one are no longer counted as
+   * refunded.
+   */
   abstract setStatus(tx: Transaction, refund: Refund, move: RefundMove): Promise<Refund>;
+  /** The shipped units of a refund came back. The refund is locked by `tx`. */
+  abstract setReturned(tx: Transaction, refund: Refund, restocked: boolean): Promise<Refund>;
   /**
    * Takes APPROVED refunds whose time has come and that no other process has, oldest first, for `leaseMs`. A process that
    * dies costs the length of a lease.

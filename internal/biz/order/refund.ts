@@ -1,12 +1,13 @@
-import { refundNotFound, refundNotPossible, refundStatusConflict } from '../../../gen/order/v1/errors.js';
+import { refundNotFound, refundStatusConflict } from '../../../gen/order/v1/errors.js';
 import { errorText } from '../../kratos/errors/error-text.js';
 import type { IdGenerator } from '../id-generator.js';
 import type { NewOutboxRow, Outbox } from '../outbox.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
-import { moveOrder, noOrder, type Order, type OrderActor, type OrderRepo } from './order-state.js';
+import { moveLocked, noOrder, type Order, type OrderActor, type OrderRepo, REFUNDED } from './order-state.js';
 import type { PaymentRepo } from './payment.js';
 import type { PaymentProvider } from './payment-provider.js';
+import { RefundableLines, type RefundUnits } from './refund-lines.js';
 import {
   canMoveRefund,
   type Refund,
@@ -17,36 +18,43 @@ import {
 } from './refund-state.js';
 import type { ReservedUnits } from './reserved-units.js';
 
-export interface RequestRefund {
-  readonly orderId: bigint;
-  /** undefined: an operator asks. */
-  readonly userId: string | undefined;
-  readonly reason: string;
-}
-
 export interface RefundPolicy {
   /** Payouts tried before the refund is FAILED. */
   readonly maxAttempts: number;
   /** Wait after the first failed payout; it doubles up to an hour. */
   readonly retryBackoffMs: number;
   readonly leaseMs: number;
+  /** How long after its completion an order may be returned. */
+  readonly afterSaleWindowMs: number;
+}
+
+/** A refund of an order or of its lines that begins. */
+export interface OpenRefund extends Partial<Pick<Refund, 'lines' | 'requestId' | 'requestFingerprint'>> {
+  readonly id: bigint;
+  readonly kind: 'WHOLE' | 'LINES';
+  readonly status: 'REQUESTED' | 'APPROVED';
+  readonly amountFen: bigint;
+  readonly actor: OrderActor;
+  readonly reason: string;
 }
 
 /** Outbox topic of refunds whose money was received outside Kaimai. ref_id is the refund. */
 export const TOPIC_REFUND_REQUESTED = 'order.refund.requested';
-/** `orders.close_reason` of an order whose money went back. */
-export const REFUNDED = 'REFUNDED';
 
 const RETRY_MAX_MS = 3_600_000;
 
 /*
  * The way of a refund:
  *
- *   request → the order is REFUNDING, the refund REQUESTED or at once APPROVED, in one transaction
+ *   request → the refund is REQUESTED, or APPROVED before shipping; that of a whole order makes it REFUNDING, in the same
+ *     transaction. An operator approves or refuses it; refused, the order returns to its status
  *   → the worker claims it by a lease and asks the payment provider, with the refund's id as idempotency key: killed
  *     anywhere, it asks again and the money goes back once
- *   → the refund is DONE, the order CANCELLED with close reason REFUNDED, and its units are on sale again, in one
+ *   → the refund is DONE; an order that is refunded as a whole is CANCELLED with close reason REFUNDED, in the same
  *     transaction
+ *
+ * Units that never left are on sale again when the refund is DONE, since until then it can fail; shipped ones when their
+ * return is received, which may be before or after the payout.
  *
  * Money that was received outside Kaimai has no payment: its refund leaves as a message, written to the outbox with the
  * approval, and `complete` closes it.
@@ -72,46 +80,28 @@ export class RefundUsecase {
   }
 
   /**
-   * Asks for the whole amount of a paid order of goods that is not shipped yet; it is approved at once. Asking again
-   * returns the refund under way.
-   * @throws ORDER_NOT_FOUND, REFUND_NOT_POSSIBLE
+   * Stores a refund of a locked order, in the caller's transaction; that of a whole order moves it to REFUNDING.
    */
-  async request({ orderId, userId, reason }: RequestRefund): Promise<Refund> {
-    const id = this.ids.nextId();
-    return this.transactions.run(
-      async (tx) => {
-        const order = (await this.orders.lock(tx, orderId, userId)) ?? noOrder(orderId);
-        if (order.status === 'REFUNDING') {
-          const open = await this.refunds.findOpen(tx, orderId);
-          if (open) return open;
-        }
-        if (order.orderType !== 'GOODS' || order.status !== 'PAID') {
-          throw refundNotPossible(`order ${orderId} is ${order.status} and cannot be refunded on request`, {
-            metadata: { order_id: String(orderId), status: order.status },
-          });
-        }
-        await this.open(tx, order, { id, actor: userId === undefined ? 'admin' : 'user', reason });
-        return (await this.refunds.lock(tx, id)) ?? noRefund(id);
-      },
-      { idempotent: true },
-    );
+  async open(tx: Transaction, order: Order, { actor, ...refund }: OpenRefund): Promise<Refund> {
+    const { id: orderId, userId, status: orderStatus } = order;
+    if (refund.kind === 'WHOLE') {
+      await moveLocked(this.orders, tx, order, { to: 'REFUNDING', actor, reason: refund.reason });
+    }
+    const payment = await this.payments.findApplied(tx, orderId);
+    await this.refunds.insert(tx, {
+      ...{ ...refund, orderId, userId, orderStatus, requestedBy: actor, paymentId: payment?.id },
+    });
+    const opened = (await this.refunds.lock(tx, refund.id)) ?? noRefund(refund.id);
+    if (opened.status === 'APPROVED') await this.askOutside(tx, opened);
+    return opened;
   }
 
-  /**
-   * Moves a locked order to REFUNDING with an approved refund of what it cost, in the caller's transaction.
-   */
-  async open(
-    tx: Transaction,
-    order: Order,
-    { id = this.ids.nextId(), actor, reason }: { id?: bigint; actor: OrderActor; reason: string },
-  ): Promise<void> {
-    const moved = await moveOrder(this.orders, tx, order, { to: 'REFUNDING', actor, reason });
-    if (!moved) throw new Error(`order ${order.id} changed while it was locked`);
-    const payment = await this.payments.findApplied(tx, order.id);
-    const { id: orderId, userId, amountFen, status: orderStatus } = order;
-    const common = { orderId, userId, amountFen, orderStatus, requestedBy: actor, reason };
-    await this.refunds.insert(tx, { ...common, id, kind: 'WHOLE', status: 'APPROVED', paymentId: payment?.id });
-    if (!this.providers.has(payment?.provider ?? '')) await this.outbox.append(tx, [requestRow(id, order)]);
+  /** Refunds the whole amount of an order that could not be fulfilled, in the caller's transaction. */
+  async openWhole(tx: Transaction, order: Order, actor: OrderActor, reason: string): Promise<void> {
+    const { amountFen } = order;
+    await this.open(tx, order, {
+      ...{ id: this.ids.nextId(), kind: 'WHOLE', status: 'APPROVED', amountFen, actor, reason },
+    });
   }
 
   /** Pays back a payment that paid nothing, in the caller's transaction. @returns the refund's id */
@@ -126,9 +116,8 @@ export class RefundUsecase {
       ...{ id, orderId: order.id, userId: order.userId, kind: 'PAYMENT', status: 'APPROVED', reason },
       ...{ amountFen: payment.amountFen, paymentId: payment.id, orderStatus: undefined, requestedBy: 'payment' },
     });
-    if (!this.providers.has(payment.provider)) {
-      await this.outbox.append(tx, [requestRow(id, { ...order, amountFen: payment.amountFen })]);
-    }
+    const { provider, amountFen } = payment;
+    await this.askOutside(tx, { id, orderId: order.id, userId: order.userId, provider, amountFen });
     return id;
   }
 
@@ -146,6 +135,53 @@ export class RefundUsecase {
   }
 
   /**
+   * Lets a requested refund be paid out. Repeating it changes nothing.
+   * @throws REFUND_NOT_FOUND, REFUND_STATUS_CONFLICT for one that was refused
+   */
+  approve(id: bigint): Promise<Refund> {
+    return this.change(id, async (tx, _order, refund) => {
+      if (refund.status !== 'REQUESTED' && refund.status !== 'REFUSED') return refund;
+      const approved = await this.move(tx, refund, { to: 'APPROVED' });
+      await this.askOutside(tx, approved);
+      return approved;
+    });
+  }
+
+  /**
+   * Refuses a requested refund; an order that it would have ended returns to its status. Repeating it changes nothing.
+   * @throws REFUND_NOT_FOUND, REFUND_STATUS_CONFLICT for one that was approved
+   */
+  refuse(id: bigint, decision: string): Promise<Refund> {
+    return this.change(id, async (tx, order, refund) => {
+      if (refund.status === 'REFUSED') return refund;
+      const refused = await this.move(tx, refund, { to: 'REFUSED', decision });
+      if (refused.kind === 'WHOLE') {
+        const to = refused.orderStatus ?? wrongRefund(refused);
+        await moveLocked(this.orders, tx, order, { to, actor: 'admin', reason: decision });
+      }
+      return refused;
+    });
+  }
+
+  /**
+   * The shipped units of an approved refund came back; `restock` puts them on sale again. Repeating it changes nothing.
+   * @throws REFUND_NOT_FOUND, REFUND_STATUS_CONFLICT before the approval, for units that were never shipped, and for a
+   * return that was received with the other `restock`
+   */
+  receiveReturn(id: bigint, restock: boolean): Promise<Refund> {
+    return this.change(id, async (tx, order, refund) => {
+      if (refund.returnedAt !== undefined && refund.restocked === restock) return refund;
+      if (refund.returnedAt !== undefined) throw conflict(refund, 'its return was received before');
+      if (refund.status === 'REQUESTED' || refund.status === 'REFUSED') throw conflict(refund, 'it is not approved');
+      if (!hasShippedUnits(refund)) throw conflict(refund, 'its units were never shipped');
+      const returned = await this.refunds.setReturned(tx, refund, restock);
+      if (restock)
+        await this.orders.addRefund(tx, order.id, { amountFen: 0n, units: await this.restock(tx, order, refund) });
+      return returned;
+    });
+  }
+
+  /**
    * The money of a refund went back outside Kaimai. Repeating it changes nothing.
    * @throws REFUND_NOT_FOUND, REFUND_STATUS_CONFLICT unless it is approved, and for a refund that a provider of ours pays:
    * it would be DONE without a payout
@@ -153,9 +189,7 @@ export class RefundUsecase {
   async complete(id: bigint): Promise<Refund> {
     const refund = await this.get(id, undefined);
     if (refund.status !== 'DONE' && this.providers.has(refund.provider ?? '')) {
-      throw refundStatusConflict(`refund ${id} is paid out by ${refund.provider}`, {
-        metadata: { refund_id: String(id), status: refund.status },
-      });
+      throw conflict(refund, `${refund.provider} pays it out`);
     }
     return this.finish(id);
   }
@@ -164,7 +198,9 @@ export class RefundUsecase {
   async retry(id: bigint): Promise<Refund> {
     return this.transactions.run(async (tx) => {
       const refund = (await this.refunds.lock(tx, id)) ?? noRefund(id);
-      return refund.status === 'APPROVED' ? refund : this.move(tx, refund, { to: 'APPROVED' });
+      if (refund.status === 'APPROVED') return refund;
+      if (refund.status !== 'FAILED') throw conflict(refund, 'only a FAILED refund is started again');
+      return this.move(tx, refund, { to: 'APPROVED' });
     });
   }
 
@@ -199,26 +235,56 @@ export class RefundUsecase {
     return 'failed';
   }
 
-  private async finish(id: bigint): Promise<Refund> {
-    const known = await this.get(id, undefined);
+  private finish(id: bigint): Promise<Refund> {
+    return this.change(id, async (tx, order, refund) => {
+      if (refund.status === 'DONE') return refund;
+      const done = await this.move(tx, refund, { to: 'DONE' });
+      if (done.kind === 'PAYMENT') return done;
+      const refunded =
+        done.kind === 'WHOLE'
+          ? await moveLocked(this.orders, tx, order, { to: 'CANCELLED', actor: 'refund', reason: REFUNDED })
+          : order;
+      const units = hasShippedUnits(done) ? 0 : await this.restock(tx, refunded, done);
+      await this.orders.addRefund(tx, order.id, { amountFen: done.amountFen, units });
+      return done;
+    });
+  }
+
+  /** Runs `work` with the refund and its order locked. */
+  private async change(
+    id: bigint,
+    work: (tx: Transaction, order: Order, refund: Refund) => Promise<Refund>,
+  ): Promise<Refund> {
+    const { orderId } = await this.get(id, undefined);
     return this.transactions.run(
       async (tx) => {
-        const order = (await this.orders.lock(tx, known.orderId, undefined)) ?? noOrder(known.orderId);
-        const refund = (await this.refunds.lock(tx, id)) ?? noRefund(id);
-        if (refund.status === 'DONE') return refund;
-        const done = await this.move(tx, refund, { to: 'DONE' });
-        if (done.kind === 'WHOLE') await this.cancel(tx, order, done);
-        return done;
+        const order = (await this.orders.lock(tx, orderId, undefined)) ?? noOrder(orderId);
+        return work(tx, order, (await this.refunds.lock(tx, id)) ?? noRefund(id));
       },
       { idempotent: true },
     );
   }
 
-  /** The units of an order that never reached its buyer are on sale again. */
-  private async cancel(tx: Transaction, order: Order, refund: Refund): Promise<void> {
-    const cancelled = await moveOrder(this.orders, tx, order, { to: 'CANCELLED', actor: 'refund', reason: REFUNDED });
-    if (!cancelled) throw new Error(`order ${order.id} changed while it was locked`);
-    if (refund.orderStatus === 'PAID') await this.units.restock(tx, [cancelled]);
+  /** Puts the units of a refund on sale again. @returns how many */
+  private async restock(tx: Transaction, order: Order, refund: Refund): Promise<number> {
+    const lines = refund.kind === 'LINES' ? refund.lines : await this.unitsLeft(tx, order);
+    const ofGoods = lines.reduce((units, line) => units + line.quantity, 0);
+    const quantity = order.orderType === 'GOODS' ? ofGoods : order.quantity;
+    await this.units.restock(tx, { order, refundId: refund.id, quantity, lines });
+    return quantity;
+  }
+
+  /** What a refund of the whole order gives back: the units that none of its lines' refunds has. */
+  private async unitsLeft(tx: Transaction, order: Order): Promise<readonly RefundUnits[]> {
+    if (order.items.length === 0) return [];
+    const refunds = await this.refunds.listOfOrder(tx, order.id);
+    const granted = refunds.filter((r) => r.status !== 'REFUSED').map((r) => r.lines);
+    return new RefundableLines(order.items, granted).units;
+  }
+
+  /** Sends an approved refund to where its money was received, unless a provider of ours pays it. */
+  private async askOutside(tx: Transaction, refund: RequestedOutside): Promise<void> {
+    if (!this.providers.has(refund.provider ?? '')) await this.outbox.append(tx, [requestRow(refund)]);
   }
 
   private async giveUp(id: bigint): Promise<void> {
@@ -229,13 +295,24 @@ export class RefundUsecase {
   }
 
   private async move(tx: Transaction, refund: Refund, move: RefundMove): Promise<Refund> {
-    if (!canMoveRefund(refund.status, move.to)) {
-      throw refundStatusConflict(`refund ${refund.id} is ${refund.status} and cannot become ${move.to}`, {
-        metadata: { refund_id: String(refund.id), status: refund.status },
-      });
-    }
+    if (!canMoveRefund(refund.status, move.to)) throw conflict(refund, `it cannot become ${move.to}`);
     return this.refunds.setStatus(tx, refund, move);
   }
+}
+
+/** Whether its units come back by a return. */
+function hasShippedUnits({ kind, orderStatus }: Refund): boolean {
+  return kind !== 'PAYMENT' && (orderStatus === 'SHIPPED' || orderStatus === 'COMPLETED');
+}
+
+function conflict({ id, status }: Refund, why: string) {
+  return refundStatusConflict(`refund ${id} is ${status}: ${why}`, {
+    metadata: { refund_id: String(id), status },
+  });
+}
+
+function wrongRefund({ id }: Refund): never {
+  throw new Error(`refund ${id} has no status of its order`);
 }
 
 function noRefund(id: bigint): never {
@@ -250,8 +327,9 @@ export interface RefundRequest {
   readonly amountFen: bigint;
 }
 
-function requestRow(refundId: bigint, order: Pick<Order, 'id' | 'userId' | 'amountFen'>): NewOutboxRow {
-  const { id: orderId, userId, amountFen } = order;
+type RequestedOutside = Pick<Refund, 'id' | 'orderId' | 'userId' | 'provider' | 'amountFen'>;
+
+function requestRow({ id: refundId, orderId, userId, amountFen }: RequestedOutside): NewOutboxRow {
   const payload = { refundId: String(refundId), orderId: String(orderId), userId, amountFen: String(amountFen) };
   return { topic: TOPIC_REFUND_REQUESTED, refId: refundId, payload: Buffer.from(JSON.stringify(payload)) };
 }

@@ -89,9 +89,10 @@ export interface SettingsChange {
   readonly vipLimits: readonly UnitsOfUser[];
 }
 
-/** Units of a cancelled order on their way back to its sale. */
+/** Units of a cancelled or refunded order on their way back to its sale. */
 export interface UnitsReturn {
-  readonly orderId: bigint;
+  /** Of the cancelled order, or of the refund: the units of one id return once. */
+  readonly returnId: bigint;
   readonly itemId: bigint;
   readonly userId: string;
   readonly quantity: number;
@@ -135,8 +136,8 @@ export abstract class Admission {
   abstract unitsOf(itemId: bigint, userIds: readonly string[]): Promise<ReadonlyMap<string, number>>;
   /** Some buyers at random, with their units. */
   abstract sampleBuyers(itemId: bigint, count: number): Promise<ReadonlyMap<string, number>>;
-  /** Those of the orders whose units were returned in this epoch. */
-  abstract findReturned(itemId: bigint, orderIds: readonly bigint[]): Promise<ReadonlySet<bigint>>;
+  /** Those of the returns whose units came back in this epoch. */
+  abstract findReturned(itemId: bigint, returnIds: readonly bigint[]): Promise<ReadonlySet<bigint>>;
   /** @returns false where admission has another epoch or another settings version: nothing was done */
   abstract configure(sale: EpochOfItem, change: SettingsChange): Promise<boolean>;
   /**
@@ -146,7 +147,7 @@ export abstract class Admission {
    */
   abstract close(sale: EpochOfItem): Promise<void>;
   /**
-   * Gives units back, once for each order and only in their epoch.
+   * Gives units back, once for each return and only in their epoch.
    * @returns false where the epoch is not loaded yet, so that it has to be tried again
    */
   abstract returnUnits(units: UnitsReturn): Promise<boolean>;

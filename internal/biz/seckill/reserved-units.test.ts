@@ -35,6 +35,8 @@ describe('SaleReservedUnits', () => {
       totalFen: 1n,
       freightFen: 0n,
       promotionFen: 0n,
+      refundedFen: 0n,
+      keptQuantity: undefined,
       receiver: undefined,
       reqId: 1n,
       saleId: undefined,
@@ -104,8 +106,8 @@ describe('SaleReservedUnits', () => {
     await release(...orders);
     assert.equal(soldOf(sale), 0n);
     for (const order of orders) {
-      const { id: orderId, userId, quantity } = order;
-      const told = { orderId, itemId: sale.itemId, userId, quantity, epoch: 7n };
+      const { id: returnId, userId, quantity } = order;
+      const told = { returnId, itemId: sale.itemId, userId, quantity, epoch: 7n };
       assert.deepEqual(returnsOf(order), [[TOPIC_SECKILL_RETURN, told]]);
     }
   });

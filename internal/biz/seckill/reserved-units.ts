@@ -1,6 +1,6 @@
-import { orderDeducted, orderRestocked, orderReturned, type StockRepo } from '../catalog/stock.js';
+import { orderDeducted, orderRestocked, orderReturned, type StockMove, type StockRepo } from '../catalog/stock.js';
 import type { Order } from '../order/order-state.js';
-import { ReservedUnits } from '../order/reserved-units.js';
+import { ReservedUnits, type RestockedUnits } from '../order/reserved-units.js';
 import type { NewOutboxRow, Outbox } from '../outbox.js';
 import type { Transaction } from '../transaction.js';
 import type { Sale } from './sale-state.js';
@@ -44,42 +44,65 @@ export class SaleReservedUnits extends ReservedUnits {
    * admits purchases. Units of goods return to the SKU instead, once the sale has released its unsold units.
    */
   override async release(tx: Transaction, orders: readonly Order[]): Promise<void> {
-    await this.returnToSale(tx, orders, orderReturned);
+    await this.returnToSales(
+      tx,
+      orders.map((order) => ({
+        returnId: order.id,
+        order,
+        quantity: order.quantity,
+        moves: (toSku) => reservedLines(order).map((line) => orderReturned(line, toSku)),
+      })),
+    );
   }
 
-  override restock(tx: Transaction, orders: readonly Order[]): Promise<void> {
-    return this.returnToSale(tx, orders, orderRestocked);
+  override async restock(tx: Transaction, { order, refundId, quantity, lines }: RestockedUnits): Promise<void> {
+    const { id, saleId } = order;
+    const moves = (toSku: boolean) => lines.map((line) => orderRestocked({ id, saleId, ...line }, refundId, toSku));
+    await this.returnToSales(tx, [{ returnId: refundId, order, quantity, moves }]);
   }
 
-  private async returnToSale(tx: Transaction, orders: readonly Order[], moveOf: typeof orderReturned): Promise<void> {
-    const units = orders.flatMap(({ saleId, quantity }) => (saleId === undefined ? [] : [{ saleId, quantity }]));
+  override async consume(tx: Transaction, orders: readonly Order[]): Promise<void> {
+    await this.stock.move(tx, orders.flatMap(reservedLines).map(orderDeducted));
+  }
+
+  private async returnToSales(tx: Transaction, returning: readonly ReturningUnits[]): Promise<void> {
+    const units = returning.flatMap(({ order: { saleId }, quantity }) => {
+      return saleId === undefined ? [] : [{ saleId, quantity }];
+    });
     const returned = units.length === 0 ? [] : await this.sales.returnUnits(tx, units);
     const sales = new Map(returned.map((sale) => [sale.id, sale]));
     const saleOf = ({ saleId }: Order) => (saleId === undefined ? undefined : sales.get(saleId));
     const toSku = (order: Order) => order.saleId === undefined || saleOf(order)?.released === true;
     await this.stock.move(
       tx,
-      orders.flatMap((order) => reservedLines(order).map((line) => moveOf(line, toSku(order)))),
+      returning.flatMap(({ order, moves }) => moves(toSku(order))),
     );
     await this.outbox.append(
       tx,
-      orders.flatMap((order) => {
-        const sale = saleOf(order);
-        return sale?.status === 'OPEN' ? [returnRow(order, sale)] : [];
+      returning.flatMap((r) => {
+        const sale = saleOf(r.order);
+        return sale?.status === 'OPEN' ? [returnRow(r, sale)] : [];
       }),
     );
   }
+}
 
-  override async consume(tx: Transaction, orders: readonly Order[]): Promise<void> {
-    await this.stock.move(tx, orders.flatMap(reservedLines).map(orderDeducted));
-  }
+/** Units on their way back to a sale or a sku. */
+interface ReturningUnits {
+  /** Of the cancelled order, or of the refund: the units of one id return once. */
+  readonly returnId: bigint;
+  readonly order: Order;
+  readonly quantity: number;
+  /** @param toSku whether the units become free */
+  readonly moves: (toSku: boolean) => readonly StockMove[];
 }
 
 function reservedLines({ id, saleId, items }: Order) {
   return items.map(({ skuId, quantity }) => ({ id, saleId, skuId, quantity }));
 }
 
-function returnRow({ id: orderId, userId, quantity }: Order, { itemId, epoch }: SaleAfterReturn): NewOutboxRow {
-  const payload = Buffer.from(encodeUnitsReturn({ orderId, itemId, userId, quantity, epoch }));
-  return { topic: TOPIC_SECKILL_RETURN, refId: orderId, payload };
+function returnRow({ returnId, order, quantity }: ReturningUnits, { itemId, epoch }: SaleAfterReturn): NewOutboxRow {
+  const { userId } = order;
+  const payload = Buffer.from(encodeUnitsReturn({ returnId, itemId, userId, quantity, epoch }));
+  return { topic: TOPIC_SECKILL_RETURN, refId: returnId, payload };
 }

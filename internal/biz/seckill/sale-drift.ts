@@ -116,7 +116,7 @@ export class SaleUnitsComparison {
       this.admission.unitsOf(itemId, [...account.buyers.keys()]),
       this.admission.findReturned(
         itemId,
-        account.returns.map((r) => r.orderId),
+        account.returns.map((r) => r.returnId),
       ),
       this.admission.state(itemId),
     ]);
@@ -125,7 +125,7 @@ export class SaleUnitsComparison {
     const explained: ExplainedDifference[] = [
       ...explainedBy(account.sale, { epoch, stock, counted, entries }, account.outcomes),
       ...account.returns
-        .filter((r) => !returned.has(r.orderId))
+        .filter((r) => !returned.has(r.returnId))
         .map(({ userId, quantity }) => ({ userId, stockUnits: quantity, buyerUnits: quantity })),
     ];
     return [...balanceDrift(account.sale, stock, explained), ...buyersDrift(account.buyers, units, explained)];

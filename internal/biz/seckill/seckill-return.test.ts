@@ -6,7 +6,13 @@ import type { SaleRepo } from './sale-state.js';
 import { encodeUnitsReturn, SeckillReturnHandler, TOPIC_SECKILL_RETURN } from './seckill-return.js';
 
 describe('SeckillReturnHandler', () => {
-  const unitsOf = (orderId: bigint): UnitsReturn => ({ orderId, itemId: orderId, userId: 'u', quantity: 1, epoch: 5n });
+  const unitsOf = (returnId: bigint): UnitsReturn => ({
+    returnId,
+    itemId: returnId,
+    userId: 'u',
+    quantity: 1,
+    epoch: 5n,
+  });
   const rowOf = (id: bigint, payload = encodeUnitsReturn(unitsOf(id))): OutboxRow => ({
     ...{ id, topic: TOPIC_SECKILL_RETURN, refId: id, payload: Buffer.from(payload), headers: undefined, attempts: 1 },
   });
@@ -23,9 +29,9 @@ describe('SeckillReturnHandler', () => {
   it('returns the units of all other rows when one row is unreadable and one sale is damaged', async () => {
     const returned: bigint[] = [];
     const failures = await dispatch(
-      async ({ orderId }) => {
-        if (orderId === 2n) throw new Error('WRONGTYPE');
-        returned.push(orderId);
+      async ({ returnId }) => {
+        if (returnId === 2n) throw new Error('WRONGTYPE');
+        returned.push(returnId);
         return true;
       },
       [rowOf(1n), rowOf(2n), rowOf(3n, 'not JSON'), rowOf(4n)],

@@ -5,17 +5,20 @@ import { type DispatchFailure, OutboxHandler, type OutboxRow } from '../outbox.j
 import type { Admission, UnitsReturn } from './admission.js';
 import type { SaleRepo } from './sale-state.js';
 
-/** Outbox topic of units that admission gets back. ref_id is the order, the payload a `UnitsReturn` as JSON. */
+/** Outbox topic of units that admission gets back. ref_id is the order or the refund, the payload a `UnitsReturn` as JSON. */
 export const TOPIC_SECKILL_RETURN = 'seckill.return';
 
 export function encodeUnitsReturn(units: UnitsReturn): string {
-  return JSON.stringify(units, (_, value) => (typeof value === 'bigint' ? String(value) : value));
+  // Processes of earlier versions know the id as `orderId` only.
+  return JSON.stringify({ ...units, orderId: units.returnId }, (_, value) =>
+    typeof value === 'bigint' ? String(value) : value,
+  );
 }
 
 export function decodeUnitsReturn(text: string): UnitsReturn {
-  const raw = JSON.parse(text) as Record<keyof UnitsReturn, string | number>;
+  const raw = JSON.parse(text) as Record<keyof UnitsReturn | 'orderId', string | number>;
   return {
-    orderId: BigInt(raw.orderId),
+    returnId: BigInt(raw.returnId ?? raw.orderId),
     itemId: BigInt(raw.itemId),
     userId: String(raw.userId),
     quantity: Number(raw.quantity),

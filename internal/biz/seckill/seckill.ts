@@ -9,7 +9,7 @@ import {
   saleUnavailable,
 } from '../../../gen/seckill/v1/errors.js';
 import { INT64_MAX } from '../int64.js';
-import type { OrderStatus } from '../order/order-state.js';
+import { type OrderStatus, REFUNDED } from '../order/order-state.js';
 import type { Admission, AdmissionResult, PurchaseRequest } from './admission.js';
 import { type PurchaseStream, parseEntry, reusedStreamId } from './purchase-stream.js';
 import type { PurchaseTokens } from './purchase-token.js';
@@ -38,7 +38,15 @@ export type BatchOutcome = PurchaseOutcome | { readonly kind: 'FAILED'; readonly
  * Status of a purchase; docs/documents.md has the names of document 004. NOT_KNOWN_YET: Redis lost data, and a consumer may
  * still have the purchase in memory and make it an order.
  */
-export type PurchaseStatus = 'QUEUED' | 'AWAIT_PAY' | 'PAID' | 'CANCELLED' | 'TIMED_OUT' | 'REJECTED' | 'NOT_KNOWN_YET';
+export type PurchaseStatus =
+  | 'QUEUED'
+  | 'AWAIT_PAY'
+  | 'PAID'
+  | 'CANCELLED'
+  | 'TIMED_OUT'
+  | 'REFUNDED'
+  | 'REJECTED'
+  | 'NOT_KNOWN_YET';
 
 export interface PurchaseRecord {
   readonly seckillId: string;
@@ -298,6 +306,7 @@ function statusOf(status: OrderStatus, closeReason: string): PurchaseStatus {
     case 'REFUNDING':
       return 'PAID';
     case 'CANCELLED':
+      if (closeReason === REFUNDED) return 'REFUNDED';
       return closeReason === PAY_TIMEOUT ? 'TIMED_OUT' : 'CANCELLED';
     default:
       return status satisfies never;

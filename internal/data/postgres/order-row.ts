@@ -1,11 +1,11 @@
-import type { Order, OrderSource, OrderType, Receiver } from '../../biz/order/order-state.js';
+import { type Order, type OrderSource, type OrderType, REFUNDED, type Receiver } from '../../biz/order/order-state.js';
 import { type ItemJson, itemOf } from './order-item.js';
-import { orderStatusOf } from './status.js';
+import { ORDER_STATUS, orderStatusOf } from './status.js';
 
 /** The columns of `OrderRow`. */
 export const ORDER_COLUMNS = `id, order_no, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price,
   amount, req_id, sale_id, request_id, instance_id, close_reason, remark, version, created_at, pay_deadline, paid_at,
-  completed_at, total_amount, freight_amount, promotion_amount, items, receiver_json, request_fingerprint, seller_id,
+  completed_at, total_amount, freight_amount, promotion_amount, refunded_amount, kept_quantity, items, receiver_json, request_fingerprint, seller_id,
   shipped_at, confirm_deadline`;
 
 export interface OrderRow {
@@ -35,12 +35,19 @@ export interface OrderRow {
   total_amount: bigint;
   freight_amount: bigint;
   promotion_amount: bigint;
+  refunded_amount: bigint;
+  kept_quantity: number | null;
   items: readonly ItemJson[] | null;
   receiver_json: Receiver | null;
   request_fingerprint: string | null;
   seller_id: string | null;
   shipped_at: Date | null;
   confirm_deadline: Date | null;
+}
+
+/** Whether an earlier version, which left no amount on the order, refunded the whole of it. */
+function wasRefundedEarlier(row: OrderRow): boolean {
+  return row.status === ORDER_STATUS.CANCELLED && row.close_reason === REFUNDED && row.kept_quantity === null;
 }
 
 export function orderOf(row: OrderRow): Order {
@@ -60,6 +67,8 @@ export function orderOf(row: OrderRow): Order {
     totalFen: row.total_amount,
     freightFen: row.freight_amount,
     promotionFen: row.promotion_amount,
+    refundedFen: wasRefundedEarlier(row) ? row.amount : row.refunded_amount,
+    keptQuantity: row.kept_quantity ?? undefined,
     items: row.items?.map(itemOf) ?? [],
     receiver: row.receiver_json ?? undefined,
     reqId: row.req_id,

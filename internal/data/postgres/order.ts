@@ -7,6 +7,7 @@ import type {
   OrderEvent,
   OrderFilter,
   Receiver,
+  RefundedPart,
   RequestId,
 } from '../../biz/order/order-state.js';
 import { OrderRepo, requestKey } from '../../biz/order/order-state.js';
@@ -186,6 +187,18 @@ const IS_HIDDEN: Statement = {
   text: 'SELECT FROM orders WHERE id = $1 AND user_id = $2 AND deleted',
 };
 
+const ADD_REFUND: Statement = {
+  name: 'order_add_refund',
+  text: `UPDATE orders SET refunded_amount = refunded_amount + $2,
+      kept_quantity = coalesce(kept_quantity, quantity) - $3, version = version + 1, updated_at = now()
+    WHERE id = $1`,
+};
+
+const IS_COMPLETED_WITHIN: Statement = {
+  name: 'order_is_completed_within',
+  text: "SELECT coalesce(completed_at > now() - $2 * interval '1 ms', false) AS within FROM orders WHERE id = $1",
+};
+
 export class PgOrderRepo extends OrderRepo {
   constructor(private readonly db: Postgres) {
     super();
@@ -344,6 +357,15 @@ export class PgOrderRepo extends OrderRepo {
   override async setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean> {
     const { rowCount } = await this.db.query(SET_INSTANCE, [orderId, instanceId], tx);
     return rowCount === 1;
+  }
+
+  override async addRefund(tx: Transaction, orderId: bigint, { amountFen, units }: RefundedPart): Promise<void> {
+    await this.db.query(ADD_REFUND, [orderId, amountFen, units], tx);
+  }
+
+  override async isCompletedWithin(tx: Transaction, orderId: bigint, windowMs: number): Promise<boolean> {
+    const { rows } = await this.db.query<{ within: boolean }>(IS_COMPLETED_WITHIN, [orderId, windowMs], tx);
+    return rows[0]?.within ?? false;
   }
 }
 

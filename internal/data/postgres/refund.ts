@@ -1,4 +1,5 @@
 import type { OrderActor } from '../../biz/order/order-state.js';
+import type { RefundLine } from '../../biz/order/refund-lines.js';
 import {
   type NewRefund,
   type Refund,
@@ -16,14 +17,29 @@ import { ORDER_STATUS, orderStatusOf } from './status.js';
 import { storableText } from './text.js';
 
 const COLUMNS = `id, order_id, user_id, kind, status, amount, reason, payment_id, order_status, requested_by, decision,
-  attempts, last_error, created_at, done_at, (SELECT provider FROM payments WHERE payments.id = payment_id) AS provider`;
+  attempts, last_error, created_at, done_at, lines, request_id, request_fingerprint, returned_at, restocked,
+  (SELECT provider FROM payments WHERE payments.id = payment_id) AS provider`;
 const ERROR_MAX = 1024;
 
 const INSERT: Statement = {
   name: 'refund_insert',
-  text: `INSERT INTO refunds (id, order_id, user_id, kind, status, amount, reason, payment_id, order_status, requested_by)
-    VALUES ($1, $2, $3, $4, $5, $6, left($7, 255), $8, $9, $10)`,
+  text: `WITH r AS (
+      INSERT INTO refunds (id, order_id, user_id, kind, status, amount, reason, payment_id, order_status, requested_by,
+        lines, request_id, request_fingerprint)
+      VALUES ($1, $2, $3, $4, $5, $6, left($7, 255), $8, $9, $10, $11::jsonb, $12, $13)
+      RETURNING order_id, lines),
+    ${countLines('+')}
+    SELECT count(*)::int AS lines FROM i`,
 };
+
+/** Counts the lines of the refund in `r`, which is locked with its order. */
+function countLines(sign: '+' | '-'): string {
+  return `i AS (
+      UPDATE order_items i SET refunded_quantity = i.refunded_quantity ${sign} l.quantity
+      FROM r, jsonb_to_recordset(r.lines) AS l(sku_id bigint, quantity int)
+      WHERE i.order_id = r.order_id AND i.sku_id = l.sku_id
+      RETURNING i.sku_id)`;
+}
 
 const FIND: Statement = {
   name: 'refund_find',
@@ -34,12 +50,12 @@ const LOCK: Statement = { name: 'refund_lock', text: `SELECT ${COLUMNS} FROM ref
 
 const FIND_BY_PAYMENT: Statement = {
   name: 'refund_find_by_payment',
-  text: `SELECT ${COLUMNS} FROM refunds WHERE payment_id = $1`,
+  text: `SELECT ${COLUMNS} FROM refunds WHERE payment_id = $1 AND kind = 'PAYMENT'`,
 };
 
-const FIND_OPEN: Statement = {
-  name: 'refund_find_open',
-  text: `SELECT ${COLUMNS} FROM refunds WHERE order_id = $1 AND kind = 'WHOLE' AND status NOT IN ('REFUSED', 'DONE')`,
+const LIST_OF_ORDER: Statement = {
+  name: 'refund_list_of_order',
+  text: `SELECT ${COLUMNS} FROM refunds WHERE order_id = $1 AND kind <> 'PAYMENT' ORDER BY id`,
 };
 
 const FILTER = `($1::text IS NULL OR status = $1) AND ($2::uuid IS NULL OR user_id = $2)
@@ -60,6 +76,20 @@ const SET_STATUS: Statement = {
       attempts = CASE WHEN $2::text = 'APPROVED' THEN 0 ELSE attempts END,
       next_attempt_at = CASE WHEN $2::text = 'APPROVED' THEN now() ELSE next_attempt_at END
     WHERE id = $1 RETURNING ${COLUMNS}`,
+};
+
+const REFUSE: Statement = {
+  name: 'refund_refuse',
+  text: `WITH r AS (
+      UPDATE refunds SET status = 'REFUSED', decision = left(coalesce($2, decision), 255)
+      WHERE id = $1 RETURNING ${COLUMNS}),
+    ${countLines('-')}
+    SELECT * FROM r`,
+};
+
+const SET_RETURNED: Statement = {
+  name: 'refund_set_returned',
+  text: `UPDATE refunds SET returned_at = now(), restocked = $2 WHERE id = $1 RETURNING ${COLUMNS}`,
 };
 
 const CLAIM: Statement = {
@@ -87,7 +117,14 @@ export class PgRefundRepo extends RefundRepo {
   override async insert(tx: Transaction, r: NewRefund): Promise<void> {
     const orderStatus = r.orderStatus === undefined ? null : ORDER_STATUS[r.orderStatus];
     const values = [r.id, r.orderId, r.userId, r.kind, r.status, r.amountFen, r.reason, r.paymentId ?? null];
-    await this.db.query(INSERT, [...values, orderStatus, r.requestedBy], tx);
+    const request = [r.requestId ?? null, r.requestFingerprint ?? null];
+    const lines = r.kind === 'LINES' ? linesJson(r.lines ?? []) : null;
+    const { rows } = await this.db.query<{ lines: number }>(
+      INSERT,
+      [...values, orderStatus, r.requestedBy, lines, ...request],
+      tx,
+    );
+    if (rows[0]?.lines !== (r.lines?.length ?? 0)) throw new Error(`refund ${r.id} has lines that its order has not`);
   }
 
   override async find(id: bigint, userId: string | undefined): Promise<Refund | undefined> {
@@ -105,9 +142,9 @@ export class PgRefundRepo extends RefundRepo {
     return rows[0] && refundOf(rows[0]);
   }
 
-  override async findOpen(tx: Transaction, orderId: bigint): Promise<Refund | undefined> {
-    const { rows } = await this.db.query<RefundRow>(FIND_OPEN, [orderId], tx);
-    return rows[0] && refundOf(rows[0]);
+  override async listOfOrder(tx: Transaction, orderId: bigint): Promise<readonly Refund[]> {
+    const { rows } = await this.db.query<RefundRow>(LIST_OF_ORDER, [orderId], tx);
+    return rows.map(refundOf);
   }
 
   override async list({ status, userId, orderId }: RefundFilter, page: PageRequest): Promise<Page<Refund>> {
@@ -120,9 +157,16 @@ export class PgRefundRepo extends RefundRepo {
   }
 
   override async setStatus(tx: Transaction, refund: Refund, { to, decision }: RefundMove): Promise<Refund> {
-    const { rows } = await this.db.query<RefundRow>(SET_STATUS, [refund.id, to, decision ?? null], tx);
-    if (!rows[0]) throw new Error(`refund ${refund.id} does not exist`);
-    return refundOf(rows[0]);
+    const { rows } =
+      to === 'REFUSED'
+        ? await this.db.query<RefundRow>(REFUSE, [refund.id, decision ?? null], tx)
+        : await this.db.query<RefundRow>(SET_STATUS, [refund.id, to, decision ?? null], tx);
+    return refundOf(rows[0] ?? gone(refund));
+  }
+
+  override async setReturned(tx: Transaction, refund: Refund, restocked: boolean): Promise<Refund> {
+    const { rows } = await this.db.query<RefundRow>(SET_RETURNED, [refund.id, restocked], tx);
+    return refundOf(rows[0] ?? gone(refund));
   }
 
   override async claim(limit: number, leaseMs: number): Promise<readonly RefundClaim[]> {
@@ -154,6 +198,11 @@ interface RefundRow {
   last_error: string;
   created_at: Date;
   done_at: Date | null;
+  lines: readonly LineJson[] | null;
+  request_id: string | null;
+  request_fingerprint: string | null;
+  returned_at: Date | null;
+  restocked: boolean;
   provider: string | null;
 }
 
@@ -177,5 +226,33 @@ function refundOf(row: RefundRow): Refund {
     lastError: row.last_error,
     createdAt: row.created_at,
     doneAt: row.done_at ?? undefined,
+    lines: row.lines?.map(lineOf) ?? [],
+    requestId: row.request_id ?? undefined,
+    requestFingerprint: row.request_fingerprint ?? undefined,
+    returnedAt: row.returned_at ?? undefined,
+    restocked: row.restocked,
   };
+}
+
+/** A line of a refund as its row has it. Ids and amounts are text, because JSON numbers lose digits. */
+interface LineJson {
+  readonly sku_id: string;
+  readonly quantity: number;
+  readonly amount: string;
+}
+
+function linesJson(lines: readonly RefundLine[]): string {
+  return JSON.stringify(
+    lines.map(
+      ({ skuId, quantity, amountFen }): LineJson => ({ sku_id: String(skuId), quantity, amount: String(amountFen) }),
+    ),
+  );
+}
+
+function lineOf({ sku_id, quantity, amount }: LineJson): RefundLine {
+  return { skuId: BigInt(sku_id), quantity, amountFen: BigInt(amount) };
+}
+
+function gone({ id }: Refund): never {
+  throw new Error(`refund ${id} does not exist`);
 }

@@ -5,7 +5,7 @@ import type { SettlementRepo } from '../../biz/seckill/settlement-state.js';
 import type { Postgres, Statement } from './postgres.js';
 import { SALE_COLUMNS, type SaleRow, saleOf } from './sale.js';
 import { onSnapshot } from './snapshot.js';
-import { ORDER_STATUS, SALE_STATUS } from './status.js';
+import { SALE_STATUS, SOLD_QUANTITY } from './status.js';
 
 const OPEN_SALE: Statement = {
   name: 'account_open_sale',
@@ -21,13 +21,13 @@ const RETURNS: Statement = {
 const SAMPLE: Statement = {
   name: 'account_sample',
   text: `SELECT DISTINCT user_id FROM orders
-    WHERE sale_id = $1 AND status <> ${ORDER_STATUS.CANCELLED} AND user_id > $2 ORDER BY user_id LIMIT $3`,
+    WHERE sale_id = $1 AND ${SOLD_QUANTITY} > 0 AND user_id > $2 ORDER BY user_id LIMIT $3`,
 };
 
 const UNITS: Statement = {
   name: 'account_units',
-  text: `SELECT user_id, sum(quantity)::int AS units FROM orders
-    WHERE sale_id = $1 AND status <> ${ORDER_STATUS.CANCELLED} AND user_id = ANY($2::uuid[]) GROUP BY user_id`,
+  text: `SELECT user_id, sum(${SOLD_QUANTITY})::int AS units FROM orders
+    WHERE sale_id = $1 AND ${SOLD_QUANTITY} > 0 AND user_id = ANY($2::uuid[]) GROUP BY user_id`,
 };
 
 export class PgSaleAccounts extends SaleAccounts {

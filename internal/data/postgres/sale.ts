@@ -15,7 +15,7 @@ import {
 } from '../../biz/seckill/sale-state.js';
 import type { Transaction } from '../../biz/transaction.js';
 import type { Postgres, Statement } from './postgres.js';
-import { ORDER_STATUS, SALE_STATUS, saleStatusOf } from './status.js';
+import { ORDER_STATUS, SALE_STATUS, SOLD_QUANTITY, saleStatusOf } from './status.js';
 
 export const SALE_COLUMNS = `id, item_id, order_type, name, status, starts_at, ends_at, total, sold, returned, price, pay_mode,
   pay_timeout_ms, default_limit, epoch, first_epoch, version, require_token, admit_rate, settings_version`;
@@ -140,8 +140,8 @@ const VIP_LIMITS: Statement = {
 
 const COUNT_UNITS: Statement = {
   name: 'sale_count_units',
-  text: `SELECT coalesce(sum(quantity), 0)::int AS units FROM orders
-    WHERE sale_id = $1 AND user_id = $2 AND status <> ${ORDER_STATUS.CANCELLED}`,
+  text: `SELECT coalesce(sum(${SOLD_QUANTITY}), 0)::int AS units FROM orders
+    WHERE sale_id = $1 AND user_id = $2`,
 };
 
 const FIND_DUE: Statement = {
@@ -164,8 +164,8 @@ const FIND_CLOSED: Statement = {
 
 const BUYERS: Statement = {
   name: 'sale_buyers',
-  text: `SELECT user_id, sum(quantity)::int AS units FROM orders
-    WHERE sale_id = $1 AND status <> ${ORDER_STATUS.CANCELLED} GROUP BY user_id`,
+  text: `SELECT user_id, sum(${SOLD_QUANTITY})::int AS units FROM orders
+    WHERE sale_id = $1 AND ${SOLD_QUANTITY} > 0 GROUP BY user_id`,
 };
 
 const SETTLED: Statement = {

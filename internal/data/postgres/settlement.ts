@@ -12,7 +12,7 @@ import type { Transaction } from '../../biz/transaction.js';
 import { int4s, int8s, texts, uuids } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
 import { SALE_COLUMNS, type SaleRow, saleOf } from './sale.js';
-import { ORDER_STATUS, orderStatusOf, PRODUCT_STATUS, SALE_STATUS } from './status.js';
+import { orderStatusOf, PRODUCT_STATUS, SALE_STATUS, SOLD_QUANTITY } from './status.js';
 
 // Bounded, because the consumer watches one Redis key for each of these items.
 const FIND_ITEM_IDS: Statement = {
@@ -49,8 +49,8 @@ const FIND_HOLDINGS: Statement = {
   text: `SELECT u.sale_id, u.user_id, o.units, v.units AS vip_limit
     FROM unnest($1::bigint[], $2::uuid[]) AS u(sale_id, user_id)
     CROSS JOIN LATERAL (SELECT coalesce(sum(quantity), 0)::int AS units FROM (
-      SELECT quantity FROM orders
-      WHERE sale_id = u.sale_id AND user_id = u.user_id AND status <> ${ORDER_STATUS.CANCELLED} OFFSET 0) AS held) AS o
+      SELECT ${SOLD_QUANTITY} AS quantity FROM orders
+      WHERE sale_id = u.sale_id AND user_id = u.user_id OFFSET 0) AS held) AS o
     LEFT JOIN LATERAL (
       SELECT units FROM vip_limits WHERE sale_id = u.sale_id AND user_id = u.user_id OFFSET 0) AS v ON true
     WHERE o.units > 0 OR v.units IS NOT NULL`,

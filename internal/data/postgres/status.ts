@@ -18,6 +18,9 @@ export const ORDER_STATUS = {
   REFUNDING: 5,
 } as const satisfies Readonly<Record<OrderStatus, number>>;
 
+/** The units of a row of `orders` that count as sold: towards its sale, and towards its buyer's limit. As `soldQuantity`. */
+export const SOLD_QUANTITY = `coalesce(kept_quantity, CASE WHEN status = ${ORDER_STATUS.CANCELLED} THEN 0 ELSE quantity END)`;
+
 /** `sales.status`. */
 export const SALE_STATUS = { SCHEDULED: 0, OPEN: 1, CLOSED: 2 } as const satisfies Readonly<Record<SaleStatus, number>>;
 

@@ -28,8 +28,8 @@ const MOVE: Statement = {
   name: 'stock_move',
   text: `WITH m AS (
       SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[],
-        $8::bigint[], $9::text[])
-        AS m(kind, sku_id, order_id, sale_id, request_id, units, stock_delta, lock_delta, reason)),
+        $8::bigint[], $9::text[], $10::bigint[])
+        AS m(kind, sku_id, order_id, sale_id, request_id, units, stock_delta, lock_delta, reason, refund_id)),
     s AS (
       SELECT sku_id, sum(stock_delta) AS stock, sum(lock_delta) AS locked, count(*) FILTER (WHERE kind = 'ADJUST') AS adjusts
       FROM m GROUP BY sku_id HAVING bool_or(stock_delta <> 0 OR lock_delta <> 0)),
@@ -40,7 +40,8 @@ const MOVE: Statement = {
       FROM s JOIN locked ON locked.id = s.sku_id WHERE sku.id = s.sku_id
       RETURNING sku.id, sku.stock - sku.lock_stock AS free, sku.stock_seq),
     i AS (
-      INSERT INTO stock_moves (kind, sku_id, order_id, sale_id, request_id, units, stock_delta, lock_delta, reason)
+      INSERT INTO stock_moves (kind, sku_id, order_id, sale_id, request_id, units, stock_delta, lock_delta, reason,
+        refund_id)
       SELECT * FROM m)
     SELECT id AS "skuId", free, stock_seq AS seq FROM u`,
 };
@@ -82,6 +83,7 @@ export class PgStockRepo extends StockRepo {
         int8s(moves, (m) => m.stockDelta),
         int8s(moves, (m) => m.lockDelta),
         texts(moves, (m) => m.reason ?? ''),
+        int8s(moves, (m) => m.refundId),
       ],
       tx,
     );

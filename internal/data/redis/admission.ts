@@ -123,11 +123,11 @@ export class RedisAdmission extends Admission {
     return new Map(Array.from({ length: flat.length / 2 }, (_, i) => [flat[2 * i]!, Number(flat[2 * i + 1])]));
   }
 
-  override async findReturned(itemId: bigint, orderIds: readonly bigint[]): Promise<ReadonlySet<bigint>> {
-    if (orderIds.length === 0) return new Set();
+  override async findReturned(itemId: bigint, returnIds: readonly bigint[]): Promise<ReadonlySet<bigint>> {
+    if (returnIds.length === 0) return new Set();
     const { returned } = this.keysOf(itemId);
-    const found = await orSaleUnavailable(this.server.commands.smismember(returned, ...orderIds.map(String)));
-    return new Set(orderIds.filter((_, i) => found[i] === 1));
+    const found = await orSaleUnavailable(this.server.commands.smismember(returned, ...returnIds.map(String)));
+    return new Set(returnIds.filter((_, i) => found[i] === 1));
   }
 
   override async configure({ itemId, epoch }: EpochOfItem, change: SettingsChange): Promise<boolean> {
@@ -145,7 +145,7 @@ export class RedisAdmission extends Admission {
   }
 
   override async returnUnits(units: UnitsReturn): Promise<boolean> {
-    const args = [String(units.epoch), String(units.orderId), units.userId, String(units.quantity)];
+    const args = [String(units.epoch), String(units.returnId), units.userId, String(units.quantity)];
     const keys = this.keysOf(units.itemId);
     const reply = await RETURN_UNITS.run(this.server.commands, keys, args).catch((err: unknown) => {
       // A sale that cannot be read is as good as lost: the next load brings the units.

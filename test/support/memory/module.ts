@@ -48,7 +48,7 @@ export const memoryDataModule: ProviderSet = providers(({ provide, create, alias
   alias(PaymentRepo, MemoryPaymentRepo);
   provide(MemoryShipmentRepo, [MemoryStore]);
   alias(ShipmentRepo, MemoryShipmentRepo);
-  provide(MemoryRefundRepo, [MemoryStore, MemoryPaymentRepo]);
+  provide(MemoryRefundRepo, [MemoryStore, MemoryPaymentRepo, MemoryOrderRepo]);
   alias(RefundRepo, MemoryRefundRepo);
   provide(MemoryOutbox, [MemoryStore]);
   alias(Outbox, MemoryOutbox);

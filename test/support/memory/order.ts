@@ -10,6 +10,7 @@ import {
   OrderRepo,
   type OrderStatus,
   type Receiver,
+  type RefundedPart,
   type RequestId,
   requestKey,
 } from '../../../internal/biz/order/order-state.js';
@@ -179,6 +180,25 @@ export class MemoryOrderRepo extends OrderRepo {
     });
   }
 
+  override addRefund(tx: Transaction, orderId: bigint, { amountFen, units }: RefundedPart): Promise<void> {
+    return this.store.statement('order.addRefund', tx, async () => {
+      await this.orders.update(tx, String(orderId), (o) => {
+        const refundedFen = o.refundedFen + amountFen;
+        const keptQuantity = (o.keptQuantity ?? o.quantity) - units;
+        if (refundedFen > o.amountFen) throw new ConstraintViolation('orders: refunded within amount');
+        if (keptQuantity < 0) throw new ConstraintViolation('orders: kept within quantity');
+        return { ...o, refundedFen, keptQuantity, version: o.version + 1n };
+      });
+    });
+  }
+
+  override isCompletedWithin(tx: Transaction, orderId: bigint, windowMs: number): Promise<boolean> {
+    return this.store.statement('order.isCompletedWithin', tx, async () => {
+      const atMs = this.orders.find(String(orderId), tx)?.completedAt?.getTime();
+      return atMs !== undefined && atMs > this.store.now().getTime() - windowMs;
+    });
+  }
+
   private visible(id: bigint, userId: string | undefined, tx: Transaction | undefined): Order | undefined {
     const order = this.orders.find(String(id), tx);
     if (userId === undefined) return order;
@@ -262,6 +282,8 @@ function orderOf({ payTimeoutMs, ...order }: NewOrder & Partial<NewGoodsOrder>, 
     totalFen: order.amountFen - freightFen + promotionFen,
     freightFen,
     promotionFen,
+    refundedFen: 0n,
+    keptQuantity: undefined,
     items: order.items ?? [],
     receiver: order.receiver,
     requestFingerprint: order.requestFingerprint,

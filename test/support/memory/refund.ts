@@ -1,3 +1,4 @@
+import { RefundableLines, type RefundLine } from '../../../internal/biz/order/refund-lines.js';
 import {
   type NewRefund,
   type Refund,
@@ -8,6 +9,7 @@ import {
 } from '../../../internal/biz/order/refund-state.js';
 import type { Page, PageRequest } from '../../../internal/biz/page.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
+import type { MemoryOrderRepo } from './order.js';
 import type { MemoryPaymentRepo } from './payment.js';
 import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
 
@@ -21,10 +23,12 @@ export class MemoryRefundRepo extends RefundRepo {
   constructor(
     protected readonly store: MemoryStore,
     private readonly payments: MemoryPaymentRepo,
+    private readonly orders: MemoryOrderRepo,
   ) {
     super();
     this.refunds = new MemoryTable<RefundRow>(store, 'refunds', (r) => String(r.id), [
-      { name: 'payment', of: (r) => r.paymentId?.toString() },
+      { name: 'payment', of: (r) => (r.kind === 'PAYMENT' ? r.paymentId?.toString() : undefined) },
+      { name: 'request', of: (r) => (r.requestId === undefined ? undefined : `${r.orderId} ${r.requestId}`) },
       {
         name: 'order',
         of: (r) => (r.kind === 'WHOLE' && r.status !== 'REFUSED' ? String(r.orderId) : undefined),
@@ -38,8 +42,13 @@ export class MemoryRefundRepo extends RefundRepo {
         throw new ConstraintViolation(`refunds: no payment ${refund.paymentId}`);
       }
       const at = this.store.now();
-      const none = { decision: '', attempts: 0, lastError: '', doneAt: undefined };
-      await this.refunds.insert(tx, { ...refund, ...none, createdAt: at, nextAttemptAt: at });
+      const none = { decision: '', attempts: 0, lastError: '', doneAt: undefined, returnedAt: undefined };
+      const lines = refund.lines ?? [];
+      this.countLines(tx, refund.orderId, lines);
+      await this.refunds.insert(tx, {
+        ...{ ...refund, ...none, lines, restocked: false, createdAt: at, nextAttemptAt: at },
+        ...{ requestId: refund.requestId, requestFingerprint: refund.requestFingerprint },
+      });
     });
   }
 
@@ -59,17 +68,19 @@ export class MemoryRefundRepo extends RefundRepo {
 
   override findByPayment(tx: Transaction, paymentId: bigint): Promise<Refund | undefined> {
     return this.store.statement('refund.findByPayment', tx, async () => {
-      const found = this.refunds.rows(tx).find((r) => r.paymentId === paymentId);
+      const found = this.refunds.rows(tx).find((r) => r.kind === 'PAYMENT' && r.paymentId === paymentId);
       return found && this.refundOf(found);
     });
   }
 
-  override findOpen(tx: Transaction, orderId: bigint): Promise<Refund | undefined> {
-    return this.store.statement('refund.findOpen', tx, async () => {
-      const isOpen = (r: RefundRow) => r.kind === 'WHOLE' && r.status !== 'REFUSED' && r.status !== 'DONE';
-      const found = this.refunds.rows(tx).find((r) => r.orderId === orderId && isOpen(r));
-      return found && this.refundOf(found);
-    });
+  override listOfOrder(tx: Transaction, orderId: bigint): Promise<readonly Refund[]> {
+    return this.store.statement('refund.listOfOrder', tx, async () =>
+      this.refunds
+        .rows(tx)
+        .filter((r) => r.orderId === orderId && r.kind !== 'PAYMENT')
+        .sort((a, b) => (a.id < b.id ? -1 : 1))
+        .map((r) => this.refundOf(r)),
+    );
   }
 
   override list({ status, userId, orderId }: RefundFilter, { offset, limit }: PageRequest): Promise<Page<Refund>> {
@@ -94,6 +105,15 @@ export class MemoryRefundRepo extends RefundRepo {
         doneAt: to === 'DONE' ? at : undefined,
         ...(to === 'APPROVED' && { attempts: 0, nextAttemptAt: at }),
       }));
+      if (!set) throw new Error(`refund ${refund.id} does not exist`);
+      return this.refundOf(set);
+    });
+  }
+
+  override setReturned(tx: Transaction, refund: Refund, restocked: boolean): Promise<Refund> {
+    return this.store.statement('refund.setReturned', tx, async () => {
+      const returnedAt = this.store.now();
+      const set = await this.refunds.update(tx, String(refund.id), (r) => ({ ...r, returnedAt, restocked }));
       if (!set) throw new Error(`refund ${refund.id} does not exist`);
       return this.refundOf(set);
     });
@@ -132,6 +152,20 @@ export class MemoryRefundRepo extends RefundRepo {
           : undefined,
       );
     });
+  }
+
+  /** What `order_items.refunded_quantity` guards. The order is locked. */
+  private countLines(tx: Transaction, orderId: bigint, lines: readonly RefundLine[]): void {
+    const granted = this.refunds.rows(tx).filter((r) => r.orderId === orderId && r.status !== 'REFUSED');
+    const items = this.orders.items.rows(tx).filter((i) => i.orderId === orderId);
+    const left = new RefundableLines(
+      items,
+      granted.map((r) => r.lines),
+    );
+    const unitsOf = new Map(left.units.map(({ skuId, quantity }) => [skuId, quantity]));
+    for (const { skuId, quantity } of lines) {
+      if ((unitsOf.get(skuId) ?? 0) < quantity) throw new ConstraintViolation('order_items: refunded once');
+    }
   }
 
   private refundOf({ nextAttemptAt: _, ...refund }: RefundRow): Refund {

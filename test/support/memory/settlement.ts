@@ -1,4 +1,5 @@
 import type { Item } from '../../../internal/biz/catalog/item.js';
+import { soldQuantity } from '../../../internal/biz/order/order-state.js';
 import type { Sale, UserOfSale } from '../../../internal/biz/seckill/sale-state.js';
 import type { Holding } from '../../../internal/biz/seckill/settlement-ledger.js';
 import {
@@ -79,11 +80,9 @@ export class MemorySettlementRepo extends SettlementRepo {
   override findHoldings(tx: Transaction, users: readonly UserOfSale[]): Promise<readonly Holding[]> {
     return this.store.statement('settlement.findHoldings', tx, async () =>
       users.flatMap(({ saleId, userId }) => {
-        const live = this.orders.orders
-          .rows(tx)
-          .filter((o) => o.saleId === saleId && o.userId === userId && o.status !== 'CANCELLED');
-        const units = live.reduce((sum, o) => sum + o.quantity, 0);
-        return live.length === 0 ? [] : [{ saleId, userId, units, vipLimit: undefined }];
+        const live = this.orders.orders.rows(tx).filter((o) => o.saleId === saleId && o.userId === userId);
+        const units = live.reduce((sum, o) => sum + soldQuantity(o), 0);
+        return units === 0 ? [] : [{ saleId, userId, units, vipLimit: undefined }];
       }),
     );
   }

@@ -22,7 +22,12 @@ export class MemoryStockRepo extends StockRepo {
   ) {
     super();
     this.moves = new MemoryTable<StockLedgerRow>(store, 'stock_moves', (m) => String(m.id), [
-      { name: 'order', of: (m) => (m.orderId === undefined ? undefined : `${m.orderId} ${m.skuId} ${m.kind}`) },
+      {
+        name: 'order',
+        of: (m) =>
+          m.orderId === undefined || m.refundId !== undefined ? undefined : `${m.orderId} ${m.skuId} ${m.kind}`,
+      },
+      { name: 'refund', of: (m) => (m.refundId === undefined ? undefined : `${m.refundId} ${m.skuId}`) },
       {
         name: 'sale',
         of: (m) => (m.saleId === undefined || m.orderId !== undefined ? undefined : `${m.saleId} ${m.kind}`),

@@ -3,6 +3,8 @@ import type { SqlInvariant } from './sql-check.js';
 
 const PAID = `(${ORDER_STATUS.PAID}, ${ORDER_STATUS.COMPLETED}, ${ORDER_STATUS.SHIPPED})`;
 const NOT_LIVE = `(${ORDER_STATUS.CANCELLED}, ${ORDER_STATUS.REFUNDING})`;
+/** What the granted refunds of a payment add up to. */
+const REFUNDED = "coalesce(sum(r.amount) FILTER (WHERE r.status <> 'REFUSED'), 0)";
 
 export const PAYMENTS: SqlInvariant = {
   invariant: 12,
@@ -15,10 +17,12 @@ export const PAYMENTS: SqlInvariant = {
             coalesce(string_agg(r.amount || ' fen', ', ' ORDER BY r.id), 'none')) AS detail
         FROM payments p JOIN orders o ON o.id = p.order_id LEFT JOIN refunds r ON r.payment_id = p.id
         GROUP BY p.id, o.id
-        HAVING CASE WHEN p.outcome = 'REFUNDED' OR o.status IN ${NOT_LIVE}
-            THEN count(r.id) <> 1 OR min(r.amount) <> p.amount
-          ELSE o.status NOT IN ${PAID} OR p.amount <> o.amount
-            OR count(r.id) FILTER (WHERE r.status <> 'REFUSED') <> 0 END
+        HAVING CASE
+          WHEN p.outcome = 'REFUNDED' THEN count(r.id) <> 1 OR min(r.amount) <> p.amount OR min(r.kind) <> 'PAYMENT'
+          WHEN o.status IN ${NOT_LIVE} THEN ${REFUNDED} <> p.amount OR bool_or(r.kind = 'PAYMENT')
+          -- Refunds of lines leave the order as it is.
+          ELSE o.status NOT IN ${PAID} OR p.amount <> o.amount OR ${REFUNDED} > p.amount
+            OR coalesce(bool_or(r.status <> 'REFUSED' AND r.kind <> 'LINES'), false) END
         ORDER BY p.id LIMIT $1`,
     },
     {
@@ -38,8 +42,13 @@ export const PAYMENTS: SqlInvariant = {
         FROM (SELECT coalesce(sum(amount), 0) AS captured FROM payments) p,
           (SELECT coalesce(sum(amount), 0) AS refunded FROM refunds
             WHERE payment_id IS NOT NULL AND status <> 'REFUSED') r,
-          (SELECT coalesce(sum(amount), 0) AS due FROM orders o WHERE status IN ${PAID}
-            AND EXISTS (SELECT FROM payments a WHERE a.order_id = o.id AND a.outcome = 'APPLIED')) o
+          (SELECT coalesce(sum(o.amount - coalesce(l.amount, 0)), 0) AS due
+            FROM orders o LEFT JOIN (
+                SELECT order_id, sum(amount) AS amount FROM refunds
+                WHERE kind = 'LINES' AND status <> 'REFUSED' GROUP BY 1) l
+              ON l.order_id = o.id
+            WHERE o.status IN ${PAID}
+              AND EXISTS (SELECT FROM payments a WHERE a.order_id = o.id AND a.outcome = 'APPLIED')) o
         WHERE captured - refunded <> due LIMIT $1`,
     },
   ],

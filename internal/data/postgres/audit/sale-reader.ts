@@ -12,7 +12,7 @@ import type { Postgres, Statement } from '../postgres.js';
 import { SALE_COLUMNS, type SaleRow, saleOf } from '../sale.js';
 import { PgSettlementRepo } from '../settlement.js';
 import { onSnapshot } from '../snapshot.js';
-import { ORDER_STATUS, SALE_STATUS } from '../status.js';
+import { SALE_STATUS, SOLD_QUANTITY } from '../status.js';
 
 /** Entries of one query. */
 const PAGE = 2_000;
@@ -24,8 +24,8 @@ const OPEN_SALES: Statement = {
 
 const OPEN_SALE: Statement = {
   name: 'audit_open_sale',
-  text: `SELECT ${SALE_COLUMNS}, (SELECT coalesce(sum(quantity), 0)::bigint FROM orders
-      WHERE sale_id = sales.id AND status <> ${ORDER_STATUS.CANCELLED}) AS live
+  text: `SELECT ${SALE_COLUMNS}, (SELECT coalesce(sum(${SOLD_QUANTITY}), 0)::bigint FROM orders
+      WHERE sale_id = sales.id) AS live
     FROM sales WHERE id = $1 AND status = ${SALE_STATUS.OPEN}`,
 };
 
@@ -37,7 +37,7 @@ const RETURNS: Statement = {
 /** An open sale in PostgreSQL and in Redis. */
 export interface SaleComparison {
   readonly sale: Sale;
-  /** Units of orders that are not cancelled. */
+  /** Units of orders that count as sold. */
   readonly live: bigint;
   /** undefined: Redis does not have the sale under its current epoch. */
   readonly snapshot: AdmissionSnapshot | undefined;
@@ -105,7 +105,7 @@ export class SaleReader {
     if (returns.length === 0) return [];
     const { returned } = saleKeys(this.redis.keyPrefix, sale.itemId);
     const done = await orUnavailable(
-      this.redis.commands.smismember(returned, ...returns.map((r) => String(r.orderId))),
+      this.redis.commands.smismember(returned, ...returns.map((r) => String(r.returnId))),
     );
     return returns
       .filter((_, i) => done[i] === 0)

@@ -1,4 +1,4 @@
-import { REFUNDED } from '../../../biz/order/refund.js';
+import { REFUNDED } from '../../../biz/order/order-state.js';
 import { ORDER_STATUS } from '../status.js';
 import type { SqlInvariant } from './sql-check.js';
 
@@ -29,29 +29,57 @@ export const STOCK: SqlInvariant = {
     },
     {
       name: 'stock_of_orders',
-      // The moves of an order follow from its status: an unpaid one holds, a paid one deducts, a cancelled one
-      // returns, and one that was refunded before shipping restocks what it deducted.
+      // The moves of an order follow from its status: an unpaid one holds, a paid one deducts, a cancelled one returns.
       text: `SELECT format('order %s, sku %s', coalesce(o.id, m.order_id), coalesce(o.sku_id, m.sku_id)) AS id,
           format('status %s, %s units; its ledger: %s', o.status, o.quantity, coalesce(m.moves, 'none')) AS detail
         FROM (
-            SELECT o.id, o.status, o.close_reason, i.sku_id, i.quantity FROM orders o LEFT JOIN order_items i ON i.order_id = o.id
-            WHERE o.order_type = 'GOODS') o
+            SELECT o.id, o.status, o.close_reason, i.sku_id, i.quantity
+            FROM orders o LEFT JOIN order_items i ON i.order_id = o.id WHERE o.order_type = 'GOODS') o
         FULL JOIN (
             SELECT order_id, sku_id, string_agg(kind || ' ' || units, ', ' ORDER BY id) AS moves,
-              min(units) AS least, max(units) AS most, bool_or(kind = 'HOLD') AS held,
-              bool_or(kind = 'DEDUCT') AS deducted, bool_or(kind = 'RETURN') AS returned,
-              bool_or(kind = 'RESTOCK') AS restocked
+              min(units) FILTER (WHERE kind <> 'RESTOCK') AS least, max(units) FILTER (WHERE kind <> 'RESTOCK') AS most,
+              bool_or(kind = 'HOLD') AS held, bool_or(kind = 'DEDUCT') AS deducted, bool_or(kind = 'RETURN') AS returned
             FROM stock_moves WHERE order_id IS NOT NULL GROUP BY 1, 2) m
           ON m.order_id = o.id AND m.sku_id = o.sku_id
-        WHERE o.quantity IS NULL OR m.order_id IS NULL OR (m.least, m.most) <> (o.quantity, o.quantity)
+        WHERE o.quantity IS NULL OR m.order_id IS NULL OR (m.least, m.most) IS DISTINCT FROM (o.quantity, o.quantity)
           OR CASE
-            WHEN o.status = ${ORDER_STATUS.PENDING} THEN NOT m.held OR m.deducted OR m.returned OR m.restocked
-            WHEN o.status = ${ORDER_STATUS.CANCELLED} AND o.close_reason = '${REFUNDED}'
-              THEN NOT m.deducted OR m.returned OR NOT m.restocked
-            WHEN o.status = ${ORDER_STATUS.CANCELLED}
-              THEN NOT m.held OR m.deducted OR NOT m.returned OR m.restocked
-            ELSE NOT m.deducted OR m.returned OR m.restocked END
+            WHEN o.status = ${ORDER_STATUS.PENDING} THEN NOT m.held OR m.deducted OR m.returned
+            WHEN o.status = ${ORDER_STATUS.CANCELLED} AND o.close_reason <> '${REFUNDED}'
+              THEN NOT m.held OR m.deducted OR NOT m.returned
+            ELSE NOT m.deducted OR m.returned END
         ORDER BY coalesce(o.id, m.order_id), 1 LIMIT $1`,
+    },
+    {
+      name: 'stock_of_refunds',
+      // Units that never left come back when their refund is done; shipped ones when their return is received.
+      text: `SELECT format('refund %s, sku %s', coalesce(r.id, m.refund_id), coalesce(r.sku_id, m.sku_id)) AS id,
+          format('%s units are due back, %s came back', coalesce(r.units, 0), coalesce(m.units, 0)) AS detail
+        FROM (
+            SELECT r.id, r.order_id, i.sku_id,
+              CASE r.kind WHEN 'LINES' THEN l.quantity ELSE i.quantity - i.refunded_quantity END AS units
+            FROM refunds r JOIN order_items i ON i.order_id = r.order_id
+            LEFT JOIN LATERAL jsonb_to_recordset(r.lines) AS l(sku_id bigint, quantity int) ON l.sku_id = i.sku_id
+            WHERE r.kind <> 'PAYMENT' AND CASE r.order_status WHEN ${ORDER_STATUS.PAID} THEN r.status = 'DONE'
+              ELSE r.restocked END) r
+        FULL JOIN (
+            -- Moves of earlier versions name no refund; such an order has one.
+            SELECT coalesce(m.refund_id, w.id) AS refund_id, m.order_id, m.sku_id, sum(m.units) AS units
+            FROM stock_moves m LEFT JOIN refunds w
+              ON m.refund_id IS NULL AND w.order_id = m.order_id AND w.kind = 'WHOLE' AND w.status <> 'REFUSED'
+            WHERE m.kind = 'RESTOCK' GROUP BY 1, 2, 3) m
+          ON m.refund_id = r.id AND m.order_id = r.order_id AND m.sku_id = r.sku_id
+        WHERE coalesce(r.units, 0) <> coalesce(m.units, 0)
+        ORDER BY coalesce(r.id, m.refund_id), 1 LIMIT $1`,
+    },
+    {
+      name: 'kept_units',
+      text: `SELECT 'order ' || o.id AS id,
+          format('%s units, %s kept, %s came back', o.quantity, o.kept_quantity, coalesce(m.units, 0)) AS detail
+        FROM orders o LEFT JOIN (
+            SELECT order_id, sum(units) AS units FROM stock_moves WHERE kind = 'RESTOCK' GROUP BY 1) m
+          ON m.order_id = o.id
+        WHERE o.order_type = 'GOODS' AND o.kept_quantity <> o.quantity - coalesce(m.units, 0)
+        ORDER BY o.id LIMIT $1`,
     },
   ],
 };

@@ -3,7 +3,7 @@ import { NIL_UUID } from '../../../biz/identity.js';
 import { orUnavailable } from '../../redis/redis.js';
 import { saleKeys } from '../../redis/seckill-keys.js';
 import type { Statement } from '../postgres.js';
-import { ORDER_STATUS } from '../status.js';
+import { SOLD_QUANTITY } from '../status.js';
 import type { SaleComparison, SaleReader } from './sale-reader.js';
 import type { SqlInvariant } from './sql-check.js';
 
@@ -15,8 +15,8 @@ export const USER_LIMITS: SqlInvariant = {
       // A limit that was lowered takes no units away, so only a later purchase can exceed it.
       text: `SELECT format('user %s of sale %s', u.user_id, u.sale_id) AS id,
           format('holds %s, limit %s', u.units, coalesce(v.units, s.default_limit)) AS detail
-        FROM (SELECT sale_id, user_id, sum(quantity) AS units, max(created_at) AS newest
-            FROM orders WHERE sale_id IS NOT NULL AND status <> ${ORDER_STATUS.CANCELLED} GROUP BY 1, 2) u
+        FROM (SELECT sale_id, user_id, sum(${SOLD_QUANTITY}) AS units, max(created_at) AS newest
+            FROM orders WHERE sale_id IS NOT NULL AND ${SOLD_QUANTITY} > 0 GROUP BY 1, 2) u
         JOIN sales s ON s.id = u.sale_id
         LEFT JOIN vip_limits v ON v.sale_id = u.sale_id AND v.user_id = u.user_id
         WHERE u.units > coalesce(v.units, s.default_limit) AND u.newest > coalesce(v.updated_at, s.limited_at)
@@ -30,15 +30,15 @@ const PAGE = 2_000;
 
 const BUYERS_AFTER: Statement = {
   name: 'audit_buyers_after',
-  text: `SELECT user_id, sum(quantity)::int AS units FROM orders
-    WHERE sale_id = $1 AND status <> ${ORDER_STATUS.CANCELLED} AND user_id > $2
+  text: `SELECT user_id, sum(${SOLD_QUANTITY})::int AS units FROM orders
+    WHERE sale_id = $1 AND ${SOLD_QUANTITY} > 0 AND user_id > $2
     GROUP BY user_id ORDER BY user_id LIMIT ${PAGE}`,
 };
 
 const WHO_HOLDS_UNITS: Statement = {
   name: 'audit_who_holds_units',
   text: `SELECT DISTINCT user_id FROM orders
-    WHERE sale_id = $1 AND status <> ${ORDER_STATUS.CANCELLED} AND user_id = ANY($2::uuid[])`,
+    WHERE sale_id = $1 AND ${SOLD_QUANTITY} > 0 AND user_id = ANY($2::uuid[])`,
 };
 
 /** Compares the buyers hash of Redis with the orders, for open sales. */

@@ -1,20 +1,21 @@
 #!lua
--- return_units: gives units of a cancelled order back to its sale, once for each order and only in the epoch they belong to.
+-- return_units: gives units of a cancelled or refunded order back to its sale, once for each return and only in the
+-- epoch they belong to.
 --
 -- KEYS
 --   1 meta      hash    seckill:<item_id>:meta
 --   2 stock     string  seckill:<item_id>:stock
 --   3 buyers    hash    seckill:<item_id>:buyers
---   4 returned  set     seckill:<item_id>:returned  orders whose units were returned, beside the entries of finish
+--   4 returned  set     seckill:<item_id>:returned  returns that were made, beside the entries of finish
 -- ARGV
---   1 epoch     of the sale when the order was cancelled, decimal
---   2 order_id  decimal
---   3 uid       UUID in lower case
---   4 units     1 to 999999999, decimal
+--   1 epoch      of the sale when the units were returned in PostgreSQL, decimal
+--   2 return_id  of the cancelled order, or of the refund, decimal
+--   3 uid        UUID in lower case
+--   4 units      1 to 999999999, decimal
 -- Returns
 --   'RETURNED'
---   'REPEATED'   this order's units were returned before
---   'STALE'      a later epoch is here, whose stock was counted after the order was cancelled
+--   'REPEATED'   these units were returned before
+--   'STALE'      a later epoch is here, whose stock was counted after that
 --   'NOT_READY'  the epoch is not loaded yet: try again
 -- Errors, all before the first write
 --   KAIMAI <what is wrong>, WRONGTYPE, OOM, READONLY
