@@ -52,6 +52,7 @@ import { SeckillUsecase } from './seckill/seckill.js';
 import { SeckillReturnHandler } from './seckill/seckill-return.js';
 import { SettlementUsecase } from './seckill/settlement.js';
 import { SettlementRepo } from './seckill/settlement-state.js';
+import { VipLimitRepo } from './seckill/vip-limit.js';
 import { WaitingRoom, WaitingRoomUsecase } from './seckill/waiting-room.js';
 import { TransactionRunner } from './transaction.js';
 import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo, UserUsecase } from './user/user.js';
@@ -107,12 +108,13 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
   implement(ReservedUnits, SaleReservedUnits, [SaleUnitsRepo, StockRepo, Outbox]);
 
   provide(SaleStock, [TransactionRunner, SaleRepo, StockRepo, Admission, PurchaseStream]);
-  provide(SaleLoader, [TransactionRunner, SaleRepo, Admission, PurchaseStream, SALE_POLICY]);
+  provide(SaleLoader, [TransactionRunner, SaleRepo, VipLimitRepo, Admission, PurchaseStream, SALE_POLICY]);
   provide(SaleUsecase, [
     TransactionRunner,
     IdGenerator,
     ItemDirectory,
     SaleRepo,
+    VipLimitRepo,
     SaleStock,
     Admission,
     SaleLoader,

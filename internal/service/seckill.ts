@@ -14,6 +14,8 @@ import {
   Sale_ItemType as ItemType,
   type ListSalesReply,
   type ListSalesRequest,
+  type ListVipLimitsReply,
+  type ListVipLimitsRequest,
   type OpenSaleRequest,
   Sale_PayMode as PayMode,
   type PurchaseBatchReply,
@@ -42,6 +44,7 @@ import type { Settlement } from '../biz/seckill/settlement-state.js';
 import type { EntryDecision, WaitingRoomUsecase } from '../biz/seckill/waiting-room.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { userOf } from './caller.js';
+import { patchOf } from './update-mask.js';
 
 export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
   constructor(
@@ -104,12 +107,15 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
   }
 
   async updateSale(req: UpdateSaleRequest): Promise<SaleMessage> {
-    const { defaultLimit, requireToken, admitRate } = req;
-    const patch: SalePatch = {
-      ...(defaultLimit !== undefined && { defaultLimit }),
-      ...(requireToken !== undefined && { requireToken }),
-      ...(admitRate !== undefined && { admitRate }),
-    };
+    const patch = patchOf<SalePatch>(req.updateMask, {
+      defaultLimit: { path: 'default_limit', given: req.defaultLimit },
+      requireToken: { path: 'require_token', given: req.requireToken },
+      admitRate: { path: 'admit_rate', given: req.admitRate },
+      total: { path: 'total', given: req.total },
+      priceFen: { path: 'price_fen', given: req.priceFen },
+      startsAt: { path: 'starts_at', given: req.startsAt },
+      endsAt: { path: 'ends_at', given: req.endsAt, cleared: null },
+    });
     if (Object.keys(patch).length === 0) throw invalidArgument('nothing to change: give at least one field');
     return saleReply(await this.sales.update(req.itemId, req.version, patch));
   }
@@ -118,6 +124,11 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
     const { itemId, limit, version } = req;
     const userId = formatUserId(req.userId);
     return { itemId, userId, ...(await this.sales.setVipLimit({ itemId, userId, limit, version })) };
+  }
+
+  async listVipLimits({ itemId, offset, limit }: ListVipLimitsRequest): Promise<ListVipLimitsReply> {
+    const { items, total } = await this.sales.listVipLimits(itemId, { offset, limit });
+    return { vipLimits: items.map((item) => ({ itemId, ...item })), total };
   }
 
   async getLimit({ itemId }: GetLimitRequest, ctx: CallContext): Promise<VipLimitMessage> {

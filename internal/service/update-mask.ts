@@ -11,7 +11,7 @@ interface MaskedField<T> {
 }
 
 /** Fields that identify what is updated; an inferred mask lists them too. */
-const KEYS = new Set(['id', 'version']);
+const KEYS = new Set(['id', 'item_id', 'version']);
 
 /**
  * The patch that an update request asks for: with a mask the fields it lists, without one the fields that are given.

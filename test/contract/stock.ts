@@ -1,5 +1,12 @@
 import assert from 'node:assert/strict';
-import { orderDeducted, orderHeld, orderReturned, saleHeld, saleReturned } from '../../internal/biz/catalog/stock.js';
+import {
+  orderDeducted,
+  orderHeld,
+  orderReturned,
+  saleHeld,
+  saleResized,
+  saleReturned,
+} from '../../internal/biz/catalog/stock.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import { adjustment, freshId, insertSku, type OpenBackend, times, useBackend } from './backend.js';
 
@@ -85,6 +92,16 @@ export function stockRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await levelOf(skuId), [10n, 0n]);
       await run((tx) => backend.it.stock.move(tx, [adjustment(skuId, 1n), adjustment(skuId, 1n)]));
       assert.deepEqual(await levelOf(skuId), [12n, 0n]);
+    });
+
+    it('lets a sale change its units often', async () => {
+      const { id: skuId } = await insertSku(backend.it, 10n);
+      const sale = { id: freshId(), itemId: skuId };
+      await run((tx) => backend.it.stock.move(tx, [saleHeld(sale, 3n)]));
+      for (const more of [4n, 2n, -5n, -1n]) await run((tx) => backend.it.stock.move(tx, [saleResized(sale, more)]));
+      assert.deepEqual(await levelOf(skuId), [10n, 3n]);
+      await assert.rejects(run((tx) => backend.it.stock.move(tx, [saleResized(sale, -4n)])));
+      await assert.rejects(run((tx) => backend.it.stock.move(tx, [saleResized(sale, 8n)])));
     });
 
     it('finds an adjustment by its request id', async () => {

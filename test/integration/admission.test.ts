@@ -13,7 +13,16 @@ import type {
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import { loadDescriptors } from '../../internal/conf/descriptors.js';
 import { RedisAdmission } from '../../internal/data/redis/admission.js';
-import { ADMIT, CONFIGURE, FINISH, INSPECT, LEASE, LOAD, RETURN_UNITS } from '../../internal/data/redis/lua-script.js';
+import {
+  ADMIT,
+  CONFIGURE,
+  FINISH,
+  INSPECT,
+  LEASE,
+  LOAD,
+  RETURN_UNITS,
+  WITHDRAW,
+} from '../../internal/data/redis/lua-script.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { useServers } from '../support/servers.js';
@@ -25,6 +34,7 @@ const LAST_STREAM_ID = '18446744073709551615-18446744073709551615';
 const SETTINGS = { readTimeoutMs: 5_000, connectTimeoutMs: 5_000, keyPrefix: '' };
 const SALE = {
   id: 1n,
+  total: 10n,
   startsAt: new Date(0),
   endsAt: undefined,
   defaultLimit: 1,
@@ -521,7 +531,10 @@ describe('Admission in Redis', () => {
   });
 
   describe('changed settings', () => {
-    const change = { from: 1n, to: 2n, defaultLimit: 3, admitRate: 7, vipLimits: [{ userId: BOB, units: 0 }] };
+    const change = {
+      ...{ from: 1n, to: 2n, total: 13n, endsAt: new Date(4_000_000_000_000), defaultLimit: 3, admitRate: 7 },
+      vipLimits: [{ userId: BOB, units: 0 }],
+    };
 
     it('replace those of the version that they start from, and no other', async () => {
       const sale = await load();
@@ -530,11 +543,29 @@ describe('Admission in Redis', () => {
       assert.equal(await admission.configure(sale, change), true);
       const { loaded } = await admission.state(itemId);
       assert.deepEqual([loaded?.settingsVersion, loaded?.defaultLimit, loaded?.admitRate], [2n, 3, 7]);
+      assert.deepEqual([loaded?.total, loaded?.stock, loaded?.endsAt], [13n, 13n, change.endsAt]);
       assert.equal(await server.commands.hget(keys.vip, BOB), '0');
       // The same change again, and an older one that comes late.
       assert.equal(await admission.configure(sale, change), false);
       assert.equal(await admission.configure(sale, { ...change, defaultLimit: 1 }), false);
       assert.equal((await admission.state(itemId)).loaded?.defaultLimit, 3);
+    });
+
+    it('lower the total before PostgreSQL has it, once and only by units that are left', async () => {
+      const sale = await load({ stock: 4n });
+      assert.deepEqual(await admission.withdraw(sale, 5n), { kind: 'SHORT', stock: 4n });
+      assert.deepEqual(await admission.withdraw({ ...sale, settingsVersion: 2n }, 7n), { kind: 'OTHER' });
+      assert.deepEqual(await admission.withdraw({ ...sale, epoch: 2n }, 7n), { kind: 'OTHER' });
+      assert.equal(await stock(), 4);
+      assert.deepEqual(await admission.withdraw(sale, 7n), { kind: 'WITHDRAWN' });
+      assert.deepEqual(await admission.withdraw(sale, 7n), { kind: 'WITHDRAWN' });
+      assert.equal(await stock(), 1);
+      // The settings that follow bring the same total.
+      assert.equal(await admission.configure(sale, { ...change, total: 7n }), true);
+      assert.equal(await stock(), 1);
+      await server.commands.hset(keys.meta, 'total', 'many');
+      await assert.rejects(admission.withdraw({ ...sale, settingsVersion: 2n }, 6n), isSaleUnavailable);
+      await assert.rejects(admission.configure(sale, { ...change, from: 2n, to: 3n }), isSaleUnavailable);
     });
 
     it('apply when Redis is full', async () => {
@@ -546,12 +577,21 @@ describe('Admission in Redis', () => {
       await load();
       const before = await everything();
       for (const args of [
-        ['1', '1', '2', '3'],
-        ['1', '1', '2', '-3', '0'],
-        ['1', '1', '2', '3', '0', 'x', '1'],
-        ['1', '1', '2', '3', '0', BOB, 'x'],
+        ['1', '1', '2', '10', '', '3'],
+        ['1', '1', '2', '-10', '', '3', '0'],
+        ['1', '1', '2', '10', 'x', '3', '0'],
+        ['1', '1', '2', '10', '', '-3', '0'],
+        ['1', '1', '2', '10', '', '3', '0', 'x', '1'],
+        ['1', '1', '2', '10', '', '3', '0', BOB, 'x'],
       ]) {
         await assert.rejects(CONFIGURE.run(server.commands, keys, args), /KAIMAI/);
+      }
+      for (const args of [
+        ['1', '1'],
+        ['1', 'x', '5'],
+        ['1', '1', '-5'],
+      ]) {
+        await assert.rejects(WITHDRAW.run(server.commands, keys, args), /KAIMAI/);
       }
       assert.deepEqual(await everything(), before);
     });

@@ -275,7 +275,7 @@ describe('kaimai audit', function () {
         `ALTER TABLE sales DROP CONSTRAINT sales_not_oversold; UPDATE sales SET total = 2 WHERE id = ${saleId}`,
       );
       return `1 ${ofSale()}`;
-    }, [2]);
+    }, [2, 16]);
     reports('1: an order of a sale that does not exist', async () => {
       await sql('UPDATE orders SET sale_id = 77 WHERE id = $1', pending);
       return '1 sale 77';
@@ -320,6 +320,7 @@ describe('kaimai audit', function () {
     }, [4]);
     for (const [field, value] of [
       ['limit', '9'],
+      ['total', '9'],
       ['admit_rate', '9'],
       ['starts_ms', '9'],
       ['ends_ms', '4000000000000'],

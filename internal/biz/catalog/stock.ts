@@ -2,10 +2,19 @@ import type { Transaction } from '../transaction.js';
 
 /**
  * ADJUST: an operator adds or removes units. SALE_HOLD, SALE_RETURN: a sale reserves its units, and returns the unsold ones
- * at its end. HOLD, DEDUCT, RETURN: an order is unpaid, paid, cancelled. RESTOCK: the units of a paid order
+ * at its end; SALE_RESIZE: it reserves more or fewer
+ * while it is live. HOLD, DEDUCT, RETURN: an order is unpaid, paid, cancelled. RESTOCK: the units of a paid order
  * come back.
  */
-export type StockMoveKind = 'ADJUST' | 'SALE_HOLD' | 'SALE_RETURN' | 'HOLD' | 'DEDUCT' | 'RETURN' | 'RESTOCK';
+export type StockMoveKind =
+  | 'ADJUST'
+  | 'SALE_HOLD'
+  | 'SALE_RETURN'
+  | 'SALE_RESIZE'
+  | 'HOLD'
+  | 'DEDUCT'
+  | 'RETURN'
+  | 'RESTOCK';
 
 /** A row of the stock ledger. The stock and lock_stock of a sku are the sums of its rows. */
 export interface StockMove {
@@ -84,6 +93,12 @@ export function saleHeld(sale: { readonly id: bigint; readonly itemId: bigint },
 /** At the end of a sale, after its last purchase was settled. */
 export function saleReturned(sale: { readonly id: bigint; readonly itemId: bigint }, units: bigint): StockMove {
   return { kind: 'SALE_RETURN', skuId: sale.itemId, saleId: sale.id, units, stockDelta: 0n, lockDelta: -units };
+}
+
+/** @param more units that the sale reserves in addition; negative: that it gives back */
+export function saleResized(sale: { readonly id: bigint; readonly itemId: bigint }, more: bigint): StockMove {
+  const units = more < 0n ? -more : more;
+  return { kind: 'SALE_RESIZE', skuId: sale.itemId, saleId: sale.id, units, stockDelta: 0n, lockDelta: more };
 }
 
 /** An unpaid order takes units that its sale has reserved, or free ones if it has no sale. */

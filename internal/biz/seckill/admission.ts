@@ -35,6 +35,7 @@ export interface LoadedSale {
   readonly endsAt: Date | undefined;
   readonly defaultLimit: number;
   readonly admitRate: number;
+  readonly total: bigint;
   /** Units left to admit. Below 0 after entries that took more than there was. */
   readonly stock: bigint;
   readonly counted: CountedEntries;
@@ -83,11 +84,20 @@ export interface SettingsChange {
   readonly from: bigint;
   /** The settings version that it has after this. */
   readonly to: bigint;
+  readonly total: bigint;
+  /** undefined: never. */
+  readonly endsAt: Date | undefined;
   readonly defaultLimit: number;
   readonly admitRate: number;
   /** Those that changed between the two versions, at most 1,000. */
   readonly vipLimits: readonly UnitsOfUser[];
 }
+
+/** OTHER: admission does not have the sale, or not under this epoch and settings version. */
+export type Withdrawal =
+  | { readonly kind: 'WITHDRAWN' | 'OTHER' }
+  /** Only `stock` units are left. */
+  | { readonly kind: 'SHORT'; readonly stock: bigint };
 
 /** Units of a cancelled or refunded order on their way back to its sale. */
 export interface UnitsReturn {
@@ -140,6 +150,11 @@ export abstract class Admission {
   abstract findReturned(itemId: bigint, returnIds: readonly bigint[]): Promise<ReadonlySet<bigint>>;
   /** @returns false where admission has another epoch or another settings version: nothing was done */
   abstract configure(sale: EpochOfItem, change: SettingsChange): Promise<boolean>;
+  /**
+   * Lowers the total by units that are left, so that nothing is admitted to them. Call it with the sale locked, and write
+   * the total before the lock ends; where that fails, the schedule loads the sale again. Repeating it changes nothing.
+   */
+  abstract withdraw(sale: Sale, total: bigint): Promise<Withdrawal>;
   /**
    * Ends admission of this epoch and of older ones, whether or not it is loaded, so that a load under way opens
    * nothing.

@@ -17,6 +17,7 @@ export type DriftKind =
   | 'LIMIT'
   | 'ADMIT_RATE'
   | 'WINDOW'
+  | 'TOTAL'
   /** Units in Redis, sold and waiting do not make the total. */
   | 'BALANCE'
   /** A user's units differ. */
@@ -69,6 +70,7 @@ export function settingsDrift(sale: Sale, loaded: LoadedSale): readonly Drift[] 
   };
   compare('LIMIT', 'the limit', loaded.defaultLimit, sale.defaultLimit);
   compare('ADMIT_RATE', 'the admit rate', loaded.admitRate, sale.admitRate);
+  compare('TOTAL', 'the total', loaded.total, sale.total);
   compare('WINDOW', 'the start', loaded.startsAt.toISOString(), sale.startsAt.toISOString());
   compare('WINDOW', 'the end', loaded.endsAt?.toISOString(), sale.endsAt?.toISOString());
   return drifts;
@@ -109,7 +111,7 @@ export class SaleUnitsComparison {
       sample: SAMPLED_BUYERS,
       sampleAfter: this.sampledTo.get(sale.id),
     });
-    if (account?.sale.epoch !== sale.epoch) return undefined;
+    if (account?.sale.epoch !== sale.epoch || account.sale.total !== loaded.total) return undefined;
     if (account.lastSampled === undefined) this.sampledTo.delete(sale.id);
     else this.sampledTo.set(sale.id, account.lastSampled);
     const [units, returned, after] = await Promise.all([

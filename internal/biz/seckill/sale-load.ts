@@ -5,6 +5,7 @@ import type { Admission, CountedEntries, LoadLease } from './admission.js';
 import { belongsTo, type PurchaseStream, parseEntry, type StreamEntry } from './purchase-stream.js';
 import { driftOf, needsLoad } from './sale-drift.js';
 import type { Sale, SalePolicy, SaleRepo } from './sale-state.js';
+import type { VipLimitRepo } from './vip-limit.js';
 
 /** VIP limits of one call of `configure`. */
 const LIMITS_PER_CALL = 1_000;
@@ -31,6 +32,7 @@ export class SaleLoader {
   constructor(
     private readonly transactions: TransactionRunner,
     private readonly sales: SaleRepo,
+    private readonly vipLimits: VipLimitRepo,
     private readonly admission: Admission,
     private readonly stream: PurchaseStream,
     private readonly policy: SalePolicy,
@@ -73,10 +75,10 @@ export class SaleLoader {
       if (sale?.status !== 'OPEN' || loaded?.epoch !== sale.epoch) return false;
       const from = loaded.settingsVersion;
       if (from >= sale.settingsVersion) return true;
-      const { vipLimits, upTo } = await this.sales.findChangedLimits(sale, from, LIMITS_PER_CALL);
-      const { defaultLimit, admitRate } = sale;
+      const { vipLimits, upTo } = await this.vipLimits.findChanged(sale, from, LIMITS_PER_CALL);
+      const { total, endsAt, defaultLimit, admitRate } = sale;
       // Where another process was faster, its version is the one to start from.
-      const change = { from, to: upTo, defaultLimit, admitRate, vipLimits };
+      const change = { from, to: upTo, total, endsAt, defaultLimit, admitRate, vipLimits };
       if ((await this.admission.configure(sale, change)) && upTo >= sale.settingsVersion) return true;
     }
     return false;

@@ -57,6 +57,7 @@ const BY_STATE: ReadonlySet<DriftKind> = new Set<DriftKind>([
   'LIMIT',
   'ADMIT_RATE',
   'WINDOW',
+  'TOTAL',
   'NOT_CLOSED',
 ]);
 const BY_COUNT: ReadonlySet<DriftKind> = new Set<DriftKind>(['BALANCE', 'BUYERS']);
@@ -98,8 +99,7 @@ export class SaleSchedule {
     const due = await this.repo.findDue(OPEN_LEAD_MS);
     this.log.retain(new Set([...due.open, ...due.closed].map((s) => s.id)));
     await this.forEach(round, due.toClose, async ({ itemId }) => {
-      await this.sales.close(itemId);
-      round.closed++;
+      if (await this.sales.closeIfOver(itemId)) round.closed++;
     });
     await this.forEach(round, due.closed, (sale) => this.enforceClose(sale, round));
     await this.forEach(round, await this.stock.unreleased(), async (sale) => {

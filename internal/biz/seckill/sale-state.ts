@@ -35,7 +35,7 @@ export interface Sale {
   readonly firstEpoch: bigint;
   /** Counts changes of the sale itself; what is sold does not count. */
   readonly version: bigint;
-  /** Counts what admission has to be told of a sale that is open: its limits, those of VIPs, and the admit rate. */
+  /** Counts what admission has to be told of a sale that is open: its total, end, limits, those of VIPs, and the admit rate. */
   readonly settingsVersion: bigint;
 }
 
@@ -62,12 +62,11 @@ export interface SalePatch {
   readonly defaultLimit?: number;
   readonly requireToken?: boolean;
   readonly admitRate?: number;
-}
-
-/** A user's own limit. */
-export interface VipLimit {
-  readonly units: number;
-  readonly version: bigint;
+  readonly total?: bigint;
+  readonly priceFen?: bigint;
+  readonly startsAt?: Date;
+  /** null: never. */
+  readonly endsAt?: Date | null;
 }
 
 /** Sales that the schedule looks at, by the database's clock. */
@@ -111,13 +110,6 @@ export interface SaleSnapshot {
   readonly settled: ReadonlyMap<string, string | undefined>;
 }
 
-/** VIP limits that changed after a settings version, in the order of their changes. */
-export interface ChangedLimits {
-  readonly vipLimits: readonly UnitsOfUser[];
-  /** The settings version up to which they are all there are. */
-  readonly upTo: bigint;
-}
-
 export abstract class SaleRepo {
   /** undefined where the item has a sale that is not closed. */
   abstract insert(tx: Transaction, sale: NewSale): Promise<Sale | undefined>;
@@ -127,6 +119,8 @@ export abstract class SaleRepo {
   abstract list(page: PageRequest, status: SaleStatus | undefined): Promise<Page<SaleSummary>>;
   /** The item's sale that is not closed, locked until `tx` ends. */
   abstract lockLive(tx: Transaction, itemId: bigint): Promise<Sale | undefined>;
+  /** As `lockLive`, if the sale's end has passed by the clock of the database. */
+  abstract lockOver(tx: Transaction, itemId: bigint): Promise<Sale | undefined>;
   /** Sets OPEN with the next epoch. */
   abstract open(tx: Transaction, saleId: bigint): Promise<Sale>;
   abstract close(tx: Transaction, saleId: bigint): Promise<Sale>;
@@ -138,20 +132,6 @@ export abstract class SaleRepo {
   abstract release(tx: Transaction, saleId: bigint): Promise<Sale | undefined>;
   /** Changes the sale, and with it the settings version, only while its version is `version`. */
   abstract update(tx: Transaction, saleId: bigint, version: bigint, patch: SalePatch): Promise<Sale | undefined>;
-  abstract findVipLimit(saleId: bigint, userId: string, tx?: Transaction): Promise<VipLimit | undefined>;
-  /**
-   * Writes it, and with it the sale's settings version, only while its version is `version`, 0 for none yet. Call it
-   * with
-   * the sale locked.
-   */
-  abstract setVipLimit(
-    tx: Transaction,
-    user: UserOfSale,
-    units: number,
-    version: bigint,
-  ): Promise<VipLimit | undefined>;
-  /** @returns at most `limit` of them */
-  abstract findChangedLimits(sale: Sale, afterVersion: bigint, limit: number): Promise<ChangedLimits>;
   /** Live units of one user. */
   abstract countUnits(user: UserOfSale): Promise<number>;
   /** @param leadMs how long before starts_at a sale counts as to be opened */

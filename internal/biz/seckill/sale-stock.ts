@@ -1,5 +1,5 @@
 import { invalidArgument } from '../../../gen/common/v1/errors.js';
-import { type StockRepo, saleHeld, saleReturned } from '../catalog/stock.js';
+import { type StockRepo, saleHeld, saleResized, saleReturned } from '../catalog/stock.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import type { Admission } from './admission.js';
 import { belongsTo, type PurchaseStream, parseEntry, type StreamEntry } from './purchase-stream.js';
@@ -17,15 +17,27 @@ export class SaleStock {
 
   /** All units of a new sale become its own. @throws INVALID_ARGUMENT total beyond the free stock */
   async hold(tx: Transaction, sale: Sale): Promise<void> {
-    const level = await this.stock.lock(tx, sale.itemId);
-    const free = level === undefined ? 0n : level.stock - level.lockStock;
-    if (free < sale.total) {
-      throw invalidArgument(`sku ${sale.itemId} has ${free} free units`, {
-        violations: [{ field: 'total', description: `must be at most the ${free} units of the sku that are free` }],
-        metadata: { free: String(free) },
-      });
-    }
+    const free = await this.free(tx, sale);
+    if (free < sale.total) throw beyondFree(sale, free, free);
     await this.stock.move(tx, [saleHeld(sale, sale.total)]);
+  }
+
+  /**
+   * More units become the sale's own, or unsold ones free again.
+   * @throws INVALID_ARGUMENT total beyond the free stock
+   */
+  async resize(tx: Transaction, sale: Sale, total: bigint): Promise<void> {
+    const more = total - sale.total;
+    if (more === 0n) return;
+    const free = await this.free(tx, sale);
+    if (more > free) throw beyondFree(sale, free, sale.total + free);
+    await this.stock.move(tx, [saleResized(sale, more)]);
+  }
+
+  /** Free units of the sale's sku, which stays locked until `tx` ends. */
+  private async free(tx: Transaction, { itemId }: Sale): Promise<bigint> {
+    const level = await this.stock.lock(tx, itemId);
+    return level === undefined ? 0n : level.stock - level.lockStock;
   }
 
   /** Closed sales that still hold what they did not sell. */
@@ -66,4 +78,12 @@ export class SaleStock {
     const oldest = await this.stream.oldest(sale.itemId);
     return oldest !== undefined && (ofSale(oldest) || (await this.stream.waiting(sale.itemId)).some(ofSale));
   }
+}
+
+function beyondFree({ itemId }: Sale, free: bigint, most: bigint) {
+  const description = `must be at most ${most}: ${free} units of the sku are free`;
+  return invalidArgument(`total: ${description}`, {
+    violations: [{ field: 'total', description }],
+    metadata: { sku_id: String(itemId), free: String(free) },
+  });
 }

@@ -12,9 +12,11 @@ import type { IdGenerator } from '../id-generator.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import type { Admission } from './admission.js';
+import { checkChange, isAs, totalTooLow } from './sale-change.js';
 import { ifAway, type SaleLoader } from './sale-load.js';
 import type { PayMode, Sale, SalePatch, SalePolicy, SaleRepo, SaleStatus, SaleSummary } from './sale-state.js';
 import type { SaleStock } from './sale-stock.js';
+import type { VipLimitRepo } from './vip-limit.js';
 
 /** What `create` is asked for; undefined fields take the item's or the shop's value. */
 export interface CreateSale {
@@ -78,6 +80,7 @@ export class SaleUsecase {
     private readonly ids: IdGenerator,
     private readonly items: ItemDirectory,
     private readonly sales: SaleRepo,
+    private readonly vipLimits: VipLimitRepo,
     private readonly stock: SaleStock,
     private readonly admission: Admission,
     private readonly loader: SaleLoader,
@@ -140,29 +143,66 @@ export class SaleUsecase {
     return this.get(itemId);
   }
 
-  /** @throws SALE_NOT_FOUND, SALE_STATUS_CONFLICT when it is closed, SALE_VERSION_CONFLICT */
+  /**
+   * Changes a sale that is not closed. Start and price are fixed once it is open. A sale of a sku takes more units out of
+   * its free stock, and gives fewer back to it.
+   * @throws SALE_NOT_FOUND, SALE_STATUS_CONFLICT when it is closed, SALE_VERSION_CONFLICT, INVALID_ARGUMENT window, total
+   * beyond the free stock or below what is sold or being sold, SALE_UNAVAILABLE when a lower total cannot be agreed with
+   * admission
+   */
   async update(itemId: bigint, version: bigint, patch: SalePatch): Promise<SaleView> {
-    const changed = await this.changeLive(itemId, async (tx, live) => {
-      const updated = await this.sales.update(tx, live.id, version, patch);
+    const sale = await this.changeLive(itemId, async (tx, live) => {
       // Repeating a change whose reply was lost is no conflict.
-      if (!updated && !isAs(live, patch)) throw versionConflict(itemId, live.version);
-      return updated ?? live;
+      if (live.version !== version && isAs(live, patch)) return live;
+      if (live.version !== version) throw versionConflict(itemId, live.version);
+      return this.change(tx, live, patch);
     });
-    if (changed.status === 'OPEN') await this.loader.propagate(itemId).catch(ifAway);
+    if (sale.status === 'OPEN') await this.loader.propagate(itemId).catch(ifAway);
     return this.get(itemId);
+  }
+
+  private async change(tx: Transaction, live: Sale, patch: SalePatch): Promise<Sale> {
+    checkChange(live, patch, new Date());
+    const updated = await this.sales.update(tx, live.id, live.version, patch);
+    if (!updated) throw versionConflict(live.itemId, live.version);
+    if (live.orderType === 'GOODS') await this.stock.resize(tx, live, updated.total);
+    // Last, so that hardly anything can fail between the two sides.
+    if (live.status === 'OPEN' && updated.total < live.total) await this.withdraw(live, updated.total);
+    return updated;
+  }
+
+  /** Takes units out of admission before they go, so that no purchase is admitted to them and rejected later. */
+  private async withdraw(live: Sale, total: bigint): Promise<void> {
+    const withdrawal = await this.admission.withdraw(live, total);
+    if (withdrawal.kind === 'SHORT') {
+      throw totalTooLow(live.total - (withdrawal.stock > 0n ? withdrawal.stock : 0n));
+    }
+    if (withdrawal.kind === 'OTHER') {
+      throw saleUnavailable(`the sale of item ${live.itemId} is being loaded or told of a change; try again shortly`);
+    }
   }
 
   /** The same as `update` throws. */
   async setVipLimit(wanted: SetVipLimit): Promise<VipLimitView> {
     const { itemId, userId, limit, version } = wanted;
     const sale = await this.changeLive(itemId, async (tx, live) => {
-      if (await this.sales.setVipLimit(tx, { saleId: live.id, userId }, limit, version)) return live;
-      const there = await this.sales.findVipLimit(live.id, userId, tx);
+      if (await this.vipLimits.set(tx, { saleId: live.id, userId }, limit, version)) return live;
+      const there = await this.vipLimits.find({ saleId: live.id, userId }, tx);
       if (there?.units !== limit) throw versionConflict(itemId, there?.version ?? 0n);
       return live;
     });
     if (sale.status === 'OPEN') await this.loader.propagate(itemId).catch(ifAway);
     return this.leftOf(sale, userId);
+  }
+
+  /** The VIP limits of the item's sale, in the order of their users' ids. @throws SALE_NOT_FOUND */
+  async listVipLimits(itemId: bigint, page: PageRequest): Promise<Page<VipLimitView & { readonly userId: string }>> {
+    const { id } = await this.current(itemId);
+    const { items, total } = await this.vipLimits.list(id, pageOf(page));
+    const views = items.map(({ userId, units, taken, version }) => {
+      return { userId, limit: units, left: Math.max(0, units - taken), version };
+    });
+    return { items: views, total };
   }
 
   /** What a user may have of the item's sale. @throws SALE_NOT_FOUND */
@@ -172,18 +212,33 @@ export class SaleUsecase {
 
   /** Ends admission for good; of a closed sale it changes nothing. @throws SALE_NOT_FOUND */
   async close(itemId: bigint): Promise<SaleView> {
-    const sale = await this.transactions.run(
+    const sale = await this.closeLocked((tx) => this.sales.lockLive(tx, itemId));
+    const ended = sale ?? (await this.current(itemId));
+    await this.tellClosed(ended);
+    return this.viewOf(ended);
+  }
+
+  /** Closes the item's sale if its end has passed: it may have been moved since. @returns whether it was closed now */
+  async closeIfOver(itemId: bigint): Promise<boolean> {
+    const sale = await this.closeLocked((tx) => this.sales.lockOver(tx, itemId));
+    if (sale) await this.tellClosed(sale);
+    return sale !== undefined;
+  }
+
+  private closeLocked(lock: (tx: Transaction) => Promise<Sale | undefined>): Promise<Sale | undefined> {
+    return this.transactions.run(
       async (tx) => {
-        const live = await this.sales.lockLive(tx, itemId);
+        const live = await lock(tx);
         return live && this.sales.close(tx, live.id);
       },
       { idempotent: true },
     );
-    const ended = sale ?? (await this.current(itemId));
-    await this.loader.close(ended).catch(ifAway);
+  }
+
+  private async tellClosed(sale: Sale): Promise<void> {
+    await this.loader.close(sale).catch(ifAway);
     // Units that cannot be given back yet are looked at again by the schedule.
-    if (ended.orderType === 'GOODS') await this.stock.release(ended).catch(ifAway);
-    return this.viewOf(ended);
+    if (sale.orderType === 'GOODS') await this.stock.release(sale).catch(ifAway);
   }
 
   /** @throws SALE_NOT_FOUND */
@@ -197,7 +252,7 @@ export class SaleUsecase {
   }
 
   private async leftOf(sale: Sale, userId: string): Promise<VipLimitView> {
-    const own = await this.sales.findVipLimit(sale.id, userId);
+    const own = await this.vipLimits.find({ saleId: sale.id, userId });
     const limit = own?.units ?? sale.defaultLimit;
     const taken = await this.sales.countUnits({ saleId: sale.id, userId });
     return { limit, left: Math.max(0, limit - taken), version: own?.version ?? 0n };
@@ -242,11 +297,6 @@ function availabilityOf(sale: Sale | SaleSummary, loaded: boolean, remaining: bi
   if (sale.status === 'SCHEDULED' || sale.startsAt > now) return 'NOT_STARTED';
   if (remaining > 0n) return 'AVAILABLE';
   return loaded && 'unpaid' in sale && !mayReturn(sale) ? 'SOLD_OUT' : 'NONE_LEFT_NOW';
-}
-
-function isAs(sale: Sale, patch: SalePatch): boolean {
-  const { defaultLimit, requireToken, admitRate } = { ...sale, ...patch };
-  return defaultLimit === sale.defaultLimit && requireToken === sale.requireToken && admitRate === sale.admitRate;
 }
 
 function versionConflict(itemId: bigint, version: bigint) {

@@ -1,6 +1,5 @@
 import type { Page, PageRequest } from '../../biz/page.js';
 import {
-  type ChangedLimits,
   type DueSales,
   type NewSale,
   type PayMode,
@@ -11,7 +10,6 @@ import {
   type SaleStatus,
   type SaleSummary,
   type UserOfSale,
-  type VipLimit,
 } from '../../biz/seckill/sale-state.js';
 import type { Transaction } from '../../biz/transaction.js';
 import type { Postgres, Statement } from './postgres.js';
@@ -55,6 +53,12 @@ const LOCK_LIVE: Statement = {
   text: `SELECT ${SALE_COLUMNS} FROM sales WHERE item_id = $1 AND status <> ${SALE_STATUS.CLOSED} FOR UPDATE`,
 };
 
+const LOCK_OVER: Statement = {
+  name: 'sale_lock_over',
+  text: `SELECT ${SALE_COLUMNS} FROM sales
+    WHERE item_id = $1 AND status <> ${SALE_STATUS.CLOSED} AND ends_at <= now() FOR UPDATE`,
+};
+
 const OPEN: Statement = {
   name: 'sale_open',
   text: `WITH next AS (SELECT nextval('sale_epoch_seq') AS value)
@@ -92,45 +96,11 @@ const UPDATE: Statement = {
   // clock_timestamp, not now: the lock on the sale may have been waited for, and orders of before it count by the old limit.
   text: `UPDATE sales SET default_limit = coalesce($3, default_limit),
       limited_at = CASE WHEN $3::int IS NULL THEN limited_at ELSE clock_timestamp() END,
-      require_token = coalesce($4, require_token), admit_rate = coalesce($5, admit_rate), version = version + 1,
+      require_token = coalesce($4, require_token), admit_rate = coalesce($5, admit_rate), total = coalesce($6, total),
+      price = coalesce($7, price), starts_at = coalesce($8, starts_at),
+      ends_at = CASE WHEN $9 THEN $10::timestamptz ELSE ends_at END, version = version + 1,
       settings_version = settings_version + 1, updated_at = now()
     WHERE id = $1 AND version = $2 RETURNING ${SALE_COLUMNS}`,
-};
-
-const FIND_VIP_LIMIT: Statement = {
-  name: 'vip_limit_find',
-  text: 'SELECT units, version FROM vip_limits WHERE sale_id = $1 AND user_id = $2',
-};
-
-// The sale is locked, so its settings version cannot have changed since this statement began.
-const COUNT_SETTING = `UPDATE sales SET settings_version = settings_version + 1
-    WHERE id = $1 AND EXISTS (SELECT FROM changed)`;
-
-const SET_VIP_LIMIT: Statement = {
-  name: 'vip_limit_set',
-  text: `WITH changed AS (
-      INSERT INTO vip_limits (sale_id, user_id, units, updated_at, settings_version)
-      SELECT $1, $2, $3, clock_timestamp(), settings_version + 1 FROM sales WHERE id = $1 AND $4::bigint = 0
-      ON CONFLICT (sale_id, user_id) DO NOTHING RETURNING units, version
-    ), counted AS (${COUNT_SETTING})
-    SELECT units, version FROM changed`,
-};
-
-const CHANGE_VIP_LIMIT: Statement = {
-  name: 'vip_limit_change',
-  text: `WITH changed AS (
-      UPDATE vip_limits v SET units = $3, version = v.version + 1, updated_at = clock_timestamp(),
-        settings_version = s.settings_version + 1
-      FROM sales s WHERE s.id = $1 AND v.sale_id = $1 AND v.user_id = $2 AND v.version = $4
-      RETURNING v.units, v.version
-    ), counted AS (${COUNT_SETTING})
-    SELECT units, version FROM changed`,
-};
-
-const FIND_CHANGED_LIMITS: Statement = {
-  name: 'vip_limit_find_changed',
-  text: `SELECT user_id, units, settings_version FROM vip_limits
-    WHERE sale_id = $1 AND settings_version > $2 AND settings_version <= $3 ORDER BY settings_version LIMIT $4`,
 };
 
 const VIP_LIMITS: Statement = {
@@ -217,6 +187,11 @@ export class PgSaleRepo extends SaleRepo {
     return rows[0] && saleOf(rows[0]);
   }
 
+  override async lockOver(tx: Transaction, itemId: bigint): Promise<Sale | undefined> {
+    const { rows } = await this.db.query<SaleRow>(LOCK_OVER, [itemId], tx);
+    return rows[0] && saleOf(rows[0]);
+  }
+
   override async open(tx: Transaction, saleId: bigint): Promise<Sale> {
     const { rows } = await this.db.query<SaleRow>(OPEN, [saleId], tx);
     return saleOf(rows[0]!);
@@ -241,32 +216,12 @@ export class PgSaleRepo extends SaleRepo {
   }
 
   override async update(tx: Transaction, saleId: bigint, version: bigint, patch: SalePatch): Promise<Sale | undefined> {
-    const { defaultLimit = null, requireToken = null, admitRate = null } = patch;
-    const { rows } = await this.db.query<SaleRow>(UPDATE, [saleId, version, defaultLimit, requireToken, admitRate], tx);
+    const { defaultLimit = null, requireToken = null, admitRate = null, total = null, priceFen = null } = patch;
+    const { startsAt = null, endsAt } = patch;
+    const settings = [defaultLimit, requireToken, admitRate, total, priceFen];
+    const values = [saleId, version, ...settings, startsAt, endsAt !== undefined, endsAt ?? null];
+    const { rows } = await this.db.query<SaleRow>(UPDATE, values, tx);
     return rows[0] && saleOf(rows[0]);
-  }
-
-  override async findVipLimit(saleId: bigint, userId: string, tx?: Transaction): Promise<VipLimit | undefined> {
-    return (await this.db.query<VipLimit>(FIND_VIP_LIMIT, [saleId, userId], tx)).rows[0];
-  }
-
-  override async setVipLimit(
-    tx: Transaction,
-    user: UserOfSale,
-    units: number,
-    version: bigint,
-  ): Promise<VipLimit | undefined> {
-    const statement = version === 0n ? SET_VIP_LIMIT : CHANGE_VIP_LIMIT;
-    return (await this.db.query<VipLimit>(statement, [user.saleId, user.userId, units, version], tx)).rows[0];
-  }
-
-  override async findChangedLimits(sale: Sale, afterVersion: bigint, limit: number): Promise<ChangedLimits> {
-    const values = [sale.id, afterVersion, sale.settingsVersion, limit];
-    const { rows } = await this.db.query<ChangedLimitRow>(FIND_CHANGED_LIMITS, values);
-    return {
-      vipLimits: rows.map((row) => ({ userId: row.user_id, units: row.units })),
-      upTo: rows.length < limit ? sale.settingsVersion : rows.at(-1)!.settings_version,
-    };
   }
 
   override async countUnits(user: UserOfSale): Promise<number> {
@@ -334,12 +289,6 @@ interface SummaryRow extends SaleRow {
 
 interface DueRow extends SaleRow {
   over: boolean;
-}
-
-interface ChangedLimitRow {
-  user_id: string;
-  units: number;
-  settings_version: bigint;
 }
 
 function summaryOf(row: SummaryRow): SaleSummary {

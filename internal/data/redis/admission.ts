@@ -11,9 +11,21 @@ import {
   type PurchaseRequest,
   type SettingsChange,
   type UnitsReturn,
+  type Withdrawal,
 } from '../../biz/seckill/admission.js';
 import type { Sale } from '../../biz/seckill/sale-state.js';
-import { ADMIT, CLOSE, CONFIGURE, FIND_ADMITTED, INSPECT, LEASE, LOAD, RETURN_UNITS, SUSPEND } from './lua-script.js';
+import {
+  ADMIT,
+  CLOSE,
+  CONFIGURE,
+  FIND_ADMITTED,
+  INSPECT,
+  LEASE,
+  LOAD,
+  RETURN_UNITS,
+  SUSPEND,
+  WITHDRAW,
+} from './lua-script.js';
 import { isRedisAway, isUnreadable, type RedisServer } from './redis.js';
 import { nextKeys, type SaleKeys, saleKeys } from './seckill-keys.js';
 
@@ -131,12 +143,21 @@ export class RedisAdmission extends Admission {
   }
 
   override async configure({ itemId, epoch }: EpochOfItem, change: SettingsChange): Promise<boolean> {
-    const { from, to, defaultLimit, admitRate, vipLimits } = change;
+    const { from, to, total, endsAt, defaultLimit, admitRate, vipLimits } = change;
     const args = [
-      ...[epoch, from, to, defaultLimit, admitRate].map(String),
+      ...[epoch, from, to, total, endsAt?.getTime() ?? '', defaultLimit, admitRate].map(String),
       ...vipLimits.flatMap((v) => [v.userId, String(v.units)]),
     ];
-    return (await orSaleUnavailable(CONFIGURE.run(this.server.commands, this.keysOf(itemId), args))) === 'APPLIED';
+    const reply = await orSaleUnavailable(CONFIGURE.run(this.server.commands, this.keysOf(itemId), args));
+    this.expectUnits(itemId);
+    return reply === 'APPLIED';
+  }
+
+  override async withdraw({ itemId, epoch, settingsVersion }: Sale, total: bigint): Promise<Withdrawal> {
+    const args = [epoch, settingsVersion, total].map(String);
+    const reply = await orSaleUnavailable(WITHDRAW.run(this.server.commands, this.keysOf(itemId), args));
+    const [kind, stock = '0'] = reply as [Withdrawal['kind'], string?];
+    return kind === 'SHORT' ? { kind, stock: BigInt(stock) } : { kind };
   }
 
   override async close({ itemId, epoch }: EpochOfItem): Promise<void> {
@@ -152,9 +173,7 @@ export class RedisAdmission extends Admission {
       if (isUnreadable(err)) return 'NOT_READY';
       throw asSaleUnavailable(err);
     });
-    // Other processes hear of it when their own knowledge runs out.
-    const lane = this.lanes.get(units.itemId);
-    if (lane) lane.soldOutUntilMs = 0;
+    this.expectUnits(units.itemId);
     return reply !== 'NOT_READY';
   }
 
@@ -170,6 +189,12 @@ export class RedisAdmission extends Admission {
     }
     this.leasedItems.delete(itemId);
     return undefined;
+  }
+
+  /** Other processes hear of more units when their own knowledge runs out. */
+  private expectUnits(itemId: bigint): void {
+    const lane = this.lanes.get(itemId);
+    if (lane) lane.soldOutUntilMs = 0;
   }
 
   private async holdLease(itemId: bigint): Promise<boolean> {
@@ -220,6 +245,7 @@ export class RedisAdmission extends Admission {
     const meta = {
       sale_id: String(sale.id),
       version: String(sale.settingsVersion),
+      total: String(sale.total),
       starts_ms: String(sale.startsAt.getTime()),
       ends_ms: sale.endsAt === undefined ? '' : String(sale.endsAt.getTime()),
       limit: String(sale.defaultLimit),
@@ -351,9 +377,10 @@ function resultOf(outcome: string): AdmissionResult {
 
 /** The reply of inspect.lua. */
 function stateOf([nowMs, unreadable = '', ...texts]: readonly [number, ...string[]]): AdmissionState {
-  const [epoch, saleId, version, startsMs, endsMs, limit, admitRate, closed, from, to, server] = texts as string[];
-  const [stock, req, returned, buyers, backlog, lastId] = texts.slice(11) as string[];
-  const isWhole = unreadable === '' && closed !== '1' && epoch !== '' && stock !== '' && req !== '';
+  const [epoch, saleId, version, startsMs, endsMs, limit, admitRate, closed, from, to, server, total] =
+    texts as string[];
+  const [stock, req, returned, buyers, backlog, lastId] = texts.slice(12) as string[];
+  const isWhole = unreadable === '' && closed !== '1' && epoch !== '' && total !== '' && stock !== '' && req !== '';
   return {
     now: new Date(nowMs),
     unreadable: unreadable === '' ? [] : [...new Set(unreadable.split(' '))],
@@ -366,6 +393,7 @@ function stateOf([nowMs, unreadable = '', ...texts]: readonly [number, ...string
           endsAt: endsMs === '' ? undefined : new Date(Number(endsMs)),
           defaultLimit: Number(limit),
           admitRate: Number(admitRate),
+          total: BigInt(total!),
           stock: BigInt(stock!),
           counted: { from: from || '0-0', to: to || '0-0' },
           server: server!,
@@ -374,7 +402,7 @@ function stateOf([nowMs, unreadable = '', ...texts]: readonly [number, ...string
     closedEpoch: closed === '1' && epoch !== '' && unreadable === '' ? BigInt(epoch!) : undefined,
     backlog: Number(backlog),
     streamExhausted: lastId === LAST_STREAM_ID,
-    mark: [epoch, version, closed, stock, req, returned, buyers, backlog, lastId].join(' '),
+    mark: [epoch, version, total, closed, stock, req, returned, buyers, backlog, lastId].join(' '),
   };
 }
 

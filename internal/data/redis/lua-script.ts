@@ -47,7 +47,7 @@ export const CLOSE = new LuaScript('close', [
   'stream',
   'broken',
 ]);
-export const CONFIGURE = new LuaScript('configure', ['meta', 'vip']);
+export const CONFIGURE = new LuaScript('configure', ['meta', 'stock', 'vip']);
 export const CONSUMERS = new LuaScript('consumers', ['consumers']);
 export const FIND_ADMITTED = new LuaScript('find_admitted', ['seen0', 'seen1']);
 export const FINISH = new LuaScript('finish', ['meta', 'stock', 'buyers', 'stream', 'returned']);
@@ -83,6 +83,7 @@ export const RETURN_UNITS = new LuaScript('return_units', ['meta', 'stock', 'buy
 export const STOCK_GATE = new LuaScript('stock_gate', ['gate']);
 export const SUSPEND = new LuaScript('suspend', ['meta', 'loading', 'stream', 'broken']);
 export const WAITING_ROOM = new LuaScript('waiting_room', ['meta', 'stock', 'waitingRoom', 'tickets']);
+export const WITHDRAW = new LuaScript('withdraw', ['meta', 'stock']);
 
 /** Every script, by name. */
 export const SCRIPTS: readonly LuaScript<string>[] = [
@@ -99,4 +100,5 @@ export const SCRIPTS: readonly LuaScript<string>[] = [
   STOCK_GATE,
   SUSPEND,
   WAITING_ROOM,
+  WITHDRAW,
 ];

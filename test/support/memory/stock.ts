@@ -30,7 +30,10 @@ export class MemoryStockRepo extends StockRepo {
       { name: 'refund', of: (m) => (m.refundId === undefined ? undefined : `${m.refundId} ${m.skuId}`) },
       {
         name: 'sale',
-        of: (m) => (m.saleId === undefined || m.orderId !== undefined ? undefined : `${m.saleId} ${m.kind}`),
+        of: (m) =>
+          m.saleId === undefined || m.orderId !== undefined || m.kind === 'SALE_RESIZE'
+            ? undefined
+            : `${m.saleId} ${m.kind}`,
       },
       { name: 'request', of: (m) => (m.requestId === undefined ? undefined : `${m.skuId} ${m.requestId}`) },
     ]);

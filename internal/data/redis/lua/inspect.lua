@@ -17,7 +17,7 @@
 --   none
 -- Returns
 --   {now_ms, unreadable, epoch, sale_id, version, starts_ms, ends_ms, limit, admit_rate, closed, fence_from, fence, server,
---    stock, req, returned, buyers, backlog, last_id}
+--    total, stock, req, returned, buyers, backlog, last_id}
 --   all text besides now_ms; '' where there is none. unreadable: names of keys that hold something else than they should,
 --   parted by spaces. returned, buyers and backlog are numbers of elements, last_id is the stream's last generated id
 -- Errors
@@ -50,7 +50,7 @@ local function ask(command, name, ...)
 end
 
 local fields = { 'epoch', 'sale_id', 'version', 'starts_ms', 'ends_ms', 'limit', 'admit_rate', 'closed', 'fence_from',
-  'fence', 'server' }
+  'fence', 'server', 'total' }
 local meta = there.meta and redis.call('HMGET', there.meta, unpack(fields)) or {}
 local values = {}
 for i = 1, #fields do values[i] = text(meta[i]) end
@@ -67,7 +67,8 @@ for i = 1, numbers do
   unless(not there.meta or is_absent_end or is_integer(values[i]) or (i == 2 and is_decimal(values[i], 19)), 'meta')
 end
 for _, i in ipairs({ 9, 10 }) do unless(values[i] == '' or is_stream_id(values[i]), 'meta') end
+unless(values[12] == '' or is_decimal(values[12], 15), 'meta')
 
 return { clock_ms(), table.concat(wrong, ' '), values[1], values[2], values[3], values[4], values[5], values[6], values[7],
-  values[8], values[9], values[10], values[11], stock, req, ask('SCARD', 'returned'), ask('HLEN', 'buyers'),
+  values[8], values[9], values[10], values[11], values[12], stock, req, ask('SCARD', 'returned'), ask('HLEN', 'buyers'),
   ask('XLEN', 'stream'), there.stream and last_stream_id(there.stream) or '' }
