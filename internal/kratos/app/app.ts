@@ -21,10 +21,11 @@ export interface AppOptions {
   readonly close?: (deadline: AbortSignal) => Promise<void>;
 }
 
-const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const;
+/** The signals that stop a process. */
+export const STOP_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const;
 
 /** Exit code after a second signal, as shells write it: 128 + SIGINT. */
-const IMPATIENT = 130;
+export const IMPATIENT = 130;
 
 /**
  * The life of a process: starts its servers in order, runs until a signal or a fatal error, and stops them in reverse.
@@ -50,6 +51,7 @@ export class App {
     const { logger, servers, health, name } = this.options;
     const stopped = new Promise<void>((resolve) => {
       this.resolveStopped = resolve;
+      if (this.stopping) resolve();
     });
     const off = this.listen();
     const reached: Server[] = [];
@@ -75,7 +77,7 @@ export class App {
     return this.faulty ? 1 : 0;
   }
 
-  /** Stops the app as a signal would. */
+  /** Stops the app as a signal would. An app that is stopped before it runs starts nothing. */
   stop(): void {
     this.stopping = true;
     this.resolveStopped?.();
@@ -99,7 +101,7 @@ export class App {
     await this.step('deregister', deadline.signal, stopTimeoutMs, () => this.options.deregister?.());
     for (const server of reached) server.drain?.();
     // After a fatal error the process cannot serve, so there is nothing to wait for.
-    if (!this.faulty && drainDelayMs > 0) await delay(drainDelayMs);
+    if (!this.faulty && reached.length > 0 && drainDelayMs > 0) await delay(drainDelayMs);
     const deadlineAtMs = Date.now() + stopTimeoutMs;
     const timer = setTimeout(() => deadline.abort(), stopTimeoutMs);
     for (const server of [...reached].reverse()) {
@@ -150,11 +152,11 @@ export class App {
       this.stop();
     };
     const onFault = (err: unknown) => this.fail(err);
-    for (const signal of SIGNALS) process.on(signal, onSignal);
+    for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
     process.on('uncaughtException', onFault);
     process.on('unhandledRejection', onFault);
     return () => {
-      for (const signal of SIGNALS) process.off(signal, onSignal);
+      for (const signal of STOP_SIGNALS) process.off(signal, onSignal);
       process.off('uncaughtException', onFault);
       process.off('unhandledRejection', onFault);
     };

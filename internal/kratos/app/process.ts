@@ -5,7 +5,7 @@ import { ConfigError } from '../config/config-error.js';
 import type { Logger } from '../log/logger.js';
 import { type LogOptions, PinoLogger } from '../log/pino-logger.js';
 import { startTracing, type TracingOptions } from '../tracing/start-tracing.js';
-import type { App } from './app.js';
+import { type App, IMPATIENT, STOP_SIGNALS } from './app.js';
 import { Resources } from './resources.js';
 import { Worker } from './worker.js';
 import { type PrimaryOptions, runPrimary, STOP_MESSAGE, WORKER_INDEX } from './workers.js';
@@ -71,6 +71,7 @@ async function run<C extends ProcessConfig>(spec: ProcessSpec<C>): Promise<numbe
     process.stderr.write(`usage: ${spec.name} [-conf <YAML file or directory>]\n`);
     return USAGE_EXIT_CODE;
   }
+  const early = new EarlyStop();
   let live: C;
   try {
     live = spec.openConfig(path);
@@ -85,6 +86,7 @@ async function run<C extends ProcessConfig>(spec: ProcessSpec<C>): Promise<numbe
   const index = Number(process.env[WORKER_INDEX] ?? 0);
   const fields = { app: spec.name, pid: process.pid };
   if (count > 1 && cluster.isPrimary) {
+    early.release();
     const options = { ...settings, name: spec.name, workers: count };
     return runPrimary(options, PinoLogger.create(settings.log, fields));
   }
@@ -106,9 +108,37 @@ async function run<C extends ProcessConfig>(spec: ProcessSpec<C>): Promise<numbe
     return 1;
   }
   if (cluster.isWorker) obeyPrimary(app);
+  if (early.release()) app.stop();
   const code = await app.run();
   await stopTracing?.();
   return code;
+}
+
+/**
+ * Notices a stop that comes while the object graph is built. A signal would otherwise end the process with its connections
+ * open, or be lost: the kernel delivers to PID 1 of a container only signals that have a listener.
+ */
+class EarlyStop {
+  private requested = false;
+  private readonly onSignal = () => {
+    if (this.requested) process.exit(IMPATIENT);
+    this.requested = true;
+  };
+  private readonly onMessage = (message: { type?: string }) => {
+    if (message.type === STOP_MESSAGE.type) this.requested = true;
+  };
+
+  constructor() {
+    for (const signal of STOP_SIGNALS) process.on(signal, this.onSignal);
+    if (cluster.isWorker) process.on('message', this.onMessage);
+  }
+
+  /** @returns whether a stop was requested */
+  release(): boolean {
+    for (const signal of STOP_SIGNALS) process.off(signal, this.onSignal);
+    process.off('message', this.onMessage);
+    return this.requested;
+  }
 }
 
 /** Takes Kratos' `-conf` as well as the usual `--conf`. */
