@@ -20,7 +20,7 @@ Each setting has one environment variable: \`KAIMAI_\` and its path in upper cas
 file over default.
 
 - A list is written with commas: \`KAIMAI_SERVER_ROLES=api,outbox_relay\`. A duration is written as in the file: \`1.5s\`.
-- An empty variable counts as not set.
+- An empty variable or file counts as not set.
 - \`<variable>_FILE\` names a file that holds the value, such as \`KAIMAI_AUTH_JWT_SECRET_FILE=/run/secrets/jwt_secret\`. A line break at
   its end is not part of the value. Use it for secrets: other programs may read the environment of a process.
 - The process refuses to start with a value that does not fit, and names its variable. It also refuses a variable that begins like
@@ -33,6 +33,7 @@ These variables are not settings. They tell other programs where the servers and
 | variable | holds | also read by |
 |---|---|---|
 | \`KAIMAI_POSTGRES_URL\`, \`KAIMAI_REDIS_URL\`, \`KAIMAI_RABBITMQ_URL\` | URLs of the servers, for \`kaimai\`, \`make run\` and \`make test\` | \`configs/*.yaml\`, as \`data.database.source\`, \`data.redis.addr\` and \`data.rabbitmq.url\` |
+| \`KAIMAI_POSTGRES_PASSWORD\`, \`KAIMAI_REDIS_PASSWORD\`, \`KAIMAI_RABBITMQ_PASSWORD\` | the password of the URL, with any characters | \`configs/*.yaml\`, as the settings of that name |
 | \`KAIMAI_PRODUCT_GRPC\` | host:port at which callers reach product by gRPC | \`configs/resource.yaml\`, as \`resource.product_addr\` |
 | \`KAIMAI_PRODUCT_HTTP\`, \`KAIMAI_PRODUCT_METRICS\`, \`KAIMAI_RESOURCE_HTTP\`, \`KAIMAI_RESOURCE_GRPC\`, \`KAIMAI_RESOURCE_METRICS\` | host:port at which callers reach the processes | |
 

@@ -6,7 +6,7 @@ import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { type RetentionMark, retentionMarks } from '../../internal/data/postgres/retention/marks.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
-import { databasePooler, required } from './environment.js';
+import { databasePooler, serverUrl } from './environment.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const REPLY_TIMEOUT_MS = 30_000;
@@ -54,7 +54,7 @@ interface Report extends AuditReport {
 
 async function audit({ live, only, limit, keyPrefix }: Given): Promise<Report> {
   const db = new Postgres({
-    source: required('KAIMAI_POSTGRES_URL'),
+    source: serverUrl('POSTGRES'),
     pooler: databasePooler(),
     poolSize: 2,
     role: 'kaimai_product',
@@ -66,7 +66,7 @@ async function audit({ live, only, limit, keyPrefix }: Given): Promise<Report> {
     applicationName: 'kaimai-audit',
   });
   const redis = new RedisServer({
-    addr: required('KAIMAI_REDIS_URL'),
+    addr: serverUrl('REDIS'),
     readTimeoutMs: REPLY_TIMEOUT_MS,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     keyPrefix,

@@ -1,7 +1,7 @@
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { DemoClient } from './demo/client.js';
-import { databasePooler, given, required } from './environment.js';
+import { databasePooler, given, required, serverUrl } from './environment.js';
 
 /** The JSON API of the product process, with the secrets that the environment has. */
 export function openApi(): DemoClient {
@@ -18,7 +18,7 @@ const REPLY_TIMEOUT_MS = 30_000;
 /** @param role the role to take after connecting, which limits what the command can write */
 export function openPostgres(command: string, role: 'kaimai_product' | 'kaimai_resource'): Postgres {
   return new Postgres({
-    source: required('KAIMAI_POSTGRES_URL'),
+    source: serverUrl('POSTGRES'),
     pooler: databasePooler(),
     poolSize: 2,
     role,
@@ -30,7 +30,7 @@ export function openPostgres(command: string, role: 'kaimai_product' | 'kaimai_r
 
 export async function openRedis(keyPrefix: string): Promise<RedisServer> {
   const redis = new RedisServer({
-    addr: required('KAIMAI_REDIS_URL'),
+    addr: serverUrl('REDIS'),
     readTimeoutMs: REPLY_TIMEOUT_MS,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     keyPrefix,

@@ -6,7 +6,7 @@ import { RabbitDeadLetters } from '../../internal/data/rabbitmq/dead-letter.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { table } from '../../internal/local/table.js';
 import { openPostgres, openRedis } from './connections.js';
-import { required } from './environment.js';
+import { serverUrl } from './environment.js';
 
 const DEFAULT_LIMIT = 50;
 /** What `replay --all` handles in one go. */
@@ -93,7 +93,7 @@ async function withLetters(options: StoreOptions, work: (letters: DeadLetterUsec
   const product = openPostgres('dead-letters', 'kaimai_product');
   const resource = openPostgres('dead-letters', 'kaimai_resource');
   const redis = await openRedis(options.keyPrefix);
-  const rabbit = new RabbitDeadLetters(required('KAIMAI_RABBITMQ_URL'), options.queue);
+  const rabbit = new RabbitDeadLetters(serverUrl('RABBITMQ'), options.queue);
   const addEntry = async (itemId: bigint, fields: ReadonlyMap<string, string>) => {
     const { stream } = saleKeys(options.keyPrefix, itemId);
     const streamId = await redis.commands.xadd(stream, '*', ...[...fields].flat());

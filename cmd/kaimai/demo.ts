@@ -15,7 +15,7 @@ import {
   purchasesBecomeOrders,
   rush,
 } from './demo/run.js';
-import { required } from './environment.js';
+import { serverUrl } from './environment.js';
 
 export const demoCommand = new Command('demo')
   .description('place ordinary and flash-sale orders in the running system and show the result of each step')
@@ -29,8 +29,8 @@ export const demoCommand = new Command('demo')
 
 async function demo(options: DemoOptions): Promise<void> {
   const client = openApi();
-  const redisUrl = required('KAIMAI_REDIS_URL');
-  const postgresUrl = required('KAIMAI_POSTGRES_URL');
+  const redisUrl = serverUrl('REDIS');
+  const postgresUrl = serverUrl('POSTGRES');
   const state: DemoState = { productId: '', orders: [], seckills: [], steps: [] };
   // Without a terminal each update would be a line of its own.
   const progress = (update: (text: string) => void) => (process.stdout.isTTY ? update : () => {});

@@ -1,3 +1,4 @@
+import { withPassword } from '../../internal/conf/url-password.js';
 import type { Pooler } from '../../internal/data/postgres/session.js';
 import { formatViolation, type Violation } from '../../internal/kratos/config/config-error.js';
 import { readVariable } from '../../internal/kratos/config/environment.js';
@@ -27,7 +28,12 @@ export function given(name: string): string | undefined {
   return value;
 }
 
+/** @returns `KAIMAI_<SERVER>_URL` with the password in `KAIMAI_<SERVER>_PASSWORD`, if that is set */
+export function serverUrl(server: 'POSTGRES' | 'REDIS' | 'RABBITMQ'): string {
+  return withPassword(required(`KAIMAI_${server}_URL`), given(`KAIMAI_${server}_PASSWORD`) ?? '');
+}
+
 /** @param option the value of --url, if there was one */
 export function databaseUrl(option: string | undefined): string {
-  return option ?? required('KAIMAI_POSTGRES_URL');
+  return option ?? serverUrl('POSTGRES');
 }

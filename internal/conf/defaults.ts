@@ -37,15 +37,17 @@ export const DEFAULTS: JsonObject = {
     database: {
       driver: 'postgres',
       source: '',
+      password: '',
       poolSize: 8,
       role: '',
       statementTimeout: '10s',
       connectTimeout: '3s',
       pooler: 'none',
     },
-    redis: { addr: '', readTimeout: '1s', writeTimeout: '1s', keyPrefix: '' },
+    redis: { addr: '', password: '', readTimeout: '1s', writeTimeout: '1s', keyPrefix: '' },
     rabbitmq: {
       url: '',
+      password: '',
       queue: 'resource.instance.created',
       prefetch: 64,
       refundQueue: 'order.refund.requested',

@@ -8,6 +8,7 @@ import { type ConfigSpec, loadConfig } from '../kratos/config/load-config.js';
 import type { Config } from './config.js';
 import { DEFAULTS, DEVELOPMENT_JWT_SECRET, DEVELOPMENT_TOKEN } from './defaults.js';
 import { loadDescriptors } from './descriptors.js';
+import { withPassword } from './url-password.js';
 
 /** The environment variables of settings. docs/configuration.md lists them. */
 export const ENVIRONMENT_RULE: EnvironmentRule = {
@@ -61,7 +62,7 @@ export function bootstrapSpec(): ConfigSpec<Config> {
   };
 }
 
-/** Defaults that depend on other settings. */
+/** Defaults that depend on other settings, and URLs with their passwords. */
 function addDependentDefaults(json: JsonObject): void {
   const server = json.server as {
     environment: JsonValue;
@@ -73,8 +74,13 @@ function addDependentDefaults(json: JsonObject): void {
   }
   server.grpc.reflection ??= server.environment !== 'production';
   server.http.docs ??= server.environment !== 'production';
-  const { database } = json.data as { database: { pooler: JsonValue; preparedStatements?: JsonValue } };
-  database.preparedStatements ??= database.pooler !== 'transaction';
+  const { database, redis, rabbitmq } = json.data as Record<string, Record<string, JsonValue>>;
+  if (database && redis && rabbitmq) {
+    database.preparedStatements ??= database.pooler !== 'transaction';
+    database.source = withPassword(String(database.source), String(database.password));
+    redis.addr = withPassword(String(redis.addr), String(redis.password));
+    rabbitmq.url = withPassword(String(rabbitmq.url), String(rabbitmq.password));
+  }
   const payment = json.payment as { simulatedProviders?: JsonValue };
   payment.simulatedProviders ??= server.environment === 'production' ? [] : ['manual', 'simulator', 'demo'];
 }

@@ -51,7 +51,7 @@ export function settingsOf(schema: DescMessage, prefix: string, path = ''): Sett
 
 /**
  * Reads a variable, or the file that `<name>_FILE` names, without the line break at its end.
- * @returns undefined if neither is set. An empty variable counts as not set.
+ * @returns undefined if neither is set. An empty variable or file counts as not set.
  */
 export function readVariable(name: string, env: Environment, violations: Violation[]): string | undefined {
   const value = env[name] || undefined;
@@ -64,9 +64,7 @@ export function readVariable(name: string, env: Environment, violations: Violati
     return value;
   }
   try {
-    const text = readFileSync(file, 'utf8').replace(/\r?\n$/, '');
-    if (text === '') add(`${file} is empty`);
-    return text || undefined;
+    return readFileSync(file, 'utf8').replace(/\r?\n$/, '') || undefined;
   } catch (err) {
     add((err as Error).message);
     return undefined;
