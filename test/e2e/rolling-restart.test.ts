@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { on, once } from 'node:events';
 import { Agent, request as httpRequest } from 'node:http';
+import { connect as connectHttp2 } from 'node:http2';
+import { connect as connectTcp, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { credentials, Metadata, status } from '@grpc/grpc-js';
 import { Redis } from 'ioredis';
@@ -111,7 +114,58 @@ describe('two replicas of product on one host', function () {
       for (const client of grpc) client.close();
     }
   });
+  // On loopback a call that meets a closing connection is too rare to be seen, so this looks at what the connections say.
+  it('tell their callers to leave while they still serve: GOAWAY, and Connection: close', async () => {
+    const stopping = await processes.start('product', {
+      env: servers.env(),
+      config: { server: { drainDelay: '2s' } },
+    });
+    const served = async () =>
+      (await fetch(`http://${stopping.http}/v1/products`).catch(() => undefined))?.status === 200;
+    const session = connectHttp2(`http://${stopping.grpc}`);
+    const socket = connectTcp(Number(stopping.http.split(':')[1]), stopping.http.split(':')[0]);
+    try {
+      await Promise.all([once(session, 'connect'), once(socket, 'connect')]);
+      const closed = once(socket, 'end');
+      const replies = new RawReplies(socket, stopping.http);
+      assert.doesNotMatch(await replies.next(), /^connection: close/im);
+      const asked = Promise.race([
+        once(session, 'goaway').then(
+          async ([code]) => `GOAWAY ${code}, and it ${(await served()) ? 'serves' : 'is gone'}`,
+        ),
+        once(session, 'close').then(() => 'closed without GOAWAY'),
+      ]);
+      const stopped = stopping.stop();
+      assert.equal(await asked, 'GOAWAY 0, and it serves');
+      assert.match(await replies.next(), /^connection: close/im);
+      assert.ok(await served(), 'a new connection is served');
+      await closed;
+      assert.equal(await stopped, 'exited with code 0');
+    } finally {
+      session.destroy();
+      socket.destroy();
+    }
+  });
 });
+
+/** Requests one after the other on one connection. */
+class RawReplies {
+  private readonly chunks: AsyncIterator<Buffer>;
+
+  constructor(
+    private readonly socket: Socket,
+    private readonly host: string,
+  ) {
+    this.chunks = on(socket, 'data')[Symbol.asyncIterator]() as unknown as AsyncIterator<Buffer>;
+  }
+
+  /** The head of the reply to one more request, whose body is smaller than a packet. */
+  async next(): Promise<string> {
+    this.socket.write(`GET /v1/products?limit=1 HTTP/1.1\r\nHost: ${this.host}\r\n\r\n`);
+    const { value } = await this.chunks.next();
+    return String(value).split('\r\n\r\n', 1)[0]!;
+  }
+}
 
 /** `gone` when no connection could be made, which a caller notices before it has sent anything. */
 function overHttp(address: string, agent: Agent): Promise<string> {
