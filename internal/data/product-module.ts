@@ -22,6 +22,7 @@ import { SaleRepo } from '../biz/seckill/sale-state.js';
 import { SettlementRepo } from '../biz/seckill/settlement-state.js';
 import { VipLimitRepo } from '../biz/seckill/vip-limit.js';
 import { WaitingRoom } from '../biz/seckill/waiting-room.js';
+import { StateCounts } from '../biz/state-counts.js';
 import { TransactionRunner } from '../biz/transaction.js';
 import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo } from '../biz/user/user.js';
 import { CONFIG } from '../conf/config.js';
@@ -30,12 +31,19 @@ import { type ProviderSet, providers } from '../kratos/app/wiring.js';
 import { Worker } from '../kratos/app/worker.js';
 import { BacklogProbe } from '../kratos/background/background-meter.js';
 import { Logger } from '../kratos/log/logger.js';
+import { Metrics } from '../kratos/metrics/metrics.js';
 import { Trace } from '../kratos/tracing/trace.js';
 import { Argon2PasswordHasher } from './crypto/password-hasher.js';
 import { JwtTokenSigner } from './crypto/token-signer.js';
 import { SimulatedPaymentProvider } from './payment/simulator.js';
 import { AdvisoryLocks } from './postgres/advisory-locks.js';
-import { outboxBacklog, overdueBacklog, unconfirmedBacklog } from './postgres/backlog.js';
+import {
+  outboxBacklog,
+  overdueBacklog,
+  refundBacklog,
+  requestBacklog,
+  unconfirmedBacklog,
+} from './postgres/backlog.js';
 import { PgCatalogRepo } from './postgres/catalog.js';
 import { LeasedIdGenerator } from './postgres/id-generator.js';
 import { PgInstanceRepo, TOPIC_INSTANCE_CREATED } from './postgres/instance.js';
@@ -57,6 +65,7 @@ import { PgSaleUnitsRepo } from './postgres/sale-units.js';
 import type { Pooler } from './postgres/session.js';
 import { PgSettlementRepo } from './postgres/settlement.js';
 import { PgShipmentRepo } from './postgres/shipment.js';
+import { PgStateCounts } from './postgres/state-counts.js';
 import { PgStockRepo } from './postgres/stock.js';
 import { PgUserRepo } from './postgres/user.js';
 import { PgVipLimitRepo } from './postgres/vip-limit.js';
@@ -76,15 +85,15 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(ProductRepo, PgProductRepo, [Postgres]);
   implement(CatalogRepo, PgCatalogRepo, [Postgres]);
   implement(StockRepo, PgStockRepo, [Postgres, StockGate]);
-  implement(OrderRepo, PgOrderRepo, [Postgres]);
   implement(OrderSearchRepo, PgOrderSearchRepo, [Postgres]);
   implement(ShipmentRepo, PgShipmentRepo, [Postgres]);
-  implement(PaymentRepo, PgPaymentRepo, [Postgres]);
-  implement(RefundRepo, PgRefundRepo, [Postgres]);
+  implement(OrderRepo, PgOrderRepo, [Postgres, Metrics]);
+  implement(PaymentRepo, PgPaymentRepo, [Postgres, Metrics]);
+  implement(RefundRepo, PgRefundRepo, [Postgres, Metrics]);
   create(PAYMENT_PROVIDERS, [Postgres, CONFIG], (db, { payment }) =>
     payment.simulatedProviders.map((name) => new SimulatedPaymentProvider(db, name)),
   );
-  implement(InstanceRepo, PgInstanceRepo, [Postgres, Trace]);
+  implement(InstanceRepo, PgInstanceRepo, [Postgres, Trace, Metrics]);
   implement(SaleUnitsRepo, PgSaleUnitsRepo, [Postgres]);
   implement(SaleRepo, PgSaleRepo, [Postgres]);
   implement(VipLimitRepo, PgVipLimitRepo, [Postgres]);
@@ -122,11 +131,11 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
 
   resource(RedisServer, {
     name: 'redis',
-    needs: [CONFIG, Logger],
-    make: ({ data: { redis } }, logger) => {
+    needs: [CONFIG, Logger, Metrics],
+    make: ({ data: { redis } }, logger, metrics) => {
       const { addr, readTimeoutMs, writeTimeoutMs, keyPrefix } = redis;
       const settings = { addr, readTimeoutMs, connectTimeoutMs: writeTimeoutMs, keyPrefix };
-      return new RedisServer(settings, (err) => logger.warn('a connection to Redis failed', { err }));
+      return new RedisServer(settings, (err) => logger.warn('a connection to Redis failed', { err }), metrics);
     },
     // It resolves without Redis too: the process still serves what needs none.
     open: (redis, { data }) => redis.ready(data.redis.writeTimeoutMs),
@@ -152,12 +161,15 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(Outbox, PgOutbox, [Postgres]);
   implement(OutboxRepo, PgOutboxRepo, [Postgres]);
   create(BacklogProbe, [Postgres], outboxBacklog);
+  create(BacklogProbe, [Postgres], requestBacklog);
+  create(BacklogProbe, [Postgres], refundBacklog);
+  implement(StateCounts, PgStateCounts, [Postgres]);
   resource(RabbitPublisher, {
     name: 'rabbitmq publisher',
-    needs: [CONFIG, Logger, Worker, Trace],
-    make: (config, logger, worker, trace) => {
+    needs: [CONFIG, Logger, Worker, Trace, Metrics],
+    make: (config, logger, worker, trace, metrics) => {
       const { confirmTimeoutMs } = config.data.rabbitmq;
-      return new RabbitPublisher({ ...rabbitOptions(config, worker), confirmTimeoutMs }, logger, trace);
+      return new RabbitPublisher({ ...rabbitOptions(config, worker), confirmTimeoutMs }, logger, trace, metrics);
     },
     open: (publisher) => publisher.open(),
     close: (publisher) => publisher.close(),
@@ -165,10 +177,11 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   alias(QueuePublisher, RabbitPublisher);
   resource(REFUND_PUBLISHER, {
     name: 'rabbitmq refund publisher',
-    needs: [CONFIG, Logger, Worker, Trace],
-    make: (config, logger, worker, trace) => {
+    needs: [CONFIG, Logger, Worker, Trace, Metrics],
+    make: (config, logger, worker, trace, metrics) => {
       const { confirmTimeoutMs, refundQueue: queue } = config.data.rabbitmq;
-      return new RabbitPublisher({ ...rabbitOptions(config, worker), queue, confirmTimeoutMs }, logger, trace);
+      const options = { ...rabbitOptions(config, worker), queue, confirmTimeoutMs };
+      return new RabbitPublisher(options, logger, trace, metrics);
     },
     open: (publisher) => publisher.open(),
     close: (publisher) => publisher.close(),

@@ -10,6 +10,7 @@ import { type ProviderSet, providers } from '../kratos/app/wiring.js';
 import { Worker } from '../kratos/app/worker.js';
 import { BacklogProbe } from '../kratos/background/background-meter.js';
 import { Logger } from '../kratos/log/logger.js';
+import { Metrics } from '../kratos/metrics/metrics.js';
 import { EtcdRegistry } from '../kratos/registry/etcd.js';
 import { ServiceRegistry } from '../kratos/registry/service-registry.js';
 import { GrpcClient } from '../kratos/transport/grpc/client.js';
@@ -35,9 +36,13 @@ export const resourceDataModule: ProviderSet = providers(({ implement, resource,
   // The consumer's server opens and closes it.
   create(
     RabbitConsumer,
-    [CONFIG, Logger, Worker],
-    (config, logger, worker) =>
-      new RabbitConsumer({ ...rabbitOptions(config, worker), prefetch: config.data.rabbitmq.prefetch }, logger),
+    [CONFIG, Logger, Worker, Metrics],
+    (config, logger, worker, metrics) =>
+      new RabbitConsumer(
+        { ...rabbitOptions(config, worker), prefetch: config.data.rabbitmq.prefetch },
+        logger,
+        metrics,
+      ),
   );
   alias(QueueConsumer, RabbitConsumer);
   create(HealthProbe, [RabbitConsumer], rabbitProbe);
@@ -48,16 +53,19 @@ export const resourceDataModule: ProviderSet = providers(({ implement, resource,
 
   resource(GrpcClient, {
     name: 'product client',
-    needs: [CONFIG, ServiceRegistry],
-    make: ({ resource: { productAddr }, auth, server }, registry) =>
-      new GrpcClient({
+    needs: [CONFIG, ServiceRegistry, Metrics],
+    make: ({ resource: { productAddr }, auth, server }, registry, metrics) => {
+      const client = new GrpcClient({
         addr: productAddr,
         // Only etcd resolves the addresses `discovery:///<service>`.
         discovery: registry instanceof EtcdRegistry ? registry : undefined,
         metadata: { 'x-internal-token': auth.internalToken },
         reasons: ALL_REASONS,
         timeoutMs: server.grpc.timeoutMs,
-      }),
+      });
+      client.observe(metrics);
+      return client;
+    },
     close: (client) => client.close(),
   });
   implement(InstanceReporter, GrpcInstanceReporter, [GrpcClient]);

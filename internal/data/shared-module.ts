@@ -4,6 +4,7 @@ import { Resources } from '../kratos/app/resources.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
 import { Worker } from '../kratos/app/worker.js';
 import { Logger } from '../kratos/log/logger.js';
+import { Metrics } from '../kratos/metrics/metrics.js';
 import { EtcdRegistry } from '../kratos/registry/etcd.js';
 import { NoServiceRegistry, ServiceRegistry } from '../kratos/registry/service-registry.js';
 import { Postgres } from './postgres/postgres.js';
@@ -18,12 +19,14 @@ export const registryModule: ProviderSet = providers(({ create }) => {
 export const sharedDataModule: ProviderSet = providers(({ resource, create }) => {
   resource(Postgres, {
     name: 'postgres',
-    needs: [CONFIG, Logger, Worker],
-    make: ({ data: { database } }, logger, worker) => {
+    needs: [CONFIG, Logger, Worker, Metrics],
+    make: ({ data: { database } }, logger, worker, metrics) => {
       const applicationName = `kaimai-${worker.process}-${worker.index}`;
-      return new Postgres({ ...database, pooler: database.pooler as Pooler, applicationName }, (err) =>
+      const db = new Postgres({ ...database, pooler: database.pooler as Pooler, applicationName }, (err) =>
         logger.warn('a connection to the database was lost', { err }),
       );
+      db.observe(metrics);
+      return db;
     },
     close: (db) => db.close(),
   });

@@ -10,6 +10,7 @@ import type { InstanceEventService } from '../service/instance-event.js';
 
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5_000;
+const VERDICTS: readonly Verdict[] = ['accept', 'reject'];
 /** Tries at a message that fails by itself while the database is there: then it is a fault of ours, and is put aside. */
 const ATTEMPTS = 5;
 
@@ -38,6 +39,7 @@ export class InstanceConsumer implements Server {
       labelNames: ['verdict'] as const,
       registers: [registry],
     });
+    for (const verdict of VERDICTS) this.messages.inc({ verdict }, 0);
   }
 
   observe(meter: BackgroundMeter): void {

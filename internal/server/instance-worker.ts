@@ -1,10 +1,10 @@
-import { Counter, type Registry } from 'prom-client';
-import type { InstanceJobUsecase, StallReason } from '../biz/instance/instance-job.js';
+import type { CreationOutcome, InstanceJobUsecase } from '../biz/instance/instance-job.js';
 import type { InstanceJob } from '../biz/instance/instance-log.js';
 import type { BackgroundServer } from '../kratos/background/background.js';
 import type { BackgroundMeter } from '../kratos/background/background-meter.js';
 import { type JobOutcome, Loop } from '../kratos/background/loop.js';
 import type { Logger } from '../kratos/log/logger.js';
+import type { Metrics } from '../kratos/metrics/metrics.js';
 
 export interface InstanceWorkerOptions {
   /** Instances created side by side. */
@@ -12,6 +12,7 @@ export interface InstanceWorkerOptions {
   readonly pollIntervalMs: number;
 }
 
+const CREATIONS: readonly CreationOutcome['kind'][] = ['created', 'failed', 'retry', 'taken', 'unavailable'];
 const REPORT_BATCH = 32;
 const REPORT_LANES = 2;
 
@@ -21,18 +22,20 @@ export class InstanceWorker implements BackgroundServer {
   private readonly creating: Loop<InstanceJob>;
   private readonly reporting: Loop<readonly InstanceJob[]>;
 
-  constructor(jobs: InstanceJobUsecase, options: InstanceWorkerOptions, logger: Logger, registry: Registry) {
+  constructor(jobs: InstanceJobUsecase, options: InstanceWorkerOptions, logger: Logger, metrics: Metrics) {
     const log = logger.child({ server: this.name });
-    const rounds = new Counter({
-      name: 'kaimai_instance_worker_rounds_total',
-      help: 'Rounds of creating (one attempt at one instance) and of reporting (a batch), by outcome.',
-      labelNames: ['work', 'outcome'] as const,
-      registers: [registry],
-    });
-    const outcomeOf = (work: 'create' | 'report', stall: StallReason, units: number): JobOutcome => {
-      rounds.inc({ work, outcome: stall === undefined ? 'busy' : 'stalled' });
-      return stall === undefined ? { kind: 'done', units } : { kind: 'stalled', reason: stall };
-    };
+    const creations = metrics.counts(
+      'instance_attempts_total',
+      'Attempts to create an instance, by outcome: failed is for good, after retry another attempt follows, taken by another worker, unavailable provisioner.',
+      'outcome',
+      CREATIONS,
+    );
+    const reports = metrics.counts(
+      'instance_reports_total',
+      'Batches of results reported to the product domain, by outcome; stalled means that none could be reported.',
+      'outcome',
+      ['done', 'stalled'],
+    );
     const { pollIntervalMs: idleMs } = options;
     this.reporting = new Loop({
       name: 'instance reports',
@@ -40,7 +43,11 @@ export class InstanceWorker implements BackgroundServer {
       idleMs,
       logger: log,
       claim: () => jobs.claimReports(REPORT_BATCH),
-      run: async (batch) => outcomeOf('report', await jobs.report(batch), batch.length),
+      run: async (batch) => {
+        const reason = await jobs.report(batch);
+        reports[reason === undefined ? 'done' : 'stalled'].add();
+        return reason === undefined ? { kind: 'done', units: batch.length } : { kind: 'stalled', reason };
+      },
     });
     this.creating = new Loop({
       name: 'instance creation',
@@ -49,9 +56,12 @@ export class InstanceWorker implements BackgroundServer {
       logger: log,
       claim: () => jobs.claimCreation(),
       run: async (job) => {
-        const stall = await jobs.create(job);
-        if (stall === undefined) this.reporting.wake();
-        return outcomeOf('create', stall, 1);
+        const outcome = await jobs.create(job);
+        creations[outcome.kind].add();
+        if (outcome.kind === 'unavailable') return { kind: 'stalled', reason: outcome.reason };
+        // Failures are reported, too.
+        if (outcome.kind === 'created' || outcome.kind === 'failed') this.reporting.wake();
+        return workOf(outcome);
       },
     });
   }
@@ -75,4 +85,9 @@ export class InstanceWorker implements BackgroundServer {
     await this.creating.stop(deadline);
     await this.reporting.stop(deadline);
   }
+}
+
+/** An instance that failed for good is counted apart from those that were created. */
+function workOf({ kind }: CreationOutcome): JobOutcome {
+  return { kind: 'done', units: kind === 'created' ? 1 : 0, isolated: kind === 'failed' ? 1 : 0 };
 }

@@ -30,6 +30,8 @@ export class OutboxRelay implements BackgroundServer {
       labelNames: ['topic', 'outcome'] as const,
       registers: [registry],
     });
+    for (const topic of outbox.topics)
+      for (const outcome of ['published', 'failed']) dispatched.inc({ topic, outcome }, 0);
     this.topics = outbox.topics.map(
       (topic) =>
         new Loop({
@@ -57,13 +59,13 @@ export class OutboxRelay implements BackgroundServer {
       round: async () => {
         const { failed, reason } = await outbox.flagUnknownTopics();
         if (failed > 0) log.error('outbox rows have a topic without a handler', { rows: failed, reason });
-        return failed;
+        return { units: 0, isolated: failed };
       },
     });
   }
 
   observe(meter: BackgroundMeter): void {
-    for (const loop of this.topics) loop.observe(meter);
+    for (const loop of this.loops) loop.observe(meter);
   }
 
   async start(): Promise<void> {

@@ -24,9 +24,11 @@ import {
   WAITING_ROOM_POLICY,
 } from '../biz/policy.js';
 import { RetentionUsecase } from '../biz/retention/retention.js';
+import { Admission } from '../biz/seckill/admission.js';
 import { PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
 import type { PurchaseTokenPolicy } from '../biz/seckill/purchase-token.js';
 import { SaleSchedule } from '../biz/seckill/sale-schedule.js';
+import { StateCounts } from '../biz/state-counts.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { DEVELOPMENT_TOKEN_SECRET } from '../conf/defaults.js';
 import { LiveConfig } from '../conf/live.js';
@@ -35,6 +37,7 @@ import { type Identifier, type ProviderSet, type Providing, providers } from '..
 import { Background } from '../kratos/background/background.js';
 import { ConfigError } from '../kratos/config/config-error.js';
 import { Logger } from '../kratos/log/logger.js';
+import { Metrics } from '../kratos/metrics/metrics.js';
 import type { ServiceDefinition, ServiceOf } from '../kratos/transport/call-context.js';
 import { bindService, ServiceBinding } from '../kratos/transport/dispatcher.js';
 import { CatalogService } from '../service/catalog.js';
@@ -52,6 +55,7 @@ import { refundWorker } from './refund-worker.js';
 import { retention, retentionPolicy } from './retention.js';
 import { saleKeeper } from './sale-keeper.js';
 import { SeckillConsumer } from './seckill-consumer.js';
+import { stateWatch } from './state-watch.js';
 
 /**
  * Checks that apply to the product process alone: the resource process needs no token secret. Call it before anything
@@ -100,6 +104,13 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
     Background,
     [SaleSchedule, Logger, METRICS],
     (schedule, logger, registry) => new Background('sale_keeper', saleKeeper(schedule, logger, registry), false),
+  );
+  // With the role of the sale keeper, because it looks at the same sales.
+  create(
+    Background,
+    [StateCounts, Admission, Metrics, Logger],
+    (counts, admission, metrics, logger) =>
+      new Background('sale_keeper', stateWatch(counts, admission, metrics, logger), false),
   );
   create(
     Background,

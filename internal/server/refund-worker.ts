@@ -25,6 +25,7 @@ export function refundWorker(
     labelNames: ['outcome'] as const,
     registers: [registry],
   });
+  for (const outcome of ['done', 'waiting', 'retry', 'failed']) payouts.inc({ outcome }, 0);
   return new Loop<RefundClaim>({
     name: 'refund_worker',
     lanes: LANES,
@@ -35,7 +36,7 @@ export function refundWorker(
       const outcome = await refunds.payOut(claim);
       payouts.inc({ outcome });
       if (outcome === 'failed') log.error('refund failed: all attempts are used up', { refund: claim.refund.id });
-      return { kind: 'done', units: 1 };
+      return { kind: 'done', units: outcome === 'done' ? 1 : 0, isolated: outcome === 'failed' ? 1 : 0 };
     },
   });
 }

@@ -8,6 +8,7 @@ import { METRICS } from '../kratos/app/metrics.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
 import { Background } from '../kratos/background/background.js';
 import { Logger } from '../kratos/log/logger.js';
+import { Metrics } from '../kratos/metrics/metrics.js';
 import { bindService, ServiceBinding } from '../kratos/transport/dispatcher.js';
 import { InstanceEventService } from '../service/instance-event.js';
 import { InstanceLogService } from '../service/instance-log.js';
@@ -27,9 +28,9 @@ export const resourceServerModule: ProviderSet = providers(({ create }) => {
 
   create(ServiceBinding, [InstanceLogService], (service) => bindService(InstanceLogServiceService, service));
 
-  create(InstanceWorker, [InstanceJobUsecase, CONFIG, Logger, METRICS], (jobs, { resource }, logger, registry) => {
+  create(InstanceWorker, [InstanceJobUsecase, CONFIG, Logger, Metrics], (jobs, { resource }, logger, metrics) => {
     const { concurrency, pollIntervalMs } = resource;
-    return new InstanceWorker(jobs, { concurrency, pollIntervalMs }, logger, registry);
+    return new InstanceWorker(jobs, { concurrency, pollIntervalMs }, logger, metrics);
   });
   create(
     Background,

@@ -10,6 +10,22 @@ const MAX_STALL_MS = 1_000;
 /** How often the same fault of the same sale is logged. */
 const LOG_EVERY_MS = 60_000;
 
+/** Each is exported as 0 before it occurs. */
+const DRIFT_KINDS: Readonly<Record<DriftKind, 0>> = {
+  UNREADABLE: 0,
+  NOT_LOADED: 0,
+  STREAM_EXHAUSTED: 0,
+  SETTINGS: 0,
+  LIMIT: 0,
+  ADMIT_RATE: 0,
+  WINDOW: 0,
+  BALANCE: 0,
+  BUYERS: 0,
+  NOT_CLOSED: 0,
+};
+
+const KINDS = Object.keys(DRIFT_KINDS) as DriftKind[];
+
 /** Opens and closes sales by their schedule, and brings Redis back to what PostgreSQL has. */
 export function saleKeeper(
   schedule: SaleSchedule,
@@ -24,9 +40,12 @@ export function saleKeeper(
     maxStallMs: MAX_STALL_MS,
     logger,
     round: async () => {
-      report.add(await schedule.reconcile());
+      const result = await schedule.reconcile();
+      report.add(result);
+      const { opened, closed, released, reloaded, propagated, failures } = result;
+      const units = opened + closed + released + reloaded.length + propagated;
       // What was done needs no second look at once; what failed waits for the next round.
-      return 0;
+      return { units, isolated: failures.length, again: false };
     },
   });
 }
@@ -39,7 +58,6 @@ class Report {
   private readonly failures: Counter;
   /** By message and item. */
   private readonly loggedAtMs = new Map<string, number>();
-  private kinds: readonly DriftKind[] = [];
 
   constructor(
     private readonly logger: Logger,
@@ -50,6 +68,8 @@ class Report {
       name: 'kaimai_sale_drift',
       help: 'Sales whose state in Redis differs from PostgreSQL, by kind of difference',
       labelNames: ['kind'],
+      // Each worker and replica sees the same sales.
+      aggregator: 'max',
       registers,
     });
     this.reloads = new Counter({
@@ -58,6 +78,10 @@ class Report {
       labelNames: ['kind'],
       registers,
     });
+    for (const kind of KINDS) {
+      this.drift.set({ kind }, 0);
+      this.reloads.inc({ kind }, 0);
+    }
     this.propagations = new Counter({
       name: 'kaimai_sale_propagations_total',
       help: 'Settings and closes that Redis had missed and was told of by the sale keeper',
@@ -96,9 +120,7 @@ class Report {
       this.logSometimes(itemId, 'sale could not be reconciled', () => ({ err: cause }));
     }
     this.propagations.inc(propagated);
-    for (const kind of this.kinds) if (!drifting.has(kind)) this.drift.set({ kind }, 0);
-    for (const [kind, sales] of drifting) this.drift.set({ kind }, sales);
-    this.kinds = [...drifting.keys()];
+    for (const kind of KINDS) this.drift.set({ kind }, drifting.get(kind) ?? 0);
   }
 
   private logSometimes(itemId: bigint | undefined, message: string, fields: () => Record<string, unknown>): void {

@@ -1,4 +1,8 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import type { OutcomeKind } from '../biz/seckill/settlement-state.js';
+
+/** Each is exported as 0 before it occurs, because an alert on a rate does not see a counter that begins with 1. */
+const OUTCOMES: Readonly<Record<OutcomeKind, 0>> = { ORDER: 0, REJECTED: 0, DEAD: 0 };
 
 export class SeckillConsumerMetrics {
   readonly entries: Counter<'outcome'>;
@@ -15,12 +19,18 @@ export class SeckillConsumerMetrics {
       labelNames: ['outcome'],
       registers,
     });
+    for (const [outcome, none] of Object.entries(OUTCOMES)) this.entries.inc({ outcome }, none);
     this.claimed = new Counter({
       name: 'kaimai_seckill_claimed_total',
       help: 'Stream entries taken over from other consumers',
       registers,
     });
-    this.streams = new Gauge({ name: 'kaimai_seckill_streams', help: 'Streams that are read', registers });
+    this.streams = new Gauge({
+      name: 'kaimai_seckill_streams',
+      help: 'Streams that are read; every worker reads all of them',
+      aggregator: 'max',
+      registers,
+    });
     this.faulty = new Gauge({
       name: 'kaimai_seckill_faulty_stream',
       help: '1 for each stream that is set aside because reading or settling it fails',

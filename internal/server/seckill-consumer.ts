@@ -84,7 +84,7 @@ export class SeckillConsumer implements Server {
   }
 
   observe(meter: BackgroundMeter): void {
-    this.reader.observe(meter);
+    for (const loop of [this.reader, this.claimer, this.reporter]) loop.observe(meter);
   }
 
   async start(): Promise<void> {
@@ -125,11 +125,11 @@ export class SeckillConsumer implements Server {
       // The next round meets what it fails with.
       this.underWay.catch(() => {});
       await before;
-      // After a read that found nothing the next one waits by itself.
-      const entries = batches.reduce((sum, b) => sum + b.deliveries.length, 0);
+      const units = batches.reduce((sum, b) => sum + b.deliveries.length, 0);
       const { isolated } = this;
       this.isolated = 0;
-      return { units: due.length === 0 ? 0 : Math.max(1, entries), isolated };
+      // After a read that found nothing the next one waits by itself.
+      return { units, isolated, again: due.length > 0 };
     } catch (err) {
       await this.underWay.catch(() => {});
       this.openReads.delete(read);

@@ -8,7 +8,7 @@ import { ENVELOPE_HEADER, METRICS_NAMESPACE, processOf, serviceName } from '../c
 import { projectVersion } from '../conf/version.js';
 import { App } from '../kratos/app/app.js';
 import { ConfigWatcher } from '../kratos/app/config-watcher.js';
-import { Health } from '../kratos/app/health.js';
+import { Health, healthMetrics } from '../kratos/app/health.js';
 import { HealthProbe } from '../kratos/app/health-probe.js';
 import { METRICS, metricsRegistry } from '../kratos/app/metrics.js';
 import { OpsListener, opsRoute } from '../kratos/app/ops.js';
@@ -17,14 +17,15 @@ import { Resources } from '../kratos/app/resources.js';
 import type { Server } from '../kratos/app/server.js';
 import { all, optional, type ProviderSet, providers, type ValuesOf } from '../kratos/app/wiring.js';
 import { Worker } from '../kratos/app/worker.js';
-import { reportReadiness } from '../kratos/app/workers.js';
+import { reportReadiness, workerMetrics } from '../kratos/app/workers.js';
 import { Background, takesRole } from '../kratos/background/background.js';
 import { BacklogProbe } from '../kratos/background/background-meter.js';
 import { BackgroundMetrics } from '../kratos/background/background-metrics.js';
 import { backlogWatch } from '../kratos/background/backlog-watch.js';
 import { ConfigError } from '../kratos/config/config-error.js';
 import { Logger } from '../kratos/log/logger.js';
-import { AdaptiveLimiter } from '../kratos/middleware/adaptive-limiter.js';
+import { Metrics } from '../kratos/metrics/metrics.js';
+import { AdaptiveLimiter, limiterMetrics } from '../kratos/middleware/adaptive-limiter.js';
 import { callerAddress } from '../kratos/middleware/caller-address.js';
 import { CpuMeter } from '../kratos/middleware/cpu-meter.js';
 import { deadline } from '../kratos/middleware/deadline.js';
@@ -44,6 +45,7 @@ import { Dispatcher, ServiceBinding } from '../kratos/transport/dispatcher.js';
 import { GrpcListener } from '../kratos/transport/grpc/listener.js';
 import { protocolServices } from '../kratos/transport/grpc/protocol-services.js';
 import { HttpListener } from '../kratos/transport/http/listener.js';
+import { declaredReasons } from '../kratos/transport/openapi/declared-reasons.js';
 import { docsRoute } from '../kratos/transport/openapi/docs.js';
 import { validation } from '../kratos/transport/validation.js';
 import { accessRules } from './access-rules.js';
@@ -65,7 +67,7 @@ const DISPATCHER_PARTS = {
   config: CONFIG,
   live: LiveConfig,
   logger: Logger,
-  metricsRegistry: METRICS,
+  metrics: Metrics,
   health: Health,
   limiter: AdaptiveLimiter,
   services: all(ServiceBinding),
@@ -82,7 +84,9 @@ const APP_PARTS = {
   http: HttpListener,
   ops: OpsListener,
   cpu: CpuMeter,
+  limiter: AdaptiveLimiter,
   watcher: ConfigWatcher,
+  metrics: Metrics,
   backgroundMetrics: BackgroundMetrics,
   registry: optional(ServiceRegistry),
   backgrounds: all(Background),
@@ -102,6 +106,7 @@ const APP_PARTS = {
  */
 export const sharedServerModule: ProviderSet = providers(({ provide, create, assemble }) => {
   create(METRICS, [], metricsRegistry);
+  create(Metrics, [METRICS], (registry) => new Metrics(registry, METRICS_NAMESPACE));
   create(Trace, [], () => new OtelTrace());
   provide(Health, [all(HealthProbe), Logger]);
   provide(ConfigWatcher, [LiveConfig, Logger]);
@@ -149,12 +154,12 @@ function makeDispatcher(parts: ValuesOf<typeof DISPATCHER_PARTS>): Dispatcher {
     recovery(),
     ...(config.trace.endpoint === '' ? [] : [tracing()]),
     logging(parts.logger),
-    metrics(parts.metricsRegistry, METRICS_NAMESPACE),
+    metrics(parts.metrics, (method) => declaredReasons(method, ALL_REASONS, descriptors.registry)),
     deadline({ grpcTimeoutMs: grpc.timeoutMs, httpTimeoutMs: http.timeoutMs }),
     auth(authenticatorOf(config), descriptors.registry),
     callerAddress(clients, ADDRESSED_SERVICES),
-    limitBuyers(PURCHASES, parts.live, (config) => config.seckill, clients),
-    limitBuyers(ORDERS, parts.live, (config) => config.order, clients),
+    limitBuyers('purchases', PURCHASES, parts, (config) => config.seckill, clients),
+    limitBuyers('orders', ORDERS, parts, (config) => config.order, clients),
     rateLimit(parts.limiter),
   ];
   const bindings = [...services, ...protocolServices({ descriptors, services, health, reflection: grpc.reflection })];
@@ -180,8 +185,9 @@ const FORWARDED_HEADERS = [
 const BUCKETS = 100_000;
 
 function limitBuyers(
+  calls: string,
   operations: ReadonlySet<string>,
-  live: LiveConfig,
+  { live, metrics: target }: Pick<ValuesOf<typeof DISPATCHER_PARTS>, 'live' | 'metrics'>,
   ratesOf: (config: Config) => { readonly userRate: BucketRate; readonly addressRate: BucketRate },
   clients: ClientAddresses,
 ): Observer {
@@ -193,6 +199,14 @@ function limitBuyers(
     users.rate = rates.userRate;
     addresses.rate = rates.addressRate;
   });
+  target.counter(
+    'buyer_limit_refused_total',
+    'Calls of buyers that were refused by a rate limit: of purchases and their tokens, or of orders.',
+    () => [
+      [{ calls, limited: 'user' }, users.refused],
+      [{ calls, limited: 'address' }, addresses.refused],
+    ],
+  );
   return buyerLimit(operations, users, addresses, clients);
 }
 
@@ -235,6 +249,7 @@ function makeApp(parts: ValuesOf<typeof APP_PARTS>): App {
     });
   }
   const servers: Server[] = [];
+  exportProcess(parts);
   // Several workers are asked through their primary.
   if (worker.count === 1 && config.server.metricsAddr !== '') servers.push(parts.ops);
   servers.push(parts.watcher, health);
@@ -244,7 +259,8 @@ function makeApp(parts: ValuesOf<typeof APP_PARTS>): App {
     servers.push(b.server);
   }
   const here = new Set(servers.map((s) => s.name));
-  const watched = parts.probes.filter((p) => here.has(p.server));
+  // Every worker would measure the same.
+  const watched = worker.index === 0 ? parts.probes.filter((p) => here.has(p.server)) : [];
   if (watched.length > 0) servers.push(backlogWatch(watched, parts.backgroundMetrics, logger));
   const serves = takesRole(config.server.roles, 'api');
   if (serves) servers.push(parts.cpu, handlers(dispatcher), grpc, http);
@@ -271,6 +287,23 @@ function makeApp(parts: ValuesOf<typeof APP_PARTS>): App {
     deregister: () => registry.deregister(),
     close: () => resources.close(),
   });
+}
+
+function exportProcess({ metrics: target, worker, health, cpu, limiter }: ValuesOf<typeof APP_PARTS>): void {
+  const labels = { process: worker.process, version: projectVersion(), node: process.version };
+  target.gauge('build_info', '1, with the version of the program.', 'max', () => [[labels, 1]]);
+  target.gauge(
+    'cpu_percent',
+    'Smoothed CPU usage in percent of one core; of several workers the highest.',
+    'max',
+    () => {
+      return cpu.percent;
+    },
+  );
+  healthMetrics(target, health);
+  limiterMetrics(target, limiter);
+  const readyCount = () => (health.ready ? 1 : 0);
+  if (worker.count === 1) workerMetrics(target, 1, { restarts: 0, readyCount });
 }
 
 function checkRoles(config: Config, worker: Worker, backgrounds: readonly Background[]): void {

@@ -15,6 +15,7 @@ import { SettlementUsecase } from '../biz/seckill/settlement.js';
 import { WaitingRoomUsecase } from '../biz/seckill/waiting-room.js';
 import { UserUsecase } from '../biz/user/user.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
+import { Metrics } from '../kratos/metrics/metrics.js';
 import { CatalogService } from './catalog.js';
 import { InstanceService } from './instance.js';
 import { OrderService } from './order.js';
@@ -29,8 +30,8 @@ export const productServiceModule: ProviderSet = providers(({ provide }) => {
   provide(CatalogService, [CatalogUsecase]);
   provide(OrderService, [OrderUsecase, GoodsOrderUsecase, ShipmentUsecase, OrderSearchUsecase, PaymentSignatures]);
   provide(RefundService, [RefundUsecase, RefundRequestUsecase]);
-  provide(UserService, [UserUsecase]);
+  provide(UserService, [UserUsecase, Metrics]);
   provide(InstanceService, [InstanceUsecase]);
-  provide(SeckillService, [SaleUsecase, SaleWatch, SeckillUsecase, WaitingRoomUsecase]);
+  provide(SeckillService, [SaleUsecase, SaleWatch, SeckillUsecase, WaitingRoomUsecase, Metrics]);
   provide(SeckillOrderService, [SettlementUsecase]);
 });

@@ -42,29 +42,42 @@ import type { BatchOutcome, PurchaseOutcome, PurchaseRecord, SeckillUsecase } fr
 import type { PreparedEntries, SettlementUsecase } from '../biz/seckill/settlement.js';
 import type { Settlement } from '../biz/seckill/settlement-state.js';
 import type { EntryDecision, WaitingRoomUsecase } from '../biz/seckill/waiting-room.js';
+import { Metrics } from '../kratos/metrics/metrics.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { userOf } from './caller.js';
+import { PurchaseCounts } from './purchase-counts.js';
 import { patchOf } from './update-mask.js';
 
 export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
+  private readonly purchases: PurchaseCounts;
+
   constructor(
     private readonly sales: SaleUsecase,
     private readonly watches: SaleWatch,
     private readonly seckill: SeckillUsecase,
     private readonly waitingRoom: WaitingRoomUsecase,
-  ) {}
+    metrics: Metrics = new Metrics(),
+  ) {
+    this.purchases = new PurchaseCounts(metrics);
+  }
 
   async purchase(req: PurchaseRequest, ctx: CallContext): Promise<PurchaseReply> {
-    return purchaseReply(
-      await this.seckill.purchase({
-        itemId: req.itemId,
-        userId: userOf(ctx),
-        quantity: req.quantity ?? 1,
-        requestId: req.requestId,
-        traceparent: ctx.traceparent ?? '',
-        token: req.token,
-      }),
-    );
+    const request = {
+      itemId: req.itemId,
+      userId: userOf(ctx),
+      quantity: req.quantity ?? 1,
+      requestId: req.requestId,
+      traceparent: ctx.traceparent ?? '',
+      token: req.token,
+    };
+    try {
+      const outcome = await this.seckill.purchase(request);
+      this.purchases.add(outcome.kind);
+      return purchaseReply(outcome);
+    } catch (err) {
+      this.purchases.addError(err);
+      throw err;
+    }
   }
 
   async issuePurchaseToken(req: IssuePurchaseTokenRequest, ctx: CallContext): Promise<IssuePurchaseTokenReply> {
@@ -144,7 +157,15 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
       requestId: p.requestId,
       traceparent,
     }));
-    return { results: (await this.seckill.purchaseAll(req.itemId, requests)).map(resultReply) };
+    const outcomes = await this.seckill.purchaseAll(req.itemId, requests).catch((err: unknown) => {
+      for (const _ of requests) this.purchases.addError(err);
+      throw err;
+    });
+    for (const outcome of outcomes) {
+      if (outcome.kind === 'FAILED') this.purchases.addReason(outcome.reason);
+      else this.purchases.add(outcome.kind);
+    }
+    return { results: outcomes.map(resultReply) };
   }
 
   async *watchSale(req: WatchSaleRequest, ctx: CallContext): AsyncIterable<SaleMessage> {

@@ -14,6 +14,7 @@ import { RabbitConsumer } from '../../internal/data/rabbitmq/consumer.js';
 import { RabbitPublisher } from '../../internal/data/rabbitmq/publisher.js';
 import { deadLetterQueue, type RabbitOptions } from '../../internal/data/rabbitmq/rabbitmq.js';
 import { SilentLogger } from '../../internal/kratos/log/logger.js';
+import { Metrics } from '../../internal/kratos/metrics/metrics.js';
 import { InstanceConsumer } from '../../internal/server/instance-consumer.js';
 import { InstanceWorker } from '../../internal/server/instance-worker.js';
 import { InstanceEventService } from '../../internal/service/instance-event.js';
@@ -84,11 +85,11 @@ describe('resource domain', () => {
   async function createNext(jobs: InstanceJobUsecase): Promise<void> {
     const job = await jobs.claimCreation();
     assert.ok(job);
-    assert.equal(await jobs.create(job), undefined);
+    assert.deepEqual(await jobs.create(job), { kind: 'created' });
   }
 
   function startWorker(parts: Parts = {}): InstanceWorker {
-    const worker = new InstanceWorker(jobsOf(parts), { concurrency: 8, pollIntervalMs: 20 }, logger, new Registry());
+    const worker = new InstanceWorker(jobsOf(parts), { concurrency: 8, pollIntervalMs: 20 }, logger, new Metrics());
     closing.push(() => worker.stop(AbortSignal.timeout(5_000)));
     void worker.start();
     return worker;

@@ -106,7 +106,7 @@ describe('InstanceJobUsecase', () => {
 
   it('counts no attempt while the provisioner is unavailable', async () => {
     outcome = { kind: 'unavailable', reason: 'down' };
-    assert.equal(await usecase.create(jobOf()), 'down');
+    assert.deepEqual(await usecase.create(jobOf()), { kind: 'unavailable', reason: 'down' });
     assert.deepEqual(calls, ['release']);
   });
 });

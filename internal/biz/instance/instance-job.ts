@@ -49,10 +49,19 @@ export interface InstanceJobOptions {
   readonly leaseMs: number;
 }
 
-/**
- * Why no job can be worked on at present, as when the other side cannot be reached; undefined if this job was, even if
- * only up to its next attempt.
- */
+/** What one attempt at an instance came to. */
+export type CreationOutcome =
+  | { readonly kind: 'created' }
+  /** For good: the order is refunded. */
+  | { readonly kind: 'failed'; readonly reason: string }
+  /** Another attempt follows. */
+  | { readonly kind: 'retry'; readonly reason: string }
+  /** The lease ended meanwhile, and another worker has the job. */
+  | { readonly kind: 'taken' }
+  /** No job can be worked on at present. */
+  | { readonly kind: 'unavailable'; readonly reason: string };
+
+/** Why no job can be worked on at present, as when the other side cannot be reached; undefined if this job was. */
 export type StallReason = string | undefined;
 
 const LAST_RETRY_MS = 60_000;
@@ -85,29 +94,26 @@ export class InstanceJobUsecase {
   }
 
   /** Makes one attempt at a claimed job. */
-  async create(job: InstanceJob): Promise<StallReason> {
+  async create(job: InstanceJob): Promise<CreationOutcome> {
     const outcome = await this.holding(job, () =>
       this.trace.resume('instance create', job.trace, () => this.provisioner.create(job)),
     );
     switch (outcome.kind) {
       case 'running':
-        await this.settle(job, 'SUCCESS', '');
-        return undefined;
+        return this.settle(job, 'SUCCESS', '');
       case 'failed':
-        await this.settle(job, 'FAILED', outcome.reason);
-        return undefined;
+        return this.settle(job, 'FAILED', outcome.reason);
       case 'retry': {
         const attempts = job.attempts + 1;
         if (attempts >= this.options.maxAttempts) {
-          await this.settle(job, 'FAILED', `gave up after ${attempts} attempts: ${outcome.reason}`);
-        } else {
-          await this.logs.countAttempt(job, outcome.reason, this.retryAfterMs(attempts));
+          return this.settle(job, 'FAILED', `gave up after ${attempts} attempts: ${outcome.reason}`);
         }
-        return undefined;
+        await this.logs.countAttempt(job, outcome.reason, this.retryAfterMs(attempts));
+        return outcome;
       }
       case 'unavailable':
         await this.logs.release(job, 0);
-        return outcome.reason;
+        return outcome;
       default:
         return outcome satisfies never;
     }
@@ -159,10 +165,15 @@ export class InstanceJobUsecase {
     return whileRenewing(leaseMs, () => this.logs.renew(job, leaseMs), work);
   }
 
-  private async settle(job: InstanceJob, status: 'SUCCESS' | 'FAILED', reason: string): Promise<void> {
+  private async settle(job: InstanceJob, status: 'SUCCESS' | 'FAILED', reason: string): Promise<CreationOutcome> {
     const current = await this.logs.settle({ job, status, reason });
     // The lease ended meanwhile, and the next holder has given up the job: this instance must not exist.
     if (current === 'FAILED' && status === 'SUCCESS') await this.provisioner.remove(job);
+    if (current !== status) return { kind: 'taken' };
+    if (status === 'SUCCESS') return { kind: 'created' };
+    const { instanceId, source, sourceId } = job;
+    this.logger.error('an instance could not be created', { instanceId: String(instanceId), source, sourceId, reason });
+    return { kind: 'failed', reason };
   }
 
   private retryAfterMs(attempts: number): number {

@@ -2,6 +2,8 @@ import { Event } from '../../../gen/instance/v1/event.js';
 import type { InstanceEvent, InstanceReport, InstanceRequest, InstanceStatus } from '../../biz/instance/instance.js';
 import { InstanceRepo } from '../../biz/instance/instance.js';
 import type { Transaction } from '../../biz/transaction.js';
+import { Metrics } from '../../kratos/metrics/metrics.js';
+import type { Times } from '../../kratos/metrics/times.js';
 import { NoTrace, type Trace } from '../../kratos/tracing/trace.js';
 import { byteas, int8s, texts, uuids } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
@@ -50,8 +52,13 @@ const LOCK: Statement = { name: 'instance_request_lock', text: `${FIND.text} FOR
 
 const SET_REPORT: Statement = {
   name: 'instance_request_set_report',
-  text: `UPDATE instance_requests SET status = $2, reason = left($3, 1024), reported_at = now()
-    WHERE instance_id = $1 RETURNING ${COLUMNS}`,
+  // The time of the click is in the stream id. One that a program made up is no time, and an order that was paid later
+  // counts from its payment.
+  text: `UPDATE instance_requests AS r SET status = $2, reason = left($3, 1024), reported_at = now()
+    WHERE instance_id = $1 RETURNING ${COLUMNS}, extract(epoch FROM now() - coalesce((
+      SELECT CASE WHEN r.source = 'SECKILL' AND o.pay_deadline IS NULL AND r.source_id ~ '^[0-9]{13}-'
+        THEN to_timestamp(split_part(r.source_id, '-', 1)::float8 / 1000) ELSE o.paid_at END
+      FROM orders o WHERE o.id = r.order_id), r.created_at))::float8 AS seconds`,
 };
 
 /*
@@ -72,12 +79,24 @@ const RESEND_LOST: Statement = {
       ORDER BY b.id LIMIT $3 FOR UPDATE OF b SKIP LOCKED))`,
 };
 
+/** Bounds in seconds. */
+const CLICK_TO_INSTANCE = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600];
+
 export class PgInstanceRepo extends InstanceRepo {
+  private readonly clickToInstance: Times;
+
   constructor(
     private readonly db: Postgres,
     private readonly trace: Trace = new NoTrace(),
+    metrics: Metrics = new Metrics(),
   ) {
     super();
+    this.clickToInstance = metrics.times(
+      'click_to_instance_seconds',
+      'Time from the click of a prepaid purchase, or the payment of another order, until its instance was reported as created.',
+      {},
+      CLICK_TO_INSTANCE,
+    );
   }
 
   override async insertRequests(
@@ -129,8 +148,13 @@ export class PgInstanceRepo extends InstanceRepo {
   }
 
   override async setReport(tx: Transaction, report: InstanceReport): Promise<InstanceRequest> {
-    const { rows } = await this.db.query<RequestRow>(SET_REPORT, [report.instanceId, report.status, report.reason], tx);
-    return requestOf(rows[0]!);
+    const values = [report.instanceId, report.status, report.reason];
+    const { rows } = await this.db.query<RequestRow & { seconds: number }>(SET_REPORT, values, tx);
+    const row = rows[0]!;
+    // Clocks differ: a click may lie in the future.
+    const seconds = Math.max(0, row.seconds);
+    if (report.status === 'SUCCESS') this.db.afterCommit(tx, () => this.clickToInstance.add(seconds));
+    return requestOf(row);
   }
 
   override async resendLost(minAgeMs: number, maxAgeMs: number, limit: number): Promise<number> {

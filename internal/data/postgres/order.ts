@@ -6,6 +6,7 @@ import type {
   OrderActor,
   OrderEvent,
   OrderFilter,
+  OrderStatus,
   Receiver,
   RefundedPart,
   RequestId,
@@ -13,6 +14,7 @@ import type {
 import { OrderRepo, requestKey } from '../../biz/order/order-state.js';
 import type { Page, PageRequest } from '../../biz/page.js';
 import type { Transaction } from '../../biz/transaction.js';
+import { type Count, Metrics } from '../../kratos/metrics/metrics.js';
 import { int2s, int4s, int8s, texts, uuids } from './column.js';
 import { itemsJson } from './order-item.js';
 import { ORDER_COLUMNS, type OrderRow, orderOf } from './order-row.js';
@@ -200,8 +202,19 @@ const IS_COMPLETED_WITHIN: Statement = {
 };
 
 export class PgOrderRepo extends OrderRepo {
-  constructor(private readonly db: Postgres) {
+  private readonly entered: Readonly<Record<OrderStatus, Count>>;
+
+  constructor(
+    private readonly db: Postgres,
+    metrics: Metrics = new Metrics(),
+  ) {
     super();
+    this.entered = metrics.counts(
+      'order_transitions_total',
+      'Orders that entered a status, by status; committed ones only.',
+      'to',
+      Object.keys(ORDER_STATUS) as OrderStatus[],
+    );
   }
 
   override async insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean> {
@@ -231,6 +244,7 @@ export class PgOrderRepo extends OrderRepo {
       ],
       tx,
     );
+    this.countEntered(tx, orders, rowCount);
     return rowCount === orders.length;
   }
 
@@ -262,6 +276,7 @@ export class PgOrderRepo extends OrderRepo {
       ],
       tx,
     );
+    this.countEntered(tx, orders, rowCount);
     return rowCount === orders.length;
   }
 
@@ -351,6 +366,7 @@ export class PgOrderRepo extends OrderRepo {
       ],
       tx,
     );
+    if (rows[0]) this.db.afterCommit(tx, () => this.entered[move.to].add());
     return rows[0] && orderOf(rows[0]);
   }
 
@@ -366,6 +382,18 @@ export class PgOrderRepo extends OrderRepo {
   override async isCompletedWithin(tx: Transaction, orderId: bigint, windowMs: number): Promise<boolean> {
     const { rows } = await this.db.query<{ within: boolean }>(IS_COMPLETED_WITHIN, [orderId, windowMs], tx);
     return rows[0]?.within ?? false;
+  }
+
+  /** Where some were not inserted the caller rolls back. */
+  private countEntered(
+    tx: Transaction,
+    orders: readonly { readonly status: OrderStatus }[],
+    rows: number | null,
+  ): void {
+    if (rows !== orders.length) return;
+    this.db.afterCommit(tx, () => {
+      for (const { status } of orders) this.entered[status].add();
+    });
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Payment } from '../../biz/order/payment.js';
 import { PaymentRepo } from '../../biz/order/payment.js';
 import type { Transaction } from '../../biz/transaction.js';
+import { type Count, Metrics } from '../../kratos/metrics/metrics.js';
 import type { Postgres, Statement } from './postgres.js';
 
 const COLUMNS = 'id, order_id, provider, event_id, amount, outcome';
@@ -22,8 +23,19 @@ const INSERT: Statement = {
 };
 
 export class PgPaymentRepo extends PaymentRepo {
-  constructor(private readonly db: Postgres) {
+  private readonly outcomes: Readonly<Record<Payment['outcome'], Count>>;
+
+  constructor(
+    private readonly db: Postgres,
+    metrics: Metrics = new Metrics(),
+  ) {
     super();
+    this.outcomes = metrics.counts(
+      'payments_total',
+      'Payments that were received: APPLIED paid its order, REFUNDED is paid back.',
+      'outcome',
+      ['APPLIED', 'REFUNDED'],
+    );
   }
 
   override async find(tx: Transaction, provider: string, eventId: string): Promise<Payment | undefined> {
@@ -38,7 +50,9 @@ export class PgPaymentRepo extends PaymentRepo {
 
   override async insert(tx: Transaction, p: Payment): Promise<boolean> {
     const values = [p.id, p.orderId, p.provider, p.eventId, p.amountFen, p.outcome];
-    return (await this.db.query(INSERT, values, tx)).rowCount === 1;
+    if ((await this.db.query(INSERT, values, tx)).rowCount !== 1) return false;
+    this.db.afterCommit(tx, () => this.outcomes[p.outcome].add());
+    return true;
   }
 }
 

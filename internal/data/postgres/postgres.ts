@@ -3,6 +3,7 @@ import pg from 'pg';
 import { unavailable } from '../../../gen/common/v1/errors.js';
 import { type Transaction, TransactionRunner } from '../../biz/transaction.js';
 import { KratosError } from '../../kratos/errors/error.js';
+import type { Metrics } from '../../kratos/metrics/metrics.js';
 import { READ_ONLY, Session, type SessionOptions } from './session.js';
 
 export interface PostgresOptions extends SessionOptions {
@@ -100,15 +101,18 @@ export class Postgres extends TransactionRunner {
   private readonly transactionSlots: Slots;
   private readonly session: Session;
   private readonly prepared: boolean;
+  private connectionErrors = 0;
+  private readonly onError: (err: Error) => void;
 
   /** @param onError told of connections that died while unused, and of a server that became read-only */
-  constructor(
-    options: PostgresOptions,
-    private readonly onError: (err: Error) => void = () => {},
-  ) {
+  constructor(options: PostgresOptions, onError: (err: Error) => void = () => {}) {
     super();
     this.session = new Session(options);
     this.prepared = options.preparedStatements ?? !this.session.perTransaction;
+    this.onError = (err) => {
+      this.connectionErrors++;
+      onError(err);
+    };
     this.pool = new pg.Pool({
       connectionString: options.source,
       max: options.poolSize,
@@ -126,10 +130,10 @@ export class Postgres extends TransactionRunner {
     });
     this.transactionSlots = new Slots(transactionShare(options.poolSize), options.connectTimeoutMs);
     // Without a listener the loss of a connection would end the process.
-    this.pool.on('error', onError);
+    this.pool.on('error', this.onError);
     this.pool.on('connect', (client) => {
       this.generations.set(client, this.generation);
-      client.on('error', onError);
+      client.on('error', this.onError);
     });
   }
 
@@ -252,6 +256,25 @@ export class Postgres extends TransactionRunner {
     this.onError(new Error('the server takes no writes or does not answer: connecting anew', { cause: err }));
   }
 
+  /** Exports the usage of the pool. */
+  observe(metrics: Metrics): void {
+    const { pool, transactionSlots } = this;
+    metrics.gauge('postgres_pool_connections', 'Connections to PostgreSQL: idle and in use.', 'sum', () => [
+      [{ state: 'idle' }, pool.idleCount],
+      [{ state: 'in_use' }, pool.totalCount - pool.idleCount],
+    ]);
+    metrics.gauge('postgres_pool_limit', 'Connections that the pool may have.', 'sum', () => pool.options.max);
+    metrics.gauge('postgres_pool_waiting', 'Callers that wait for a connection, by what for.', 'sum', () => [
+      [{ for: 'statement' }, pool.waitingCount],
+      [{ for: 'transaction' }, transactionSlots.waitingCount],
+    ]);
+    metrics.counter(
+      'postgres_connection_errors_total',
+      'Connections to PostgreSQL that were lost, and servers that were found to take no writes.',
+      () => this.connectionErrors,
+    );
+  }
+
   async close(): Promise<void> {
     await this.pool.end();
   }
@@ -270,6 +293,10 @@ class Slots {
     private left: number,
     private readonly timeoutMs: number,
   ) {}
+
+  get waitingCount(): number {
+    return this.waiting.length;
+  }
 
   /** @throws UNAVAILABLE when none becomes free in time */
   async take(): Promise<void> {

@@ -12,6 +12,7 @@ import {
 } from '../../biz/order/refund-state.js';
 import type { Page, PageRequest } from '../../biz/page.js';
 import type { Transaction } from '../../biz/transaction.js';
+import { type Count, Metrics } from '../../kratos/metrics/metrics.js';
 import type { Postgres, Statement } from './postgres.js';
 import { ORDER_STATUS, orderStatusOf } from './status.js';
 import { storableText } from './text.js';
@@ -110,8 +111,19 @@ const RECORD_FAILURE: Statement = {
 };
 
 export class PgRefundRepo extends RefundRepo {
-  constructor(private readonly db: Postgres) {
+  private readonly entered: Readonly<Record<RefundStatus, Count>>;
+
+  constructor(
+    private readonly db: Postgres,
+    metrics: Metrics = new Metrics(),
+  ) {
     super();
+    this.entered = metrics.counts(
+      'refund_transitions_total',
+      'Refunds that entered a status, by status; committed ones only.',
+      'to',
+      ['REQUESTED', 'APPROVED', 'DONE', 'REFUSED', 'FAILED'],
+    );
   }
 
   override async insert(tx: Transaction, r: NewRefund): Promise<void> {
@@ -125,6 +137,7 @@ export class PgRefundRepo extends RefundRepo {
       tx,
     );
     if (rows[0]?.lines !== (r.lines?.length ?? 0)) throw new Error(`refund ${r.id} has lines that its order has not`);
+    this.db.afterCommit(tx, () => this.entered[r.status].add());
   }
 
   override async find(id: bigint, userId: string | undefined): Promise<Refund | undefined> {
@@ -161,7 +174,9 @@ export class PgRefundRepo extends RefundRepo {
       to === 'REFUSED'
         ? await this.db.query<RefundRow>(REFUSE, [refund.id, decision ?? null], tx)
         : await this.db.query<RefundRow>(SET_STATUS, [refund.id, to, decision ?? null], tx);
-    return refundOf(rows[0] ?? gone(refund));
+    const changed = refundOf(rows[0] ?? gone(refund));
+    this.db.afterCommit(tx, () => this.entered[to].add());
+    return changed;
   }
 
   override async setReturned(tx: Transaction, refund: Refund, restocked: boolean): Promise<Refund> {

@@ -2,7 +2,8 @@ import type { Channel, ConsumeMessage } from 'amqplib';
 import { type Delivery, type DeliveryHandler, QueueConsumer, type Verdict } from '../../biz/message-queue.js';
 import type { Backlog } from '../../kratos/background/background-meter.js';
 import type { Logger } from '../../kratos/log/logger.js';
-import { declareQueue, RabbitLink, type RabbitOptions } from './rabbitmq.js';
+import { Metrics } from '../../kratos/metrics/metrics.js';
+import { connectionLosses, declareQueue, RabbitLink, type RabbitOptions } from './rabbitmq.js';
 
 export interface RabbitConsumerOptions extends RabbitOptions {
   /** Maximum number of unacknowledged messages, and so of a batch. */
@@ -31,9 +32,10 @@ export class RabbitConsumer extends QueueConsumer {
   constructor(
     private readonly options: RabbitConsumerOptions,
     private readonly logger: Logger,
+    metrics: Metrics = new Metrics(),
   ) {
     super();
-    this.link = new RabbitLink(options, logger, async (model) => {
+    this.link = new RabbitLink(options, logger, connectionLosses(metrics, 'consumer', options), async (model) => {
       await declareQueue(model, options, logger);
       const channel = await model.createChannel();
       const session: Session = { channel, over: new AbortController(), arrived: [] };

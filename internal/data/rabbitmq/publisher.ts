@@ -2,8 +2,10 @@ import type { ConfirmChannel } from 'amqplib';
 import { type OutgoingMessage, type PublishOutcome, QueuePublisher } from '../../biz/message-queue.js';
 import { errorText } from '../../kratos/errors/error-text.js';
 import type { Logger } from '../../kratos/log/logger.js';
+import { type Count, Metrics } from '../../kratos/metrics/metrics.js';
+import type { Times } from '../../kratos/metrics/times.js';
 import { NoTrace, type Trace } from '../../kratos/tracing/trace.js';
-import { declareQueue, RabbitLink, type RabbitOptions } from './rabbitmq.js';
+import { connectionLosses, declareQueue, RabbitLink, type RabbitOptions } from './rabbitmq.js';
 
 export interface RabbitPublisherOptions extends RabbitOptions {
   readonly confirmTimeoutMs: number;
@@ -13,6 +15,7 @@ interface Pending {
   returned: string | undefined;
 }
 
+const OUTCOMES: readonly PublishOutcome['kind'][] = ['published', 'returned', 'nacked', 'unconfirmed'];
 /** Maximum number of unconfirmed messages. Further ones wait. */
 const MAX_IN_FLIGHT = 8_192;
 const CONTENT_TYPE = 'application/octet-stream';
@@ -30,14 +33,30 @@ export class RabbitPublisher extends QueuePublisher {
   private readonly pending = new Map<string, Pending>();
   private readonly waiting: (() => void)[] = [];
   private inFlight = 0;
+  private readonly outcomes: Readonly<Record<PublishOutcome['kind'], Count>>;
+  private readonly confirmTimes: Times;
 
   constructor(
     private readonly options: RabbitPublisherOptions,
     private readonly logger: Logger,
     private readonly trace: Trace = new NoTrace(),
+    metrics: Metrics = new Metrics(),
   ) {
     super();
-    this.link = new RabbitLink(options, logger, async (model) => {
+    const { queue } = options;
+    this.outcomes = metrics.counts(
+      'amqp_published_total',
+      'Messages by what the broker made of them: published, returned (no queue), nacked (full), unconfirmed (no answer).',
+      'outcome',
+      OUTCOMES,
+      { queue },
+    );
+    this.confirmTimes = metrics.times(
+      'amqp_confirm_seconds',
+      'Time from publishing a batch to the answer to its last message, by queue.',
+      { queue },
+    );
+    this.link = new RabbitLink(options, logger, connectionLosses(metrics, 'publisher', options), async (model) => {
       model.on('blocked', (reason) => {
         this.blocked = reason;
         this.logger.error('RabbitMQ has blocked publishing', { reason });
@@ -91,8 +110,12 @@ export class RabbitPublisher extends QueuePublisher {
       await new Promise<void>((resolve) => this.waiting.push(resolve));
     }
     this.inFlight += messages.length;
+    const startedAt = performance.now();
     try {
-      return await this.send(messages);
+      const outcomes = await this.send(messages);
+      this.confirmTimes.add((performance.now() - startedAt) / 1000);
+      for (const { kind } of outcomes) this.outcomes[kind].add();
+      return outcomes;
     } finally {
       this.inFlight -= messages.length;
       for (const resolve of this.waiting.splice(0)) resolve();

@@ -4,6 +4,7 @@ import type { Config } from '../../conf/config.js';
 import type { HealthProbe } from '../../kratos/app/health-probe.js';
 import type { Worker } from '../../kratos/app/worker.js';
 import type { Logger } from '../../kratos/log/logger.js';
+import type { Count, Metrics } from '../../kratos/metrics/metrics.js';
 
 export type QueueType = 'classic' | 'quorum';
 
@@ -24,6 +25,15 @@ export function rabbitOptions(config: Config, worker: Worker): RabbitOptions {
     queueType: queueType === 'quorum' ? 'quorum' : 'classic',
     applicationName: `kaimai-${worker.process}-${worker.index}`,
   };
+}
+
+/** @param use what the connection is for */
+export function connectionLosses(metrics: Metrics, use: 'publisher' | 'consumer', { queue }: RabbitOptions): Count {
+  return metrics.count(
+    'amqp_connection_losses_total',
+    'Connections to RabbitMQ that were lost or could not be opened; once for each outage.',
+    { connection: use, queue },
+  );
 }
 
 /** Not critical: while the broker is unavailable, the work waits in the outbox and in the queue. */
@@ -59,6 +69,7 @@ export class RabbitLink {
   constructor(
     private readonly options: RabbitOptions,
     private readonly logger: Logger,
+    private readonly losses: Count,
     private readonly setup: (model: ChannelModel) => Promise<void>,
   ) {}
 
@@ -137,6 +148,7 @@ export class RabbitLink {
   private wentDown(err: Error): void {
     if (this.down || this.closing) return;
     this.down = true;
+    this.losses.add();
     this.logger.error('RabbitMQ is unavailable; reconnecting', { err });
   }
 }

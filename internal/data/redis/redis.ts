@@ -2,6 +2,8 @@ import { once } from 'node:events';
 import { Redis, type RedisOptions } from 'ioredis';
 import { unavailable } from '../../../gen/common/v1/errors.js';
 import { KratosError } from '../../kratos/errors/error.js';
+import { Metrics } from '../../kratos/metrics/metrics.js';
+import { meterCommands, type RedisErrorKind, type RedisUse } from './redis-metrics.js';
 
 export interface RedisSettings {
   /** redis:// URL or host:port. */
@@ -46,18 +48,19 @@ export class RedisServer {
   constructor(
     private readonly settings: RedisSettings,
     private readonly onError: (err: Error) => void = () => {},
+    private readonly metrics: Metrics = new Metrics(),
   ) {
     this.keyPrefix = settings.keyPrefix;
     const { readTimeoutMs } = settings;
     const timeouts = { commandTimeout: readTimeoutMs, socketTimeout: SILENCE * readTimeoutMs };
-    this.commands = this.connect('kaimai', timeouts);
-    this.admission = this.connect('kaimai-admission', timeouts);
+    this.commands = this.connect('kaimai', 'commands', timeouts);
+    this.admission = this.connect('kaimai-admission', 'admission', timeouts);
   }
 
   /** A connection for commands that wait at the server for at most `longestMs`; a reply that comes too late ends it. */
   blocking(name: string, longestMs = 1_000): Redis {
     const { readTimeoutMs } = this.settings;
-    return this.connect(name, {
+    return this.connect(name, 'blocking', {
       blockingTimeout: 60_000,
       blockingTimeoutGrace: readTimeoutMs,
       socketTimeout: longestMs + SILENCE * readTimeoutMs,
@@ -89,7 +92,7 @@ export class RedisServer {
     for (const connection of this.connections) if (connection.status !== 'end') connection.disconnect();
   }
 
-  private connect(name: string, options: Options): Redis {
+  private connect(name: string, use: RedisUse, options: Options): Redis {
     const all: Options = {
       ...options,
       connectionName: name,
@@ -107,6 +110,7 @@ export class RedisServer {
     const connection = new Redis(/^rediss?:\/\//.test(addr) ? addr : `redis://${addr}`, all);
     // Without a listener ioredis prints to the console.
     connection.on('error', this.onError);
+    meterCommands(connection, use, this.metrics, kindOf);
     this.connections.push(connection);
     return connection;
   }
@@ -131,6 +135,13 @@ const UNREADABLE = /^(WRONGTYPE|KAIMAI unreadable)\b/;
 /** Whether a key holds something else than it should: another program wrote it, and what it held is lost. */
 export function isUnreadable(err: unknown): boolean {
   return err instanceof Error && UNREADABLE.test(err.message);
+}
+
+/** undefined: the caller loads the script and runs it again. */
+function kindOf(err: unknown): RedisErrorKind | undefined {
+  if (err instanceof Error && err.message.startsWith('NOSCRIPT')) return undefined;
+  if (isRedisAway(err)) return 'away';
+  return isUnreadable(err) ? 'unreadable' : 'other';
 }
 
 /** The reply. @throws UNAVAILABLE when Redis is away, or holds something else than it should */

@@ -1,5 +1,6 @@
 import { errorText } from '../errors/error-text.js';
 import type { Logger } from '../log/logger.js';
+import type { Metrics } from '../metrics/metrics.js';
 import type { HealthProbe } from './health-probe.js';
 import type { Server } from './server.js';
 
@@ -111,4 +112,11 @@ export class Health implements Server {
   private notify(before: boolean): void {
     if (this.ready !== before) for (const listener of this.listeners) listener();
   }
+}
+
+export function healthMetrics(metrics: Metrics, health: Health): void {
+  metrics.gauge('ready', '1 if the process can take calls.', 'min', () => (health.ready ? 1 : 0));
+  metrics.gauge('dependency_up', '1 if the server that the process depends on answers.', 'min', () =>
+    health.dependencies.map(({ name, up }) => [{ dependency: name }, up ? 1 : 0] as const),
+  );
 }

@@ -1,6 +1,7 @@
 import cluster, { type Worker as Child } from 'node:cluster';
 import { AggregatorRegistry, collectDefaultMetrics, Registry } from 'prom-client';
 import type { Logger } from '../log/logger.js';
+import { Metrics } from '../metrics/metrics.js';
 import { App } from './app.js';
 import type { Health } from './health.js';
 import { OpsListener } from './ops.js';
@@ -39,6 +40,7 @@ class Workers implements Server {
   readonly name = 'workers';
   private readonly children = new Map<number, { readonly child: Child; ready: boolean; served: boolean }>();
   private readonly deaths: number[] = [];
+  private restartCount = 0;
   private readonly pauses = new Set<NodeJS.Timeout>();
   private stopping = false;
   private onAllGone: (() => void) | undefined;
@@ -53,6 +55,13 @@ class Workers implements Server {
   get ready(): boolean {
     return this.children.size === this.count && [...this.children.values()].every((c) => c.ready);
   }
+
+  /** Workers that were started again after they died. */
+  get restarts(): number {
+    return this.restartCount;
+  }
+
+  readonly readyCount = (): number => [...this.children.values()].filter((c) => c.ready).length;
 
   /** Resolves when every worker serves. */
   async start(): Promise<void> {
@@ -114,6 +123,7 @@ class Workers implements Server {
   private forkLater(index: number, delayMs: number): void {
     const pause = setTimeout(() => {
       this.pauses.delete(pause);
+      this.restartCount++;
       this.fork(index);
     }, delayMs);
     this.pauses.add(pause);
@@ -142,6 +152,7 @@ export async function runPrimary(options: PrimaryOptions, logger: Logger): Promi
   const aggregator = new AggregatorRegistry();
   const own = new Registry();
   collectDefaultMetrics({ register: own, prefix: `${options.metricsNamespace}_primary_` });
+  workerMetrics(new Metrics(own, options.metricsNamespace), options.workers, workers);
   const ops = new OpsListener(metricsAddr, {
     ready: () => workers.ready,
     dependencies: () => [],
@@ -160,6 +171,21 @@ export async function runPrimary(options: PrimaryOptions, logger: Logger): Promi
     stopTimeoutMs: drainDelayMs + stopTimeoutMs + KILL_MARGIN_MS,
   });
   return app.run();
+}
+
+/** Exported by the primary, or by the process itself where it is its only worker. */
+export function workerMetrics(
+  metrics: Metrics,
+  count: number,
+  workers: { readonly readyCount: () => number; readonly restarts: number },
+): void {
+  metrics.gauge('workers', 'Worker processes that the replica should have.', 'sum', () => count);
+  metrics.gauge('workers_ready', 'Worker processes that can take calls.', 'sum', workers.readyCount);
+  metrics.counter(
+    'worker_restarts_total',
+    'Worker processes that died and were started again.',
+    () => workers.restarts,
+  );
 }
 
 /** Lets the primary know, in a worker process, whether this worker can take calls. */

@@ -39,13 +39,13 @@ export class BackgroundMetrics {
     });
     this.backlog = new Gauge({
       name: `${namespace}_background_backlog`,
-      help: 'Units that were waiting at the last look.',
+      help: 'Units that were waiting at the last look. Each replica sees the same ones: take the maximum, not the sum.',
+      aggregator: 'max',
       ...common,
     });
     this.oldest = new Gauge({
       name: `${namespace}_background_oldest_age_seconds`,
-      help: 'Age of the oldest unit that was waiting at the last look.',
-      // Several workers that measure one queue see the same age.
+      help: 'Age of the oldest unit that was waiting at the last look; the same at each replica.',
       aggregator: 'max',
       ...common,
     });

@@ -17,12 +17,17 @@ export interface WorkDone {
   readonly units: number;
   /** Units that failed on their own and were set aside, so that the others could go on. */
   readonly isolated?: number;
+  /**
+   * Whether to begin the next round at once. Default: if this one did something. A loop that waits for work within its
+   * round says true also for nothing; one that keeps to its interval says false.
+   */
+  readonly again?: boolean;
 }
 
 /** Work that is found and done in one step. */
 interface RoundOptions extends CommonOptions {
   /**
-   * Does a bounded amount of work and resolves with the units done: after some it runs again at once. `signal` is
+   * Does a bounded amount of work and resolves with what it did. `signal` is
    * aborted when the deadline of the stop has passed.
    */
   readonly round: (signal: AbortSignal) => Promise<number | WorkDone>;
@@ -127,7 +132,7 @@ export class Loop<Job = unknown> implements BackgroundServer {
       if (result?.isolated) this.meter?.isolated(result.isolated);
       if (!result) return 'idle';
       this.logResumption();
-      return 'busy';
+      return (result.again ?? result.units + (result.isolated ?? 0) > 0) ? 'busy' : 'idle';
     } catch (err) {
       this.meter?.failed();
       this.logStall({ err });
@@ -139,13 +144,14 @@ export class Loop<Job = unknown> implements BackgroundServer {
   private async work(options: LoopOptions<Job>): Promise<JobOutcome | undefined> {
     if ('round' in options) {
       const result = await options.round(this.deadlinePassed.signal);
-      const { units, isolated = 0 } = typeof result === 'number' ? { units: result } : result;
-      return units > 0 || isolated > 0 ? { kind: 'done', units, isolated } : undefined;
+      return { kind: 'done', ...(typeof result === 'number' ? { units: result } : result) };
     }
     const job = await options.claim();
     if (job === undefined) return undefined;
     if (options.suggestsMore?.(job) ?? true) this.wake();
-    return options.run(job);
+    // There was a job, so there may be another.
+    const outcome = await options.run(job);
+    return outcome.kind === 'done' ? { again: true, ...outcome } : outcome;
   }
 
   /** Logs the first of the rounds that stall, not each of them. */

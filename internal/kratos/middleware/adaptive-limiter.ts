@@ -1,3 +1,5 @@
+import type { Metrics } from '../metrics/metrics.js';
+
 export interface LimiterOptions {
   readonly enabled: boolean;
   /** CPU usage, in percent of one core, above which the number of calls in flight is limited. */
@@ -28,6 +30,7 @@ export class AdaptiveLimiter {
   private readonly buckets: Bucket[] = Array.from({ length: BUCKETS }, () => ({ slice: -1, passed: 0, tookMs: 0 }));
   private limits: LimiterOptions;
   private inFlightCount = 0;
+  private refusedCount = 0;
   private refusedAtMs = Number.NEGATIVE_INFINITY;
   private estimated: { slice: number; value: number } = { slice: -1, value: 0 };
 
@@ -52,6 +55,11 @@ export class AdaptiveLimiter {
     return this.inFlightCount;
   }
 
+  /** Calls that were refused since the start. */
+  get refused(): number {
+    return this.refusedCount;
+  }
+
   /** Calls that the process can handle concurrently. */
   get maxInFlight(): number {
     const slice = this.slice();
@@ -66,6 +74,7 @@ export class AdaptiveLimiter {
     if (this.limits.enabled && tight && this.inFlightCount >= this.maxInFlight) {
       // A refusal during the cool-off must not prolong it, or it would never end under steady load.
       if (this.cpu() >= this.limits.cpuPercent) this.refusedAtMs = startedAt;
+      this.refusedCount++;
       return undefined;
     }
     this.inFlightCount++;
@@ -96,4 +105,24 @@ export class AdaptiveLimiter {
     const perMs = maxPassed / (this.limits.windowMs / BUCKETS);
     return Math.ceil(perMs * Math.max(minTookMs, 1));
   }
+}
+
+export function limiterMetrics(metrics: Metrics, limiter: AdaptiveLimiter): void {
+  metrics.counter(
+    'limiter_refused_total',
+    'Calls that were refused because the process was overloaded.',
+    () => limiter.refused,
+  );
+  metrics.gauge(
+    'limiter_in_flight',
+    'Calls in progress, as the overload limiter counts them.',
+    'sum',
+    () => limiter.inFlight,
+  );
+  metrics.gauge(
+    'limiter_max_in_flight',
+    'Calls in progress that are admitted while the CPU is busy.',
+    'sum',
+    () => limiter.maxInFlight,
+  );
 }

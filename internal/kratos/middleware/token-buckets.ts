@@ -19,6 +19,7 @@ export class TokenBuckets {
   private readonly keys: string[] = [];
   private readonly fullAtMs: Float64Array;
   private hand = 0;
+  private refusedCount = 0;
 
   /** @param now a monotonic clock, in ms */
   constructor(
@@ -32,6 +33,11 @@ export class TokenBuckets {
 
   get enabled(): boolean {
     return this.rate.perSecond > 0;
+  }
+
+  /** Calls without a token since the start. */
+  get refused(): number {
+    return this.refusedCount;
   }
 
   get size(): number {
@@ -49,7 +55,10 @@ export class TokenBuckets {
     const fullAtMs = Math.min(Math.max(this.fullAtMs[slot]!, nowMs), nowMs + burst * tokenMs);
     const waitMs = fullAtMs + tokenMs - nowMs - burst * tokenMs;
     // Tolerates the rounding errors of sums of doubles.
-    if (waitMs > 1e-6) return waitMs;
+    if (waitMs > 1e-6) {
+      this.refusedCount++;
+      return waitMs;
+    }
     this.fullAtMs[slot] = fullAtMs + tokenMs;
     return 0;
   }

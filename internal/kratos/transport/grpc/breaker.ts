@@ -21,6 +21,8 @@ interface Bucket {
 export class Breaker {
   private readonly buckets: Bucket[] = Array.from({ length: BUCKETS }, () => ({ slice: -1, requests: 0, accepts: 0 }));
 
+  private rejectedCount = 0;
+
   constructor(
     private readonly now: () => number = () => performance.now(),
     private readonly random: () => number = Math.random,
@@ -28,12 +30,23 @@ export class Breaker {
 
   /** Whether to send this call. A rejection counts as a failed request. */
   allow(): boolean {
+    const share = this.rejectedShare;
+    if (share <= 0 || this.random() >= share) return true;
+    this.current().requests++;
+    this.rejectedCount++;
+    return false;
+  }
+
+  /** The share of calls that is not sent at present, from 0 to 0.9. */
+  get rejectedShare(): number {
     const { requests, accepts } = this.sum();
-    if (requests >= MIN_REQUESTS && this.random() < Math.min(MAX_SHARE, (requests - K * accepts) / (requests + 1))) {
-      this.current().requests++;
-      return false;
-    }
-    return true;
+    if (requests < MIN_REQUESTS) return 0;
+    return Math.max(0, Math.min(MAX_SHARE, (requests - K * accepts) / (requests + 1)));
+  }
+
+  /** Calls that were not sent since the start. */
+  get rejected(): number {
+    return this.rejectedCount;
   }
 
   /** Records a call that was sent. @param answered whether the service could answer it, even with an error */

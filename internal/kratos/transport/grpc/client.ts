@@ -12,6 +12,7 @@ import { context, propagation, SpanKind, SpanStatusCode, type TextMapSetter, tra
 import type { KratosError, ReasonSpec } from '../../errors/error.js';
 import { cancelled, deadlineExceeded, unavailable } from '../../errors/reasons.js';
 import { decodeStatus, type ReasonTable, reasonTable } from '../../errors/rpc-status.js';
+import type { Metrics } from '../../metrics/metrics.js';
 import type { Discovery } from '../../registry/discovery.js';
 import { Breaker } from './breaker.js';
 import { discoveryOptions, isDiscoveryTarget, registerDiscovery } from './discovery-channel.js';
@@ -121,6 +122,23 @@ export class GrpcClient {
         await sleep(pauseMs, undefined, options.signal ? { signal: options.signal } : {}).catch(() => undefined);
       }
     }
+  }
+
+  /** Exports what the breakers do, by method. */
+  observe(metrics: Metrics): void {
+    const read = (value: (breaker: Breaker) => number) => () =>
+      Array.from(this.breakers, ([method, breaker]) => [{ method }, value(breaker)] as const);
+    metrics.gauge(
+      'grpc_client_breaker_share',
+      'Share of calls to a failing service that are not sent, from 0 to 0.9, by method.',
+      'max',
+      read((breaker) => breaker.rejectedShare),
+    );
+    metrics.counter(
+      'grpc_client_breaker_rejected_total',
+      'Calls that were not sent because most recent ones had failed, by method.',
+      read((breaker) => breaker.rejected),
+    );
   }
 
   close(): void {

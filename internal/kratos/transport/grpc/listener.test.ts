@@ -17,6 +17,7 @@ import type { HealthProbe } from '../../app/health-probe.js';
 import type { KratosError } from '../../errors/error.js';
 import { decodeStatus, reasonTable } from '../../errors/rpc-status.js';
 import { type LogFields, Logger, SilentLogger } from '../../log/logger.js';
+import { Metrics } from '../../metrics/metrics.js';
 import { deadline } from '../../middleware/deadline.js';
 import { logging } from '../../middleware/logging.js';
 import { metrics } from '../../middleware/metrics.js';
@@ -138,7 +139,7 @@ describe('gRPC listener', () => {
       [
         recovery(),
         logging(lines),
-        metrics(prom, 'test'),
+        metrics(new Metrics(prom, 'test')),
         deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 5_000 }),
         auth(headerAuthenticator({ internalToken: TOKEN, adminToken: '', bffToken: '', adminByRole: true }), registry),
       ],
