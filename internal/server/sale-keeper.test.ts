@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { Registry } from 'prom-client';
 import type { ReconcileResult, SaleSchedule } from '../biz/seckill/sale-schedule.js';
+import { BackgroundMetrics } from '../kratos/background/background-metrics.js';
 import { type LogFields, Logger } from '../kratos/log/logger.js';
 import { saleKeeper } from './sale-keeper.js';
 
@@ -41,11 +42,20 @@ describe('saleKeeper', () => {
       },
     } as Partial<SaleSchedule> as SaleSchedule;
     const keeper = saleKeeper(schedule, logger, registry, { intervalMs: 1 });
+    keeper.observe(new BackgroundMetrics(registry, 'kaimai').of(keeper.name));
     await keeper.start();
     await all;
     await keeper.stop(AbortSignal.timeout(5_000));
     return { lines: logger.lines, metrics: await registry.metrics() };
   }
+
+  it('counts what it did as units, and exports every kind of difference before it occurs', async () => {
+    const reloaded = [{ itemId: 1n, kind: 'NOT_LOADED', detail: '' }] as const;
+    const { metrics } = await keep({ ...NOTHING, opened: 2, closed: 1, released: 1, propagated: 1, reloaded }, NOTHING);
+    assert.match(metrics, /^kaimai_background_units_total\{server="sale_keeper"\} 6$/m);
+    assert.match(metrics, /^kaimai_sale_drift\{kind="STREAM_EXHAUSTED"\} 0$/m);
+    assert.match(metrics, /^kaimai_sale_reloads_total\{kind="BUYERS"\} 0$/m);
+  });
 
   it('logs a fault of a sale once although every round meets it, and counts each', async () => {
     const fault = { ...NOTHING, failures: [{ itemId: 7n, cause: new Error('broken') }], leased: [8n] };

@@ -22,6 +22,7 @@ const DRIFT_KINDS: Readonly<Record<DriftKind, 0>> = {
   BALANCE: 0,
   BUYERS: 0,
   NOT_CLOSED: 0,
+  TOTAL: 0,
 };
 
 const KINDS = Object.keys(DRIFT_KINDS) as DriftKind[];

@@ -17,14 +17,14 @@ interface Launcher {
 }
 
 describe('kaimai up', function () {
-  this.timeout(120_000);
+  this.timeout(240_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const runFolder = mkdtempSync(join(tmpdir(), 'kaimai-up-'));
 
   /** In its own process group, like a job of a shell. */
-  function launch(): Launcher {
-    const child = spawn(process.execPath, [join(projectRoot, 'dist/cmd/kaimai/main.js'), 'up'], {
-      env: { ...process.env, ...servers.env(), KAIMAI_RUN_DIR: runFolder },
+  function launch(env: NodeJS.ProcessEnv = servers.env(), args: readonly string[] = []): Launcher {
+    const child = spawn(process.execPath, [join(projectRoot, 'dist/cmd/kaimai/main.js'), 'up', ...args], {
+      env: { ...process.env, ...env, KAIMAI_RUN_DIR: runFolder },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
     });
@@ -39,8 +39,8 @@ describe('kaimai up', function () {
     return { pid: child.pid, output: () => output, exit };
   }
 
-  async function run(): Promise<Launcher> {
-    const launcher = launch();
+  async function run(env?: NodeJS.ProcessEnv, args?: readonly string[]): Promise<Launcher> {
+    const launcher = launch(env, args);
     const ended = { yes: false };
     void launcher.exit.then(() => {
       ended.yes = true;
@@ -139,5 +139,33 @@ describe('kaimai up', function () {
     assert.ok(left.every((service) => !isAlive(service)));
     process.kill(launcher.pid, 'SIGTERM');
     assert.equal(await launcher.exit, 0, launcher.output());
+  });
+
+  it('keeps the servers that it started, and their data, when product is killed', async () => {
+    const none = { KAIMAI_POSTGRES_URL: '', KAIMAI_REDIS_URL: '', KAIMAI_RABBITMQ_URL: '' };
+    const launcher = await run(none, ['--servers', 'programs']);
+    const folder = /data in (\S+)\/postgres/.exec(launcher.output())?.[1];
+    assert.ok(folder, launcher.output());
+    const serverProcesses = () =>
+      ['postgres', 'redis', 'rabbitmq'].flatMap(
+        (name) =>
+          (JSON.parse(readFileSync(join(folder, `${name}.json`), 'utf8')) as { processes: ManagedProcess[] }).processes,
+      );
+    const before = serverProcesses();
+    assert.ok(before.length >= 3);
+    process.kill(services().product.pid, 'SIGKILL');
+    await eventually('product runs again', () => /product restarted in/.test(launcher.output()), { timeoutMs: 60_000 });
+    assert.deepEqual(
+      serverProcesses().map(({ pid }) => pid),
+      before.map(({ pid }) => pid),
+    );
+    assert.ok(before.every(isAlive));
+    const env = parseRunEnv(readFileSync(join(runFolder, 'env'), 'utf8'));
+    const reply = await fetch(`http://${env.KAIMAI_PRODUCT_HTTP}/v1/products`);
+    const { products } = (await reply.json()) as { products: unknown[] };
+    assert.equal(products.length, 3);
+    process.kill(launcher.pid, 'SIGTERM');
+    assert.equal(await launcher.exit, 0, launcher.output());
+    assert.ok(!before.some(isAlive));
   });
 });

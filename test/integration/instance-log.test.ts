@@ -357,13 +357,13 @@ describe('resource domain', () => {
       await record(instanceOrder(1n));
       const repo = new PgInstanceLogRepo(db);
       const jobs = jobsOf({ simulator: { delayMs: 150 } });
-      const round = createNext(jobs);
+      const round = jobs.claimCreation().then((job) => jobs.create(job!));
       await eventually('it is claimed', async () => (await count('instance_logs WHERE next_attempt_at > now()')) === 1);
       await db.pool.query('UPDATE instance_logs SET next_attempt_at = now()');
       const next = await repo.claimToCreate(60_000);
       assert.ok(next);
       assert.equal(await repo.settle({ job: next, status: 'FAILED', reason: 'given up' }), 'FAILED');
-      await round;
+      assert.deepEqual(await round, { kind: 'taken' });
       assert.equal(await count('simulated_instances'), 0);
       assert.equal(await jobs.report((await jobs.claimReports(10))!), undefined);
       await auditDone(1);

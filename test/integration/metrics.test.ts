@@ -147,7 +147,8 @@ describe('The metrics of product and resource', function () {
     const add = (name: string, metrics: readonly ExportedMetric[]) => {
       for (const metric of metrics) {
         const processNames = [exported.get(metric.name)?.processes, name].filter((n) => n !== undefined).join(', ');
-        exported.set(metric.name, { ...metric, labels: metric.labels ?? [], processes: processNames });
+        const labels = metric.labels ?? exported.get(metric.name)?.labels ?? [];
+        exported.set(metric.name, { ...metric, labels, processes: processNames });
       }
     };
     const sampled = new Set<string>();

@@ -30,6 +30,7 @@ import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { productDataModule } from '../../internal/data/product-module.js';
 import { sharedDataModule } from '../../internal/data/shared-module.js';
 import { providers } from '../../internal/kratos/app/wiring.js';
+import { Metrics } from '../../internal/kratos/metrics/metrics.js';
 import { NoTrace, Trace } from '../../internal/kratos/tracing/trace.js';
 import { MemoryStockGate } from '../support/memory/stock-gate.js';
 import { useServers } from '../support/servers.js';
@@ -73,6 +74,7 @@ describe('orders on PostgreSQL', () => {
     const settings = providers(({ value, create }) => {
       value(ORDER_POLICY, { payTimeoutMs: PAY_TIMEOUT_MS });
       value(REFUND_POLICY, { maxAttempts: 3, retryBackoffMs: 1, leaseMs: 1_000, afterSaleWindowMs: 60_000 });
+      create(Metrics, [], () => new Metrics());
       create(Trace, [], () => new NoTrace());
     });
     const container = containerOf([...modules, settings]);

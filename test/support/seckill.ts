@@ -54,6 +54,7 @@ import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { sharedDataModule } from '../../internal/data/shared-module.js';
 import { providers } from '../../internal/kratos/app/wiring.js';
 import { SilentLogger } from '../../internal/kratos/log/logger.js';
+import { Metrics } from '../../internal/kratos/metrics/metrics.js';
 import { NoTrace, Trace } from '../../internal/kratos/tracing/trace.js';
 import { SeckillConsumer, type SeckillConsumerOptions } from '../../internal/server/seckill-consumer.js';
 import { SeckillOrderService } from '../../internal/service/seckill.js';
@@ -68,6 +69,7 @@ export const TOKEN_TTL_MS = 60_000;
 const WATCH_INTERVAL_MS = 20;
 
 const testPolicies = providers(({ value, create }) => {
+  create(Metrics, [], () => new Metrics());
   create(Trace, [], () => new NoTrace());
   value(ORDER_POLICY, { payTimeoutMs: 60_000 });
   value(OUTBOX_OPTIONS, { batchSize: 100, leaseMs: 10_000 });

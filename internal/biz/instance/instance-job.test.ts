@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { SilentLogger } from '../../kratos/log/logger.js';
+import { type LogFields, SilentLogger } from '../../kratos/log/logger.js';
 import {
   InstanceJobUsecase,
   InstanceReporter,
@@ -12,6 +12,7 @@ import type { InstanceJob, InstanceLogRepo, InstanceLogStatus, InstanceOutcome }
 describe('InstanceJobUsecase', () => {
   /** What was called, in order. */
   let calls: string[];
+  let errors: string[];
   let outcome: ProvisionOutcome;
   let removal: () => Promise<void>;
   /** The status that a job has after `settle`. */
@@ -42,7 +43,11 @@ describe('InstanceJobUsecase', () => {
     markReported: async () => void calls.push('reported'),
   } as unknown as InstanceLogRepo;
   const options = { maxAttempts: 3, retryBackoffMs: 100, leaseMs: 1_000 };
-  const usecase = new InstanceJobUsecase(logs, new FakeProvisioner(), new FakeReporter(), options, new SilentLogger());
+  const logger = Object.assign(new SilentLogger(), {
+    error: (message: string, fields: LogFields) =>
+      void errors.push(`${message}: ${fields.instanceId} ${fields.reason}`),
+  });
+  const usecase = new InstanceJobUsecase(logs, new FakeProvisioner(), new FakeReporter(), options, logger);
   const jobOf = (changes: Partial<InstanceJob> = {}): InstanceJob => ({
     ...{
       id: 1n,
@@ -60,6 +65,7 @@ describe('InstanceJobUsecase', () => {
 
   beforeEach(() => {
     calls = [];
+    errors = [];
     outcome = { kind: 'running' };
     removal = async () => {};
     current = undefined;
@@ -85,7 +91,7 @@ describe('InstanceJobUsecase', () => {
 
   it('removes its instance when another worker has given up the job meanwhile', async () => {
     current = 'FAILED';
-    await usecase.create(jobOf());
+    assert.deepEqual(await usecase.create(jobOf()), { kind: 'taken' });
     assert.deepEqual(calls, ['settle SUCCESS', 'remove']);
   });
 
@@ -96,6 +102,20 @@ describe('InstanceJobUsecase', () => {
       await usecase.create(jobOf());
     }
     assert.deepEqual(calls, ['settle FAILED no such image', 'settle FAILED no such image']);
+  });
+
+  it('reports a failed instance as failed, with a line in the log, and an attempt to be repeated as such', async () => {
+    outcome = { kind: 'retry', reason: 'timeout' };
+    assert.deepEqual(await usecase.create(jobOf()), { kind: 'retry', reason: 'timeout' });
+    assert.deepEqual(errors, []);
+    const reason = 'gave up after 3 attempts: timeout';
+    assert.deepEqual(await usecase.create(jobOf({ attempts: 2 })), { kind: 'failed', reason });
+    outcome = { kind: 'failed', reason: 'no such image' };
+    assert.deepEqual(await usecase.create(jobOf()), { kind: 'failed', reason: 'no such image' });
+    assert.deepEqual(errors, [
+      `an instance could not be created: 7 ${reason}`,
+      'an instance could not be created: 7 no such image',
+    ]);
   });
 
   it('retries with a growing wait and gives up after the last attempt', async () => {

@@ -47,6 +47,36 @@ describe('Loop', () => {
     assert.match(text, /test_background_oldest_age_seconds\{server="test"\} 1\.5/);
   });
 
+  it('begins the next round at once if the round says so, also after it did nothing', async () => {
+    const meter = new BackgroundMetrics(new Registry(), 'test').of('test');
+    const reached = deferred();
+    let rounds = 0;
+    const server = loop(async () => {
+      if (++rounds === 3) reached.resolve();
+      return { units: 0, again: rounds < 3 };
+    }, 3_600_000);
+    server.observe(meter);
+    await server.start();
+    await reached.promise;
+    await server.stop(AbortSignal.timeout(1_000));
+    assert.equal(rounds, 3);
+  });
+
+  it('keeps to its interval if the round says so, although it did something', async () => {
+    const prom = new Registry();
+    let rounds = 0;
+    const server = loop(async () => {
+      rounds += 1;
+      return { units: 4, again: false };
+    }, 3_600_000);
+    server.observe(new BackgroundMetrics(prom, 'test').of('test'));
+    await server.start();
+    await settled();
+    await server.stop(AbortSignal.timeout(1_000));
+    assert.equal(rounds, 1);
+    assert.match(await prom.metrics(), /test_background_units_total\{server="test"\} 4/);
+  });
+
   it('finishes the round in progress before it stops, and begins no other', async () => {
     const entered = deferred();
     const release = deferred();
