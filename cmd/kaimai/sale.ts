@@ -13,6 +13,14 @@ interface SaleReply {
   readonly remaining: string;
   readonly priceFen: string;
   readonly defaultLimit: number;
+  readonly version: string;
+}
+
+interface VipLimitReply {
+  readonly userId: string;
+  readonly limit: number;
+  readonly left: number;
+  readonly version: string;
 }
 
 interface CreateOptions {
@@ -24,10 +32,21 @@ interface CreateOptions {
   readonly limit?: number;
 }
 
+interface UpdateOptions {
+  readonly total?: string;
+  readonly price?: string;
+  readonly starts?: string;
+  /** A time or "never". */
+  readonly ends?: string;
+  readonly limit?: number;
+  readonly rate?: number;
+}
+
+const NEVER = 'never';
 const LIST_LIMIT = 100;
 const WATCH_INTERVAL_MS = 1_000;
 
-export const saleCommand = new Command('sale').description('create, list, watch, open and close flash sales');
+export const saleCommand = new Command('sale').description('create, list, watch, change, open and close flash sales');
 
 saleCommand
   .command('create <item>')
@@ -74,6 +93,31 @@ saleCommand
     }
   });
 
+saleCommand
+  .command('update <item>')
+  .description('change the current sale of an item; the start and the price only before it is open')
+  .option('--total <units>', 'units to sell in all, at least those that are sold or being sold', decimal)
+  .option('--price <fen>', 'unit price in fen', decimal)
+  .option('--starts <time>', 'start, such as 2026-11-11T00:00:00+08:00', time)
+  .option('--ends <time>', 'end in the future, or "never"', timeOrNever)
+  .option('--limit <units>', 'units for each user', wholeNumber)
+  .option('--rate <users>', 'users that the waiting room admits per second; 0 for no waiting room', wholeNumber)
+  .action(async (item: string, options: UpdateOptions) => {
+    if (Object.keys(options).length === 0) throw new Error('nothing to change: give at least one option');
+    const path = `/v1/sales/${encodeURIComponent(item)}`;
+    const { version } = await openApi().admin<SaleReply>('GET', path);
+    const sale = await openApi().admin<SaleReply>('PATCH', path, {
+      version,
+      total: options.total,
+      priceFen: options.price,
+      startsAt: options.starts,
+      endsAt: options.ends === NEVER ? null : options.ends,
+      defaultLimit: options.limit,
+      admitRate: options.rate,
+    });
+    console.log(saleTable([sale]));
+  });
+
 for (const action of ['open', 'close'] as const) {
   saleCommand
     .command(`${action} <item>`)
@@ -91,6 +135,20 @@ saleCommand
     const path = `/v1/sales/${encodeURIComponent(item)}/vip-limits/${encodeURIComponent(user)}`;
     const set = await openApi().admin<{ limit: number }>('PUT', path, { limit: wholeNumber(units) });
     console.log(`user ${user} may buy ${set.limit} of item ${item}`);
+  });
+
+saleCommand
+  .command('limits <item>')
+  .description('list the users with a limit of their own in the sale of an item')
+  .action(async (item: string) => {
+    const rows: string[][] = [];
+    for (;;) {
+      const path = `/v1/sales/${encodeURIComponent(item)}/vip-limits?limit=${LIST_LIMIT}&offset=${rows.length}`;
+      const { vipLimits } = await openApi().admin<{ vipLimits: VipLimitReply[] }>('GET', path);
+      rows.push(...vipLimits.map((v) => [v.userId, String(v.limit), String(v.left), v.version]));
+      if (vipLimits.length < LIST_LIMIT) break;
+    }
+    console.log(rows.length === 0 ? 'no limits' : table(['user', 'limit', 'left', 'version'], rows));
   });
 
 function saleTable(sales: readonly SaleReply[]): string {
@@ -117,6 +175,10 @@ function decimal(text: string): string {
 
 function wholeNumber(text: string): number {
   return Number(decimal(text));
+}
+
+function timeOrNever(text: string): string {
+  return text === NEVER ? NEVER : time(text);
 }
 
 function time(text: string): string {

@@ -5,6 +5,7 @@ import { Listr, type ListrTask } from 'listr2';
 import { migrate } from '../../internal/data/postgres/migrate.js';
 import { loadMigrations } from '../../internal/data/postgres/migration-file.js';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
+import { checkConfigFolder, configFile } from '../../internal/local/config-file.js';
 import { Launch } from '../../internal/local/launch.js';
 import { projectRoot, runFolder } from '../../internal/local/project.js';
 import {
@@ -51,6 +52,8 @@ interface UpOptions {
   readonly watch?: true;
   readonly inspect?: true;
   readonly servers?: Place;
+  /** Folder of the configuration files. */
+  readonly conf?: string;
 }
 
 export const upCommand = new Command('up')
@@ -66,12 +69,14 @@ export const upCommand = new Command('up')
       'where to run PostgreSQL, Redis and RabbitMQ (default: where their data is)',
     ).choices(PLACES),
   )
+  .option('--conf <folder>', 'folder with product.yaml or resource.yaml, or both (default: configs)')
   .action(async (options: UpOptions) => {
     process.exitCode = await up(options);
   });
 
 /** Runs until a signal, or until the start fails. Resolves with the exit code. */
 async function up(options: UpOptions): Promise<number> {
+  if (options.conf !== undefined) checkConfigFolder(options.conf);
   forgetOwnUrls();
   const launch = await Launch.begin();
   const interruption = new AbortController();
@@ -254,7 +259,7 @@ function startServiceTask(
       const service = new SupervisedService(name, {
         addresses,
         env: variables(ctx),
-        config: join(projectRoot, `configs/${name}.yaml`),
+        config: configFile(name, options.conf),
         logFile: join(runFolder, `${name}.log`),
         timeoutMs: SERVICE_START_TIMEOUT_MS,
         inspectorPort: options.inspect && INSPECTOR_PORTS[name],
