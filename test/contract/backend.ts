@@ -10,7 +10,8 @@ import type { RefundRepo } from '../../internal/biz/order/refund-state.js';
 import type { ShipmentRepo } from '../../internal/biz/order/shipment.js';
 import type { Outbox } from '../../internal/biz/outbox.js';
 import type { SaleUnitsRepo } from '../../internal/biz/seckill/reserved-units.js';
-import type { Sale } from '../../internal/biz/seckill/sale-state.js';
+import type { SaleAccounts } from '../../internal/biz/seckill/sale-account.js';
+import type { Sale, SaleRepo } from '../../internal/biz/seckill/sale-state.js';
 import type { Transaction, TransactionRunner } from '../../internal/biz/transaction.js';
 import type { UserRepo } from '../../internal/biz/user/user.js';
 
@@ -26,6 +27,8 @@ export interface Backend {
   readonly refunds: RefundRepo;
   readonly instances: InstanceRepo;
   readonly saleUnits: SaleUnitsRepo;
+  readonly sales: SaleRepo;
+  readonly accounts: SaleAccounts;
   readonly outbox: Outbox;
   readonly users: UserRepo;
   /** Topics of the outbox rows that refer to this id. */

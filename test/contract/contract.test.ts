@@ -9,6 +9,7 @@ import { paymentRepoContract } from './payment.js';
 import { openPostgresBackend } from './postgres-backend.js';
 import { productRepoContract } from './product.js';
 import { refundRepoContract } from './refund.js';
+import { saleRepoContract } from './sale.js';
 import { saleUnitsRepoContract } from './sale-units.js';
 import { shipmentRepoContract } from './shipment.js';
 import { stockRepoContract } from './stock.js';
@@ -27,6 +28,7 @@ const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
   instanceRepoContract,
   outboxContract,
   saleUnitsRepoContract,
+  saleRepoContract,
   userRepoContract,
 ];
 

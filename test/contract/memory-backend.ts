@@ -5,6 +5,7 @@ import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemoryProductRepo } from '../support/memory/product.js';
 import { MemoryRefundRepo } from '../support/memory/refund.js';
+import { MemorySaleAccounts, MemorySaleRepo } from '../support/memory/sale.js';
 import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { openSale } from '../support/memory/settlement.js';
 import { MemoryShipmentRepo } from '../support/memory/shipment.js';
@@ -21,6 +22,7 @@ export async function openMemoryBackend(): Promise<Backend> {
   const orders = new MemoryOrderRepo(store);
   const stock = new MemoryStockRepo(store, catalog.skus);
   const saleUnits = new MemorySaleUnitsRepo(store);
+  const sales = new MemorySaleRepo(store, saleUnits, orders);
   const instances = new MemoryInstanceRepo(store, outbox);
   const payments = new MemoryPaymentRepo(store);
   return {
@@ -34,6 +36,8 @@ export async function openMemoryBackend(): Promise<Backend> {
     refunds: new MemoryRefundRepo(store, payments, orders),
     instances,
     saleUnits,
+    sales,
+    accounts: new MemorySaleAccounts(store, saleUnits, orders, sales, outbox),
     outbox,
     users: new MemoryUserRepo(store),
     topics: async (refId) => outbox.table.rows().flatMap((row) => (row.refId === refId ? [row.topic] : [])),

@@ -8,7 +8,10 @@ import { PgPaymentRepo } from '../../internal/data/postgres/payment.js';
 import { clientOf, Postgres } from '../../internal/data/postgres/postgres.js';
 import { PgProductRepo } from '../../internal/data/postgres/product.js';
 import { PgRefundRepo } from '../../internal/data/postgres/refund.js';
+import { PgSaleRepo } from '../../internal/data/postgres/sale.js';
+import { PgSaleAccounts } from '../../internal/data/postgres/sale-account.js';
 import { PgSaleUnitsRepo } from '../../internal/data/postgres/sale-units.js';
+import { PgSettlementRepo } from '../../internal/data/postgres/settlement.js';
 import { PgShipmentRepo } from '../../internal/data/postgres/shipment.js';
 import { PgStockRepo } from '../../internal/data/postgres/stock.js';
 import { PgUserRepo } from '../../internal/data/postgres/user.js';
@@ -42,6 +45,8 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     instances: new PgInstanceRepo(db),
     users: new PgUserRepo(db),
     saleUnits: new PgSaleUnitsRepo(db),
+    sales: new PgSaleRepo(db),
+    accounts: new PgSaleAccounts(db, new PgSettlementRepo(db)),
     outbox: new PgOutbox(db),
     topics: async (refId) => {
       const { rows } = await db.pool.query<{ topic: string }>('SELECT topic FROM outbox WHERE ref_id = $1', [refId]);

@@ -11,27 +11,32 @@ import { freePort } from '../../internal/local/servers/ports.js';
 import type { RunningServer, ServerName } from '../../internal/local/servers/server.js';
 import { chooseSources, installMissing, serverKinds, startServer } from '../../internal/local/servers/servers.js';
 import { Random } from '../simulation/random.js';
+import { Coverage, covers, type Place } from './coverage.js';
 import { type Mutant, mutantsOf, mutate } from './mutants.js';
+import { Places } from './places.js';
 import { ImportGraph, type SelectedTest } from './selection.js';
 import { Workspace } from './workspace.js';
 
-const USAGE = `usage: make mutate [M="--count 60 --seed 1 --only PATH --tests 12 --no-servers --list"]`;
+const USAGE = `usage: make mutate [M="--count 60 --seed 1 --skip 0 --only PATH --tests 6 --no-servers --list"]`;
 const SOURCES = ['cmd', 'internal', 'migrations'];
 /** Programs and declarations: their behaviour is in what they call, or in nothing that runs. */
 const LEFT_OUT = /\.test\.ts$|\/testdata\/|^cmd\/|^internal\/local\/|-module\.ts$/;
 
-const NEAREST = 3;
+/** A mutant that makes the tests take longer than this is killed. The machine may be busy. */
+const timeoutMs = (durationMs: number) => 30_000 + 10 * durationMs;
 
 interface Options {
   readonly count: number;
+  /** Mutants of the sample to leave out, from the first: a long run can be made in portions. */
+  readonly skip: number;
   readonly seed: number;
   readonly only: readonly string[];
-  /** Server tests to run for a mutant at most, the nearest first. */
+  /** Tests with servers to run for a mutant at most, of those that cover it, the nearest first. */
   readonly serverTests: number;
 }
 
 /** One mutant of each folder in turn, until there are enough. */
-function sample(mutants: readonly Mutant[], { count, seed }: Options): Mutant[] {
+function sample(mutants: readonly Mutant[], { count, skip, seed }: Options): Mutant[] {
   const random = new Random(seed);
   const folders = new Map<string, Mutant[]>();
   for (const mutant of mutants) {
@@ -39,14 +44,14 @@ function sample(mutants: readonly Mutant[], { count, seed }: Options): Mutant[] 
     folders.set(folder, [...(folders.get(folder) ?? []), mutant]);
   }
   const picked: Mutant[] = [];
-  while (picked.length < count && folders.size > 0) {
+  while (picked.length < skip + count && folders.size > 0) {
     for (const [folder, left] of folders) {
-      if (picked.length === count) break;
+      if (picked.length === skip + count) break;
       picked.push(...left.splice(random.int(left.length), 1));
       if (left.length === 0) folders.delete(folder);
     }
   }
-  return picked;
+  return picked.slice(skip);
 }
 
 function allMutants(only: readonly string[]): readonly Mutant[] {
@@ -100,6 +105,8 @@ interface Verdict {
 
 class Examination {
   private readonly graph: ImportGraph;
+  private readonly coverage: Coverage;
+  private readonly places: Places;
   /** By source and test files: whether these pass without a mutant. */
   private readonly sound = new Map<string, boolean>();
   private readonly broken = new Set<string>();
@@ -110,21 +117,37 @@ class Examination {
     private readonly options: Options,
   ) {
     this.graph = new ImportGraph(workspace.dist);
+    this.coverage = new Coverage(workspace, this.graph, join(projectRoot, '.run/mutate-coverage'));
+    this.places = new Places(projectRoot, workspace.dist);
   }
 
+  /** Runs the tests that run the mutated code: all of those without servers together, then the others one by one. */
   async examine(mutant: Mutant): Promise<Verdict> {
-    const selected = this.graph.testsOf(mutant.file);
-    const quick = selected.filter((t) => !t.needsServers);
-    const slow = this.servers ? selected.filter((t) => t.needsServers).slice(0, this.options.serverTests) : [];
-    if (quick.length + slow.length === 0) return { killed: false, by: 'no test reaches the file' };
+    const places = this.places.affectedBy(mutant.file, mutant.start);
     const text = mutate(readFileSync(join(projectRoot, mutant.file), 'utf8'), mutant);
-    // The nearest tests find most mutants, and loading the others takes longer than running these.
-    const groups = [quick.slice(0, NEAREST), quick.slice(NEAREST), ...slow.map((test) => [test])];
-    for (const tests of groups) {
-      const verdict = await this.run(mutant, text, tests);
-      if (verdict) return verdict;
+    const selected = this.graph.testsOf(mutant.file);
+    const covering: SelectedTest[] = [];
+    for (const test of selected) if (!test.needsServers && (await this.covers(test, places))) covering.push(test);
+    const quick = covering.length;
+    const verdict = quick > 0 ? await this.run(mutant, text, covering) : undefined;
+    if (verdict) return verdict;
+    let slow = 0;
+    for (const test of this.servers ? selected.filter((t) => t.needsServers) : []) {
+      if (slow === this.options.serverTests) break;
+      if (!(await this.covers(test, places))) continue;
+      slow++;
+      const found = await this.run(mutant, text, [test]);
+      if (found) return found;
     }
-    return { killed: false, by: `${quick.length} tests without servers and ${slow.length} with servers pass` };
+    if (quick + slow === 0) return { killed: false, by: 'no test runs the code' };
+    return { killed: false, by: `${quick} tests without servers and ${slow} with servers pass` };
+  }
+
+  private async covers(test: SelectedTest, places: readonly Place[] | undefined): Promise<boolean> {
+    if (this.broken.has(test.file)) return false;
+    const coverage = await this.coverage.of(test.file, await this.envOf([test]));
+    if (!coverage.passed) this.leaveOut(test.file);
+    return coverage.passed && (places === undefined || covers(coverage, places));
   }
 
   /** @returns undefined if all of them pass */
@@ -133,7 +156,10 @@ class Examination {
     if (tests.length === 0) return undefined;
     const env = await this.envOf(tests);
     const files = tests.map((t) => t.file);
-    const run = await this.workspace.with(mutant.file, text, () => this.workspace.test(files, env));
+    let durationMs = 0;
+    for (const file of files) durationMs += (await this.coverage.of(file, env)).durationMs;
+    const limitMs = timeoutMs(durationMs);
+    const run = await this.workspace.with(mutant.file, text, () => this.workspace.test(files, env, limitMs));
     if (run.outcome === 'passed') return undefined;
     const failed = run.outcome === 'failed' && run.file ? relative(this.workspace.dist, run.file) : undefined;
     // Without a file the tests could not be loaded, or did not end.
@@ -142,11 +168,13 @@ class Examination {
       return { killed: true, by: run.outcome === 'failed' ? run.test : 'a timeout' };
     }
     // A test that fails without a mutant kills nothing.
-    for (const { file } of suspects) {
-      console.log(`${file} fails without a mutant and is left out`);
-      this.broken.add(file);
-    }
+    for (const { file } of suspects) this.leaveOut(file);
     return this.run(mutant, text, tests);
+  }
+
+  private leaveOut(test: string): void {
+    console.log(`${test} fails without a mutant and is left out`);
+    this.broken.add(test);
   }
 
   /** Whether tests pass with the same file compiled in the same way, but unchanged. */
@@ -179,7 +207,8 @@ const { values } = parseArgs({
     count: { type: 'string', default: '60' },
     seed: { type: 'string', default: '1' },
     only: { type: 'string', multiple: true, default: [] },
-    tests: { type: 'string', default: '12' },
+    skip: { type: 'string', default: '0' },
+    tests: { type: 'string', default: '6' },
     'no-servers': { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
@@ -187,11 +216,12 @@ const { values } = parseArgs({
 });
 const options: Options = {
   count: Number(values.count),
+  skip: Number(values.skip),
   seed: Number(values.seed),
   only: values.only,
   serverTests: Number(values.tests),
 };
-const numbers = [options.count, options.seed, options.serverTests];
+const numbers = [options.count, options.skip, options.seed, options.serverTests];
 if (values.help || !numbers.every((n) => Number.isSafeInteger(n) && n >= 0)) {
   console.error(USAGE);
   process.exit(values.help ? 0 : 2);

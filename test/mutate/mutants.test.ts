@@ -26,12 +26,12 @@ describe('mutants of TypeScript', () => {
     assert.deepEqual(mutations('a.ts', 'const a = b && true;'), ['const a = b || true;', 'const a = b && false;']);
   });
 
-  it('leave log lines, types, texts and resource bounds alone', () => {
+  it('leave log lines, types, texts, assertions and resource bounds alone', () => {
     const text = `
       type A = 1 | 2;
       const WAIT_MS = 5_000;
       const a = 'x' + b;
-      function f() { this.logger.info('x'); }`;
+      function f() { this.logger.info('x'); throw new Error('never'); }`;
     assert.deepEqual(mutations('a.ts', text), []);
   });
 

@@ -55,6 +55,8 @@ const OTHER_OPERATORS: Readonly<Record<string, string>> = {
 /** Calls without an effect that a test should pin down: texts for people, and hints to the runtime. */
 const INCIDENTAL =
   /^(this\.)?(#?log|#?logger|options\.logger|console|process\.std)\b|\.(unref|removeListener|destroy)\(|^clearT/;
+/** An Error without a reason reports a mistake of this program, which no input reaches. */
+const ASSERTION = /^throw new Error\(/;
 /** A duration or a bound on resources, which only a timed or a very large test could tell from another. */
 const INCIDENTAL_CONSTANT = /_(MS|S|BYTES)$|MAX|MOST|TIMEOUT|BUCKETS|^buckets$/;
 
@@ -87,7 +89,8 @@ function typescriptMutants(file: string, text: string): Replacement[] {
       const isHook = ts.isCallExpression(node.expression) && node.parent.kind === ts.SyntaxKind.SourceFile;
       if (!isSuper && !isHook) replace('drop a statement', node, ';');
     }
-    if (ts.isContinueStatement(node) || (ts.isReturnStatement(node) && !node.expression) || ts.isThrowStatement(node)) {
+    const isThrow = ts.isThrowStatement(node) && !ASSERTION.test(node.getText(source));
+    if (ts.isContinueStatement(node) || (ts.isReturnStatement(node) && !node.expression) || isThrow) {
       replace('drop a statement', node, ';');
     }
     if (ts.isNumericLiteral(node) && !isIncidental(node, source)) {

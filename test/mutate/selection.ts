@@ -10,7 +10,7 @@ export interface SelectedTest {
   readonly needsServers: boolean;
 }
 
-/** Tests that start whole processes or servers of their own: only for sources that no other test reaches. */
+/** Tests that start whole processes or servers of their own: they come last. */
 const SLOW = /^test\/e2e\/|-process\.test|-kill\.test|-fault\.test|failover|process\.test\.js$/;
 const SERVER_SUPPORT = /^test\/support\/(servers|shared-servers|own-[a-z]+|processes)\.js$/;
 /** Tests that look at the sources and not at what they do. */
@@ -40,19 +40,22 @@ export class ImportGraph {
     this.tests = files.filter((file) => file.endsWith('.test.js') && !STATIC.test(file));
   }
 
-  /** The tests that reach a source file: those without servers first, then those named like it, then the nearest. */
+  /**
+   * The tests that reach a source file: those without servers first, those with whole processes last; among these the ones
+   * named like it, then the nearest.
+   */
   testsOf(source: string): readonly SelectedTest[] {
     const distances = this.distancesTo(compiledFiles(source, this.dist));
     const found = this.tests.flatMap((file) => {
       const distance = distances.get(file);
       return distance === undefined ? [] : [{ file, distance, needsServers: this.needsServers(file) }];
     });
-    const fast = found.filter(({ file }) => !SLOW.test(file));
-    return (fast.length > 0 ? fast : found)
-      .map((test) => ({ test, affinity: affinityOf(source, test.file) }))
+    return found
+      .map((test) => ({ test, affinity: affinityOf(source, test.file), slow: SLOW.test(test.file) }))
       .sort(
         (a, b) =>
           Number(a.test.needsServers) - Number(b.test.needsServers) ||
+          Number(a.slow) - Number(b.slow) ||
           b.affinity - a.affinity ||
           a.test.distance - b.test.distance,
       )
@@ -70,13 +73,15 @@ export class ImportGraph {
     return distances;
   }
 
+  /** A file and everything that it imports or starts, directly or not. */
+  reachedFrom(file: string): ReadonlySet<string> {
+    const seen = new Set([file]);
+    for (const reached of seen) for (const imported of this.imports.get(reached) ?? []) seen.add(imported);
+    return seen;
+  }
+
   private needsServers(test: string): boolean {
-    const seen = new Set([test]);
-    for (const file of seen) {
-      if (SERVER_SUPPORT.test(file)) return true;
-      for (const imported of this.imports.get(file) ?? []) seen.add(imported);
-    }
-    return false;
+    return [...this.reachedFrom(test)].some((file) => SERVER_SUPPORT.test(file));
   }
 
   private importsIn(file: string): string[] {
@@ -91,6 +96,8 @@ export class ImportGraph {
 
 /** Words that the names of a source and of a test have in common. */
 function affinityOf(source: string, test: string): number {
+  // Named after no table, it covers all of them.
+  if (source.startsWith('migrations/') && test.includes('/constraints.')) return Number.POSITIVE_INFINITY;
   const words = (file: string) => new Set(file.split(/[^a-z]+/));
   const ofTest = words(test);
   return [...words(source)].filter((word) => ofTest.has(word)).length;

@@ -19,8 +19,8 @@ export type TestRun =
   | { readonly outcome: 'failed'; readonly test: string; readonly file: string | undefined }
   | { readonly outcome: 'timed out' };
 
-/** Far more than the selected tests take. A mutant may loop for ever. */
-const TIMEOUT_MS = 300_000;
+/** Far more than any test file takes. */
+const TIMEOUT_MS = 600_000;
 /** Written there by a mutant, so they must not be the project's own. */
 const COPIED = ['dist', 'migrations', 'package.json'];
 const LEFT_OUT = ['.git', '.run', 'coverage', 'node_modules', ...COPIED];
@@ -53,7 +53,11 @@ export class Workspace {
   }
 
   /** Runs test files in one process, up to the first failure. @param files relative to dist/ */
-  async test(files: readonly string[], env: Readonly<Record<string, string>>): Promise<TestRun> {
+  async test(
+    files: readonly string[],
+    env: Readonly<Record<string, string>>,
+    timeoutMs = TIMEOUT_MS,
+  ): Promise<TestRun> {
     const report = join(this.root, 'report.json');
     if (existsSync(report)) unlinkSync(report);
     const mocha = join(projectRoot, 'node_modules/mocha/bin/mocha.js');
@@ -65,7 +69,7 @@ export class Workspace {
     const timer = setTimeout(() => {
       timedOut = true;
       child.kill('SIGKILL');
-    }, TIMEOUT_MS);
+    }, timeoutMs);
     const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
     clearTimeout(timer);
     if (timedOut) return { outcome: 'timed out' };

@@ -12,6 +12,8 @@ class NoReply extends Error {
 interface Call {
   readonly name: string;
   readonly die: () => void;
+  /** Its process does not die: other calls wait for the same result. */
+  readonly shared?: boolean;
 }
 
 const MAX_TRIES = 60;
@@ -72,6 +74,15 @@ export class Faults {
     return result;
   }
 
+  /** Reads what several calls of a process wait for. The process, which would take them all along, does not die of it. */
+  shared<T>(work: () => Promise<T>): Promise<T> {
+    const { context } = this.scheduler;
+    this.scheduler.context = { ...(context as Call), shared: true };
+    const result = work();
+    this.scheduler.context = context;
+    return result;
+  }
+
   /** Repeats a call until there is an answer: a result, or an error of the domain. */
   async insist<T>(name: string, work: () => Promise<T>): Promise<T | KratosError> {
     for (let i = 0; i < MAX_TRIES; i++) {
@@ -102,7 +113,9 @@ export class Faults {
 
   private next() {
     if (!this.occurs()) return 'none';
-    return this.random.pick(['lost before', 'lost after', 'died before', 'died after', 'conflict'] as const);
+    const fault = this.random.pick(['lost before', 'lost after', 'died before', 'died after', 'conflict'] as const);
+    const isDeath = fault === 'died before' || fault === 'died after';
+    return isDeath && (this.scheduler.context as Call | undefined)?.shared ? 'lost before' : fault;
   }
 
   private died(): ProcessDied {

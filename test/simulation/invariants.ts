@@ -1,6 +1,11 @@
 import { type Order, REFUNDED } from '../../internal/biz/order/order-state.js';
+import { reusedStreamId } from '../../internal/biz/seckill/purchase-stream.js';
+import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import type { ResourceDomain } from './resource-domain.js';
 import type { World } from './world.js';
+
+/** The highest limit that an operator gives a user. */
+const MOST_LIMIT = 4;
 
 /** The violated invariants of a world in which all work is finished, as `<invariant>: <what is wrong>`. */
 export function violationsOf(world: World, resource: ResourceDomain): string[] {
@@ -27,19 +32,16 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
       'units sold',
       () => `sale ${sale.id}: ${sale.sold}/${sale.total}, ${units} live`,
     );
-    const held = new Map<string, number>();
-    for (const o of live) held.set(o.userId, (held.get(o.userId) ?? 0) + o.quantity);
-    const most = Math.max(0, ...held.values());
-    expect(
-      most <= sale.defaultLimit,
-      'limit per user',
-      () => `sale ${sale.id}: a user has ${most} of ${sale.defaultLimit}`,
-    );
+    admissionViolations(world, sale, live, expect);
   }
 
-  expect(world.stream.length === 0, 'empty stream', () => `${world.stream.length} entries are still in the stream`);
-  for (const { streamId, fields } of world.entries) {
-    const rows = inbox.filter((row) => row.streamId === streamId && String(row.itemId) === fields.get('item'));
+  for (const itemId of world.redis.itemIds) {
+    const left = world.redis.entries(itemId).length;
+    expect(left === 0, 'empty stream', () => `${left} entries of item ${itemId} are still in the stream`);
+  }
+  for (const { itemId, streamId } of world.entries) {
+    const rows = inbox.filter((row) => row.streamId === streamId && row.itemId === itemId);
+    if (rows.length === 0 && world.losses.redis) continue;
     const [row] = rows;
     expect(rows.length === 1, 'one outcome per entry', () => `entry ${streamId} has ${rows.length} outcomes`);
     const order = row?.orderId === undefined ? undefined : byId.get(row.orderId);
@@ -48,13 +50,16 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
       'one outcome per entry',
       () => `entry ${streamId} has no order`,
     );
-    const letters = world.settlementRepo.deadLetters.rows().filter((d) => d.streamId === streamId);
+    const letters = world.settlementRepo.deadLetters
+      .rows()
+      .filter((d) => d.streamId === streamId && d.itemId === itemId);
     expect(
       (row?.kind === 'DEAD') === (letters.length === 1),
       'one outcome per entry',
       () => `entry ${streamId}: ${letters.length} dead letters`,
     );
   }
+  purchaseViolations(world, expect);
   for (const order of orders.filter((o) => o.source === 'SECKILL')) {
     const rows = inbox.filter((row) => row.orderId === order.id);
     expect(rows.length === 1, 'one outcome per entry', () => `order ${order.id} has ${rows.length} inbox rows`);
@@ -270,6 +275,78 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
     }
   }
   return found;
+}
+
+/** Units in Redis and units of live orders make the total, in all and for each user. */
+function admissionViolations(
+  { redis, saleRepo, losses }: World,
+  sale: Sale,
+  live: readonly Order[],
+  expect: (holds: boolean, invariant: string, what: () => string) => void,
+): void {
+  const held = new Map<string, number>();
+  for (const o of live) held.set(o.userId, (held.get(o.userId) ?? 0) + o.quantity);
+  for (const [userId, units] of held) {
+    const limits = saleRepo.vipLimits.rows().filter((v) => v.saleId === sale.id && v.userId === userId);
+    // A limit that was lowered takes nothing away.
+    const limit = Math.max(sale.defaultLimit, MOST_LIMIT * limits.length);
+    expect(units <= limit, 'limit per user', () => `sale ${sale.id}: user ${userId} has ${units} of ${limit}`);
+  }
+  const { loaded, closedEpoch } = redis.inspect(sale.itemId);
+  if (sale.status !== 'OPEN') {
+    expect(loaded === undefined, 'admission', () => `sale ${sale.id} is ${sale.status} and still admitted to`);
+    expect(
+      closedEpoch === sale.epoch || losses.redis,
+      'admission',
+      () => `Redis has epoch ${closedEpoch} of sale ${sale.id} as closed`,
+    );
+    return;
+  }
+  expect(loaded?.epoch === sale.epoch, 'admission', () => `sale ${sale.id} is not loaded under epoch ${sale.epoch}`);
+  const total = (loaded?.stock ?? 0n) + sale.sold;
+  expect(total === sale.total, 'admission', () => `sale ${sale.id}: ${loaded?.stock} in Redis, ${sale.sold} live`);
+  const known = redis.unitsOf(sale.itemId);
+  for (const userId of new Set([...held.keys(), ...known.keys()])) {
+    expect(
+      known.get(userId) === held.get(userId),
+      'admission',
+      () => `sale ${sale.id}: user ${userId} has ${known.get(userId)} units in Redis, ${held.get(userId)} live`,
+    );
+  }
+}
+
+/** What buyers of sales were told came true. */
+function purchaseViolations(
+  { history, orderRepo, losses, entries }: World,
+  expect: (holds: boolean, invariant: string, what: () => string) => void,
+): void {
+  const inbox = orderRepo.inbox.rows();
+  const byRequest = new Map<string, Set<string>>();
+  for (const { itemId, seckillId, userId, requestId } of history.queued) {
+    const streamId = seckillId.slice(String(itemId).length + 1);
+    const outcome =
+      inbox.find((row) => row.itemId === itemId && row.streamId === streamId && row.userId === userId) ??
+      inbox.find((row) => row.itemId === itemId && row.streamId === reusedStreamId(streamId, userId));
+    expect(outcome !== undefined || losses.redis, 'answers to callers', () => `purchase ${seckillId} has no outcome`);
+    // Units that a foreign client took, or that Redis forgot, may be missing.
+    const disturbed =
+      losses.redis || entries.some((e) => e.itemId === itemId) || history.limited.has(`${itemId} ${userId}`);
+    expect(
+      disturbed || outcome?.kind === 'ORDER',
+      'answers to callers',
+      () => `purchase ${seckillId} was told QUEUED and is ${outcome?.kind} ${outcome?.reason}`,
+    );
+    if (requestId === '') continue;
+    const key = `${userId} ${requestId}`;
+    byRequest.set(key, (byRequest.get(key) ?? new Set()).add(seckillId));
+  }
+  for (const [key, ids] of byRequest) {
+    expect(
+      ids.size === 1 || losses.redis,
+      'answers to callers',
+      () => `request ${key} was answered with purchases ${[...ids].join(', ')}`,
+    );
+  }
 }
 
 /** A SKU equals the sums of its ledger, and each reserved unit belongs to a sale or an order. */

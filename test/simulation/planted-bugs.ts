@@ -1,10 +1,12 @@
 import type { Sku } from '../../internal/biz/catalog/catalog.js';
 import { orderReturned, type StockMove, StockRepo } from '../../internal/biz/catalog/stock.js';
 import type { InstanceEvent, InstanceRequest } from '../../internal/biz/instance/instance.js';
-import type { Move, NewOrder, Order, OrderActor } from '../../internal/biz/order/order-state.js';
+import type { Move, NewGoodsOrder, NewOrder, Order, OrderActor } from '../../internal/biz/order/order-state.js';
 import type { Payment } from '../../internal/biz/order/payment.js';
+import type { PayoutOutcome, RefundOrder } from '../../internal/biz/order/payment-provider.js';
 import { ReservedUnits } from '../../internal/biz/order/reserved-units.js';
 import { Outbox } from '../../internal/biz/outbox.js';
+import type { AdmissionLoad, UnitsReturn } from '../../internal/biz/seckill/admission.js';
 import {
   type SaleAfterReturn,
   SaleReservedUnits,
@@ -20,12 +22,20 @@ import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
+import { MemoryPaymentProvider } from '../support/memory/payment-provider.js';
+import { type MemoryItemKeys, MemoryRedis } from '../support/memory/redis.js';
 import { MemoryRefundRepo } from '../support/memory/refund.js';
+import { MemorySaleRepo } from '../support/memory/sale.js';
 import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { MemorySettlementRepo } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
 import { MemoryStore, type MemoryTable } from '../support/memory/store.js';
 import type { Bugs } from './world.js';
+
+interface EntryUnits {
+  readonly holds: number;
+  readonly keeps: number;
+}
 
 class LocksNothing extends MemoryOrderRepo {
   override lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
@@ -162,6 +172,103 @@ class ForgetsSold extends MemorySettlementRepo {
   override async addSold(): Promise<void> {}
 }
 
+class ReturnsUnitsTwice extends SaleReservedUnits {
+  override async release(tx: Transaction, orders: readonly Order[]): Promise<void> {
+    await super.release(tx, orders);
+    await super.release(tx, orders);
+  }
+}
+
+class NeverRestocks extends SaleReservedUnits {
+  override async restock(): Promise<void> {}
+}
+
+class LosesUnpaidGoods extends MemoryOrderRepo {
+  override insertGoods(tx: Transaction, orders: readonly NewGoodsOrder[], actor: OrderActor): Promise<boolean> {
+    return super.insertGoods(
+      tx,
+      orders.filter((o) => o.status !== 'PENDING'),
+      actor,
+    );
+  }
+}
+
+class HoldsNothing extends MemoryStockRepo {
+  override move(tx: Transaction, moves: readonly StockMove[]): Promise<void> {
+    return super.move(
+      tx,
+      moves.filter((m) => m.kind !== 'HOLD'),
+    );
+  }
+}
+
+class PaysEachAttempt extends MemoryPaymentProvider {
+  override refund(order: RefundOrder): Promise<PayoutOutcome> {
+    return super.refund({ ...order, refundId: order.refundId * 1_000n + BigInt(this.calls) });
+  }
+}
+
+class ClipsStock extends MemoryRedis {
+  protected override changeUnits(keys: MemoryItemKeys, userId: string, free: number): void {
+    super.changeUnits(keys, userId, free);
+    if (keys.stock !== undefined && keys.stock < 0n) keys.stock = 0n;
+  }
+}
+
+class KeepsRefusedUnits extends MemoryRedis {
+  protected override correct(keys: MemoryItemKeys, id: string, userId: string, units: EntryUnits): void {
+    if (units.keeps > 0) super.correct(keys, id, userId, units);
+  }
+}
+
+class ClipsStockAndKeepsRefusedUnits extends ClipsStock {
+  protected override correct(keys: MemoryItemKeys, id: string, userId: string, units: EntryUnits): void {
+    if (units.keeps > 0) super.correct(keys, id, userId, units);
+  }
+}
+
+class IgnoresForeignOrders extends MemoryRedis {
+  protected override correct(keys: MemoryItemKeys, id: string, userId: string, units: EntryUnits): void {
+    if (units.keeps === 0) super.correct(keys, id, userId, units);
+  }
+}
+
+class ForgetsCorrections extends MemoryRedis {
+  protected override correct(keys: MemoryItemKeys, id: string, userId: string, units: EntryUnits): void {
+    super.correct(keys, id, userId, units);
+    keys.returned.delete(id);
+  }
+}
+
+class ReturnsToRedisAgain extends MemoryRedis {
+  override returnUnits(units: UnitsReturn): boolean {
+    const returned = super.returnUnits(units);
+    this.forgetReturned(units.itemId, String(units.orderId));
+    return returned;
+  }
+}
+
+class LoadsAllThatIsUnsold extends MemoryRedis {
+  override load(state: AdmissionLoad) {
+    return super.load({ ...state, stock: state.sale.total - state.sale.sold });
+  }
+}
+
+class NeverCloses extends MemoryRedis {
+  override close(): void {}
+}
+
+class TakesOverUnnoticed extends MemoryRedis {
+  override failOver(...server: Parameters<MemoryRedis['failOver']>): void {
+    super.failOver(...server);
+    this.serverId = 'redis-1';
+  }
+}
+
+class ForgetsRequests extends MemoryRedis {
+  protected override remember(): void {}
+}
+
 const instead = (declare: (providing: Providing) => void): Bugs => ({ replacements: providers(declare) });
 const inOrders = (bug: new (store: MemoryStore) => MemoryOrderRepo) =>
   instead(({ implement }) => implement(MemoryOrderRepo, bug, [MemoryStore]));
@@ -180,9 +287,16 @@ const inStock = (bug: new (store: MemoryStore, skus: MemoryTable<Sku>) => Memory
     create(MemoryStockRepo, [MemoryStore, MemoryCatalogRepo], (store, catalog) => new bug(store, catalog.skus)),
   );
 const inSettlements = (
-  bug: new (store: MemoryStore, orders: MemoryOrderRepo, saleUnits: MemorySaleUnitsRepo) => MemorySettlementRepo,
+  bug: new (
+    store: MemoryStore,
+    orders: MemoryOrderRepo,
+    saleUnits: MemorySaleUnitsRepo,
+    sales: MemorySaleRepo,
+  ) => MemorySettlementRepo,
 ) =>
-  instead(({ implement }) => implement(MemorySettlementRepo, bug, [MemoryStore, MemoryOrderRepo, MemorySaleUnitsRepo]));
+  instead(({ implement }) =>
+    implement(MemorySettlementRepo, bug, [MemoryStore, MemoryOrderRepo, MemorySaleUnitsRepo, MemorySaleRepo]),
+  );
 
 /** Mistakes that a change could make, each as small as it would be, by the name of its test. */
 export const PLANTED_BUGS: Readonly<Record<string, Bugs>> = {
@@ -210,4 +324,19 @@ export const PLANTED_BUGS: Readonly<Record<string, Bugs>> = {
   'the inbox is not read': inSettlements(SkipsInbox),
   'a user’s earlier purchases do not count against the limit': inSettlements(CountsNoHoldings),
   'sold units are not counted': inSettlements(ForgetsSold),
+  'the units of a cancelled order return twice': inReservedUnits(ReturnsUnitsTwice),
+  'a refunded order does not restock its units': inReservedUnits(NeverRestocks),
+  'units are held for an order that is not stored': inOrders(LosesUnpaidGoods),
+  'an order of goods holds no units': inStock(HoldsNothing),
+  'each attempt of a payout has a key of its own': { provider: PaysEachAttempt },
+  'the stock in Redis stays at 0': { redis: ClipsStock },
+  'a refused entry gives nothing back': { redis: KeepsRefusedUnits },
+  'the stock in Redis stays at 0 and a refused entry gives nothing back': { redis: ClipsStockAndKeepsRefusedUnits },
+  'the order of a foreign entry takes nothing from the stock in Redis': { redis: IgnoresForeignOrders },
+  'the stock is corrected at each delivery of an entry': { redis: ForgetsCorrections },
+  'the units of an order return to Redis at each delivery': { redis: ReturnsToRedisAgain },
+  'a load counts no entry as waiting': { redis: LoadsAllThatIsUnsold },
+  'the end of a sale does not reach Redis': { redis: NeverCloses },
+  'a Redis server that takes over is not noticed': { redis: TakesOverUnnoticed },
+  'a request id is forgotten at once': { redis: ForgetsRequests },
 };

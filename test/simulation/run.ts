@@ -1,17 +1,14 @@
 import { isUnavailable } from '../../gen/common/v1/errors.js';
 import { isRefundNotPossible } from '../../gen/order/v1/errors.js';
 import type { Product } from '../../internal/biz/catalog/product.js';
-import { saleReturned } from '../../internal/biz/catalog/stock.js';
 import { TOPIC_REFUND_REQUESTED } from '../../internal/biz/order/refund.js';
-import type { Sale } from '../../internal/biz/seckill/sale-state.js';
-import type { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
 import { KratosError } from '../../internal/kratos/errors/error.js';
+import { FlashSales, Replica } from './flash-sales.js';
 import { violationsOf } from './invariants.js';
 import { ResourceDomain } from './resource-domain.js';
 import { type Bugs, type KnownPayment, PAY_TIMEOUT_MS, World } from './world.js';
 
 const BUYERS = 5;
-const USERS = 3;
 const SETTLE_ROUNDS = 40;
 const BATCH = 4;
 
@@ -44,13 +41,15 @@ class Run {
 
   async play(): Promise<string[]> {
     const { world } = this;
-    const { random } = world;
     const { plan, sales } = await world.open();
-    const goods = sales.filter((s) => s.orderType === 'GOODS');
+    const replicas = [new Replica(world.newReplica()), new Replica(world.newReplica())];
+    const flash = new FlashSales(world, sales, replicas);
     const buyers = [
       ...Array.from({ length: BUYERS }, (_, i) => () => this.buyer(i, plan)),
-      () => this.flashBuyers(sales),
-      ...goods.map((sale) => () => this.close(sale)),
+      () => flash.buyers(),
+      () => this.payOrCancel(),
+      () => flash.operate(),
+      () => flash.loseData(),
       () => this.grants(plan),
       () => this.clock(),
     ];
@@ -62,10 +61,11 @@ class Run {
         if (world.random.chance(0.3)) await work();
       }
     };
-    const consumers = [world.newConsumer(), world.newConsumer()];
     await world.scheduler.run([
       ...counted,
-      ...consumers.map((consumer) => busy(() => this.settleEntries(consumer))),
+      ...replicas.map((replica) => busy(() => flash.consume(replica))),
+      ...replicas.map((replica) => busy(() => flash.keep(replica))),
+      ...replicas.map((replica) => busy(() => flash.returnUnits(replica))),
       ...[1, 2].map(() => busy(() => this.relay())),
       ...[1, 2].map(() => busy(() => this.sweep())),
       ...[1, 2].map(() => busy(() => this.consume())),
@@ -73,16 +73,20 @@ class Run {
       ...[1, 2].map(() => busy(() => this.payRefunds())),
       busy(() => this.askForRefund()),
       busy(() => this.repeatPayment()),
-      busy(() => this.release(random.pick(goods))),
     ]);
-    await world.calmly(() => this.comeToRest(goods));
-    return violationsOf(world, this.resource);
+    let unmended: readonly string[] = [];
+    await world.calmly(async () => {
+      await this.comeToRest(flash, replicas);
+      unmended = await flash.unmended();
+    });
+    const violations = violationsOf(world, this.resource);
+    return [...violations, ...[...world.drifts, ...unmended].map((what) => `admission: ${what}`)];
   }
 
   /** Creates an order, perhaps by several clicks, and then does several things with it at once. */
   private async buyer(i: number, plan: Product): Promise<void> {
     const { random, faults, orders, history } = this.world;
-    const userId = this.world.user(random.int(USERS));
+    const userId = this.world.randomUser();
     const requestId = random.chance(0.8) ? `request-${random.chance(0.2) ? 'shared' : i}` : '';
     const wanted = { userId, productId: plan.id, quantity: 1, requestId, remark: '' };
     const found = await this.together(1 + random.int(3), async () => {
@@ -107,52 +111,16 @@ class Run {
     await Promise.all(did.map((act) => act()));
   }
 
-  /**
-   * Adds entries to the stream: more units than the sales have, some of them malformed. Then pays or cancels orders.
-   */
-  private async flashBuyers(sales: readonly Sale[]): Promise<void> {
-    const { random, scheduler, entries, stream } = this.world;
-    for (let n = 0; n < 12; n++) {
-      for (let turns = random.int(10); turns > 0; turns--) await scheduler.turn();
-      const sale = random.pick(sales);
-      const uid = random.chance(0.1) ? 'no-uuid' : this.world.user(random.int(USERS));
-      const fields = new Map([
-        ['uid', uid],
-        ['item', String(sale.itemId)],
-      ]);
-      if (random.chance(0.7)) fields.set('req_id', String((sale.epoch << 32n) + BigInt(random.int(8))));
-      if (random.chance(0.7)) fields.set('epoch', String(sale.epoch));
-      if (sale.orderType === 'GOODS') fields.set('qty', String(1 + random.int(3)));
-      const entry = { streamId: `${this.world.nowMs}-${entries.length}`, fields, deliveries: 0 };
-      entries.push(entry);
-      stream.push(entry);
-    }
+  /** Pays or cancels orders of the sales. */
+  private async payOrCancel(): Promise<void> {
+    const { random, scheduler } = this.world;
+    for (let turns = 40 + random.int(100); turns > 0; turns--) await scheduler.turn();
     const waiting = this.world.orderRepo.orders.rows().filter((o) => o.saleId !== undefined && o.status === 'PENDING');
     await Promise.all(
       waiting.map(async (order) => {
         const does = random.int(3);
         if (does === 0) await this.notify(this.payment(order.id, order.amountFen));
         if (does === 1) await this.cancel(order.id, order.userId);
-      }),
-    );
-  }
-
-  /** Closes a sale of goods at a random time, or not at all. */
-  private async close(sale: Sale): Promise<void> {
-    const { random, scheduler, faults, store, saleUnits } = this.world;
-    for (let turns = random.int(120); turns > 0; turns--) await scheduler.turn();
-    if (random.chance(0.7)) await faults.insist('close', () => store.run((tx) => saleUnits.close(tx, sale.id)));
-  }
-
-  /** Returns the unsold units of a closed sale once the stream has no entry of it. */
-  private async release(sale: Sale): Promise<void> {
-    const { faults, store, stockRepo, stream, saleUnits } = this.world;
-    if (saleUnits.sales.find(String(sale.id))?.status !== 'CLOSED') return;
-    if (stream.some((e) => e.fields.get('item') === String(sale.itemId) && e.fields.has('epoch'))) return;
-    await faults.attempt('release', () =>
-      store.run(async (tx) => {
-        const released = await saleUnits.release(tx, sale.id);
-        if (released && released.returned > 0n) await stockRepo.move(tx, [saleReturned(released, released.returned)]);
       }),
     );
   }
@@ -211,34 +179,6 @@ class Run {
     } else if (answer.reason !== 'ORDER_STATUS_CONFLICT') throw answer;
   }
 
-  private async settleEntries(consumer: SettlementUsecase): Promise<void> {
-    const { random, faults, stream, bugs } = this.world;
-    const entry = stream.length > 0 ? random.pick(stream) : undefined;
-    if (!entry) return;
-    const itemId = BigInt(entry.fields.get('item') ?? '');
-    const batch = stream
-      .filter((e) => e.fields.get('item') === entry.fields.get('item'))
-      .slice(0, 1 + random.int(BATCH));
-    if (bugs.entriesLeaveFirst) this.leave(batch.map((e) => e.streamId));
-    const deliveries = batch.map((e) => ({ ...e, deliveries: 1 }));
-    const settlement = await faults.attempt('settle', async () =>
-      consumer.commit(await consumer.prepare(itemId, deliveries)),
-    );
-    for (const { streamId, cause } of settlement?.failed ?? []) {
-      throw new Error(`entry ${streamId} fails by itself`, { cause });
-    }
-    // XACK and XDEL may fail too: then the entries come again.
-    if (settlement && !faults.occurs()) this.leave(settlement.settled.map((s) => s.streamId));
-  }
-
-  private leave(streamIds: readonly string[]): void {
-    const { stream } = this.world;
-    for (const id of streamIds) {
-      const i = stream.findIndex((e) => e.streamId === id);
-      if (i >= 0) stream.splice(i, 1);
-    }
-  }
-
   private async relay(): Promise<void> {
     const { random, faults, outbox, queue, published, bugs } = this.world;
     const limit = 1 + random.int(BATCH);
@@ -256,9 +196,9 @@ class Run {
       }
       await outbox.markPublished(confirmed);
     });
-    for (const topic of ['seckill.return', TOPIC_REFUND_REQUESTED]) {
-      await faults.attempt('relay', async () => outbox.markPublished(await outbox.waiting(topic, limit)));
-    }
+    await faults.attempt('relay', async () => {
+      await outbox.markPublished(await outbox.waiting(TOPIC_REFUND_REQUESTED, limit));
+    });
   }
 
   /** Takes any message, because the queue guarantees no order. */
@@ -328,20 +268,19 @@ class Run {
   }
 
   /** Without faults: providers repeat every notice, deadlines pass, and the background servers finish all work. */
-  private async comeToRest(goods: readonly Sale[]): Promise<void> {
+  private async comeToRest(flash: FlashSales, replicas: readonly Replica[]): Promise<void> {
     const { world } = this;
     for (const payment of world.history.payments) await this.notify(payment);
-    const consumer = world.newConsumer();
     const unpublished = () => world.outbox.table.rows().some((row) => row.publishedAt === undefined);
     const unpaid = () => world.refundRepo.refunds.rows().some((r) => r.status === 'APPROVED');
     const unreported = () => [...this.resource.logs.values()].some((log) => !log.reported);
     world.pass(2 * PAY_TIMEOUT_MS);
     for (let round = 0; round < SETTLE_ROUNDS; round++) {
-      while (world.stream.length > 0) await this.settleEntries(consumer);
-      for (const sale of goods) await this.release(sale);
+      await flash.settleAll();
       world.pass(2 * PAY_TIMEOUT_MS);
       while ((await this.sweep()) > 0);
       await this.relay();
+      for (const replica of replicas) await flash.returnUnits(replica);
       while (world.queue.length > 0) await this.consume();
       for (let n = this.resource.logs.size; n > 0 && unreported(); n--) await this.workAndReport();
       world.provider.faults.length = 0;

@@ -4,7 +4,7 @@ import { simulate } from './run.js';
 
 // KAIMAI_SIM_SEED replays one run and shows its last operations; KAIMAI_SIM_SEEDS is the number of runs.
 const { KAIMAI_SIM_SEED, KAIMAI_SIM_SEEDS } = process.env;
-const SEEDS = Number(KAIMAI_SIM_SEEDS ?? 200);
+const SEEDS = Number(KAIMAI_SIM_SEEDS ?? 150);
 /** A planted bug must be found within this many runs. */
 const BUG_SEEDS = 200;
 const MS_PER_SEED = 500;

@@ -1,18 +1,28 @@
 import type { Container } from 'inversify';
 import { CatalogUsecase } from '../../internal/biz/catalog/catalog.js';
 import { type Product, ProductUsecase } from '../../internal/biz/catalog/product.js';
-import { saleHeld } from '../../internal/biz/catalog/stock.js';
 import { IdGenerator } from '../../internal/biz/id-generator.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { type InstanceEvent, InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import { RefundUsecase } from '../../internal/biz/order/refund.js';
 import { RefundRequestUsecase } from '../../internal/biz/order/refund-request.js';
-import { ORDER_POLICY, PAYMENT_PROVIDERS, REFUND_POLICY, SETTLEMENT_POLICY } from '../../internal/biz/policy.js';
+import {
+  ORDER_POLICY,
+  PAYMENT_PROVIDERS,
+  PURCHASE_TOKEN_POLICY,
+  REFUND_POLICY,
+  SALE_POLICY,
+  SETTLEMENT_POLICY,
+} from '../../internal/biz/policy.js';
 import { productBizModule } from '../../internal/biz/product-module.js';
+import type { PurchaseRequest } from '../../internal/biz/seckill/admission.js';
+import type { StreamEntry } from '../../internal/biz/seckill/purchase-stream.js';
+import { SaleUsecase } from '../../internal/biz/seckill/sale.js';
+import { SaleCache } from '../../internal/biz/seckill/sale-cache.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
-import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
 import { type ProviderSet, providers } from '../../internal/kratos/app/wiring.js';
+import { MemoryPurchaseStream } from '../support/memory/admission.js';
 import { MemoryCatalogRepo } from '../support/memory/catalog.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { memoryDataModule } from '../support/memory/module.js';
@@ -20,9 +30,11 @@ import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemoryPaymentProvider } from '../support/memory/payment-provider.js';
+import { MemoryRedis } from '../support/memory/redis.js';
 import { MemoryRefundRepo } from '../support/memory/refund.js';
+import { MemorySaleRepo } from '../support/memory/sale.js';
 import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
-import { MemorySettlementRepo, openSale } from '../support/memory/settlement.js';
+import { MemorySettlementRepo } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
 import { MemoryStore } from '../support/memory/store.js';
 import { containerOf, replaced } from '../support/wiring.js';
@@ -34,6 +46,8 @@ import { Scheduler } from './scheduler.js';
 export interface Bugs {
   /** Providers that take the place of the modules' own. */
   readonly replacements?: ProviderSet;
+  readonly redis?: typeof MemoryRedis;
+  readonly provider?: typeof MemoryPaymentProvider;
   readonly relayMarksFirst?: boolean;
   readonly consumerAcksFirst?: boolean;
   readonly entriesLeaveFirst?: boolean;
@@ -49,10 +63,15 @@ export interface KnownPayment {
   readonly answers: string[];
 }
 
-export interface Entry {
-  readonly streamId: string;
-  readonly fields: ReadonlyMap<string, string>;
-  deliveries: number;
+/** An entry that a foreign client added. */
+export interface ForeignEntry extends StreamEntry {
+  readonly itemId: bigint;
+}
+
+/** A purchase that was told QUEUED. */
+export interface QueuedPurchase extends PurchaseRequest {
+  readonly itemId: bigint;
+  readonly seckillId: string;
 }
 
 /** What exists before the first buyer arrives. */
@@ -72,9 +91,13 @@ export class History {
   readonly refunds = new Set<bigint>();
   /** Source and source id → ids of the instances in the answers. */
   readonly granted = new Map<string, Set<bigint>>();
+  readonly queued: QueuedPurchase[] = [];
+  /** Item and user of each limit that an operator changed, which may refuse purchases that were admitted before. */
+  readonly limited = new Set<string>();
 }
 
 const MAX_TURNS = 60_000;
+const USERS = 3;
 const TIME_ZERO_MS = Date.UTC(2026, 0, 1);
 export const PAY_TIMEOUT_MS = 60_000;
 
@@ -82,6 +105,8 @@ const policies = providers(({ value }) => {
   value(ORDER_POLICY, { payTimeoutMs: PAY_TIMEOUT_MS });
   value(REFUND_POLICY, { maxAttempts: 1_000, retryBackoffMs: 1, leaseMs: 10_000, afterSaleWindowMs: 60_000 });
   value(SETTLEMENT_POLICY, { maxDeliveries: 10 });
+  value(SALE_POLICY, { payTimeoutMs: PAY_TIMEOUT_MS, backlogLimit: 1_000 });
+  value(PURCHASE_TOKEN_POLICY, { secrets: ['a secret of the simulation'], ttlMs: 60_000 });
 });
 
 /** The product domain on ports in memory, and everything around it. */
@@ -92,7 +117,10 @@ export class World {
   readonly store: MemoryStore;
   readonly outbox: MemoryOutbox;
   readonly orderRepo: MemoryOrderRepo;
-  readonly provider = new MemoryPaymentProvider('testpay');
+  readonly provider: MemoryPaymentProvider;
+  readonly redis: MemoryRedis;
+  readonly stream: MemoryPurchaseStream;
+  readonly saleRepo: MemorySaleRepo;
   readonly paymentRepo: MemoryPaymentRepo;
   readonly refundRepo: MemoryRefundRepo;
   readonly instanceRepo: MemoryInstanceRepo;
@@ -109,10 +137,13 @@ export class World {
   readonly queue: InstanceEvent[] = [];
   /** All messages published so far. */
   readonly published: InstanceEvent[] = [];
-  /** Entries that are still in the stream. */
-  readonly stream: Entry[] = [];
-  /** All entries added so far. */
-  readonly entries: Entry[] = [];
+  /** All entries that foreign clients added. */
+  readonly entries: ForeignEntry[] = [];
+  /** What was lost in this run: data of Redis; what a consumer had in memory. */
+  readonly losses = { redis: false, memory: false };
+  /** Differences between admission and PostgreSQL that the keeper had to mend although nothing explains them. */
+  readonly drifts: string[] = [];
+  private readonly saleUsecase: SaleUsecase;
   private readonly products: ProductUsecase;
   private readonly catalog: CatalogUsecase;
   private readonly ids: IdGenerator;
@@ -133,11 +164,23 @@ export class World {
       pause: (wait) => this.scheduler.after(wait),
       now: () => new Date(this.nowMs),
     });
+    this.redis = new (bugs.redis ?? MemoryRedis)(
+      () => this.nowMs,
+      (operation, work) => this.faults.around(operation, work),
+    );
+    this.provider = new (bugs.provider ?? MemoryPaymentProvider)('testpay');
     const faulty = providers(({ value }) => {
       value(MemoryStore, this.store);
       value(PAYMENT_PROVIDERS, [this.provider]);
     });
-    const modules = [memoryDataModule, productBizModule] as const;
+    const ofThisWorld = providers(({ value, create }) => {
+      value(MemoryRedis, this.redis);
+      create(SaleCache, [MemorySaleRepo], (sales) => {
+        const findCurrent = (itemId: bigint) => this.faults.shared(() => sales.findCurrent(itemId));
+        return new SaleCache({ findCurrent }, () => this.nowMs);
+      });
+    });
+    const modules = replaced([memoryDataModule, productBizModule], ofThisWorld);
     const [data, biz] = bugs.replacements ? replaced(modules, bugs.replacements) : modules;
     this.biz = biz!;
     this.data = containerOf([data!, faulty, policies]);
@@ -150,6 +193,8 @@ export class World {
     this.stockRepo = this.data.get(MemoryStockRepo);
     this.saleUnits = this.data.get(MemorySaleUnitsRepo);
     this.settlementRepo = this.data.get(MemorySettlementRepo);
+    this.saleRepo = this.data.get(MemorySaleRepo);
+    this.stream = this.data.get(MemoryPurchaseStream);
     this.ids = this.data.get(IdGenerator);
     const replica = this.newReplica();
     this.products = replica.get(ProductUsecase);
@@ -158,6 +203,7 @@ export class World {
     this.orders = replica.get(OrderUsecase);
     this.refunds = replica.get(RefundUsecase);
     this.refundRequests = replica.get(RefundRequestUsecase);
+    this.saleUsecase = replica.get(SaleUsecase);
   }
 
   get nowMs(): number {
@@ -172,9 +218,8 @@ export class World {
     return formatUserId(String(i + 1));
   }
 
-  /** A replica that consumes purchases. Each has a cache of items of its own. */
-  newConsumer(): SettlementUsecase {
-    return this.newReplica().get(SettlementUsecase);
+  randomUser(): string {
+    return this.user(this.random.int(USERS));
   }
 
   /** Makes the products, SKUs and sales. */
@@ -190,23 +235,14 @@ export class World {
       };
       const sale = async (payMode: Sale['payMode'], goods?: { skuId: bigint; stock: bigint }) => {
         const itemId = goods?.skuId ?? (await product(payMode)).id;
-        const total = BigInt(1 + this.random.int(4));
-        const priceFen = payMode === 'PREPAID' ? 0n : 100n;
-        const ofGoods = { orderType: 'GOODS', defaultLimit: 3 } as const;
-        const opened = openSale({
-          ...(goods && ofGoods),
-          id: this.ids.nextId(),
-          itemId,
-          total,
-          payMode,
-          payTimeoutMs: PAY_TIMEOUT_MS,
-          priceFen,
+        const total = goods ? goods.stock - BigInt(this.random.int(3)) : BigInt(1 + this.random.int(4));
+        const endsAt = this.random.chance(0.2) ? new Date(this.nowMs + 1.5 * PAY_TIMEOUT_MS) : undefined;
+        await this.saleUsecase.create({
+          ...{ itemId, name: '', startsAt: new Date(this.nowMs), endsAt, total, payMode, payTimeoutMs: PAY_TIMEOUT_MS },
+          priceFen: payMode === 'PREPAID' ? 0n : 100n,
+          defaultLimit: goods ? 2 + this.random.int(3) : 1 + this.random.int(2),
         });
-        await this.store.run(async (tx) => {
-          await this.saleUnits.insertSale(tx, opened);
-          if (goods) await this.stockRepo.move(tx, [saleHeld(opened, total)]);
-        });
-        return opened;
+        return (await this.saleUsecase.open(itemId)).sale;
       };
       const sales = [await sale('PREPAID'), await sale('PAY_LATER')];
       const goods = [await sale('PREPAID', await this.sku()), await sale('PAY_LATER', await this.sku())];
@@ -216,7 +252,8 @@ export class World {
     return made;
   }
 
-  private newReplica(): Container {
+  /** Each replica has caches of its own. */
+  newReplica(): Container {
     return containerOf([this.biz], this.data);
   }
 

@@ -183,6 +183,13 @@ export function reusedStreamId(streamId: string, userId: string): string {
   return `${streamId.split('-', 1)[0]}-r${hash.slice(0, 16)}`;
 }
 
+/** The ids that an entry's outcome may have: its own, or that of a reused stream id. */
+export function outcomeIdsOf(entry: StreamEntry): readonly string[] {
+  const parsed = parseEntry(entry);
+  const userId = parsed.kind === 'purchase' ? parsed.userId : '';
+  return [entry.streamId, reusedStreamId(entry.streamId, userId)];
+}
+
 const MS_BITS = 42n;
 const SEQUENCE_BITS = 20n;
 

@@ -1,5 +1,12 @@
 import type { CountedEntries } from './admission.js';
-import { belongsTo, compareStreamIds, type Purchase, parseEntry, type StreamEntry } from './purchase-stream.js';
+import {
+  belongsTo,
+  compareStreamIds,
+  type Purchase,
+  parseEntry,
+  reusedStreamId,
+  type StreamEntry,
+} from './purchase-stream.js';
 import type { Sale } from './sale-state.js';
 import type { InboxRow } from './settlement-state.js';
 
@@ -25,6 +32,8 @@ export interface ExplainedDifference {
  * The part of the difference between admission and PostgreSQL that the stream's entries explain: waiting entries, and
  * entries whose outcome is committed but which are still in the stream, because `finish.lua` corrects the stock when it
  * removes them.
+ *
+ * @param outcomes by stream id, of the entries' `outcomeIdsOf`
  */
 export function explainedBy(
   sale: Sale,
@@ -36,8 +45,8 @@ export function explainedBy(
     if (purchase.kind === 'malformed') return [];
     const { userId, quantity } = purchase;
     const outcome = outcomes.get(entry.streamId);
-    // Of another user: the stream id was given twice, and this entry has no outcome yet.
-    const row = outcome?.userId === userId ? outcome : undefined;
+    // Of another user: the stream id was given twice, and this entry has its outcome under another one, or none yet.
+    const row = outcome?.userId === userId ? outcome : outcome && outcomes.get(reusedStreamId(entry.streamId, userId));
     const held = holdsUnits(purchase, sale, snapshot) ? quantity : 0;
     if (!row) return held === 0 ? [] : [{ userId, stockUnits: held, buyerUnits: held }];
     // Decided under an older epoch: the load that followed did not count it.

@@ -17,7 +17,7 @@ export class SaleCache {
   private readonly reading = new Map<bigint, Promise<SaleSummary | undefined>>();
 
   constructor(
-    private readonly sales: SaleRepo,
+    private readonly sales: Pick<SaleRepo, 'findCurrent'>,
     private readonly now: () => number = Date.now,
   ) {}
 

@@ -1,5 +1,5 @@
 import type { Admission, AdmissionState, LoadedSale } from './admission.js';
-import type { PurchaseStream } from './purchase-stream.js';
+import { outcomeIdsOf, type PurchaseStream } from './purchase-stream.js';
 import type { SaleAccounts } from './sale-account.js';
 import { type ExplainedDifference, explainedBy } from './sale-balance.js';
 import type { Sale } from './sale-state.js';
@@ -106,7 +106,7 @@ export class SaleUnitsComparison {
     const sampled = await this.admission.sampleBuyers(itemId, SAMPLED_BUYERS);
     const account = await this.accounts.read({
       saleId: sale.id,
-      streamIds: entries.map((e) => e.streamId),
+      streamIds: entries.flatMap(outcomeIdsOf),
       userIds: [...sampled.keys()],
       sample: SAMPLED_BUYERS,
       sampleAfter: this.sampledTo.get(sale.id),

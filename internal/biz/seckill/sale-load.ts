@@ -2,7 +2,7 @@ import { isUnavailable } from '../../../gen/common/v1/errors.js';
 import { isSaleUnavailable, saleStatusConflict } from '../../../gen/seckill/v1/errors.js';
 import type { TransactionRunner } from '../transaction.js';
 import type { Admission, CountedEntries, LoadLease } from './admission.js';
-import { belongsTo, type PurchaseStream, parseEntry, type StreamEntry } from './purchase-stream.js';
+import { belongsTo, type PurchaseStream, parseEntry, reusedStreamId, type StreamEntry } from './purchase-stream.js';
 import { driftOf, needsLoad } from './sale-drift.js';
 import type { Sale, SalePolicy, SaleRepo } from './sale-state.js';
 import type { VipLimitRepo } from './vip-limit.js';
@@ -106,17 +106,26 @@ export class SaleLoader {
       if (!live) return undefined;
       const sale = await this.sales.open(tx, live.id);
       const ids = entries.map((e) => e.streamId);
-      return { sale, snapshot: await this.sales.snapshot(tx, sale, ids) };
+      const snapshot = await this.sales.snapshot(tx, sale, ids);
+      // An outcome of another user is that of another purchase: the stream id was given twice.
+      const reused = entries.flatMap((entry) => {
+        const purchase = parseEntry(entry);
+        const { streamId } = entry;
+        const isOther = purchase.kind === 'purchase' && snapshot.settled.get(streamId) !== purchase.userId;
+        return isOther && snapshot.settled.has(streamId) ? [reusedStreamId(streamId, purchase.userId)] : [];
+      });
+      const settledAgain = reused.length > 0 ? (await this.sales.snapshot(tx, sale, reused)).settled : undefined;
+      return { sale, snapshot, settledAgain };
     });
     if (!opened) throw notLive(itemId);
-    const { sale, snapshot } = opened;
+    const { sale, snapshot, settledAgain } = opened;
     const buyers = new Map(snapshot.buyers.map((b) => [b.userId, b.units]));
     let stock = sale.total - sale.sold;
     for (const entry of entries) {
       const purchase = parseEntry(entry);
       if (purchase.kind === 'malformed' || !belongsTo(purchase, sale)) continue;
-      // An outcome of another user is that of another purchase: the stream id was given twice.
       if (snapshot.settled.get(entry.streamId) === purchase.userId) continue;
+      if (settledAgain?.has(reusedStreamId(entry.streamId, purchase.userId))) continue;
       stock -= BigInt(purchase.quantity);
       buyers.set(purchase.userId, (buyers.get(purchase.userId) ?? 0) + purchase.quantity);
     }

@@ -3,6 +3,7 @@ import { isUnavailable, unavailable } from '../../../gen/common/v1/errors.js';
 import { freshId, freshUser, insertProduct } from '../../../test/contract/backend.js';
 import { memoryDataModule } from '../../../test/support/memory/module.js';
 import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
+import { MemorySaleRepo } from '../../../test/support/memory/sale.js';
 import { MemorySaleUnitsRepo } from '../../../test/support/memory/sale-units.js';
 import { MemorySettlementRepo, openSale } from '../../../test/support/memory/settlement.js';
 import { MemoryStore } from '../../../test/support/memory/store.js';
@@ -56,7 +57,7 @@ describe('SettlementUsecase', () => {
   let itemId: bigint;
 
   beforeEach(async () => {
-    settlements = new FailingSettlementRepo(store, orders, sales);
+    settlements = new FailingSettlementRepo(store, orders, sales, container.get(MemorySaleRepo));
     usecase = new SettlementUsecase(
       store,
       container.get(IdGenerator),

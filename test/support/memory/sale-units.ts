@@ -6,6 +6,8 @@ import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
 /** A row of `sales`. */
 export interface MemorySale extends Sale {
   readonly released: boolean;
+  /** Whether admission was told of its end. */
+  readonly confirmed: boolean;
 }
 
 export class MemorySaleUnitsRepo extends SaleUnitsRepo {
@@ -18,7 +20,7 @@ export class MemorySaleUnitsRepo extends SaleUnitsRepo {
 
   insertSale(tx: Transaction | undefined, sale: Sale): Promise<void> {
     return this.store.statement('sale.insert', tx, async (own) => {
-      await this.sales.insert(own, { ...sale, released: false });
+      await this.sales.insert(own, { ...sale, released: false, confirmed: false });
     });
   }
 

@@ -10,6 +10,7 @@ import {
 } from '../../../internal/biz/seckill/settlement-state.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import type { MemoryOrderRepo } from './order.js';
+import type { MemorySaleRepo } from './sale.js';
 import type { MemorySaleUnitsRepo } from './sale-units.js';
 import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
 
@@ -44,6 +45,7 @@ export class MemorySettlementRepo extends SettlementRepo {
     protected readonly store: MemoryStore,
     protected readonly orders: MemoryOrderRepo,
     protected readonly saleUnits: MemorySaleUnitsRepo,
+    protected readonly sales: MemorySaleRepo,
   ) {
     super();
     this.deadLetters = new MemoryTable(store, 'dead_letters', (d) => `${d.itemId} ${d.streamId}`);
@@ -82,7 +84,8 @@ export class MemorySettlementRepo extends SettlementRepo {
       users.flatMap(({ saleId, userId }) => {
         const live = this.orders.orders.rows(tx).filter((o) => o.saleId === saleId && o.userId === userId);
         const units = live.reduce((sum, o) => sum + soldQuantity(o), 0);
-        return units === 0 ? [] : [{ saleId, userId, units, vipLimit: undefined }];
+        const vipLimit = this.sales.vipLimits.find(`${saleId} ${userId}`, tx)?.units;
+        return units === 0 && vipLimit === undefined ? [] : [{ saleId, userId, units, vipLimit }];
       }),
     );
   }
@@ -129,7 +132,7 @@ export class MemorySettlementRepo extends SettlementRepo {
           const after = s.sold + BigInt(units);
           if (after > s.total - s.returned)
             throw new ConstraintViolation(`sale ${id} would have sold ${after} of ${s.total}`);
-          return { ...s, sold: after, version: s.version + 1n };
+          return { ...s, sold: after };
         });
       }
     });

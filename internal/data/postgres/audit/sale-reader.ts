@@ -1,5 +1,5 @@
 import type { CountedEntries } from '../../../biz/seckill/admission.js';
-import type { PurchaseStream, StreamEntry } from '../../../biz/seckill/purchase-stream.js';
+import { outcomeIdsOf, type PurchaseStream, type StreamEntry } from '../../../biz/seckill/purchase-stream.js';
 import { type AdmissionSnapshot, type ExplainedDifference, explainedBy } from '../../../biz/seckill/sale-balance.js';
 import type { Sale } from '../../../biz/seckill/sale-state.js';
 import { decodeUnitsReturn, TOPIC_SECKILL_RETURN } from '../../../biz/seckill/seckill-return.js';
@@ -89,7 +89,7 @@ export class SaleReader {
     const snapshot: AdmissionSnapshot = { epoch: mark.epoch, stock: mark.stock, counted: mark.counted, entries };
     const outcomes = new Map<string, InboxRow>();
     for (let i = 0; i < entries.length; i += PAGE) {
-      const ids = entries.slice(i, i + PAGE).map((e) => e.streamId);
+      const ids = entries.slice(i, i + PAGE).flatMap(outcomeIdsOf);
       for (const outcome of await this.settlements.findRows(tx, itemId, ids)) outcomes.set(outcome.streamId, outcome);
     }
     const explained = [...explainedBy(sale, snapshot, outcomes), ...(await this.explainedByReturns(tx, sale))];

@@ -1,0 +1,241 @@
+import type { Container } from 'inversify';
+import { isUnavailable } from '../../gen/common/v1/errors.js';
+import { isSaleStatusConflict, isSaleUnavailable, isSaleVersionConflict } from '../../gen/seckill/v1/errors.js';
+import { OutboxHandler } from '../../internal/biz/outbox.js';
+import type { Delivery } from '../../internal/biz/seckill/purchase-stream.js';
+import { SaleUsecase } from '../../internal/biz/seckill/sale.js';
+import { SaleUnitsComparison } from '../../internal/biz/seckill/sale-drift.js';
+import { SaleSchedule } from '../../internal/biz/seckill/sale-schedule.js';
+import type { Sale } from '../../internal/biz/seckill/sale-state.js';
+import { SeckillUsecase } from '../../internal/biz/seckill/seckill.js';
+import { TOPIC_SECKILL_RETURN } from '../../internal/biz/seckill/seckill-return.js';
+import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
+import type { World } from './world.js';
+
+const CLICKS = 4;
+const BATCH = 4;
+/** Rounds of the keeper after which no difference may be left: it reloads a sale after three. */
+const KEEPER_ROUNDS = 40;
+
+/** A replica's part in the sales. What it has in memory dies with the call that it is used in. */
+export class Replica {
+  readonly sales: SaleUsecase;
+  readonly seckill: SeckillUsecase;
+  readonly settlements: SettlementUsecase;
+  readonly schedule: SaleSchedule;
+  readonly comparison: SaleUnitsComparison;
+  readonly returns: OutboxHandler;
+  /** Entries that were read and could not be finished yet, by item. Redis may have lost them since. */
+  readonly kept = new Map<bigint, readonly Delivery[]>();
+
+  constructor(container: Container) {
+    this.sales = container.get(SaleUsecase);
+    this.seckill = container.get(SeckillUsecase);
+    this.settlements = container.get(SettlementUsecase);
+    this.schedule = container.get(SaleSchedule);
+    this.comparison = container.get(SaleUnitsComparison);
+    this.returns = container.get(OutboxHandler);
+  }
+}
+
+/** Buyers, foreign clients, consumers, the keeper, operators, and a Redis server that loses data. */
+export class FlashSales {
+  private nextRequest = 0;
+
+  constructor(
+    private readonly world: World,
+    readonly sales: readonly Sale[],
+    private readonly replicas: readonly Replica[],
+  ) {}
+
+  /** More units than the sales have are asked for, by their service and by foreign clients. */
+  async buyers(): Promise<void> {
+    const { random, scheduler } = this.world;
+    const clicks: Promise<void>[] = [];
+    for (let n = 0; n < 16; n++) {
+      for (let turns = random.int(16); turns > 0; turns--) await scheduler.turn();
+      const sale = random.pick(this.sales);
+      if (random.chance(0.25)) this.foreign(sale);
+      else clicks.push(this.buyer(sale));
+    }
+    await Promise.all(clicks);
+  }
+
+  /** Another program adds an entry to the stream by itself, perhaps one that cannot be read. */
+  private foreign(sale: Sale): void {
+    const { random, redis, entries, nowMs, saleUnits } = this.world;
+    const uid = random.chance(0.15) ? 'no-uuid' : this.world.randomUser();
+    const fields = new Map([['uid', uid]]);
+    if (random.chance(0.3)) fields.set('req_id', String((sale.firstEpoch << 32n) + BigInt(random.int(8))));
+    if (random.chance(0.5)) fields.set('ts', String(nowMs));
+    if (sale.orderType === 'GOODS' || random.chance(0.1)) fields.set('qty', String(1 + random.int(3)));
+    // After the end an entry may still come from a client that knew the sale.
+    if (saleUnits.sales.find(String(sale.id))?.status === 'CLOSED' && random.chance(0.8)) {
+      fields.set('epoch', String(sale.firstEpoch));
+    }
+    const streamId = redis.add(sale.itemId, fields);
+    entries.push({ itemId: sale.itemId, streamId, fields });
+  }
+
+  /** Clicks, perhaps several times with one request id, until an answer arrives. */
+  private async buyer(sale: Sale): Promise<void> {
+    const { random, faults, history } = this.world;
+    const userId = this.world.randomUser();
+    const requestId = random.chance(0.7) ? `click-${++this.nextRequest}` : '';
+    const quantity = sale.orderType === 'GOODS' ? 1 + random.int(3) : 1;
+    const wanted = { itemId: sale.itemId, userId, quantity, requestId, traceparent: '', token: '' };
+    const click = async () => {
+      for (let n = 0; n < CLICKS; n++) {
+        const { seckill } = random.pick(this.replicas);
+        const outcome = await faults.attempt('purchase', () => seckill.purchase(wanted).catch(unlessAway));
+        if (outcome?.kind === 'QUEUED') history.queued.push({ ...wanted, seckillId: outcome.seckillId });
+        // Without a request id another try would be another purchase.
+        if (outcome !== undefined || requestId === '') return;
+      }
+    };
+    await Promise.all(Array.from({ length: requestId === '' ? 1 : 1 + random.int(2) }, click));
+  }
+
+  /** What a consumer does in one round: it reads some entries of one item, settles them and takes them off the stream. */
+  async consume(consumer: Replica): Promise<void> {
+    const { random, redis, stream, scheduler, faults, bugs } = this.world;
+    const waiting = redis.itemIds.filter((itemId) => redis.entries(itemId).length > 0);
+    const readable = [...new Set([...waiting, ...consumer.kept.keys()])];
+    if (readable.length === 0) return;
+    const itemId = random.pick(readable);
+    const read = redis.entries(itemId).slice(0, 1 + random.int(BATCH));
+    const kept = consumer.kept.get(itemId) ?? [];
+    const deliveries = [...kept, ...read.map((e) => ({ ...e, deliveries: 1 + random.int(2) }))];
+    if (bugs.entriesLeaveFirst) {
+      const settled = read.map(({ streamId }) => ({ streamId, correction: undefined }));
+      await stream.finish(itemId, settled).catch(unlessAway);
+    }
+    await scheduler.turn();
+    const later = await faults.attempt('consume', async () => {
+      const prepared = await consumer.settlements.prepare(itemId, deliveries);
+      const { settled, failed } = await consumer.settlements.commit(prepared).catch((err: unknown) => {
+        unlessAway(err);
+        return { settled: undefined, failed: [] };
+      });
+      for (const { streamId, cause } of failed) throw new Error(`entry ${streamId} fails by itself`, { cause });
+      const away = new Set(deliveries.map((d) => d.streamId));
+      return settled === undefined ? away : stream.finish(itemId, settled).catch(() => away);
+    });
+    if (!later) return this.died(consumer);
+    const left = deliveries.filter((d) => later.has(d.streamId)).map((d) => ({ ...d, deliveries: 2 }));
+    if (left.length > 0) consumer.kept.set(itemId, left);
+    else consumer.kept.delete(itemId);
+  }
+
+  /** Entries that are still in the stream are delivered again. The others' corrections are lost until the keeper counts. */
+  private died(consumer: Replica): void {
+    consumer.kept.clear();
+    this.world.losses.memory = true;
+  }
+
+  /** The keeper's round on one replica. */
+  async keep({ schedule }: Replica): Promise<void> {
+    const { faults, losses } = this.world;
+    const result = await faults.attempt('reconcile', () => schedule.reconcile());
+    for (const { cause } of result?.failures ?? []) if (!isSaleUnavailable(cause) && !isUnavailable(cause)) throw cause;
+    const counted = result?.reloaded.filter((d) => d.kind === 'BALANCE' || d.kind === 'BUYERS') ?? [];
+    // Nothing else lets the two sides differ for three rounds.
+    if (!(losses.redis && losses.memory)) {
+      for (const { itemId, detail } of counted) this.world.drifts.push(`sale of item ${itemId}: ${detail}`);
+    }
+  }
+
+  /** Gives cancelled units back to admission. */
+  async returnUnits({ returns }: Replica): Promise<void> {
+    const { random, faults, outbox } = this.world;
+    await faults.attempt('return units', async () => {
+      const rows = await outbox.waiting(TOPIC_SECKILL_RETURN, 1 + random.int(BATCH));
+      const claimed = rows.map((r) => ({ ...r, payload: r.payload ?? Buffer.of(), headers: undefined, attempts: 1 }));
+      const failures = await returns.dispatch(claimed);
+      await outbox.markPublished(rows.filter((_, i) => failures[i] === undefined));
+    });
+  }
+
+  /** An operator closes a sale, opens it again, or changes a limit. */
+  async operate(): Promise<void> {
+    const { random, scheduler, faults } = this.world;
+    for (let n = 0; n < 4; n++) {
+      for (let turns = random.int(60); turns > 0; turns--) await scheduler.turn();
+      const { itemId } = random.pick(this.sales);
+      const { sales } = random.pick(this.replicas);
+      const userId = this.world.randomUser();
+      const limit = 1 + random.int(4);
+      const act = random.pick<() => Promise<unknown>>([
+        async () => random.chance(0.5) && sales.close(itemId),
+        () => sales.open(itemId),
+        async () => {
+          const { version } = await sales.limitOf(itemId, userId);
+          this.world.history.limited.add(`${itemId} ${userId}`);
+          return sales.setVipLimit({ itemId, userId, limit, version });
+        },
+      ]);
+      await faults.attempt('operate', () => act().catch(unlessRefused));
+    }
+  }
+
+  /** In some runs Redis loses all its data, or a replica takes over that has missed the latest. */
+  async loseData(): Promise<void> {
+    const { random, scheduler, redis, losses } = this.world;
+    if (random.chance(0.5)) return;
+    for (let turns = random.int(80); turns > 0; turns--) await scheduler.turn();
+    const copy = redis.copy();
+    for (let turns = random.int(30); turns > 0; turns--) await scheduler.turn();
+    losses.redis = true;
+    if (random.chance(0.5)) return redis.flush();
+    const behindMs = random.pick([0, 0, 0, 10]);
+    redis.failOver(copy, behindMs);
+    // A consumer that still has an entry in memory takes the other one with its id off the stream.
+    if (behindMs > 0) losses.memory = true;
+  }
+
+  /** Without faults, until no entry waits anywhere and the keeper finds no difference. */
+  async settleAll(): Promise<void> {
+    const { redis, stream } = this.world;
+    const [replica] = this.replicas;
+    if (!replica) throw new Error('no replica');
+    const busy = () =>
+      redis.itemIds.some((id) => redis.entries(id).length > 0) || this.replicas.some((r) => r.kept.size > 0);
+    await this.keep(replica);
+    while (busy()) {
+      await this.keep(replica);
+      for (const each of this.replicas) await this.consume(each);
+      // Beyond the lease of a load that died.
+      this.world.pass(4_000);
+    }
+    stream.inMemory = false;
+  }
+
+  /** @returns what the keeper still finds, after it had time to mend it */
+  async unmended(): Promise<readonly string[]> {
+    const [replica] = this.replicas;
+    if (!replica) throw new Error('no replica');
+    let drifts: readonly { readonly itemId: bigint; readonly detail: string }[] = [];
+    for (let round = 0; round < KEEPER_ROUNDS; round++) {
+      await this.keep(replica);
+      this.world.pass(4_000);
+      const left = await Promise.all(
+        this.sales.map(async ({ itemId }) => {
+          const sale = await this.world.saleRepo.findCurrent(itemId);
+          const found = sale?.status === 'OPEN' ? await replica.comparison.drift(sale) : [];
+          return (found ?? [{ detail: 'it is not loaded' }]).map(({ detail }) => ({ itemId, detail }));
+        }),
+      );
+      drifts = left.flat();
+      if (drifts.length === 0) break;
+    }
+    return drifts.map(({ itemId, detail }) => `sale of item ${itemId}: ${detail}`);
+  }
+}
+
+function unlessAway(err: unknown): undefined {
+  if (!isSaleUnavailable(err) && !isUnavailable(err)) throw err;
+}
+
+function unlessRefused(err: unknown): undefined {
+  if (!isSaleStatusConflict(err) && !isSaleVersionConflict(err)) return unlessAway(err);
+}

@@ -1,0 +1,338 @@
+import { unavailable } from '../../../gen/common/v1/errors.js';
+import { saleUnavailable } from '../../../gen/seckill/v1/errors.js';
+import type {
+  AdmissionLoad,
+  AdmissionResult,
+  AdmissionState,
+  CountedEntries,
+  LoadedSale,
+  PurchaseRequest,
+  SettingsChange,
+  UnitsReturn,
+} from '../../../internal/biz/seckill/admission.js';
+import {
+  compareStreamIds,
+  type SettledEntry,
+  type StreamEntry,
+} from '../../../internal/biz/seckill/purchase-stream.js';
+import type { Sale } from '../../../internal/biz/seckill/sale-state.js';
+import { type Around, Conflict, ConnectionLost, ProcessDied } from './store.js';
+
+type EpochOfItem = Pick<Sale, 'itemId' | 'epoch'>;
+
+interface Meta extends Omit<LoadedSale, 'stock' | 'endsAt'> {
+  readonly endsMs: number;
+  readonly backlogLimit: number;
+}
+
+/** The keys of one item, as `seckill-keys.ts` names them. */
+interface ItemKeys {
+  /** A marker of close has only an epoch. */
+  meta: { readonly epoch: bigint; readonly closed: boolean; readonly loaded: Meta | undefined } | undefined;
+  stock: bigint | undefined;
+  req: bigint;
+  buyers: Map<string, number>;
+  vip: Map<string, number>;
+  returned: Set<string>;
+  /** By user and request id. */
+  seen: Map<string, { readonly streamId: string; readonly window: number }>;
+  loading: { readonly token: string; readonly untilMs: number } | undefined;
+  stream: StreamEntry[];
+  lastId: { readonly ms: number; readonly sequence: number };
+}
+
+const SEEN_WINDOW_MS = 600_000;
+const LEASE_MS = 3_000;
+const NOTHING: CountedEntries = { from: '0-0', to: '0-0' };
+
+/**
+ * The data of a Redis server, and the scripts of `internal/data/redis/lua` in TypeScript: each method is one script or
+ * command, so it runs as a whole. The contract tests of admission compare the two.
+ */
+export class MemoryRedis {
+  serverId = 'redis-1';
+  private items = new Map<bigint, ItemKeys>();
+  private changes = 0;
+  private servers = 1;
+  /** The server's clock is ahead of `now` by this; each entry takes a millisecond. */
+  private aheadMs = 0;
+
+  constructor(
+    readonly now: () => number = Date.now,
+    private readonly around: Around = (_operation, work) => work(),
+  ) {}
+
+  /** One command on its way there and back. @throws what `lost` makes where there is no reply */
+  async call<T>(operation: string, lost: (cause: unknown) => unknown, work: () => T): Promise<T> {
+    try {
+      return await this.around(operation, async () => work());
+    } catch (err) {
+      if (err instanceof ProcessDied) {
+        err.onReleased();
+        return new Promise(() => {});
+      }
+      throw err instanceof ConnectionLost || err instanceof Conflict ? lost(err) : err;
+    }
+  }
+
+  /** All data is lost. */
+  flush(): void {
+    this.items = new Map();
+  }
+
+  /** What a replica has that hears no more from now on. */
+  copy(): ReadonlyMap<bigint, ItemKeys> {
+    return structuredClone(this.items);
+  }
+
+  /** Another server takes over, with the data of `copy`. One whose clock is behind gives stream ids a second time. */
+  failOver(copy: ReadonlyMap<bigint, ItemKeys>, behindMs = 0): void {
+    this.items = new Map(structuredClone(copy));
+    this.aheadMs -= behindMs;
+    this.serverId = `redis-${++this.servers}`;
+  }
+
+  /** XADD, by any client. */
+  add(itemId: bigint, fields: ReadonlyMap<string, string>): string {
+    const keys = this.write(itemId);
+    const nowMs = this.now() + this.aheadMs++;
+    const { ms, sequence } = keys.lastId;
+    keys.lastId = nowMs > ms ? { ms: nowMs, sequence: 0 } : { ms, sequence: sequence + 1 };
+    const streamId = `${keys.lastId.ms}-${keys.lastId.sequence}`;
+    keys.stream.push({ streamId, fields });
+    return streamId;
+  }
+
+  entries(itemId: bigint): readonly StreamEntry[] {
+    return [...(this.items.get(itemId)?.stream ?? [])];
+  }
+
+  get itemIds(): readonly bigint[] {
+    return [...this.items.keys()];
+  }
+
+  unitsOf(itemId: bigint): ReadonlyMap<string, number> {
+    return new Map(this.items.get(itemId)?.buyers);
+  }
+
+  returnedOf(itemId: bigint): ReadonlySet<string> {
+    return new Set(this.items.get(itemId)?.returned);
+  }
+
+  admit({ itemId, epoch }: EpochOfItem, requests: readonly PurchaseRequest[]): readonly AdmissionResult[] {
+    const keys = this.items.get(itemId);
+    const loaded = keys?.meta?.loaded;
+    if (!keys || loaded?.epoch !== epoch || keys.stock === undefined) return requests.map(() => ({ kind: 'STALE' }));
+    return requests.map((request) => this.admitOne(itemId, this.write(itemId), loaded, request));
+  }
+
+  findAdmitted(itemId: bigint, requests: readonly PurchaseRequest[]): readonly (string | undefined)[] {
+    const keys = this.items.get(itemId);
+    return requests.map((request) => keys && this.seenId(keys, request));
+  }
+
+  inspect(itemId: bigint): AdmissionState {
+    const keys = this.items.get(itemId);
+    const { meta, stock } = keys ?? { meta: undefined, stock: undefined };
+    const loaded = meta?.loaded && !meta.closed && stock !== undefined ? meta.loaded : undefined;
+    return {
+      now: new Date(this.now()),
+      unreadable: [],
+      loaded: loaded && stock !== undefined ? loadedSale(loaded, stock) : undefined,
+      closedEpoch: meta?.closed ? meta.epoch : undefined,
+      backlog: keys?.stream.length ?? 0,
+      streamExhausted: false,
+      mark: String(this.changes),
+    };
+  }
+
+  configure({ itemId, epoch }: EpochOfItem, change: SettingsChange): boolean {
+    const meta = this.items.get(itemId)?.meta;
+    if (meta?.loaded?.epoch !== epoch || meta.loaded.settingsVersion !== change.from) return false;
+    const keys = this.write(itemId);
+    const { to: settingsVersion, defaultLimit, admitRate } = change;
+    keys.meta = { ...meta, loaded: { ...meta.loaded, settingsVersion, defaultLimit, admitRate } };
+    for (const { userId, units } of change.vipLimits) keys.vip.set(userId, units);
+    return true;
+  }
+
+  close({ itemId, epoch }: EpochOfItem): void {
+    const keys = this.write(itemId);
+    const { meta } = keys;
+    if (meta && meta.epoch > epoch) return;
+    if (meta?.epoch === epoch) {
+      const endsMs = Math.min(meta.loaded?.endsMs ?? this.now(), this.now());
+      keys.meta = { epoch, closed: true, loaded: meta.loaded && { ...meta.loaded, endsMs } };
+      return;
+    }
+    keys.stock = undefined;
+    keys.meta = { epoch, closed: true, loaded: undefined };
+  }
+
+  returnUnits({ itemId, epoch, orderId, userId, quantity }: UnitsReturn): boolean {
+    const { meta, stock } = this.items.get(itemId) ?? {};
+    if (!meta || stock === undefined || meta.epoch < epoch) return false;
+    const keys = this.write(itemId);
+    if (meta.epoch > epoch || keys.returned.has(String(orderId))) return true;
+    keys.returned.add(String(orderId));
+    this.changeUnits(keys, userId, quantity);
+    return true;
+  }
+
+  lease(itemId: bigint, token: string): boolean {
+    const keys = this.write(itemId);
+    const { loading } = keys;
+    if (loading && loading.token !== token && loading.untilMs > this.now()) return false;
+    keys.loading = { token, untilMs: this.now() + LEASE_MS };
+    return true;
+  }
+
+  release(itemId: bigint, token: string): void {
+    const keys = this.write(itemId);
+    if (keys.loading?.token === token) keys.loading = undefined;
+  }
+
+  suspend(itemId: bigint, token: string): boolean {
+    const keys = this.write(itemId);
+    if (keys.loading?.token !== token || keys.loading.untilMs <= this.now()) return false;
+    if (!keys.meta?.closed) keys.meta = undefined;
+    return true;
+  }
+
+  load({ sale, stock, counted, buyers, vipLimits, backlogLimit }: AdmissionLoad): 'LOADED' | 'STALE' | 'CLOSED' {
+    const keys = this.write(sale.itemId);
+    const { meta } = keys;
+    if (meta && meta.epoch > sale.epoch) return 'STALE';
+    if (meta?.epoch === sale.epoch && meta.closed) return 'CLOSED';
+    if (meta?.epoch === sale.epoch && keys.stock !== undefined) return 'LOADED';
+    const { id: saleId, epoch, settingsVersion, startsAt, endsAt, defaultLimit, admitRate } = sale;
+    const endsMs = endsAt?.getTime() ?? Number.POSITIVE_INFINITY;
+    const settings = { saleId, epoch, settingsVersion, startsAt, endsMs, defaultLimit, admitRate };
+    const loaded = { ...settings, counted, backlogLimit, server: this.serverId };
+    keys.meta = { epoch, closed: false, loaded };
+    keys.stock = stock;
+    keys.req = epoch << 32n;
+    keys.buyers = new Map(buyers);
+    keys.vip = new Map(vipLimits.map((v) => [v.userId, v.units]));
+    keys.returned = new Set();
+    return 'LOADED';
+  }
+
+  /** The script `finish`. @returns the entries that must wait */
+  finish(itemId: bigint, entries: readonly SettledEntry[]): ReadonlySet<string> {
+    const keys = this.write(itemId);
+    const waiting = new Set<string>();
+    for (const { streamId, correction } of entries) {
+      const there = keys.meta?.epoch;
+      if (correction && (there === undefined || keys.stock === undefined || there < correction.epoch)) {
+        waiting.add(streamId);
+        continue;
+      }
+      keys.stream = keys.stream.filter((e) => e.streamId !== streamId);
+      if (correction?.epoch !== there || !correction) continue;
+      const { userId, quantity, outcome } = correction;
+      const holds = correction.entryEpoch === there || this.wasCounted(keys, streamId) ? quantity : 0;
+      this.correct(keys, streamId, userId, { holds, keeps: outcome === 'ORDER' ? quantity : 0 });
+    }
+    return waiting;
+  }
+
+  /** An entry that held units of the stock keeps fewer of them, or more, once. */
+  protected correct(keys: ItemKeys, id: string, userId: string, units: { holds: number; keeps: number }): void {
+    if (units.holds === units.keeps || keys.returned.has(id)) return;
+    keys.returned.add(id);
+    this.changeUnits(keys, userId, units.holds - units.keeps);
+  }
+
+  /** Units of a user become free. */
+  protected changeUnits(keys: ItemKeys, userId: string, free: number): void {
+    keys.stock = (keys.stock ?? 0n) + BigInt(free);
+    const has = (keys.buyers.get(userId) ?? 0) - free;
+    if (has > 0) keys.buyers.set(userId, has);
+    else keys.buyers.delete(userId);
+  }
+
+  private admitOne(itemId: bigint, keys: ItemKeys, sale: Meta, request: PurchaseRequest): AdmissionResult {
+    const seen = this.seenId(keys, request);
+    if (seen !== undefined) {
+      this.remember(keys, request, seen);
+      return { kind: 'QUEUED', streamId: seen };
+    }
+    const nowMs = this.now();
+    const { userId, quantity } = request;
+    if (nowMs < sale.startsAt.getTime()) return { kind: 'NOT_STARTED' };
+    if (nowMs >= sale.endsMs) return { kind: 'ENDED' };
+    if ((keys.stock ?? 0n) < BigInt(quantity)) return { kind: 'SOLD_OUT' };
+    const units = (keys.buyers.get(userId) ?? 0) + quantity;
+    if (units > (keys.vip.get(userId) ?? sale.defaultLimit)) return { kind: 'LIMIT_REACHED' };
+    if (keys.stream.length >= sale.backlogLimit) return { kind: 'BACKLOG_FULL' };
+    const fields = { uid: userId, req_id: String(++keys.req), ts: String(nowMs), qty: String(quantity) };
+    const streamId = this.add(itemId, new Map(Object.entries({ ...fields, epoch: String(sale.epoch) })));
+    keys.stock = (keys.stock ?? 0n) - BigInt(quantity);
+    keys.buyers.set(userId, units);
+    this.remember(keys, request, streamId);
+    return { kind: 'QUEUED', streamId };
+  }
+
+  protected remember(keys: ItemKeys, request: PurchaseRequest, streamId: string): void {
+    const window = this.window();
+    for (const field of seenFields(request)) {
+      if (this.seenIn(keys, field) === undefined) keys.seen.set(field, { streamId, window });
+    }
+  }
+
+  protected forgetReturned(itemId: bigint, id: string): void {
+    this.items.get(itemId)?.returned.delete(id);
+  }
+
+  private seenId(keys: ItemKeys, request: PurchaseRequest): string | undefined {
+    for (const field of seenFields(request)) {
+      const id = this.seenIn(keys, field);
+      if (id !== undefined) return id;
+    }
+    return undefined;
+  }
+
+  private seenIn(keys: ItemKeys, field: string): string | undefined {
+    const seen = keys.seen.get(field);
+    return seen !== undefined && seen.window >= this.window() - 1 ? seen.streamId : undefined;
+  }
+
+  private window(): number {
+    return Math.floor(this.now() / SEEN_WINDOW_MS);
+  }
+
+  private wasCounted({ meta }: ItemKeys, streamId: string): boolean {
+    const { from, to } = meta?.loaded?.counted ?? NOTHING;
+    return compareStreamIds(from, streamId) <= 0 && compareStreamIds(streamId, to) <= 0;
+  }
+
+  private write(itemId: bigint): ItemKeys {
+    this.changes++;
+    const keys = this.items.get(itemId) ?? {
+      ...{ meta: undefined, stock: undefined, req: 0n, buyers: new Map(), vip: new Map(), returned: new Set() },
+      ...{ seen: new Map(), loading: undefined, stream: [], lastId: { ms: 0, sequence: 0 } },
+    };
+    this.items.set(itemId, keys);
+    return keys;
+  }
+}
+
+export type { ItemKeys as MemoryItemKeys };
+
+export function saleAway(cause: unknown): unknown {
+  return saleUnavailable('admission does not answer', { cause });
+}
+
+export function streamAway(cause: unknown): unknown {
+  return unavailable('the streams do not answer', { cause });
+}
+
+function loadedSale({ endsMs, backlogLimit: _, ...sale }: Meta, stock: bigint): LoadedSale {
+  return { ...sale, stock, endsAt: endsMs === Number.POSITIVE_INFINITY ? undefined : new Date(endsMs) };
+}
+
+/** The token's id first, as in the script. */
+function seenFields({ userId, requestId, tokenId }: PurchaseRequest): string[] {
+  return [...(tokenId ? [`${userId}:\0${tokenId}`] : []), ...(requestId === '' ? [] : [`${userId}:${requestId}`])];
+}
