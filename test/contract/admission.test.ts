@@ -85,6 +85,7 @@ function admissionContract(name: string, open: () => Promise<Backend>): void {
       backend.finish(sale.itemId, [
         {
           streamId,
+          uid: correction?.userId ?? '',
           correction: correction && {
             ...{ epoch: sale.epoch, entryEpoch: undefined, quantity: 1, outcome: 'ORDER', ...correction },
           },
@@ -255,6 +256,18 @@ function admissionContract(name: string, open: () => Promise<Backend>): void {
       assert.deepEqual([...(await finish(sale, streamId, { userId }))], []);
       assert.equal((await backend.stream.waiting(sale.itemId)).length, 0);
       assert.equal(await stockOf(sale), 5n);
+    });
+
+    it('leaves the entry of another user with the same id in the stream', async () => {
+      const sale = await loaded();
+      const [a, b] = [freshUser(), freshUser()];
+      const streamId = await queued(sale, a);
+      await finish(sale, streamId, { userId: b });
+      assert.equal((await backend.stream.waiting(sale.itemId)).length, 1);
+      assert.equal(await stockOf(sale), 3n);
+      await finish(sale, streamId, { userId: a, entryEpoch: 1n, outcome: 'REFUSED' });
+      assert.equal((await backend.stream.waiting(sale.itemId)).length, 0);
+      assert.equal(await stockOf(sale), 4n);
     });
 
     it('marks each change of a sale', async () => {

@@ -55,14 +55,15 @@ describe('A load of a sale', () => {
     const first = redis.add(itemId, new Map([['uid', freshUser()]]));
     await settle(itemId);
     redis.failOver(before, 1);
-    const second = redis.add(itemId, new Map([['uid', freshUser()]]));
+    const uid = freshUser();
+    const second = redis.add(itemId, new Map([['uid', uid]]));
     assert.equal(second, first);
     await settle(itemId);
     assert.equal(await container.get(SaleLoader).load(itemId), 'LOADED');
     assert.equal(redis.inspect(itemId).loaded?.stock, 3n);
     const sale = (await container.get(SaleRepo).findCurrent(itemId))!;
     assert.deepEqual(await container.get(SaleUnitsComparison).drift(sale), []);
-    await stream.finish(itemId, [{ streamId: second, correction: undefined }]);
+    await stream.finish(itemId, [{ streamId: second, uid, correction: undefined }]);
     assert.deepEqual(await container.get(SaleUnitsComparison).drift(sale), []);
   });
 });

@@ -222,17 +222,19 @@ export class MemoryRedis {
   finish(itemId: bigint, entries: readonly SettledEntry[]): ReadonlySet<string> {
     const keys = this.write(itemId);
     const waiting = new Set<string>();
-    for (const { streamId, correction } of entries) {
+    for (const { streamId, uid, correction } of entries) {
       const there = keys.meta?.epoch;
       if (correction && (there === undefined || keys.stock === undefined || there < correction.epoch)) {
         waiting.add(streamId);
         continue;
       }
-      keys.stream = keys.stream.filter((e) => e.streamId !== streamId);
+      // The same id with another user is another entry.
+      const isOther = (e: StreamEntry) => uid !== '' && e.fields.get('uid') !== uid;
+      keys.stream = keys.stream.filter((e) => e.streamId !== streamId || isOther(e));
       if (correction?.epoch !== there || !correction) continue;
       const { userId, quantity, outcome } = correction;
       const holds = correction.entryEpoch === there || this.wasCounted(keys, streamId) ? quantity : 0;
-      this.correct(keys, streamId, userId, { holds, keeps: outcome === 'ORDER' ? quantity : 0 });
+      this.correct(keys, `${streamId} ${uid}`, userId, { holds, keeps: outcome === 'ORDER' ? quantity : 0 });
     }
     return waiting;
   }
