@@ -196,9 +196,9 @@ function admissionContract(name: string, open: () => Promise<Backend>): void {
 
     it('takes the units of each cancelled order back once, and only in its epoch', async () => {
       const sale = await loaded({ epoch: 4n });
-      const [userId, orderId] = [freshUser(), freshId()];
+      const [userId, returnId] = [freshUser(), freshId()];
       await queued(sale, userId, 2);
-      const units = { orderId, itemId: sale.itemId, userId, quantity: 2, epoch: 4n };
+      const units = { returnId, itemId: sale.itemId, userId, quantity: 2, epoch: 4n };
       assert.equal(await backend.admission.returnUnits({ ...units, epoch: 5n }), false);
       assert.equal(await backend.admission.returnUnits({ ...units, epoch: 3n }), true);
       assert.equal(await stockOf(sale), 3n);
@@ -206,7 +206,7 @@ function admissionContract(name: string, open: () => Promise<Backend>): void {
       assert.equal(await backend.admission.returnUnits(units), true);
       assert.equal(await stockOf(sale), 5n);
       assert.equal(await unitsOf(sale, userId), 0);
-      assert.deepEqual([...(await backend.admission.findReturned(sale.itemId, [orderId, 1n]))], [orderId]);
+      assert.deepEqual([...(await backend.admission.findReturned(sale.itemId, [returnId, 1n]))], [returnId]);
       assert.deepEqual([...(await backend.admission.sampleBuyers(sale.itemId, 5))], []);
     });
 

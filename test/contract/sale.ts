@@ -156,16 +156,16 @@ export function saleRepoContract(name: string, open: OpenBackend): void {
     it('accounts for an open sale: outcomes, units on their way back, and a sample of its buyers', async () => {
       const sale = await openSale();
       const [a, b] = [freshUser(), freshUser()].sort() as [string, string];
-      const { id: orderId } = await buy(sale, a, '20-0');
+      const { id: returnId } = await buy(sale, a, '20-0');
       await buy(sale, b, '21-0');
-      const units = { orderId, itemId: sale.itemId, userId: a, quantity: 1, epoch: sale.epoch };
-      const older = { ...units, orderId: freshId(), epoch: sale.epoch - 1n };
+      const units = { returnId, itemId: sale.itemId, userId: a, quantity: 1, epoch: sale.epoch };
+      const older = { ...units, returnId: freshId(), epoch: sale.epoch - 1n };
       await run((tx) =>
         backend.it.outbox.append(
           tx,
           [units, older].map((u) => ({
             topic: TOPIC_SECKILL_RETURN,
-            refId: u.orderId,
+            refId: u.returnId,
             payload: Buffer.from(encodeUnitsReturn(u)),
           })),
         ),

@@ -243,7 +243,7 @@ class ForgetsCorrections extends MemoryRedis {
 class ReturnsToRedisAgain extends MemoryRedis {
   override returnUnits(units: UnitsReturn): boolean {
     const returned = super.returnUnits(units);
-    this.forgetReturned(units.itemId, String(units.orderId));
+    this.forgetReturned(units.itemId, String(units.returnId));
     return returned;
   }
 }

@@ -24,7 +24,7 @@ describe('A load of a sale', () => {
     providers(({ value }) => {
       value(MemoryStore, new MemoryStore({ now: () => at }));
       value(PAYMENT_PROVIDERS, []);
-      value(REFUND_POLICY, { maxAttempts: 1, retryBackoffMs: 1, leaseMs: 1 });
+      value(REFUND_POLICY, { maxAttempts: 1, retryBackoffMs: 1, leaseMs: 1, afterSaleWindowMs: 1 });
       value(SALE_POLICY, { payTimeoutMs: 60_000, backlogLimit: 100 });
       value(SETTLEMENT_POLICY, { maxDeliveries: 3 });
     }),

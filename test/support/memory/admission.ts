@@ -56,10 +56,10 @@ export class MemoryAdmission extends Admission {
     return this.call('sampleBuyers', () => new Map([...this.redis.unitsOf(itemId)].slice(0, count)));
   }
 
-  override findReturned(itemId: bigint, orderIds: readonly bigint[]): Promise<ReadonlySet<bigint>> {
+  override findReturned(itemId: bigint, returnIds: readonly bigint[]): Promise<ReadonlySet<bigint>> {
     return this.call('findReturned', () => {
       const returned = this.redis.returnedOf(itemId);
-      return new Set(orderIds.filter((id) => returned.has(String(id))));
+      return new Set(returnIds.filter((id) => returned.has(String(id))));
     });
   }
 

@@ -169,12 +169,12 @@ export class MemoryRedis {
     keys.meta = { epoch, closed: true, loaded: undefined };
   }
 
-  returnUnits({ itemId, epoch, orderId, userId, quantity }: UnitsReturn): boolean {
+  returnUnits({ itemId, epoch, returnId, userId, quantity }: UnitsReturn): boolean {
     const { meta, stock } = this.items.get(itemId) ?? {};
     if (!meta || stock === undefined || meta.epoch < epoch) return false;
     const keys = this.write(itemId);
-    if (meta.epoch > epoch || keys.returned.has(String(orderId))) return true;
-    keys.returned.add(String(orderId));
+    if (meta.epoch > epoch || keys.returned.has(String(returnId))) return true;
+    keys.returned.add(String(returnId));
     this.changeUnits(keys, userId, quantity);
     return true;
   }
