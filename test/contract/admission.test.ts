@@ -185,13 +185,33 @@ function admissionContract(name: string, open: () => Promise<Backend>): void {
     it('changes settings from the version that the caller found', async () => {
       const sale = await loaded();
       const [a, b] = [freshUser(), freshUser()];
-      const change = { from: 1n, to: 2n, defaultLimit: 1, admitRate: 7, vipLimits: [{ userId: a, units: 2 }] };
+      const endsAt = new Date(Date.now() + 60_000);
+      const change = {
+        from: 1n,
+        to: 2n,
+        total: 7n,
+        endsAt,
+        defaultLimit: 1,
+        admitRate: 7,
+        vipLimits: [{ userId: a, units: 2 }],
+      };
       assert.equal(await backend.admission.configure(sale, change), true);
       assert.equal(await backend.admission.configure(sale, change), false);
       assert.equal(await backend.admission.configure({ ...sale, epoch: 2n }, { ...change, from: 2n }), false);
       const { loaded: now } = await backend.admission.state(sale.itemId);
       assert.deepEqual([now?.settingsVersion, now?.defaultLimit, now?.admitRate], [2n, 1, 7]);
+      assert.deepEqual([now?.total, now?.stock, now?.endsAt], [7n, 7n, endsAt]);
       assert.deepEqual([(await buy(sale, a, 2)).kind, (await buy(sale, b, 2)).kind], ['QUEUED', 'LIMIT_REACHED']);
+    });
+
+    it('lowers the total by units that are left, once', async () => {
+      const sale = await loaded();
+      await queued(sale, freshUser(), 2);
+      assert.deepEqual(await backend.admission.withdraw(sale, 1n), { kind: 'SHORT', stock: 3n });
+      assert.deepEqual(await backend.admission.withdraw({ ...sale, settingsVersion: 2n }, 4n), { kind: 'OTHER' });
+      for (let i = 0; i < 2; i++) assert.deepEqual(await backend.admission.withdraw(sale, 4n), { kind: 'WITHDRAWN' });
+      const { loaded: now } = await backend.admission.state(sale.itemId);
+      assert.deepEqual([now?.total, now?.stock], [4n, 2n]);
     });
 
     it('takes the units of each cancelled order back once, and only in its epoch', async () => {

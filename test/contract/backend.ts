@@ -12,6 +12,7 @@ import type { Outbox } from '../../internal/biz/outbox.js';
 import type { SaleUnitsRepo } from '../../internal/biz/seckill/reserved-units.js';
 import type { SaleAccounts } from '../../internal/biz/seckill/sale-account.js';
 import type { Sale, SaleRepo } from '../../internal/biz/seckill/sale-state.js';
+import type { VipLimitRepo } from '../../internal/biz/seckill/vip-limit.js';
 import type { Transaction, TransactionRunner } from '../../internal/biz/transaction.js';
 import type { UserRepo } from '../../internal/biz/user/user.js';
 
@@ -28,6 +29,7 @@ export interface Backend {
   readonly instances: InstanceRepo;
   readonly saleUnits: SaleUnitsRepo;
   readonly sales: SaleRepo;
+  readonly vipLimits: VipLimitRepo;
   readonly accounts: SaleAccounts;
   readonly outbox: Outbox;
   readonly users: UserRepo;

@@ -12,6 +12,7 @@ import { MemoryShipmentRepo } from '../support/memory/shipment.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
 import { MemoryStore } from '../support/memory/store.js';
 import { MemoryUserRepo } from '../support/memory/user.js';
+import { MemoryVipLimitRepo } from '../support/memory/vip-limit.js';
 import type { Backend } from './backend.js';
 
 /** The doubles of test/support/memory, on a store of their own. */
@@ -22,7 +23,8 @@ export async function openMemoryBackend(): Promise<Backend> {
   const orders = new MemoryOrderRepo(store);
   const stock = new MemoryStockRepo(store, catalog.skus);
   const saleUnits = new MemorySaleUnitsRepo(store);
-  const sales = new MemorySaleRepo(store, saleUnits, orders);
+  const vipLimits = new MemoryVipLimitRepo(store, saleUnits, orders);
+  const sales = new MemorySaleRepo(store, saleUnits, orders, vipLimits);
   const instances = new MemoryInstanceRepo(store, outbox);
   const payments = new MemoryPaymentRepo(store);
   return {
@@ -37,6 +39,7 @@ export async function openMemoryBackend(): Promise<Backend> {
     instances,
     saleUnits,
     sales,
+    vipLimits,
     accounts: new MemorySaleAccounts(store, saleUnits, orders, sales, outbox),
     outbox,
     users: new MemoryUserRepo(store),

@@ -15,6 +15,7 @@ import { PgSettlementRepo } from '../../internal/data/postgres/settlement.js';
 import { PgShipmentRepo } from '../../internal/data/postgres/shipment.js';
 import { PgStockRepo } from '../../internal/data/postgres/stock.js';
 import { PgUserRepo } from '../../internal/data/postgres/user.js';
+import { PgVipLimitRepo } from '../../internal/data/postgres/vip-limit.js';
 import { MemoryStockGate } from '../support/memory/stock-gate.js';
 import type { Backend } from './backend.js';
 
@@ -46,6 +47,7 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     users: new PgUserRepo(db),
     saleUnits: new PgSaleUnitsRepo(db),
     sales: new PgSaleRepo(db),
+    vipLimits: new PgVipLimitRepo(db),
     accounts: new PgSaleAccounts(db, new PgSettlementRepo(db)),
     outbox: new PgOutbox(db),
     topics: async (refId) => {

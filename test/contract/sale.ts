@@ -69,6 +69,12 @@ export function saleRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual((await sales().findCurrent(itemId))?.status, 'CLOSED');
     });
 
+    it('locks a sale as over only after its end', async () => {
+      const [running, over] = [await openSale(), await openSale({ endsAt: new Date(Date.now() - 1_000) })];
+      assert.equal(await run((tx) => sales().lockOver(tx, running.itemId)), undefined);
+      assert.equal((await run((tx) => sales().lockOver(tx, over.itemId)))?.id, over.id);
+    });
+
     it('says whether an order of the sale waits for payment', async () => {
       const sale = await openSale();
       assert.equal((await sales().findCurrent(sale.itemId))?.unpaid, false);
@@ -84,21 +90,26 @@ export function saleRepoContract(name: string, open: OpenBackend): void {
         [3, sale.version + 1n, sale.settingsVersion + 1n],
       );
       assert.equal(await run((tx) => sales().update(tx, sale.id, sale.version, { defaultLimit: 4 })), undefined);
+      const endsAt = new Date(Date.now() + HOUR_MS);
+      const ended = await run((tx) => sales().update(tx, sale.id, changed!.version, { total: 9n, endsAt }));
+      assert.deepEqual([ended?.total, ended?.endsAt, ended?.defaultLimit], [9n, endsAt, 3]);
+      const endless = await run((tx) => sales().update(tx, sale.id, ended!.version, { endsAt: null }));
+      assert.deepEqual([endless?.total, endless?.endsAt], [9n, undefined]);
     });
 
     it('lists the limits that changed after a settings version, in the order of their changes', async () => {
       const sale = await openSale();
       const [a, b] = [freshUser(), freshUser()];
       const set = (userId: string, units: number, version: bigint) =>
-        run((tx) => sales().setVipLimit(tx, { saleId: sale.id, userId }, units, version));
+        run((tx) => backend.it.vipLimits.set(tx, { saleId: sale.id, userId }, units, version));
       assert.deepEqual(await set(a, 3, 0n), { units: 3, version: 1n });
       assert.equal(await set(a, 4, 0n), undefined);
       assert.deepEqual(await set(b, 5, 0n), { units: 5, version: 1n });
       assert.deepEqual(await set(a, 6, 1n), { units: 6, version: 2n });
-      assert.deepEqual(await sales().findVipLimit(sale.id, a), { units: 6, version: 2n });
+      assert.deepEqual(await backend.it.vipLimits.find({ saleId: sale.id, userId: a }), { units: 6, version: 2n });
       const now = (await sales().findCurrent(sale.itemId))!;
       assert.equal(now.settingsVersion, sale.settingsVersion + 3n);
-      const all = await sales().findChangedLimits(now, sale.settingsVersion, 10);
+      const all = await backend.it.vipLimits.findChanged(now, sale.settingsVersion, 10);
       assert.deepEqual(
         [all.vipLimits, all.upTo],
         [
@@ -109,7 +120,14 @@ export function saleRepoContract(name: string, open: OpenBackend): void {
           now.settingsVersion,
         ],
       );
-      const first = await sales().findChangedLimits(now, sale.settingsVersion, 1);
+      await buy(sale, a, '30-0');
+      const listed = await backend.it.vipLimits.list(sale.id, { offset: 0, limit: 10 });
+      const wanted = [
+        { userId: a, units: 6, version: 2n, taken: 1 },
+        { userId: b, units: 5, version: 1n, taken: 0 },
+      ];
+      assert.deepEqual(listed, { items: wanted.sort((x, y) => (x.userId < y.userId ? -1 : 1)), total: 2n });
+      const first = await backend.it.vipLimits.findChanged(now, sale.settingsVersion, 1);
       assert.deepEqual([first.vipLimits, first.upTo], [[{ userId: b, units: 5 }], now.settingsVersion - 1n]);
     });
 
@@ -122,7 +140,7 @@ export function saleRepoContract(name: string, open: OpenBackend): void {
       await run(async (tx) => {
         const order = (await backend.it.orders.lock(tx, id, undefined))!;
         await backend.it.orders.compareAndSet(tx, order, { to: 'CANCELLED', actor: 'user', reason: '' });
-        await sales().setVipLimit(tx, { saleId: sale.id, userId: b }, 9, 0n);
+        await backend.it.vipLimits.set(tx, { saleId: sale.id, userId: b }, 9, 0n);
       });
       const snapshot = await run((tx) => sales().snapshot(tx, sale, ['11-0', '13-0']));
       assert.deepEqual(snapshot.buyers, [{ userId: a, units: 2 }]);

@@ -1,5 +1,5 @@
 import type { Container } from 'inversify';
-import { isUnavailable } from '../../gen/common/v1/errors.js';
+import { isInvalidArgument, isUnavailable } from '../../gen/common/v1/errors.js';
 import { isSaleStatusConflict, isSaleUnavailable, isSaleVersionConflict } from '../../gen/seckill/v1/errors.js';
 import { OutboxHandler } from '../../internal/biz/outbox.js';
 import type { Delivery } from '../../internal/biz/seckill/purchase-stream.js';
@@ -169,6 +169,10 @@ export class FlashSales {
         async () => random.chance(0.5) && sales.close(itemId),
         () => sales.open(itemId),
         async () => {
+          const { sale } = await sales.get(itemId);
+          await sales.update(itemId, sale.version, { total: sale.total + BigInt(random.int(4)) - 2n });
+        },
+        async () => {
           const { version } = await sales.limitOf(itemId, userId);
           this.world.history.limited.add(`${itemId} ${userId}`);
           return sales.setVipLimit({ itemId, userId, limit, version });
@@ -237,5 +241,5 @@ function unlessAway(err: unknown): undefined {
 }
 
 function unlessRefused(err: unknown): undefined {
-  if (!isSaleStatusConflict(err) && !isSaleVersionConflict(err)) return unlessAway(err);
+  if (!isSaleStatusConflict(err) && !isSaleVersionConflict(err) && !isInvalidArgument(err)) return unlessAway(err);
 }

@@ -279,7 +279,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
 
 /** Units in Redis and units of live orders make the total, in all and for each user. */
 function admissionViolations(
-  { redis, saleRepo, losses }: World,
+  { redis, vipLimits, losses }: World,
   sale: Sale,
   live: readonly Order[],
   expect: (holds: boolean, invariant: string, what: () => string) => void,
@@ -287,7 +287,7 @@ function admissionViolations(
   const held = new Map<string, number>();
   for (const o of live) held.set(o.userId, (held.get(o.userId) ?? 0) + o.quantity);
   for (const [userId, units] of held) {
-    const limits = saleRepo.vipLimits.rows().filter((v) => v.saleId === sale.id && v.userId === userId);
+    const limits = vipLimits.table.rows().filter((v) => v.saleId === sale.id && v.userId === userId);
     // A limit that was lowered takes nothing away.
     const limit = Math.max(sale.defaultLimit, MOST_LIMIT * limits.length);
     expect(units <= limit, 'limit per user', () => `sale ${sale.id}: user ${userId} has ${units} of ${limit}`);

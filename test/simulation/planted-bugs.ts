@@ -25,11 +25,11 @@ import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemoryPaymentProvider } from '../support/memory/payment-provider.js';
 import { type MemoryItemKeys, MemoryRedis } from '../support/memory/redis.js';
 import { MemoryRefundRepo } from '../support/memory/refund.js';
-import { MemorySaleRepo } from '../support/memory/sale.js';
 import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { MemorySettlementRepo } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
 import { MemoryStore, type MemoryTable } from '../support/memory/store.js';
+import { MemoryVipLimitRepo } from '../support/memory/vip-limit.js';
 import type { Bugs } from './world.js';
 
 interface EntryUnits {
@@ -291,11 +291,11 @@ const inSettlements = (
     store: MemoryStore,
     orders: MemoryOrderRepo,
     saleUnits: MemorySaleUnitsRepo,
-    sales: MemorySaleRepo,
+    vipLimits: MemoryVipLimitRepo,
   ) => MemorySettlementRepo,
 ) =>
   instead(({ implement }) =>
-    implement(MemorySettlementRepo, bug, [MemoryStore, MemoryOrderRepo, MemorySaleUnitsRepo, MemorySaleRepo]),
+    implement(MemorySettlementRepo, bug, [MemoryStore, MemoryOrderRepo, MemorySaleUnitsRepo, MemoryVipLimitRepo]),
   );
 
 /** Mistakes that a change could make, each as small as it would be, by the name of its test. */

@@ -37,6 +37,7 @@ import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { MemorySettlementRepo } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
 import { MemoryStore } from '../support/memory/store.js';
+import { MemoryVipLimitRepo } from '../support/memory/vip-limit.js';
 import { containerOf, replaced } from '../support/wiring.js';
 import { Faults } from './faults.js';
 import { Random } from './random.js';
@@ -121,6 +122,7 @@ export class World {
   readonly redis: MemoryRedis;
   readonly stream: MemoryPurchaseStream;
   readonly saleRepo: MemorySaleRepo;
+  readonly vipLimits: MemoryVipLimitRepo;
   readonly paymentRepo: MemoryPaymentRepo;
   readonly refundRepo: MemoryRefundRepo;
   readonly instanceRepo: MemoryInstanceRepo;
@@ -194,6 +196,7 @@ export class World {
     this.saleUnits = this.data.get(MemorySaleUnitsRepo);
     this.settlementRepo = this.data.get(MemorySettlementRepo);
     this.saleRepo = this.data.get(MemorySaleRepo);
+    this.vipLimits = this.data.get(MemoryVipLimitRepo);
     this.stream = this.data.get(MemoryPurchaseStream);
     this.ids = this.data.get(IdGenerator);
     const replica = this.newReplica();

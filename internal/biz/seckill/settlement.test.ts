@@ -3,10 +3,10 @@ import { isUnavailable, unavailable } from '../../../gen/common/v1/errors.js';
 import { freshId, freshUser, insertProduct } from '../../../test/contract/backend.js';
 import { memoryDataModule } from '../../../test/support/memory/module.js';
 import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
-import { MemorySaleRepo } from '../../../test/support/memory/sale.js';
 import { MemorySaleUnitsRepo } from '../../../test/support/memory/sale-units.js';
 import { MemorySettlementRepo, openSale } from '../../../test/support/memory/settlement.js';
 import { MemoryStore } from '../../../test/support/memory/store.js';
+import { MemoryVipLimitRepo } from '../../../test/support/memory/vip-limit.js';
 import { containerOf } from '../../../test/support/wiring.js';
 import { providers } from '../../kratos/app/wiring.js';
 import { ItemDirectory } from '../catalog/item.js';
@@ -57,7 +57,7 @@ describe('SettlementUsecase', () => {
   let itemId: bigint;
 
   beforeEach(async () => {
-    settlements = new FailingSettlementRepo(store, orders, sales, container.get(MemorySaleRepo));
+    settlements = new FailingSettlementRepo(store, orders, sales, container.get(MemoryVipLimitRepo));
     usecase = new SettlementUsecase(
       store,
       container.get(IdGenerator),

@@ -7,6 +7,7 @@ import {
   type PurchaseRequest,
   type SettingsChange,
   type UnitsReturn,
+  type Withdrawal,
 } from '../../../internal/biz/seckill/admission.js';
 import { PurchaseStream, type SettledEntry, type StreamEntry } from '../../../internal/biz/seckill/purchase-stream.js';
 import type { Sale } from '../../../internal/biz/seckill/sale-state.js';
@@ -65,6 +66,10 @@ export class MemoryAdmission extends Admission {
 
   override configure(sale: EpochOfItem, change: SettingsChange): Promise<boolean> {
     return this.call('configure', () => this.redis.configure(sale, change));
+  }
+
+  override withdraw(sale: Sale, total: bigint): Promise<Withdrawal> {
+    return this.call('withdraw', () => this.redis.withdraw(sale, total));
   }
 
   override close(sale: EpochOfItem): Promise<void> {

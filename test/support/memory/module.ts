@@ -14,6 +14,7 @@ import { SaleUnitsRepo } from '../../../internal/biz/seckill/reserved-units.js';
 import { SaleAccounts } from '../../../internal/biz/seckill/sale-account.js';
 import { SaleRepo } from '../../../internal/biz/seckill/sale-state.js';
 import { SettlementRepo } from '../../../internal/biz/seckill/settlement-state.js';
+import { VipLimitRepo } from '../../../internal/biz/seckill/vip-limit.js';
 import { TransactionRunner } from '../../../internal/biz/transaction.js';
 import { UserRepo } from '../../../internal/biz/user/user.js';
 import { type ProviderSet, providers } from '../../../internal/kratos/app/wiring.js';
@@ -34,6 +35,7 @@ import { MemoryShipmentRepo } from './shipment.js';
 import { MemoryStockRepo } from './stock.js';
 import { MemoryStore } from './store.js';
 import { MemoryUserRepo } from './user.js';
+import { MemoryVipLimitRepo } from './vip-limit.js';
 
 /** The product domain's ports in memory, each also under its own class. It needs MemoryStore and PAYMENT_PROVIDERS. */
 export const memoryDataModule: ProviderSet = providers(({ provide, create, alias }) => {
@@ -63,7 +65,9 @@ export const memoryDataModule: ProviderSet = providers(({ provide, create, alias
   alias(InstanceRepo, MemoryInstanceRepo);
   provide(MemorySaleUnitsRepo, [MemoryStore]);
   alias(SaleUnitsRepo, MemorySaleUnitsRepo);
-  provide(MemorySaleRepo, [MemoryStore, MemorySaleUnitsRepo, MemoryOrderRepo]);
+  provide(MemoryVipLimitRepo, [MemoryStore, MemorySaleUnitsRepo, MemoryOrderRepo]);
+  alias(VipLimitRepo, MemoryVipLimitRepo);
+  provide(MemorySaleRepo, [MemoryStore, MemorySaleUnitsRepo, MemoryOrderRepo, MemoryVipLimitRepo]);
   alias(SaleRepo, MemorySaleRepo);
   provide(MemorySaleAccounts, [MemoryStore, MemorySaleUnitsRepo, MemoryOrderRepo, MemorySaleRepo, MemoryOutbox]);
   alias(SaleAccounts, MemorySaleAccounts);
@@ -72,7 +76,7 @@ export const memoryDataModule: ProviderSet = providers(({ provide, create, alias
   alias(Admission, MemoryAdmission);
   provide(MemoryPurchaseStream, [MemoryRedis]);
   alias(PurchaseStream, MemoryPurchaseStream);
-  provide(MemorySettlementRepo, [MemoryStore, MemoryOrderRepo, MemorySaleUnitsRepo, MemorySaleRepo]);
+  provide(MemorySettlementRepo, [MemoryStore, MemoryOrderRepo, MemorySaleUnitsRepo, MemoryVipLimitRepo]);
   alias(SettlementRepo, MemorySettlementRepo);
   provide(MemoryUserRepo, [MemoryStore]);
   alias(UserRepo, MemoryUserRepo);

@@ -9,6 +9,7 @@ import type {
   PurchaseRequest,
   SettingsChange,
   UnitsReturn,
+  Withdrawal,
 } from '../../../internal/biz/seckill/admission.js';
 import {
   compareStreamIds,
@@ -149,11 +150,28 @@ export class MemoryRedis {
   configure({ itemId, epoch }: EpochOfItem, change: SettingsChange): boolean {
     const meta = this.items.get(itemId)?.meta;
     if (meta?.loaded?.epoch !== epoch || meta.loaded.settingsVersion !== change.from) return false;
+    if (this.items.get(itemId)?.stock === undefined) return false;
     const keys = this.write(itemId);
-    const { to: settingsVersion, defaultLimit, admitRate } = change;
-    keys.meta = { ...meta, loaded: { ...meta.loaded, settingsVersion, defaultLimit, admitRate } };
+    const { to: settingsVersion, total, defaultLimit, admitRate } = change;
+    const endsMs = endOf(change);
+    keys.stock = (keys.stock ?? 0n) + total - meta.loaded.total;
+    keys.meta = { ...meta, loaded: { ...meta.loaded, settingsVersion, total, endsMs, defaultLimit, admitRate } };
     for (const { userId, units } of change.vipLimits) keys.vip.set(userId, units);
     return true;
+  }
+
+  withdraw({ itemId, epoch, settingsVersion }: Sale, total: bigint): Withdrawal {
+    const { meta, stock } = this.items.get(itemId) ?? {};
+    const loaded = meta?.loaded;
+    if (loaded?.epoch !== epoch || loaded.settingsVersion !== settingsVersion || stock === undefined) {
+      return { kind: 'OTHER' };
+    }
+    const less = loaded.total - total;
+    if (less > 0n && stock < less) return { kind: 'SHORT', stock };
+    const keys = this.write(itemId);
+    keys.stock = stock - less;
+    keys.meta = { epoch, closed: meta?.closed ?? false, loaded: { ...loaded, total } };
+    return { kind: 'WITHDRAWN' };
   }
 
   close({ itemId, epoch }: EpochOfItem): void {
@@ -205,9 +223,8 @@ export class MemoryRedis {
     if (meta && meta.epoch > sale.epoch) return 'STALE';
     if (meta?.epoch === sale.epoch && meta.closed) return 'CLOSED';
     if (meta?.epoch === sale.epoch && keys.stock !== undefined) return 'LOADED';
-    const { id: saleId, epoch, settingsVersion, startsAt, endsAt, defaultLimit, admitRate } = sale;
-    const endsMs = endsAt?.getTime() ?? Number.POSITIVE_INFINITY;
-    const settings = { saleId, epoch, settingsVersion, startsAt, endsMs, defaultLimit, admitRate };
+    const { id: saleId, epoch, settingsVersion, startsAt, total, defaultLimit, admitRate } = sale;
+    const settings = { saleId, epoch, settingsVersion, startsAt, endsMs: endOf(sale), total, defaultLimit, admitRate };
     const loaded = { ...settings, counted, backlogLimit, server: this.serverId };
     keys.meta = { epoch, closed: false, loaded };
     keys.stock = stock;
@@ -328,6 +345,10 @@ export function saleAway(cause: unknown): unknown {
 
 export function streamAway(cause: unknown): unknown {
   return unavailable('the streams do not answer', { cause });
+}
+
+function endOf({ endsAt }: Pick<Sale, 'endsAt'>): number {
+  return endsAt?.getTime() ?? Number.POSITIVE_INFINITY;
 }
 
 function loadedSale({ endsMs, backlogLimit: _, ...sale }: Meta, stock: bigint): LoadedSale {

@@ -2,7 +2,6 @@ import { soldQuantity } from '../../../internal/biz/order/order-state.js';
 import type { Page, PageRequest } from '../../../internal/biz/page.js';
 import { type AccountQuery, type SaleAccount, SaleAccounts } from '../../../internal/biz/seckill/sale-account.js';
 import {
-  type ChangedLimits,
   type DueSales,
   type NewSale,
   type Sale,
@@ -12,30 +11,25 @@ import {
   type SaleStatus,
   type SaleSummary,
   type UserOfSale,
-  type VipLimit,
 } from '../../../internal/biz/seckill/sale-state.js';
 import { TOPIC_SECKILL_RETURN, tryDecodeUnitsReturn } from '../../../internal/biz/seckill/seckill-return.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import type { MemoryOrderRepo } from './order.js';
 import type { MemoryOutbox } from './outbox.js';
 import type { MemorySale, MemorySaleUnitsRepo } from './sale-units.js';
-import { type MemoryStore, MemoryTable } from './store.js';
-
-interface VipRow extends UserOfSale, VipLimit {
-  readonly settingsVersion: bigint;
-}
+import type { MemoryStore } from './store.js';
+import type { MemoryVipLimitRepo } from './vip-limit.js';
 
 export class MemorySaleRepo extends SaleRepo {
-  readonly vipLimits: MemoryTable<VipRow>;
   private lastEpoch = 0n;
 
   constructor(
     protected readonly store: MemoryStore,
     protected readonly units: MemorySaleUnitsRepo,
     protected readonly orders: MemoryOrderRepo,
+    private readonly vipLimits: MemoryVipLimitRepo,
   ) {
     super();
-    this.vipLimits = new MemoryTable<VipRow>(store, 'vip_limits', vipKey);
   }
 
   override insert(tx: Transaction, sale: NewSale): Promise<Sale | undefined> {
@@ -78,6 +72,11 @@ export class MemorySaleRepo extends SaleRepo {
     });
   }
 
+  override async lockOver(tx: Transaction, itemId: bigint): Promise<Sale | undefined> {
+    const live = await this.lockLive(tx, itemId);
+    return live?.endsAt && live.endsAt <= this.store.now() ? live : undefined;
+  }
+
   override open(tx: Transaction, saleId: bigint): Promise<Sale> {
     return this.store.statement('sale.open', tx, () => {
       const epoch = ++this.lastEpoch;
@@ -115,51 +114,14 @@ export class MemorySaleRepo extends SaleRepo {
 
   override update(tx: Transaction, saleId: bigint, version: bigint, patch: SalePatch): Promise<Sale | undefined> {
     return this.store.statement('sale.update', tx, async () => {
+      const { endsAt, ...others } = patch;
+      const end = endsAt === undefined ? {} : { endsAt: endsAt ?? undefined };
       const updated = await this.units.sales.update(tx, String(saleId), (s) =>
         s.version === version
-          ? { ...s, ...patch, version: s.version + 1n, settingsVersion: s.settingsVersion + 1n }
+          ? { ...s, ...others, ...end, version: s.version + 1n, settingsVersion: s.settingsVersion + 1n }
           : undefined,
       );
       return updated && saleOf(updated);
-    });
-  }
-
-  override findVipLimit(saleId: bigint, userId: string, tx?: Transaction): Promise<VipLimit | undefined> {
-    return this.store.statement('sale.findVipLimit', tx, async () => {
-      const found = this.vipLimits.find(vipKey({ saleId, userId }), tx);
-      return found && { units: found.units, version: found.version };
-    });
-  }
-
-  override setVipLimit(
-    tx: Transaction,
-    user: UserOfSale,
-    units: number,
-    version: bigint,
-  ): Promise<VipLimit | undefined> {
-    return this.store.statement('sale.setVipLimit', tx, async () => {
-      const there = this.vipLimits.find(vipKey(user), tx);
-      if ((there?.version ?? 0n) !== version) return undefined;
-      const sale = await this.change(tx, user.saleId, (s) => ({ ...s, settingsVersion: s.settingsVersion + 1n }));
-      const row = { ...user, units, version: version + 1n, settingsVersion: sale.settingsVersion };
-      if (there) await this.vipLimits.update(tx, vipKey(user), () => row);
-      else await this.vipLimits.insert(tx, row);
-      return { units, version: row.version };
-    });
-  }
-
-  override findChangedLimits(sale: Sale, afterVersion: bigint, limit: number): Promise<ChangedLimits> {
-    return this.store.statement('sale.findChangedLimits', undefined, async () => {
-      const changed = this.vipLimits
-        .rows()
-        .filter((v) => v.saleId === sale.id)
-        .filter((v) => v.settingsVersion > afterVersion && v.settingsVersion <= sale.settingsVersion)
-        .sort((a, b) => Number(a.settingsVersion - b.settingsVersion))
-        .slice(0, limit);
-      return {
-        vipLimits: changed.map(({ userId, units }) => ({ userId, units })),
-        upTo: changed.length < limit ? sale.settingsVersion : changed.at(-1)!.settingsVersion,
-      };
     });
   }
 
@@ -188,7 +150,7 @@ export class MemorySaleRepo extends SaleRepo {
   override snapshot(tx: Transaction, sale: Sale, streamIds: readonly string[]): Promise<SaleSnapshot> {
     return this.store.statement('sale.snapshot', tx, async () => ({
       buyers: [...this.liveUnits(sale.id, tx)].map(([userId, units]) => ({ userId, units })),
-      vipLimits: this.vipLimits
+      vipLimits: this.vipLimits.table
         .rows(tx)
         .filter((v) => v.saleId === sale.id)
         .map(({ userId, units }) => ({ userId, units })),
@@ -261,10 +223,6 @@ export class MemorySaleAccounts extends SaleAccounts {
       };
     });
   }
-}
-
-function vipKey({ saleId, userId }: UserOfSale): string {
-  return `${saleId} ${userId}`;
 }
 
 function saleOf({ released: _released, confirmed: _confirmed, ...sale }: MemorySale): Sale {

@@ -10,9 +10,9 @@ import {
 } from '../../../internal/biz/seckill/settlement-state.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import type { MemoryOrderRepo } from './order.js';
-import type { MemorySaleRepo } from './sale.js';
 import type { MemorySaleUnitsRepo } from './sale-units.js';
 import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
+import type { MemoryVipLimitRepo } from './vip-limit.js';
 
 /** An open sale in its first epoch, which started in 1970. */
 export function openSale(sale: Pick<Sale, 'id' | 'itemId' | 'total'> & Partial<Sale>): Sale {
@@ -45,7 +45,7 @@ export class MemorySettlementRepo extends SettlementRepo {
     protected readonly store: MemoryStore,
     protected readonly orders: MemoryOrderRepo,
     protected readonly saleUnits: MemorySaleUnitsRepo,
-    protected readonly sales: MemorySaleRepo,
+    protected readonly vipLimits: MemoryVipLimitRepo,
   ) {
     super();
     this.deadLetters = new MemoryTable(store, 'dead_letters', (d) => `${d.itemId} ${d.streamId}`);
@@ -84,7 +84,7 @@ export class MemorySettlementRepo extends SettlementRepo {
       users.flatMap(({ saleId, userId }) => {
         const live = this.orders.orders.rows(tx).filter((o) => o.saleId === saleId && o.userId === userId);
         const units = live.reduce((sum, o) => sum + soldQuantity(o), 0);
-        const vipLimit = this.sales.vipLimits.find(`${saleId} ${userId}`, tx)?.units;
+        const vipLimit = this.vipLimits.table.find(`${saleId} ${userId}`, tx)?.units;
         return units === 0 && vipLimit === undefined ? [] : [{ saleId, userId, units, vipLimit }];
       }),
     );
