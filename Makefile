@@ -13,7 +13,7 @@ REMOVE_ORPHANS = mkdir -p dist; find dist -name '*.js' -not -path 'dist/gen/*' 2
 
 LINT_CHECKS := lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code
 
-.PHONY: help run dev test coverage mutate api openapi conf-docs lua build assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
+.PHONY: help run dev test coverage mutate api openapi conf-docs lua build image-files assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ lua: build ## write api/seckill/v1/admit.lua, the published admission script, fr
 build: gen/.stamp ## compile to dist/
 	@$(REMOVE_ORPHANS)
 	$(TSC) -p .
+	@$(MAKE) --no-print-directory assets
+	@chmod +x dist/cmd/kaimai/main.js
+
+# What the Dockerfile ships, without tests and benchmarks.
+image-files: gen/.stamp
+	$(TSC) -p tsconfig.image.json
 	@$(MAKE) --no-print-directory assets
 	@chmod +x dist/cmd/kaimai/main.js
 

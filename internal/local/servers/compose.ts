@@ -1,12 +1,15 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { withPassword } from '../../conf/url-password.js';
 import { projectRoot } from '../project.js';
 import type { Endpoint, ServerName } from './server.js';
 
 const run = promisify(execFile);
-const PASSWORD = 'kaimai';
+/** Where docker-compose.yml takes passwords from. */
+const SECRETS = resolve(projectRoot, process.env.KAIMAI_SECRETS || 'deploy/secrets');
 const PROBE_TIMEOUT_MS = 5_000;
 /** Images may have to be pulled. */
 const UP_TIMEOUT_MS = 10 * 60_000;
@@ -78,7 +81,7 @@ export class ComposeProject {
       const file = join(projectRoot, 'docker-compose.yml');
       try {
         await run('docker', ['compose', '--file', file, '--project-name', this.name, ...args], {
-          env: { ...process.env, ...env, KAIMAI_PASSWORD: PASSWORD },
+          env: { ...process.env, ...env, KAIMAI_SECRETS: SECRETS },
           timeout,
           ...(signal && { signal }),
         });
@@ -102,29 +105,36 @@ async function publish(
     case 'postgres': {
       const published = String(await port(5432));
       ports.KAIMAI_POSTGRES_PORT = published;
+      const password = secret('postgres_password');
       return {
-        url: `postgres://postgres:${PASSWORD}@127.0.0.1:${published}/product_db`,
-        extras: { PGHOST: '127.0.0.1', PGPORT: published, PGUSER: 'postgres', PGPASSWORD: PASSWORD },
+        url: withPassword(`postgres://postgres@127.0.0.1:${published}/product_db`, password),
+        extras: { PGHOST: '127.0.0.1', PGPORT: published, PGUSER: 'postgres', PGPASSWORD: password },
       };
     }
     case 'redis': {
       const published = String(await port(6379));
       ports.KAIMAI_REDIS_PORT = published;
-      return { url: `redis://127.0.0.1:${published}`, extras: {} };
+      return { url: withPassword(`redis://127.0.0.1:${published}`, secret('redis_password')), extras: {} };
     }
     case 'rabbitmq': {
       const [published, management] = [String(await port(5672)), String(await port(15672))];
       ports.KAIMAI_RABBITMQ_PORT = published;
       ports.KAIMAI_RABBITMQ_MANAGEMENT_PORT = management;
-      const login = `kaimai:${PASSWORD}`;
+      const password = secret('rabbitmq_password');
       return {
-        url: `amqp://${login}@127.0.0.1:${published}`,
-        extras: { KAIMAI_RABBITMQ_MANAGEMENT_URL: `http://${login}@127.0.0.1:${management}` },
+        url: withPassword(`amqp://kaimai@127.0.0.1:${published}`, password),
+        extras: {
+          KAIMAI_RABBITMQ_MANAGEMENT_URL: withPassword(`http://kaimai@127.0.0.1:${management}`, password),
+        },
       };
     }
     default:
       return server satisfies never;
   }
+}
+
+function secret(name: string): string {
+  return readFileSync(join(SECRETS, name), 'utf8').replace(/\r?\n$/, '');
 }
 
 function lastLines(error: unknown): string {
