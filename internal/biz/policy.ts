@@ -13,6 +13,7 @@ import type { PurchaseTokenPolicy } from './seckill/purchase-token.js';
 import type { SalePolicy } from './seckill/sale-state.js';
 import type { SettlementPolicy } from './seckill/settlement.js';
 import type { WaitingRoomPolicy } from './seckill/waiting-room.js';
+import type { TokenRevocationPolicy } from './user/token-revocation.js';
 
 // The settings that the usecases take. The server layer binds them, because biz does not know configuration files.
 
@@ -30,4 +31,5 @@ export const RETENTION_POLICY: Token<RetentionPolicy> = token('RetentionPolicy')
 export const SALE_POLICY: Token<SalePolicy> = token('SalePolicy');
 export const SETTLEMENT_POLICY: Token<SettlementPolicy> = token('SettlementPolicy');
 export const SHIPMENT_POLICY: Token<ShipmentPolicy> = token('ShipmentPolicy');
+export const TOKEN_REVOCATION_POLICY: Token<TokenRevocationPolicy> = token('TokenRevocationPolicy');
 export const WAITING_ROOM_POLICY: Token<WaitingRoomPolicy> = token('WaitingRoomPolicy');

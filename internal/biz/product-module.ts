@@ -32,6 +32,7 @@ import {
   SALE_POLICY,
   SETTLEMENT_POLICY,
   SHIPMENT_POLICY,
+  TOKEN_REVOCATION_POLICY,
   WAITING_ROOM_POLICY,
 } from './policy.js';
 import { RetentionLease, RetentionStore, RetentionUsecase } from './retention/retention.js';
@@ -55,6 +56,7 @@ import { SettlementRepo } from './seckill/settlement-state.js';
 import { VipLimitRepo } from './seckill/vip-limit.js';
 import { WaitingRoom, WaitingRoomUsecase } from './seckill/waiting-room.js';
 import { TransactionRunner } from './transaction.js';
+import { TokenRevocations } from './user/token-revocation.js';
 import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo, UserUsecase } from './user/user.js';
 
 /** The product domain's usecases. They need its ports, which the data layer binds, and the policies of policy.ts. */
@@ -63,6 +65,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
   provide(ItemDirectory, [ProductRepo, CatalogRepo]);
   provide(ProductUsecase, [ProductRepo]);
   provide(CatalogUsecase, [TransactionRunner, CatalogRepo, StockRepo]);
+  provide(TokenRevocations, [UserRepo, TOKEN_REVOCATION_POLICY]);
   provide(UserUsecase, [UserRepo, PasswordHasher, TokenSigner, LoginAttempts]);
 
   provide(PaymentSignatures, [PAYMENT_SIGNATURE_POLICY]);

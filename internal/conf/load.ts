@@ -57,6 +57,8 @@ export function bootstrapSpec(): ConfigSpec<Config> {
       'seckill.maxDeliveries',
       'seckill.userRate.',
       'seckill.addressRate.',
+      'auth.registerRate.',
+      'auth.loginRate.',
       'seckill.waitingRoomLimit',
     ],
   };

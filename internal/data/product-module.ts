@@ -30,6 +30,7 @@ import { HealthProbe } from '../kratos/app/health-probe.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
 import { Worker } from '../kratos/app/worker.js';
 import { BacklogProbe } from '../kratos/background/background-meter.js';
+import { LineLimit } from '../kratos/log/line-limit.js';
 import { Logger } from '../kratos/log/logger.js';
 import { Metrics } from '../kratos/metrics/metrics.js';
 import { Trace } from '../kratos/tracing/trace.js';
@@ -78,6 +79,9 @@ import { RedisPurchaseConsumer, RedisPurchaseStream } from './redis/purchase-str
 import { RedisServer } from './redis/redis.js';
 import { RedisStockGate } from './redis/stock-gate.js';
 import { RedisWaitingRoom } from './redis/waiting-room.js';
+
+/** Several connections are tried up to 20 times a second while Redis is away. */
+const CONNECTION_ERRORS_MS = 5_000;
 
 /** The product domain's ports. It needs the shared module, CONFIG, Logger, Worker, Trace and Resources. */
 export const productDataModule: ProviderSet = providers(({ implement, resource, create, alias }) => {
@@ -135,7 +139,18 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
     make: ({ data: { redis } }, logger, metrics) => {
       const { addr, readTimeoutMs, writeTimeoutMs, keyPrefix } = redis;
       const settings = { addr, readTimeoutMs, connectTimeoutMs: writeTimeoutMs, keyPrefix };
-      return new RedisServer(settings, (err) => logger.warn('a connection to Redis failed', { err }), metrics);
+      const limit = new LineLimit({
+        lines: 1,
+        windowMs: CONNECTION_ERRORS_MS,
+        report: (_, failures) => logger.warn('more connections to Redis failed', { failures }),
+      });
+      return new RedisServer(
+        settings,
+        (err) => {
+          if (limit.admits('')) logger.warn('a connection to Redis failed', { err });
+        },
+        metrics,
+      );
     },
     // It resolves without Redis too: the process still serves what needs none.
     open: (redis, { data }) => redis.ready(data.redis.writeTimeoutMs),

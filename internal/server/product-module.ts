@@ -21,6 +21,7 @@ import {
   SALE_POLICY,
   SETTLEMENT_POLICY,
   SHIPMENT_POLICY,
+  TOKEN_REVOCATION_POLICY,
   WAITING_ROOM_POLICY,
 } from '../biz/policy.js';
 import { RetentionUsecase } from '../biz/retention/retention.js';
@@ -29,6 +30,7 @@ import { PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
 import type { PurchaseTokenPolicy } from '../biz/seckill/purchase-token.js';
 import { SaleSchedule } from '../biz/seckill/sale-schedule.js';
 import { StateCounts } from '../biz/state-counts.js';
+import { TokenRevocations } from '../biz/user/token-revocation.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { DEVELOPMENT_TOKEN_SECRET } from '../conf/defaults.js';
 import { LiveConfig } from '../conf/live.js';
@@ -56,6 +58,7 @@ import { retention, retentionPolicy } from './retention.js';
 import { saleKeeper } from './sale-keeper.js';
 import { SeckillConsumer } from './seckill-consumer.js';
 import { stateWatch } from './state-watch.js';
+import { tokenRevocationReader } from './token-revocation-reader.js';
 
 /**
  * Checks that apply to the product process alone: the resource process needs no token secret. Call it before anything
@@ -131,6 +134,12 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
     const { pollIntervalMs } = config.outbox;
     return new Background('outbox_relay', new OutboxRelay(outbox, { pollIntervalMs }, logger, registry), false);
   });
+  create(
+    Background,
+    [TokenRevocations, CONFIG, Logger],
+    (revocations, { auth }, logger) =>
+      new Background('api', tokenRevocationReader(revocations, auth.mode === 'jwt', logger), true),
+  );
 });
 
 /** A policy has getters for the settings that change while the process runs, so that each use reads the current one. */
@@ -147,6 +156,9 @@ function bindPolicies(create: Providing['create']): void {
     secrets: [secret, previousSecret].filter((s) => s !== ''),
     acceptUnsigned: server.environment !== 'production',
     requireAmount: server.environment === 'production',
+  }));
+  create(TOKEN_REVOCATION_POLICY, [CONFIG], ({ auth: { jwt } }) => ({
+    lifetimeMs: jwt.lifetimeMs + jwt.clockToleranceMs,
   }));
   create(PURCHASE_TOKEN_POLICY, [CONFIG], ({ seckill }): PurchaseTokenPolicy => {
     const { tokenSecret, previousTokenSecret, tokenTtlMs } = seckill;

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ALL_REASONS } from '../../gen/reasons.js';
+import { TokenRevocations } from '../biz/user/token-revocation.js';
 import { CONFIG, type Config } from '../conf/config.js';
 import { loadDescriptors } from '../conf/descriptors.js';
 import { LiveConfig } from '../conf/live.js';
@@ -49,6 +50,7 @@ import { declaredReasons } from '../kratos/transport/openapi/declared-reasons.js
 import { docsRoute } from '../kratos/transport/openapi/docs.js';
 import { validation } from '../kratos/transport/validation.js';
 import { accessRules } from './access-rules.js';
+import { accountLimit } from './middleware/account-limit.js';
 import { type Authenticator, auth, headerAuthenticator, jwtAuthenticator } from './middleware/auth.js';
 import { buyerLimit, ORDERS, PURCHASES } from './middleware/buyer-limit.js';
 
@@ -70,6 +72,7 @@ const DISPATCHER_PARTS = {
   metrics: Metrics,
   health: Health,
   limiter: AdaptiveLimiter,
+  revocations: optional(TokenRevocations),
   services: all(ServiceBinding),
 };
 
@@ -156,10 +159,13 @@ function makeDispatcher(parts: ValuesOf<typeof DISPATCHER_PARTS>): Dispatcher {
     logging(parts.logger),
     metrics(parts.metrics, (method) => declaredReasons(method, ALL_REASONS, descriptors.registry)),
     deadline({ grpcTimeoutMs: grpc.timeoutMs, httpTimeoutMs: http.timeoutMs }),
-    auth(authenticatorOf(config), descriptors.registry),
+    auth(authenticatorOf(config, parts.revocations), descriptors.registry),
     callerAddress(clients, ADDRESSED_SERVICES),
     limitBuyers('purchases', PURCHASES, parts, (config) => config.seckill, clients),
     limitBuyers('orders', ORDERS, parts, (config) => config.order, clients),
+    limitBuyers(PURCHASES, parts.live, (config) => config.seckill, clients),
+    limitBuyers(ORDERS, parts.live, (config) => config.order, clients),
+    limitAccounts(parts.live, clients),
     rateLimit(parts.limiter),
   ];
   const bindings = [...services, ...protocolServices({ descriptors, services, health, reflection: grpc.reflection })];
@@ -210,6 +216,17 @@ function limitBuyers(
   return buyerLimit(operations, users, addresses, clients);
 }
 
+function limitAccounts(live: LiveConfig, clients: ClientAddresses): Observer {
+  const { auth } = live.current;
+  const registrations = new TokenBuckets(auth.registerRate, BUCKETS);
+  const logins = new TokenBuckets(auth.loginRate, BUCKETS);
+  live.onChange((config) => {
+    registrations.rate = config.auth.registerRate;
+    logins.rate = config.auth.loginRate;
+  });
+  return accountLimit(registrations, logins, clients);
+}
+
 /** Routes of the JSON listener that are no RPCs. */
 function plainRoutes(config: Config, worker: Worker, dispatcher: Dispatcher, health: Health) {
   const ops = { ready: () => health.ready, dependencies: () => health.dependencies };
@@ -233,8 +250,10 @@ function isOnLoopback({ http, grpc }: Config['server']): boolean {
   return isLoopback(http.addr) && isLoopback(grpc.addr);
 }
 
-function authenticatorOf(config: Config): Authenticator {
-  if (config.auth.mode === 'jwt') return jwtAuthenticator(config.auth);
+function authenticatorOf(config: Config, revocations: TokenRevocations | undefined): Authenticator {
+  if (config.auth.mode === 'jwt') {
+    return jwtAuthenticator({ ...config.auth, isRevoked: revocations?.isRevoked.bind(revocations) });
+  }
   return headerAuthenticator({ ...config.auth, adminByRole: config.server.environment !== 'production' });
 }
 

@@ -28,7 +28,7 @@ export function userRepoContract(name: string, open: OpenBackend): void {
       const [stored] = await users.insert([user]);
       assert.ok(stored);
       const { createdAt, updatedAt, ...rest } = stored;
-      assert.deepEqual(rest, { ...user, username: user.username.name, version: 1n });
+      assert.deepEqual(rest, { ...user, username: user.username.name, version: 1n, tokenGeneration: 1n });
       assert.ok(createdAt instanceof Date);
       assert.deepEqual(updatedAt, createdAt);
       assert.deepEqual(await users.find(user.id), stored);
@@ -89,6 +89,21 @@ export function userRepoContract(name: string, open: OpenBackend): void {
       assert.ok(updatedAt >= was);
       assert.deepEqual(await users.find(before.id), after);
       assert.equal((await users.update(before.id, 2n, { firstName: '' }))?.firstName, '');
+    });
+
+    it('begins a new generation of tokens if that is asked for, and lists it for the given time', async () => {
+      const { users } = backend.it;
+      const [user, other] = await users.insert([newUser(), newUser()]);
+      assert.ok(user && other);
+      assert.equal((await users.update(user.id, 1n, { passwordHash: '$argon2id$x' }))?.tokenGeneration, 1n);
+      const of = async (id: string, withinMs: number) =>
+        (await users.listRevocations(withinMs)).filter(({ userId }) => userId === id);
+      assert.deepEqual(await of(user.id, 3_600_000), []);
+      const revoked = await users.update(user.id, 2n, { passwordHash: '$argon2id$y', revokeTokens: true });
+      assert.deepEqual([revoked?.tokenGeneration, revoked?.version], [2n, 3n]);
+      assert.deepEqual(await of(user.id, 3_600_000), [{ userId: user.id, validGeneration: 2n }]);
+      assert.deepEqual(await of(user.id, -3_600_000), []);
+      assert.deepEqual(await of(other.id, 3_600_000), []);
     });
 
     it('changes nothing if the version differs', async () => {

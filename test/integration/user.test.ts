@@ -27,6 +27,11 @@ interface Answer {
   readonly retryAfter: string | null;
 }
 
+const LIMIT = { maxAttempts: 2, maxAttemptsPerAddress: 6, windowMs: 60_000 };
+
+/** So slow that no token is added during a test. */
+const RATE = { per_second: 0.0001, burst: 200 };
+
 describe('users of the product process in auth.mode jwt', function () {
   this.timeout(90_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
@@ -47,7 +52,14 @@ describe('users of the product process in auth.mode jwt', function () {
     product = await processes.start('product', {
       env: servers.env(),
       config: {
-        auth: { mode: 'jwt', jwt: JWT, password: { queue: 3 }, login: { max_attempts: MAX_ATTEMPTS } },
+        auth: {
+          mode: 'jwt',
+          jwt: JWT,
+          password: { queue: 3 },
+          login: { max_attempts: MAX_ATTEMPTS },
+          register_rate: RATE,
+          login_rate: RATE,
+        },
         server: { trusted_proxies: ['127.0.0.1'] },
         data: { rabbitmq: { queue: servers.queue('resource.instance.created') } },
         trace: { endpoint: `http://127.0.0.1:${(collector.address() as AddressInfo).port}/v1/traces` },
@@ -148,8 +160,55 @@ describe('users of the product process in auth.mode jwt', function () {
     assert.equal((await change({ ...swap, password: PASSWORD })).status, 200);
     assert.equal(reasonOf(await login('bob')), '401 INVALID_CREDENTIALS');
     assert.equal((await login('bob', 'a-new-password')).body.userId, me.body.id);
-    const { body } = await call('GET', '/v1/users/me', undefined, mine);
+    const again = bearer((await login('bob', 'a-new-password')).body.token);
+    const { body } = await call('GET', '/v1/users/me', undefined, again);
     assert.deepEqual([body.firstName, body.lastName, body.version], ['Bob', '李', '3']);
+  });
+
+  it('accepts no earlier token after a password change, and every token of other users', async () => {
+    await register('erin');
+    await register('frank');
+    const [earlier, others] = [bearer((await login('erin')).body.token), bearer((await login('frank')).body.token)];
+    const me = (headers: Record<string, string>) => call('GET', '/v1/users/me', undefined, headers);
+    const names = await call('PATCH', '/v1/users/me', { version: '1', firstName: 'Erin' }, earlier);
+    assert.equal(names.status, 200);
+    const change = { version: '2', password: PASSWORD, newPassword: 'a-new-password' };
+    assert.equal((await call('PATCH', '/v1/users/me', change, earlier)).status, 200);
+    await eventually('the earlier token is refused', async () => (await me(earlier)).status === 401);
+    assert.match((await me(earlier)).text, /the token was revoked/);
+    assert.equal((await me(bearer((await login('erin', 'a-new-password')).body.token))).status, 200);
+    assert.equal((await me(others)).status, 200);
+  });
+
+  it('counts one password that is tried on many names from one address', async () => {
+    const settings = { addr: servers.redisUrl, readTimeoutMs: 1_000, connectTimeoutMs: 1_000, keyPrefix: 'y:' };
+    const redis = new RedisServer(settings);
+    const attempts = new RedisLoginAttempts(redis, LIMIT);
+    try {
+      await redis.ready(5_000);
+      for (let i = 0; i < LIMIT.maxAttemptsPerAddress - 1; i++)
+        assert.equal(await attempts.take(`n${i}`, 'a'), undefined);
+      // A right password gives its attempt back, and only that.
+      assert.equal(await attempts.take('right', 'a'), undefined);
+      await attempts.clear('right', 'a');
+      assert.equal(await attempts.take('last', 'a'), undefined);
+      const waitMs = await attempts.take('one more', 'a');
+      assert.ok(waitMs !== undefined && waitMs > 0 && waitMs <= LIMIT.windowMs);
+      assert.equal(await attempts.take('one more', 'b'), undefined);
+    } finally {
+      redis.close();
+    }
+  });
+
+  it('limits registrations and logins of an address, before a password is hashed', async () => {
+    const from = (path: string, address: string, username: string) =>
+      call('POST', path, { username, password: 'short' }, { 'x-forwarded-for': address });
+    for (const path of ['/v1/users', '/v1/sessions']) {
+      const calls = Array.from({ length: RATE.burst + 5 }, (_, i) => from(path, '203.0.113.9', `unknown${i}`));
+      const refused = (await Promise.all(calls)).filter(({ body }) => body.reason === 'TOO_MANY_REQUESTS');
+      assert.equal(refused.length, 5, path);
+      assert.notEqual((await from(path, '203.0.113.10', 'unknown')).status, 429);
+    }
   });
 
   it('answers unknown names and wrong passwords alike, and blocks further attempts for a while', async () => {
@@ -232,7 +291,7 @@ describe('users of the product process in auth.mode jwt', function () {
   it('counts login attempts in Redis until the window ends, and accepts logins while Redis is unavailable', async () => {
     const settings = { addr: servers.redisUrl, readTimeoutMs: 1_000, connectTimeoutMs: 1_000, keyPrefix: 'x:' };
     const redis = new RedisServer(settings);
-    const attempts = new RedisLoginAttempts(redis, { maxAttempts: 2, windowMs: 60_000 });
+    const attempts = new RedisLoginAttempts(redis, LIMIT);
     try {
       await redis.ready(5_000);
       const take = () => attempts.take('ann', '10.0.0.1');
@@ -240,7 +299,8 @@ describe('users of the product process in auth.mode jwt', function () {
       assert.equal(many.filter((wait) => wait === undefined).length, 2);
       assert.equal(await attempts.take('ann', '10.0.0.2'), undefined);
       const keys = await redis.commands.keys('x:login:attempts:*');
-      assert.equal(keys.length, 2);
+      // Two of the name from each address, and two of the addresses.
+      assert.equal(keys.length, 4);
       for (const key of keys) assert.ok((await redis.commands.pttl(key)) > 0);
       await attempts.clear('ann', '10.0.0.1');
       assert.equal(await take(), undefined);
@@ -264,7 +324,7 @@ describe('users of the product process in auth.mode jwt', function () {
       const multi = { set: () => multi, incr: () => multi, decr: () => multi, del: () => multi, pttl: () => multi };
       const exec = () => Promise.reject(aborted);
       const server = { keyPrefix: '', commands: { multi: () => Object.assign(multi, { exec }) } };
-      return new RedisLoginAttempts(server as unknown as RedisServer, { maxAttempts: 2, windowMs: 60_000 });
+      return new RedisLoginAttempts(server as unknown as RedisServer, LIMIT);
     };
     await away(refusing("OOM command not allowed when used memory > 'maxmemory'."));
     await assert.rejects(away(refusing('NOPERM this user has no permissions')), /EXECABORT/);

@@ -15,7 +15,14 @@ import {
 import { MemoryStore } from '../../../test/support/memory/store.js';
 import { MemoryUserRepo } from '../../../test/support/memory/user.js';
 import { Argon2PasswordHasher } from '../../data/crypto/password-hasher.js';
-import { LoginAttempts, type PasswordCheck, type Registration, TokenSigner, UserUsecase } from './user.js';
+import {
+  type HashPurpose,
+  LoginAttempts,
+  type PasswordCheck,
+  type Registration,
+  TokenSigner,
+  UserUsecase,
+} from './user.js';
 import { importUsers } from './user-import.js';
 
 const CHEAP = { memoryKib: 64, iterations: 1, parallelism: 1, concurrency: 2, queue: 100 };
@@ -45,8 +52,8 @@ class Signer extends TokenSigner {
   override requireKey() {
     if (this.missing) throw signingKeyMissing('no key');
   }
-  override async sign(userId: string) {
-    return { text: `token of ${userId}`, expiresAt: new Date(0) };
+  override async sign(userId: string, generation: bigint) {
+    return { text: `token ${generation} of ${userId}`, expiresAt: new Date(0) };
   }
 }
 
@@ -61,10 +68,10 @@ class Hasher extends Argon2PasswordHasher {
     await this.between?.();
     return check;
   }
-  override hash(password: string): Promise<string> {
+  override hash(password: string, purpose?: HashPurpose): Promise<string> {
     if (this.busy) throw passwordHashingBusy('busy');
     this.made++;
-    return super.hash(password);
+    return super.hash(password, purpose);
   }
 }
 
@@ -136,7 +143,7 @@ describe('UserUsecase', () => {
       const { id } = await register('Ann');
       for (const name of ['Ann', 'ann', 'ＡNN']) {
         const session = await login(name, 'correct horse');
-        assert.deepEqual([session.userId, session.token?.text], [id, `token of ${id}`]);
+        assert.deepEqual([session.userId, session.token?.text], [id, `token 1 of ${id}`]);
       }
       const accent = await register('zoe', { password: 'caf\u00e9 caf\u00e9' });
       assert.equal((await login('zoe', 'cafe\u0301 cafe\u0301')).userId, accent.id);

@@ -19,6 +19,8 @@ export interface User {
   readonly firstName: string;
   readonly lastName: string;
   readonly version: bigint;
+  /** Tokens of earlier generations are revoked. */
+  readonly tokenGeneration: bigint;
   readonly createdAt: Date;
   readonly updatedAt: Date;
 }
@@ -30,7 +32,16 @@ export interface NewUser extends Pick<User, 'id' | 'passwordHash' | 'firstName' 
 }
 
 /** Fields of a user that can be changed. Absent fields stay as they are. */
-export type UserPatch = Partial<Pick<User, 'passwordHash' | 'firstName' | 'lastName'>>;
+export type UserPatch = Partial<Pick<User, 'passwordHash' | 'firstName' | 'lastName'>> & {
+  /** Begins a new generation of tokens. */
+  readonly revokeTokens?: true;
+};
+
+export interface TokenRevocation {
+  readonly userId: string;
+  /** The first generation of tokens that is not revoked. */
+  readonly validGeneration: bigint;
+}
 
 export abstract class UserRepo {
   /** Stores the users whose id and name are free, and returns them. */
@@ -39,6 +50,8 @@ export abstract class UserRepo {
   abstract update(id: string, version: bigint, patch: UserPatch): Promise<User | undefined>;
   abstract find(id: string): Promise<User | undefined>;
   abstract findByName(usernameKey: string): Promise<User | undefined>;
+  /** The users whose tokens were revoked in this last time. */
+  abstract listRevocations(withinMs: number): Promise<readonly TokenRevocation[]>;
 }
 
 export interface PasswordCheck {
@@ -47,10 +60,13 @@ export interface PasswordCheck {
   readonly newHash: string | undefined;
 }
 
+/** Registrations and logins queue separately, so that a flood of either leaves the other half of the turns. */
+export type HashPurpose = 'login' | 'registration';
+
 /** Hashing is slow on purpose, and only a bounded number of passwords is hashed at a time. */
 export abstract class PasswordHasher {
   /** @throws PASSWORD_HASHING_BUSY */
-  abstract hash(password: string): Promise<string>;
+  abstract hash(password: string, purpose: HashPurpose): Promise<string>;
   /**
    * `hash` undefined: the user does not exist. This takes as long as for an existing user, and no password matches.
    * @throws PASSWORD_HASHING_BUSY
@@ -67,16 +83,19 @@ export abstract class TokenSigner {
   /** @throws SIGNING_KEY_MISSING when no key is configured, but logins need a token */
   abstract requireKey(): void;
   /** undefined: no key is configured. */
-  abstract sign(userId: string): Promise<Token | undefined>;
+  abstract sign(userId: string, generation: bigint): Promise<Token | undefined>;
 }
 
-/** Counts the login attempts for each name and each address. */
+/**
+ * Counts the login attempts for each name from each address, and those from each address for all names together, so that
+ * one password tried on many names is counted too.
+ */
 export abstract class LoginAttempts {
   /** Counts an attempt. @returns ms until the next one is allowed; undefined: this one is allowed */
   abstract take(usernameKey: string, address: string): Promise<number | undefined>;
   /** Undoes the count of an attempt whose password was not checked. */
   abstract uncount(usernameKey: string, address: string): Promise<void>;
-  /** Resets the count. */
+  /** The attempt was right: resets the count of the name, and undoes the count of the attempt for the address. */
   abstract clear(usernameKey: string, address: string): Promise<void>;
 }
 
@@ -118,7 +137,7 @@ export class UserUsecase {
     checkNames({ firstName, lastName });
     // So that a taken name costs no hash. The insert decides between two registrations at once.
     if (await this.users.findByName(username.key)) throw taken(username);
-    const passwordHash = await this.passwords.hash(password);
+    const passwordHash = await this.passwords.hash(password, 'registration');
     const [user] = await this.users.insert([{ id: randomUUID(), username, passwordHash, firstName, lastName }]);
     if (!user) throw taken(username);
     return user;
@@ -129,7 +148,7 @@ export class UserUsecase {
     const key = usernameKey(username);
     const { user, newHash } = await this.authenticate(key, credentials, () => this.users.findByName(key));
     if (newHash !== undefined) await this.replaceHash(user, newHash);
-    return { userId: user.id, token: await this.tokens.sign(user.id) };
+    return { userId: user.id, token: await this.tokens.sign(user.id, user.tokenGeneration) };
   }
 
   async get(id: string): Promise<User> {
@@ -147,7 +166,7 @@ export class UserUsecase {
     let patch: UserPatch = names;
     if (newPassword) {
       await this.authenticate(usernameKey(user.username), newPassword.old, async () => user);
-      patch = { ...names, passwordHash: await this.passwords.hash(newPassword.text) };
+      patch = { ...names, revokeTokens: true, passwordHash: await this.passwords.hash(newPassword.text, 'login') };
     }
     const updated = await this.users.update(id, version, patch);
     if (!updated) throw conflict(await this.get(id), version);

@@ -47,6 +47,29 @@ describe('Argon2PasswordHasher', () => {
     assert.match(await bounded.hash('x'), /^\$argon2id\$/);
   });
 
+  it('hashes logins between registrations, and queues them separately', async () => {
+    const bounded = new Argon2PasswordHasher({ ...COSTS, queue: 3 }, 1, CORES);
+    const stored = await hasher.hash('y');
+    const order: string[] = [];
+    const registrations = Array.from({ length: 5 }, (_, i) =>
+      bounded.hash('x', 'registration').then(
+        () => order.push(`registration ${i}`),
+        (err) => order.push(isPasswordHashingBusy(err) ? `registration ${i} refused` : String(err)),
+      ),
+    );
+    const logins = [0, 1].map((i) => bounded.verify('y', stored).then(() => order.push(`login ${i}`)));
+    await Promise.all([...registrations, ...logins]);
+    assert.deepEqual(order, [
+      'registration 4 refused',
+      'registration 0',
+      'login 0',
+      'registration 1',
+      'login 1',
+      'registration 2',
+      'registration 3',
+    ]);
+  });
+
   it('pauses between hashes if the workers would use more than half of the cores', async () => {
     const pausesOf = async (workers: number, cores: number) => {
       const pauses: number[] = [];

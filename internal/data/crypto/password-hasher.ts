@@ -4,7 +4,7 @@ import { setTimeout } from 'node:timers/promises';
 import { hash, type Options, parseOptions, verify } from '@node-rs/argon2';
 import { BulkheadRejectedError, bulkhead } from 'cockatiel';
 import { passwordHashingBusy } from '../../../gen/user/v1/errors.js';
-import { type PasswordCheck, PasswordHasher } from '../../biz/user/user.js';
+import { type HashPurpose, type PasswordCheck, PasswordHasher } from '../../biz/user/user.js';
 import { md5Hash } from '../../biz/user/user-import.js';
 import type { Config } from '../../conf/config.js';
 
@@ -16,6 +16,8 @@ export class Argon2PasswordHasher extends PasswordHasher {
    * too.
    */
   private readonly turns: ReturnType<typeof bulkhead>;
+  /** Each has at most its concurrency among the turns, so that registrations and logins alternate when both queue. */
+  private readonly queues: Readonly<Record<HashPurpose, ReturnType<typeof bulkhead>>>;
   private readonly restFactor: number;
   private restUntil = 0;
 
@@ -28,12 +30,13 @@ export class Argon2PasswordHasher extends PasswordHasher {
   ) {
     super();
     this.cost = { memoryCost: memoryKib, timeCost: iterations, parallelism };
-    this.turns = bulkhead(concurrency, queue);
+    this.queues = { login: bulkhead(concurrency, queue), registration: bulkhead(concurrency, queue) };
+    this.turns = bulkhead(concurrency, concurrency);
     this.restFactor = Math.max(0, (concurrency * workers) / (cores / 2) - 1);
   }
 
-  override async hash(password: string): Promise<string> {
-    return this.inTurn(() => hash(bytesOf(password), this.cost));
+  override async hash(password: string, purpose: HashPurpose = 'login'): Promise<string> {
+    return this.inTurn(() => hash(bytesOf(password), this.cost), purpose);
   }
 
   override async verify(password: string, stored: string | undefined): Promise<PasswordCheck> {
@@ -54,12 +57,12 @@ export class Argon2PasswordHasher extends PasswordHasher {
     );
   }
 
-  private async inTurn<T>(work: () => Promise<T>): Promise<T> {
+  private async inTurn<T>(work: () => Promise<T>, purpose: HashPurpose = 'login'): Promise<T> {
     try {
-      return await this.turns.execute(() => this.rested(work));
+      return await this.queues[purpose].execute(() => this.turns.execute(() => this.rested(work)));
     } catch (err) {
       if (err instanceof BulkheadRejectedError)
-        throw passwordHashingBusy('too many logins at once: try again', { retryAfterMs: 1_000 });
+        throw passwordHashingBusy(`too many ${purpose}s at once: try again`, { retryAfterMs: 1_000 });
       throw err;
     }
   }

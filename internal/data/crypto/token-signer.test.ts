@@ -41,7 +41,7 @@ describe('JwtTokenSigner', () => {
       const jwt = algorithm === 'HS256' ? HS256 : { ...HS256, ...keys(algorithm) };
       const signer = new JwtTokenSigner({ mode: 'jwt', jwt });
       signer.requireKey();
-      const token = await signer.sign(USER);
+      const token = await signer.sign(USER, 1n);
       assert.ok(token);
       assert.deepEqual(await identityOf(jwt, token.text), { role: 'USER', userId: USER });
       const { exp = 0, iat = 0 } = decodeJwt(token.text);
@@ -61,11 +61,14 @@ describe('JwtTokenSigner', () => {
   it('issues no token if a trusted caller authenticates users and there is no key', async () => {
     const signer = new JwtTokenSigner({ mode: 'header', jwt: { ...HS256, secret: '', issuer: '', audience: '' } });
     signer.requireKey();
-    assert.equal(await signer.sign(USER), undefined);
+    assert.equal(await signer.sign(USER, 1n), undefined);
   });
 
   it('omits unset claims', async () => {
-    const token = await new JwtTokenSigner({ mode: 'header', jwt: { ...HS256, issuer: '', audience: '' } }).sign(USER);
-    assert.deepEqual(Object.keys(decodeJwt(token?.text ?? '')).sort(), ['exp', 'iat', 'sub']);
+    const token = await new JwtTokenSigner({ mode: 'header', jwt: { ...HS256, issuer: '', audience: '' } }).sign(
+      USER,
+      1n,
+    );
+    assert.deepEqual(Object.keys(decodeJwt(token?.text ?? '')).sort(), ['exp', 'gen', 'iat', 'sub']);
   });
 });

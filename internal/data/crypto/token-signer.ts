@@ -21,12 +21,12 @@ export class JwtTokenSigner extends TokenSigner {
     });
   }
 
-  override async sign(userId: string): Promise<Token | undefined> {
+  override async sign(userId: string, generation: bigint): Promise<Token | undefined> {
     if (!this.key) return undefined;
     const { algorithm, issuer, audience, lifetimeMs } = this.auth.jwt;
     const issuedAt = Math.floor(Date.now() / 1_000);
     const expiresAt = issuedAt + Math.floor(lifetimeMs / 1_000);
-    const jwt = new SignJWT({})
+    const jwt = new SignJWT({ gen: Number(generation) })
       .setProtectedHeader({ alg: algorithm, typ: 'JWT' })
       .setSubject(userId)
       .setIssuedAt(issuedAt)

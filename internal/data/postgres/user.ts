@@ -1,7 +1,8 @@
-import { type NewUser, type User, type UserPatch, UserRepo } from '../../biz/user/user.js';
+import { type NewUser, type TokenRevocation, type User, type UserPatch, UserRepo } from '../../biz/user/user.js';
 import type { Postgres, Statement } from './postgres.js';
 
-const COLUMNS = 'user_id, username, password_hash, first_name, last_name, version, created_at, updated_at';
+const COLUMNS =
+  'user_id, username, password_hash, first_name, last_name, version, token_generation, created_at, updated_at';
 
 const INSERT: Statement = {
   name: 'user_insert',
@@ -17,7 +18,8 @@ const INSERT: Statement = {
 const UPDATE: Statement = {
   name: 'user_update',
   text: `UPDATE users SET password_hash = coalesce($3, password_hash), first_name = coalesce($4, first_name),
-      last_name = coalesce($5, last_name), version = version + 1, updated_at = now()
+      last_name = coalesce($5, last_name), version = version + 1, updated_at = now(),
+      token_generation = token_generation + $6::int, tokens_revoked_at = CASE $6::int WHEN 1 THEN now() ELSE tokens_revoked_at END
     WHERE user_id = $1 AND version = $2 RETURNING ${COLUMNS}`,
 };
 
@@ -26,6 +28,11 @@ const FIND: Statement = { name: 'user_find', text: `SELECT ${COLUMNS} FROM users
 const FIND_BY_NAME: Statement = {
   name: 'user_find_by_name',
   text: `SELECT ${COLUMNS} FROM users WHERE username_key = $1`,
+};
+
+const LIST_REVOCATIONS: Statement = {
+  name: 'user_list_revocations',
+  text: `SELECT user_id, token_generation FROM users WHERE tokens_revoked_at > now() - $1 * interval '1 millisecond'`,
 };
 
 export class PgUserRepo extends UserRepo {
@@ -47,8 +54,9 @@ export class PgUserRepo extends UserRepo {
   }
 
   override async update(id: string, version: bigint, patch: UserPatch): Promise<User | undefined> {
-    const { passwordHash = null, firstName = null, lastName = null } = patch;
-    const { rows } = await this.db.query<UserRow>(UPDATE, [id, version, passwordHash, firstName, lastName]);
+    const { passwordHash = null, firstName = null, lastName = null, revokeTokens } = patch;
+    const values = [id, version, passwordHash, firstName, lastName, revokeTokens ? 1 : 0];
+    const { rows } = await this.db.query<UserRow>(UPDATE, values);
     return rows[0] && userOf(rows[0]);
   }
 
@@ -61,6 +69,12 @@ export class PgUserRepo extends UserRepo {
     const { rows } = await this.db.query<UserRow>(FIND_BY_NAME, [usernameKey]);
     return rows[0] && userOf(rows[0]);
   }
+
+  override async listRevocations(withinMs: number): Promise<readonly TokenRevocation[]> {
+    type Row = Pick<UserRow, 'user_id' | 'token_generation'>;
+    const { rows } = await this.db.query<Row>(LIST_REVOCATIONS, [withinMs]);
+    return rows.map((row) => ({ userId: row.user_id, validGeneration: row.token_generation }));
+  }
 }
 
 interface UserRow {
@@ -70,6 +84,7 @@ interface UserRow {
   first_name: string;
   last_name: string;
   version: bigint;
+  token_generation: bigint;
   created_at: Date;
   updated_at: Date;
 }
@@ -82,6 +97,7 @@ function userOf(row: UserRow): User {
     firstName: row.first_name,
     lastName: row.last_name,
     version: row.version,
+    tokenGeneration: row.token_generation,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
   };

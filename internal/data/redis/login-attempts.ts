@@ -4,8 +4,8 @@ import type { Config } from '../../conf/config.js';
 import { isRedisAway, type RedisServer } from './redis.js';
 
 /**
- * Counts in Redis, for all replicas together: string `login:attempts:<hash of name and address>`, which ends with its
- * window. An attempt is counted before it is judged, so that many at once are no more than many in a row. While Redis
+ * Counts in Redis, for all replicas together: strings `login:attempts:<hash of name and address>` and
+ * `login:attempts:<hash of address>`, which end with their window. An attempt is counted before it is judged, so that many at once are no more than many in a row. While Redis
  * is
  * away nothing is counted: people can log in, and guesses are still held up by the hash that each one costs.
  */
@@ -18,23 +18,35 @@ export class RedisLoginAttempts extends LoginAttempts {
   }
 
   override async take(usernameKey: string, address: string): Promise<number | undefined> {
-    const { maxAttempts, windowMs } = this.limit;
-    const key = this.keyOf(usernameKey, address);
-    const [, count, leftMs] = await this.change((redis) => redis.set(key, 0, 'PX', windowMs, 'NX').incr(key).pttl(key));
-    return Number(count?.[1] ?? 0) > maxAttempts ? Math.max(1, Number(leftMs?.[1])) : undefined;
+    const { maxAttempts, maxAttemptsPerAddress } = this.limit;
+    const [name, all] = [this.keyOf(address, usernameKey), this.keyOf(address)];
+    const replies = await this.change((redis) => this.count(this.count(redis, name), all));
+    const waitOf = ([, count, leftMs]: Replies, max: number) =>
+      Number(count?.[1] ?? 0) > max ? Math.max(1, Number(leftMs?.[1])) : 0;
+    const waitMs = Math.max(waitOf(replies.slice(0, 3), maxAttempts), waitOf(replies.slice(3), maxAttemptsPerAddress));
+    return waitMs > 0 ? waitMs : undefined;
   }
 
   override async uncount(usernameKey: string, address: string): Promise<void> {
-    const key = this.keyOf(usernameKey, address);
-    // Where the window has ended meanwhile, what is made here must end, too.
-    await this.change((redis) => redis.set(key, 0, 'PX', this.limit.windowMs, 'NX').decr(key));
+    await this.change((redis) => {
+      return this.uncounted(this.uncounted(redis, this.keyOf(address, usernameKey)), this.keyOf(address));
+    });
   }
 
   override async clear(usernameKey: string, address: string): Promise<void> {
-    await this.change((redis) => redis.del(this.keyOf(usernameKey, address)));
+    await this.change((redis) => this.uncounted(redis.del(this.keyOf(address, usernameKey)), this.keyOf(address)));
   }
 
-  private async change(commands: (redis: Multi) => Multi): Promise<[Error | null, unknown][]> {
+  private count(redis: Multi, key: string): Multi {
+    return redis.set(key, 0, 'PX', this.limit.windowMs, 'NX').incr(key).pttl(key);
+  }
+
+  /** Where the window has ended meanwhile, what is made here must end, too. */
+  private uncounted(redis: Multi, key: string): Multi {
+    return redis.set(key, 0, 'PX', this.limit.windowMs, 'NX').decr(key);
+  }
+
+  private async change(commands: (redis: Multi) => Multi): Promise<Replies> {
     try {
       return (await commands(this.redis.commands.multi()).exec()) ?? [];
     } catch (err) {
@@ -46,10 +58,13 @@ export class RedisLoginAttempts extends LoginAttempts {
   }
 
   /** Names are of any length and hold anything. */
-  private keyOf(usernameKey: string, address: string): string {
-    const id = createHash('sha256').update(`${address}\0${usernameKey}`).digest('base64url');
+  private keyOf(address: string, usernameKey?: string): string {
+    const id = createHash('sha256')
+      .update(usernameKey === undefined ? address : `${address}\0${usernameKey}`)
+      .digest('base64url');
     return `${this.redis.keyPrefix}login:attempts:${id}`;
   }
 }
 
+type Replies = readonly [Error | null, unknown][];
 type Multi = ReturnType<RedisServer['commands']['multi']>;

@@ -109,13 +109,17 @@ export class RedisServer {
     const { addr } = this.settings;
     const connection = new Redis(/^rediss?:\/\//.test(addr) ? addr : `redis://${addr}`, all);
     // Without a listener ioredis prints to the console.
-    connection.on('error', this.onError);
     meterCommands(connection, use, this.metrics, kindOf);
+    connection.on('error', (err) => {
+      this.onError(ECHO.test(err.message) ? new Error(err.message.replace(ECHO, '')) : err);
+    });
     this.connections.push(connection);
     return connection;
   }
 }
 
+/** Redis repeats the arguments of a command that it does not know; AUTH may have been renamed. */
+const ECHO = /, with args beginning with:[\s\S]*/;
 /** A script's error has it in its middle. */
 const READONLY = /\bREADONLY\b/;
 const AWAY =

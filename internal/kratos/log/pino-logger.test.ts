@@ -25,6 +25,18 @@ describe('PinoLogger', () => {
     assert.match(JSON.stringify(written[0]), /outer.*inner/);
   });
 
+  it('writes no properties of an error other than its name, message, code, reason, stack and causes', () => {
+    const logger = PinoLogger.create({ level: 'info', pretty: false }, {}, to);
+    const auth = Object.assign(new Error('WRONGPASS'), { command: { name: 'auth', args: ['hush-1'] }, code: 'E' });
+    const url = Object.assign(new TypeError('Invalid URL'), { input: 'amqp://u:hush-2@h', code: 'ERR_INVALID_URL' });
+    const both = new AggregateError([auth, url], 'both failed', { cause: Object.assign(new Error('c'), { hush: 3 }) });
+    logger.error('m', { err: both });
+    logger.error('m', { err: { input: 'hush-4' } });
+    const text = JSON.stringify(written);
+    assert.doesNotMatch(text, /hush/);
+    assert.match(text, /both failed.*"cause".*WRONGPASS.*ERR_INVALID_URL/);
+  });
+
   it('changes the level of existing children', () => {
     const logger = PinoLogger.create({ level: 'warn', pretty: false }, {}, to);
     const child = logger.child({ part: 'x' });

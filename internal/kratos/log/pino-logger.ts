@@ -67,7 +67,7 @@ export class PinoLogger extends Logger {
           paths: SECRET_NAMES.flatMap((n) => [`["${n}"]`, `*["${n}"]`, `*.*["${n}"]`]),
           censor: '[redacted]',
         },
-        serializers: { err: (err: unknown) => (err instanceof Error ? pino.stdSerializers.errWithCause(err) : err) },
+        serializers: { err: errorFields },
       },
       out,
     );
@@ -99,6 +99,28 @@ export class PinoLogger extends Logger {
   }
 }
 
+/** Errors within errors that are written. */
+const MAX_CAUSES = 5;
+
+/**
+ * What is written of an error. Other properties are left out, because libraries put what they were given into them:
+ * ioredis the arguments of the command, which is the password for AUTH, and URL the whole URL.
+ */
+function errorFields(err: unknown, depth = 0): unknown {
+  if (!(err instanceof Error)) return typeof err === 'object' && err !== null ? String(err) : err;
+  const { code, reason, cause, errors } = err as Error & { code?: unknown; reason?: unknown; errors?: unknown };
+  const nested = (other: unknown) => errorFields(other, depth + 1);
+  return {
+    type: err.name,
+    message: err.message,
+    ...((typeof code === 'string' || typeof code === 'number') && { code }),
+    ...(typeof reason === 'string' && { reason }),
+    stack: err.stack,
+    ...(cause !== undefined && depth < MAX_CAUSES && { cause: nested(cause) }),
+    ...(Array.isArray(errors) && depth < MAX_CAUSES && { errors: errors.slice(0, MAX_CAUSES).map(nested) }),
+  };
+}
+
 function levelOf(name: string): number {
   return pino.levels.values[name] ?? INFO;
 }
@@ -106,6 +128,13 @@ function levelOf(name: string): number {
 function traceFields(): object {
   const span = trace.getActiveSpan()?.spanContext();
   return span ? { traceId: span.traceId, spanId: span.spanId } : {};
+}
+
+/** The stack of an error and of its causes. */
+function stackOf(err: unknown): string | undefined {
+  const { stack, cause } = (err ?? {}) as { stack?: string; cause?: unknown };
+  const below = cause === undefined ? undefined : stackOf(cause);
+  return stack && below ? `${stack}\ncaused by: ${below}` : stack;
 }
 
 /** `12:00:00.000 INFO  message key=value …`, followed by the stack of an error. */
@@ -116,7 +145,7 @@ function prettyStream(): DestinationStream {
       const { time, level, msg, err, pid: _pid, ...fields } = JSON.parse(line) as Record<string, unknown>;
       const at = String(time).slice(11, 23);
       const rest = Object.entries(fields).map(([k, v]) => ` ${k}=${typeof v === 'string' ? v : JSON.stringify(v)}`);
-      const stack = (err as { stack?: string } | undefined)?.stack;
+      const stack = stackOf(err);
       out.write(
         `${at} ${String(level).toUpperCase().padEnd(5)} ${String(msg)}${rest.join('')}${stack ? `\n${stack}` : ''}\n`,
       );

@@ -112,6 +112,8 @@ export function headerAuthenticator(options: HeaderOptions): Authenticator {
 
 export interface JwtAuthOptions extends TokenOptions {
   readonly jwt: JwtOptions;
+  /** Whether the tokens of a user that carry this generation are revoked. Absent: no token is revoked. */
+  readonly isRevoked?: ((userId: string, generation: bigint) => boolean) | undefined;
 }
 
 /**
@@ -120,15 +122,29 @@ export interface JwtAuthOptions extends TokenOptions {
  */
 export function jwtAuthenticator(options: JwtAuthOptions): Authenticator {
   const byToken = tokenAuthenticator(options);
-  const verify = jwtVerifier(options.jwt, identityOf);
+  const verify = jwtVerifier(options.jwt, bearerOf);
   return async (call) => {
     const found = byToken(call);
     if (found) return found;
     const header = textOf(call, 'authorization');
     if (header === undefined) return ANONYMOUS;
-    const identity = await verify(bearerToken(header));
+    const { identity, generation } = await verify(bearerToken(header));
+    if (generation !== undefined && identity.userId !== undefined && options.isRevoked?.(identity.userId, generation)) {
+      throw unauthenticated('the token was revoked: log in again');
+    }
     return identity.role === 'ADMIN' ? { role: 'ADMIN', userId: userIdOf(call) ?? identity.userId } : identity;
   };
+}
+
+/** What a token says. The generation is absent from tokens that Login has not issued. */
+interface Bearer {
+  readonly identity: Identity;
+  readonly generation: bigint | undefined;
+}
+
+function bearerOf(claims: Claims): Bearer {
+  const { gen } = claims;
+  return { identity: identityOf(claims), generation: Number.isSafeInteger(gen) ? BigInt(gen as number) : undefined };
 }
 
 function identityOf(claims: Claims): Identity {

@@ -36,7 +36,7 @@ export function buyerLimit(
 }
 
 /** @throws TOO_MANY_REQUESTS if there is a wait */
-function refuseUnlessNow(limited: 'user' | 'address', waitMs: number): void {
+export function refuseUnlessNow(limited: 'user' | 'address', waitMs: number): void {
   if (waitMs <= 0) return;
   const retryAfterMs = Math.ceil(waitMs);
   throw tooManyRequests(`this ${limited} calls too often; try again in ${retryAfterMs} ms`, {

@@ -1,7 +1,13 @@
-import { type NewUser, type User, type UserPatch, UserRepo } from '../../../internal/biz/user/user.js';
+import {
+  type NewUser,
+  type TokenRevocation,
+  type User,
+  type UserPatch,
+  UserRepo,
+} from '../../../internal/biz/user/user.js';
 import { type MemoryStore, MemoryTable } from './store.js';
 
-type Row = User & { readonly key: string };
+type Row = User & { readonly key: string; readonly revokedAt: Date | undefined };
 
 export class MemoryUserRepo extends UserRepo {
   private readonly users: MemoryTable<Row>;
@@ -20,6 +26,8 @@ export class MemoryUserRepo extends UserRepo {
           username: username.name,
           key: username.key,
           version: 1n,
+          tokenGeneration: 1n,
+          revokedAt: undefined,
           createdAt,
           updatedAt: createdAt,
         };
@@ -32,11 +40,25 @@ export class MemoryUserRepo extends UserRepo {
 
   override update(id: string, version: bigint, patch: UserPatch): Promise<User | undefined> {
     return this.store.statement('user.update', undefined, async (tx) => {
-      const row = await this.users.update(tx, id, (u) =>
-        u.version === version ? { ...u, ...patch, version: version + 1n, updatedAt: this.store.now() } : undefined,
-      );
+      const row = await this.users.update(tx, id, (u) => (u.version === version ? this.changed(u, patch) : undefined));
       return row && userOf(row);
     });
+  }
+
+  override listRevocations(withinMs: number): Promise<readonly TokenRevocation[]> {
+    return this.store.statement('user.listRevocations', undefined, async () => {
+      const since = this.store.now().getTime() - withinMs;
+      return this.users
+        .rows()
+        .filter((u) => (u.revokedAt?.getTime() ?? Number.NEGATIVE_INFINITY) > since)
+        .map((u) => ({ userId: u.id, validGeneration: u.tokenGeneration }));
+    });
+  }
+
+  private changed(user: Row, { revokeTokens, ...patch }: UserPatch): Row {
+    const changed = { ...user, ...patch, version: user.version + 1n, updatedAt: this.store.now() };
+    if (!revokeTokens) return changed;
+    return { ...changed, tokenGeneration: user.tokenGeneration + 1n, revokedAt: this.store.now() };
   }
 
   override find(id: string): Promise<User | undefined> {
@@ -54,6 +76,6 @@ export class MemoryUserRepo extends UserRepo {
   }
 }
 
-function userOf({ key: _, ...user }: Row): User {
+function userOf({ key: _, revokedAt: __, ...user }: Row): User {
   return user;
 }
