@@ -204,10 +204,10 @@ describe('users of the product process in auth.mode jwt', function () {
     const from = (path: string, address: string, username: string) =>
       call('POST', path, { username, password: 'short' }, { 'x-forwarded-for': address });
     for (const path of ['/v1/users', '/v1/sessions']) {
-      const calls = Array.from({ length: RATE.burst + 5 }, (_, i) => from(path, '203.0.113.9', `unknown${i}`));
+      const calls = Array.from({ length: RATE.burst + 5 }, (_, i) => from(path, '198.51.100.1', `unknown${i}`));
       const refused = (await Promise.all(calls)).filter(({ body }) => body.reason === 'TOO_MANY_REQUESTS');
       assert.equal(refused.length, 5, path);
-      assert.notEqual((await from(path, '203.0.113.10', 'unknown')).status, 429);
+      assert.notEqual((await from(path, '198.51.100.2', 'unknown')).body.reason, 'TOO_MANY_REQUESTS');
     }
   });
 
