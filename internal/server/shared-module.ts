@@ -163,8 +163,6 @@ function makeDispatcher(parts: ValuesOf<typeof DISPATCHER_PARTS>): Dispatcher {
     callerAddress(clients, ADDRESSED_SERVICES),
     limitBuyers('purchases', PURCHASES, parts, (config) => config.seckill, clients),
     limitBuyers('orders', ORDERS, parts, (config) => config.order, clients),
-    limitBuyers(PURCHASES, parts.live, (config) => config.seckill, clients),
-    limitBuyers(ORDERS, parts.live, (config) => config.order, clients),
     limitAccounts(parts.live, clients),
     rateLimit(parts.limiter),
   ];
