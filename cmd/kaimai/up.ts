@@ -7,6 +7,7 @@ import { loadMigrations } from '../../internal/data/postgres/migration-file.js';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
 import { checkConfigFolder, configFile } from '../../internal/local/config-file.js';
 import { Launch } from '../../internal/local/launch.js';
+import { createLogins } from '../../internal/local/logins.js';
 import { projectRoot, runFolder } from '../../internal/local/project.js';
 import {
   BIN_FOLDER,
@@ -145,6 +146,8 @@ interface Started {
 interface Context extends Started {
   sources: Map<ServerName, Source>;
   addresses: Map<ServiceName, ServiceAddresses>;
+  /** URLs of PostgreSQL for services that log in as themselves. */
+  logins: ReadonlyMap<ServiceName, string>;
 }
 
 async function start(launch: Launch, options: UpOptions, signal: AbortSignal): Promise<Started> {
@@ -155,6 +158,7 @@ async function start(launch: Launch, options: UpOptions, signal: AbortSignal): P
     services: new Map(),
     supervised: new Map(),
     addresses: new Map(),
+    logins: new Map(),
   };
   const warnings: string[] = [];
   const tasks = new Listr<Context>(
@@ -192,6 +196,14 @@ async function start(launch: Launch, options: UpOptions, signal: AbortSignal): P
         async task(ctx, task) {
           const applied = await migrateSchema(ctx, root);
           task.title = applied.length === 0 ? 'Schema is up to date' : `Schema migrated: ${applied.join(', ')}`;
+        },
+      },
+      {
+        title: 'Create the logins of product and resource',
+        // The login of a given URL is the user's choice, and may create no others.
+        enabled: (ctx) => ctx.sources.get('postgres')?.type !== 'given',
+        async task(ctx) {
+          ctx.logins = await createLogins(urlOf(ctx, 'postgres'), SERVICES);
         },
       },
       {
@@ -245,6 +257,9 @@ function startServerTask(name: ServerName, starting: Promise<RunningServer>): Li
   };
 }
 
+/** The URLs of servers hold their passwords. Those of the caller's environment may belong to other servers. */
+const PASSWORDS_IN_URLS = { KAIMAI_POSTGRES_PASSWORD: '', KAIMAI_REDIS_PASSWORD: '', KAIMAI_RABBITMQ_PASSWORD: '' };
+
 function startServiceTask(
   name: ServiceName,
   launch: Launch,
@@ -256,9 +271,10 @@ function startServiceTask(
     async task(ctx, task) {
       const addresses = ctx.addresses.get(name);
       if (!addresses) throw new Error(`${name} has no addresses`);
+      const login = ctx.logins.get(name);
       const service = new SupervisedService(name, {
         addresses,
-        env: variables(ctx),
+        env: { ...variables(ctx), ...PASSWORDS_IN_URLS, ...(login && { KAIMAI_DATA_DATABASE_SOURCE: login }) },
         config: configFile(name, options.conf),
         logFile: join(runFolder, `${name}.log`),
         timeoutMs: SERVICE_START_TIMEOUT_MS,

@@ -9,6 +9,7 @@
 
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { withPassword } from '../../conf/url-password.js';
 import { errorText } from '../../kratos/errors/error-text.js';
 import type { Supervised } from '../supervisor.js';
 import { isRoot, makePrivateDirectory, serverAccount } from './account.js';
@@ -80,7 +81,7 @@ export async function chooseSources(
     const url = process.env[kind.urlVariable];
     const earlier = options.root === undefined ? undefined : placeOfData(options.root, name);
     const place = name === 'etcd' ? 'programs' : (options.place ?? earlier);
-    if (url) sources.set(name, { type: 'given', url });
+    if (url) sources.set(name, { type: 'given', url: withPassword(url, givenPassword(kind)) });
     else if (place === 'docker' && !(await dockerAnswers())) throw new Error(noEngine(kind, earlier));
     else if (place !== 'programs' && (await dockerAnswers())) {
       sources.set(name, { type: 'compose', firstStart: place === undefined });
@@ -90,6 +91,11 @@ export async function chooseSources(
   }
   if (missing.length > 0) throw new Error(howToGet(missing));
   return sources;
+}
+
+/** The password of a given URL, if it is given apart from it. */
+function givenPassword(kind: ServerKind): string {
+  return process.env[kind.urlVariable.replace(/_URL$/, '_PASSWORD')] ?? '';
 }
 
 function noEngine(kind: ServerKind, earlier: Place | undefined): string {
