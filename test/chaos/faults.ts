@@ -12,6 +12,8 @@ export interface Fault {
   readonly harms: readonly string[];
   /** Whether purchases that were told QUEUED may be lost or rejected: Redis lost data, and QUEUED is provisional. */
   readonly losesPurchases?: true;
+  /** Whether this machine lets it happen; undefined: each machine does. */
+  readonly isPossible?: (stage: Stage) => boolean;
   readonly begin: (stage: Stage, random: Random) => Promise<() => Promise<void>>;
 }
 
@@ -192,6 +194,31 @@ export const FAULTS: readonly Fault[] = [
     },
   },
   {
+    name: 'Redis with a full disk',
+    harms: ['redis'],
+    // What it could not write, it did not acknowledge.
+    isPossible: (stage) => stage.redis.disk !== undefined,
+    begin: async (stage) => {
+      stage.redis.disk!.fill();
+      return async () => {
+        stage.redis.disk!.free();
+        await stage.redis.restartIfEnded();
+      };
+    },
+  },
+  {
+    name: 'PostgreSQL with a full disk',
+    harms: ['postgres'],
+    isPossible: (stage) => stage.postgres.disk !== undefined,
+    begin: async (stage) => {
+      stage.postgres.disk!.fill();
+      return async () => {
+        stage.postgres.disk!.free();
+        await stage.postgres.restartIfEnded();
+      };
+    },
+  },
+  {
     name: 'RabbitMQ killed',
     harms: ['rabbitmq'],
     begin: async (stage) => {
@@ -241,6 +268,7 @@ export function both(a: Fault, b: Fault): Fault {
     name: `${a.name} + ${b.name}`,
     harms: [...a.harms, ...b.harms],
     ...((a.losesPurchases ?? b.losesPurchases) && { losesPurchases: true }),
+    isPossible: (stage) => [a, b].every((fault) => fault.isPossible?.(stage) !== false),
     begin: async (stage, random) => {
       const ends = await Promise.all([a.begin(stage, random), b.begin(stage, random)]);
       return async () => void (await Promise.all(ends.map((end) => end())));

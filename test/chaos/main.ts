@@ -50,6 +50,10 @@ async function run(seed: number, rounds: readonly number[]): Promise<number> {
   try {
     for (const number of rounds) {
       const fault = faultOf(seed, number);
+      if (fault.isPossible?.(stage) === false) {
+        console.log(`${number} ${fault.name}: skipped, because this machine does not permit to mount a file system`);
+        continue;
+      }
       const round = new Round(stage, fault, seed, number, { maxFaultMs: MAX_FAULT_MS });
       try {
         const result = await round.run();

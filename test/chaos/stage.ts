@@ -65,7 +65,11 @@ export class Stage {
 
   static async open(): Promise<Stage> {
     const rabbitmq = new KillableRabbitmq();
-    const [postgres, redis] = await Promise.all([OwnPostgres.start(), OwnRedis.start(), rabbitmq.start()]);
+    const [postgres, redis] = await Promise.all([
+      OwnPostgres.start({ limitedDisk: true }),
+      OwnRedis.start({ limitedDisk: true }),
+      rabbitmq.start(),
+    ]);
     const urls = { postgres: postgres.url, redis: redis.url, rabbitmq: rabbitmq.url };
     const processes = new TestProcesses();
     const replica = async (name: ReplicaName, env: Record<string, string> = {}): Promise<Replica> => {

@@ -14,6 +14,7 @@ import { postgres } from '../../internal/local/servers/postgres.js';
 import { isAlive, killProcessNow, type ManagedProcess, startTime } from '../../internal/local/servers/process.js';
 import type { RunningServer } from '../../internal/local/servers/server.js';
 import { startServer } from '../../internal/local/servers/servers.js';
+import { LimitedDisk, type OwnServerOptions } from './limited-disk.js';
 import { eventually } from './wait.js';
 
 export class OwnPostgres {
@@ -22,7 +23,15 @@ export class OwnPostgres {
   private server: RunningServer | undefined;
   private paused: number[] = [];
 
-  private constructor(private readonly port: number) {}
+  /** undefined unless it was asked for, and where mounting is not permitted. */
+  readonly disk: LimitedDisk | undefined;
+
+  private constructor(
+    private readonly port: number,
+    { limitedDisk }: OwnServerOptions,
+  ) {
+    this.disk = limitedDisk ? LimitedDisk.mount(this.root) : undefined;
+  }
 
   /** Whether its programs are installed on this machine. */
   static get available(): boolean {
@@ -30,8 +39,8 @@ export class OwnPostgres {
   }
 
   /** Migrated and empty. */
-  static async start(): Promise<OwnPostgres> {
-    const own = new OwnPostgres(await freePort());
+  static async start(options: OwnServerOptions = {}): Promise<OwnPostgres> {
+    const own = new OwnPostgres(await freePort(), options);
     await own.restart();
     await migrate(own.url, await loadMigrations(join(projectRoot, 'migrations')));
     return own;
@@ -50,6 +59,12 @@ export class OwnPostgres {
   async restart(): Promise<void> {
     const options = { root: this.root, port: async () => this.port, signal: this.abort.signal, removeData: true };
     this.server = await startServer('postgres', { type: 'programs' }, options);
+  }
+
+  /** Starts it again if it has ended, as a supervisor does. */
+  async restartIfEnded(): Promise<void> {
+    const last = this.server?.processes.at(-1);
+    if (last && !isAlive(last)) await this.restart();
   }
 
   /** Sends SIGKILL to it and its backends: nothing is flushed. Resolves when they have exited. */
@@ -74,7 +89,7 @@ export class OwnPostgres {
 
   /** A streaming standby that has caught up with this server. */
   async standby(): Promise<OwnPostgres> {
-    const copy = new OwnPostgres(await freePort());
+    const copy = new OwnPostgres(await freePort(), {});
     const account = serverAccount(postgres.account);
     const dir = join(copy.root, 'postgres');
     makePrivateDirectory(dir, account);
@@ -138,6 +153,7 @@ export class OwnPostgres {
   async close(): Promise<void> {
     this.abort.abort();
     await this.server?.stop();
+    this.disk?.unmount();
     rmSync(this.root, { recursive: true, force: true });
   }
 }

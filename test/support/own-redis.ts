@@ -5,10 +5,11 @@ import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { isRoot, isTraversable, serverAccount } from '../../internal/local/servers/account.js';
 import { freePort } from '../../internal/local/servers/ports.js';
-import { killProcessNow } from '../../internal/local/servers/process.js';
+import { isAlive, killProcessNow } from '../../internal/local/servers/process.js';
 import { redis } from '../../internal/local/servers/redis.js';
 import type { RunningServer } from '../../internal/local/servers/server.js';
 import { startServer } from '../../internal/local/servers/servers.js';
+import { LimitedDisk, type OwnServerOptions } from './limited-disk.js';
 import { eventually } from './wait.js';
 
 export class OwnRedis {
@@ -19,8 +20,14 @@ export class OwnRedis {
   );
   private readonly abort = new AbortController();
   private server: RunningServer | undefined;
+  /** undefined unless it was asked for, and where mounting is not permitted. */
+  readonly disk: LimitedDisk | undefined;
 
-  private constructor(private readonly port: number) {
+  private constructor(
+    private readonly port: number,
+    { limitedDisk }: OwnServerOptions,
+  ) {
+    this.disk = limitedDisk ? LimitedDisk.mount(this.root) : undefined;
     this.client = new Redis(port, '127.0.0.1', { lazyConnect: true, maxRetriesPerRequest: null });
     this.client.on('error', () => {});
   }
@@ -30,8 +37,8 @@ export class OwnRedis {
     return redis.find() !== undefined;
   }
 
-  static async start(): Promise<OwnRedis> {
-    const own = new OwnRedis(await freePort());
+  static async start(options: OwnServerOptions = {}): Promise<OwnRedis> {
+    const own = new OwnRedis(await freePort(), options);
     await own.restart();
     return own;
   }
@@ -52,6 +59,12 @@ export class OwnRedis {
   async restart(): Promise<void> {
     const options = { root: this.root, port: async () => this.port, signal: this.abort.signal, removeData: true };
     this.server = await startServer('redis', { type: 'programs' }, options);
+  }
+
+  /** Starts it again if it has ended, as a supervisor does. */
+  async restartIfEnded(): Promise<void> {
+    const last = this.server?.processes.at(-1);
+    if (last && !isAlive(last)) await this.restart();
   }
 
   /** Sends SIGKILL: nothing is flushed, and clients are not notified. Resolves when it has exited. */
@@ -112,6 +125,7 @@ export class OwnRedis {
     this.abort.abort();
     this.client.disconnect();
     await this.server?.stop();
+    this.disk?.unmount();
     rmSync(this.root, { recursive: true, force: true });
   }
 }
