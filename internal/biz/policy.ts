@@ -4,6 +4,7 @@ import type { InstanceResendPolicy } from './instance/instance-resend.js';
 import type { QueuePublisher } from './message-queue.js';
 import type { OrderPolicy } from './order/order.js';
 import type { PaymentProvider } from './order/payment-provider.js';
+import type { PaymentSessionPolicy } from './order/payment-session.js';
 import type { PaymentSignaturePolicy } from './order/payment-signature.js';
 import type { RefundPolicy } from './order/refund.js';
 import type { ShipmentPolicy } from './order/shipment.js';
@@ -22,6 +23,7 @@ export const INSTANCE_RESEND_POLICY: Token<InstanceResendPolicy> = token('Instan
 export const ORDER_POLICY: Token<OrderPolicy> = token('OrderPolicy');
 export const OUTBOX_OPTIONS: Token<OutboxOptions> = token('OutboxOptions');
 export const PAYMENT_PROVIDERS: Token<readonly PaymentProvider[]> = token('PaymentProviders');
+export const PAYMENT_SESSION_POLICY: Token<PaymentSessionPolicy> = token('PaymentSessionPolicy');
 export const PAYMENT_SIGNATURE_POLICY: Token<PaymentSignaturePolicy> = token('PaymentSignaturePolicy');
 export const PURCHASE_TOKEN_POLICY: Token<PurchaseTokenPolicy> = token('PurchaseTokenPolicy');
 export const REFUND_POLICY: Token<RefundPolicy> = token('RefundPolicy');

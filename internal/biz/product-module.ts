@@ -13,6 +13,7 @@ import { OrderUsecase } from './order/order.js';
 import { OrderSearchRepo, OrderSearchUsecase } from './order/order-search.js';
 import { OrderRepo } from './order/order-state.js';
 import { PaymentRepo } from './order/payment.js';
+import { PaymentSessionRepo, PaymentSessionUsecase } from './order/payment-session.js';
 import { PaymentSignatures } from './order/payment-signature.js';
 import { RefundUsecase } from './order/refund.js';
 import { RefundRequestUsecase } from './order/refund-request.js';
@@ -25,6 +26,7 @@ import {
   ORDER_POLICY,
   OUTBOX_OPTIONS,
   PAYMENT_PROVIDERS,
+  PAYMENT_SESSION_POLICY,
   PAYMENT_SIGNATURE_POLICY,
   PURCHASE_TOKEN_POLICY,
   REFUND_POLICY,
@@ -93,6 +95,15 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     all(OrderFulfilment),
     ReservedUnits,
     ORDER_POLICY,
+  ]);
+  provide(PaymentSessionUsecase, [
+    TransactionRunner,
+    IdGenerator,
+    OrderRepo,
+    PaymentSessionRepo,
+    OrderUsecase,
+    PAYMENT_PROVIDERS,
+    PAYMENT_SESSION_POLICY,
   ]);
   provide(GoodsOrderUsecase, [
     TransactionRunner,

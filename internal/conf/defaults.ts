@@ -75,7 +75,12 @@ export const DEFAULTS: JsonObject = {
     registerRate: { perSecond: 1, burst: 20 },
     loginRate: { perSecond: 10, burst: 50 },
   },
-  payment: { secret: '', previousSecret: '' },
+  payment: {
+    secret: '',
+    previousSecret: '',
+    simulator: { delay: '0s', failureRate: 0, lostCallbackRate: 0, repeatedCallbackRate: 0, baseUrl: '' },
+    lookUpAfter: '30s',
+  },
   trace: { endpoint: '', sampleRatio: 1 },
   registry: { kind: 'none', endpoints: [], prefix: '/kaimai/services', ttl: '15s', advertiseHost: '', weight: 100 },
   log: { level: 'info', pretty: false },

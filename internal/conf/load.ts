@@ -84,7 +84,7 @@ function addDependentDefaults(json: JsonObject): void {
     rabbitmq.url = withPassword(String(rabbitmq.url), String(rabbitmq.password));
   }
   const payment = json.payment as { simulatedProviders?: JsonValue };
-  payment.simulatedProviders ??= server.environment === 'production' ? [] : ['manual', 'simulator', 'demo'];
+  payment.simulatedProviders ??= server.environment === 'production' ? [] : ['simulator', 'manual', 'demo'];
 }
 
 /** Settlement relies on it: it asks only for older entries whether their outcome may have been deleted. */
@@ -105,7 +105,7 @@ function check(config: Config): Violation[] {
     add('auth.bff_token', 'production requires it: identity headers are believed only with this token');
   }
   if (production && config.payment.simulatedProviders.length > 0) {
-    add('payment.simulated_providers', 'production pays refunds back for real');
+    add('payment.simulated_providers', 'production takes money and pays it back for real');
   }
   const { algorithm, secret, publicKey, privateKey, issuer, audience } = auth.jwt;
   if (algorithm === 'HS256' && Buffer.byteLength(secret) < 32 && (auth.mode === 'jwt' || secret !== '')) {

@@ -8,6 +8,8 @@ import { QueuePublisher } from '../biz/message-queue.js';
 import { OrderSearchRepo } from '../biz/order/order-search.js';
 import { OrderRepo } from '../biz/order/order-state.js';
 import { PaymentRepo } from '../biz/order/payment.js';
+import { PaymentSessionRepo } from '../biz/order/payment-session.js';
+import { PaymentSimulator } from '../biz/order/payment-simulator.js';
 import { TOPIC_REFUND_REQUESTED } from '../biz/order/refund.js';
 import { RefundRepo } from '../biz/order/refund-state.js';
 import { ShipmentRepo } from '../biz/order/shipment.js';
@@ -25,7 +27,7 @@ import { WaitingRoom } from '../biz/seckill/waiting-room.js';
 import { StateCounts } from '../biz/state-counts.js';
 import { TransactionRunner } from '../biz/transaction.js';
 import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo } from '../biz/user/user.js';
-import { CONFIG } from '../conf/config.js';
+import { CONFIG, type Config } from '../conf/config.js';
 import { HealthProbe } from '../kratos/app/health-probe.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
 import { Worker } from '../kratos/app/worker.js';
@@ -36,7 +38,8 @@ import { Metrics } from '../kratos/metrics/metrics.js';
 import { Trace } from '../kratos/tracing/trace.js';
 import { Argon2PasswordHasher } from './crypto/password-hasher.js';
 import { JwtTokenSigner } from './crypto/token-signer.js';
-import { SimulatedPaymentProvider } from './payment/simulator.js';
+import { SimulatedPayPage } from './payment/pay-page.js';
+import { SimulatedPaymentProvider, type SimulatorOptions } from './payment/simulator.js';
 import { AdvisoryLocks } from './postgres/advisory-locks.js';
 import {
   outboxBacklog,
@@ -53,6 +56,7 @@ import { PgOrderRepo } from './postgres/order.js';
 import { PgOrderSearchRepo } from './postgres/order-search.js';
 import { PgOutbox, PgOutboxRepo } from './postgres/outbox.js';
 import { PgPaymentRepo } from './postgres/payment.js';
+import { PgPaymentSessionRepo } from './postgres/payment-session.js';
 import { Postgres } from './postgres/postgres.js';
 import { PgProductRepo } from './postgres/product.js';
 import { PgRefundRepo } from './postgres/refund.js';
@@ -94,8 +98,14 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(OrderRepo, PgOrderRepo, [Postgres, Metrics]);
   implement(PaymentRepo, PgPaymentRepo, [Postgres, Metrics]);
   implement(RefundRepo, PgRefundRepo, [Postgres, Metrics]);
-  create(PAYMENT_PROVIDERS, [Postgres, CONFIG], (db, { payment }) =>
-    payment.simulatedProviders.map((name) => new SimulatedPaymentProvider(db, name)),
+  implement(PaymentSessionRepo, PgPaymentSessionRepo, [Postgres]);
+  create(PAYMENT_PROVIDERS, [Postgres, CONFIG], (db, config) =>
+    config.payment.simulatedProviders.map((name) => new SimulatedPaymentProvider(db, name, simulatorOptions(config))),
+  );
+  create(
+    PaymentSimulator,
+    [Postgres, CONFIG, Logger],
+    (db, config, logger) => new SimulatedPayPage(db, simulatorOptions(config), logger),
   );
   implement(InstanceRepo, PgInstanceRepo, [Postgres, Trace, Metrics]);
   implement(SaleUnitsRepo, PgSaleUnitsRepo, [Postgres]);
@@ -209,3 +219,10 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   create(HealthProbe, [RabbitPublisher], rabbitProbe);
   create(OutboxHandler, [QueuePublisher], (publisher) => new PublishingHandler(TOPIC_INSTANCE_CREATED, publisher));
 });
+
+function simulatorOptions({ payment, server }: Config): SimulatorOptions {
+  const { baseUrl, ...behaviour } = payment.simulator;
+  // Listening on every address, it is reached by the loopback one.
+  const own = `http://${server.http.addr.replace(/^[a-z]+:\/\//, '').replace(/^(?:0\.0\.0\.0|\[::\]):/, '127.0.0.1:')}`;
+  return { ...behaviour, baseUrl: baseUrl === '' ? own : baseUrl, secret: payment.secret };
+}

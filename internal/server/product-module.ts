@@ -7,6 +7,8 @@ import { SeckillServiceService } from '../../gen/seckill/v1/seckill.js';
 import { UserServiceService } from '../../gen/user/v1/user.js';
 import { InstanceResendUsecase } from '../biz/instance/instance-resend.js';
 import { OrderUsecase } from '../biz/order/order.js';
+import { PaymentSessionUsecase } from '../biz/order/payment-session.js';
+import { PaymentSimulator } from '../biz/order/payment-simulator.js';
 import { RefundUsecase } from '../biz/order/refund.js';
 import { ShipmentUsecase } from '../biz/order/shipment.js';
 import { OutboxUsecase } from '../biz/outbox.js';
@@ -14,6 +16,7 @@ import {
   INSTANCE_RESEND_POLICY,
   ORDER_POLICY,
   OUTBOX_OPTIONS,
+  PAYMENT_SESSION_POLICY,
   PAYMENT_SIGNATURE_POLICY,
   PURCHASE_TOKEN_POLICY,
   REFUND_POLICY,
@@ -53,6 +56,9 @@ import { instanceResender } from './instance-resender.js';
 import { orderConfirmer } from './order-confirmer.js';
 import { orderSweeper } from './order-sweeper.js';
 import { OutboxRelay } from './outbox-relay.js';
+import { payPageRoute } from './pay-page.js';
+import { paymentChecker } from './payment-checker.js';
+import { PLAIN_ROUTE } from './plain-route.js';
 import { refundWorker } from './refund-worker.js';
 import { retention, retentionPolicy } from './retention.js';
 import { saleKeeper } from './sale-keeper.js';
@@ -130,6 +136,16 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
     [RetentionUsecase, Logger, METRICS],
     (usecase, logger, registry) => new Background('retention', retention(usecase, logger, registry), false),
   );
+  create(
+    Background,
+    [PaymentSessionUsecase, Logger, METRICS],
+    (sessions, logger, registry) =>
+      new Background('payment_checker', paymentChecker(sessions, logger, registry), false),
+  );
+  create(PLAIN_ROUTE, [PaymentSimulator, CONFIG, Logger], (simulator, { payment }, logger) =>
+    // Production has no simulated providers.
+    payment.simulatedProviders.length === 0 ? () => false : payPageRoute(simulator, logger),
+  );
   create(Background, [OutboxUsecase, CONFIG, Logger, METRICS], (outbox, config, logger, registry) => {
     const { pollIntervalMs } = config.outbox;
     return new Background('outbox_relay', new OutboxRelay(outbox, { pollIntervalMs }, logger, registry), false);
@@ -152,6 +168,7 @@ function bindPolicies(create: Providing['create']): void {
     return { maxAttempts, retryBackoffMs, leaseMs, afterSaleWindowMs: order.afterSaleWindowMs };
   });
   create(RETENTION_POLICY, [CONFIG], retentionPolicy);
+  create(PAYMENT_SESSION_POLICY, [CONFIG], ({ payment: { lookUpAfterMs } }) => ({ lookUpAfterMs }));
   create(PAYMENT_SIGNATURE_POLICY, [CONFIG], ({ payment: { secret, previousSecret }, server }) => ({
     secrets: [secret, previousSecret].filter((s) => s !== ''),
     acceptUnsigned: server.environment !== 'production',

@@ -1,4 +1,3 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ALL_REASONS } from '../../gen/reasons.js';
 import { TokenRevocations } from '../biz/user/token-revocation.js';
 import { CONFIG, type Config } from '../conf/config.js';
@@ -53,6 +52,7 @@ import { accessRules } from './access-rules.js';
 import { accountLimit } from './middleware/account-limit.js';
 import { type Authenticator, auth, headerAuthenticator, jwtAuthenticator } from './middleware/auth.js';
 import { buyerLimit, ORDERS, PURCHASES } from './middleware/buyer-limit.js';
+import { PLAIN_ROUTE, type PlainRoute } from './plain-route.js';
 
 /** What exists before the object graph is built. */
 export function contextModule({ config, live, logger, worker, resources }: ProcessContext<LiveConfig>): ProviderSet {
@@ -102,6 +102,7 @@ const APP_PARTS = {
  * - `ServiceBinding`: an RPC service. It is served by gRPC and, by its google.api.http rules, as JSON.
  * - `Background`: a consumer, relay or sweeper, with the role that turns it on.
  * - `BacklogProbe`: measures what waits for a background server.
+ * - `PLAIN_ROUTE`: a route of the JSON listener that is no RPC.
  * - `HealthProbe`: checks a server that the process depends on.
  *
  * and at most one `ServiceRegistry`. Resources are closed through `Resources` and never by a deactivation of inversify,
@@ -127,14 +128,14 @@ export const sharedServerModule: ProviderSet = providers(({ provide, create, ass
   });
   create(
     HttpListener,
-    [CONFIG, Dispatcher, Logger, Health, Worker],
-    (config, dispatcher, logger, health, worker) =>
+    [CONFIG, Dispatcher, Logger, Health, Worker, all(PLAIN_ROUTE)],
+    (config, dispatcher, logger, health, worker, routes) =>
       new HttpListener(
         { ...config.server.http, envelopeHeader: ENVELOPE_HEADER, forwardHeaders: FORWARDED_HEADERS },
         loadDescriptors().registry,
         dispatcher,
         logger,
-        plainRoutes(config, worker, dispatcher, health),
+        plainRoutes(config, worker, dispatcher, health, routes),
       ),
   );
   create(BackgroundMetrics, [METRICS], (registry) => new BackgroundMetrics(registry, METRICS_NAMESPACE));
@@ -226,7 +227,13 @@ function limitAccounts(live: LiveConfig, clients: ClientAddresses): Observer {
 }
 
 /** Routes of the JSON listener that are no RPCs. */
-function plainRoutes(config: Config, worker: Worker, dispatcher: Dispatcher, health: Health) {
+function plainRoutes(
+  config: Config,
+  worker: Worker,
+  dispatcher: Dispatcher,
+  health: Health,
+  routes: readonly PlainRoute[],
+): PlainRoute {
   const ops = { ready: () => health.ready, dependencies: () => health.dependencies };
   const docs = docsRoute({
     registry: loadDescriptors().registry,
@@ -240,8 +247,8 @@ function plainRoutes(config: Config, worker: Worker, dispatcher: Dispatcher, hea
     access: accessRules(loadDescriptors().registry, config.auth.mode === 'jwt' ? 'jwt' : 'header'),
     errorShape: config.server.http.errorShape === 'grpc-gateway' ? 'grpc-gateway' : 'reason',
   });
-  return (req: IncomingMessage, res: ServerResponse): boolean =>
-    opsRoute(ops, req, res) || (config.server.http.docs && docs(req, res));
+  return (req, res) =>
+    opsRoute(ops, req, res) || (config.server.http.docs && docs(req, res)) || routes.some((route) => route(req, res));
 }
 
 function isOnLoopback({ http, grpc }: Config['server']): boolean {

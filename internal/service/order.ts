@@ -15,19 +15,23 @@ import {
   type MarkOrderPaidRequest,
   type Order as OrderMessage,
   type OrderServiceService,
+  MarkOrderPaidRequest_Outcome as Outcome,
   type SearchOrdersReply,
   type SearchOrdersRequest,
   type SetReceiverRequest,
   type ShipOrderRequest,
   Order_Source as Source,
+  type StartPaymentReply,
+  type StartPaymentRequest,
   Order_Status as Status,
   Order_Type as Type,
 } from '../../gen/order/v1/order.js';
 import { formatUserId } from '../biz/identity.js';
 import type { GoodsOrderUsecase } from '../biz/order/goods-order.js';
-import type { OrderUsecase, PaymentNotice } from '../biz/order/order.js';
+import type { OrderUsecase } from '../biz/order/order.js';
 import type { OrderSearchUsecase } from '../biz/order/order-search.js';
 import type { Order, OrderSource, OrderStatus, OrderType } from '../biz/order/order-state.js';
+import type { PaymentSessionUsecase, SessionNotice } from '../biz/order/payment-session.js';
 import type { PaymentSignatures } from '../biz/order/payment-signature.js';
 import type { Shipment, ShipmentUsecase } from '../biz/order/shipment.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
@@ -40,6 +44,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
     private readonly goods: GoodsOrderUsecase,
     private readonly shipments: ShipmentUsecase,
     private readonly searches: OrderSearchUsecase,
+    private readonly payments: PaymentSessionUsecase,
     private readonly signatures: PaymentSignatures,
   ) {}
 
@@ -128,15 +133,27 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
       body: ctx.rawBody,
       amountFen: req.paidAmountFen,
     });
-    return orderReply(
-      await this.handleOrderPaid({
-        orderId,
-        userId: ctx.identity.userId,
-        provider: req.provider,
-        eventId: req.eventId,
-        amountFen: req.paidAmountFen,
-      }),
-    );
+    const { provider, eventId, paidAmountFen: amountFen } = req;
+    const sessionId = req.paymentId === 0n ? undefined : req.paymentId;
+    const notice = { orderId, userId: ctx.identity.userId, provider, eventId, amountFen, sessionId };
+    switch (req.outcome) {
+      case Outcome.OUTCOME_UNSPECIFIED:
+      case Outcome.PAID:
+      case Outcome.UNRECOGNIZED:
+        return orderReply(await this.handleOrderPaid(notice));
+      case Outcome.DECLINED:
+        return orderReply(await this.orders.get(orderId, ctx.identity.userId));
+      case Outcome.CLOSED:
+        return orderReply(await this.payments.close(notice));
+      default:
+        return req.outcome satisfies never;
+    }
+  }
+
+  async startPayment(req: StartPaymentRequest, ctx: CallContext): Promise<StartPaymentReply> {
+    const session = await this.payments.start(orderIdOf(req.id), ctx.identity.userId, req.provider);
+    const { id: paymentId, provider, amountFen, payUrl = '', expiresAt } = session;
+    return { paymentId, provider, amountFen, payUrl, expiresAt };
   }
 
   async listOrderEvents(req: ListOrderEventsRequest, ctx: CallContext): Promise<ListOrderEventsReply> {
@@ -153,8 +170,8 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
   }
 
   /** The single entry point for payments, from any channel; it requests the instance with source ORDER. */
-  handleOrderPaid(notice: PaymentNotice): Promise<Order> {
-    return this.orders.markPaid(notice);
+  handleOrderPaid(notice: SessionNotice): Promise<Order> {
+    return this.payments.receive(notice);
   }
 }
 

@@ -4,6 +4,7 @@ import { InstanceUsecase } from '../biz/instance/instance.js';
 import { GoodsOrderUsecase } from '../biz/order/goods-order.js';
 import { OrderUsecase } from '../biz/order/order.js';
 import { OrderSearchUsecase } from '../biz/order/order-search.js';
+import { PaymentSessionUsecase } from '../biz/order/payment-session.js';
 import { PaymentSignatures } from '../biz/order/payment-signature.js';
 import { RefundUsecase } from '../biz/order/refund.js';
 import { RefundRequestUsecase } from '../biz/order/refund-request.js';
@@ -28,7 +29,14 @@ import { UserService } from './user.js';
 export const productServiceModule: ProviderSet = providers(({ provide }) => {
   provide(ProductService, [ProductUsecase]);
   provide(CatalogService, [CatalogUsecase]);
-  provide(OrderService, [OrderUsecase, GoodsOrderUsecase, ShipmentUsecase, OrderSearchUsecase, PaymentSignatures]);
+  provide(OrderService, [
+    OrderUsecase,
+    GoodsOrderUsecase,
+    ShipmentUsecase,
+    OrderSearchUsecase,
+    PaymentSessionUsecase,
+    PaymentSignatures,
+  ]);
   provide(RefundService, [RefundUsecase, RefundRequestUsecase]);
   provide(UserService, [UserUsecase, Metrics]);
   provide(InstanceService, [InstanceUsecase]);

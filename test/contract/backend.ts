@@ -6,6 +6,7 @@ import type { InstanceRepo } from '../../internal/biz/instance/instance.js';
 import type { OrderItem } from '../../internal/biz/order/order-item.js';
 import type { NewGoodsOrder, NewOrder, OrderRepo } from '../../internal/biz/order/order-state.js';
 import type { PaymentRepo } from '../../internal/biz/order/payment.js';
+import type { PaymentSessionRepo } from '../../internal/biz/order/payment-session.js';
 import type { RefundRepo } from '../../internal/biz/order/refund-state.js';
 import type { ShipmentRepo } from '../../internal/biz/order/shipment.js';
 import type { Outbox } from '../../internal/biz/outbox.js';
@@ -25,6 +26,7 @@ export interface Backend {
   readonly orders: OrderRepo;
   readonly shipments: ShipmentRepo;
   readonly payments: PaymentRepo;
+  readonly paymentSessions: PaymentSessionRepo;
   readonly refunds: RefundRepo;
   readonly instances: InstanceRepo;
   readonly saleUnits: SaleUnitsRepo;

@@ -6,6 +6,7 @@ import { openMemoryBackend } from './memory-backend.js';
 import { orderRepoContract } from './order.js';
 import { outboxContract } from './outbox.js';
 import { paymentRepoContract } from './payment.js';
+import { paymentSessionRepoContract } from './payment-session.js';
 import { openPostgresBackend } from './postgres-backend.js';
 import { productRepoContract } from './product.js';
 import { refundRepoContract } from './refund.js';
@@ -24,6 +25,7 @@ const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
   orderRepoContract,
   shipmentRepoContract,
   paymentRepoContract,
+  paymentSessionRepoContract,
   refundRepoContract,
   instanceRepoContract,
   outboxContract,

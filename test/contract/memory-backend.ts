@@ -3,6 +3,7 @@ import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
+import { MemoryPaymentSessionRepo } from '../support/memory/payment-session.js';
 import { MemoryProductRepo } from '../support/memory/product.js';
 import { MemoryRefundRepo } from '../support/memory/refund.js';
 import { MemorySaleAccounts, MemorySaleRepo } from '../support/memory/sale.js';
@@ -35,6 +36,7 @@ export async function openMemoryBackend(): Promise<Backend> {
     orders,
     shipments: new MemoryShipmentRepo(store),
     payments,
+    paymentSessions: new MemoryPaymentSessionRepo(store, orders),
     refunds: new MemoryRefundRepo(store, payments, orders),
     instances,
     saleUnits,

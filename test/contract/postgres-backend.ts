@@ -5,6 +5,7 @@ import { PgInstanceRepo } from '../../internal/data/postgres/instance.js';
 import { PgOrderRepo } from '../../internal/data/postgres/order.js';
 import { PgOutbox } from '../../internal/data/postgres/outbox.js';
 import { PgPaymentRepo } from '../../internal/data/postgres/payment.js';
+import { PgPaymentSessionRepo } from '../../internal/data/postgres/payment-session.js';
 import { clientOf, Postgres } from '../../internal/data/postgres/postgres.js';
 import { PgProductRepo } from '../../internal/data/postgres/product.js';
 import { PgRefundRepo } from '../../internal/data/postgres/refund.js';
@@ -42,6 +43,7 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     orders: new PgOrderRepo(db),
     shipments: new PgShipmentRepo(db),
     payments: new PgPaymentRepo(db),
+    paymentSessions: new PgPaymentSessionRepo(db),
     refunds: new PgRefundRepo(db),
     instances: new PgInstanceRepo(db),
     users: new PgUserRepo(db),

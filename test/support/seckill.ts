@@ -12,6 +12,7 @@ import { QueuePublisher } from '../../internal/biz/message-queue.js';
 import { GoodsOrderUsecase } from '../../internal/biz/order/goods-order.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import { OrderRepo } from '../../internal/biz/order/order-state.js';
+import { PaymentSessionUsecase } from '../../internal/biz/order/payment-session.js';
 import { RefundUsecase } from '../../internal/biz/order/refund.js';
 import { RefundRequestUsecase } from '../../internal/biz/order/refund-request.js';
 import { ShipmentUsecase } from '../../internal/biz/order/shipment.js';
@@ -20,6 +21,7 @@ import {
   ORDER_POLICY,
   OUTBOX_OPTIONS,
   PAYMENT_PROVIDERS,
+  PAYMENT_SESSION_POLICY,
   PURCHASE_TOKEN_POLICY,
   REFUND_POLICY,
   REFUND_PUBLISHER,
@@ -73,6 +75,7 @@ const testPolicies = providers(({ value, create }) => {
   create(Trace, [], () => new NoTrace());
   value(ORDER_POLICY, { payTimeoutMs: 60_000 });
   value(OUTBOX_OPTIONS, { batchSize: 100, leaseMs: 10_000 });
+  value(PAYMENT_SESSION_POLICY, { lookUpAfterMs: 1_000 });
   value(PURCHASE_TOKEN_POLICY, { secrets: ['a secret of the tests'], ttlMs: TOKEN_TTL_MS });
   value(REFUND_POLICY, { maxAttempts: 3, retryBackoffMs: 10, leaseMs: 10_000, afterSaleWindowMs: 60_000 });
   value(SALE_POLICY, { payTimeoutMs: 60_000, backlogLimit: 100_000 });
@@ -96,10 +99,9 @@ export class SeckillReplica {
   readonly instances: InstanceUsecase;
   readonly orders: OrderUsecase;
   readonly refunds: RefundUsecase;
+  readonly paymentSessions: PaymentSessionUsecase;
   readonly refundRequests: RefundRequestUsecase;
   readonly shipments: ShipmentUsecase;
-  /** Takes payments under the name "p". */
-  readonly provider = new MemoryPaymentProvider('p');
   readonly refundQueue = new MemoryQueue();
   readonly admission: Admission;
   readonly sales: SaleUsecase;
@@ -116,7 +118,13 @@ export class SeckillReplica {
   readonly saleRepo: SaleRepo;
   readonly orderRepo: OrderRepo;
 
-  constructor(servers: SuiteServers, connectTimeoutMs = 5_000, statementTimeoutMs = 10_000) {
+  constructor(
+    servers: SuiteServers,
+    connectTimeoutMs = 5_000,
+    statementTimeoutMs = 10_000,
+    /** Takes payments under the name "p". */
+    readonly provider = new MemoryPaymentProvider('p'),
+  ) {
     this.db = new Postgres({
       source: servers.postgresUrl,
       poolSize: 8,
@@ -154,6 +162,7 @@ export class SeckillReplica {
     this.instances = container.get(InstanceUsecase);
     this.orders = container.get(OrderUsecase);
     this.refunds = container.get(RefundUsecase);
+    this.paymentSessions = container.get(PaymentSessionUsecase);
     this.refundRequests = container.get(RefundRequestUsecase);
     this.shipments = container.get(ShipmentUsecase);
     this.stockGate = container.get(StockGate);

@@ -36,6 +36,12 @@ export const PAYMENTS: SqlInvariant = {
         GROUP BY o.id HAVING count(p.id) <> 1 ORDER BY o.id LIMIT $1`,
     },
     {
+      name: 'payment_sessions',
+      text: `SELECT 'payment session ' || id AS id,
+          format('of order %s at %s expired at %s and is still open', order_id, provider, expires_at) AS detail
+        FROM payment_sessions WHERE status = 'OPEN' AND expires_at < now() - interval '1 day' ORDER BY id LIMIT $1`,
+    },
+    {
       name: 'payment_sums',
       text: `SELECT 'all payments' AS id,
           format('%s fen received, %s fen refunded, %s fen due', captured, refunded, due) AS detail

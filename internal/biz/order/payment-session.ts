@@ -1,0 +1,224 @@
+import { invalidArgument, unavailable } from '../../../gen/common/v1/errors.js';
+import {
+  isOrderAlreadyPaid,
+  isOrderCancelled,
+  isPaymentAmountMismatch,
+  orderAlreadyPaid,
+  orderCancelled,
+} from '../../../gen/order/v1/errors.js';
+import { errorText } from '../../kratos/errors/error-text.js';
+import type { IdGenerator } from '../id-generator.js';
+import type { Transaction, TransactionRunner } from '../transaction.js';
+import type { OrderUsecase, PaymentNotice } from './order.js';
+import { noOrder, type Order, type OrderRepo, statusConflict } from './order-state.js';
+import type { PaymentProvider, StartedPayment } from './payment-provider.js';
+
+export type PaymentSessionStatus = 'OPEN' | 'PAID' | 'CLOSED';
+
+/** A payment that was started at a provider, or is about to be. */
+export interface PaymentSession {
+  /** Idempotency key of its start, and the reference by which the provider is asked. */
+  readonly id: bigint;
+  readonly orderId: bigint;
+  readonly provider: string;
+  readonly amountFen: bigint;
+  readonly status: PaymentSessionStatus;
+  /** undefined: it is not known that the provider started it. */
+  readonly payUrl: string | undefined;
+  readonly expiresAt: Date;
+  /** Whether `expiresAt` has passed, by the clock that set it. */
+  readonly expired: boolean;
+  /** Look-ups made. */
+  readonly lookUps: number;
+}
+
+export abstract class PaymentSessionRepo {
+  /** The newest OPEN session of an order at a provider that has not expired. The order is locked by `tx`. */
+  abstract findOpen(tx: Transaction, orderId: bigint, provider: string): Promise<PaymentSession | undefined>;
+  /**
+   * Opens a session until the order's pay deadline, to be looked up `lookUpAfterMs` from now.
+   * @returns undefined: the deadline has passed
+   */
+  abstract insert(
+    tx: Transaction,
+    session: Pick<PaymentSession, 'id' | 'orderId' | 'provider' | 'amountFen'>,
+    lookUpAfterMs: number,
+  ): Promise<PaymentSession | undefined>;
+  /** Records where it is paid. Of several records the first stays. */
+  abstract setStarted(id: bigint, started: StartedPayment): Promise<PaymentSession>;
+  /** Ends an OPEN session of this order and provider; others stay as they are. */
+  abstract end(session: Pick<PaymentSession, 'id' | 'orderId' | 'provider'>, status: 'PAID' | 'CLOSED'): Promise<void>;
+  /** Takes OPEN sessions whose look-up is due and that no other process has, for `leaseMs`. */
+  abstract claim(limit: number, leaseMs: number): Promise<readonly PaymentSession[]>;
+  /**
+   * Looks again in `waitMs`; before the session expires at the latest, and again just after it has. A session that was
+   * claimed again since stays as it is.
+   */
+  abstract lookUpAgain(session: PaymentSession, waitMs: number): Promise<void>;
+}
+
+export interface PaymentSessionPolicy {
+  /** Time that a provider's callback has before the payment is looked up. It doubles up to five minutes. */
+  readonly lookUpAfterMs: number;
+}
+
+/** What a provider reports of a payment. */
+export interface SessionNotice extends PaymentNotice {
+  /** undefined: the payment was started elsewhere. */
+  readonly sessionId: bigint | undefined;
+}
+
+const LEASE_MS = 60_000;
+const WAIT_MAX_MS = 300_000;
+
+/*
+ * The way of a payment that is started here:
+ *
+ *   start → the session is stored, with the id by which the provider knows it → the provider is asked → its pay URL is
+ *     stored. Killed anywhere, the next start asks again with the same id and gets the same payment
+ *   → the buyer pays → the provider's callback pays the order and ends the session
+ *   → a callback that never arrives: `check` asks the provider, before the order times out and after, and pays the order
+ *     with the same event id. An order that has timed out refunds it
+ */
+export class PaymentSessionUsecase {
+  private readonly providers: ReadonlyMap<string, PaymentProvider>;
+
+  constructor(
+    private readonly transactions: TransactionRunner,
+    private readonly ids: IdGenerator,
+    private readonly orders: OrderRepo,
+    private readonly sessions: PaymentSessionRepo,
+    private readonly usecase: OrderUsecase,
+    providers: readonly PaymentProvider[],
+    private readonly policy: PaymentSessionPolicy,
+  ) {
+    this.providers = new Map(providers.map((p) => [p.name, p]));
+  }
+
+  /**
+   * Starts the payment of a PENDING order. Starting it again returns the same payment until that has expired or is closed.
+   * @param providerName empty: the first one
+   * @throws INVALID_ARGUMENT provider, ORDER_NOT_FOUND, ORDER_ALREADY_PAID, ORDER_CANCELLED, ORDER_STATUS_CONFLICT once its
+   * time to pay is over, UNAVAILABLE when the provider does not answer
+   */
+  async start(orderId: bigint, userId: string | undefined, providerName: string): Promise<PaymentSession> {
+    const provider = this.providerOf(providerName);
+    const id = this.ids.nextId();
+    const session = await this.transactions.run(
+      async (tx) => {
+        const order = (await this.orders.lock(tx, orderId, userId)) ?? noOrder(orderId);
+        checkPayable(order);
+        const open = await this.sessions.findOpen(tx, orderId, provider.name);
+        if (open) return open;
+        const { amountFen } = order;
+        const wanted = { id, orderId, provider: provider.name, amountFen };
+        const opened = await this.sessions.insert(tx, wanted, this.policy.lookUpAfterMs);
+        if (!opened) throw statusConflict(order, 'its time to pay is over');
+        return opened;
+      },
+      { idempotent: true },
+    );
+    if (session.payUrl !== undefined) return session;
+    const { amountFen, expiresAt } = session;
+    const started = await provider
+      .start({ sessionId: session.id, orderId, amountFen, expiresAt })
+      .catch((err: unknown) => {
+        throw unavailable(`${provider.name} did not start the payment: ${errorText(err)}`);
+      });
+    return this.sessions.setStarted(session.id, started);
+  }
+
+  /**
+   * Takes a payment, as `OrderUsecase.markPaid`, and ends its session. A session that is not ended, because the process
+   * died in between, is looked up and repeats the payment, which changes nothing.
+   */
+  async receive({ sessionId, ...notice }: SessionNotice): Promise<Order> {
+    const { orderId, provider } = notice;
+    const end = () =>
+      sessionId === undefined ? undefined : this.sessions.end({ id: sessionId, orderId, provider }, 'PAID');
+    let order: Order;
+    try {
+      order = await this.usecase.markPaid(notice);
+    } catch (err) {
+      if (isRecorded(err)) await end();
+      throw err;
+    }
+    await end();
+    return order;
+  }
+
+  /**
+   * The buyer gave up the payment, and it cannot be paid any more.
+   * @throws ORDER_NOT_FOUND
+   */
+  async close({ sessionId, orderId, provider, userId }: SessionNotice): Promise<Order> {
+    const order = (await this.orders.find(orderId, userId)) ?? noOrder(orderId);
+    if (sessionId !== undefined) await this.sessions.end({ id: sessionId, orderId, provider }, 'CLOSED');
+    return order;
+  }
+
+  /** Sessions whose look-up is due; none: there is nothing to do. */
+  claim(limit: number): Promise<readonly PaymentSession[]> {
+    return this.sessions.claim(limit, LEASE_MS);
+  }
+
+  /**
+   * Asks the provider what became of a payment.
+   * @returns 'paid' also where the order could not take it: then it is refunded
+   */
+  async check(session: PaymentSession): Promise<'paid' | 'closed' | 'open' | 'failed'> {
+    const { id: sessionId, orderId } = session;
+    const waitMs = Math.min(this.policy.lookUpAfterMs * 2 ** Math.min(session.lookUps, 20), WAIT_MAX_MS);
+    const provider = this.providers.get(session.provider);
+    const found = await provider?.lookUp(sessionId).catch(() => undefined);
+    if (!found) {
+      await this.sessions.lookUpAgain(session, waitMs);
+      return 'failed';
+    }
+    switch (found.kind) {
+      case 'paid': {
+        const { eventId, amountFen } = found;
+        const notice = { orderId, userId: undefined, provider: session.provider, eventId, amountFen, sessionId };
+        await this.receive(notice).catch((err: unknown) => {
+          if (!isRecorded(err)) throw err;
+        });
+        return 'paid';
+      }
+      case 'unknown':
+      case 'open':
+        // A provider that was never asked may still be, until the session has expired.
+        if (found.kind === 'unknown' && session.expired) break;
+        await this.sessions.lookUpAgain(session, waitMs);
+        return 'open';
+      case 'closed':
+        break;
+      default:
+        return found satisfies never;
+    }
+    await this.sessions.end(session, 'CLOSED');
+    return 'closed';
+  }
+
+  private providerOf(name: string): PaymentProvider {
+    const [first] = this.providers.values();
+    const provider = name === '' ? first : this.providers.get(name);
+    if (provider) return provider;
+    const names = [...this.providers.keys()].join(', ') || 'none';
+    throw invalidArgument(`there is no payment provider ${name}`, {
+      violations: [{ field: 'provider', description: `must be one of the payment providers: ${names}` }],
+    });
+  }
+}
+
+/** Whether a payment was recorded, with its refund, although its order could not take it. */
+function isRecorded(err: unknown): boolean {
+  return isOrderAlreadyPaid(err) || isOrderCancelled(err) || isPaymentAmountMismatch(err);
+}
+
+function checkPayable(order: Order): void {
+  const { id, status } = order;
+  if (status === 'PENDING') return;
+  const facts = { metadata: { order_id: String(id), status } };
+  if (status === 'CANCELLED') throw orderCancelled(`order ${id} was cancelled (${order.closeReason})`, facts);
+  throw orderAlreadyPaid(`order ${id} is already paid; its status is ${status}`, facts);
+}

@@ -1,0 +1,39 @@
+import { Counter, type Registry } from 'prom-client';
+import type { PaymentSession, PaymentSessionUsecase } from '../biz/order/payment-session.js';
+import { Loop } from '../kratos/background/loop.js';
+import type { Logger } from '../kratos/log/logger.js';
+
+/** Look-ups under way at a time: each waits for the provider. */
+const LANES = 4;
+const POLL_INTERVAL_MS = 1_000;
+
+/** Asks the payment providers about payments whose callback did not come. */
+export function paymentChecker(
+  sessions: PaymentSessionUsecase,
+  logger: Logger,
+  registry: Registry,
+): Loop<PaymentSession> {
+  const log = logger.child({ server: 'payment_checker' });
+  const lookUps = new Counter({
+    name: 'kaimai_payment_look_ups_total',
+    help: 'Look-ups of payments at their providers, by outcome: paid (the callback was lost), open, closed, failed.',
+    labelNames: ['outcome'] as const,
+    registers: [registry],
+  });
+  return new Loop<PaymentSession>({
+    name: 'payment_checker',
+    lanes: LANES,
+    idleMs: POLL_INTERVAL_MS,
+    logger: log,
+    claim: async () => (await sessions.claim(1))[0],
+    run: async (session) => {
+      const outcome = await sessions.check(session);
+      lookUps.inc({ outcome });
+      if (outcome === 'paid') {
+        const { id, orderId, provider } = session;
+        log.warn('a payment was found whose callback did not come', { payment: id, order: orderId, provider });
+      }
+      return { kind: 'done', units: 1 };
+    },
+  });
+}
