@@ -20,6 +20,7 @@ export function paymentChecker(
     labelNames: ['outcome'] as const,
     registers: [registry],
   });
+  for (const outcome of ['paid', 'open', 'closed', 'failed']) lookUps.inc({ outcome }, 0);
   return new Loop<PaymentSession>({
     name: 'payment_checker',
     lanes: LANES,
