@@ -38,6 +38,9 @@ export const ID = {
   settledUnderLoad: 'accepted → committed, while selling',
   completed: 'accepted → COMPLETED',
   completedShare: 'COMPLETED of accepted',
+  hotSku: 'CreateOrder of one SKU',
+  hotSkuNaive: 'CreateOrder of one SKU, a row lock for each',
+  hotSkuGhz: 'CreateOrder of one SKU (ghz)',
   memory: 'memory, end against start of a long sale',
   joinList: 'join, order list',
   ownList: 'order list',
@@ -130,6 +133,14 @@ export const LINES: readonly Line[] = [
   },
   { work: 'accepted → COMPLETED, all of them', id: ID.completed, unit: 's', goals: [] },
   { work: 'share that became COMPLETED', id: ID.completedShare, unit: '×', goals: [{ reference: '', atLeast: 1 }] },
+  { work: 'CreateOrder of one SKU, a row lock for each', id: ID.hotSkuNaive, unit: '/s', goals: [] },
+  {
+    work: 'CreateOrder of one SKU',
+    id: ID.hotSku,
+    unit: '/s',
+    goals: [{ reference: ID.hotSkuNaive, atLeast: 5 }],
+  },
+  { work: 'CreateOrder of one SKU, gRPC (ghz)', id: ID.hotSkuGhz, unit: '/s', goals: [] },
   { work: 'memory, end against start of the sale', id: ID.memory, unit: '×', goals: [{ reference: '', atMost: 1.1 }] },
   ...(
     [

@@ -196,7 +196,8 @@ interface GhzReport {
 export interface GhzOptions {
   /** A file in bench/ghz, without its extension. */
   readonly scenario: string;
-  readonly itemId: bigint;
+  /** The request; overrides the scenario's. */
+  readonly data: object;
   readonly target: string;
   /** Duration; overrides the scenario's. */
   readonly seconds?: number;
@@ -208,7 +209,7 @@ export interface GhzOptions {
 
 /** ghz uses a different user per call and decodes every reply, which costs it more CPU than many servers use. */
 export async function ghz(program: string, options: GhzOptions): Promise<Load> {
-  const args = [`--config=bench/ghz/${options.scenario}.json`, `--data={"item_id":"${options.itemId}"}`];
+  const args = [`--config=bench/ghz/${options.scenario}.json`, `--data=${JSON.stringify(options.data)}`];
   if (options.seconds !== undefined) args.push(`--duration=${options.seconds}s`);
   if (options.count !== undefined) args.push('--duration=0', `--total=${options.count}`);
   if (options.run !== undefined) {

@@ -1,7 +1,7 @@
 /**
  * `make bench`: measures Kaimai against its references and peers; see bench/README.md.
  *
- *     node dist/bench/main.js [--short] [--only rates,settlement,joins,memory] [--rounds N] [--orders N] [--out folder]
+ *     node dist/bench/main.js [--short] [--only rates,settlement,orders,joins,memory] [--rounds N] [--orders N] [--out folder]
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { projectRoot } from '../internal/local/project.js';
 import type { Bench } from './bench.js';
 import { Figures } from './figures.js';
+import { measureHotSku } from './hot-sku.js';
 import { measureJoins } from './join.js';
 import { type Generators, generatorNames } from './load.js';
 import { describeMachine, type Machine } from './machine.js';
@@ -25,6 +26,7 @@ import { findProgram } from './tool.js';
 const PARTS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   rates: measureRates,
   settlement: measureSettlement,
+  orders: measureHotSku,
   joins: measureJoins,
   memory: measureMemory,
 };
@@ -57,7 +59,8 @@ const onLine = (line: string) => console.log(line);
 const figures = new Figures();
 const machine = await describeMachine();
 let generators: Generators = { ghz: undefined, h2load: undefined, redisBenchmark: undefined };
-const peers = await obtainPeers(plan.buildPeers);
+// Only the rates are compared with them.
+const peers = await obtainPeers(plan.buildPeers && parts.includes(measureRates));
 const stage = new Stage();
 let interrupted = false;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {

@@ -37,7 +37,7 @@ export async function measureMemory(bench: Bench): Promise<void> {
   try {
     while (sent < plan.longSale) {
       const count = Math.min(CHUNK, plan.longSale - sent);
-      const scenario = { scenario: 'purchase', itemId: sale.itemId, target: product.grpc };
+      const scenario = { scenario: 'purchase', data: { item_id: String(sale.itemId) }, target: product.grpc };
       const load = await ghz(program, { ...scenario, count, run: 1 + sent / CHUNK });
       if (load.failed > 0) throw new Error(`${load.failed} of ${count} calls failed`);
       sent += count;

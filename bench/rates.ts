@@ -140,7 +140,8 @@ function ghzMeasures({ plan, generators, figures }: Bench, space: Space, targets
     id: target.ghzId,
     run: async () => {
       const scenario = target.id === ID.soldOut ? 'purchase-sold-out' : 'purchase';
-      const options = { scenario, itemId: target.sale.itemId, target: target.addr, seconds: plan.seconds };
+      const data = { item_id: String(target.sale.itemId) };
+      const options = { scenario, data, target: target.addr, seconds: plan.seconds };
       return (await checked(space, target, () => ghz(program, options))).perSecond;
     },
   }));

@@ -129,6 +129,7 @@ export class Stage {
         ...config,
         // A load sends all calls as one user: the rate limit is evaluated but never reached.
         seckill: { user_rate: UNREACHED, address_rate: UNREACHED, ...config.seckill },
+        order: { user_rate: UNREACHED, address_rate: UNREACHED, ...config.order },
         data: { rabbitmq: { queue: space.queue } },
       },
       timeoutMs: START_TIMEOUT_MS,

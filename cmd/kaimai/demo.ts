@@ -3,6 +3,7 @@ import { Listr } from 'listr2';
 import { statistics } from '../../internal/local/statistics.js';
 import { table } from '../../internal/local/table.js';
 import { openApi } from './connections.js';
+import { buyGoods } from './demo/goods.js';
 import {
   createProduct,
   type DemoOptions,
@@ -38,6 +39,7 @@ async function demo(options: DemoOptions): Promise<void> {
     [
       { title: 'Create a product', task: () => createProduct(client, state) },
       { title: 'Place and pay an ordinary order', task: () => ordinaryPurchase(client, state) },
+      { title: 'Order three kinds of goods, ship them and confirm the receipt', task: () => buyGoods(client, state) },
       { title: 'Add a purchase to the stream directly (XADD)', task: () => directEntry(redisUrl, state) },
       { title: `Open a flash sale of ${options.stock} units`, task: () => openSale(client, state, options) },
       {

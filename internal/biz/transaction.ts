@@ -1,5 +1,14 @@
 declare const opaque: unique symbol;
 
+/*
+ * The lock order. A transaction locks rows of these tables in this order, and the rows of one table by id:
+ *
+ *   orders → refunds → sales → skus → user_coupons
+ *
+ * Two transactions that share rows then wait for each other in one direction only, so that they cannot deadlock. Rows that
+ * the transaction itself inserts are not locked by others, whenever it inserts them.
+ */
+
 /** An open database transaction. It is passed, never ambient: a method that takes one does its writes in it. */
 export interface Transaction {
   readonly [opaque]: true;

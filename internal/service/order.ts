@@ -91,8 +91,6 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
 
   async getOrderStats(req: GetOrderStatsRequest): Promise<GetOrderStatsReply> {
     const { createdFrom: from, createdBefore: before, utcOffsetMinutes } = req;
-    if (!from) throw missing('created_from');
-    if (!before) throw missing('created_before');
     const rows = await this.searches.stats({ from, before, utcOffsetMinutes });
     return {
       rows: rows.map((row) => ({ ...row, status: Status[row.status], orderType: Type[row.orderType] })),

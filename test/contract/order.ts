@@ -188,6 +188,14 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       });
     });
 
+    it('finds those of several orders that there are', async () => {
+      const { orders } = backend.it;
+      const [a, b] = [await insert(), await insert()];
+      const found = await orders.findAll([b.id, freshId(), a.id]);
+      assert.deepEqual(new Map(found.map((o) => [o.id, o])), new Map([a, b].map((o) => [o.id, o])));
+      assert.deepEqual(await orders.findAll([]), []);
+    });
+
     it('makes a second lock of an order wait and then shows it the changes of the first', async () => {
       const { orders } = backend.it;
       const order = await insert();

@@ -32,7 +32,17 @@ describe('The bench', function () {
       const file = readdirSync(out).find((name) => name.endsWith('.json'));
       assert.ok(file, stdout);
       const { figures, notMeasured } = JSON.parse(readFileSync(join(out, file), 'utf8')) as Result;
-      for (const id of [ID.rpc, ID.purchase, ID.soldOut, ID.settled, ID.pg, ID.completed, ID.joinList, ID.ownList]) {
+      for (const id of [
+        ID.rpc,
+        ID.purchase,
+        ID.soldOut,
+        ID.settled,
+        ID.pg,
+        ID.completed,
+        ID.hotSku,
+        ID.joinList,
+        ID.ownList,
+      ]) {
         assert.equal(figures[id]?.values.length, 1, `${id}: ${notMeasured[id]}\n${stdout}`);
         assert.ok(
           figures[id].values.every((v) => v > 0 && Number.isFinite(v)),

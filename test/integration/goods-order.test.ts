@@ -3,7 +3,8 @@ import { isSkuNotFound, isSkuNotOnSale, isStockInsufficient } from '../../gen/ca
 import { isInvalidArgument } from '../../gen/common/v1/errors.js';
 import { isPriceChanged, isRequestIdReused } from '../../gen/order/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
-import type { CreateGoodsOrder, OrderLine } from '../../internal/biz/order/goods-order.js';
+import type { CreateGoodsOrder } from '../../internal/biz/order/goods-order.js';
+import type { OrderLine } from '../../internal/biz/order/goods-order-refusal.js';
 import type { KratosError } from '../../internal/kratos/errors/error.js';
 import { violationsOf } from '../support/audit.js';
 import { SeckillReplica } from '../support/seckill.js';
@@ -174,6 +175,49 @@ describe('ordinary orders of goods', function () {
     // Orders of one unit fit until nothing is left.
     assert.equal(units, 100);
     assert.deepEqual(await levelOf(skuId), [100n, 100n]);
+  });
+
+  it('gives the last unit to one of two replicas, whatever else their orders want', async () => {
+    for (let i = 0; i < 10; i++) {
+      const [last, plenty] = [await replica.sku(1n), await replica.sku(100n)];
+      const lines = [
+        { skuId: last.id, quantity: 1 },
+        { skuId: plenty.id, quantity: 2 },
+      ];
+      const outcomes = await Promise.allSettled([
+        create(lines),
+        create([...lines].reverse(), {}, other),
+        create(lines.slice(0, 1), {}, i % 2 ? replica : other),
+      ]);
+      const placed = outcomes.flatMap((o) => (o.status === 'fulfilled' ? [o.value] : []));
+      assert.equal(placed.length, 1);
+      for (const o of outcomes) if (o.status === 'rejected') assert.ok(isStockInsufficient(o.reason), String(o.reason));
+      assert.deepEqual(await levelOf(last.id), [1n, 1n]);
+      assert.deepEqual(await levelOf(plenty.id), [100n, placed[0]?.items.length === 2 ? 2n : 0n]);
+    }
+  });
+
+  it('applies either the payment, the cancellation or the timeout of an order, whose replicas race', async () => {
+    const { id: skuId } = await replica.sku(1_000n);
+    const outcomes = new Map<string, number>();
+    for (let i = 0; i < 20; i++) {
+      const order = await create([{ skuId, quantity: 1 }]);
+      if (i % 3 === 0) await replica.rows(`UPDATE orders SET pay_deadline = now() WHERE id = $1`, order.id);
+      const [a, b] = i % 2 ? [replica, other] : [other, replica];
+      await Promise.allSettled([
+        a.orders.markPaid({
+          ...{ orderId: order.id, userId: undefined, provider: 'p', eventId: `race-${order.id}`, amountFen: undefined },
+        }),
+        b.orders.cancel(order.id, order.userId, ''),
+        a.orders.sweepOverdue(10),
+      ]);
+      const { status } = await replica.orders.get(order.id, undefined);
+      outcomes.set(status, (outcomes.get(status) ?? 0) + 1);
+    }
+    const paid = outcomes.get('PAID') ?? 0;
+    assert.equal(paid + (outcomes.get('CANCELLED') ?? 0), 20);
+    // Paid units have left the stock, and those of cancelled orders are free again.
+    assert.deepEqual(await levelOf(skuId), [1_000n - BigInt(paid), 0n]);
   });
 
   it('keeps orders of two skus in opposite order from waiting for each other', async () => {

@@ -1,4 +1,3 @@
-import { skuNotFound, skuNotOnSale, stockInsufficient } from '../../../gen/catalog/v1/errors.js';
 import { invalidArgument, isUnavailable } from '../../../gen/common/v1/errors.js';
 import { Batcher } from '../batcher.js';
 import type { CatalogRepo, Goods } from '../catalog/catalog.js';
@@ -7,15 +6,11 @@ import type { StockGate } from '../catalog/stock-gate.js';
 import type { IdGenerator } from '../id-generator.js';
 import { PriceCalculator, type Quote } from '../pricing/price-calculator.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
-import { type OrderPolicy, priceHasChanged } from './order.js';
+import { type OrderLine, type Refusal, refusalError, refusalOf, shortageOf } from './goods-order-refusal.js';
+import type { OrderPolicy } from './order.js';
 import { orderItemOf, sellerOf } from './order-item.js';
 import { type NewGoodsOrder, type Order, type OrderRepo, type Receiver, requestKey } from './order-state.js';
 import { fingerprintOf, requestReused } from './request-fingerprint.js';
-
-export interface OrderLine {
-  readonly skuId: bigint;
-  readonly quantity: number;
-}
 
 export interface CreateGoodsOrder {
   readonly userId: string;
@@ -37,22 +32,21 @@ interface PlacementRequest extends CreateGoodsOrder {
   readonly fingerprint: string;
 }
 
-/** What became of a request, decided inside the transaction and thrown or returned after it. */
-type Placement =
+/** What becomes of a request, decided inside the transaction. */
+type Decision =
   | { readonly kind: 'placed' }
   /** The request id is taken: the caller looks at the order that it created before. */
   | { readonly kind: 'repeated' }
-  | { readonly kind: 'unknown-sku' | 'not-on-sale'; readonly skuId: bigint }
-  | { readonly kind: 'short'; readonly missing: readonly Missing[] }
-  | { readonly kind: 'price-changed'; readonly amountFen: bigint }
+  | Refusal;
+
+/** What became of a request in its transaction. */
+type Outcome =
+  | Decision
   /** Alone, after its batch failed. */
   | { readonly kind: 'failed'; readonly cause: unknown };
 
-/** A sku that has fewer free units than a request wants. */
-interface Missing {
-  readonly skuId: bigint;
-  readonly free: bigint;
-}
+/** What a caller is told, by a value or by an error. */
+type Placement = Exclude<Outcome, { readonly kind: 'placed' }> | { readonly kind: 'placed'; readonly order: Order };
 
 const LINES_MAX = 50;
 const QUANTITY_MAX = 10_000;
@@ -98,33 +92,19 @@ export class GoodsOrderUsecase {
     if (before) return before;
     const free = await this.gate.read(request.lines.map((l) => l.skuId));
     // With a copy of every sku it can name all that fall short; else PostgreSQL does.
-    const missing = free.size < request.lines.length ? [] : missingOf(request.lines, free);
-    if (missing.length > 0) throw insufficient(wanted, missing);
+    const shortage = free.size < request.lines.length ? undefined : shortageOf(request.lines, free);
+    if (shortage) throw refusalError(wanted.lines, shortage);
 
     const placement = await this.place(request);
     switch (placement.kind) {
       case 'placed':
-        return (await this.orders.find(request.id, request.userId)) ?? lost(request.id);
+        return placement.order;
       case 'repeated':
         return (await this.findRepeated(request)) ?? lost(request.id);
-      case 'unknown-sku':
-        throw skuNotFound(`no sku ${placement.skuId}`, {
-          metadata: { sku_id: String(placement.skuId) },
-          violations: [{ field: `${lineOf(wanted, placement.skuId)}.sku_id`, description: 'no such sku' }],
-        });
-      case 'not-on-sale':
-        throw skuNotOnSale(`sku ${placement.skuId} is not on sale`, {
-          metadata: { sku_id: String(placement.skuId) },
-          violations: [{ field: `${lineOf(wanted, placement.skuId)}.sku_id`, description: 'is not on sale' }],
-        });
-      case 'short':
-        throw insufficient(wanted, placement.missing);
-      case 'price-changed':
-        throw priceHasChanged(placement.amountFen);
       case 'failed':
         throw placement.cause;
       default:
-        return placement satisfies never;
+        throw refusalError(wanted.lines, placement);
     }
   }
 
@@ -198,35 +178,63 @@ export class GoodsOrderUsecase {
 
   /** A batch that fails is placed again one by one: the order at fault fails alone. */
   private async placeIsolated(requests: readonly PlacementRequest[]): Promise<readonly Placement[]> {
+    const outcomes: Outcome[] = [];
     try {
-      return await this.placeAll(requests);
+      outcomes.push(...(await this.decideAll(requests)));
     } catch (err) {
       if (isUnavailable(err)) throw err;
-      const placements: Placement[] = [];
       for (const request of requests) {
-        placements.push(await this.placeAlone(request).catch((cause: unknown) => ({ kind: 'failed', cause })));
+        outcomes.push(await this.decideAlone(request).catch((cause: unknown) => ({ kind: 'failed', cause })));
       }
-      return placements;
     }
+    return this.read(requests, outcomes);
   }
 
   private async placeAlone(request: PlacementRequest): Promise<Placement> {
+    const [placement] = await this.read([request], [await this.decideAlone(request)]);
+    return placement ?? lost(request.id);
+  }
+
+  private async decideAlone(request: PlacementRequest): Promise<Outcome> {
     try {
-      const [placement] = await this.placeAll([request]);
-      return placement ?? lost(request.id);
+      const [decision] = await this.decideAll([request]);
+      return decision ?? lost(request.id);
     } catch (err) {
       if (err instanceof RequestIdTaken) return { kind: 'repeated' };
       throw err;
     }
   }
 
-  private placeAll(requests: readonly PlacementRequest[]): Promise<readonly Placement[]> {
+  private decideAll(requests: readonly PlacementRequest[]): Promise<readonly Decision[]> {
     // Its own request id tells a second run that the first was committed.
     const idempotent = requests.every((r) => r.requestId !== '');
     return this.transactions.run((tx) => this.decide(tx, requests), { idempotent });
   }
 
-  private async decide(tx: Transaction, requests: readonly PlacementRequest[]): Promise<readonly Placement[]> {
+  /**
+   * Adds the stored orders to the outcomes: together, because a query for each would take longer than placing them all.
+   * They are committed, so a failure here must not place them again.
+   */
+  private async read(
+    requests: readonly PlacementRequest[],
+    outcomes: readonly Outcome[],
+  ): Promise<readonly Placement[]> {
+    const placed = requests.filter((_, i) => outcomes[i]?.kind === 'placed').map((r) => r.id);
+    let orders = new Map<bigint, Order>();
+    let failure: { readonly kind: 'failed'; readonly cause: unknown } | undefined;
+    try {
+      if (placed.length > 0) orders = new Map((await this.orders.findAll(placed)).map((order) => [order.id, order]));
+    } catch (cause) {
+      failure = { kind: 'failed', cause };
+    }
+    return requests.map((request, i): Placement => {
+      const outcome = outcomes[i] ?? lost(request.id);
+      if (outcome.kind !== 'placed') return outcome;
+      return failure ?? { kind: 'placed', order: orders.get(request.id) ?? lost(request.id) };
+    });
+  }
+
+  private async decide(tx: Transaction, requests: readonly PlacementRequest[]): Promise<readonly Decision[]> {
     const skuIds = [...new Set(requests.flatMap((r) => r.lines.map((l) => l.skuId)))].sort(compare);
     const levels = await this.catalog.lockGoods(tx, skuIds);
     // Repeats of a request wait for the same skus, so what was stored before is seen here.
@@ -234,10 +242,10 @@ export class GoodsOrderUsecase {
     const goods = new Map(levels.map((g) => [g.sku.id, g]));
     const free = new Map(levels.map(({ sku }) => [sku.id, sku.stock - sku.lockStock]));
     const orders: NewGoodsOrder[] = [];
-    const placements = requests.map((request): Placement => {
+    const decisions = requests.map((request): Decision => {
       const key = requestKey(request);
       if (key !== undefined && taken.has(key)) return { kind: 'repeated' };
-      const refusal = refusalOf(request, goods, free);
+      const refusal = refusalOf(request.lines, goods, free);
       if (refusal) return refusal;
       const order = this.orderOf(request, goods);
       if (request.expectedAmountFen !== undefined && request.expectedAmountFen !== order.amountFen) {
@@ -249,14 +257,14 @@ export class GoodsOrderUsecase {
       return { kind: 'placed' };
     });
     await this.store(tx, orders);
-    if (placements.some((p) => p.kind === 'short')) {
+    if (decisions.some((d) => d.kind === 'short')) {
       const units = levels.map(({ sku }) => ({ skuId: sku.id, free: free.get(sku.id) ?? 0n, seq: sku.stockSeq }));
       // Skus that orders were placed on are published with what those took.
       const moved = new Set(orders.flatMap((o) => o.items.map((i) => i.skuId)));
       const unmoved = units.filter((u) => !moved.has(u.skuId));
       this.transactions.afterCommit(tx, () => this.gate.publish(unmoved));
     }
-    return placements;
+    return decisions;
   }
 
   private async store(tx: Transaction, orders: readonly NewGoodsOrder[]): Promise<void> {
@@ -324,43 +332,6 @@ class RequestIdTaken extends Error {
   constructor() {
     super('a request id was taken meanwhile');
   }
-}
-
-function refusalOf(
-  { lines }: PlacementRequest,
-  goods: ReadonlyMap<bigint, Goods>,
-  free: ReadonlyMap<bigint, bigint>,
-): Placement | undefined {
-  for (const { skuId } of lines) {
-    const found = goods.get(skuId);
-    if (!found) return { kind: 'unknown-sku', skuId };
-    if (found.spu.publishStatus !== 'PUBLISHED') return { kind: 'not-on-sale', skuId };
-  }
-  const missing = missingOf(lines, free);
-  return missing.length > 0 ? { kind: 'short', missing } : undefined;
-}
-
-function missingOf(lines: readonly OrderLine[], free: ReadonlyMap<bigint, bigint>): Missing[] {
-  return lines.flatMap(({ skuId, quantity }): Missing[] => {
-    const left = free.get(skuId) ?? 0n;
-    return left < BigInt(quantity) ? [{ skuId, free: left }] : [];
-  });
-}
-
-function insufficient(wanted: CreateGoodsOrder, missing: readonly Missing[]) {
-  const shortages = missing.map(({ skuId, free }) => `sku ${skuId} has ${free} free units`);
-  return stockInsufficient(shortages.join('; '), {
-    metadata: Object.fromEntries(missing.map(({ skuId, free }) => [`sku_${skuId}`, String(free)])),
-    violations: missing.map(({ skuId, free }) => ({
-      field: `${lineOf(wanted, skuId)}.quantity`,
-      description: `only ${free} units are left`,
-    })),
-  });
-}
-
-/** The line of the request that named the sku first. */
-function lineOf({ lines }: CreateGoodsOrder, skuId: bigint): string {
-  return `lines[${lines.findIndex((l) => l.skuId === skuId)}]`;
 }
 
 function lost(orderId: bigint): never {

@@ -34,6 +34,8 @@ export interface OrderStatsRow {
   readonly amountFen: bigint;
 }
 
+type Optional<T> = { readonly [K in keyof T]: T[K] | undefined };
+
 export abstract class OrderSearchRepo {
   /** By id, descending. @param belowId only orders with a lower id */
   abstract search(filter: OrderSearchFilter, belowId: bigint | undefined, limit: number): Promise<readonly Order[]>;
@@ -41,6 +43,7 @@ export abstract class OrderSearchRepo {
   abstract stats(period: OrderStatsPeriod): Promise<readonly OrderStatsRow[]>;
 }
 
+const STATS_DAYS = 30;
 const STATS_MAX_DAYS = 92;
 const DAY_MS = 86_400_000;
 
@@ -61,13 +64,15 @@ export class OrderSearchUsecase {
     return tokenPage(list, size, await this.orders.search(filter, belowId, size + 1));
   }
 
-  /** @throws INVALID_ARGUMENT created_before */
-  async stats(period: OrderStatsPeriod): Promise<readonly OrderStatsRow[]> {
-    requireOrder(period.from, period.before);
-    if (period.before.getTime() - period.from.getTime() > STATS_MAX_DAYS * DAY_MS) {
+  /** The last 30 days, unless the period says otherwise. @throws INVALID_ARGUMENT created_before */
+  async stats(period: Partial<Optional<OrderStatsPeriod>>): Promise<readonly OrderStatsRow[]> {
+    const { before = new Date(), utcOffsetMinutes = 0 } = period;
+    const { from = new Date(before.getTime() - STATS_DAYS * DAY_MS) } = period;
+    requireOrder(from, before);
+    if (before.getTime() - from.getTime() > STATS_MAX_DAYS * DAY_MS) {
       throw badPeriod(`must be at most ${STATS_MAX_DAYS} days after created_from`);
     }
-    return this.orders.stats(period);
+    return this.orders.stats({ from, before, utcOffsetMinutes });
   }
 }
 

@@ -165,6 +165,8 @@ export abstract class OrderRepo {
   abstract insertGoods(tx: Transaction, orders: readonly NewGoodsOrder[], actor: OrderActor): Promise<boolean>;
   /** `userId` undefined: an order of any user, also one that its owner has deleted. */
   abstract find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined>;
+  /** Those of these orders that there are, of any user, in any order. */
+  abstract findAll(ids: readonly bigint[]): Promise<readonly Order[]>;
   /** The order as `find` finds it, locked until `tx` ends. */
   abstract lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined>;
   /** The id of the stream entry that became this order. */

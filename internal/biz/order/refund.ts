@@ -59,7 +59,7 @@ const RETRY_MAX_MS = 3_600_000;
  * Money that was received outside Kaimai has no payment: its refund leaves as a message, written to the outbox with the
  * approval, and `complete` closes it.
  *
- * Locks are taken in one order: orders, refunds, sales, skus, each by id.
+ * Rows are locked in the lock order that transaction.ts states.
  */
 export class RefundUsecase {
   private readonly providers: ReadonlyMap<string, PaymentProvider>;

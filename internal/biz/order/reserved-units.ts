@@ -13,7 +13,7 @@ export interface RestockedUnits {
 
 /** The units that unpaid orders reserve of something limited. Orders that reserve nothing may be passed as well. */
 export abstract class ReservedUnits {
-  /** The orders were cancelled: their units go back. Call it once per transaction, since it locks sales, then skus. */
+  /** The orders were cancelled: their units go back. Call it once per transaction, because of the lock order (transaction.ts). */
   abstract release(tx: Transaction, orders: readonly Order[]): Promise<void>;
   /** The orders were paid: their units leave the stock for good. */
   abstract consume(tx: Transaction, orders: readonly Order[]): Promise<void>;

@@ -93,7 +93,7 @@ export class SettlementBatch {
     return this.rows.some((row) => row.kind === 'REJECTED');
   }
 
-  /** Writes it all, in the one order of locks that every transaction keeps: skus before all other rows. */
+  /** Writes it all. The sales are locked already, so the skus come first: see the lock order in transaction.ts. */
   async store(tx: Transaction, { stock, instances, orders, settlements }: SettlementStores): Promise<void> {
     const { item } = this.stream;
     if (this.orders.length > 0) {

@@ -80,6 +80,11 @@ const FIND: Statement = {
   text: `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = $1 AND ($2::uuid IS NULL OR (user_id = $2 AND NOT deleted))`,
 };
 
+const FIND_ALL: Statement = {
+  name: 'order_find_all',
+  text: `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = ANY ($1::bigint[])`,
+};
+
 const LOCK: Statement = { name: 'order_lock', text: `${FIND.text} FOR UPDATE` };
 
 const FIND_BY_REQUEST: Statement = {
@@ -283,6 +288,10 @@ export class PgOrderRepo extends OrderRepo {
   override async find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined> {
     const { rows } = await this.db.query<OrderRow>(FIND, [id, userId ?? null], tx);
     return rows[0] && orderOf(rows[0]);
+  }
+
+  override async findAll(ids: readonly bigint[]): Promise<readonly Order[]> {
+    return (await this.db.query<OrderRow>(FIND_ALL, [int8s(ids, (id) => id)])).rows.map(orderOf);
   }
 
   override async lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {

@@ -4,7 +4,7 @@ import { int4s, int8s } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
 import { saleStatusOf } from './status.js';
 
-// Locked in the order of their ids, so that two transactions that return units to the same sales cannot deadlock.
+// By id, as the lock order demands (biz/transaction.ts).
 const RETURN_UNITS: Statement = {
   name: 'sale_return_units',
   text: `WITH t AS (

@@ -23,7 +23,7 @@ const FIND_ADJUSTMENT: Statement = {
   text: 'SELECT stock_delta FROM stock_moves WHERE sku_id = $1 AND request_id = $2',
 };
 
-// Skus are locked in the order of their ids, so that two transactions that change the same ones cannot deadlock.
+// Skus are locked by id, as the lock order demands (biz/transaction.ts).
 const MOVE: Statement = {
   name: 'stock_move',
   text: `WITH m AS (

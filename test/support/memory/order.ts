@@ -78,6 +78,12 @@ export class MemoryOrderRepo extends OrderRepo {
     return this.store.statement('order.find', tx, async () => this.visible(id, userId, tx));
   }
 
+  override findAll(ids: readonly bigint[]): Promise<readonly Order[]> {
+    return this.store.statement('order.findAll', undefined, async () =>
+      ids.flatMap((id) => this.orders.find(String(id)) ?? []),
+    );
+  }
+
   override lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
     return this.store.statement('order.lock', tx, async () => {
       if (!this.visible(id, userId, tx)) return undefined;
