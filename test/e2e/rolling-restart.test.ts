@@ -118,7 +118,7 @@ describe('two replicas of product on one host', function () {
   it('tell their callers to leave while they still serve: GOAWAY, and Connection: close', async () => {
     const stopping = await processes.start('product', {
       env: servers.env(),
-      config: { server: { drainDelay: '2s' } },
+      config: { server: { drainDelay: '4s' } },
     });
     const served = async () =>
       (await fetch(`http://${stopping.http}/v1/products`).catch(() => undefined))?.status === 200;
