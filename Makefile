@@ -13,7 +13,7 @@ REMOVE_ORPHANS = mkdir -p dist; find dist -name '*.js' -not -path 'dist/gen/*' 2
 
 LINT_CHECKS := lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code
 
-.PHONY: help run dev test coverage mutate api openapi conf-docs lua build image-files assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
+.PHONY: help run dev test coverage mutate api openapi conf-docs bff-docs lua build image-files assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ openapi: build ## write openapi.yaml from api/
 
 conf-docs: build ## write docs/configuration.md from internal/conf/conf.proto
 	@node dist/cmd/configuration/main.js
+
+bff-docs: build ## write the table of error reasons in docs/bff.md from api/
+	@node dist/cmd/bff-guide/main.js
 
 lua: build ## write api/seckill/v1/admit.lua, the published admission script, from internal/data/redis/lua/
 	@node --input-type=module -e "import { ADMIT } from './dist/internal/data/redis/lua-script.js'; process.stdout.write(ADMIT.source)" > api/seckill/v1/admit.lua

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import openapiTS, { astToString } from 'openapi-typescript';
 import ts from 'typescript';
+import { parse } from 'yaml';
 import { projectRoot } from '../../internal/local/project.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
@@ -66,6 +67,41 @@ console.log(
 );
 `;
 
+/** The program of docs/bff.md, which buys in a sale and pays. It prints what it got. */
+const GUIDE = `${[...readFileSync(join(projectRoot, 'docs/bff.md'), 'utf8').matchAll(/^```ts\n(.*?)^```$/gms)]
+  .map(([, code]) => code)
+  .join('\n')}
+const operator = { headers: { 'x-user-role': 'ADMIN' } };
+const spec = must(await kaimai.POST('/v1/product-specs', { ...operator, body: { cpu: 2, memory: 4, image: 'debian-12' } }));
+const plan = { name: 'small', specId: spec.id!, priceFen: '9900', status: 'ENABLED' as const };
+const { id: itemId = '' } = must(await kaimai.POST('/v1/products', { ...operator, body: plan }));
+must(await kaimai.POST('/v1/sales', { ...operator, body: { itemId, total: '2', payMode: 'PAY_LATER' } }));
+must(await kaimai.POST('/v1/sales/{item_id}/open', { ...operator, params: { path: { item_id: itemId } }, body: {} }));
+
+const { sale, startsInMs } = await countdown(itemId);
+const requestId = randomUUID();
+const [bought, again] = [await buy('456', itemId, requestId), await buy('456', itemId, requestId)];
+const purchase = await orderOf('456', bought.data!.seckillId!);
+const paid = await notifyPaid(process.env.PAYMENT_SECRET ?? '', purchase.orderId!, sale.priceFen!);
+const forged = await notifyPaid('another secret of 16', purchase.orderId!, '1').catch((err: KaimaiError) => err.body.reason);
+const unknown = await buy('456', '999999', requestId).catch((err: KaimaiError) => err.body.reason);
+const orders: boolean[] = [];
+for await (const order of myOrders('456')) orders.push(order.id === purchase.orderId);
+console.log(
+  JSON.stringify({
+    started: startsInMs <= 0,
+    code: bought.code,
+    same: again.data?.seckillId === bought.data?.seckillId,
+    purchase: purchase.status,
+    paid: paid.status,
+    forged,
+    unknown,
+    orders,
+  }),
+);
+`;
+const PAYMENT_SECRET = 'a payment secret for this test';
+
 /** Each of them misuses the API in a way that the types must reject. */
 const MISTAKES: Readonly<Record<string, string>> = {
   'an unknown path': `await api.GET('/v1/nothing');`,
@@ -91,8 +127,12 @@ describe('A client generated from openapi.yaml', function () {
     writeFileSync(join(folder, 'api.d.ts'), astToString(types));
     const head = CLIENT.slice(0, CLIENT.indexOf('const admin'));
     const mistakes = Object.values(MISTAKES).map((source, i) => [`mistake-${i}`, `${head}${source}`]);
-    errors = compile({ client: CLIENT, ...Object.fromEntries(mistakes) });
-    product = await processes.start('product', { env: servers.env(), config: { server: { roles: ['api'] } } });
+    errors = compile({ client: CLIENT, guide: GUIDE, ...Object.fromEntries(mistakes) });
+    const config = {
+      data: { rabbitmq: { queue: servers.queue('resource.instance.created') } },
+      payment: { secret: PAYMENT_SECRET },
+    };
+    product = await processes.start('product', { env: servers.env(), config });
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -137,6 +177,44 @@ describe('A client generated from openapi.yaml', function () {
       images: [1, 0],
       title: 'Phone',
     });
+  });
+
+  it('compiles and works as the guide for a BFF writes it', async () => {
+    assert.deepEqual(errors.get('guide'), []);
+    const env = { ...process.env, KAIMAI_URL: `http://${product.http}`, PAYMENT_SECRET };
+    const run = await promisify(execFile)(process.execPath, [join(folder, 'guide.js')], { env });
+    assert.deepEqual(JSON.parse(run.stdout), {
+      started: true,
+      code: 'QUEUED',
+      same: true,
+      purchase: 'AWAIT_PAY',
+      paid: 'PAID',
+      forged: 'UNAUTHENTICATED',
+      unknown: 'SALE_NOT_FOUND',
+      orders: [true],
+    });
+  });
+
+  it('has the table of error reasons of the protos in the guide for a BFF', () => {
+    execFileSync(process.execPath, [join(projectRoot, 'dist/cmd/bff-guide/main.js'), '--check'], { stdio: 'pipe' });
+  });
+
+  it('is told by the document which process serves an operation', async () => {
+    type Document = { tags: { name: string; 'x-process': string }[]; paths: Record<string, Record<string, Operation>> };
+    type Operation = { 'x-process': string; 'x-rpc': string };
+    const whole = parse(readFileSync(join(projectRoot, 'openapi.yaml'), 'utf8')) as Document;
+    const served = (await (await fetch(`http://${product.http}/openapi.json`)).json()) as Document;
+    const namesOf = (document: Document, process: string) =>
+      document.tags.filter((tag) => tag['x-process'] === process).map((tag) => tag.name);
+    assert.deepEqual(namesOf(whole, 'product'), namesOf(served, 'product'));
+    assert.deepEqual(
+      [namesOf(whole, 'resource'), namesOf(served, 'resource')],
+      [['resource.v1.InstanceLogService'], []],
+    );
+    for (const operation of Object.values(whole.paths).flatMap((item) => Object.values(item))) {
+      const service = operation['x-rpc'].split('/')[1] ?? '';
+      assert.equal(operation['x-process'], namesOf(whole, 'resource').includes(service) ? 'resource' : 'product');
+    }
   });
 
   for (const [i, mistake] of Object.keys(MISTAKES).entries()) {

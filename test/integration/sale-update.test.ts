@@ -275,7 +275,7 @@ describe('UpdateSale', function () {
       await clean();
     });
 
-    it('admits nobody after an earlier end', async () => {
+    it('admits no purchase after an earlier end', async () => {
       const { itemId } = await replica.openSale();
       await update(itemId, { endsAt: new Date(Date.now() + 300) });
       await eventually('the end', async () => (await kindOf(itemId, Math.ceil(performance.now()))) === 'ENDED');

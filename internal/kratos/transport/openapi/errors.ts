@@ -129,9 +129,8 @@ export class ErrorReplies {
     return { ...replies, default: { $ref: '#/components/responses/default' } };
   }
 
-  private reasonOf({ domain, reason, httpCode }: ReasonSpec): Reason {
-    const value = this.registry.getEnum(`${domain}.ErrorReason`)?.values.find((v) => v.name === reason);
-    return { status: httpCode, reason, comment: value ? commentOf(value) : '' };
+  private reasonOf(spec: ReasonSpec): Reason {
+    return { status: spec.httpCode, reason: spec.reason, comment: reasonComment(spec, this.registry) };
   }
 
   private reply(status: number, reasons: readonly Reason[]): Schema {
@@ -142,14 +141,33 @@ export class ErrorReplies {
   }
 }
 
+/** The comment of a reason in its proto. */
+export function reasonComment({ domain, reason }: ReasonSpec, registry: FileRegistry): string {
+  const value = registry.getEnum(`${domain}.ErrorReason`)?.values.find((v) => v.name === reason);
+  return value ? commentOf(value) : '';
+}
+
+/** The errors of the JSON listener itself, which no proto declares. */
+export function edgeReasons(): Reason[] {
+  const names = Object.keys(EDGE_COMMENTS) as (keyof typeof EDGE_COMMENTS)[];
+  return names.map(edgeReason).filter((r) => r.comment !== '');
+}
+
 function textOf({ reason, comment }: Reason): string {
   return `\`${reason}\`${comment === '' ? '' : `: ${comment}`}`;
 }
 
-type EdgeError = (typeof ANY_ERRORS)[number] | (typeof BODY_ERRORS)[number] | (typeof RARE_ERRORS)[number];
+type EdgeError =
+  | (typeof ANY_ERRORS)[number]
+  | (typeof BODY_ERRORS)[number]
+  | (typeof RARE_ERRORS)[number]
+  | 'routeNotFound'
+  | 'methodNotAllowed';
 
 const EDGE_COMMENTS: Readonly<Record<EdgeError, string>> = {
   badRequest: 'The request cannot be read.',
+  routeNotFound: 'No route has this path.',
+  methodNotAllowed: 'The path does not have this HTTP method.',
   notAcceptable: 'None of the content types in `Accept` is available.',
   headersTooLarge: 'The request line and headers are too large.',
   internal: '',
