@@ -21,6 +21,8 @@ describe('kaimai up', function () {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const runFolder = mkdtempSync(join(tmpdir(), 'kaimai-up-'));
 
+  const running = new Set<Launcher>();
+
   /** In its own process group, like a job of a shell. */
   function launch(env: NodeJS.ProcessEnv = servers.env(), args: readonly string[] = []): Launcher {
     const child = spawn(process.execPath, [join(projectRoot, 'dist/cmd/kaimai/main.js'), 'up', ...args], {
@@ -36,7 +38,10 @@ describe('kaimai up', function () {
     }
     const exit = new Promise<number | null>((resolve) => child.once('close', resolve));
     assert.ok(child.pid);
-    return { pid: child.pid, output: () => output, exit };
+    const launcher = { pid: child.pid, output: () => output, exit };
+    running.add(launcher);
+    void exit.then(() => running.delete(launcher));
+    return launcher;
   }
 
   async function run(env?: NodeJS.ProcessEnv, args?: readonly string[]): Promise<Launcher> {
@@ -51,7 +56,7 @@ describe('kaimai up', function () {
         if (ended.yes) return true;
         return launcher.output().includes('Ctrl-C stops everything');
       },
-      { timeoutMs: 60_000 },
+      { timeoutMs: 150_000 },
     );
     assert.ok(!ended.yes, launcher.output());
     return launcher;
@@ -70,6 +75,11 @@ describe('kaimai up', function () {
   }
 
   after(async () => {
+    // Of a test that failed.
+    for (const { pid, exit } of running) {
+      process.kill(pid, 'SIGTERM');
+      await exit;
+    }
     if (existsSync(join(runFolder, 'up.json'))) await Promise.all(record().services.map(stopProcess));
     rmSync(runFolder, { recursive: true, force: true });
   });

@@ -84,3 +84,18 @@ describe('The alerts', () => {
     await promtool('promtool', ['test', 'rules', join(FOLDER, 'kaimai.rules.test.yml')]);
   });
 });
+
+describe('The rotation of secrets', () => {
+  it('is described for every secret of the configuration', () => {
+    const settings = readFileSync(join(projectRoot, 'docs/configuration.md'), 'utf8');
+    const secrets = [...settings.matchAll(/^\| `([\w.]*(?:secret|token|private_key))` \|/gm)].map(
+      ([, name = '']) => name,
+    );
+    assert.ok(secrets.length >= 8, secrets.join(', '));
+    const page = readFileSync(join(RUNBOOK, 'secrets.md'), 'utf8');
+    assert.deepEqual(
+      secrets.filter((name) => !page.includes(`\`${name}\``)),
+      [],
+    );
+  });
+});
