@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, type Registry } from 'prom-client';
-import type { RetentionFailure, RetentionPolicy, RetentionUsecase } from '../biz/retention/retention.js';
+import type { RetentionFailure, RetentionKind, RetentionPolicy, RetentionUsecase } from '../biz/retention/retention.js';
 import type { Config } from '../conf/config.js';
 import { Loop } from '../kratos/background/loop.js';
 import type { Logger } from '../kratos/log/logger.js';
@@ -10,6 +10,9 @@ const IDLE_MS = 1_000;
 const MAX_PAUSE_MS = 1_000;
 /** Failures that are remembered as logged; a repair is followed by a restart or by none. */
 const LOGGED_MAX = 1_000;
+
+/** Each kind is exported as 0 before a row of it is deleted. */
+const NONE: Readonly<Record<RetentionKind, 0>> = { outbox: 0, inbox: 0, order_events: 0, dead_letters: 0 };
 
 export function retentionPolicy({ retention: r }: Config): RetentionPolicy {
   const keepMs = { outbox: r.outboxMs, inbox: r.inboxMs, order_events: r.orderEventsMs, dead_letters: r.deadLettersMs };
@@ -25,6 +28,7 @@ export function retention(usecase: RetentionUsecase, logger: Logger, registry: R
     labelNames: ['kind'] as const,
     registers: [registry],
   });
+  for (const [kind, none] of Object.entries(NONE)) deletions.inc({ kind }, none);
   const logged = new Set<string>();
   const report = ({ kind, row, cause }: RetentionFailure) => {
     const name = `${kind} ${row}`;

@@ -68,8 +68,9 @@ export function metrics(
       }
       return found;
     };
+    // Most calls, without a key to be made and looked up.
+    const succeeded = { grpc: count('grpc', 0, ''), http: count('http', 0, '') };
     for (const transport of TRANSPORTS) {
-      count(transport, 0, '');
       for (const { grpcCode, reason } of [...COMMON_REASONS, ...reasonsOf(method)]) count(transport, grpcCode, reason);
     }
     const took: Partial<Record<(typeof TRANSPORTS)[number], Times>> = {};
@@ -81,7 +82,8 @@ export function metrics(
         const { transport } = call;
         took[transport] ??= handling({ operation, transport });
         took[transport].add((performance.now() - startedAt) / 1000);
-        count(transport, err?.grpcCode ?? 0, err?.reason ?? '').add();
+        if (err) count(transport, err.grpcCode, err.reason).add();
+        else succeeded[transport].add();
       };
     };
   });
