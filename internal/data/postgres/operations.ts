@@ -87,9 +87,12 @@ const TIMELINE: Statement = {
         WHERE l.status <> 'PROCESSING'
       UNION ALL SELECT reported_at, 'instance', 9, format('instance %s reported as %s', instance_id, status) FROM requests
         WHERE reported_at IS NOT NULL
-      UNION ALL SELECT created_at, 'refund', 10, format('refund %s of %s fen: %s', id, amount, reason) FROM refunds
-        WHERE order_id = $1
-      UNION ALL SELECT done_at, 'refund', 11, format('refund %s paid out', id) FROM refunds
+      UNION ALL SELECT created_at, 'refund', 10, format('refund %s (%s) of %s fen: %s%s', id, kind, amount, reason,
+          CASE WHEN status = 'DONE' THEN '' ELSE '; now ' || status END || CASE WHEN last_error = '' THEN ''
+            ELSE ', last error: ' || last_error END) FROM refunds WHERE order_id = $1
+      UNION ALL SELECT returned_at, 'refund', 11, format('refund %s: the units came back', id) FROM refunds
+        WHERE order_id = $1 AND returned_at IS NOT NULL
+      UNION ALL SELECT done_at, 'refund', 12, format('refund %s paid out', id) FROM refunds
         WHERE order_id = $1 AND done_at IS NOT NULL
     ) AS events ORDER BY at, place`,
 };
