@@ -3,13 +3,15 @@ import { RedisServer } from '../../internal/data/redis/redis.js';
 import { DemoClient } from './demo/client.js';
 import { databasePooler, given, required, serverUrl } from './environment.js';
 
-/** The JSON API of the product process, with the secrets that the environment has. */
+/** The JSON API of the product process, with the secrets and the certificates that the environment names. */
 export function openApi(): DemoClient {
-  return new DemoClient(required('KAIMAI_PRODUCT_HTTP'), {
+  const secrets = {
     adminToken: given('KAIMAI_AUTH_ADMIN_TOKEN'),
     bffToken: given('KAIMAI_AUTH_BFF_TOKEN'),
     paymentSecret: given('KAIMAI_PAYMENT_SECRET'),
-  });
+  };
+  const { KAIMAI_CLIENT_TLS_CA: ca, KAIMAI_CLIENT_TLS_CERT: cert, KAIMAI_CLIENT_TLS_KEY: key } = process.env;
+  return new DemoClient(required('KAIMAI_PRODUCT_HTTP'), secrets, { ca, cert, key });
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;

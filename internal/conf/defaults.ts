@@ -21,9 +21,16 @@ export const DEFAULTS: JsonObject = {
       strictQuery: true,
       errorShape: 'reason',
       corsOrigins: [],
+      tls: { cert: '', key: '', clientCa: '' },
     },
     rateLimit: { enabled: true, cpuPercent: 80, window: '10s', minInFlight: 1000 },
-    grpc: { addr: '127.0.0.1:9000', timeout: '10s', maxMessageBytes: 262144 },
+    grpc: {
+      addr: '127.0.0.1:9000',
+      timeout: '10s',
+      maxMessageBytes: 262144,
+      writeTimeout: '30s',
+      tls: { cert: '', key: '', clientCa: '' },
+    },
     workers: '1',
     replica: '',
     roles: [],
@@ -32,7 +39,9 @@ export const DEFAULTS: JsonObject = {
     stopTimeout: '10s',
     environment: '',
     trustedProxies: [],
+    limits: { connections: 20000, connectionsPerAddress: 2000, streams: 10000, streamsPerAddress: 200 },
   },
+  client: { tls: { ca: '', cert: '', key: '', serverName: '' } },
   data: {
     database: {
       driver: 'postgres',

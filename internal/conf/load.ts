@@ -1,4 +1,5 @@
 import { createPrivateKey, createPublicKey } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
 import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
 import { parseAddress } from '../kratos/app/address.js';
@@ -96,7 +97,7 @@ function check(config: Config): Violation[] {
   const add = (path: string, description: string) => violations.push({ path, description });
   const { auth, registry } = config;
   violations.push(...checkEnvironment(config.server));
-  violations.push(...checkTokens(auth));
+  violations.push(...checkTokens(auth), ...checkTls(config));
   const production = config.server.environment === 'production';
   if (production && auth.internalToken === DEVELOPMENT_TOKEN) {
     add('auth.internal_token', 'the development token is refused in production');
@@ -175,6 +176,27 @@ function checkTokens({ internalToken, bffToken, adminToken }: Config['auth']): V
     violations.push({ path: 'auth.admin_token', description: differs });
   }
   return violations;
+}
+
+/** Certificates are given by their files, complete. */
+function checkTls({ server, client }: Config): Violation[] {
+  const all = { 'server.http.tls': server.http.tls, 'server.grpc.tls': server.grpc.tls, 'client.tls': client.tls };
+  return Object.entries(all).flatMap(([path, tls]) => {
+    const { cert, key, clientCa, ca } = { clientCa: '', ca: '', ...tls };
+    const violations: Violation[] = [];
+    if ((cert === '') !== (key === '')) violations.push({ path, description: 'cert and key go together' });
+    if (clientCa !== '' && cert === '') violations.push({ path, description: 'client_ca requires cert and key' });
+    if (path === 'client.tls' && cert !== '' && ca === '') violations.push({ path, description: 'cert requires ca' });
+    for (const [name, file] of Object.entries({ cert, key, client_ca: clientCa, ca })) {
+      if (file === '' || (name === 'ca' && file === 'system')) continue;
+      try {
+        readFileSync(file);
+      } catch {
+        violations.push({ path: `${path}.${name}`, description: 'must be the path of a PEM file that can be read' });
+      }
+    }
+    return violations;
+  });
 }
 
 /** Whether only this machine can call an address. */

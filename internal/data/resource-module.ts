@@ -54,7 +54,7 @@ export const resourceDataModule: ProviderSet = providers(({ implement, resource,
   resource(GrpcClient, {
     name: 'product client',
     needs: [CONFIG, ServiceRegistry, Metrics],
-    make: ({ resource: { productAddr }, auth, server }, registry, metrics) => {
+    make: ({ resource: { productAddr }, auth, server, client: { tls } }, registry, metrics) => {
       const client = new GrpcClient({
         addr: productAddr,
         // Only etcd resolves the addresses `discovery:///<service>`.
@@ -62,6 +62,7 @@ export const resourceDataModule: ProviderSet = providers(({ implement, resource,
         metadata: { 'x-internal-token': auth.internalToken },
         reasons: ALL_REASONS,
         timeoutMs: server.grpc.timeoutMs,
+        tls,
       });
       client.observe(metrics);
       return client;

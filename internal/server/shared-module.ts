@@ -33,6 +33,7 @@ import { logging } from '../kratos/middleware/logging.js';
 import { metrics } from '../kratos/middleware/metrics.js';
 import { rateLimit } from '../kratos/middleware/rate-limit.js';
 import { recovery } from '../kratos/middleware/recovery.js';
+import { streamLimit } from '../kratos/middleware/stream-limit.js';
 import { type BucketRate, TokenBuckets } from '../kratos/middleware/token-buckets.js';
 import { tracing } from '../kratos/middleware/tracing.js';
 import { serviceInstance } from '../kratos/registry/service-instance.js';
@@ -41,12 +42,14 @@ import { OtelTrace } from '../kratos/tracing/otel-trace.js';
 import { Trace } from '../kratos/tracing/trace.js';
 import type { Observer } from '../kratos/transport/chain.js';
 import { ClientAddresses } from '../kratos/transport/client-address.js';
+import { ConnectionLimit } from '../kratos/transport/connection-limit.js';
 import { Dispatcher, ServiceBinding } from '../kratos/transport/dispatcher.js';
 import { GrpcListener } from '../kratos/transport/grpc/listener.js';
 import { protocolServices } from '../kratos/transport/grpc/protocol-services.js';
 import { HttpListener } from '../kratos/transport/http/listener.js';
 import { declaredReasons } from '../kratos/transport/openapi/declared-reasons.js';
 import { docsRoute } from '../kratos/transport/openapi/docs.js';
+import { ServerTls, type ServerTlsFiles } from '../kratos/transport/tls/server-tls.js';
 import { validation } from '../kratos/transport/validation.js';
 import { accessRules } from './access-rules.js';
 import { accountLimit } from './middleware/account-limit.js';
@@ -123,15 +126,23 @@ export const sharedServerModule: ProviderSet = providers(({ provide, create, ass
     return limiter;
   });
   assemble(Dispatcher, DISPATCHER_PARTS, makeDispatcher);
-  create(GrpcListener, [CONFIG, Dispatcher], ({ server: { grpc } }, dispatcher) => {
-    return new GrpcListener({ addr: grpc.addr, maxMessageBytes: grpc.maxMessageBytes }, dispatcher);
+  create(GrpcListener, [CONFIG, Dispatcher, Logger], (config, dispatcher, logger) => {
+    const { grpc } = config.server;
+    const { addr, maxMessageBytes, writeTimeoutMs } = grpc;
+    const options = { addr, maxMessageBytes, writeTimeoutMs, ...securityOf(config, grpc.tls, logger) };
+    return new GrpcListener(options, dispatcher);
   });
   create(
     HttpListener,
     [CONFIG, Dispatcher, Logger, Health, Worker, all(PLAIN_ROUTE)],
     (config, dispatcher, logger, health, worker, routes) =>
       new HttpListener(
-        { ...config.server.http, envelopeHeader: ENVELOPE_HEADER, forwardHeaders: FORWARDED_HEADERS },
+        {
+          ...config.server.http,
+          ...securityOf(config, config.server.http.tls, logger),
+          envelopeHeader: ENVELOPE_HEADER,
+          forwardHeaders: FORWARDED_HEADERS,
+        },
         loadDescriptors().registry,
         dispatcher,
         logger,
@@ -149,9 +160,18 @@ export const sharedServerModule: ProviderSet = providers(({ provide, create, ass
   assemble(App, APP_PARTS, makeApp);
 });
 
+/** TLS and the limit of connections of one listener. */
+function securityOf({ server }: Config, files: ServerTlsFiles, logger: Logger) {
+  const { connections: max, connectionsPerAddress: maxPerAddress } = server.limits;
+  return {
+    tls: files.cert === '' ? undefined : new ServerTls(files, logger),
+    connections: new ConnectionLimit({ max, maxPerAddress }, new ClientAddresses(server.trustedProxies)),
+  };
+}
+
 function makeDispatcher(parts: ValuesOf<typeof DISPATCHER_PARTS>): Dispatcher {
   const { config, health, services } = parts;
-  const { grpc, http, trustedProxies } = config.server;
+  const { grpc, http, limits, trustedProxies } = config.server;
   const descriptors = loadDescriptors();
   const clients = new ClientAddresses(trustedProxies);
   const layers = [
@@ -165,6 +185,7 @@ function makeDispatcher(parts: ValuesOf<typeof DISPATCHER_PARTS>): Dispatcher {
     limitBuyers('purchases', PURCHASES, parts, (config) => config.seckill, clients),
     limitBuyers('orders', ORDERS, parts, (config) => config.order, clients),
     limitAccounts(parts.live, clients),
+    streamLimit({ max: limits.streams, maxPerAddress: limits.streamsPerAddress }, clients),
     rateLimit(parts.limiter),
   ];
   const bindings = [...services, ...protocolServices({ descriptors, services, health, reflection: grpc.reflection })];
@@ -234,7 +255,8 @@ function plainRoutes(
   health: Health,
   routes: readonly PlainRoute[],
 ): PlainRoute {
-  const ops = { ready: () => health.ready, dependencies: () => health.dependencies };
+  // The names and states of dependencies are for operators, who ask on server.metrics_addr.
+  const ops = { ready: () => health.ready };
   const docs = docsRoute({
     registry: loadDescriptors().registry,
     services: dispatcher.services.filter((name) => !name.startsWith('grpc.')).sort(),
@@ -303,8 +325,8 @@ function makeApp(parts: ValuesOf<typeof APP_PARTS>): App {
         name: serviceName(worker.process),
         version: projectVersion(),
         ...config.registry,
-        grpc: { addr: config.server.grpc.addr, port: grpc.port },
-        http: { addr: config.server.http.addr, port: http.port },
+        grpc: { addr: config.server.grpc.addr, port: grpc.port, secure: config.server.grpc.tls.cert !== '' },
+        http: { addr: config.server.http.addr, port: http.port, secure: config.server.http.tls.cert !== '' },
       });
       await registry.register(instance);
     },

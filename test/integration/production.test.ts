@@ -119,6 +119,13 @@ describe('The product process in production', function () {
     assert.match(message, /x-user-id must be a UUID/);
   });
 
+  it('tells operators the state of its dependencies, and others only whether it is ready', async () => {
+    const readyz = async (address: string) => (await fetch(`http://${address}/readyz`)).json();
+    assert.deepEqual(await readyz(product.http), { status: 'READY' });
+    const { dependencies } = (await readyz(product.metrics)) as { dependencies: { name: string }[] };
+    assert.deepEqual(dependencies.map(({ name }) => name).sort(), ['postgres', 'rabbitmq', 'redis']);
+  });
+
   it('requires a signature and an amount of a payment notice', async () => {
     const pay = (body: string, signed: boolean) => {
       const timestamp = String(Math.floor(Date.now() / 1000));
@@ -127,7 +134,7 @@ describe('The product process in production', function () {
       return send('POST', '/v1/orders/4242/paid', signed ? headers : {}, body);
     };
     assert.equal((await pay('{"paidAmountFen":"1"}', false)).reason, 'UNAUTHENTICATED');
-    assert.match((await pay('{"eventId":"e"}', true)).message, /paid_amount_fen is required/);
+    assert.match((await pay('{"eventId":"e"}', true)).message, /paidAmountFen is required/);
     assert.equal((await pay('{"eventId":"e","paidAmountFen":"1"}', true)).reason, 'ORDER_NOT_FOUND');
   });
 });

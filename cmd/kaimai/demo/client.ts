@@ -1,5 +1,6 @@
 import { signPayment } from '../../../internal/biz/order/payment-signature.js';
 import { errorText } from '../../../internal/kratos/errors/error-text.js';
+import { type ClientTls, type JsonReply, type Send, sender } from './send.js';
 
 /** Secrets of the product process; absent ones are not configured there. */
 export interface DemoSecrets {
@@ -14,12 +15,15 @@ export interface DemoSecrets {
 /** A JSON client as a BFF would write it. */
 export class DemoClient {
   private readonly product: string;
+  private readonly send: Send;
 
   /** @param product `host:port` or URL of its JSON address */
   constructor(
     product: string,
     private readonly secrets: DemoSecrets = {},
+    tls: ClientTls = {},
   ) {
+    this.send = sender(tls);
     this.product = baseUrl(product);
   }
 
@@ -53,22 +57,19 @@ export class DemoClient {
   }
 
   private async call<T>(method: string, path: string, headers: Record<string, string>, body?: string): Promise<T> {
-    let reply: Response;
+    let reply: JsonReply;
     try {
-      reply = await fetch(`${this.product}${path}`, {
+      reply = await this.send(
         method,
-        headers: { 'content-type': 'application/json', ...headers },
-        body: body ?? null,
-        signal: AbortSignal.timeout(10_000),
-      });
+        `${this.product}${path}`,
+        { 'content-type': 'application/json', ...headers },
+        body,
+      );
     } catch (err) {
-      const cause = (err as Error).cause;
-      const why = errorText(cause ?? err);
-      throw new Error(`${this.product} does not answer (${why}). Start Kaimai with \`make run\``);
+      throw new Error(`${this.product} does not answer (${errorText(err)}). Start Kaimai with \`make run\``);
     }
-    const text = await reply.text();
-    if (!reply.ok) throw new Error(`${method} ${path}: HTTP ${reply.status} ${text}`);
-    return JSON.parse(text) as T;
+    if (reply.status >= 300) throw new Error(`${method} ${path}: HTTP ${reply.status} ${reply.text}`);
+    return JSON.parse(reply.text) as T;
   }
 }
 

@@ -9,7 +9,8 @@ export interface OpsSource {
   /** All metrics as Prometheus text; undefined if this address does not serve them. */
   readonly metrics?: () => Promise<{ readonly contentType: string; readonly text: string }>;
   readonly ready: () => boolean;
-  readonly dependencies: () => readonly DependencyState[];
+  /** Absent: this address says only whether the process is ready, because others than operators can call it. */
+  readonly dependencies?: () => readonly DependencyState[];
 }
 
 /**
@@ -27,8 +28,8 @@ export function opsRoute(source: OpsSource, req: IncomingMessage, res: ServerRes
   } else if (path === '/readyz') {
     const ready = source.ready();
     // The error text of a dependency can contain addresses, so it is only logged.
-    const dependencies = source.dependencies().map(({ name, critical, up }) => ({ name, critical, up }));
-    json(res, ready ? 200 : 503, { status: ready ? 'READY' : 'NOT_READY', dependencies });
+    const dependencies = source.dependencies?.().map(({ name, critical, up }) => ({ name, critical, up }));
+    json(res, ready ? 200 : 503, { status: ready ? 'READY' : 'NOT_READY', ...(dependencies && { dependencies }) });
   } else {
     source.metrics?.().then(
       ({ contentType, text }) => res.writeHead(200, { 'content-type': contentType }).end(text),

@@ -10,6 +10,8 @@ export interface ListenAddress {
   readonly addr: string;
   /** The port in use, which differs from the configured one if that is 0. */
   readonly port: number;
+  /** Whether callers use TLS; the scheme of the endpoint says so, as in Kratos. */
+  readonly secure: boolean;
 }
 
 export interface ServiceInstanceOptions {
@@ -27,8 +29,8 @@ export interface ServiceInstanceOptions {
 /** The entry of this process in a service registry. */
 export function serviceInstance(worker: Worker, options: ServiceInstanceOptions): ServiceInstance {
   const { name, version, advertiseHost, weight, grpc, http } = options;
-  const endpoint = (scheme: string, { addr, port }: ListenAddress) =>
-    `${scheme}://${bracketed(advertiseHost || reachableHost(parseAddress(addr).host))}:${port}`;
+  const endpoint = (scheme: string, { addr, port, secure }: ListenAddress) =>
+    `${scheme}${secure ? 's' : ''}://${bracketed(advertiseHost || reachableHost(parseAddress(addr).host))}:${port}`;
   return {
     id: `${worker.name}-${randomUUID()}`,
     name,

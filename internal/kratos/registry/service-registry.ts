@@ -7,7 +7,7 @@ export interface ServiceInstance {
   readonly version: string;
   /** `weight`: share of the calls, relative to the weights of the other instances. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** `grpc://host:port` and `http://host:port`, as callers reach them. */
+  /** `grpc://host:port` and `http://host:port`, with TLS `grpcs://` and `https://`, as callers reach them. */
   readonly endpoints: readonly string[];
 }
 

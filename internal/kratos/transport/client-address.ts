@@ -36,6 +36,16 @@ export class ClientAddresses {
     return network(isIP(address) === 0 ? peer : address);
   }
 
+  /** Whether an address that a socket reports is that of a trusted proxy. */
+  isTrustedProxy(address: string): boolean {
+    return this.trustsAny && this.isTrusted(plain(address));
+  }
+
+  /** The key of an address that a socket reports. */
+  networkOf(address: string): string {
+    return network(plain(address));
+  }
+
   private isTrusted(address: string): boolean {
     const family = isIP(address);
     return family !== 0 && this.trusted.check(address, family === 6 ? 'ipv6' : 'ipv4');

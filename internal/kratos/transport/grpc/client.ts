@@ -14,6 +14,7 @@ import { cancelled, deadlineExceeded, unavailable } from '../../errors/reasons.j
 import { decodeStatus, type ReasonTable, reasonTable } from '../../errors/rpc-status.js';
 import type { Metrics } from '../../metrics/metrics.js';
 import type { Discovery } from '../../registry/discovery.js';
+import { type ClientTlsOptions, clientCredentials, tlsChannelOptions } from '../tls/client-tls.js';
 import { Breaker } from './breaker.js';
 import { discoveryOptions, isDiscoveryTarget, registerDiscovery } from './discovery-channel.js';
 
@@ -26,6 +27,8 @@ export interface GrpcClientOptions {
   readonly metadata?: Readonly<Record<string, string>>;
   /** The reasons that services return. Others get their HTTP status from the gRPC code. */
   readonly reasons: readonly ReasonSpec[];
+  /** Absent: no TLS. */
+  readonly tls?: ClientTlsOptions | undefined;
   /** For calls without a deadline of their own. */
   readonly timeoutMs: number;
 }
@@ -77,15 +80,20 @@ export class GrpcClient {
 
   constructor(private readonly options: GrpcClientOptions) {
     this.reasons = reasonTable(options.reasons);
-    this.client = new Client(options.addr, credentials.createInsecure(), {
-      ...targetOptions(options),
-      'grpc.initial_reconnect_backoff_ms': 100,
-      'grpc.min_reconnect_backoff_ms': 100,
-      'grpc.max_reconnect_backoff_ms': 2_000,
-      // Detects connections that died silently.
-      'grpc.keepalive_time_ms': 30_000,
-      'grpc.keepalive_timeout_ms': 5_000,
-    });
+    this.client = new Client(
+      options.addr,
+      options.tls ? clientCredentials(options.tls) : credentials.createInsecure(),
+      {
+        ...targetOptions(options),
+        ...(options.tls && tlsChannelOptions(options.tls)),
+        'grpc.initial_reconnect_backoff_ms': 100,
+        'grpc.min_reconnect_backoff_ms': 100,
+        'grpc.max_reconnect_backoff_ms': 2_000,
+        // Detects connections that died silently.
+        'grpc.keepalive_time_ms': 30_000,
+        'grpc.keepalive_timeout_ms': 5_000,
+      },
+    );
   }
 
   /** @throws KratosError */

@@ -83,7 +83,7 @@ function addressesOf(instances: readonly ServiceInstance[]): Weights {
   const weights: Record<string, number> = {};
   for (const instance of instances) {
     for (const endpoint of instance.endpoints) {
-      const match = /^grpc:\/\/([^/?#\s]+:[0-9]{1,5})/.exec(endpoint);
+      const match = /^grpcs?:\/\/([^/?#\s]+:[0-9]{1,5})/.exec(endpoint);
       if (match?.[1]) weights[match[1]] = Math.max(weights[match[1]] ?? 0, weightOf(instance));
     }
   }

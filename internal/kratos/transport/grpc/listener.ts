@@ -1,7 +1,8 @@
 import type { EventEmitter } from 'node:events';
-import type { ServerHttp2Session } from 'node:http2';
+import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { Server as NetServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Server as TlsServer } from 'node:tls';
 import type { DescMethod } from '@bufbuild/protobuf';
 import type {
   ServerDuplexStream,
@@ -21,7 +22,9 @@ import type { Server } from '../../app/server.js';
 import { cancelled, deadlineExceeded } from '../../errors/reasons.js';
 import { encodeStatus } from '../../errors/rpc-status.js';
 import { Call, type Next } from '../call.js';
+import type { ConnectionLimit } from '../connection-limit.js';
 import type { Dispatcher } from '../dispatcher.js';
+import type { ServerTls } from '../tls/server-tls.js';
 import { toKratosError } from '../to-kratos-error.js';
 import { oversizeReason, STATUS_DETAILS } from './oversize.js';
 
@@ -29,7 +32,15 @@ export interface GrpcOptions {
   /** host:port; port 0 picks a free one. */
   readonly addr: string;
   readonly maxMessageBytes: number;
+  /** How long a stream waits for its caller to read before it is reset. Default 30 s. */
+  readonly writeTimeoutMs?: number;
+  /** Absent: no TLS. */
+  readonly tls?: ServerTls | undefined;
+  /** Absent: any number of connections. */
+  readonly connections?: ConnectionLimit | undefined;
 }
+
+const WRITE_TIMEOUT_MS = 30_000;
 
 /** How long a stopping listener waits for its clients to disconnect; the same as for the JSON listener. */
 const DRAIN_MS = 500;
@@ -67,7 +78,8 @@ export class GrpcListener implements Server {
     const bytes = (b: Buffer) => b;
     for (const method of dispatcher.methods) {
       const path = `/${method.parent.typeName}/${method.name}`;
-      const [handler, type] = adapt(method, path, dispatcher.operation(path));
+      const timeoutMs = options.writeTimeoutMs ?? WRITE_TIMEOUT_MS;
+      const [handler, type] = adapt(method, path, dispatcher.operation(path), timeoutMs);
       this.server.register(path, handler, bytes, bytes, type);
     }
   }
@@ -80,12 +92,16 @@ export class GrpcListener implements Server {
 
   start(): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.server.bindAsync(this.options.addr, ServerCredentials.createInsecure(), (err, port) => {
+      this.server.bindAsync(this.options.addr, credentialsOf(this.options.tls), (err, port) => {
         if (err) {
           reject(new Error(`grpc cannot listen on ${this.options.addr}: ${err.message}`));
           return;
         }
         this.boundPort = port;
+        for (const listener of this.listeners()) this.options.connections?.attach(listener);
+        this.options.tls?.watch((context) => {
+          for (const listener of this.listeners()) (listener as TlsServer).setSecureContext(context);
+        });
         resolve();
       });
     });
@@ -107,6 +123,7 @@ export class GrpcListener implements Server {
    * before the GOAWAY, without knowing whether the call was served.
    */
   async stop(deadline: AbortSignal): Promise<void> {
+    this.options.tls?.close();
     // The close of net, because that of http2 closes the sessions too.
     for (const listener of this.listeners()) NetServer.prototype.close.call(listener);
     this.drain();
@@ -217,18 +234,20 @@ class GrpcCall extends Call {
 }
 
 /** The grpc-js handler of a method, and its kind of call in the terms of grpc-js. */
-function adapt(method: DescMethod, path: string, run: Next): [UntypedHandleCall, string] {
+function adapt(method: DescMethod, path: string, run: Next, writeTimeoutMs: number): [UntypedHandleCall, string] {
   switch (method.methodKind) {
     case 'unary':
       return [unary(method, path, run), 'unary'];
     case 'server_streaming':
       return [
-        (surface: ServerWritableStream<Buffer, Buffer>) => void stream(new GrpcCall(method, path, surface), run),
+        (surface: ServerWritableStream<Buffer, Buffer>) =>
+          void stream(new GrpcCall(method, path, surface), run, writeTimeoutMs),
         'serverStream',
       ];
     case 'bidi_streaming':
       return [
-        (surface: ServerDuplexStream<Buffer, Buffer>) => void stream(new GrpcCall(method, path, surface), run),
+        (surface: ServerDuplexStream<Buffer, Buffer>) =>
+          void stream(new GrpcCall(method, path, surface), run, writeTimeoutMs),
         'bidi',
       ];
     case 'client_streaming':
@@ -257,7 +276,7 @@ function unary(method: DescMethod, path: string, run: Next): handleUnaryCall<Buf
   };
 }
 
-async function stream(call: GrpcCall, run: Next): Promise<void> {
+async function stream(call: GrpcCall, run: Next, writeTimeoutMs: number): Promise<void> {
   const surface = call.surface as ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>;
   try {
     const reply = await run(call);
@@ -265,7 +284,7 @@ async function stream(call: GrpcCall, run: Next): Promise<void> {
     for await (const message of reply.messages) {
       if (call.aborted) break;
       call.sendHeaders();
-      if (!surface.write(asBuffer(message))) await writable(surface, call);
+      if (!surface.write(asBuffer(message))) await writable(surface, call, writeTimeoutMs);
     }
     if (call.aborted) throw call.aborted;
     call.sendHeaders();
@@ -275,15 +294,38 @@ async function stream(call: GrpcCall, run: Next): Promise<void> {
   }
 }
 
-/** Resolves when the peer can receive more, or the call is aborted. */
+/** Resolves when the peer can receive more, or the call is aborted, as it is when the peer reads nothing for too long. */
 function writable(
   surface: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>,
   call: Call,
+  timeoutMs: number,
 ): Promise<void> {
   return new Promise((resolve) => {
-    surface.once('drain', resolve);
-    call.onAbort(() => resolve());
+    const timer = setTimeout(() => {
+      call.abort(deadlineExceeded(`the caller has read nothing for ${timeoutMs} ms`));
+      // A status would wait behind the messages that are not read.
+      (surface as unknown as SurfaceInternals).call.stream.close(constants.NGHTTP2_CANCEL);
+    }, timeoutMs);
+    const proceed = () => {
+      clearTimeout(timer);
+      surface.off('drain', proceed);
+      resolve();
+    };
+    surface.once('drain', proceed);
+    call.onAbort(proceed);
   });
+}
+
+/** grpc-js does not expose the HTTP/2 stream of a call, and cannot reset it. */
+interface SurfaceInternals {
+  readonly call: { readonly stream: ServerHttp2Stream };
+}
+
+function credentialsOf(tls: ServerTls | undefined): ServerCredentials {
+  if (!tls) return ServerCredentials.createInsecure();
+  const { cert, key, ca } = tls.context;
+  const pair = { cert_chain: cert, private_key: key };
+  return ServerCredentials.createSsl(ca ?? null, [pair], tls.requiresClientCertificate);
 }
 
 function failure(err: unknown): StatusObject & Error {

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Server as TlsServer } from 'node:tls';
 import type { FileRegistry } from '@bufbuild/protobuf';
 import { parseAddress } from '../../app/address.js';
 import type { Server } from '../../app/server.js';
@@ -7,7 +8,9 @@ import { cancelled } from '../../errors/reasons.js';
 import { detailsOf, metadataOf } from '../../errors/rpc-status.js';
 import type { Logger } from '../../log/logger.js';
 import { Call } from '../call.js';
+import type { ConnectionLimit } from '../connection-limit.js';
 import type { Dispatcher } from '../dispatcher.js';
+import type { ServerTls } from '../tls/server-tls.js';
 import { toKratosError } from '../to-kratos-error.js';
 import {
   createTranscoderServer,
@@ -34,6 +37,10 @@ export interface HttpOptions {
   readonly timeoutMs: number;
   /** Plain headers that become metadata under the same name, such as `x-user-id`. */
   readonly forwardHeaders: readonly string[];
+  /** Absent: no TLS. */
+  readonly tls?: ServerTls | undefined;
+  /** Absent: any number of connections. */
+  readonly connections?: ConnectionLimit | undefined;
 }
 
 /** gRPC's own protocols are not served as JSON. */
@@ -77,6 +84,7 @@ export class HttpListener implements Server {
       ...(options.corsOrigins.length > 0 && { cors: { origins: options.corsOrigins } }),
       forwardHeaders: options.forwardHeaders,
       procedures: true,
+      ...(options.tls && { tls: { ...options.tls.context, requestCert: options.tls.requiresClientCertificate } }),
       replyHeaders: { 'cache-control': 'no-store' },
       limits: {
         maxBodyBytes: options.maxBodyBytes,
@@ -94,7 +102,9 @@ export class HttpListener implements Server {
 
   async start(): Promise<void> {
     try {
+      this.options.connections?.attach(this.server.server);
       this.boundPort = (await this.server.start(parseAddress(this.options.addr))).port;
+      this.options.tls?.watch((context) => (this.server.server as TlsServer).setSecureContext(context));
     } catch (err) {
       throw new Error(`http cannot listen on ${this.options.addr}: ${errorText(err)}`, { cause: err });
     }
@@ -106,6 +116,7 @@ export class HttpListener implements Server {
   }
 
   stop(_: AbortSignal, deadlineAtMs: number): Promise<void> {
+    this.options.tls?.close();
     return this.server.stop(deadlineAtMs);
   }
 }

@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
 import { Cors } from './cors.js';
 import { DEFAULT_ENVELOPE_HEADER } from './envelope-header.js';
@@ -79,16 +80,16 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
   };
   const listener = (req: IncomingMessage, res: ServerResponse): void => answer(req, res, false);
 
-  const server = createServer(
-    {
-      maxHeaderSize: limits.maxHeaderBytes,
-      headersTimeout: limits.headersTimeoutMs,
-      requestTimeout: limits.requestTimeoutMs,
-      keepAliveTimeout: limits.keepAliveTimeoutMs,
-      connectionsCheckingInterval: Math.max(50, Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs) / 4),
-    },
-    listener,
-  );
+  const settings = {
+    maxHeaderSize: limits.maxHeaderBytes,
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    connectionsCheckingInterval: Math.max(50, Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs) / 4),
+  };
+  const server = options.tls
+    ? createTlsServer({ ...settings, ...options.tls }, listener)
+    : createServer(settings, listener);
   server.maxRequestsPerSocket = limits.maxRequestsPerConnection;
   if (limits.maxConnections > 0) server.maxConnections = limits.maxConnections;
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
@@ -105,6 +106,7 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
   return {
     routes: table.routes,
     listener,
+    server,
     start: (address) => listen(server, address),
     drain: () => {
       edge.draining = true;
@@ -113,10 +115,9 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
   };
 }
 
-function listen(
-  server: ReturnType<typeof createServer>,
-  address: ListenAddress,
-): Promise<{ host: string; port: number }> {
+type HttpServer = ReturnType<typeof createServer> | ReturnType<typeof createTlsServer>;
+
+function listen(server: HttpServer, address: ListenAddress): Promise<{ host: string; port: number }> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen({ port: address.port, ...(address.host === undefined ? {} : { host: address.host }) }, () => {
@@ -161,12 +162,7 @@ function connectionError(err: NodeJS.ErrnoException): TranscodeError {
   }
 }
 
-async function stop(
-  edge: Edge,
-  server: ReturnType<typeof createServer>,
-  deadline: number,
-  drainIdleMs: number,
-): Promise<void> {
+async function stop(edge: Edge, server: HttpServer, deadline: number, drainIdleMs: number): Promise<void> {
   if (!server.listening) return;
   edge.draining = true;
   edge.stopping = true;
@@ -191,7 +187,7 @@ async function stop(
   server.close();
 }
 
-function cut(edge: Edge, server: ReturnType<typeof createServer>, reason: TranscodeError): void {
+function cut(edge: Edge, server: HttpServer, reason: TranscodeError): void {
   for (const exchange of edge.active) exchange.cut(reason);
   server.closeAllConnections();
 }

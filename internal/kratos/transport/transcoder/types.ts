@@ -1,4 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Server as NetServer } from 'node:net';
+import type { TlsOptions } from 'node:tls';
 import type { DescMethod, FileRegistry } from '@bufbuild/protobuf';
 
 /** A metadata value: text, or the bytes of a key that ends in `-bin`. */
@@ -197,6 +199,8 @@ export interface TranscoderOptions {
    */
   readonly procedures?: boolean;
   readonly limits?: TranscoderLimits;
+  /** Serves HTTPS. With `requestCert`, a client needs a certificate that `ca` has signed. */
+  readonly tls?: Pick<TlsOptions, 'cert' | 'key' | 'ca' | 'requestCert'>;
 }
 
 /** A compiled route, for listings and tests. */
@@ -216,6 +220,8 @@ export interface TranscoderServer {
   readonly routes: readonly RouteInfo[];
   /** The request listener, for a host with its own node:http server (header limits are then those of the host). */
   readonly listener: (req: IncomingMessage, res: ServerResponse) => void;
+  /** The server that `start` makes listen: of node:https with `tls`, otherwise of node:http. */
+  readonly server: NetServer;
   /** Starts listening. Resolves with the actual address. */
   start(address: ListenAddress): Promise<{ host: string; port: number }>;
   /**
