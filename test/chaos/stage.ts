@@ -89,7 +89,7 @@ export class Stage {
             ...env,
             ...(clockOffsetMs !== 0 && clockEnvironment(clockOffsetMs)),
           },
-          config: { server: { replica: name }, ...(service === 'product' && { seckill: { user_rate: UNLIMITED } }) },
+          config: { server: { replica: name }, ...(service === 'product' && PRODUCT_CONFIG) },
           ...(before && { addresses: { http: before.http, grpc: before.grpc, metrics: before.metrics } }),
           timeoutMs: START_TIMEOUT_MS,
         }),
@@ -133,7 +133,8 @@ export class Stage {
 }
 
 const START_TIMEOUT_MS = 60_000;
-const UNLIMITED = { per_second: 0, burst: 1 };
+/** By default lost messages are sent again after two minutes, and a round waits less than that. */
+const PRODUCT_CONFIG = { seckill: { user_rate: { per_second: 0, burst: 1 } }, outbox: { resend_after: '5s' } };
 
 /** There is no faketime everywhere; a module that is loaded first moves the clock of a Node process. */
 function clockEnvironment(offsetMs: number): Record<string, string> {

@@ -290,6 +290,16 @@ function admissionContract(name: string, open: () => Promise<Backend>): void {
       assert.equal(await stockOf(sale), 4n);
     });
 
+    it('reads a stream that is longer than one page, each entry once and in order', async () => {
+      const sale = newSale();
+      const ids = await Promise.all(Array.from({ length: 5_001 }, () => backend.add(sale.itemId, { uid: '1' })));
+      const entries = await backend.stream.waiting(sale.itemId);
+      assert.deepEqual(
+        entries.map((e) => e.streamId),
+        ids,
+      );
+    });
+
     it('marks each change of a sale', async () => {
       const sale = await loaded();
       const mark = async () => (await backend.admission.state(sale.itemId)).mark;

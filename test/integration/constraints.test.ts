@@ -43,6 +43,7 @@ describe('constraints of the schema', () => {
   refuses('a sale that sold more units than it has', 'sales_not_oversold', 'UPDATE sales SET returned = 0, sold = 11');
   refuses('a sale that sold units which it has returned', 'sales_not_oversold', 'UPDATE sales SET sold = 5');
   refuses('a sale that sold less than nothing', 'sales_not_oversold', 'UPDATE sales SET sold = -1');
+  refuses('a sale that returned less than nothing', 'sales_returned_check', 'UPDATE sales SET returned = -1');
   refuses(
     'units that a sale returned before it was released',
     'sales_return_once_released',

@@ -281,6 +281,12 @@ describe('UserUsecase', () => {
         users.update(id, 1n, { newPassword: { text: 'battery staple', old: { password, address } } });
       for (let i = 0; i < MAX_ATTEMPTS; i++) await assert.rejects(change('wrong'), isInvalidCredentials);
       await assert.rejects(change('correct horse'), isTooManyAttempts);
+      // A version that is out of date is no attempt.
+      const old = { password: 'wrong', address };
+      await assert.rejects(
+        users.update(id, 9n, { newPassword: { text: 'battery staple', old } }),
+        isUserVersionConflict,
+      );
       await attempts.clear('ann', address);
       await change('correct horse');
       await assert.rejects(login('ann', 'correct horse'), isInvalidCredentials);
