@@ -45,6 +45,10 @@ function chosen(seed: number, rounds: readonly number[], words: readonly string[
 async function run(seed: number, rounds: readonly number[]): Promise<number> {
   console.log(`seed ${seed}, ${rounds.length} rounds; again: make chaos C="--seed ${seed}"`);
   const stage = await Stage.open();
+  // The servers outlive this process, and so do the file systems that were mounted for them.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => void stage.close().finally(() => process.exit(130)));
+  }
   const results: RoundResult[] = [];
   let failed = false;
   try {
