@@ -13,7 +13,8 @@ describe('The simulated payment provider', () => {
   after(() => db.close());
 
   it('pays a refund back once, and answers a repeated call the same', async () => {
-    const provider = new SimulatedPaymentProvider(db, 'sim');
+    const rates = { delayMs: 0, failureRate: 0, lostCallbackRate: 0, repeatedCallbackRate: 0 };
+    const provider = new SimulatedPaymentProvider(db, 'sim', { baseUrl: 'http://127.0.0.1', secret: '', ...rates });
     const order = { refundId: 1n, orderId: 2n, eventId: 'e', amountFen: 3n };
     for (let i = 0; i < 2; i++) assert.deepEqual(await provider.refund(order), { kind: 'paid' });
     for (const other of [{ amountFen: 4n }, { eventId: 'f' }]) {
