@@ -8,6 +8,7 @@ import { demoCommand } from './demo.js';
 import { importUsersCommand } from './import-users.js';
 import { migrateCommand } from './migrate.js';
 import { orderCommand } from './order.js';
+import { refundsCommand } from './refunds.js';
 import { saleCommand } from './sale.js';
 import { statusCommand } from './status.js';
 import { upCommand } from './up.js';
@@ -24,6 +25,7 @@ const program = new Command('kaimai')
   .addCommand(statusCommand)
   .addCommand(saleCommand)
   .addCommand(orderCommand)
+  .addCommand(refundsCommand)
   .hook('preAction', (_, command) => {
     if (command !== upCommand) adoptRunEnv();
   });

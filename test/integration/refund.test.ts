@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
 import {
   isOrderNotFound,
   isRefundNotFound,
@@ -10,6 +12,7 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import type { Order } from '../../internal/biz/order/order-state.js';
 import { TOPIC_REFUND_REQUESTED } from '../../internal/biz/order/refund.js';
 import type { Refund } from '../../internal/biz/order/refund-state.js';
+import { projectRoot } from '../../internal/local/project.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { violationsOf } from '../support/audit.js';
 import { SeckillReplica } from '../support/seckill.js';
@@ -73,6 +76,15 @@ describe('refunds', function () {
     return [status, closeReason];
   };
   const paidBack = (refundId: bigint) => replica.provider.paid.get(refundId)?.amountFen;
+
+  function kaimai(...args: string[]): Promise<string> {
+    const command = [join(projectRoot, 'dist/cmd/kaimai/main.js'), 'refunds', ...args];
+    return new Promise((resolve) => {
+      execFile(process.execPath, command, { env: { ...process.env, ...servers.env() } }, (_, out, err) =>
+        resolve(`${out}${err}`.trimEnd()),
+      );
+    });
+  }
 
   it('pays a buyer of goods back before shipping, and puts the units on sale again', async () => {
     const { id: skuId, priceFen } = await replica.sku(10n);
@@ -197,7 +209,8 @@ describe('refunds', function () {
     assert.deepEqual(await statusOf(order.id), ['REFUNDING', 'r']);
     assert.match((await violationsOf(replica.db, replica.redis, [15])).join(), new RegExp(`refund ${id}`));
     assert.deepEqual(await work(), []);
-    await replica.refunds.retry(id);
+    assert.match(await kaimai('list'), new RegExp(`^${id} +ORD${order.id} .* FAILED .* the account is closed$`, 'm'));
+    assert.equal(await kaimai('retry', String(id)), `${id}: started again`);
     assert.deepEqual(await work(), ['done']);
     await assert.rejects(replica.refunds.retry(id), isRefundStatusConflict);
   });

@@ -93,7 +93,7 @@ export abstract class RefundRepo {
   /** Newest first. */
   abstract list(filter: RefundFilter, page: PageRequest): Promise<Page<Refund>>;
   /**
-   * Only `RefundUsecase.move` calls it. The refund is locked by `tx`. The units of a refused one are no longer counted as
+   * Only `moveRefund` calls it. The refund is locked by `tx`. The units of a refused one are no longer counted as
    * refunded.
    */
   abstract setStatus(tx: Transaction, refund: Refund, move: RefundMove): Promise<Refund>;

@@ -194,14 +194,9 @@ export class RefundUsecase {
     return this.finish(id);
   }
 
-  /** Starts a FAILED refund again. @throws REFUND_NOT_FOUND, REFUND_STATUS_CONFLICT */
-  async retry(id: bigint): Promise<Refund> {
-    return this.transactions.run(async (tx) => {
-      const refund = (await this.refunds.lock(tx, id)) ?? noRefund(id);
-      if (refund.status === 'APPROVED') return refund;
-      if (refund.status !== 'FAILED') throw conflict(refund, 'only a FAILED refund is started again');
-      return this.move(tx, refund, { to: 'APPROVED' });
-    });
+  /** As `retryRefund`. */
+  retry(id: bigint): Promise<Refund> {
+    return retryRefund(this.transactions, this.refunds, id);
   }
 
   /** Refunds that are due for payout by a provider; none: there is nothing to do. */
@@ -294,10 +289,31 @@ export class RefundUsecase {
     });
   }
 
-  private async move(tx: Transaction, refund: Refund, move: RefundMove): Promise<Refund> {
-    if (!canMoveRefund(refund.status, move.to)) throw conflict(refund, `it cannot become ${move.to}`);
-    return this.refunds.setStatus(tx, refund, move);
+  private move(tx: Transaction, refund: Refund, move: RefundMove): Promise<Refund> {
+    return moveRefund(this.refunds, tx, refund, move);
   }
+}
+
+/** The only way to change the status of a refund. @throws REFUND_STATUS_CONFLICT */
+async function moveRefund(repo: RefundRepo, tx: Transaction, refund: Refund, move: RefundMove): Promise<Refund> {
+  if (!canMoveRefund(refund.status, move.to)) throw conflict(refund, `it cannot become ${move.to}`);
+  return repo.setStatus(tx, refund, move);
+}
+
+/**
+ * Starts a FAILED refund again, with all its attempts. One that is under way stays as it is.
+ * @throws REFUND_NOT_FOUND, REFUND_STATUS_CONFLICT
+ */
+export function retryRefund(transactions: TransactionRunner, repo: RefundRepo, id: bigint): Promise<Refund> {
+  return transactions.run(
+    async (tx) => {
+      const refund = (await repo.lock(tx, id)) ?? noRefund(id);
+      if (refund.status === 'APPROVED') return refund;
+      if (refund.status !== 'FAILED') throw conflict(refund, 'only a FAILED refund is started again');
+      return moveRefund(repo, tx, refund, { to: 'APPROVED' });
+    },
+    { idempotent: true },
+  );
 }
 
 /** Whether its units come back by a return. */
