@@ -3,6 +3,7 @@ import { Listr } from 'listr2';
 import { statistics } from '../../internal/local/statistics.js';
 import { table } from '../../internal/local/table.js';
 import { openApi } from './connections.js';
+import { failedInstance } from './demo/failed-instance.js';
 import { buyGoods } from './demo/goods.js';
 import {
   createProduct,
@@ -78,6 +79,10 @@ async function demo(options: DemoOptions): Promise<void> {
               task.output = text;
             }),
           ),
+      },
+      {
+        title: 'Refund an instance that fails, and sell its unit again',
+        task: () => failedInstance(client, state, options),
       },
     ],
     { fallbackRenderer: 'simple' },

@@ -26,6 +26,9 @@ describe('kaimai demo', function () {
     );
     assert.match(stdout, /goods delivered +paid, shipped by SF Express, receipt confirmed: COMPLETED/);
     assert.match(stdout, /purchases settled +6 orders/);
+    assert.match(stdout, /payment started +http:\S+\/simulator\/pay\/\d+ /);
+    assert.match(stdout, /failed instance +4900 fen paid back: CANCELLED, REFUNDED +order ORD\d+/);
+    assert.match(stdout, /its unit sold again +AWAIT_PAY; cancelled +order ORD\d+/);
     assert.match(stdout, /instances running +7 COMPLETED/);
   });
 });

@@ -35,12 +35,12 @@ interface OrderReply {
   instanceId: string;
 }
 
-interface PurchaseReply {
+export interface PurchaseReply {
   code: string;
   data?: { seckillId: string } | null;
 }
 
-interface RecordReply {
+export interface RecordReply {
   status: string;
   orderId: string;
   reason: string;
@@ -233,7 +233,8 @@ async function inParallel(count: number, work: (i: number) => Promise<void>): Pr
   await Promise.all(Array.from({ length: Math.min(CONCURRENCY, count) }, lane));
 }
 
-async function until<T>(
+/** Reads until the value is good. @throws Error with the complaint at the deadline */
+export async function until<T>(
   read: () => Promise<T>,
   good: (value: T) => boolean,
   deadlineAtMs: number,

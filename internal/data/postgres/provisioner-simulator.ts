@@ -15,6 +15,8 @@ export interface SimulatorOptions {
   readonly transientFailureRate: number;
 }
 
+/** No instance of this image can be created, so that failures can be shown without configuring them. */
+const BROKEN_IMAGE = 'broken';
 const BATCH_MAX = 256;
 const QUEUED_MAX = 10_000;
 
@@ -66,6 +68,8 @@ export class SimulatedProvisioner extends Provisioner {
 
   override async create(job: InstanceJob): Promise<ProvisionOutcome> {
     if (this.options.delayMs > 0) await sleep(this.options.delayMs);
+    if (job.size.image === BROKEN_IMAGE)
+      return { kind: 'failed', reason: `the image ${BROKEN_IMAGE} cannot be started` };
     const fate = simulatedFate(job.instanceId, job.attempts, this.options);
     if (fate === 'failed') return { kind: 'failed', reason: 'the simulator is configured to fail this instance' };
     if (fate === 'retry') return { kind: 'retry', reason: 'the simulator is configured to fail this attempt' };
