@@ -6,7 +6,8 @@ declare const opaque: unique symbol;
  *   orders → refunds → sales → skus → user_coupons
  *
  * Two transactions that share rows then wait for each other in one direction only, so that they cannot deadlock. Rows that
- * the transaction itself inserts are not locked by others, whenever it inserts them.
+ * the transaction itself inserts may come anywhere: no other transaction sees them. So may rows that are taken with SKIP
+ * LOCKED, which waits for no lock.
  */
 
 /** An open database transaction. It is passed, never ambient: a method that takes one does its writes in it. */

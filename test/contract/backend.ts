@@ -92,7 +92,7 @@ export async function insertProduct(products: ProductRepo, changes: Partial<NewP
 }
 
 export async function insertSku(
-  { transactions, catalog, stock }: Backend,
+  { transactions, catalog, stock }: Pick<Backend, 'transactions' | 'catalog' | 'stock'>,
   units: bigint,
   changes: { readonly spu?: Partial<NewSpu>; readonly sku?: Partial<NewSku> } = {},
 ): Promise<Sku> {

@@ -153,6 +153,14 @@ describe('orders on PostgreSQL', () => {
       orders.create({ userId: ALICE, productId: other.id, quantity: 1, requestId: 'reused', remark: '' }),
       isRequestIdReused,
     );
+    const remarked = { userId: ALICE, productId: plan.id, quantity: 1, requestId: 'reused', remark: 'in blue' };
+    await assert.rejects(orders.create(remarked), isRequestIdReused);
+    // An order of an earlier version has no fingerprint; what it bought is compared instead.
+    await db.pool.query(`UPDATE orders SET request_fingerprint = NULL WHERE user_id = $1 AND request_id = 'reused'`, [
+      ALICE,
+    ]);
+    assert.equal((await orders.create(remarked)).remark, '');
+    await assert.rejects(orders.create({ ...remarked, productId: other.id }), isRequestIdReused);
   });
 
   it('rejects unknown and disabled products, and quantities other than one', async () => {

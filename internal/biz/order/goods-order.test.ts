@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { insertSku } from '../../../test/contract/backend.js';
+import { MemoryCatalogRepo } from '../../../test/support/memory/catalog.js';
+import { CountingIds } from '../../../test/support/memory/id-generator.js';
+import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
+import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
+import { MemoryStockGate } from '../../../test/support/memory/stock-gate.js';
+import { MemoryStore } from '../../../test/support/memory/store.js';
+import { formatUserId } from '../identity.js';
+import { GoodsOrderUsecase } from './goods-order.js';
+
+const RECEIVER = { name: 'a', phone: '13800000000', region: '310115', address: 'b' };
+
+describe('GoodsOrderUsecase', () => {
+  /** Statements of this name fail. */
+  let failing = '';
+  const store = new MemoryStore({
+    around: async (operation, work) => {
+      await Promise.resolve();
+      if (operation === failing) throw new Error(`${operation} failed`);
+      return work();
+    },
+  });
+  const catalog = new MemoryCatalogRepo(store);
+  const gate = new MemoryStockGate();
+  const stock = new MemoryStockRepo(store, catalog.skus, gate);
+  const orders = new MemoryOrderRepo(store);
+  const goods = new GoodsOrderUsecase(store, new CountingIds(), catalog, stock, gate, orders, { payTimeoutMs: 60_000 });
+
+  afterEach(() => {
+    failing = '';
+  });
+
+  const create = (skuIds: readonly bigint[], user: number) =>
+    goods.create({
+      ...{ userId: formatUserId(String(user)), lines: skuIds.map((skuId) => ({ skuId, quantity: 1 })) },
+      ...{ receiver: RECEIVER, remark: '', requestId: '', expectedAmountFen: undefined },
+    });
+
+  it('places an order once when it cannot be read back, alone and in a batch', async () => {
+    const backend = { transactions: store, catalog, stock };
+    const [a, b] = [await insertSku(backend, 50n), await insertSku(backend, 50n)];
+    failing = 'order.findAll';
+    const outcomes = await Promise.allSettled([
+      ...Array.from({ length: 5 }, (_, i) => create([a.id], i)),
+      create([a.id, b.id], 9),
+    ]);
+    assert.ok(outcomes.every((o) => o.status === 'rejected'));
+    assert.equal(orders.orders.rows().length, 6);
+    assert.equal((await catalog.findSku(a.id))?.lockStock, 6n);
+    failing = '';
+    assert.equal((await create([a.id], 10)).status, 'PENDING');
+  });
+});
