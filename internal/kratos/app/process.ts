@@ -86,9 +86,10 @@ async function run<C extends ProcessConfig>(spec: ProcessSpec<C>): Promise<numbe
   const index = Number(process.env[WORKER_INDEX] ?? 0);
   const fields = { app: spec.name, pid: process.pid };
   if (count > 1 && cluster.isPrimary) {
-    early.release();
     const options = { ...settings, name: spec.name, workers: count };
-    return runPrimary(options, PinoLogger.create(settings.log, fields));
+    const running = runPrimary(options, PinoLogger.create(settings.log, fields));
+    early.release();
+    return running;
   }
   const logger = PinoLogger.create(settings.log, count > 1 ? { ...fields, worker: index } : fields);
   live.onChange(() => {
@@ -108,8 +109,10 @@ async function run<C extends ProcessConfig>(spec: ProcessSpec<C>): Promise<numbe
     return 1;
   }
   if (cluster.isWorker) obeyPrimary(app);
-  if (early.release()) app.stop();
-  const code = await app.run();
+  if (early.requested) app.stop();
+  const running = app.run();
+  early.release();
+  const code = await running;
   await stopTracing?.();
   return code;
 }
@@ -119,7 +122,7 @@ async function run<C extends ProcessConfig>(spec: ProcessSpec<C>): Promise<numbe
  * open, or be lost: the kernel delivers to PID 1 of a container only signals that have a listener.
  */
 class EarlyStop {
-  private requested = false;
+  requested = false;
   private readonly onSignal = () => {
     if (this.requested) process.exit(IMPATIENT);
     this.requested = true;
@@ -133,11 +136,13 @@ class EarlyStop {
     if (cluster.isWorker) process.on('message', this.onMessage);
   }
 
-  /** @returns whether a stop was requested */
-  release(): boolean {
+  /**
+   * Call when the app listens. Without any listener in between, Node would drop a signal that came while the event loop was
+   * busy: it tells listeners of a signal at its next turn.
+   */
+  release(): void {
     for (const signal of STOP_SIGNALS) process.off(signal, this.onSignal);
     process.off('message', this.onMessage);
-    return this.requested;
   }
 }
 
