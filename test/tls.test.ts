@@ -4,7 +4,6 @@ import { request } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
-import { DemoClient } from '../cmd/kaimai/demo/client.js';
 import { isUnavailable } from '../gen/common/v1/errors.js';
 import { Product, ProductServiceService } from '../gen/product/v1/product.js';
 import { ALL_REASONS } from '../gen/reasons.js';
@@ -121,16 +120,6 @@ describe('Listeners and clients with TLS', () => {
     assert.equal(await askHttp(clientFiles), 'plan');
     await assert.rejects(askGrpc({}), isUnavailable);
     await assert.rejects(askHttp());
-    const url = `https://127.0.0.1:${http.port}`;
-    const found = await new DemoClient(url, {}, { ca: file('ca.pem'), ...client }).admin<{ name: string }>(
-      'GET',
-      '/v1/products/7',
-    );
-    assert.equal(found.name, 'plan');
-    await assert.rejects(
-      new DemoClient(url, {}, { ca: file('ca.pem') }).admin('GET', '/v1/products/7'),
-      /does not answer/,
-    );
   });
 
   it('use a renewed certificate without a restart, and keep the previous one while the files do not match', async () => {

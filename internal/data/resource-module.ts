@@ -4,6 +4,7 @@ import { InstanceLogRepo } from '../biz/instance/instance-log.js';
 import { QueueConsumer } from '../biz/message-queue.js';
 import { RetentionLease, RetentionStore } from '../biz/retention/retention.js';
 import { TransactionRunner } from '../biz/transaction.js';
+import { TokenRevocationSource } from '../biz/user/token-revocation.js';
 import { CONFIG } from '../conf/config.js';
 import { HealthProbe } from '../kratos/app/health-probe.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
@@ -15,6 +16,7 @@ import { EtcdRegistry } from '../kratos/registry/etcd.js';
 import { ServiceRegistry } from '../kratos/registry/service-registry.js';
 import { GrpcClient } from '../kratos/transport/grpc/client.js';
 import { GrpcInstanceReporter } from './grpc/product-client.js';
+import { GrpcTokenRevocationSource } from './grpc/token-revocation-source.js';
 import { jobBacklog } from './postgres/backlog.js';
 import { PgInstanceLogRepo } from './postgres/instance-log.js';
 import { Postgres } from './postgres/postgres.js';
@@ -70,4 +72,5 @@ export const resourceDataModule: ProviderSet = providers(({ implement, resource,
     close: (client) => client.close(),
   });
   implement(InstanceReporter, GrpcInstanceReporter, [GrpcClient]);
+  implement(TokenRevocationSource, GrpcTokenRevocationSource, [GrpcClient]);
 });

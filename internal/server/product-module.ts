@@ -64,7 +64,7 @@ import { retention, retentionPolicy } from './retention.js';
 import { saleKeeper } from './sale-keeper.js';
 import { SeckillConsumer } from './seckill-consumer.js';
 import { stateWatch } from './state-watch.js';
-import { tokenRevocationReader } from './token-revocation-reader.js';
+import { tokenRevocationPolicy, tokenRevocationReader } from './token-revocation-reader.js';
 
 /**
  * Checks that apply to the product process alone: the resource process needs no token secret. Call it before anything
@@ -174,9 +174,7 @@ function bindPolicies(create: Providing['create']): void {
     acceptUnsigned: server.environment !== 'production',
     requireAmount: server.environment === 'production',
   }));
-  create(TOKEN_REVOCATION_POLICY, [CONFIG], ({ auth: { jwt } }) => ({
-    lifetimeMs: jwt.lifetimeMs + jwt.clockToleranceMs,
-  }));
+  create(TOKEN_REVOCATION_POLICY, [CONFIG], tokenRevocationPolicy);
   create(PURCHASE_TOKEN_POLICY, [CONFIG], ({ seckill }): PurchaseTokenPolicy => {
     const { tokenSecret, previousTokenSecret, tokenTtlMs } = seckill;
     return {

@@ -1,8 +1,9 @@
 import { InstanceLogServiceService } from '../../gen/resource/v1/instance_log.js';
 import { InstanceJobUsecase } from '../biz/instance/instance-job.js';
 import { QueueConsumer } from '../biz/message-queue.js';
-import { INSTANCE_JOB_OPTIONS, RETENTION_POLICY } from '../biz/policy.js';
+import { INSTANCE_JOB_OPTIONS, RETENTION_POLICY, TOKEN_REVOCATION_POLICY } from '../biz/policy.js';
 import { RetentionUsecase } from '../biz/retention/retention.js';
+import { TokenRevocations } from '../biz/user/token-revocation.js';
 import { CONFIG } from '../conf/config.js';
 import { METRICS } from '../kratos/app/metrics.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
@@ -15,6 +16,7 @@ import { InstanceLogService } from '../service/instance-log.js';
 import { InstanceConsumer } from './instance-consumer.js';
 import { InstanceWorker } from './instance-worker.js';
 import { retention, retentionPolicy } from './retention.js';
+import { tokenRevocationPolicy, tokenRevocationReader } from './token-revocation-reader.js';
 
 /** The resource process's options, RPC services and background servers. */
 export const resourceServerModule: ProviderSet = providers(({ create }) => {
@@ -25,6 +27,13 @@ export const resourceServerModule: ProviderSet = providers(({ create }) => {
   }));
 
   create(RETENTION_POLICY, [CONFIG], retentionPolicy);
+  create(TOKEN_REVOCATION_POLICY, [CONFIG], tokenRevocationPolicy);
+  create(
+    Background,
+    [TokenRevocations, CONFIG, Logger],
+    (revocations, { auth }, logger) =>
+      new Background('api', tokenRevocationReader(revocations, auth.mode === 'jwt', logger), true),
+  );
 
   create(ServiceBinding, [InstanceLogService], (service) => bindService(InstanceLogServiceService, service));
 

@@ -1,10 +1,16 @@
-import type { TokenRevocations } from '../biz/user/token-revocation.js';
+import type { TokenRevocationPolicy, TokenRevocations } from '../biz/user/token-revocation.js';
+import type { Config } from '../conf/config.js';
 import type { BackgroundServer } from '../kratos/background/background.js';
 import { Loop } from '../kratos/background/loop.js';
 import type { Logger } from '../kratos/log/logger.js';
 
 /** The longest time that a revoked token is still accepted, while the database answers. */
 const INTERVAL_MS = 1_000;
+
+/** A revocation is known for as long as a token can be accepted after it was signed. */
+export function tokenRevocationPolicy({ auth: { jwt } }: Config): TokenRevocationPolicy {
+  return { lifetimeMs: jwt.lifetimeMs + jwt.clockToleranceMs };
+}
 
 /** @param enabled whether calls are authenticated by tokens */
 export function tokenRevocationReader(

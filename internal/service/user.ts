@@ -1,6 +1,8 @@
 import { isInvalidCredentials, isTooManyAttempts } from '../../gen/user/v1/errors.js';
 import type {
   GetMeRequest,
+  ListTokenRevocationsReply,
+  ListTokenRevocationsRequest,
   LoginReply,
   LoginRequest,
   RegisterRequest,
@@ -53,6 +55,10 @@ export class UserService implements ServiceOf<typeof UserServiceService> {
 
   async getMe(_: GetMeRequest, ctx: CallContext): Promise<UserMessage> {
     return userReply(await this.users.get(userOf(ctx)));
+  }
+
+  async listTokenRevocations({ withinMs }: ListTokenRevocationsRequest): Promise<ListTokenRevocationsReply> {
+    return { revocations: [...(await this.users.listTokenRevocations(Number(withinMs)))] };
   }
 
   async updateMe(req: UpdateMeRequest, ctx: CallContext): Promise<UserMessage> {

@@ -166,16 +166,28 @@ describe('users of the product process in auth.mode jwt', function () {
   });
 
   it('accepts no earlier token after a password change, and every token of other users', async () => {
+    const resource = await processes.start('resource', {
+      env: { ...servers.env(), ...product.env() },
+      config: {
+        auth: { mode: 'jwt', jwt: JWT },
+        data: { rabbitmq: { queue: servers.queue('resource.instance.created') } },
+      },
+    });
+    const instances = async (headers: Record<string, string>) =>
+      (await call('GET', '/v1/instance-logs', undefined, headers, resource)).status;
     await register('erin');
     await register('frank');
     const [earlier, others] = [bearer((await login('erin')).body.token), bearer((await login('frank')).body.token)];
     const me = (headers: Record<string, string>) => call('GET', '/v1/users/me', undefined, headers);
+    assert.equal(await instances(earlier), 200);
     const names = await call('PATCH', '/v1/users/me', { version: '1', firstName: 'Erin' }, earlier);
     assert.equal(names.status, 200);
     const change = { version: '2', password: PASSWORD, newPassword: 'a-new-password' };
     assert.equal((await call('PATCH', '/v1/users/me', change, earlier)).status, 200);
     await eventually('the earlier token is refused', async () => (await me(earlier)).status === 401);
     assert.match((await me(earlier)).text, /the token was revoked/);
+    await eventually('the resource process refuses it', async () => (await instances(earlier)) === 401);
+    assert.equal(await instances(others), 200);
     assert.equal((await me(bearer((await login('erin', 'a-new-password')).body.token))).status, 200);
     assert.equal((await me(others)).status, 200);
   });

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { isUnavailable } from '../../../gen/common/v1/errors.js';
-import { TokenRevocations } from './token-revocation.js';
-import type { TokenRevocation } from './user.js';
+import { type TokenRevocation, TokenRevocations } from './token-revocation.js';
 
 describe('TokenRevocations', () => {
   const LIFETIME_MS = 7_200_000;

@@ -1,5 +1,16 @@
 import { unavailable } from '../../../gen/common/v1/errors.js';
-import type { TokenRevocation, UserRepo } from './user.js';
+
+export interface TokenRevocation {
+  readonly userId: string;
+  /** The first generation of tokens that is not revoked. */
+  readonly validGeneration: bigint;
+}
+
+/** Where revocations are stored. */
+export abstract class TokenRevocationSource {
+  /** The users whose tokens were revoked in this last time. */
+  abstract listRevocations(withinMs: number): Promise<readonly TokenRevocation[]>;
+}
 
 export interface TokenRevocationPolicy {
   /** The longest time that a token is accepted after it was signed. */
@@ -20,7 +31,7 @@ export class TokenRevocations {
 
   /** @param now a monotonic clock, in ms */
   constructor(
-    private readonly users: Pick<UserRepo, 'listRevocations'>,
+    private readonly source: TokenRevocationSource,
     private readonly policy: TokenRevocationPolicy,
     private readonly now: () => number = () => performance.now(),
   ) {}
@@ -29,7 +40,7 @@ export class TokenRevocations {
     const startedAtMs = this.now();
     const { lifetimeMs } = this.policy;
     const sinceMs = this.refreshedAtMs === undefined ? lifetimeMs : startedAtMs - this.refreshedAtMs + OVERLAP_MS;
-    const found: readonly TokenRevocation[] = await this.users.listRevocations(Math.min(sinceMs, lifetimeMs));
+    const found: readonly TokenRevocation[] = await this.source.listRevocations(Math.min(sinceMs, lifetimeMs));
     for (const { userId, validGeneration } of found) {
       const known = this.generations.get(userId);
       if (known && known.valid >= validGeneration) continue;

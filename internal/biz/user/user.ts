@@ -8,6 +8,7 @@ import {
   userVersionConflict,
 } from '../../../gen/user/v1/errors.js';
 import type { KratosError } from '../../kratos/errors/error.js';
+import { type TokenRevocation, TokenRevocationSource } from './token-revocation.js';
 import { parseUsername, type Username, usernameKey } from './username.js';
 
 export interface User {
@@ -37,21 +38,13 @@ export type UserPatch = Partial<Pick<User, 'passwordHash' | 'firstName' | 'lastN
   readonly revokeTokens?: true;
 };
 
-export interface TokenRevocation {
-  readonly userId: string;
-  /** The first generation of tokens that is not revoked. */
-  readonly validGeneration: bigint;
-}
-
-export abstract class UserRepo {
+export abstract class UserRepo extends TokenRevocationSource {
   /** Stores the users whose id and name are free, and returns them. */
   abstract insert(users: readonly NewUser[]): Promise<readonly User[]>;
   /** @returns undefined: there is no such user, or its version is another one */
   abstract update(id: string, version: bigint, patch: UserPatch): Promise<User | undefined>;
   abstract find(id: string): Promise<User | undefined>;
   abstract findByName(usernameKey: string): Promise<User | undefined>;
-  /** The users whose tokens were revoked in this last time. */
-  abstract listRevocations(withinMs: number): Promise<readonly TokenRevocation[]>;
 }
 
 export interface PasswordCheck {
@@ -155,6 +148,10 @@ export class UserUsecase {
     const user = await this.users.find(id);
     if (!user) throw userNotFound(`no user ${id}`, { metadata: { user_id: id } });
     return user;
+  }
+
+  listTokenRevocations(withinMs: number): Promise<readonly TokenRevocation[]> {
+    return this.users.listRevocations(withinMs);
   }
 
   async update(id: string, version: bigint, change: UserChange): Promise<User> {

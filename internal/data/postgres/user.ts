@@ -1,4 +1,5 @@
-import { type NewUser, type TokenRevocation, type User, type UserPatch, UserRepo } from '../../biz/user/user.js';
+import type { TokenRevocation } from '../../biz/user/token-revocation.js';
+import { type NewUser, type User, type UserPatch, UserRepo } from '../../biz/user/user.js';
 import type { Postgres, Statement } from './postgres.js';
 
 const COLUMNS =

@@ -1,10 +1,5 @@
-import {
-  type NewUser,
-  type TokenRevocation,
-  type User,
-  type UserPatch,
-  UserRepo,
-} from '../../../internal/biz/user/user.js';
+import type { TokenRevocation } from '../../../internal/biz/user/token-revocation.js';
+import { type NewUser, type User, type UserPatch, UserRepo } from '../../../internal/biz/user/user.js';
 import { type MemoryStore, MemoryTable } from './store.js';
 
 type Row = User & { readonly key: string; readonly revokedAt: Date | undefined };
