@@ -88,7 +88,7 @@ describe('The alerts', () => {
 describe('The rotation of secrets', () => {
   it('is described for every secret of the configuration', () => {
     const settings = readFileSync(join(projectRoot, 'docs/configuration.md'), 'utf8');
-    const secrets = [...settings.matchAll(/^\| `([\w.]*(?:secret|token|private_key))` \|/gm)].map(
+    const secrets = [...settings.matchAll(/^\| `([\w.]*(?:secret|token|private_key|tls\.key))` \|/gm)].map(
       ([, name = '']) => name,
     );
     assert.ok(secrets.length >= 8, secrets.join(', '));
