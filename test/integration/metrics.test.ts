@@ -39,7 +39,8 @@ describe('The metrics of product and resource', function () {
     const plan = { name: 'Plan', priceFen: '100', specId, status: 'ENABLED' };
     ({ id: item } = await call<{ id: string }>('/v1/products', ADMIN, plan));
     await call('/v1/sales', ADMIN, { itemId: item, name: 'Autumn', total: '2', priceFen: '50' });
-    await call(`/v1/sales/${item}/open`, ADMIN, {});
+    // Refused while the sale keeper opens it.
+    await eventually('the sale is open', () => call(`/v1/sales/${item}/open`, ADMIN, {}));
   });
 
   async function call<T>(path: string, headers: Record<string, string>, body: unknown): Promise<T> {

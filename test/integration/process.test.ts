@@ -179,6 +179,8 @@ describe('a process', function () {
     const next = await logged(() => lines.find((l) => l.msg === 'serving' && l.worker === 1 && l.pid !== victim.pid));
     assert.ok(lines.some((l) => l.msg === 'worker died'));
     assert.notEqual(next.pid, victim.pid);
+    const after = await (await fetch(`http://127.0.0.1:${ports.ops}/metrics`)).text();
+    assert.match(after, /^kaimai_worker_restarts_total 1$/m);
     child.kill('SIGTERM');
     assert.equal(await ended(), 0);
   });

@@ -86,7 +86,8 @@ describe('An older backup of PostgreSQL', function () {
       const plan = { name: 'Plan', priceFen: '100', specId, status: 'ENABLED' };
       ({ id: item } = await call<{ id: string }>('/v1/products', ADMIN, plan));
       await call('/v1/sales', ADMIN, { itemId: item, name: 'Autumn', total: '10', priceFen: '50' });
-      await call(`/v1/sales/${item}/open`, ADMIN, {});
+      // Refused while the sale keeper opens it.
+      await eventually('the sale is open', () => call(`/v1/sales/${item}/open`, ADMIN, {}));
       await buy(1, 2);
       await completed(2);
 
