@@ -42,6 +42,7 @@ import { SimulatedPayPage } from './payment/pay-page.js';
 import { SimulatedPaymentProvider, type SimulatorOptions } from './payment/simulator.js';
 import { AdvisoryLocks } from './postgres/advisory-locks.js';
 import {
+  lookUpBacklog,
   outboxBacklog,
   overdueBacklog,
   refundBacklog,
@@ -188,6 +189,7 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   create(BacklogProbe, [Postgres], outboxBacklog);
   create(BacklogProbe, [Postgres], requestBacklog);
   create(BacklogProbe, [Postgres], refundBacklog);
+  create(BacklogProbe, [Postgres], lookUpBacklog);
   implement(StateCounts, PgStateCounts, [Postgres]);
   resource(RabbitPublisher, {
     name: 'rabbitmq publisher',

@@ -25,6 +25,11 @@ const UNCONFIRMED = counting(
   'confirm_deadline',
   `orders WHERE status = ${ORDER_STATUS.SHIPPED} AND confirm_deadline < now()`,
 );
+const LOOK_UPS = counting(
+  'look_ups',
+  'next_look_up_at',
+  "payment_sessions WHERE status = 'OPEN' AND next_look_up_at < now()",
+);
 const REFUNDS = counting('refunds', 'next_attempt_at', `refunds WHERE status = 'APPROVED'`);
 const JOBS = counting('jobs', 'created_at', 'instance_logs WHERE reported_at IS NULL');
 
@@ -47,6 +52,7 @@ export const outboxBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe(
 export const overdueBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe('order_sweeper', db, OVERDUE);
 export const unconfirmedBacklog = (db: Postgres): BacklogProbe =>
   new PgBacklogProbe('order_confirmer', db, UNCONFIRMED);
+export const lookUpBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe('payment_checker', db, LOOK_UPS);
 export const refundBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe('refund_worker', db, REFUNDS);
 export const jobBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe('instance_worker', db, JOBS);
 
