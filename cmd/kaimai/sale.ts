@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { table } from '../../internal/local/table.js';
 import { openApi } from './connections.js';
+import { ApiError } from './demo/client.js';
 
 interface SaleReply {
   readonly itemId: string;
@@ -133,8 +134,14 @@ saleCommand
   .description('set the limit of one user in the current sale of an item')
   .action(async (item: string, user: string, units: string) => {
     const path = `/v1/sales/${encodeURIComponent(item)}/vip-limits/${encodeURIComponent(user)}`;
-    const set = await openApi().admin<{ limit: number }>('PUT', path, { limit: wholeNumber(units) });
-    console.log(`user ${user} may buy ${set.limit} of item ${item}`);
+    const set = (version: string) =>
+      openApi().admin<{ limit: number }>('PUT', path, { limit: wholeNumber(units), version });
+    const { limit } = await set('0').catch((err: unknown) => {
+      if (!(err instanceof ApiError) || err.reason !== 'SALE_VERSION_CONFLICT') throw err;
+      // The user has a limit, which is replaced.
+      return set(err.metadata.version ?? '0');
+    });
+    console.log(`user ${user} may buy ${limit} of item ${item}`);
   });
 
 saleCommand

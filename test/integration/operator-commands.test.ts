@@ -53,8 +53,9 @@ describe('The commands of an operator', function () {
     assert.match(created.out, new RegExp(`^${id} +Autumn +SCHEDULED .* 5 +0 +\\d+ +50 `, 'm'));
     assert.match((await kaimai('sale', 'open', id)).out, new RegExp(`^${id} +Autumn +OPEN `, 'm'));
     assert.equal((await kaimai('sale', 'limit', id, '123', '2')).out, `user 123 may buy 2 of item ${id}`);
+    assert.equal((await kaimai('sale', 'limit', id, '123', '3')).out, `user 123 may buy 3 of item ${id}`);
     const limits = (await kaimai('sale', 'limits', id)).out;
-    assert.match(limits, /^USER +LIMIT +LEFT +VERSION\n00000000-0000-8000-8000-00000000007b +2 +2 +1$/);
+    assert.match(limits, /^USER +LIMIT +LEFT +VERSION\n00000000-0000-8000-8000-00000000007b +3 +3 +2$/);
     const later = await kaimai('sale', 'update', id, '--total', '7', '--ends', '2099-01-01T00:00:00+08:00');
     assert.match(later.out, new RegExp(`^${id} +Autumn +OPEN .* 2098-12-31T16:00:00Z +7 +0 +7 +50 `, 'm'));
     const endless = await kaimai('sale', 'update', id, '--total', '5', '--ends', 'never');

@@ -12,6 +12,25 @@ export interface DemoSecrets {
   readonly paymentSecret?: string | undefined;
 }
 
+/** An error that the API returned. */
+export class ApiError extends Error {
+  /** Empty if the reply is not one of Kaimai. */
+  readonly reason: string;
+  readonly metadata: Readonly<Record<string, string>>;
+
+  constructor(message: string, body: string) {
+    super(message);
+    let parsed: Partial<Pick<ApiError, 'reason' | 'metadata'>> | undefined;
+    try {
+      parsed = JSON.parse(body);
+    } catch {
+      // The answer of a proxy.
+    }
+    this.reason = parsed?.reason ?? '';
+    this.metadata = parsed?.metadata ?? {};
+  }
+}
+
 /** A JSON client as a BFF would write it. */
 export class DemoClient {
   private readonly product: string;
@@ -68,8 +87,9 @@ export class DemoClient {
     } catch (err) {
       throw new Error(`${this.product} does not answer (${errorText(err)}). Start Kaimai with \`make run\``);
     }
-    if (reply.status >= 300) throw new Error(`${method} ${path}: HTTP ${reply.status} ${reply.text}`);
-    return JSON.parse(reply.text) as T;
+    const { status, text } = reply;
+    if (status >= 300) throw new ApiError(`${method} ${path}: HTTP ${status} ${text}`, text);
+    return JSON.parse(text) as T;
   }
 }
 
