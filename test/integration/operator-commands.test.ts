@@ -97,6 +97,7 @@ describe('The commands of an operator', function () {
     assert.equal(status.code, 0, status.out);
     assert.match(status.out, /^product +ready\nresource +ready$/m);
     assert.match(status.out, /^orders past their payment deadline +0$/m);
+    assert.match(status.out, /^orders past their confirm deadline +0$/m);
     assert.match(status.out, new RegExp(`^${id} +Autumn +5 +1 +4$`, 'm'));
 
     assert.match((await kaimai('sale', 'close', id)).out, new RegExp(`^${id} +Autumn +CLOSED `, 'm'));

@@ -14,6 +14,8 @@ const BACKLOGS: Statement = {
       FROM outbox WHERE published_at IS NULL GROUP BY topic
     UNION ALL SELECT 'orders past their payment deadline', count(*), min(pay_deadline)
       FROM orders WHERE status = ${ORDER_STATUS.PENDING} AND pay_deadline < now()
+    UNION ALL SELECT 'orders past their confirm deadline', count(*), min(confirm_deadline)
+      FROM orders WHERE status = ${ORDER_STATUS.SHIPPED} AND confirm_deadline < now()
     UNION ALL SELECT 'instances requested', count(*), min(created_at) FROM instance_requests WHERE status = 'REQUESTED'
     UNION ALL SELECT 'instances being created', count(*), min(created_at) FROM instance_logs WHERE status = 'PROCESSING'
     UNION ALL SELECT 'instances to report', count(*), min(updated_at)
