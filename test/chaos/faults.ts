@@ -236,7 +236,8 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: 'queue purged',
-    harms: ['queue'],
+    // Messages come of purchases: a fault that stops those leaves nothing in the queue to lose.
+    harms: ['queue', 'redis', 'postgres', 'rabbitmq'],
     begin: async (stage) => {
       // A resource that consumes leaves nothing in the queue to lose.
       for (const { network } of stage.resources) network.rabbitmq.partition();

@@ -1,4 +1,5 @@
-import { type Order, REFUNDED } from '../../internal/biz/order/order-state.js';
+import type { StockMove } from '../../internal/biz/catalog/stock.js';
+import { type Order, REFUNDED, soldQuantity } from '../../internal/biz/order/order-state.js';
 import { reusedStreamId } from '../../internal/biz/seckill/purchase-stream.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import type { ResourceDomain } from './resource-domain.js';
@@ -25,8 +26,8 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
   const byId = new Map(orders.map((o) => [o.id, o]));
 
   for (const sale of world.saleUnits.sales.rows()) {
-    const live = orders.filter((o) => o.saleId === sale.id && o.status !== 'CANCELLED');
-    const units = live.reduce((sum, o) => sum + BigInt(o.quantity), 0n);
+    const live = orders.filter((o) => o.saleId === sale.id && soldQuantity(o) > 0);
+    const units = live.reduce((sum, o) => sum + BigInt(soldQuantity(o)), 0n);
     expect(
       sale.sold === units && units <= sale.total - sale.returned,
       'units sold',
@@ -153,7 +154,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
     const log = logs.find((l) => l.event.instanceId === order.instanceId);
     if (order.orderType === 'GOODS') {
       expect(
-        order.status === 'PAID' || order.status === 'CANCELLED',
+        order.status === 'PAID' || order.status === 'COMPLETED' || order.status === 'CANCELLED',
         'final order status',
         () => `goods order ${order.id} is ${order.status}`,
       );
@@ -185,13 +186,17 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
       'money',
       () => `order ${order.id} ${order.status}: ${applied.length} payments`,
     );
-    const back = refunds.filter(
-      (r) => r.orderId === order.id && !payments.some((p) => p.id === r.paymentId && p.outcome === 'REFUNDED'),
-    );
+    const back = refunds.filter((r) => r.orderId === order.id && r.kind !== 'PAYMENT' && r.status !== 'REFUSED');
     expect(
-      back.length === (refunded(order) ? 1 : 0) && back.every((r) => r.status === 'DONE'),
+      back.filter((r) => r.kind === 'WHOLE').length === (refunded(order) ? 1 : 0),
       'money',
       () => `order ${order.id} ${order.status}: ${back.length} refunds`,
+    );
+    const refundedFen = back.reduce((sum, r) => sum + r.amountFen, 0n);
+    expect(
+      refundedFen === order.refundedFen && refundedFen <= order.amountFen,
+      'money',
+      () => `order ${order.id} of ${order.amountFen} fen: ${refundedFen} refunded, recorded ${order.refundedFen}`,
     );
   }
   for (const payment of payments.filter((p) => p.outcome === 'REFUNDED')) {
@@ -205,9 +210,12 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
   for (const refund of refunds) {
     const payment = payments.find((p) => p.id === refund.paymentId);
     const payout = world.provider.paid.get(refund.id);
-    const due = payment?.provider === world.provider.name ? refund.amountFen : undefined;
+    const isDue = payment?.provider === world.provider.name && refund.status !== 'REFUSED';
+    const due = isDue ? refund.amountFen : undefined;
     expect(
-      refund.status === 'DONE' && payout?.amountFen === due && payout?.eventId === (due && payment?.eventId),
+      (refund.status === 'DONE' || refund.status === 'REFUSED') &&
+        payout?.amountFen === due &&
+        payout?.eventId === (due && payment?.eventId),
       'money',
       () => `refund ${refund.id} is ${refund.status}, ${payout?.amountFen} fen were paid back of ${due}`,
     );
@@ -227,14 +235,16 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
     );
   }
   const captured = payments.reduce((sum, p) => sum + p.amountFen, 0n);
-  const ofPayments = refunds.filter((r) => r.paymentId !== undefined).reduce((sum, r) => sum + r.amountFen, 0n);
+  const ofPayments = refunds
+    .filter((r) => r.paymentId !== undefined && r.status !== 'REFUSED')
+    .reduce((sum, r) => sum + r.amountFen, 0n);
   const kept = orders
     .filter(
       (o) =>
         (o.status === 'PAID' || o.status === 'COMPLETED') &&
         payments.some((p) => p.orderId === o.id && p.outcome === 'APPLIED'),
     )
-    .reduce((sum, o) => sum + o.amountFen, 0n);
+    .reduce((sum, o) => sum + o.amountFen - o.refundedFen, 0n);
   expect(captured - ofPayments === kept, 'money', () => `captured ${captured}, refunded ${ofPayments}, due ${kept}`);
 
   stockViolations(world, orders, expect);
@@ -285,7 +295,7 @@ function admissionViolations(
   expect: (holds: boolean, invariant: string, what: () => string) => void,
 ): void {
   const held = new Map<string, number>();
-  for (const o of live) held.set(o.userId, (held.get(o.userId) ?? 0) + o.quantity);
+  for (const o of live) held.set(o.userId, (held.get(o.userId) ?? 0) + soldQuantity(o));
   for (const [userId, units] of held) {
     const limits = vipLimits.table.rows().filter((v) => v.saleId === sale.id && v.userId === userId);
     // A limit that was lowered takes nothing away.
@@ -349,6 +359,24 @@ function purchaseViolations(
   }
 }
 
+/** Cancelled before it was paid. */
+function isUnpaid({ status, closeReason }: Order): boolean {
+  return status === 'CANCELLED' && closeReason !== REFUNDED;
+}
+
+/** Units of an order's refunds that are on sale again: those that never left, and those that came back in order. */
+function restockedUnits(world: World, { id, quantity }: Order): number {
+  const granted = world.refundRepo.refunds
+    .rows()
+    .filter((r) => r.orderId === id && r.kind !== 'PAYMENT' && r.status !== 'REFUSED');
+  const ofLines = ({ lines }: { readonly lines: readonly { readonly quantity: number }[] }) =>
+    lines.reduce((sum, line) => sum + line.quantity, 0);
+  const inPart = granted.filter((r) => r.kind === 'LINES').reduce((sum, r) => sum + ofLines(r), 0);
+  return granted
+    .filter((r) => (r.orderStatus === 'PAID' ? r.status === 'DONE' : r.restocked))
+    .reduce((sum, r) => sum + (r.kind === 'LINES' ? ofLines(r) : quantity - inPart), 0);
+}
+
 /** A SKU equals the sums of its ledger, and each reserved unit belongs to a sale or an order. */
 function stockViolations(
   world: World,
@@ -365,7 +393,8 @@ function stockViolations(
     const sales = world.saleUnits.sales.rows().filter((s) => s.itemId === sku.id);
     const unpaid = goods.filter((o) => o.status === 'PENDING').map((o) => BigInt(o.quantity));
     const held = sum(sales.map((s) => s.total - s.sold - s.returned)) + sum(unpaid);
-    const gone = sum(goods.filter((o) => o.status === 'PAID').map((o) => BigInt(o.quantity)));
+    const deducted = goods.filter((o) => o.status !== 'PENDING' && !isUnpaid(o));
+    const gone = sum(deducted.map((o) => BigInt(o.quantity - restockedUnits(world, o))));
     const there = sum(ofSku.filter((m) => m.kind === 'ADJUST').map((m) => m.stockDelta)) - gone;
     expect(
       sku.stock === ledger[0] && sku.lockStock === ledger[1] && sku.lockStock === held && sku.stock === there,
@@ -379,14 +408,20 @@ function stockViolations(
     );
     for (const order of goods) {
       const lines = ofSku.filter((m) => m.orderId === order.id);
-      const kinds = lines.map((m) => m.kind).sort();
-      const restocked = order.status === 'CANCELLED' && order.closeReason === REFUNDED;
-      const paidKinds = kinds.includes('HOLD') ? 'DEDUCT,HOLD' : 'DEDUCT';
-      const wanted = restocked ? `${paidKinds},RESTOCK` : order.status === 'CANCELLED' ? 'HOLD,RETURN' : paidKinds;
+      const units = (kind: StockMove['kind']) => Number(sum(lines.filter((m) => m.kind === kind).map((m) => m.units)));
+      const isPaid = !isUnpaid(order);
+      const wanted = [isPaid ? order.quantity : 0, isPaid ? 0 : order.quantity, restockedUnits(world, order)];
       expect(
-        kinds.join() === wanted && lines.every((m) => m.units === BigInt(order.quantity)),
+        [units('DEDUCT'), units('RETURN'), units('RESTOCK')].join() === wanted.join(),
         'stock ledger',
-        () => `order ${order.id} ${order.status}: ${kinds.join()}`,
+        () => `order ${order.id} ${order.status}: ${lines.map((m) => `${m.units} ${m.kind}`).join(', ')}`,
+      );
+      const held = [0, order.quantity].includes(units('HOLD')) && (isPaid || units('HOLD') === order.quantity);
+      expect(held, 'stock ledger', () => `order ${order.id} ${order.status} held ${units('HOLD')} units`);
+      expect(
+        soldQuantity(order) === (isPaid ? order.quantity - restockedUnits(world, order) : 0),
+        'stock ledger',
+        () => `order ${order.id} counts ${soldQuantity(order)} units as sold`,
       );
       const line = items.filter((i) => i.orderId === order.id);
       expect(

@@ -4,6 +4,7 @@ import type { InstanceEvent, InstanceRequest } from '../../internal/biz/instance
 import type { Move, NewGoodsOrder, NewOrder, Order, OrderActor } from '../../internal/biz/order/order-state.js';
 import type { Payment } from '../../internal/biz/order/payment.js';
 import type { PayoutOutcome, RefundOrder } from '../../internal/biz/order/payment-provider.js';
+import type { Refund } from '../../internal/biz/order/refund-state.js';
 import { ReservedUnits } from '../../internal/biz/order/reserved-units.js';
 import { Outbox } from '../../internal/biz/outbox.js';
 import type { AdmissionLoad, UnitsReturn } from '../../internal/biz/seckill/admission.js';
@@ -82,6 +83,31 @@ class IgnoresPaymentConflict extends MemoryPaymentRepo {
 
 class ForgetsRefunds extends MemoryRefundRepo {
   override async insert(): Promise<void> {}
+}
+
+class ForgetsEarlierRefunds extends MemoryRefundRepo {
+  override async listOfOrder(): Promise<readonly Refund[]> {
+    return [];
+  }
+}
+
+/** Takes an order whose refund is under way for one that is not refunded. */
+class IgnoresRefundsUnderWay extends MemoryOrderRepo {
+  constructor(
+    store: MemoryStore,
+    private readonly as: 'PAID' | 'SHIPPED',
+  ) {
+    super(store);
+  }
+
+  override async lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
+    const order = await super.lock(tx, id, userId);
+    return order?.status === 'REFUNDING' && order.orderType === 'GOODS' ? { ...order, status: this.as } : order;
+  }
+
+  override compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined> {
+    return this.store.statement('order.compareAndSet', tx, () => this.move(tx, order, move, false));
+  }
 }
 
 class IgnoresRequestConflict extends MemoryInstanceRepo {
@@ -328,6 +354,15 @@ export const PLANTED_BUGS: Readonly<Record<string, Bugs>> = {
   'a refunded order does not restock its units': inReservedUnits(NeverRestocks),
   'units are held for an order that is not stored': inOrders(LosesUnpaidGoods),
   'an order of goods holds no units': inStock(HoldsNothing),
+  'an order is shipped although its refund is under way': instead(({ create }) =>
+    create(MemoryOrderRepo, [MemoryStore], (store) => new IgnoresRefundsUnderWay(store, 'PAID')),
+  ),
+  'an order is confirmed although its refund is under way': instead(({ create }) =>
+    create(MemoryOrderRepo, [MemoryStore], (store) => new IgnoresRefundsUnderWay(store, 'SHIPPED')),
+  ),
+  'the units of a line are refunded twice': instead(({ implement }) =>
+    implement(MemoryRefundRepo, ForgetsEarlierRefunds, [MemoryStore, MemoryPaymentRepo, MemoryOrderRepo]),
+  ),
   'each attempt of a payout has a key of its own': { provider: PaysEachAttempt },
   'the stock in Redis stays at 0': { redis: ClipsStock },
   'a refused entry gives nothing back': { redis: KeepsRefusedUnits },

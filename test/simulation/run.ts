@@ -1,9 +1,9 @@
 import { isUnavailable } from '../../gen/common/v1/errors.js';
-import { isRefundNotPossible } from '../../gen/order/v1/errors.js';
 import type { Product } from '../../internal/biz/catalog/product.js';
 import { TOPIC_REFUND_REQUESTED } from '../../internal/biz/order/refund.js';
 import { KratosError } from '../../internal/kratos/errors/error.js';
 import { FlashSales, Replica } from './flash-sales.js';
+import { Goods } from './goods.js';
 import { violationsOf } from './invariants.js';
 import { ResourceDomain } from './resource-domain.js';
 import { type Bugs, type KnownPayment, PAY_TIMEOUT_MS, World } from './world.js';
@@ -44,6 +44,7 @@ class Run {
     const { plan, sales } = await world.open();
     const replicas = [new Replica(world.newReplica()), new Replica(world.newReplica())];
     const flash = new FlashSales(world, sales, replicas);
+    const goods = new Goods(world);
     const buyers = [
       ...Array.from({ length: BUYERS }, (_, i) => () => this.buyer(i, plan)),
       () => flash.buyers(),
@@ -71,12 +72,12 @@ class Run {
       ...[1, 2].map(() => busy(() => this.consume())),
       ...[1, 2].map(() => busy(() => this.workAndReport())),
       ...[1, 2].map(() => busy(() => this.payRefunds())),
-      busy(() => this.askForRefund()),
+      ...[1, 2].map(() => busy(() => goods.act())),
       busy(() => this.repeatPayment()),
     ]);
     let unmended: readonly string[] = [];
     await world.calmly(async () => {
-      await this.comeToRest(flash, replicas);
+      await this.comeToRest(flash, goods, replicas);
       unmended = await flash.unmended();
     });
     const violations = violationsOf(world, this.resource);
@@ -227,25 +228,6 @@ class Run {
     if (taken) log.reported = true;
   }
 
-  /** A buyer of goods who changed his mind, perhaps in several clicks. */
-  private async askForRefund(): Promise<void> {
-    const { random, faults, orderRepo, refundRequests } = this.world;
-    const goods = orderRepo.orders.rows().filter((o) => o.orderType === 'GOODS');
-    if (goods.length === 0 || random.chance(0.9)) return;
-    const { id: orderId, userId } = random.pick(goods);
-    await this.together(1 + random.int(2), async () => {
-      const answer = await faults.attempt('refund', () =>
-        refundRequests
-          .request({ orderId, userId, reason: 'changed his mind', lines: [], requestId: '' })
-          .catch((err: unknown) => {
-            if (isRefundNotPossible(err)) return undefined;
-            throw err;
-          }),
-      );
-      if (answer) this.world.history.refunds.add(answer.id);
-    });
-  }
-
   /** Pays what is due; a provider may fail, or pay and lose its reply. */
   private async payRefunds(): Promise<void> {
     const { random, faults, refunds, provider } = this.world;
@@ -268,7 +250,7 @@ class Run {
   }
 
   /** Without faults: providers repeat every notice, deadlines pass, and the background servers finish all work. */
-  private async comeToRest(flash: FlashSales, replicas: readonly Replica[]): Promise<void> {
+  private async comeToRest(flash: FlashSales, goods: Goods, replicas: readonly Replica[]): Promise<void> {
     const { world } = this;
     for (const payment of world.history.payments) await this.notify(payment);
     const unpublished = () => world.outbox.table.rows().some((row) => row.publishedAt === undefined);
@@ -277,6 +259,7 @@ class Run {
     world.pass(2 * PAY_TIMEOUT_MS);
     for (let round = 0; round < SETTLE_ROUNDS; round++) {
       await flash.settleAll();
+      await goods.finish();
       world.pass(2 * PAY_TIMEOUT_MS);
       while ((await this.sweep()) > 0);
       await this.relay();

@@ -7,6 +7,7 @@ import { type InstanceEvent, InstanceUsecase } from '../../internal/biz/instance
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import { RefundUsecase } from '../../internal/biz/order/refund.js';
 import { RefundRequestUsecase } from '../../internal/biz/order/refund-request.js';
+import { ShipmentUsecase } from '../../internal/biz/order/shipment.js';
 import {
   ORDER_POLICY,
   PAYMENT_PROVIDERS,
@@ -14,6 +15,7 @@ import {
   REFUND_POLICY,
   SALE_POLICY,
   SETTLEMENT_POLICY,
+  SHIPMENT_POLICY,
 } from '../../internal/biz/policy.js';
 import { productBizModule } from '../../internal/biz/product-module.js';
 import type { PurchaseRequest } from '../../internal/biz/seckill/admission.js';
@@ -106,6 +108,7 @@ const policies = providers(({ value }) => {
   value(ORDER_POLICY, { payTimeoutMs: PAY_TIMEOUT_MS });
   value(REFUND_POLICY, { maxAttempts: 1_000, retryBackoffMs: 1, leaseMs: 10_000, afterSaleWindowMs: 60_000 });
   value(SETTLEMENT_POLICY, { maxDeliveries: 10 });
+  value(SHIPMENT_POLICY, { confirmAfterMs: 90_000 });
   value(SALE_POLICY, { payTimeoutMs: PAY_TIMEOUT_MS, backlogLimit: 1_000 });
   value(PURCHASE_TOKEN_POLICY, { secrets: ['a secret of the simulation'], ttlMs: 60_000 });
 });
@@ -134,6 +137,7 @@ export class World {
   readonly orders: OrderUsecase;
   readonly refunds: RefundUsecase;
   readonly refundRequests: RefundRequestUsecase;
+  readonly shipments: ShipmentUsecase;
   readonly history = new History();
   /** Messages that the resource domain has not acknowledged. */
   readonly queue: InstanceEvent[] = [];
@@ -206,6 +210,7 @@ export class World {
     this.orders = replica.get(OrderUsecase);
     this.refunds = replica.get(RefundUsecase);
     this.refundRequests = replica.get(RefundRequestUsecase);
+    this.shipments = replica.get(ShipmentUsecase);
     this.saleUsecase = replica.get(SaleUsecase);
   }
 
