@@ -75,7 +75,7 @@ const DISPATCHER_PARTS = {
   metrics: Metrics,
   health: Health,
   limiter: AdaptiveLimiter,
-  revocations: TokenRevocations,
+  revocations: optional(TokenRevocations),
   services: all(ServiceBinding),
 };
 
@@ -277,9 +277,9 @@ function isOnLoopback({ http, grpc }: Config['server']): boolean {
   return isLoopback(http.addr) && isLoopback(grpc.addr);
 }
 
-function authenticatorOf(config: Config, revocations: TokenRevocations): Authenticator {
+function authenticatorOf(config: Config, revocations: TokenRevocations | undefined): Authenticator {
   if (config.auth.mode === 'jwt') {
-    return jwtAuthenticator({ ...config.auth, isRevoked: revocations.isRevoked.bind(revocations) });
+    return jwtAuthenticator({ ...config.auth, isRevoked: revocations?.isRevoked.bind(revocations) });
   }
   return headerAuthenticator({ ...config.auth, adminByRole: config.server.environment !== 'production' });
 }

@@ -133,7 +133,7 @@ describe('A fair sale of the product process', function () {
     const secret = 'not-the-one-of-development';
     const config = {
       server: { environment: 'production' },
-      auth: { internal_token: secret, bff_token: secret, jwt: { secret: `${secret}-32-bytes` } },
+      auth: { internal_token: secret, bff_token: `${secret}-bff`, jwt: { secret: `${secret}-32-bytes` } },
     };
     await assert.rejects(processes.start('product', { env: servers.env(), config }), /seckill\.token_secret/);
   });
