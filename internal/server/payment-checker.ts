@@ -16,11 +16,11 @@ export function paymentChecker(
   const log = logger.child({ server: 'payment_checker' });
   const lookUps = new Counter({
     name: 'kaimai_payment_look_ups_total',
-    help: 'Look-ups of payments at their providers, by outcome: paid (the callback was lost), open, closed, failed.',
+    help: 'Look-ups of payments at their providers, by outcome: paid (the callback was lost), open, closed, failed (no answer), rejected (it cannot be recorded).',
     labelNames: ['outcome'] as const,
     registers: [registry],
   });
-  for (const outcome of ['paid', 'open', 'closed', 'failed']) lookUps.inc({ outcome }, 0);
+  for (const outcome of ['paid', 'open', 'closed', 'failed', 'rejected']) lookUps.inc({ outcome }, 0);
   return new Loop<PaymentSession>({
     name: 'payment_checker',
     lanes: LANES,
@@ -29,10 +29,12 @@ export function paymentChecker(
     claim: async () => (await sessions.claim(1))[0],
     run: async (session) => {
       const outcome = await sessions.check(session);
-      lookUps.inc({ outcome });
-      if (outcome === 'paid') {
-        const { id, orderId, provider } = session;
-        log.warn('a payment was found whose callback did not come', { payment: id, order: orderId, provider });
+      lookUps.inc({ outcome: outcome.kind });
+      const { id: payment, orderId: order, provider } = session;
+      if (outcome.kind === 'paid') {
+        log.warn('a payment was found whose callback did not come', { payment, order, provider });
+      } else if (outcome.kind === 'rejected') {
+        log.error('a payment was found that cannot be recorded', { payment, order, provider, reason: outcome.reason });
       }
       return { kind: 'done', units: 1 };
     },

@@ -80,7 +80,7 @@ describe('payments', function () {
   const check = async ({ id }: PaymentSession) => {
     await replica.rows('UPDATE payment_sessions SET next_look_up_at = now() WHERE id = $1', id);
     const claimed = await replica.paymentSessions.claim(1_000);
-    return replica.paymentSessions.check(claimed.find((s) => s.id === id)!);
+    return (await replica.paymentSessions.check(claimed.find((s) => s.id === id)!)).kind;
   };
   /** As if the time to pay had passed. */
   const expire = async ({ id }: Order) => {
@@ -212,6 +212,17 @@ describe('payments', function () {
       });
     });
   }
+
+  it('sets aside a payment that cannot be recorded, without holding up others', async () => {
+    const [order, another] = [await orderGoods(), await orderGoods()];
+    const session = await start(another);
+    // The provider gave its event id to another payment before.
+    await callBack({ ...session, orderId: order.id, amountFen: order.amountFen });
+    replica.provider.end(session.id, 'paid');
+    assert.equal(await check(session), 'rejected');
+    assert.equal(await sessionStatus(session), 'OPEN');
+    await replica.orders.cancel(another.id, undefined, '');
+  });
 
   it('ends a session that the provider closed or never knew, once it has expired', async () => {
     const [closed, unknown] = [await orderGoods(), await orderGoods()];

@@ -1,4 +1,4 @@
-import { invalidArgument, unavailable } from '../../../gen/common/v1/errors.js';
+import { invalidArgument, isUnavailable, unavailable } from '../../../gen/common/v1/errors.js';
 import {
   isOrderAlreadyPaid,
   isOrderCancelled,
@@ -67,6 +67,15 @@ export interface SessionNotice extends PaymentNotice {
   /** undefined: the payment was started elsewhere. */
   readonly sessionId: bigint | undefined;
 }
+
+export type CheckOutcome =
+  /** Also where the order could not take the payment: then it is refunded. */
+  | { readonly kind: 'paid' }
+  | { readonly kind: 'open' | 'closed' }
+  /** The provider did not answer. It is asked again. */
+  | { readonly kind: 'failed' }
+  /** The payment cannot be recorded, such as an event that paid another order. It is tried again. */
+  | { readonly kind: 'rejected'; readonly reason: string };
 
 const LEASE_MS = 60_000;
 const WAIT_MAX_MS = 300_000;
@@ -162,41 +171,44 @@ export class PaymentSessionUsecase {
     return this.sessions.claim(limit, LEASE_MS);
   }
 
-  /**
-   * Asks the provider what became of a payment.
-   * @returns 'paid' also where the order could not take it: then it is refunded
-   */
-  async check(session: PaymentSession): Promise<'paid' | 'closed' | 'open' | 'failed'> {
+  /** Asks the provider what became of a payment. @throws UNAVAILABLE when the database is unavailable */
+  async check(session: PaymentSession): Promise<CheckOutcome> {
     const { id: sessionId, orderId } = session;
     const waitMs = Math.min(this.policy.lookUpAfterMs * 2 ** Math.min(session.lookUps, 20), WAIT_MAX_MS);
     const provider = this.providers.get(session.provider);
     const found = await provider?.lookUp(sessionId).catch(() => undefined);
     if (!found) {
       await this.sessions.lookUpAgain(session, waitMs);
-      return 'failed';
+      return { kind: 'failed' };
     }
     switch (found.kind) {
       case 'paid': {
         const { eventId, amountFen } = found;
         const notice = { orderId, userId: undefined, provider: session.provider, eventId, amountFen, sessionId };
-        await this.receive(notice).catch((err: unknown) => {
-          if (!isRecorded(err)) throw err;
-        });
-        return 'paid';
+        try {
+          await this.receive(notice);
+        } catch (err) {
+          if (isUnavailable(err)) throw err;
+          if (!isRecorded(err)) {
+            await this.sessions.lookUpAgain(session, waitMs);
+            return { kind: 'rejected', reason: errorText(err) };
+          }
+        }
+        return { kind: 'paid' };
       }
       case 'unknown':
       case 'open':
         // A provider that was never asked may still be, until the session has expired.
         if (found.kind === 'unknown' && session.expired) break;
         await this.sessions.lookUpAgain(session, waitMs);
-        return 'open';
+        return { kind: 'open' };
       case 'closed':
         break;
       default:
         return found satisfies never;
     }
     await this.sessions.end(session, 'CLOSED');
-    return 'closed';
+    return { kind: 'closed' };
   }
 
   private providerOf(name: string): PaymentProvider {
