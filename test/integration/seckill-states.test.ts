@@ -102,7 +102,7 @@ describe('A caller meets every state and refusal of a flash sale:', function () 
     await eventually('the opening is known', async () => (await buy(itemId, 1)).code === 'NOT_STARTED');
   });
 
-  it('QUEUED, LIMIT_REACHED and SALE_BACKLOG_FULL while it is open, then AWAIT_PAY, PAID, CANCELLED, TIMED_OUT and REJECTED', async () => {
+  it('QUEUED, LIMIT_REACHED and SALE_BACKLOG_FULL while it is open, then AWAIT_PAY, PAID, CANCELLED, TIMED_OUT, REFUNDED and REJECTED', async () => {
     const itemId = await plan({ total: '4', payMode: 'PAY_LATER' });
     assert.deepEqual(await look(itemId), ['OPEN', 'AVAILABLE']);
     const ids: string[] = [];
@@ -128,6 +128,11 @@ describe('A caller meets every state and refusal of a flash sale:', function () 
     await behind.orders.sweepOverdue(10);
     const statuses = await Promise.all(ids.map(async (id, i) => (await record(id, i + 1)).status));
     assert.deepEqual(statuses, ['PAID', 'CANCELLED', 'TIMED_OUT']);
+    const { id: orderId, instanceId } = await behind.orders.get(BigInt(orders[0]!), undefined);
+    await behind.instances.reportInstance({ instanceId: instanceId!, status: 'FAILED', reason: 'no capacity' });
+    const { items: refunds } = await behind.refunds.list({ orderId }, { offset: 0, limit: 1 });
+    await behind.refunds.complete(refunds[0]!.id);
+    assert.equal((await record(ids[0]!, 1)).status, 'REFUNDED');
   });
 
   it('NONE_LEFT_NOW and a SOLD_OUT that may end when no unit is left, then a final SOLD_OUT', async () => {
