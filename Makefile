@@ -25,7 +25,7 @@ dev: build ## like run, and restart product and resource when a file is saved
 	@exec node dist/cmd/kaimai/main.js up --watch --inspect
 
 test: build ## run every test on private servers; T="order seckill" selects files by path, G='cancels' tests by name
-	@exec node --enable-source-maps dist/test/run.js $(T) $${G:+--grep "$$G"}
+	@exec node --enable-source-maps dist/test/run.js $(if $(T)$(G),,--jobs 2) $(T) $${G:+--grep "$$G"}
 
 coverage: build ## run the tests (T and G as above) and write a coverage report to coverage/
 	@exec $(BIN)/c8 node --enable-source-maps dist/test/run.js $(T) $${G:+--grep "$$G"}

@@ -1,14 +1,18 @@
 /**
  * Runs tests in one mocha process, so that the servers start once:
  *
- *     node dist/test/run.js [--grep PATTERN] [PART…]
+ *     node dist/test/run.js [--grep PATTERN] [--jobs N] [PART…]
  *
- * Without arguments: every *.test.js under dist/. Each PART selects the files whose path contains it; PATTERN, a
- * regular
+ * Without arguments: every *.test.js under dist/. Each PART selects the files whose path contains it; PATTERN, a regular
  * expression, selects tests by their full name. The last line is always `N passed, N failed`, even when a test file
  * cannot be loaded or something keeps the process alive after the last test. The options are those of .mocharc.json, so
  * that mocha's own command line and editors behave the same.
+ *
+ * With `--jobs N`, N such processes with servers of their own share the files. One process leaves half of two cores idle,
+ * because tests wait for servers, deadlines and restarts.
  */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { url as inspectorUrl } from 'node:inspector';
 import { join, relative } from 'node:path';
@@ -47,11 +51,42 @@ function testFiles(parts: readonly string[]): string[] {
   return tests.filter((file) => parts.some((part) => relative(dist, file).includes(part)));
 }
 
+/** Runs the files in `jobs` processes and prints the output of each when it ends. */
+async function runJobs(jobs: number, args: readonly string[]): Promise<void> {
+  const runs = Array.from({ length: jobs }, async (_, index) => {
+    const child = spawn(
+      process.execPath,
+      [...process.execArgv, ...process.argv.slice(1, 2), ...args, '--shard', `${index}/${jobs}`],
+      { stdio: ['inherit', 'pipe', 'pipe'] },
+    );
+    const output: Buffer[] = [];
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => output.push(chunk));
+    await once(child, 'close');
+    const text = Buffer.concat(output).toString();
+    process.stdout.write(text);
+    const figures = /(\d+) passed, (\d+) failed\s*$/.exec(text);
+    passed += Number(figures?.[1] ?? 0);
+    failed += Number(figures?.[2] ?? 1);
+  });
+  await Promise.all(runs);
+}
+
 const { values, positionals } = parseArgs({
-  options: { grep: { type: 'string', short: 'g' } },
+  options: {
+    grep: { type: 'string', short: 'g' },
+    jobs: { type: 'string', default: '1' },
+    // Given by --jobs to the processes it starts: `I/N` is every Nth file from the Ith.
+    shard: { type: 'string', default: '0/1' },
+  },
   allowPositionals: true,
 });
-const files = testFiles(positionals);
+if (Number(values.jobs) > 1) {
+  const grep = values.grep === undefined ? [] : ['--grep', values.grep];
+  await runJobs(Number(values.jobs), [...grep, ...positionals]);
+  process.exit();
+}
+const [shard = 0, shards = 1] = values.shard.split('/').map(Number);
+const files = testFiles(positionals).filter((_, index) => index % shards === shard);
 if (files.length === 0) throw new Error(`no test file has ${positionals.join(' or ')} in its path`);
 const options = JSON.parse(readFileSync(join(projectRoot, '.mocharc.json'), 'utf8')) as Mocha.MochaOptions;
 const mocha = new Mocha({
