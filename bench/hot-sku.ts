@@ -4,9 +4,11 @@ import pg from 'pg';
 import { IdGenerator } from '../internal/biz/id-generator.js';
 import { formatUserId } from '../internal/biz/identity.js';
 import { GoodsOrderUsecase } from '../internal/biz/order/goods-order.js';
+import { Pricing } from '../internal/biz/pricing/pricing.js';
 import { PgCatalogRepo } from '../internal/data/postgres/catalog.js';
 import { PgOrderRepo } from '../internal/data/postgres/order.js';
 import { Postgres } from '../internal/data/postgres/postgres.js';
+import { PgPriceRuleRepo } from '../internal/data/postgres/price-rule.js';
 import { PgStockRepo } from '../internal/data/postgres/stock.js';
 import { RedisServer } from '../internal/data/redis/redis.js';
 import { RedisStockGate } from '../internal/data/redis/stock-gate.js';
@@ -49,7 +51,9 @@ function ours(bench: Bench, space: Space, endings: (() => Promise<void> | void)[
   const ids = new Ids();
   const catalog = new PgCatalogRepo(db);
   const stock = new PgStockRepo(db, gate);
-  const orders = new GoodsOrderUsecase(db, ids, catalog, stock, gate, new PgOrderRepo(db), { payTimeoutMs: 900_000 });
+  const rules = new PgPriceRuleRepo(db);
+  const [repo, pricing] = [new PgOrderRepo(db), new Pricing(rules)];
+  const orders = new GoodsOrderUsecase(db, ids, catalog, stock, gate, repo, pricing, rules, { payTimeoutMs: 900_000 });
   return {
     id: ID.hotSku,
     run: async () => {

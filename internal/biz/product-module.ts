@@ -37,6 +37,9 @@ import {
   TOKEN_REVOCATION_POLICY,
   WAITING_ROOM_POLICY,
 } from './policy.js';
+import { PriceRuleRepo, PriceRuleUsecase } from './pricing/price-rule.js';
+import { Pricing } from './pricing/pricing.js';
+import { QuoteUsecase } from './pricing/quote.js';
 import { RetentionLease, RetentionStore, RetentionUsecase } from './retention/retention.js';
 import { Admission } from './seckill/admission.js';
 import { PurchaseStream } from './seckill/purchase-stream.js';
@@ -112,8 +115,14 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     StockRepo,
     StockGate,
     OrderRepo,
+    Pricing,
+    PriceRuleRepo,
     ORDER_POLICY,
   ]);
+
+  provide(Pricing, [PriceRuleRepo]);
+  provide(PriceRuleUsecase, [PriceRuleRepo, CatalogRepo]);
+  provide(QuoteUsecase, [CatalogRepo, Pricing]);
 
   provide(OrderSearchUsecase, [OrderSearchRepo]);
   provide(ShipmentUsecase, [TransactionRunner, OrderRepo, ShipmentRepo, SHIPMENT_POLICY]);

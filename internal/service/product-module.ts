@@ -9,6 +9,8 @@ import { PaymentSignatures } from '../biz/order/payment-signature.js';
 import { RefundUsecase } from '../biz/order/refund.js';
 import { RefundRequestUsecase } from '../biz/order/refund-request.js';
 import { ShipmentUsecase } from '../biz/order/shipment.js';
+import { PriceRuleUsecase } from '../biz/pricing/price-rule.js';
+import { QuoteUsecase } from '../biz/pricing/quote.js';
 import { SaleUsecase } from '../biz/seckill/sale.js';
 import { SaleWatch } from '../biz/seckill/sale-watch.js';
 import { SeckillUsecase } from '../biz/seckill/seckill.js';
@@ -20,6 +22,7 @@ import { Metrics } from '../kratos/metrics/metrics.js';
 import { CatalogService } from './catalog.js';
 import { InstanceService } from './instance.js';
 import { OrderService } from './order.js';
+import { PricingService } from './pricing.js';
 import { ProductService } from './product.js';
 import { RefundService } from './refund.js';
 import { SeckillOrderService, SeckillService } from './seckill.js';
@@ -37,6 +40,7 @@ export const productServiceModule: ProviderSet = providers(({ provide }) => {
     PaymentSessionUsecase,
     PaymentSignatures,
   ]);
+  provide(PricingService, [QuoteUsecase, PriceRuleUsecase]);
   provide(RefundService, [RefundUsecase, RefundRequestUsecase]);
   provide(UserService, [UserUsecase, Metrics]);
   provide(InstanceService, [InstanceUsecase]);

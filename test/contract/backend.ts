@@ -10,6 +10,7 @@ import type { PaymentSessionRepo } from '../../internal/biz/order/payment-sessio
 import type { RefundRepo } from '../../internal/biz/order/refund-state.js';
 import type { ShipmentRepo } from '../../internal/biz/order/shipment.js';
 import type { Outbox } from '../../internal/biz/outbox.js';
+import type { PriceRuleRepo } from '../../internal/biz/pricing/price-rule.js';
 import type { SaleUnitsRepo } from '../../internal/biz/seckill/reserved-units.js';
 import type { SaleAccounts } from '../../internal/biz/seckill/sale-account.js';
 import type { Sale, SaleRepo } from '../../internal/biz/seckill/sale-state.js';
@@ -27,6 +28,7 @@ export interface Backend {
   readonly shipments: ShipmentRepo;
   readonly payments: PaymentRepo;
   readonly paymentSessions: PaymentSessionRepo;
+  readonly priceRules: PriceRuleRepo;
   readonly refunds: RefundRepo;
   readonly instances: InstanceRepo;
   readonly saleUnits: SaleUnitsRepo;

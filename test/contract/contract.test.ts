@@ -8,6 +8,7 @@ import { outboxContract } from './outbox.js';
 import { paymentRepoContract } from './payment.js';
 import { paymentSessionRepoContract } from './payment-session.js';
 import { openPostgresBackend } from './postgres-backend.js';
+import { priceRuleRepoContract } from './price-rule.js';
 import { productRepoContract } from './product.js';
 import { refundRepoContract } from './refund.js';
 import { saleRepoContract } from './sale.js';
@@ -27,6 +28,7 @@ const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
   paymentRepoContract,
   paymentSessionRepoContract,
   refundRepoContract,
+  priceRuleRepoContract,
   instanceRepoContract,
   outboxContract,
   saleUnitsRepoContract,

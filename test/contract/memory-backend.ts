@@ -4,6 +4,7 @@ import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemoryPaymentSessionRepo } from '../support/memory/payment-session.js';
+import { MemoryPriceRuleRepo } from '../support/memory/price-rule.js';
 import { MemoryProductRepo } from '../support/memory/product.js';
 import { MemoryRefundRepo } from '../support/memory/refund.js';
 import { MemorySaleAccounts, MemorySaleRepo } from '../support/memory/sale.js';
@@ -37,6 +38,7 @@ export async function openMemoryBackend(): Promise<Backend> {
     shipments: new MemoryShipmentRepo(store),
     payments,
     paymentSessions: new MemoryPaymentSessionRepo(store, orders),
+    priceRules: new MemoryPriceRuleRepo(store, catalog, orders),
     refunds: new MemoryRefundRepo(store, payments, orders),
     instances,
     saleUnits,

@@ -7,6 +7,7 @@ import { PgOutbox } from '../../internal/data/postgres/outbox.js';
 import { PgPaymentRepo } from '../../internal/data/postgres/payment.js';
 import { PgPaymentSessionRepo } from '../../internal/data/postgres/payment-session.js';
 import { clientOf, Postgres } from '../../internal/data/postgres/postgres.js';
+import { PgPriceRuleRepo } from '../../internal/data/postgres/price-rule.js';
 import { PgProductRepo } from '../../internal/data/postgres/product.js';
 import { PgRefundRepo } from '../../internal/data/postgres/refund.js';
 import { PgSaleRepo } from '../../internal/data/postgres/sale.js';
@@ -44,6 +45,7 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     shipments: new PgShipmentRepo(db),
     payments: new PgPaymentRepo(db),
     paymentSessions: new PgPaymentSessionRepo(db),
+    priceRules: new PgPriceRuleRepo(db),
     refunds: new PgRefundRepo(db),
     instances: new PgInstanceRepo(db),
     users: new PgUserRepo(db),

@@ -30,6 +30,8 @@ import {
   SHIPMENT_POLICY,
   WAITING_ROOM_POLICY,
 } from '../../internal/biz/policy.js';
+import { PriceRuleUsecase } from '../../internal/biz/pricing/price-rule.js';
+import { QuoteUsecase } from '../../internal/biz/pricing/quote.js';
 import { productBizModule } from '../../internal/biz/product-module.js';
 import { Admission } from '../../internal/biz/seckill/admission.js';
 import type { Delivery, PurchaseConsumer } from '../../internal/biz/seckill/purchase-stream.js';
@@ -96,6 +98,8 @@ export class SeckillReplica {
   readonly catalog: CatalogUsecase;
   readonly stockGate: StockGate;
   readonly goodsOrders: GoodsOrderUsecase;
+  readonly priceRules: PriceRuleUsecase;
+  readonly quotes: QuoteUsecase;
   readonly instances: InstanceUsecase;
   readonly orders: OrderUsecase;
   readonly refunds: RefundUsecase;
@@ -167,6 +171,8 @@ export class SeckillReplica {
     this.shipments = container.get(ShipmentUsecase);
     this.stockGate = container.get(StockGate);
     this.goodsOrders = container.get(GoodsOrderUsecase);
+    this.priceRules = container.get(PriceRuleUsecase);
+    this.quotes = container.get(QuoteUsecase);
     this.sales = container.get(SaleUsecase);
     this.schedule = container.get(SaleSchedule);
     this.loader = container.get(SaleLoader);

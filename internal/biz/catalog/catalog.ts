@@ -124,6 +124,8 @@ export abstract class CatalogRepo {
   /** All skus of an spu, by id. */
   abstract listSkus(spuId: bigint): Promise<readonly Sku[]>;
   abstract findGoods(skuId: bigint): Promise<Goods | undefined>;
+  /** The skus that there are, in any order. */
+  abstract findAllGoods(skuIds: readonly bigint[]): Promise<readonly Goods[]>;
   /** The skus that there are, locked in the order of their ids until `tx` ends; give the ids in that order. */
   abstract lockGoods(tx: Transaction, skuIds: readonly bigint[]): Promise<readonly Goods[]>;
 }

@@ -4,7 +4,9 @@ import type { CatalogRepo, Goods } from '../catalog/catalog.js';
 import { orderHeld, type StockRepo } from '../catalog/stock.js';
 import type { StockGate } from '../catalog/stock-gate.js';
 import type { IdGenerator } from '../id-generator.js';
-import { PriceCalculator, type Quote } from '../pricing/price-calculator.js';
+import type { Quote } from '../pricing/price-calculator.js';
+import type { OrderDiscount, PriceRuleRepo } from '../pricing/price-rule.js';
+import type { PricedRequest, Pricing } from '../pricing/pricing.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import { type OrderLine, type Refusal, refusalError, refusalOf, shortageOf } from './goods-order-refusal.js';
 import type { OrderPolicy } from './order.js';
@@ -60,8 +62,8 @@ const QUEUE_MAX = 10_000;
  * An ordinary order of goods:
  *
  *   repeated request id? → its order → free units as Redis was last told (turns most buyers of a sold-out sku away)
- *   → one transaction: lock the skus by id → for each request in turn: on sale, enough free units, price → orders with
- *   their lines → HOLD lines of the ledger, which add to lock_stock → COMMIT → tell Redis what is free now
+ *   → one transaction: lock the skus by id → the rules of prices in force → for each request in turn: on sale, enough free units,
+ *   price → orders with their lines and discounts → HOLD lines of the ledger, which add to lock_stock → COMMIT → tell Redis what is free now
  *
  * PostgreSQL has the last word on stock: the gate in Redis can be wrong for seconds in either direction. Orders of a
  * single sku that arrive while a transaction of that sku is under way go together in the next one, so that a hot row is
@@ -69,7 +71,6 @@ const QUEUE_MAX = 10_000;
  */
 export class GoodsOrderUsecase {
   private readonly batchers = new Map<bigint, Batcher<PlacementRequest, Placement>>();
-  private readonly calculator = new PriceCalculator();
 
   constructor(
     private readonly transactions: TransactionRunner,
@@ -78,6 +79,8 @@ export class GoodsOrderUsecase {
     private readonly stock: StockRepo,
     private readonly gate: StockGate,
     private readonly orders: OrderRepo,
+    private readonly pricing: Pricing,
+    private readonly rules: PriceRuleRepo,
     private readonly policy: OrderPolicy,
   ) {}
 
@@ -241,22 +244,27 @@ export class GoodsOrderUsecase {
     const taken = await this.orders.findRequestIds(tx, requests);
     const goods = new Map(levels.map((g) => [g.sku.id, g]));
     const free = new Map(levels.map(({ sku }) => [sku.id, sku.stock - sku.lockStock]));
+    const prices = await this.pricing.open(requests.map(pricedRequestOf), goods, tx);
     const orders: NewGoodsOrder[] = [];
+    const discounts: OrderDiscount[] = [];
     const decisions = requests.map((request): Decision => {
       const key = requestKey(request);
       if (key !== undefined && taken.has(key)) return { kind: 'repeated' };
       const refusal = refusalOf(request.lines, goods, free);
       if (refusal) return refusal;
-      const order = this.orderOf(request, goods);
+      const quote = prices.quote(pricedRequestOf(request));
+      const order = this.orderOf(request, goods, quote);
       if (request.expectedAmountFen !== undefined && request.expectedAmountFen !== order.amountFen) {
         return { kind: 'price-changed', amountFen: order.amountFen };
       }
       for (const { skuId, quantity } of request.lines) free.set(skuId, (free.get(skuId) ?? 0n) - BigInt(quantity));
       if (key !== undefined) taken.add(key);
       orders.push(order);
+      discounts.push(...prices.place(order.id, pricedRequestOf(request), quote));
       return { kind: 'placed' };
     });
     await this.store(tx, orders);
+    await this.rules.insertDiscounts(tx, discounts);
     if (decisions.some((d) => d.kind === 'short')) {
       const units = levels.map(({ sku }) => ({ skuId: sku.id, free: free.get(sku.id) ?? 0n, seq: sku.stockSeq }));
       // Skus that orders were placed on are published with what those took.
@@ -278,8 +286,7 @@ export class GoodsOrderUsecase {
     );
   }
 
-  private orderOf(request: PlacementRequest, goods: ReadonlyMap<bigint, Goods>): NewGoodsOrder {
-    const quote = this.quoteOf(request, goods);
+  private orderOf(request: PlacementRequest, goods: ReadonlyMap<bigint, Goods>, quote: Quote): NewGoodsOrder {
     const items = quote.lines.map(({ skuId, priceFen, quantity, promotionFen }) =>
       orderItemOf(goods.get(skuId) ?? lost(request.id), { priceFen, quantity, promotionFen }),
     );
@@ -308,21 +315,10 @@ export class GoodsOrderUsecase {
       payTimeoutMs: this.policy.payTimeoutMs,
     };
   }
+}
 
-  private quoteOf({ lines, receiver }: PlacementRequest, goods: ReadonlyMap<bigint, Goods>): Quote {
-    const priced = lines.map(({ skuId, quantity }) => {
-      const { sku, spu } = goods.get(skuId) ?? unknownSku(skuId);
-      return { skuId, quantity, spuId: sku.spuId, categoryId: spu.categoryId, priceFen: sku.priceFen };
-    });
-    return this.calculator.quote({
-      lines: priced,
-      region: receiver.region,
-      coupon: undefined,
-      promotions: [],
-      freightRules: [],
-      at: new Date(),
-    });
-  }
+function pricedRequestOf({ userId, lines, receiver }: PlacementRequest): PricedRequest {
+  return { userId, lines, region: receiver.region };
 }
 
 /** A request id of the batch was taken by a transaction that had not committed when this one looked. */
@@ -336,10 +332,6 @@ class RequestIdTaken extends Error {
 
 function lost(orderId: bigint): never {
   throw new Error(`order ${orderId} was placed and is gone`);
-}
-
-function unknownSku(skuId: bigint): never {
-  throw new Error(`sku ${skuId} is not among the locked ones`);
 }
 
 function compare(a: bigint, b: bigint): number {

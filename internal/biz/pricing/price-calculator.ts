@@ -13,7 +13,8 @@ export type Scope =
   | { readonly kind: 'ALL' }
   | { readonly kind: 'CATEGORY' | 'SPU' | 'SKU'; readonly ids: readonly bigint[] };
 
-interface Window {
+/** When a rule is in force. */
+export interface Window {
   readonly startsAt: Date;
   /** Exclusive; undefined: open-ended. */
   readonly endsAt: Date | undefined;

@@ -89,6 +89,12 @@ const FIND_GOODS: Statement = {
     FROM (SELECT ${SKU_COLUMNS} FROM sku WHERE id = $1) k JOIN spu p ON p.id = k.spu_id`,
 };
 
+const FIND_ALL_GOODS: Statement = {
+  name: 'goods_find_all',
+  text: `SELECT k.*, p.title, p.category_id, p.main_images, p.publish_status, p.seller_id
+    FROM (SELECT ${SKU_COLUMNS} FROM sku WHERE id = ANY ($1::bigint[])) k JOIN spu p ON p.id = k.spu_id`,
+};
+
 // NO KEY, so that orders that refer to the sku can be written meanwhile. The spu is not locked and may change.
 const LOCK_GOODS: Statement = {
   name: 'goods_lock',
@@ -192,6 +198,10 @@ export class PgCatalogRepo extends CatalogRepo {
   override async findGoods(skuId: bigint): Promise<Goods | undefined> {
     const { rows } = await this.db.query<GoodsRow>(FIND_GOODS, [skuId]);
     return rows[0] && goodsOf(rows[0]);
+  }
+
+  override async findAllGoods(skuIds: readonly bigint[]): Promise<readonly Goods[]> {
+    return (await this.db.query<GoodsRow>(FIND_ALL_GOODS, [int8s(skuIds, (id) => id)])).rows.map(goodsOf);
   }
 
   override async lockGoods(tx: Transaction, skuIds: readonly bigint[]): Promise<readonly Goods[]> {

@@ -110,6 +110,15 @@ export class MemoryCatalogRepo extends CatalogRepo {
     });
   }
 
+  override findAllGoods(skuIds: readonly bigint[]): Promise<readonly Goods[]> {
+    return this.store.statement('goods.findAll', undefined, async () =>
+      skuIds.flatMap((id) => {
+        const sku = this.skus.find(String(id));
+        return (sku && this.goodsOf(sku)) ?? [];
+      }),
+    );
+  }
+
   override lockGoods(tx: Transaction, skuIds: readonly bigint[]): Promise<readonly Goods[]> {
     return this.store.statement('goods.lock', tx, async () => {
       const locked: Goods[] = [];

@@ -9,6 +9,7 @@ import { PaymentSessionRepo } from '../../../internal/biz/order/payment-session.
 import { RefundRepo } from '../../../internal/biz/order/refund-state.js';
 import { ShipmentRepo } from '../../../internal/biz/order/shipment.js';
 import { Outbox } from '../../../internal/biz/outbox.js';
+import { PriceRuleRepo } from '../../../internal/biz/pricing/price-rule.js';
 import { Admission } from '../../../internal/biz/seckill/admission.js';
 import { PurchaseStream } from '../../../internal/biz/seckill/purchase-stream.js';
 import { SaleUnitsRepo } from '../../../internal/biz/seckill/reserved-units.js';
@@ -27,6 +28,7 @@ import { MemoryOrderRepo } from './order.js';
 import { MemoryOutbox } from './outbox.js';
 import { MemoryPaymentRepo } from './payment.js';
 import { MemoryPaymentSessionRepo } from './payment-session.js';
+import { MemoryPriceRuleRepo } from './price-rule.js';
 import { MemoryProductRepo } from './product.js';
 import { MemoryRedis } from './redis.js';
 import { MemoryRefundRepo } from './refund.js';
@@ -55,6 +57,8 @@ export const memoryDataModule: ProviderSet = providers(({ provide, create, alias
   alias(StockRepo, MemoryStockRepo);
   provide(MemoryOrderRepo, [MemoryStore]);
   alias(OrderRepo, MemoryOrderRepo);
+  provide(MemoryPriceRuleRepo, [MemoryStore, MemoryCatalogRepo, MemoryOrderRepo]);
+  alias(PriceRuleRepo, MemoryPriceRuleRepo);
   provide(MemoryPaymentRepo, [MemoryStore]);
   alias(PaymentRepo, MemoryPaymentRepo);
   provide(MemoryShipmentRepo, [MemoryStore]);

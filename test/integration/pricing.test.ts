@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict';
+import { isPriceChanged } from '../../gen/order/v1/errors.js';
+import { isPromotionVersionConflict } from '../../gen/pricing/v1/errors.js';
+import { formatUserId } from '../../internal/biz/identity.js';
+import type { CreateGoodsOrder } from '../../internal/biz/order/goods-order.js';
+import type { OrderLine } from '../../internal/biz/order/goods-order-refusal.js';
+import type { NewPromotion } from '../../internal/biz/pricing/price-rule.js';
+import { violationsOf } from '../support/audit.js';
+import { SeckillReplica } from '../support/seckill.js';
+import { useServers } from '../support/servers.js';
+
+const REGION = '310115';
+const RECEIVER = { name: '张三', phone: '13800000000', region: REGION, address: 'Century Avenue 1' };
+
+describe('prices of orders of goods', function () {
+  this.timeout(60_000);
+  const servers = useServers('postgres', 'redis');
+  let replica: SeckillReplica;
+  let users = 7_000;
+
+  before(async () => {
+    replica = new SeckillReplica(servers);
+    await replica.start();
+  });
+  after(() => replica?.close());
+  afterEach(async () => {
+    await replica.rows('UPDATE promotions SET enabled = false');
+    await replica.rows('UPDATE freight_rules SET enabled = false');
+    assert.deepEqual(await violationsOf(replica.db, replica.redis, [1, 5, 6, 7, 12, 13]), []);
+  });
+
+  const buyer = () => formatUserId(String(++users));
+  const create = (lines: readonly OrderLine[], changes: Partial<CreateGoodsOrder> = {}) =>
+    replica.goodsOrders.create({
+      ...{ userId: buyer(), lines, receiver: RECEIVER, remark: '', requestId: '', expectedAmountFen: undefined },
+      ...changes,
+    });
+  const promote = (terms: NewPromotion['terms']) =>
+    replica.priceRules.createPromotion({
+      ...{ name: 'Double 11', terms, enabled: true, startsAt: new Date(0), endsAt: undefined },
+    });
+  const discountsOf = (orderId: bigint) =>
+    replica.rows(
+      `SELECT rule, sku_id::text AS sku, amount::int AS amount, units FROM order_discounts WHERE order_id = $1 ORDER BY 1, 2`,
+      orderId,
+    );
+
+  it('stores an order with the parts and line shares that the quote said', async () => {
+    const [a, b] = [await replica.sku(10n), await replica.sku(10n)];
+    await promote({ kind: 'LIMITED_PRICE', skuId: a.id, priceFen: a.priceFen - 7n, limitPerUser: undefined });
+    const tiers = [{ thresholdFen: 1n, offFen: 11n }];
+    await promote({ kind: 'FULL_REDUCTION', scope: { kind: 'SPU', ids: [b.spuId] }, tiers });
+    await replica.priceRules.putFreightRule(
+      { regionPrefix: '31', fee: { kind: 'FLAT', feeFen: 600n }, freeAboveFen: undefined, enabled: true },
+      0n,
+    );
+    const lines = [
+      { skuId: a.id, quantity: 2 },
+      { skuId: b.id, quantity: 1 },
+    ];
+    const userId = buyer();
+    const quote = await replica.quotes.quote({ userId, lines, region: REGION });
+    assert.deepEqual([quote.promotionFen, quote.freightFen], [25n, 600n]);
+    const order = await create(lines, { userId, expectedAmountFen: quote.amountFen });
+    assert.deepEqual(
+      [order.totalFen, order.freightFen, order.promotionFen, order.amountFen],
+      [quote.totalFen, quote.freightFen, quote.promotionFen, quote.amountFen],
+    );
+    assert.deepEqual(
+      order.items.map((i) => [i.skuId, i.promotionFen]),
+      [
+        [a.id, 14n],
+        [b.id, 11n],
+      ],
+    );
+    assert.deepEqual(await discountsOf(order.id), [
+      { rule: 'FULL_REDUCTION', sku: String(b.id), amount: 11, units: 1 },
+      { rule: 'LIMITED_PRICE', sku: String(a.id), amount: 14, units: 2 },
+    ]);
+  });
+
+  it('refuses an order whose rules have changed since its quote, and leaves orders that exist as they are', async () => {
+    const sku = await replica.sku(10n);
+    const terms = {
+      kind: 'LIMITED_PRICE',
+      skuId: sku.id,
+      priceFen: sku.priceFen - 5n,
+      limitPerUser: undefined,
+    } as const;
+    const promotion = await promote(terms);
+    const lines = [{ skuId: sku.id, quantity: 1 }];
+    const quote = await replica.quotes.quote({ userId: buyer(), lines, region: REGION });
+    const before = await create(lines, { expectedAmountFen: quote.amountFen });
+    await replica.priceRules.updatePromotion(promotion.id, promotion.version, { priceFen: sku.priceFen - 2n });
+    await assert.rejects(create(lines, { expectedAmountFen: quote.amountFen }), isPriceChanged);
+    assert.equal((await replica.orders.get(before.id, undefined)).amountFen, quote.amountFen);
+    assert.equal((await create(lines)).promotionFen, 2n);
+    await assert.rejects(
+      replica.priceRules.updatePromotion(promotion.id, promotion.version, { enabled: false }),
+      isPromotionVersionConflict,
+    );
+  });
+
+  it('sells one user no more units at a limited-time price than its limit, however many orders race', async () => {
+    const sku = await replica.sku(100n);
+    await promote({ kind: 'LIMITED_PRICE', skuId: sku.id, priceFen: sku.priceFen - 1n, limitPerUser: 5 });
+    const [one, other] = [buyer(), buyer()];
+    const lines = [{ skuId: sku.id, quantity: 2 }];
+    const orders = await Promise.all([one, one, one, one, other].map((userId) => create(lines, { userId })));
+    const offFor = (userId: string) =>
+      orders.filter((o) => o.userId === userId).reduce((sum, o) => sum + o.promotionFen, 0n);
+    assert.deepEqual([offFor(one), offFor(other)], [5n, 2n]);
+    const discounted = orders.find((o) => o.userId === one && o.promotionFen === 2n)!;
+    await replica.orders.cancel(discounted.id, one, '');
+    assert.equal((await create(lines, { userId: one })).promotionFen, 2n);
+  });
+});
