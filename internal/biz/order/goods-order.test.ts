@@ -3,10 +3,12 @@ import { insertSku } from '../../../test/contract/backend.js';
 import { MemoryCatalogRepo } from '../../../test/support/memory/catalog.js';
 import { CountingIds } from '../../../test/support/memory/id-generator.js';
 import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
+import { MemoryPriceRuleRepo } from '../../../test/support/memory/price-rule.js';
 import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
 import { MemoryStockGate } from '../../../test/support/memory/stock-gate.js';
 import { MemoryStore } from '../../../test/support/memory/store.js';
 import { formatUserId } from '../identity.js';
+import { Pricing } from '../pricing/pricing.js';
 import { GoodsOrderUsecase } from './goods-order.js';
 
 const RECEIVER = { name: 'a', phone: '13800000000', region: '310115', address: 'b' };
@@ -25,7 +27,11 @@ describe('GoodsOrderUsecase', () => {
   const gate = new MemoryStockGate();
   const stock = new MemoryStockRepo(store, catalog.skus, gate);
   const orders = new MemoryOrderRepo(store);
-  const goods = new GoodsOrderUsecase(store, new CountingIds(), catalog, stock, gate, orders, { payTimeoutMs: 60_000 });
+  const rules = new MemoryPriceRuleRepo(store, catalog, orders);
+  const goods = new GoodsOrderUsecase(
+    ...([store, new CountingIds(), catalog, stock, gate, orders, new Pricing(rules), rules] as const),
+    { payTimeoutMs: 60_000 },
+  );
 
   afterEach(() => {
     failing = '';
