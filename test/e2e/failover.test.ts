@@ -75,7 +75,7 @@ describe('a failover that closes no connection', function () {
   const order = () => call('POST', '/v1/orders', { 'x-user-id': String(nextUser++) }, { productId: planId });
 
   async function readiness(): Promise<{ readonly status: number; readonly down: readonly string[] }> {
-    const reply = await fetch(`http://${product.http}/readyz`);
+    const reply = await fetch(`http://${product.metrics}/readyz`);
     const body = (await reply.json()) as { dependencies: { name: string; up: boolean }[] };
     return { status: reply.status, down: body.dependencies.filter((d) => !d.up).map((d) => d.name) };
   }
