@@ -78,6 +78,8 @@ export class PricingService implements ServiceOf<typeof PricingServiceService> {
 }
 
 function termsOf({ limitedPrice, fullReduction }: CreatePromotionRequest): PromotionTerms {
+  if (limitedPrice && fullReduction) throw oneOf('limited_price and full_reduction exclude each other');
+  if (!limitedPrice && !fullReduction) throw oneOf('limited_price or full_reduction is required');
   if (limitedPrice) {
     const { skuId, priceFen, limitPerUser } = limitedPrice;
     return { kind: 'LIMITED_PRICE', skuId, priceFen, limitPerUser: limitPerUser === 0 ? undefined : limitPerUser };
@@ -86,7 +88,7 @@ function termsOf({ limitedPrice, fullReduction }: CreatePromotionRequest): Promo
   return { kind: 'FULL_REDUCTION', scope: scopeOf(fullReduction.scope), tiers: fullReduction.tiers };
 }
 
-export function scopeOf({ kind, ids }: ScopeMessage): Scope {
+function scopeOf({ kind, ids }: ScopeMessage): Scope {
   switch (kind) {
     case ScopeKind.ALL:
       return { kind: 'ALL' };
@@ -115,6 +117,10 @@ function feeOf(fee: FreightFee | undefined): FreightRule['fee'] {
   return { kind: 'FLAT', feeFen: firstFeeFen };
 }
 
+function oneOf(description: string) {
+  return invalidArgument(description, { violations: [{ field: 'limited_price', description }] });
+}
+
 function missing(field: string) {
   return invalidArgument(`${field} is required`, { violations: [{ field, description: 'is required' }] });
 }
@@ -140,7 +146,7 @@ function promotionReply({ terms, ...promotion }: StoredPromotion): PromotionMess
   return { ...promotion, limitedPrice, fullReduction };
 }
 
-export function scopeReply(scope: Scope): ScopeMessage {
+function scopeReply(scope: Scope): ScopeMessage {
   return { kind: ScopeKind[scope.kind], ids: scope.kind === 'ALL' ? [] : [...scope.ids] };
 }
 

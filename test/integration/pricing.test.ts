@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
+import { isInvalidArgument } from '../../gen/common/v1/errors.js';
 import { isPriceChanged } from '../../gen/order/v1/errors.js';
 import { isPromotionVersionConflict } from '../../gen/pricing/v1/errors.js';
+import { type CreatePromotionRequest, Scope_Kind as ScopeKind } from '../../gen/pricing/v1/pricing.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { CreateGoodsOrder } from '../../internal/biz/order/goods-order.js';
 import type { OrderLine } from '../../internal/biz/order/goods-order-refusal.js';
 import type { NewPromotion } from '../../internal/biz/pricing/price-rule.js';
+import { PricingService } from '../../internal/service/pricing.js';
 import { violationsOf } from '../support/audit.js';
 import { SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
@@ -99,6 +102,54 @@ describe('prices of orders of goods', function () {
       replica.priceRules.updatePromotion(promotion.id, promotion.version, { enabled: false }),
       isPromotionVersionConflict,
     );
+  });
+
+  describe('as RPCs', () => {
+    const service = () => new PricingService(replica.quotes, replica.priceRules);
+    const create = (change: Partial<CreatePromotionRequest>) =>
+      service().createPromotion({
+        ...{ name: 'p', startsAt: undefined, endsAt: undefined, enabled: undefined },
+        ...{ limitedPrice: undefined, fullReduction: undefined, ...change },
+      });
+    const fieldsOf = (attempt: Promise<unknown>) =>
+      attempt.then(
+        () => assert.fail('nothing was refused'),
+        (err: unknown) => (isInvalidArgument(err) ? err.violations.map((v) => v.field) : assert.fail(String(err))),
+      );
+    const tiers = [{ thresholdFen: 1n, offFen: 1n }];
+
+    it('show rules as they were given, and change the listed fields alone', async () => {
+      const { id: skuId } = await replica.sku(1n);
+      const endsAt = new Date(Date.now() + 60_000);
+      const limitedPrice = { skuId, priceFen: 9n, limitPerUser: 2 };
+      const created = await create({ limitedPrice, endsAt });
+      assert.deepEqual([created.limitedPrice?.limitPerUser, created.fullReduction], [2, undefined]);
+      assert.deepEqual([created.enabled, created.endsAt], [true, endsAt]);
+      const updateMask = ['ends_at', 'limit_per_user'];
+      const none = { name: undefined, enabled: undefined, startsAt: undefined, endsAt: undefined };
+      const updated = await service().updatePromotion({
+        ...{ id: created.id, version: created.version, ...none, tiers: [], updateMask },
+        ...{ priceFen: undefined, limitPerUser: undefined },
+      });
+      assert.deepEqual([updated.endsAt, updated.limitedPrice?.limitPerUser, updated.version], [undefined, 0, 2n]);
+      assert.equal(updated.limitedPrice?.priceFen, 9n);
+      const scope = { kind: ScopeKind.CATEGORY, ids: [5n] };
+      assert.deepEqual((await create({ fullReduction: { scope, tiers } })).fullReduction, { scope, tiers });
+    });
+
+    it('name the field of a rule that makes no sense', async () => {
+      const { id: skuId } = await replica.sku(1n);
+      const limitedPrice = { skuId, priceFen: 1n, limitPerUser: 0 };
+      const none = { kind: ScopeKind.SPU, ids: [] };
+      assert.deepEqual(await fieldsOf(create({})), ['limited_price']);
+      const all = { scope: { kind: ScopeKind.ALL, ids: [] }, tiers };
+      assert.deepEqual(await fieldsOf(create({ limitedPrice, fullReduction: all })), ['limited_price']);
+      assert.deepEqual(await fieldsOf(create({ fullReduction: { scope: none, tiers } })), ['full_reduction.scope.ids']);
+      assert.deepEqual(await fieldsOf(create({ limitedPrice, endsAt: new Date(0) })), ['ends_at']);
+      const fee = { firstFeeFen: 1n, firstUnits: 1, furtherFeeFen: 1n, furtherUnits: 0 };
+      const rule = { regionPrefix: '9', fee, freeAboveFen: undefined, enabled: undefined, version: 0n };
+      assert.deepEqual(await fieldsOf(service().putFreightRule(rule)), ['fee.further_units']);
+    });
   });
 
   it('sells one user no more units at a limited-time price than its limit, however many orders race', async () => {

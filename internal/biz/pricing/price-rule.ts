@@ -195,7 +195,7 @@ export class PriceRuleUsecase {
 }
 
 /** @throws INVALID_ARGUMENT ends_at */
-export function checkWindow({ startsAt, endsAt }: Window): void {
+function checkWindow({ startsAt, endsAt }: Window): void {
   if (endsAt === undefined || startsAt < endsAt) return;
   throw invalidArgument('it would end before it starts', {
     violations: [{ field: 'ends_at', description: 'must be after starts_at' }],
@@ -203,7 +203,7 @@ export function checkWindow({ startsAt, endsAt }: Window): void {
 }
 
 /** @throws INVALID_ARGUMENT */
-export function checkScope(scope: FullReduction['scope'], field: string, kinds: readonly string[]): void {
+function checkScope(scope: FullReduction['scope'], field: string, kinds: readonly string[]): void {
   if (!kinds.includes(scope.kind)) {
     throw invalidArgument(`the scope cannot be ${scope.kind}`, {
       violations: [{ field: `${field}.kind`, description: `must be one of ${kinds.join(', ')}` }],

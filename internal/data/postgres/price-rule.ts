@@ -295,7 +295,7 @@ function endOf({ ends_at: endsAt }: Pick<TermsRow, 'ends_at'>): Date | undefined
   return endsAt === null ? undefined : new Date(endsAt);
 }
 
-export function scopeOf(kind: Scope['kind'], ids: readonly string[]): Scope {
+function scopeOf(kind: Scope['kind'], ids: readonly string[]): Scope {
   return kind === 'ALL' ? { kind } : { kind, ids: ids.map(BigInt) };
 }
 
