@@ -29,6 +29,9 @@ describe('prices of orders of goods', function () {
   afterEach(async () => {
     await replica.rows('UPDATE promotions SET enabled = false');
     await replica.rows('UPDATE freight_rules SET enabled = false');
+    const unequal = `SELECT o.id FROM orders o LEFT JOIN order_discounts d ON d.order_id = o.id WHERE o.order_type = 'GOODS'
+      GROUP BY o.id HAVING o.promotion_amount <> coalesce(sum(d.amount), 0)`;
+    assert.deepEqual(await replica.rows(unequal), []);
     assert.deepEqual(await violationsOf(replica.db, replica.redis, [1, 5, 6, 7, 12, 13]), []);
   });
 
