@@ -51,18 +51,22 @@ function testFiles(parts: readonly string[]): string[] {
   return tests.filter((file) => parts.some((part) => relative(dist, file).includes(part)));
 }
 
-/** Runs the files in `jobs` processes and prints the output of each when it ends. */
+/** Runs the files in `jobs` processes. Prints what each writes suite by suite, which an empty line ends. */
 async function runJobs(jobs: number, args: readonly string[]): Promise<void> {
   const runs = Array.from({ length: jobs }, async (_, index) => {
-    const child = spawn(
-      process.execPath,
-      [...process.execArgv, ...process.argv.slice(1, 2), ...args, '--shard', `${index}/${jobs}`],
-      { stdio: ['inherit', 'pipe', 'pipe'] },
-    );
-    const output: Buffer[] = [];
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => output.push(chunk));
+    const program = [...process.execArgv, ...process.argv.slice(1, 2), ...args, '--shard', `${index}/${jobs}`];
+    const child = spawn(process.execPath, program, { stdio: ['inherit', 'pipe', 'pipe'] });
+    let text = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk;
+        const end = text.lastIndexOf('\n\n') + 2;
+        if (end < 2) return;
+        process.stdout.write(text.slice(0, end));
+        text = text.slice(end);
+      });
+    }
     await once(child, 'close');
-    const text = Buffer.concat(output).toString();
     process.stdout.write(text);
     const figures = /(\d+) passed, (\d+) failed\s*$/.exec(text);
     passed += Number(figures?.[1] ?? 0);

@@ -112,7 +112,7 @@ describe('flash sales of goods', function () {
       await assert.rejects(replica.openSaleOf(sku.id, { total: 11n }), (err) => {
         assert.ok(isInvalidArgument(err));
         assert.deepEqual(err.violations, [
-          { field: 'total', description: 'must be at most the 10 units of the sku that are free' },
+          { field: 'total', description: 'must be at most 10: 10 units of the sku are free' },
         ]);
         return true;
       });
