@@ -434,6 +434,16 @@ describe('kaimai audit', function () {
       await force(`DELETE FROM instance_logs WHERE instance_id = ${instanceId}`);
       return `8 outbox ${(await one<{ id: bigint }>('SELECT id FROM outbox WHERE ref_id = $1', instanceId)).id}`;
     }, [9, 10]);
+    it('8: only once, as a dead letter, an event that the resource domain rejected', async () => {
+      const event = await one<{ id: bigint }>('SELECT id FROM outbox WHERE ref_id = $1', instanceId);
+      const reported = async () => (await audit([8])).some((v) => v.startsWith(`8 outbox ${event.id}:`));
+      await force(`DELETE FROM instance_logs WHERE instance_id = ${instanceId}`);
+      assert.equal(await reported(), true);
+      await force(`INSERT INTO resource_dead_letters (queue, message_id, payload, reason)
+        SELECT 'q', encode(sha256(payload), 'hex'), payload, '' FROM outbox WHERE id = ${event.id}`);
+      assert.equal(await reported(), false);
+      known = undefined;
+    });
     reports('9: a successful instance that does not run', async () => {
       await force(`DELETE FROM simulated_instances WHERE instance_id = ${instanceId}`);
       return `9 instance ${instanceId}`;

@@ -11,7 +11,7 @@ import { freePort } from '../../internal/local/servers/ports.js';
 import type { RunningServer, ServerName } from '../../internal/local/servers/server.js';
 import { chooseSources, installMissing, serverKinds, startServer } from '../../internal/local/servers/servers.js';
 import { Random } from '../simulation/random.js';
-import { Coverage, covers, type Place } from './coverage.js';
+import { Coverage, covers } from './coverage.js';
 import { type Mutant, mutantsOf, mutate } from './mutants.js';
 import { Places } from './places.js';
 import { ImportGraph, type SelectedTest } from './selection.js';
@@ -110,6 +110,8 @@ class Examination {
   /** By source and test files: whether these pass without a mutant. */
   private readonly sound = new Map<string, boolean>();
   private readonly broken = new Set<string>();
+  /** How many tests without servers ran for a mutant. */
+  private readonly quick = new Map<Mutant, number>();
 
   constructor(
     private readonly workspace: Workspace,
@@ -121,41 +123,47 @@ class Examination {
     this.places = new Places(projectRoot, workspace.dist);
   }
 
-  /** Runs the tests that run the mutated code: all of those without servers together, then the others one by one. */
-  async examine(mutant: Mutant): Promise<Verdict> {
-    const places = this.places.affectedBy(mutant.file, mutant.start);
-    const text = mutate(readFileSync(join(projectRoot, mutant.file), 'utf8'), mutant);
-    const selected = this.graph.testsOf(mutant.file);
+  /** Runs the covering tests without servers, all together. @returns undefined if all of them pass */
+  async withoutServers(mutant: Mutant): Promise<Verdict | undefined> {
     const covering: SelectedTest[] = [];
-    for (const test of selected) if (!test.needsServers && (await this.covers(test, places))) covering.push(test);
-    const quick = covering.length;
-    const verdict = quick > 0 ? await this.run(mutant, text, covering) : undefined;
-    if (verdict) return verdict;
+    for (const test of this.graph.testsOf(mutant.file)) {
+      if (!test.needsServers && (await this.covers(test, mutant))) covering.push(test);
+    }
+    this.quick.set(mutant, covering.length);
+    return covering.length > 0 ? this.run(mutant, covering) : undefined;
+  }
+
+  /** Runs the nearest covering tests with servers, one by one, after those without. */
+  async withServers(mutant: Mutant): Promise<Verdict> {
+    const selected = this.servers ? this.graph.testsOf(mutant.file).filter((t) => t.needsServers) : [];
     let slow = 0;
-    for (const test of this.servers ? selected.filter((t) => t.needsServers) : []) {
+    for (const test of selected) {
       if (slow === this.options.serverTests) break;
-      if (!(await this.covers(test, places))) continue;
+      if (!(await this.covers(test, mutant))) continue;
       slow++;
-      const found = await this.run(mutant, text, [test]);
+      const found = await this.run(mutant, [test]);
       if (found) return found;
     }
+    const quick = this.quick.get(mutant) ?? 0;
     if (quick + slow === 0) return { killed: false, by: 'no test runs the code' };
     return { killed: false, by: `${quick} tests without servers and ${slow} with servers pass` };
   }
 
-  private async covers(test: SelectedTest, places: readonly Place[] | undefined): Promise<boolean> {
+  private async covers(test: SelectedTest, mutant: Mutant): Promise<boolean> {
     if (this.broken.has(test.file)) return false;
+    const places = this.places.affectedBy(mutant.file, mutant.start);
     const coverage = await this.coverage.of(test.file, await this.envOf([test]));
     if (!coverage.passed) this.leaveOut(test.file);
     return coverage.passed && (places === undefined || covers(coverage, places));
   }
 
   /** @returns undefined if all of them pass */
-  private async run(mutant: Mutant, text: string, selected: readonly SelectedTest[]): Promise<Verdict | undefined> {
+  private async run(mutant: Mutant, selected: readonly SelectedTest[]): Promise<Verdict | undefined> {
     const tests = selected.filter((t) => !this.broken.has(t.file));
     if (tests.length === 0) return undefined;
     const env = await this.envOf(tests);
     const files = tests.map((t) => t.file);
+    const text = mutate(readFileSync(join(projectRoot, mutant.file), 'utf8'), mutant);
     let durationMs = 0;
     for (const file of files) durationMs += (await this.coverage.of(file, env)).durationMs;
     const limitMs = timeoutMs(durationMs);
@@ -169,7 +177,7 @@ class Examination {
     }
     // A test that fails without a mutant kills nothing.
     for (const { file } of suspects) this.leaveOut(file);
-    return this.run(mutant, text, tests);
+    return this.run(mutant, tests);
   }
 
   private leaveOut(test: string): void {
@@ -235,7 +243,7 @@ if (values.list) {
   const workspace = new Workspace(join(projectRoot, '.run/mutate'));
   const servers = values['no-servers'] ? undefined : new Servers();
   const survivors: Mutant[] = [];
-  let examined = 0;
+  let killed = 0;
   let interrupted = false;
   process.once('SIGINT', () => {
     interrupted = true;
@@ -243,18 +251,29 @@ if (values.list) {
   });
   try {
     const examination = new Examination(workspace, servers, options);
+    const print = (mutant: Mutant, verdict: Verdict) => {
+      if (verdict.killed) killed++;
+      else survivors.push(mutant);
+      console.log(`${verdict.killed ? 'killed  ' : 'SURVIVED'} ${described(mutant)}\n         ${verdict.by}`);
+    };
+    // Tests with servers take a minute for a mutant, so they come after everything that is known without them.
+    const left: Mutant[] = [];
     for (const mutant of chosen) {
       if (interrupted) break;
-      const { killed, by } = await examination.examine(mutant);
-      examined++;
-      if (!killed) survivors.push(mutant);
-      console.log(`${killed ? 'killed  ' : 'SURVIVED'} ${described(mutant)}\n         ${by}`);
+      const verdict = await examination.withoutServers(mutant);
+      if (verdict) print(mutant, verdict);
+      else left.push(mutant);
+    }
+    for (const mutant of left) {
+      if (interrupted) break;
+      print(mutant, await examination.withServers(mutant));
     }
   } finally {
     await servers?.stop();
     workspace.remove();
   }
-  const killed = examined - survivors.length;
+  const examined = killed + survivors.length;
   console.log(`\n${killed} of ${examined} killed (${((100 * killed) / Math.max(1, examined)).toFixed(1)} %)`);
+  if (examined < chosen.length) console.log(`${chosen.length - examined} were not examined to the end`);
   for (const mutant of survivors) console.log(`  ${described(mutant)}`);
 }

@@ -103,6 +103,7 @@ describe('The OpenAPI document', function () {
     assert.equal(everything.int64Value?.type, 'string');
     assert.equal(everything.uint32Value?.type, 'integer');
     assert.deepEqual(everything.int64Wrapper?.type, ['string', 'null']);
+    assert.deepEqual(everything.int32Wrapper?.type, ['integer', 'null']);
     assert.equal(at(everything as JsonObject, 'timestamp').format as unknown, 'date-time');
     assert.ok(everything['@custom']);
   });
