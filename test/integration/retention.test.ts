@@ -184,6 +184,17 @@ describe('Retention', function () {
     assert.equal(await count('stream_inbox'), 5);
   });
 
+  it('keeps the events of an order that has a young one, and deletes those of the others', async () => {
+    await finishedSale();
+    await owner.query(`${AGE};
+      UPDATE order_events SET at = now() WHERE version = 2 AND order_id = (SELECT max(id) FROM orders)`);
+    assert.deepEqual(await pass(), []);
+    const { rows } = await owner.query(
+      'SELECT count(*)::int AS events FROM order_events GROUP BY order_id ORDER BY order_id',
+    );
+    assert.deepEqual(rows, [{ events: 1 }, { events: 1 }, { events: 2 }]);
+  });
+
   it('keeps the events of requests that the resource domain has no log of, because they are lost or on their way', async () => {
     await finishedSale();
     await owner.query(`${AGE}; DELETE FROM instance_logs WHERE id = (SELECT max(id) FROM instance_logs)`);

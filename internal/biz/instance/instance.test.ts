@@ -6,7 +6,7 @@ import { MemoryStore } from '../../../test/support/memory/store.js';
 import { containerOf } from '../../../test/support/wiring.js';
 import { providers } from '../../kratos/app/wiring.js';
 import { type Product, ProductRepo } from '../catalog/product.js';
-import { OrderRepo } from '../order/order-state.js';
+import { moveOrder, OrderRepo } from '../order/order-state.js';
 import { PAYMENT_PROVIDERS, REFUND_POLICY } from '../policy.js';
 import { productBizModule } from '../product-module.js';
 import { InstanceUsecase } from './instance.js';
@@ -56,5 +56,20 @@ describe('InstanceUsecase', () => {
   it('refuses the source of one user for another user', async () => {
     await request(freshUser(), 'taken');
     await assert.rejects(request(freshUser(), 'taken'), isInstanceSourceReused);
+  });
+
+  it('records the report of an instance whose order is refunded already, and leaves the order as it is', async () => {
+    for (const status of ['SUCCESS', 'FAILED'] as const) {
+      const userId = freshUser();
+      const orderId = await paidOrder(userId);
+      const { instanceId } = await request(userId, `refunded before ${status}`, orderId);
+      await store.run(async (tx) => {
+        const order = await orders.lock(tx, orderId, userId);
+        await moveOrder(orders, tx, order!, { to: 'REFUNDING', actor: 'user', reason: 'r' });
+      });
+      const refunding = await orders.find(orderId, userId);
+      assert.equal((await instances.reportInstance({ instanceId, status, reason: '' })).status, status);
+      assert.deepEqual(await orders.find(orderId, userId), refunding);
+    }
   });
 });
