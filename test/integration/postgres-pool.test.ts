@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import pg from 'pg';
+import { Registry } from 'prom-client';
 import { isUnavailable } from '../../gen/common/v1/errors.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
+import { Metrics } from '../../internal/kratos/metrics/metrics.js';
 import { latch } from '../contract/backend.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
@@ -42,6 +44,25 @@ describe('a pool of connections to PostgreSQL', () => {
     } finally {
       awake.open();
       await Promise.all([hanging.close(), other.close()]);
+    }
+  });
+
+  it('counts connections that were lost while unused', async () => {
+    const db = open(1);
+    const admin = new pg.Client({ connectionString: servers.postgresUrl });
+    await admin.connect();
+    try {
+      const registry = new Registry();
+      db.observe(new Metrics(registry, 'shop'));
+      const lost = async () => /^shop_postgres_connection_errors_total (\d+)$/m.exec(await registry.metrics())?.[1];
+      const own = { name: 'test_own_pid', text: 'SELECT pg_backend_pid() AS pid' };
+      const { rows } = await db.query<{ pid: number }>(own, []);
+      assert.equal(await lost(), '0');
+      await admin.query('SELECT pg_terminate_backend($1)', [rows[0]?.pid]);
+      await eventually('the connection is lost', async () => Number(await lost()) > 0);
+      assert.notEqual((await db.query<{ pid: number }>(own, [])).rows[0]?.pid, rows[0]?.pid);
+    } finally {
+      await Promise.all([admin.end(), db.close()]);
     }
   });
 

@@ -13,10 +13,11 @@ describe('BackgroundMetrics', () => {
     };
   }
 
-  it('shows 0 units and errors of a server before its first round', async () => {
+  it('shows 0 units, errors and isolated units of a server before its first round', async () => {
     const value = await values((metrics) => metrics.of('relay'));
     assert.equal(value('units_total'), 0);
     assert.equal(value('errors_total'), 0);
+    assert.equal(value('isolated_total'), 0);
     assert.equal(value('round_seconds_count'), undefined);
   });
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { PinoLogger } from './pino-logger.js';
 
 describe('PinoLogger', () => {
@@ -49,5 +50,13 @@ describe('PinoLogger', () => {
       written.map((l) => [l.msg, l.part]),
       [['told', 'x']],
     );
+  });
+
+  it('writes a line for people: time, level, message, and fields as text or JSON', () => {
+    const module = JSON.stringify(new URL('./pino-logger.js', import.meta.url).href);
+    const program = `import { PinoLogger } from ${module};
+      PinoLogger.create({ level: 'info', pretty: true }, {}).info('sold out', { sale: 'seven', left: [0, { of: 3 }] });`;
+    const out = execFileSync(process.execPath, ['--input-type=module', '--eval', program], { encoding: 'utf8' });
+    assert.match(out, /^\d\d:\d\d:\d\d\.\d{3} INFO {2}sold out.* sale=seven left=\[0,\{"of":3\}\]\n$/);
   });
 });
