@@ -51,4 +51,13 @@ describe('constraints of the schema', () => {
   );
   refuses('a sku with more locked units than stock', 'sku_stock_covers_locks', 'UPDATE sku SET lock_stock = 6');
   refuses('a sku with less than no locked units', 'sku_stock_covers_locks', 'UPDATE sku SET lock_stock = -1');
+  const freight = (kind: string, ...terms: string[]) =>
+    `INSERT INTO freight_rules (region_prefix, kind, first_fee, first_units, further_fee, further_units, enabled)
+       VALUES ('31', '${kind}', 1, ${terms.join(', ')}, true)`;
+  refuses('a flat freight with a first step', 'freight_rules_kind', freight('FLAT', '1', 'NULL', 'NULL'));
+  refuses('a flat freight with a further fee', 'freight_rules_kind', freight('FLAT', 'NULL', '1', 'NULL'));
+  refuses('a flat freight with further units', 'freight_rules_kind', freight('FLAT', 'NULL', 'NULL', '1'));
+  refuses('a freight by units without a first step', 'freight_rules_kind', freight('BY_UNITS', 'NULL', '1', '1'));
+  refuses('a freight by units without a further fee', 'freight_rules_kind', freight('BY_UNITS', '1', 'NULL', '1'));
+  refuses('a freight by units without further units', 'freight_rules_kind', freight('BY_UNITS', '1', '1', 'NULL'));
 });
