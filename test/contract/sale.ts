@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { NewSale, Sale } from '../../internal/biz/seckill/sale-state.js';
+import type { NewSale, Sale, SaleStatus } from '../../internal/biz/seckill/sale-state.js';
 import { encodeUnitsReturn, TOPIC_SECKILL_RETURN } from '../../internal/biz/seckill/seckill-return.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import { freshId, freshUser, insertProduct, newOrder, type OpenBackend, useBackend } from './backend.js';
@@ -50,6 +50,26 @@ export function saleRepoContract(name: string, open: OpenBackend): void {
       assert.equal(again, undefined);
       await run((tx) => sales().close(tx, sale.id));
       assert.notEqual(await run((tx) => sales().insert(tx, { ...sale, id: freshId() })), undefined);
+    });
+
+    it('lists and counts the sales of one status, or all of them, in pages, the highest id first', async () => {
+      const list = (status?: SaleStatus) => sales().list({ offset: 0, limit: 10_000 }, status);
+      const [before, openBefore] = [await list(), await list('OPEN')];
+      const { id: planned } = await newSale();
+      const { id: open } = await openSale();
+      const [all, onlyOpen] = [await list(), await list('OPEN')];
+      assert.deepEqual([all.total, onlyOpen.total], [before.total + 2n, openBefore.total + 1n]);
+      const ids = all.items.map((s) => s.id);
+      assert.deepEqual(
+        ids,
+        [...before.items.map((s) => s.id), planned, open].sort((a, b) => (a < b ? 1 : -1)),
+      );
+      assert.deepEqual(
+        onlyOpen.items.map((s) => s.id).filter((id) => !openBefore.items.some((s) => s.id === id)),
+        [open],
+      );
+      const second = await sales().list({ offset: 1, limit: 1 }, undefined);
+      assert.deepEqual([second.items.map((s) => s.id), second.total], [[ids[1]], all.total]);
     });
 
     it('gives each opening a higher epoch and remembers the first', async () => {
