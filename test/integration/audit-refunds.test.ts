@@ -81,6 +81,10 @@ describe('kaimai audit reports of refunds and payments', function () {
     await replica.rows(`UPDATE orders SET status = 2, close_reason = 'REFUNDED' WHERE id = $1`, refunded.order.id);
     return payment(refunded);
   });
+  reports(12, 'a paid order with a granted refund that is not of lines', async (refunded) => {
+    await replica.rows(`UPDATE refunds SET kind = 'WHOLE', lines = NULL WHERE id = $1`, refunded.refund.id);
+    return payment(refunded);
+  });
   reports(12, 'a payment session that nothing has ended', async ({ order }) => {
     await replica.rows(
       `INSERT INTO payment_sessions (id, order_id, provider, amount, expires_at, next_look_up_at)

@@ -105,6 +105,7 @@ describe('App', () => {
       'stop b',
       'stop a',
       'close',
+      'stopped with code 1',
       'left',
     ]);
   });
@@ -127,7 +128,7 @@ describe('App', () => {
       run(mode);
       assert.equal(await ended(), 1);
       assert.ok(lines.includes(`fatal error: stopping: ${message}`), lines.join('\n'));
-      assert.deepEqual(lines.slice(-4), ['stop b', 'stop a', 'close', 'left']);
+      assert.deepEqual(lines.slice(-5), ['stop b', 'stop a', 'close', 'stopped with code 1', 'left']);
     });
   }
 

@@ -12,8 +12,9 @@ function say(line: string): void {
 class Printed extends Logger {
   override readonly debugs = true;
   override debug(): void {}
-  override info(message: string): void {
+  override info(message: string, fields?: { code?: number }): void {
     if (message === 'serving') say('serving');
+    if (fields?.code) say(`${message} with code ${fields.code}`);
   }
   override warn(message: string): void {
     say(message);
