@@ -13,8 +13,9 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { url as inspectorUrl } from 'node:inspector';
+import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import Mocha from 'mocha';
@@ -51,28 +52,55 @@ function testFiles(parts: readonly string[]): string[] {
   return tests.filter((file) => parts.some((part) => relative(dist, file).includes(part)));
 }
 
-/** Runs the files in `jobs` processes. Prints what each writes suite by suite, which an empty line ends. */
+/**
+ * Runs the files in `jobs` processes and prints what each writes when it ends. They write to files: what a process has not
+ * yet written to a pipe is lost when it exits.
+ */
 async function runJobs(jobs: number, args: readonly string[]): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'kaimai-test-jobs-'));
   const runs = Array.from({ length: jobs }, async (_, index) => {
     const program = [...process.execArgv, ...process.argv.slice(1, 2), ...args, '--shard', `${index}/${jobs}`];
-    const child = spawn(process.execPath, program, { stdio: ['inherit', 'pipe', 'pipe'] });
-    let text = '';
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.setEncoding('utf8').on('data', (chunk: string) => {
-        text += chunk;
-        const end = text.lastIndexOf('\n\n') + 2;
-        if (end < 2) return;
-        process.stdout.write(text.slice(0, end));
-        text = text.slice(end);
-      });
-    }
-    await once(child, 'close');
+    const file = join(folder, String(index));
+    const output = openSync(file, 'w');
+    await once(spawn(process.execPath, program, { stdio: ['ignore', output, output] }), 'close');
+    closeSync(output);
+    const text = readFileSync(file, 'utf8');
     process.stdout.write(text);
     const figures = /(\d+) passed, (\d+) failed\s*$/.exec(text);
     passed += Number(figures?.[1] ?? 0);
     failed += Number(figures?.[2] ?? 1);
   });
   await Promise.all(runs);
+  rmSync(folder, { recursive: true });
+}
+
+async function runHere(files: readonly string[], grep: string | undefined): Promise<void> {
+  const options = JSON.parse(readFileSync(join(projectRoot, '.mocharc.json'), 'utf8')) as Mocha.MochaOptions;
+  const mocha = new Mocha({
+    ...options,
+    // A test that waits at a breakpoint must not time out.
+    ...(inspectorUrl() !== undefined && { timeout: 0 }),
+    ...(grep !== undefined && { grep }),
+    reporter: Reporter,
+  });
+  for (const file of files) mocha.addFile(file);
+  await mocha.loadFilesAsync();
+  const runner = mocha.run(() => {
+    passed = runner.stats?.passes ?? 0;
+    failed = runner.stats?.failures ?? 0;
+    if (grep !== undefined && runner.stats?.tests === 0) {
+      console.error(`no test name matches ${grep}`);
+      failed += 1;
+    }
+    const timer = setTimeout(() => {
+      console.error(`still open after the last test: ${process.getActiveResourcesInfo().join(', ')}`);
+      failed += 1;
+      process.exit(1);
+    }, EXIT_TIMEOUT_MS);
+    timer.unref();
+    // Last of the exit listeners: Node 20 may wait for ever for requests of handles that were closed at the end.
+    process.on('exit', () => process.exit());
+  });
 }
 
 const { values, positionals } = parseArgs({
@@ -84,35 +112,11 @@ const { values, positionals } = parseArgs({
   },
   allowPositionals: true,
 });
-if (Number(values.jobs) > 1) {
-  const grep = values.grep === undefined ? [] : ['--grep', values.grep];
-  await runJobs(Number(values.jobs), [...grep, ...positionals]);
-  process.exit();
-}
 const [shard = 0, shards = 1] = values.shard.split('/').map(Number);
 const files = testFiles(positionals).filter((_, index) => index % shards === shard);
-if (files.length === 0) throw new Error(`no test file has ${positionals.join(' or ')} in its path`);
-const options = JSON.parse(readFileSync(join(projectRoot, '.mocharc.json'), 'utf8')) as Mocha.MochaOptions;
-const mocha = new Mocha({
-  ...options,
-  // A test that waits at a breakpoint must not time out.
-  ...(inspectorUrl() !== undefined && { timeout: 0 }),
-  ...(values.grep !== undefined && { grep: values.grep }),
-  reporter: Reporter,
-});
-for (const file of files) mocha.addFile(file);
-await mocha.loadFilesAsync();
-const runner = mocha.run(() => {
-  passed = runner.stats?.passes ?? 0;
-  failed = runner.stats?.failures ?? 0;
-  if (values.grep !== undefined && runner.stats?.tests === 0) {
-    console.error(`no test name matches ${values.grep}`);
-    failed += 1;
-  }
-  const timer = setTimeout(() => {
-    console.error(`still open after the last test: ${process.getActiveResourcesInfo().join(', ')}`);
-    failed += 1;
-    process.exit(1);
-  }, EXIT_TIMEOUT_MS);
-  timer.unref();
-});
+if (Number(values.jobs) > 1) {
+  await runJobs(Number(values.jobs), [...(values.grep === undefined ? [] : ['--grep', values.grep]), ...positionals]);
+} else {
+  if (files.length === 0) throw new Error(`no test file has ${positionals.join(' or ')} in its path`);
+  await runHere(files, values.grep);
+}
