@@ -80,8 +80,14 @@ describe('A sale on two replicas of product whose Redis fails halfway', function
   const sale = async (itemId: bigint) =>
     (await call<Record<'remaining' | 'sold' | 'epoch', string>>('GET', `/v1/sales/${itemId}`, {})).body;
 
-  /** Sells out a sale, injects the fault halfway, and compares every reply with its result. */
-  async function sellThrough(fault: (itemId: bigint) => Promise<void>): Promise<Outcome> {
+  /**
+   * Sells out a sale, injects the fault halfway, and compares every reply with its result. `prepare` runs between two
+   * purchases, when the first have bought.
+   */
+  async function sellThrough(
+    fault: (itemId: bigint) => Promise<void>,
+    prepare: (itemId: bigint) => Promise<void> = async () => {},
+  ): Promise<Outcome> {
     const spec = await admin('/v1/product-specs', { cpu: 1, memory: 1, image: 'debian-12' });
     const plan = await admin('/v1/products', { name: 'p', priceFen: '1', specId: spec.id, status: 'ENABLED' });
     const itemId = BigInt(plan.id);
@@ -92,8 +98,11 @@ describe('A sale on two replicas of product whose Redis fails halfway', function
     const clicks = Array.from({ length: BUYERS }, (_, i): Click => ({ user: i + 1, requestId: `click-${i}` }));
     const crowd = new Crowd(products, itemId);
     try {
-      const rush = crowd.rush(clicks, () => ({ way: random.pick(WAYS), replica: random.int(2) }), 20);
-      await eventually('some have bought', () => crowd.queued >= EARLY, { everyMs: 2 });
+      const next = () => ({ way: random.pick(WAYS), replica: random.int(2) });
+      await crowd.rush(clicks.slice(0, EARLY), next, 20);
+      await prepare(itemId);
+      const rush = crowd.rush(clicks.slice(EARLY), next, 20);
+      await eventually('more have bought', () => crowd.queued > EARLY, { everyMs: 2 });
       assert.ok(crowd.queued < UNITS, 'all units were sold before the fault');
       await fault(itemId);
       await rush;
@@ -198,17 +207,24 @@ describe('A sale on two replicas of product whose Redis fails halfway', function
     const replica = await OwnRedis.start();
     try {
       await replica.follow(redis);
-      const { ordered, rejected, lost } = await sellThrough(async (itemId) => {
-        const key = `seckill:${itemId}:stock`;
+      let known = 0;
+      const key = (itemId: bigint) => `seckill:${itemId}:stock`;
+      const promote = async (itemId: bigint) => {
         await replica.client.replicaof('NO', 'ONE');
-        const known = Number(await replica.client.get(key));
-        await eventually('it has missed some', async () => Number(await redis.client.get(key)) <= known - MISSED, {
-          everyMs: 2,
-        });
+        known = Number(await replica.client.get(key(itemId)));
+      };
+      const { ordered, rejected, lost } = await sellThrough(async (itemId) => {
+        await eventually(
+          'it has missed some',
+          async () => Number(await redis.client.get(key(itemId))) <= known - MISSED,
+          {
+            everyMs: 2,
+          },
+        );
         await redis.kill();
-        assert.equal(Number(await replica.client.get(key)), known);
+        assert.equal(Number(await replica.client.get(key(itemId))), known);
         proxy.failOver(replica.url);
-      });
+      }, promote);
       assert.ok(ordered > 0 && rejected + lost < UNITS);
     } finally {
       await Promise.all(products.map((p) => p.stop()));
