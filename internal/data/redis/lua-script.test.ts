@@ -2,7 +2,17 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot } from '../../local/project.js';
-import { ADMIT, CLOSE, CONFIGURE, FIND_ADMITTED, FINISH, INSPECT, type LuaScript, SCRIPTS } from './lua-script.js';
+import {
+  ADMIT,
+  CLOSE,
+  CONFIGURE,
+  FIND_ADMITTED,
+  FINISH,
+  INSPECT,
+  type LuaScript,
+  SCRIPTS,
+  WITHDRAW,
+} from './lua-script.js';
 
 const files = (folder: string) =>
   readdirSync(new URL(folder, import.meta.url))
@@ -16,6 +26,7 @@ const FLAGS = new Map<LuaScript<string>, string>([
   [FINISH, '#!lua flags=allow-oom'],
   [CLOSE, '#!lua flags=allow-oom'],
   [CONFIGURE, '#!lua flags=allow-oom'],
+  [WITHDRAW, '#!lua flags=allow-oom'],
 ]);
 
 describe('lua scripts', () => {
