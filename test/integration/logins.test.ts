@@ -8,6 +8,7 @@ describe('The logins of services that `kaimai up` starts', function () {
   let server: OwnPostgres;
 
   before(async function () {
+    // The logins are created by a superuser of its own server: not on one that was given by URL or runs in a container.
     if (!OwnPostgres.available) this.skip();
     server = await OwnPostgres.start();
   });

@@ -30,6 +30,7 @@ describe('Behind PgBouncer in transaction mode', function () {
   let url: string;
 
   before(async function () {
+    // PgBouncer is optional: make test does not install what most systems run without.
     if (!OwnPgbouncer.available) {
       console.log('    PgBouncer is not installed, so it is not tested: apt-get install pgbouncer');
       this.skip();
