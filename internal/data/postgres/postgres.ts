@@ -2,9 +2,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { unavailable } from '../../../gen/common/v1/errors.js';
 import { type Transaction, TransactionRunner } from '../../biz/transaction.js';
-import { KratosError } from '../../kratos/errors/error.js';
 import type { Metrics } from '../../kratos/metrics/metrics.js';
+import {
+  asUnavailable,
+  isConflict,
+  isConnectionError,
+  isReadOnly,
+  isSilent,
+  READ_ONLY_SQL_TRANSACTION,
+} from './connection-error.js';
 import { READ_ONLY, Session, type SessionOptions } from './session.js';
+import { VALUE_TYPES } from './value-types.js';
 
 export interface PostgresOptions extends SessionOptions {
   /** Connection URL. */
@@ -32,55 +40,6 @@ const BACKOFF_MS = 20;
 const PING_TIMEOUT_MS = 2_000;
 /** How long nothing connects again after a new connection turned out to be read-only. */
 const READ_ONLY_PAUSE_MS = 250;
-const INT8 = 20;
-const INT8_ARRAY = 1016;
-const TIMESTAMPTZ = 1184;
-
-const otherTimestamp = pg.types.getTypeParser(TIMESTAMPTZ) as (text: string) => Date;
-
-/**
- * Parses a time in UTC with a year of four digits, `2026-01-31 23:59:59.123456+00`, by the positions of the digits. A page
- * of orders has hundreds of times, and the parser of pg took longer than all other columns. It parses all other formats.
- */
-export function parseTimestamp(text: string): Date {
-  if (text.charCodeAt(4) !== DASH || !text.endsWith('+00')) return otherTimestamp(text);
-  let ms = 0;
-  for (let i = 20; i < 23; i++) {
-    const digit = text.charCodeAt(i) - ZERO;
-    ms = ms * 10 + (i < text.length - 3 && digit >= 0 ? digit : 0);
-  }
-  return new Date(
-    Date.UTC(
-      digits(text, 0, 4),
-      digits(text, 5, 7) - 1,
-      digits(text, 8, 10),
-      digits(text, 11, 13),
-      digits(text, 14, 16),
-      digits(text, 17, 19),
-      ms,
-    ),
-  );
-}
-
-const DASH = '-'.charCodeAt(0);
-const ZERO = '0'.charCodeAt(0);
-
-function digits(text: string, from: number, to: number): number {
-  let n = 0;
-  for (let i = from; i < to; i++) n = n * 10 + text.charCodeAt(i) - ZERO;
-  return n;
-}
-
-/** PostgreSQL types whose values do not fit in a JavaScript number are read as bigint. */
-const TYPES: pg.CustomTypesConfig = {
-  getTypeParser(oid: number, format?: 'text' | 'binary') {
-    if (oid === INT8) return BigInt;
-    if (oid === INT8_ARRAY) return (value: string) => (value === '{}' ? [] : value.slice(1, -1).split(',').map(BigInt));
-    if (oid === TIMESTAMPTZ) return parseTimestamp;
-    return pg.types.getTypeParser(oid, format as 'text');
-  },
-};
-
 /**
  * The connection pool of a process, and its transactions.
  *
@@ -122,7 +81,7 @@ export class Postgres extends TransactionRunner {
       idleTimeoutMillis: 60_000,
       keepAlive: true,
       application_name: options.applicationName,
-      types: TYPES,
+      types: VALUE_TYPES,
       onConnect: async (client: pg.ClientBase) => {
         const readOnly = await this.session.setUp(client);
         if (readOnly && options.allowReadOnly !== true) this.readOnly();
@@ -324,8 +283,6 @@ class Slots {
   }
 }
 
-const READ_ONLY_SQL_TRANSACTION = '25006';
-
 /** The server at the address takes no writes: it was demoted, or its successor is not promoted yet. */
 class ReadOnlyServer extends Error {
   readonly code = READ_ONLY_SQL_TRANSACTION;
@@ -355,62 +312,4 @@ async function rollback(client: pg.PoolClient): Promise<void> {
     // A connection that cannot roll back is closed. The server then rolls back.
     client.release(true);
   }
-}
-
-function codeOf(err: unknown): string {
-  return typeof err === 'object' && err !== null && 'code' in err && typeof err.code === 'string' ? err.code : '';
-}
-
-/** Deadlock or serialization failure. Nothing was changed, and the transaction should be repeated. */
-function isConflict(err: unknown): boolean {
-  const code = codeOf(err);
-  return code === '40001' || code === '40P01';
-}
-
-const NETWORK_CODES = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'EPIPE',
-  'ETIMEDOUT',
-  'ENOTFOUND',
-  'EHOSTUNREACH',
-  'EAI_AGAIN',
-]);
-
-/** The server ends a connection or refuses one: shutdown, too many connections, idle for too long. */
-const CLOSING_CODES = new Set(['57P01', '57P02', '57P03', '57P05', '25P03', '53300']);
-
-/** The server was demoted while the connection stood. */
-function isReadOnly(err: unknown): boolean {
-  return codeOf(err) === READ_ONLY_SQL_TRANSACTION;
-}
-
-function isSilent(err: unknown): boolean {
-  return err instanceof Error && err.message === 'Query read timeout';
-}
-
-/** The server is away, going away, read-only or full; class 08 and the others as PostgreSQL's appendix A has them. */
-export function isConnectionError(err: unknown): boolean {
-  const code = codeOf(err);
-  if (NETWORK_CODES.has(code) || code.startsWith('08') || CLOSING_CODES.has(code) || isReadOnly(err)) return true;
-  // These errors of pg have no code.
-  return (
-    err instanceof Error &&
-    /Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|not queryable/.test(
-      err.message,
-    )
-  );
-}
-
-/** A statement or lock timeout, or class 53: out of memory, disk or connections. */
-function isOverload(err: unknown): boolean {
-  const code = codeOf(err);
-  return code === '57014' || code === '55P03' || code.startsWith('53');
-}
-
-function asUnavailable(err: unknown): unknown {
-  if (err instanceof KratosError) return err;
-  if (isConnectionError(err) || isConflict(err) || isOverload(err))
-    return unavailable('the database does not answer', { cause: err });
-  return err;
 }

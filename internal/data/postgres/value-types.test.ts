@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import pg from 'pg';
-import { parseTimestamp } from './postgres.js';
+import { parseTimestamp } from './value-types.js';
 
 describe('a timestamp of PostgreSQL', () => {
   const theirs = pg.types.getTypeParser(1184) as (text: string) => unknown;
