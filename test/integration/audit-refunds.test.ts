@@ -4,10 +4,8 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import type { Order } from '../../internal/biz/order/order-state.js';
 import type { Refund } from '../../internal/biz/order/refund-state.js';
 import { violationsOf } from '../support/audit.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { RECEIVER, type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
-
-const RECEIVER = { name: '张三', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
 
 /** Each case breaks what its own order has, so the violations of the others may stay. */
 describe('kaimai audit reports of refunds and payments', function () {
@@ -17,8 +15,7 @@ describe('kaimai audit reports of refunds and payments', function () {
   let owner: pg.Client;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
+    replica = await startReplica(servers);
     // The owner of the database, who may also remove what prevents the damage.
     owner = new pg.Client({ connectionString: servers.postgresUrl });
     await owner.connect();

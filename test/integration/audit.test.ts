@@ -10,7 +10,7 @@ import type { CreateSale } from '../../internal/biz/seckill/sale.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { projectRoot } from '../../internal/local/project.js';
 import { auditor, SALE_INVARIANTS, violationsOf } from '../support/audit.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
@@ -24,8 +24,7 @@ describe('kaimai audit', function () {
   let owner: pg.Pool;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
+    replica = await startReplica(servers);
     owner = new pg.Pool({ connectionString: servers.postgresUrl, max: 1 });
   });
   after(async () => {
@@ -71,8 +70,6 @@ describe('kaimai audit', function () {
       await replica.instances.reportInstance({ instanceId: id, status: failed ? 'FAILED' : 'SUCCESS', reason: '' });
     }
   };
-  const pay = (orderId: bigint, eventId: string) =>
-    replica.orders.markPaid({ orderId, userId: undefined, provider: 'p', eventId, amountFen: undefined });
   const ordersOf = async (itemId: bigint) =>
     (await sql<{ id: bigint }>('SELECT id FROM orders WHERE product_id = $1 ORDER BY req_id < 0, req_id', itemId)).map(
       (o) => o.id,
@@ -97,11 +94,11 @@ describe('kaimai audit', function () {
       const { itemId, orders } = await busySale();
       assert.deepEqual(await audit(SALE_INVARIANTS), []);
       const [paid, failed, cancelled, late] = orders as [bigint, bigint, bigint, bigint];
-      await pay(paid, 'e1');
-      const { instanceId } = await pay(failed, 'e2');
+      await replica.pay(paid, 'e1');
+      const { instanceId } = await replica.pay(failed, 'e2');
       const buyer = (await sql<{ user_id: string }>('SELECT user_id FROM orders WHERE id = $1', cancelled))[0]!;
       await replica.orders.cancel(cancelled, buyer.user_id, '');
-      await assert.rejects(pay(cancelled, 'e3'), isOrderCancelled);
+      await assert.rejects(replica.pay(cancelled, 'e3'), isOrderCancelled);
       await sql(`UPDATE orders SET pay_deadline = now() - interval '1 s' WHERE id = $1`, late);
       await replica.orders.sweepOverdue(10);
       // Units that are being returned are on neither side, but they are counted.
@@ -118,7 +115,7 @@ describe('kaimai audit', function () {
         requestId: 'r',
         remark: '',
       });
-      await pay(order.id, 'e4');
+      await replica.pay(order.id, 'e4');
       await replica.sales.setVipLimit({ itemId, userId: userId(1), limit: 1, version: 1n });
       await provision([instanceId!]);
       assert.deepEqual(await audit(), []);
@@ -237,7 +234,7 @@ describe('kaimai audit', function () {
       const sale = await busySale();
       ({ itemId, saleId } = sale);
       [completed, , pending] = sale.orders as [bigint, bigint, bigint];
-      instanceId = (await pay(completed, `e${completed}`)).instanceId!;
+      instanceId = (await replica.pay(completed, `e${completed}`)).instanceId!;
       await provision();
     });
 
@@ -478,7 +475,7 @@ describe('kaimai audit', function () {
         ...{ userId: userId(1), lines: [{ skuId, quantity: 1 }], receiver, remark: '', requestId: '' },
         expectedAmountFen: undefined,
       });
-      await pay(order.id, `goods-${order.id}`);
+      await replica.pay(order.id, `goods-${order.id}`);
       if (shipped) await replica.shipments.ship({ orderId: order.id, carrier: 'c', trackingNumbers: ['1'] });
       return order.id;
     };

@@ -4,7 +4,7 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { SALE_INVARIANTS, violationsOf } from '../support/audit.js';
 import { Bff, type ScriptPurchase as Purchase, uuidOf as uid } from '../support/bff.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
@@ -20,8 +20,7 @@ describe('A BFF that runs the admission script itself', function () {
   let itemId: bigint;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
+    replica = await startReplica(servers);
     consumer = replica.consumer('a');
     await consumer.start();
     ({ itemId } = await replica.openSale({ total: BigInt(UNITS), defaultLimit: 2 }));

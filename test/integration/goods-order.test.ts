@@ -7,11 +7,9 @@ import type { CreateGoodsOrder } from '../../internal/biz/order/goods-order.js';
 import type { OrderLine } from '../../internal/biz/order/goods-order-refusal.js';
 import type { KratosError } from '../../internal/kratos/errors/error.js';
 import { violationsOf } from '../support/audit.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { RECEIVER, type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
-
-const RECEIVER = { name: '张三', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
 
 describe('ordinary orders of goods', function () {
   this.timeout(60_000);
@@ -20,9 +18,7 @@ describe('ordinary orders of goods', function () {
   let other: SeckillReplica;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    other = new SeckillReplica(servers);
-    await Promise.all([replica.start(), other.start()]);
+    [replica, other] = await Promise.all([startReplica(servers), startReplica(servers)]);
   });
   after(() => Promise.all([replica?.close(), other?.close()]));
   afterEach(async () => {
@@ -35,12 +31,6 @@ describe('ordinary orders of goods', function () {
       ...{ userId: formatUserId(String(++users)), lines, receiver: RECEIVER, remark: '', requestId: '' },
       ...{ expectedAmountFen: undefined, ...changes },
     });
-  const pay = (orderId: bigint, eventId = `pay-${orderId}`) =>
-    replica.orders.markPaid({ orderId, userId: undefined, provider: 'p', eventId, amountFen: undefined });
-  const levelOf = async (skuId: bigint) => {
-    const { stock, lockStock } = await replica.catalog.getSku(skuId);
-    return [stock, lockStock];
-  };
   const refusal = async (attempt: Promise<unknown>, is: (err: unknown) => err is KratosError): Promise<KratosError> => {
     const err = await attempt.then(
       () => assert.fail('nothing was refused'),
@@ -61,13 +51,13 @@ describe('ordinary orders of goods', function () {
     );
     assert.equal(order.amountFen, order.totalFen + order.freightFen - order.promotionFen);
     assert.deepEqual(order.receiver, RECEIVER);
-    assert.deepEqual(await Promise.all(skus.map((s) => levelOf(s.id))), [
+    assert.deepEqual(await Promise.all(skus.map((s) => replica.levelOf(s.id))), [
       [10n, 1n],
       [10n, 2n],
       [10n, 3n],
     ]);
-    assert.equal((await pay(order.id)).status, 'PAID');
-    assert.deepEqual(await Promise.all(skus.map((s) => levelOf(s.id))), [
+    assert.equal((await replica.pay(order.id)).status, 'PAID');
+    assert.deepEqual(await Promise.all(skus.map((s) => replica.levelOf(s.id))), [
       [9n, 0n],
       [8n, 0n],
       [7n, 0n],
@@ -85,20 +75,20 @@ describe('ordinary orders of goods', function () {
       [5],
     );
     assert.equal(order.amountFen, 5n * priceFen);
-    assert.deepEqual(await levelOf(skuId), [10n, 5n]);
+    assert.deepEqual(await replica.levelOf(skuId), [10n, 5n]);
   });
 
   it('gives the units back when the order is cancelled, by its buyer or by the pay deadline', async () => {
     const { id: skuId } = await replica.sku(10n);
     const [mine, late] = [await create([{ skuId, quantity: 2 }]), await create([{ skuId, quantity: 3 }])];
     await replica.orders.cancel(mine.id, mine.userId, '');
-    assert.deepEqual(await levelOf(skuId), [10n, 3n]);
+    assert.deepEqual(await replica.levelOf(skuId), [10n, 3n]);
     await replica.rows(`UPDATE orders SET pay_deadline = now() - interval '1 s' WHERE id = $1`, late.id);
     await eventually('the sweeper cancels it', async () => {
       await replica.orders.sweepOverdue(100);
       return (await replica.orders.get(late.id, undefined)).closeReason === 'PAY_TIMEOUT';
     });
-    assert.deepEqual(await levelOf(skuId), [10n, 0n]);
+    assert.deepEqual(await replica.levelOf(skuId), [10n, 0n]);
   });
 
   it('reserves the units of all skus or of none, and names each sku that falls short with what is left', async () => {
@@ -106,7 +96,7 @@ describe('ordinary orders of goods', function () {
     const lines = [much, little, none].map(({ id }) => ({ skuId: id, quantity: 2 }));
     const { metadata } = await refusal(create(lines), isStockInsufficient);
     assert.deepEqual(metadata, { [`sku_${little.id}`]: '1', [`sku_${none.id}`]: '0' });
-    assert.deepEqual(await levelOf(much.id), [10n, 0n]);
+    assert.deepEqual(await replica.levelOf(much.id), [10n, 0n]);
   });
 
   it('refuses requests that cannot become an order, naming the field', async () => {
@@ -134,7 +124,7 @@ describe('ordinary orders of goods', function () {
     const hidden = await replica.sku(5n);
     await replica.rows(`UPDATE spu SET publish_status = 0 WHERE id = $1`, hidden.spuId);
     assert.deepEqual(await fieldsOf(create([{ skuId: hidden.id, quantity: 1 }]), isSkuNotOnSale), ['lines[0].sku_id']);
-    assert.deepEqual(await levelOf(skuId), [100_000n, 0n]);
+    assert.deepEqual(await replica.levelOf(skuId), [100_000n, 0n]);
   });
 
   it('creates no order that costs anything but what the buyer was shown', async () => {
@@ -144,7 +134,7 @@ describe('ordinary orders of goods', function () {
       isPriceChanged,
     );
     assert.deepEqual(metadata, { amount_fen: String(priceFen * 2n) });
-    assert.deepEqual(await levelOf(skuId), [10n, 0n]);
+    assert.deepEqual(await replica.levelOf(skuId), [10n, 0n]);
     const order = await create([{ skuId, quantity: 2 }], { expectedAmountFen: priceFen * 2n });
     assert.equal(order.amountFen, priceFen * 2n);
   });
@@ -156,7 +146,7 @@ describe('ordinary orders of goods', function () {
       create([{ skuId, quantity: 2 }], { userId, requestId: 'r-1', ...changes }, on);
     const all = await Promise.all(Array.from({ length: 20 }, (_, i) => call(i % 2 === 0 ? replica : other)));
     assert.equal(new Set(all.map((o) => o.id)).size, 1);
-    assert.deepEqual(await levelOf(skuId), [50n, 2n]);
+    assert.deepEqual(await replica.levelOf(skuId), [50n, 2n]);
     // Repeating it is no new price either.
     assert.equal((await call(replica, { expectedAmountFen: 1n })).id, all[0]?.id);
     await refusal(call(replica, { remark: 'another' }), isRequestIdReused);
@@ -174,7 +164,7 @@ describe('ordinary orders of goods', function () {
     const units = placed.reduce((n, order) => n + order.quantity, 0);
     // Orders of one unit fit until nothing is left.
     assert.equal(units, 100);
-    assert.deepEqual(await levelOf(skuId), [100n, 100n]);
+    assert.deepEqual(await replica.levelOf(skuId), [100n, 100n]);
   });
 
   it('gives the last unit to one of two replicas, whatever else their orders want', async () => {
@@ -192,8 +182,8 @@ describe('ordinary orders of goods', function () {
       const placed = outcomes.flatMap((o) => (o.status === 'fulfilled' ? [o.value] : []));
       assert.equal(placed.length, 1);
       for (const o of outcomes) if (o.status === 'rejected') assert.ok(isStockInsufficient(o.reason), String(o.reason));
-      assert.deepEqual(await levelOf(last.id), [1n, 1n]);
-      assert.deepEqual(await levelOf(plenty.id), [100n, placed[0]?.items.length === 2 ? 2n : 0n]);
+      assert.deepEqual(await replica.levelOf(last.id), [1n, 1n]);
+      assert.deepEqual(await replica.levelOf(plenty.id), [100n, placed[0]?.items.length === 2 ? 2n : 0n]);
     }
   });
 
@@ -217,7 +207,7 @@ describe('ordinary orders of goods', function () {
     const paid = outcomes.get('PAID') ?? 0;
     assert.equal(paid + (outcomes.get('CANCELLED') ?? 0), 20);
     // Paid units have left the stock, and those of cancelled orders are free again.
-    assert.deepEqual(await levelOf(skuId), [1_000n - BigInt(paid), 0n]);
+    assert.deepEqual(await replica.levelOf(skuId), [1_000n - BigInt(paid), 0n]);
   });
 
   it('keeps orders of two skus in opposite order from waiting for each other', async () => {
@@ -230,7 +220,7 @@ describe('ordinary orders of goods', function () {
       Array.from({ length: 100 }, (_, i) => create(i % 2 ? lines : [...lines].reverse(), {}, i % 3 ? replica : other)),
     );
     assert.deepEqual(
-      [await levelOf(a.id), await levelOf(b.id)],
+      [await replica.levelOf(a.id), await replica.levelOf(b.id)],
       [
         [200n, 100n],
         [200n, 100n],
@@ -248,7 +238,7 @@ describe('ordinary orders of goods', function () {
       outcomes.flatMap((o, i) => (o.status === 'rejected' ? [i] : [])),
       [7],
     );
-    assert.deepEqual(await levelOf(skuId), [50n, 19n]);
+    assert.deepEqual(await replica.levelOf(skuId), [50n, 19n]);
   });
 
   describe('the gate in Redis', () => {
@@ -264,7 +254,7 @@ describe('ordinary orders of goods', function () {
       const is = (free: string) => eventually(`the gate holds ${free}`, async () => (await copyOf(skuId)) === free);
       const order = await create([{ skuId, quantity: 4 }]);
       await is('6');
-      await pay(order.id);
+      await replica.pay(order.id);
       await is('6');
       const cancelled = await create([{ skuId, quantity: 1 }]);
       await is('5');
@@ -309,7 +299,7 @@ describe('ordinary orders of goods', function () {
         await eventually('the key heals', async () => (await copyOf(skuId).catch(() => null)) === '1');
         await replica.orders.cancel(order.id, undefined, '');
       }
-      assert.deepEqual(await levelOf(skuId), [2n, 0n]);
+      assert.deepEqual(await replica.levelOf(skuId), [2n, 0n]);
     });
 
     it('keeps the newer of two values that arrive out of order', async () => {

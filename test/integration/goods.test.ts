@@ -8,9 +8,8 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import type { CreateSale } from '../../internal/biz/seckill/sale.js';
 import type { PurchaseOutcome } from '../../internal/biz/seckill/seckill.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
-import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { violationsOf } from '../support/audit.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
@@ -20,26 +19,16 @@ describe('flash sales of goods', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
-  let consumer: SeckillConsumer | undefined;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
+    replica = await startReplica(servers);
   });
   after(() => replica?.close());
-  afterEach(() => stopConsumer());
+  afterEach(() => replica.stopConsumer());
 
-  const startConsumer = async () => {
-    consumer = replica.consumer('a');
-    await consumer.start();
-  };
-  const stopConsumer = async () => {
-    await consumer?.stop(AbortSignal.timeout(10_000));
-    consumer = undefined;
-  };
   /** Settles all entries of the item. */
   const settle = async (itemId: bigint) => {
-    if (!consumer) await startConsumer();
+    await replica.startConsumer();
     await eventually('the stream is empty', () => replica.idle(itemId));
   };
   const userId = (n: number) => formatUserId(String(n));
@@ -55,10 +44,6 @@ describe('flash sales of goods', function () {
     await replica.openSaleOf(id, { priceFen: PRICE_FEN, defaultLimit: 3, ...change });
     return id;
   };
-  const levelOf = async (skuId: bigint) => {
-    const { stock, lockStock } = await replica.catalog.getSku(skuId);
-    return [stock, lockStock];
-  };
   const ordersOf = (skuId: bigint) =>
     replica.rows<{ id: bigint; user_id: string; status: number; quantity: number; amount: bigint }>(
       'SELECT id, user_id, status, quantity, amount FROM orders WHERE sku_id = $1 ORDER BY id',
@@ -66,8 +51,6 @@ describe('flash sales of goods', function () {
     );
   const overdue = (skuId: bigint) =>
     replica.rows(`UPDATE orders SET pay_deadline = now() - interval '1 s' WHERE sku_id = $1 AND status = 0`, skuId);
-  const pay = (orderId: bigint, eventId: string) =>
-    replica.orders.markPaid({ orderId, userId: undefined, provider: 'p', eventId, amountFen: undefined });
   const holds = async () =>
     assert.deepEqual(await violationsOf(replica.db, replica.redis, [1, 2, 3, 4, 5, 6, 7, 12, 13]), []);
   const adjust = (skuId: bigint, delta: bigint, version: bigint, requestId: string) =>
@@ -117,16 +100,16 @@ describe('flash sales of goods', function () {
         return true;
       });
       await assert.rejects(replica.sales.get(sku.id), isSaleNotFound);
-      assert.deepEqual(await levelOf(sku.id), [10n, 0n]);
+      assert.deepEqual(await replica.levelOf(sku.id), [10n, 0n]);
       await replica.openSaleOf(sku.id, { total: 10n });
-      assert.deepEqual(await levelOf(sku.id), [10n, 10n]);
+      assert.deepEqual(await replica.levelOf(sku.id), [10n, 10n]);
       await holds();
     });
   });
 
   it('sells several prepaid units per order within the limit of each buyer', async () => {
     const itemId = await openSale(10n, { total: 8n });
-    assert.deepEqual(await levelOf(itemId), [10n, 8n]);
+    assert.deepEqual(await replica.levelOf(itemId), [10n, 8n]);
     const first = idOf(await replica.buy(itemId, 1, 'r', '', 1));
     assert.equal(idOf(await replica.buy(itemId, 1, 'r', '', 1)), first);
     const second = idOf(await replica.buy(itemId, 1, '', '', 2));
@@ -153,7 +136,7 @@ describe('flash sales of goods', function () {
         [userId(5), 1, 2, 200n],
       ],
     );
-    assert.deepEqual(await levelOf(itemId), [2n, 0n]);
+    assert.deepEqual(await replica.levelOf(itemId), [2n, 0n]);
     assert.equal((await replica.seckill.getPurchase(second, userId(1))).quantity, 2);
     const { items } = await replica.orders.list(userId(1), { orderType: 'GOODS' }, { offset: 0, limit: 10 });
     assert.deepEqual(
@@ -196,16 +179,16 @@ describe('flash sales of goods', function () {
     assert.equal(await kindOf(itemId, 3, 1), 'SOLD_OUT');
     await settle(itemId);
     // Unpaid units are locked by the sale or by the order. For the sku that is the same.
-    assert.deepEqual(await levelOf(itemId), [5n, 5n]);
+    assert.deepEqual(await replica.levelOf(itemId), [5n, 5n]);
     await holds();
     const [late, kept] = await ordersOf(itemId);
-    await pay(kept!.id, 'kept');
-    assert.deepEqual(await levelOf(itemId), [3n, 3n]);
+    await replica.pay(kept!.id, 'kept');
+    assert.deepEqual(await replica.levelOf(itemId), [3n, 3n]);
     await overdue(itemId);
     await replica.orders.sweepOverdue(10);
-    assert.deepEqual(await levelOf(itemId), [3n, 3n]);
+    assert.deepEqual(await replica.levelOf(itemId), [3n, 3n]);
     await holds();
-    await assert.rejects(pay(late!.id, 'late'), isOrderCancelled);
+    await assert.rejects(replica.pay(late!.id, 'late'), isOrderCancelled);
     await replica.relayReturns();
     assert.equal((await replica.sales.get(itemId)).remaining, 3n);
     await eventually('another user gets the units', async () => (await kindOf(itemId, 3, 1)) === 'QUEUED');
@@ -236,7 +219,7 @@ describe('flash sales of goods', function () {
       while ((await replica.orders.sweepOverdue(3)).cancelled > 0);
     };
     const paid = orders.map((o) =>
-      pay(o.id, `race-${o.id}`).then(
+      replica.pay(o.id, `race-${o.id}`).then(
         () => true,
         (err) => !isOrderCancelled(err),
       ),
@@ -250,7 +233,7 @@ describe('flash sales of goods', function () {
       after.map((o) => o.status === 1),
     );
     const left = BigInt(60 - units(1));
-    assert.deepEqual(await levelOf(itemId), [left, left]);
+    assert.deepEqual(await replica.levelOf(itemId), [left, left]);
     await replica.relayReturns();
     assert.equal((await replica.sales.get(itemId)).remaining, left);
     await holds();
@@ -261,18 +244,18 @@ describe('flash sales of goods', function () {
       const { id } = await replica.sku(4n);
       const never = { itemId: id, name: '', startsAt: undefined, endsAt: undefined, total: 4n, priceFen: undefined };
       await replica.sales.create({ ...never, payMode: 'PREPAID', payTimeoutMs: undefined, defaultLimit: 1 });
-      assert.deepEqual(await levelOf(id), [4n, 4n]);
+      assert.deepEqual(await replica.levelOf(id), [4n, 4n]);
       await replica.sales.close(id);
-      assert.deepEqual(await levelOf(id), [4n, 0n]);
+      assert.deepEqual(await replica.levelOf(id), [4n, 0n]);
 
       const itemId = await openSale(10n, { total: 6n });
       await replica.buy(itemId, 1, '', '', 2);
       await settle(itemId);
       await Promise.all([1, 2, 3].map(() => replica.sales.close(itemId)));
-      assert.deepEqual(await levelOf(itemId), [8n, 0n]);
+      assert.deepEqual(await replica.levelOf(itemId), [8n, 0n]);
       assert.equal((await replica.sales.get(itemId)).sale.returned, 4n);
       await replica.openSaleOf(itemId, { total: 8n });
-      assert.deepEqual(await levelOf(itemId), [8n, 8n]);
+      assert.deepEqual(await replica.levelOf(itemId), [8n, 8n]);
       await holds();
     });
 
@@ -281,7 +264,7 @@ describe('flash sales of goods', function () {
       await replica.buy(itemId, 1, '', '', 2);
       await replica.buy(itemId, 2, '', '', 1);
       await replica.sales.close(itemId);
-      assert.deepEqual(await levelOf(itemId), [10n, 6n]);
+      assert.deepEqual(await replica.levelOf(itemId), [10n, 6n]);
       assert.equal((await replica.schedule.reconcile()).released, 0);
       await settle(itemId);
       const kept = await Promise.all([replica.schedule.reconcile(), replica.schedule.reconcile()]);
@@ -293,12 +276,12 @@ describe('flash sales of goods', function () {
         kept.reduce((n, k) => n + k.released, 0),
         1,
       );
-      assert.deepEqual(await levelOf(itemId), [10n, 3n]);
+      assert.deepEqual(await replica.levelOf(itemId), [10n, 3n]);
       const [two, one] = await ordersOf(itemId);
       await replica.orders.cancel(two!.id, two!.user_id, '');
-      assert.deepEqual(await levelOf(itemId), [10n, 1n]);
-      await pay(one!.id, 'after');
-      assert.deepEqual(await levelOf(itemId), [9n, 0n]);
+      assert.deepEqual(await replica.levelOf(itemId), [10n, 1n]);
+      await replica.pay(one!.id, 'after');
+      assert.deepEqual(await replica.levelOf(itemId), [9n, 0n]);
       const { sale } = await replica.sales.get(itemId);
       assert.deepEqual([sale.sold, sale.returned], [1n, 5n]);
       assert.equal(await replica.relayReturns(), 0);
@@ -314,13 +297,13 @@ describe('flash sales of goods', function () {
         const { released, failures } = await replica.schedule.reconcile();
         assert.equal(released, 0);
         assert.ok(failures.length > 0 && failures.every((f) => isSaleUnavailable(f.cause)));
-        assert.deepEqual(await levelOf(itemId), [4n, 3n]);
+        assert.deepEqual(await replica.levelOf(itemId), [4n, 3n]);
         assert.equal((await replica.sales.get(itemId)).sale.status, 'CLOSED');
       } finally {
         Reflect.deleteProperty(admission, 'close');
       }
       assert.equal((await replica.schedule.reconcile()).released, 1);
-      assert.deepEqual(await levelOf(itemId), [4n, 0n]);
+      assert.deepEqual(await replica.levelOf(itemId), [4n, 0n]);
       await eventually('the sale admits no purchase', async () => (await kindOf(itemId, 1, 1)) === 'ENDED');
       await holds();
     });
@@ -336,7 +319,7 @@ describe('flash sales of goods', function () {
       await settle(itemId);
       const record = await replica.seckill.getPurchase(`${itemId}-${late}`, userId(1));
       assert.deepEqual([record.status, record.reason], ['REJECTED', 'SOLD_OUT']);
-      assert.deepEqual(await levelOf(itemId), [3n, 0n]);
+      assert.deepEqual(await replica.levelOf(itemId), [3n, 0n]);
       await holds();
     });
   });
@@ -359,7 +342,7 @@ describe('flash sales of goods', function () {
       { stream_id: during, outcome: 'ORDER', reason: '' },
       { stream_id: over, outcome: 'REJECTED', reason: 'LIMIT_REACHED' },
     ]);
-    assert.deepEqual(await levelOf(sku.id), [3n, 3n]);
+    assert.deepEqual(await replica.levelOf(sku.id), [3n, 3n]);
     const spu = (await replica.catalog.getSpu(sku.spuId, 'operator')).spu;
     await replica.catalog.updateSpu(spu.id, spu.version, { publishStatus: 'UNPUBLISHED' });
     await add('uid', '2');
@@ -376,7 +359,7 @@ describe('flash sales of goods', function () {
     const itemId = await openSale(10n, { total: 7n });
     await replica.buy(itemId, 1, '', '', 3);
     await settle(itemId);
-    await stopConsumer();
+    await replica.stopConsumer();
     await replica.buy(itemId, 2, '', '', 2);
     const raw = await replica.redis.commands.xrange(saleKeys('', itemId).stream, '-', '+');
     const deliveries = raw.map(([streamId, flat]) => ({
@@ -391,7 +374,7 @@ describe('flash sales of goods', function () {
     await eventually('the new epoch is loaded', async () => (await kindOf(itemId, 2, 2)) === 'LIMIT_REACHED');
     await settle(itemId);
     assert.equal((await ordersOf(itemId)).length, 2);
-    assert.deepEqual(await levelOf(itemId), [5n, 2n]);
+    assert.deepEqual(await replica.levelOf(itemId), [5n, 2n]);
     await holds();
   });
 
@@ -408,7 +391,7 @@ describe('flash sales of goods', function () {
       await replica.buy(itemId, 1, '', '', 2);
       await replica.buy(itemId, 2, '', '', 1);
       await settle(itemId);
-      await pay((await ordersOf(itemId))[0]!.id, `audit-${itemId}`);
+      await replica.pay((await ordersOf(itemId))[0]!.id, `audit-${itemId}`);
       await holds();
     });
     /** `repair` undoes `damage`, so that the next test starts without violations. */

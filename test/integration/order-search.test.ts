@@ -4,10 +4,8 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import { type OrderSearchFilter, OrderSearchUsecase } from '../../internal/biz/order/order-search.js';
 import type { Order } from '../../internal/biz/order/order-state.js';
 import { PgOrderSearchRepo } from '../../internal/data/postgres/order-search.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { RECEIVER, type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
-
-const RECEIVER = { name: '张三', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
 
 describe('what operators ask about orders', function () {
   this.timeout(60_000);
@@ -22,8 +20,7 @@ describe('what operators ask about orders', function () {
   const userId = (n: number) => formatUserId(String(n));
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
+    replica = await startReplica(servers);
     searches = new OrderSearchUsecase(new PgOrderSearchRepo(replica.db));
     const [a, b] = [await replica.sku(100n), await replica.sku(100n)];
     const plan = await replica.plan();

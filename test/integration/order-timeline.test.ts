@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { orderTimeline } from '../../internal/data/postgres/operations.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 
 describe('The time line of an order', function () {
@@ -10,8 +10,7 @@ describe('The time line of an order', function () {
   let replica: SeckillReplica;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
+    replica = await startReplica(servers);
   });
   after(() => replica?.close());
 

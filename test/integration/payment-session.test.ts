@@ -11,33 +11,25 @@ import {
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { Order } from '../../internal/biz/order/order-state.js';
 import type { PaymentSession } from '../../internal/biz/order/payment-session.js';
-import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { violationsOf } from '../support/audit.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { RECEIVER, SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
-
-const RECEIVER = { name: '张三', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
 
 describe('payments', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let other: SeckillReplica;
-  let consumer: SeckillConsumer;
 
   before(async () => {
     replica = new SeckillReplica(servers);
     // Both replicas reach the same provider.
     other = new SeckillReplica(servers, 5_000, 10_000, replica.provider);
     await Promise.all([replica.start(), other.start()]);
-    consumer = replica.consumer('payments');
-    await consumer.start();
+    await replica.startConsumer();
   });
-  after(async () => {
-    await consumer?.stop(AbortSignal.timeout(10_000));
-    await Promise.all([replica?.close(), other?.close()]);
-  });
+  after(() => Promise.all([replica?.close(), other?.close()]));
   afterEach(async () => {
     replica.provider.faults.length = 0;
     for (const claim of await replica.refunds.claim(100)) await replica.refunds.payOut(claim);

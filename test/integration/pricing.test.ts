@@ -9,7 +9,7 @@ import type { OrderLine } from '../../internal/biz/order/goods-order-refusal.js'
 import type { NewPromotion } from '../../internal/biz/pricing/price-rule.js';
 import { PricingService } from '../../internal/service/pricing.js';
 import { violationsOf } from '../support/audit.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 
 const REGION = '310115';
@@ -22,8 +22,7 @@ describe('prices of orders of goods', function () {
   let users = 7_000;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
+    replica = await startReplica(servers);
   });
   after(() => replica?.close());
   afterEach(async () => {

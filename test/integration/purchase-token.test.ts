@@ -4,8 +4,7 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import type { CreateSale } from '../../internal/biz/seckill/sale.js';
 import type { EntryDecision } from '../../internal/biz/seckill/waiting-room.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
-import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
-import { SeckillReplica, TOKEN_TTL_MS } from '../support/seckill.js';
+import { SeckillReplica, startReplica, TOKEN_TTL_MS } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
@@ -13,18 +12,12 @@ describe('Purchase tokens', function () {
   this.timeout(30_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
-  let consumer: SeckillConsumer;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
-    consumer = replica.consumer('a');
-    await consumer.start();
+    replica = await startReplica(servers);
+    await replica.startConsumer();
   });
-  after(async () => {
-    await consumer?.stop(AbortSignal.timeout(10_000));
-    await replica?.close();
-  });
+  after(() => replica?.close());
 
   const open = async (change: Partial<CreateSale> = {}) => {
     const { itemId } = await replica.openSale({ requireToken: true, defaultLimit: 5, ...change });

@@ -5,41 +5,27 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import type { Order } from '../../internal/biz/order/order-state.js';
 import type { RefundUnits } from '../../internal/biz/order/refund-lines.js';
 import type { Refund } from '../../internal/biz/order/refund-state.js';
-import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { violationsOf } from '../support/audit.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { RECEIVER, type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
-
-const RECEIVER = { name: '张三', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
 
 describe('refunds of lines and of shipped goods', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let other: SeckillReplica;
-  let consumer: SeckillConsumer;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    other = new SeckillReplica(servers);
-    await Promise.all([replica.start(), other.start()]);
-    consumer = replica.consumer('refund-lines');
-    await consumer.start();
+    [replica, other] = await Promise.all([startReplica(servers), startReplica(servers)]);
+    await replica.startConsumer();
   });
-  after(async () => {
-    await consumer?.stop(AbortSignal.timeout(10_000));
-    await Promise.all([replica?.close(), other?.close()]);
-  });
+  after(() => Promise.all([replica?.close(), other?.close()]));
   afterEach(async () => {
     assert.deepEqual(await violationsOf(replica.db, replica.redis, [1, 2, 3, 5, 6, 12, 13, 15]), []);
   });
 
   let users = 19_000;
-  const pay = (orderId: bigint) =>
-    replica.orders.markPaid({
-      ...{ orderId, userId: undefined, provider: 'p', eventId: `pay-${orderId}`, amountFen: undefined },
-    });
   /** A paid order of new skus, which have ten units each. */
   const paidGoods = async (...quantities: readonly number[]): Promise<Order> => {
     const lines: RefundUnits[] = [];
@@ -48,7 +34,7 @@ describe('refunds of lines and of shipped goods', function () {
       ...{ userId: formatUserId(String(++users)), lines, receiver: RECEIVER, remark: '', requestId: '' },
       expectedAmountFen: undefined,
     });
-    return pay(id);
+    return replica.pay(id);
   };
   const request = ({ id: orderId, userId }: Order, lines: readonly RefundUnits[] = [], requestId = '', on = replica) =>
     on.refundRequests.request({ orderId, userId, reason: 'r', lines, requestId });
@@ -203,7 +189,7 @@ describe('refunds of lines and of shipped goods', function () {
     await replica.buy(skuId, user, '', '', 4);
     await eventually('the order exists', () => replica.idle(skuId));
     const [row] = await replica.rows<{ id: bigint }>('SELECT id FROM orders WHERE sku_id = $1', skuId);
-    const order = await pay(row!.id);
+    const order = await replica.pay(row!.id);
     await request(order, units(order, 1));
     await request(order, units(order, 2));
     await work();

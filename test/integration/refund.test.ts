@@ -13,30 +13,21 @@ import type { Order } from '../../internal/biz/order/order-state.js';
 import { TOPIC_REFUND_REQUESTED } from '../../internal/biz/order/refund.js';
 import type { Refund } from '../../internal/biz/order/refund-state.js';
 import { projectRoot } from '../../internal/local/project.js';
-import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { violationsOf } from '../support/audit.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { RECEIVER, type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
-
-const RECEIVER = { name: '张三', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
 
 describe('refunds', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
-  let consumer: SeckillConsumer;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
-    consumer = replica.consumer('refunds');
-    await consumer.start();
+    replica = await startReplica(servers);
+    await replica.startConsumer();
   });
-  after(async () => {
-    await consumer?.stop(AbortSignal.timeout(10_000));
-    await replica?.close();
-  });
+  after(() => replica?.close());
   afterEach(async () => {
     replica.provider.faults.length = 0;
     assert.deepEqual(await violationsOf(replica.db, replica.redis, [1, 2, 3, 5, 6, 12, 13, 15]), []);
@@ -49,9 +40,7 @@ describe('refunds', function () {
       ...{ userId: newUser(), lines: [{ skuId, quantity }], receiver: RECEIVER, remark: '', requestId: '' },
       expectedAmountFen: undefined,
     });
-  const pay = (orderId: bigint, eventId = `pay-${orderId}`) =>
-    replica.orders.markPaid({ orderId, userId: undefined, provider: 'p', eventId, amountFen: undefined });
-  const paidGoods = async (skuId: bigint, quantity = 1) => pay((await orderGoods(skuId, quantity)).id);
+  const paidGoods = async (skuId: bigint, quantity = 1) => replica.pay((await orderGoods(skuId, quantity)).id);
   const requestWhole = ({ id: orderId, userId }: Order, reason: string) =>
     replica.refundRequests.request({ orderId, userId, reason, lines: [], requestId: '' });
   const refundOf = async (orderId: bigint): Promise<Refund> => {
@@ -67,10 +56,6 @@ describe('refunds', function () {
   };
   /** What `work` would do later. */
   const due = (id: bigint) => replica.rows('UPDATE refunds SET next_attempt_at = now() WHERE id = $1', id);
-  const levelOf = async (skuId: bigint) => {
-    const { stock, lockStock } = await replica.catalog.getSku(skuId);
-    return [stock, lockStock];
-  };
   const statusOf = async (orderId: bigint) => {
     const { status, closeReason } = await replica.orders.get(orderId, undefined);
     return [status, closeReason];
@@ -89,7 +74,7 @@ describe('refunds', function () {
   it('pays a buyer of goods back before shipping, and puts the units on sale again', async () => {
     const { id: skuId, priceFen } = await replica.sku(10n);
     const order = await paidGoods(skuId, 3);
-    assert.deepEqual(await levelOf(skuId), [7n, 0n]);
+    assert.deepEqual(await replica.levelOf(skuId), [7n, 0n]);
     const refund = await requestWhole(order, 'no need');
     assert.deepEqual([refund.status, refund.kind, refund.amountFen], ['APPROVED', 'WHOLE', 3n * priceFen]);
     assert.deepEqual(await statusOf(order.id), ['REFUNDING', 'no need']);
@@ -100,7 +85,7 @@ describe('refunds', function () {
     assert.equal(paidBack(refund.id), 3n * priceFen);
     assert.deepEqual(await statusOf(order.id), ['CANCELLED', 'REFUNDED']);
     assert.equal((await replica.refunds.get(refund.id, order.userId)).status, 'DONE');
-    assert.deepEqual(await levelOf(skuId), [10n, 0n]);
+    assert.deepEqual(await replica.levelOf(skuId), [10n, 0n]);
     await assert.rejects(replica.refunds.get(refund.id, newUser()), isRefundNotFound);
   });
 
@@ -121,7 +106,7 @@ describe('refunds', function () {
     assert.equal(bought.kind, 'QUEUED');
     await eventually('the order exists', () => replica.idle(plan));
     const [row] = await replica.rows<{ id: bigint }>('SELECT id FROM orders WHERE product_id = $1', plan);
-    const paid = await pay(row!.id);
+    const paid = await replica.pay(row!.id);
     assert.equal((await replica.buy(plan, users + 2)).kind, 'SOLD_OUT');
     await replica.instances.reportInstance({ instanceId: paid.instanceId!, status: 'FAILED', reason: 'no capacity' });
     const refund = await refundOf(paid.id);
@@ -143,10 +128,10 @@ describe('refunds', function () {
   it('pays late, double and wrong payments back, and leaves their order alone', async () => {
     const { id: skuId } = await replica.sku(10n);
     const order = await paidGoods(skuId);
-    await assert.rejects(pay(order.id, `second-${order.id}`));
+    await assert.rejects(replica.pay(order.id, `second-${order.id}`));
     const cancelled = await orderGoods(skuId);
     await replica.orders.cancel(cancelled.id, undefined, '');
-    await assert.rejects(pay(cancelled.id));
+    await assert.rejects(replica.pay(cancelled.id));
     await work();
     for (const { id, amountFen } of [order, cancelled]) {
       const refund = await refundOf(id);
@@ -170,10 +155,10 @@ describe('refunds', function () {
     await due(refund.id);
     assert.deepEqual(await work(), ['done']);
     assert.equal(paidBack(refund.id), order.amountFen);
-    assert.deepEqual(await levelOf(skuId), [10n, 0n]);
+    assert.deepEqual(await replica.levelOf(skuId), [10n, 0n]);
     // A worker that wakes up late finds it done.
     await replica.refunds.complete(refund.id);
-    assert.deepEqual(await levelOf(skuId), [10n, 0n]);
+    assert.deepEqual(await replica.levelOf(skuId), [10n, 0n]);
   });
 
   it('lets one of two workers have a refund, and a second one after the lease of a dead one', async () => {
@@ -192,7 +177,7 @@ describe('refunds', function () {
     await due(refund.id);
     assert.deepEqual(await work(), ['done']);
     assert.deepEqual(await statusOf(order.id), ['CANCELLED', 'REFUNDED']);
-    assert.deepEqual(await levelOf(skuId), [10n, 0n]);
+    assert.deepEqual(await replica.levelOf(skuId), [10n, 0n]);
   });
 
   it('gives up after the last attempt, and pays when an operator starts it again', async () => {

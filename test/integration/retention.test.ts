@@ -15,7 +15,7 @@ import { PgOutboxRetention } from '../../internal/data/postgres/retention/outbox
 import { RedisPurchaseStream } from '../../internal/data/redis/purchase-stream.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { violationsOf } from '../support/audit.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
@@ -61,8 +61,7 @@ describe('Retention', function () {
   let owner: pg.Pool;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
+    replica = await startReplica(servers);
     owner = new pg.Pool({ connectionString: servers.postgresUrl, max: 1 });
   });
   beforeEach(async () => {

@@ -5,8 +5,7 @@ import type { CreateSale } from '../../internal/biz/seckill/sale.js';
 import type { DriftKind } from '../../internal/biz/seckill/sale-drift.js';
 import { INSPECT } from '../../internal/data/redis/lua-script.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
-import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
@@ -18,18 +17,12 @@ describe('The sale keeper', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
-  let consumer: SeckillConsumer;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
-    consumer = replica.consumer('a');
-    await consumer.start();
+    replica = await startReplica(servers);
+    await replica.startConsumer();
   });
-  after(async () => {
-    await consumer?.stop(AbortSignal.timeout(10_000));
-    await replica?.close();
-  });
+  after(() => replica?.close());
 
   const redis = () => replica.redis.commands;
   const open = async (change: Partial<CreateSale> = {}) => (await replica.openSale(change)).itemId;
@@ -272,15 +265,14 @@ describe('The sale keeper', function () {
 
     it('sells the units of purchases again whose stream was deleted', async () => {
       const itemId = await open({ total: 3n });
-      await consumer.stop(AbortSignal.timeout(10_000));
+      await replica.stopConsumer();
       try {
         for (const user of [1, 2]) await replica.buy(itemId, user);
         await redis().del(saleKeys('', itemId).stream);
         await healed(itemId);
         assert.equal((await replica.sales.get(itemId)).remaining, 3n);
       } finally {
-        consumer = replica.consumer('a');
-        await consumer.start();
+        await replica.startConsumer();
       }
     });
 

@@ -11,9 +11,8 @@ import type { CreateSale } from '../../internal/biz/seckill/sale.js';
 import type { SalePatch } from '../../internal/biz/seckill/sale-state.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { KratosError } from '../../internal/kratos/errors/error.js';
-import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { violationsOf } from '../support/audit.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
@@ -25,24 +24,15 @@ describe('UpdateSale', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
-  let consumer: SeckillConsumer | undefined;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
+    replica = await startReplica(servers);
   });
   after(() => replica?.close());
-  afterEach(stopConsumer);
+  afterEach(() => replica.stopConsumer());
 
-  async function stopConsumer(): Promise<void> {
-    await consumer?.stop(AbortSignal.timeout(10_000));
-    consumer = undefined;
-  }
   const settle = async (itemId: bigint) => {
-    if (!consumer) {
-      consumer = replica.consumer('a');
-      await consumer.start();
-    }
+    await replica.startConsumer();
     await eventually('the stream is empty', () => replica.idle(itemId));
   };
   const saleOf = async (itemId: bigint) => (await replica.sales.get(itemId)).sale;
@@ -64,10 +54,6 @@ describe('UpdateSale', function () {
     const { id } = await replica.sku(stock);
     await replica.openSaleOf(id, change);
     return id;
-  };
-  const levelOf = async (skuId: bigint) => {
-    const { stock, lockStock } = await replica.catalog.getSku(skuId);
-    return [stock, lockStock];
   };
   const clean = async () => assert.deepEqual(await violationsOf(replica.db, replica.redis, INVARIANTS), []);
   const rejected = async (itemId: bigint) =>
@@ -110,13 +96,13 @@ describe('UpdateSale', function () {
 
     it('takes the units of goods from the free stock of their sku and gives unsold ones back', async () => {
       const skuId = await goods(10n, { total: 4n });
-      assert.deepEqual(await levelOf(skuId), [10n, 4n]);
+      assert.deepEqual(await replica.levelOf(skuId), [10n, 4n]);
       await update(skuId, { total: 9n });
-      assert.deepEqual(await levelOf(skuId), [10n, 9n]);
+      assert.deepEqual(await replica.levelOf(skuId), [10n, 9n]);
       await buyAll(skuId, [1, 2]);
       await settle(skuId);
       await update(skuId, { total: 3n });
-      assert.deepEqual(await levelOf(skuId), [8n, 1n]);
+      assert.deepEqual(await replica.levelOf(skuId), [8n, 1n]);
       await update(skuId, { total: 6n });
       await assert.rejects(update(skuId, { total: 11n }), (err: unknown) => {
         assert.ok(isInvalidArgument(err));
@@ -125,10 +111,10 @@ describe('UpdateSale', function () {
         ]);
         return true;
       });
-      assert.deepEqual(await levelOf(skuId), [8n, 4n]);
+      assert.deepEqual(await replica.levelOf(skuId), [8n, 4n]);
       await clean();
       await replica.sales.close(skuId);
-      assert.deepEqual(await levelOf(skuId), [8n, 0n]);
+      assert.deepEqual(await replica.levelOf(skuId), [8n, 0n]);
       await clean();
     });
 
@@ -149,8 +135,7 @@ describe('UpdateSale', function () {
 
     it('rejects no purchase that was admitted while it is lowered and raised', async () => {
       const itemId = await goods(200n, { total: 100n });
-      consumer = replica.consumer('a');
-      await consumer.start();
+      await replica.startConsumer();
       let queued = 0;
       const buyers = users(12).map(async (lane) => {
         for (const user of users(12, 1_000 * lane)) {
@@ -170,7 +155,7 @@ describe('UpdateSale', function () {
       const { sold, total } = await saleOf(itemId);
       assert.equal(sold, BigInt(queued));
       assert.ok(sold <= total);
-      assert.deepEqual(await levelOf(itemId), [200n - sold, total - sold]);
+      assert.deepEqual(await replica.levelOf(itemId), [200n - sold, total - sold]);
       await clean();
     });
 
@@ -189,7 +174,7 @@ describe('UpdateSale', function () {
           assert.ok(isSaleStatusConflict(changed.reason) || isSaleUnavailable(changed.reason), String(changed.reason));
         }
         await replica.schedule.reconcile();
-        assert.deepEqual(await levelOf(skuId), [9n, 0n]);
+        assert.deepEqual(await replica.levelOf(skuId), [9n, 0n]);
       }
       await clean();
     });
@@ -229,7 +214,7 @@ describe('UpdateSale', function () {
         return (await replica.admission.state(skuId)).loaded?.stock === 10n;
       });
       await settle(skuId);
-      assert.deepEqual(await levelOf(skuId), [20n, 10n]);
+      assert.deepEqual(await replica.levelOf(skuId), [20n, 10n]);
       await clean();
     });
 

@@ -8,9 +8,8 @@ import type { CreateSale, SaleView } from '../../internal/biz/seckill/sale.js';
 import { ADMIT } from '../../internal/data/redis/lua-script.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { projectRoot } from '../../internal/local/project.js';
-import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { SeckillService } from '../../internal/service/seckill.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
@@ -20,18 +19,12 @@ describe('A sale', function () {
   this.timeout(60_000);
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
-  let consumer: SeckillConsumer;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
-    consumer = replica.consumer('a');
-    await consumer.start();
+    replica = await startReplica(servers);
+    await replica.startConsumer();
   });
-  after(async () => {
-    await consumer?.stop(AbortSignal.timeout(10_000));
-    await replica?.close();
-  });
+  after(() => replica?.close());
 
   const settled = (itemId: bigint) => eventually('the stream is empty', () => replica.idle(itemId));
   const holds = async (itemId: bigint) => assert.deepEqual(await replica.faultsOf(itemId), []);
@@ -120,7 +113,7 @@ describe('A sale', function () {
     it('counts the entries of a stream that survived', async () => {
       const itemId = await plan({ total: 3n });
       await replica.sales.open(itemId);
-      await consumer.stop(AbortSignal.timeout(10_000));
+      await replica.stopConsumer();
       try {
         await Promise.all([replica.buy(itemId, 1), replica.buy(itemId, 2)]);
         await replica.redis.commands.del(saleKeys('', itemId).meta);
@@ -130,8 +123,7 @@ describe('A sale', function () {
         assert.equal((await replica.buy(itemId, 3)).kind, 'QUEUED');
         assert.equal((await replica.buy(itemId, 4)).kind, 'SOLD_OUT');
       } finally {
-        consumer = replica.consumer('a');
-        await consumer.start();
+        await replica.startConsumer();
       }
       await settled(itemId);
       await holds(itemId);

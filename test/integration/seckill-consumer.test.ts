@@ -9,7 +9,7 @@ import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-stream
 import { consumersKey, saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { SeckillOrderService } from '../../internal/service/seckill.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
@@ -20,8 +20,7 @@ describe('The seckill consumer on PostgreSQL and Redis', function () {
   let running: SeckillConsumer[] = [];
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
+    replica = await startReplica(servers);
   });
   after(() => replica?.close());
   afterEach(async () => {

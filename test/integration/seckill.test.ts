@@ -12,7 +12,7 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import type { PurchaseOutcome } from '../../internal/biz/seckill/seckill.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
-import { MAX_DELIVERIES, SeckillReplica } from '../support/seckill.js';
+import { MAX_DELIVERIES, type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
@@ -23,8 +23,7 @@ describe('A flash sale on PostgreSQL and Redis', function () {
   let running: SeckillConsumer[] = [];
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    await replica.start();
+    replica = await startReplica(servers);
   });
   after(() => replica?.close());
   afterEach(async () => {

@@ -3,11 +3,10 @@ import { isOrderNotFound, isOrderStatusConflict, isReceiverMissing } from '../..
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { Order } from '../../internal/biz/order/order-state.js';
 import { violationsOf } from '../support/audit.js';
-import { SeckillReplica } from '../support/seckill.js';
+import { RECEIVER, type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-const RECEIVER = { name: '张三', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
 const PARCELS = { carrier: 'SF Express', trackingNumbers: ['SF1', 'SF2'] };
 
 describe('goods on their way to the buyer', function () {
@@ -17,9 +16,7 @@ describe('goods on their way to the buyer', function () {
   let other: SeckillReplica;
 
   before(async () => {
-    replica = new SeckillReplica(servers);
-    other = new SeckillReplica(servers);
-    await Promise.all([replica.start(), other.start()]);
+    [replica, other] = await Promise.all([startReplica(servers), startReplica(servers)]);
   });
   after(() => Promise.all([replica?.close(), other?.close()]));
   afterEach(async () => {
@@ -27,17 +24,13 @@ describe('goods on their way to the buyer', function () {
   });
 
   let users = 0;
-  const pay = (orderId: bigint) =>
-    replica.orders.markPaid({
-      ...{ orderId, userId: undefined, provider: 'p', eventId: `pay-${orderId}`, amountFen: undefined },
-    });
   const paidOrder = async (): Promise<Order> => {
     const { id: skuId } = await replica.sku(10n);
     const order = await replica.goodsOrders.create({
       ...{ userId: formatUserId(String(++users)), lines: [{ skuId, quantity: 1 }], receiver: RECEIVER, remark: '' },
       ...{ requestId: '', expectedAmountFen: undefined },
     });
-    return pay(order.id);
+    return replica.pay(order.id);
   };
   const ship = (orderId: bigint, on = replica) => on.shipments.ship({ orderId, ...PARCELS });
   const statusOf = async (id: bigint) => (await replica.orders.get(id, undefined)).status;
@@ -85,7 +78,7 @@ describe('goods on their way to the buyer', function () {
     const instance = await replica.orders.create({
       ...{ userId: formatUserId('1'), productId: plan.id, quantity: 1, requestId: '', remark: '' },
     });
-    await pay(instance.id);
+    await replica.pay(instance.id);
     await assert.rejects(ship(instance.id), isOrderStatusConflict);
     await assert.rejects(replica.shipments.setReceiver(instance.id, undefined, RECEIVER), isOrderStatusConflict);
     await assert.rejects(ship(7n), isOrderNotFound);

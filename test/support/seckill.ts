@@ -11,7 +11,7 @@ import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { QueuePublisher } from '../../internal/biz/message-queue.js';
 import { GoodsOrderUsecase } from '../../internal/biz/order/goods-order.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
-import { OrderRepo } from '../../internal/biz/order/order-state.js';
+import { type Order, OrderRepo } from '../../internal/biz/order/order-state.js';
 import { PaymentSessionUsecase } from '../../internal/biz/order/payment-session.js';
 import { RefundUsecase } from '../../internal/biz/order/refund.js';
 import { RefundRequestUsecase } from '../../internal/biz/order/refund-request.js';
@@ -70,6 +70,9 @@ import { containerOf, replaced } from './wiring.js';
 export const MAX_DELIVERIES = 3;
 export const TOKEN_TTL_MS = 60_000;
 
+/** Where goods of the tests are sent to. */
+export const RECEIVER = { name: '张三', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
+
 const WATCH_INTERVAL_MS = 20;
 
 const testPolicies = providers(({ value, create }) => {
@@ -121,6 +124,7 @@ export class SeckillReplica {
   readonly outbox: OutboxUsecase;
   readonly saleRepo: SaleRepo;
   readonly orderRepo: OrderRepo;
+  private running: SeckillConsumer | undefined;
 
   constructor(
     servers: SuiteServers,
@@ -190,7 +194,21 @@ export class SeckillReplica {
     await this.redis.ready(5_000);
   }
 
+  /** Starts a consumer if none runs. It runs until `stopConsumer`, or until the replica is closed. */
+  async startConsumer(): Promise<void> {
+    if (this.running) return;
+    this.running = this.consumer('a');
+    await this.running.start();
+  }
+
+  async stopConsumer(): Promise<void> {
+    const { running } = this;
+    this.running = undefined;
+    await running?.stop(AbortSignal.timeout(10_000));
+  }
+
   async close(): Promise<void> {
+    await this.stopConsumer();
     this.redis.close();
     await this.locks.close();
     await this.db.close();
@@ -242,6 +260,17 @@ export class SeckillReplica {
     });
     const sku = { spuId: spu.id, skuNo: no, skuName, priceFen: 9_900n, marketPriceFen: 0n };
     return this.catalog.createSku({ ...sku, specs: { color: 'black' } }, stock);
+  }
+
+  /** Units of a sku: in stock, and held of these. */
+  async levelOf(skuId: bigint): Promise<readonly [stock: bigint, lockStock: bigint]> {
+    const { stock, lockStock } = await this.catalog.getSku(skuId);
+    return [stock, lockStock];
+  }
+
+  /** Reports that provider "p" took the whole amount of an order. */
+  pay(orderId: bigint, eventId = `pay-${orderId}`): Promise<Order> {
+    return this.orders.markPaid({ orderId, userId: undefined, provider: 'p', eventId, amountFen: undefined });
   }
 
   /** An open sale of a new plan. */
@@ -367,4 +396,11 @@ export class SeckillReplica {
     expect('events of instance requests', ledger?.events, ledger?.requests);
     return faults;
   }
+}
+
+/** A replica on the servers of a suite. Call it in a hook, and close it after the suite. */
+export async function startReplica(servers: SuiteServers): Promise<SeckillReplica> {
+  const replica = new SeckillReplica(servers);
+  await replica.start();
+  return replica;
 }
