@@ -10,6 +10,78 @@ import { storableText } from './text.js';
 
 const RESOLUTION_MAX = 255;
 
+/** A table of dead letters. */
+abstract class PgDeadLetters<R extends LetterRow> extends DeadLetterStore {
+  protected abstract readonly listStatement: Statement;
+  protected abstract readonly findStatement: Statement;
+
+  constructor(protected readonly db: Postgres) {
+    super();
+  }
+
+  override async list({ includeResolved, limit }: DeadLetterFilter): Promise<readonly DeadLetter[]> {
+    const { rows } = await this.db.query<R>(this.listStatement, [includeResolved, limit]);
+    return rows.map((row) => this.letterOf(row));
+  }
+
+  override async find(key: string): Promise<DeadLetter | undefined> {
+    const row = await this.findRow(key);
+    return row && this.letterOf(row);
+  }
+
+  override async replay(key: string): Promise<string | undefined> {
+    const row = await this.findRow(key);
+    if (!row || row.resolved_at) return undefined;
+    // Before it is marked, because a repetition is harmless and a letter that is marked but not delivered would be lost.
+    const where = await this.deliver(row);
+    return this.resolve(row, `replayed ${where}`);
+  }
+
+  override async drop(key: string, reason: string): Promise<string | undefined> {
+    const row = await this.findRow(key);
+    return row && this.resolve(row, `dropped: ${reason}`);
+  }
+
+  /** @returns where to, as the resolution names it */
+  protected abstract deliver(row: R): Promise<string>;
+  /** @returns false if the letter is resolved already */
+  protected abstract markResolved(row: R, resolution: string): Promise<boolean>;
+  protected abstract sourceOf(row: R): Pick<DeadLetter, 'origin' | 'content'>;
+
+  private async resolve(row: R, resolution: string): Promise<string | undefined> {
+    const text = storableText(resolution, RESOLUTION_MAX);
+    return (await this.markResolved(row, text)) ? text : undefined;
+  }
+
+  private async findRow(key: string): Promise<R | undefined> {
+    const id = rowId(key);
+    if (id === undefined) return undefined;
+    const { rows } = await this.db.query<R>(this.findStatement, [id]);
+    return rows[0];
+  }
+
+  private letterOf(row: R): DeadLetter {
+    return {
+      ...this.sourceOf(row),
+      id: `${this.name}-${row.id}`,
+      messageId: row.message_id,
+      reason: row.reason,
+      createdAt: row.created_at,
+      resolvedAt: row.resolved_at ?? undefined,
+      resolution: row.resolution,
+    };
+  }
+}
+
+interface LetterRow {
+  id: bigint;
+  message_id: string;
+  reason: string;
+  created_at: Date;
+  resolved_at: Date | null;
+  resolution: string;
+}
+
 const LIST_ENTRIES: Statement = {
   name: 'dead_letter_list',
   text: `SELECT id, origin, message_id, payload, reason, created_at, resolved_at, resolution FROM dead_letters
@@ -34,81 +106,41 @@ const SALE_IS_OPEN: Statement = {
 /** Adds an entry to the stream of an item. @returns its stream id */
 export type AddEntry = (itemId: bigint, fields: ReadonlyMap<string, string>) => Promise<string>;
 
+interface EntryRow extends LetterRow {
+  origin: string;
+  payload: [string, string][];
+}
+
 /** Dead stream entries of the product domain. */
-export class PgStreamDeadLetters extends DeadLetterStore {
+export class PgStreamDeadLetters extends PgDeadLetters<EntryRow> {
   override readonly name = 'product';
+  protected override readonly listStatement = LIST_ENTRIES;
+  protected override readonly findStatement = FIND_ENTRY;
 
   constructor(
-    private readonly db: Postgres,
+    db: Postgres,
     private readonly addEntry: AddEntry,
   ) {
-    super();
+    super(db);
   }
 
-  override async list({ includeResolved, limit }: DeadLetterFilter): Promise<readonly DeadLetter[]> {
-    const { rows } = await this.db.query<EntryRow>(LIST_ENTRIES, [includeResolved, limit]);
-    return rows.map((row) => this.letterOf(row));
-  }
-
-  override async find(key: string): Promise<DeadLetter | undefined> {
-    const row = await this.findRow(key);
-    return row && this.letterOf(row);
-  }
-
-  override async replay(key: string): Promise<string | undefined> {
-    const row = await this.findRow(key);
-    if (!row || row.resolved_at) return undefined;
+  protected override async deliver(row: EntryRow): Promise<string> {
     const itemId = itemOf(row.origin);
     if (itemId === undefined) throw new Error(`${row.origin} is not the stream of an item`);
     const fields = new Map(row.payload);
     const epoch = /^[0-9]{1,10}$/.exec(fields.get('epoch') ?? '')?.[0];
     const open = epoch === undefined ? undefined : await this.db.query(SALE_IS_OPEN, [itemId, epoch]);
-    // Before it is marked, because a repetition is harmless and a letter that is marked but not delivered would be lost.
     const streamId = await this.addEntry(itemId, replayFields({ number: row.id, fields }, open?.rowCount === 1));
-    return this.resolve(row.id, `replayed as ${itemId}-${streamId}`);
+    return `as ${itemId}-${streamId}`;
   }
 
-  override async drop(key: string, reason: string): Promise<string | undefined> {
-    const row = await this.findRow(key);
-    return row && this.resolve(row.id, `dropped: ${reason}`);
+  protected override async markResolved({ id }: EntryRow, resolution: string): Promise<boolean> {
+    return (await this.db.query(RESOLVE_ENTRY, [id, resolution])).rowCount === 1;
   }
 
-  private async resolve(id: bigint, resolution: string): Promise<string | undefined> {
-    const text = storableText(resolution, RESOLUTION_MAX);
-    const { rowCount } = await this.db.query(RESOLVE_ENTRY, [id, text]);
-    return rowCount === 1 ? text : undefined;
+  protected override sourceOf({ origin, payload }: EntryRow): Pick<DeadLetter, 'origin' | 'content'> {
+    return { origin, content: new Map(payload) };
   }
-
-  private async findRow(key: string): Promise<EntryRow | undefined> {
-    const id = rowId(key);
-    if (id === undefined) return undefined;
-    const { rows } = await this.db.query<EntryRow>(FIND_ENTRY, [id]);
-    return rows[0];
-  }
-
-  private letterOf(row: EntryRow): DeadLetter {
-    return {
-      id: `${this.name}-${row.id}`,
-      origin: row.origin,
-      messageId: row.message_id,
-      content: new Map(row.payload),
-      reason: row.reason,
-      createdAt: row.created_at,
-      resolvedAt: row.resolved_at ?? undefined,
-      resolution: row.resolution,
-    };
-  }
-}
-
-interface EntryRow {
-  id: bigint;
-  origin: string;
-  message_id: string;
-  payload: [string, string][];
-  reason: string;
-  created_at: Date;
-  resolved_at: Date | null;
-  resolution: string;
 }
 
 const LIST_MESSAGES: Statement = {
@@ -133,76 +165,37 @@ const RESOLVE_MESSAGE: Statement = {
 /** Publishes a message to a queue. Resolves when the broker has it. */
 export type PublishMessage = (queue: string, payload: Uint8Array) => Promise<void>;
 
-/** Dead queue messages of the resource domain. */
-export class PgQueueDeadLetters extends DeadLetterStore {
-  override readonly name = 'resource';
-
-  constructor(
-    private readonly db: Postgres,
-    private readonly publish: PublishMessage,
-  ) {
-    super();
-  }
-
-  override async list({ includeResolved, limit }: DeadLetterFilter): Promise<readonly DeadLetter[]> {
-    const { rows } = await this.db.query<MessageRow>(LIST_MESSAGES, [includeResolved, limit]);
-    return rows.map((row) => this.letterOf(row));
-  }
-
-  override async find(key: string): Promise<DeadLetter | undefined> {
-    const row = await this.findRow(key);
-    return row && this.letterOf(row);
-  }
-
-  override async replay(key: string): Promise<string | undefined> {
-    const row = await this.findRow(key);
-    if (!row || row.resolved_at) return undefined;
-    await this.publish(row.queue, row.payload);
-    return this.resolve(row, `replayed to ${row.queue}`);
-  }
-
-  override async drop(key: string, reason: string): Promise<string | undefined> {
-    const row = await this.findRow(key);
-    return row && this.resolve(row, `dropped: ${reason}`);
-  }
-
-  private async resolve(row: MessageRow, resolution: string): Promise<string | undefined> {
-    const text = storableText(resolution, RESOLUTION_MAX);
-    const { rowCount } = await this.db.query(RESOLVE_MESSAGE, [row.id, text, row.deliveries]);
-    return rowCount === 1 ? text : undefined;
-  }
-
-  private async findRow(key: string): Promise<MessageRow | undefined> {
-    const id = rowId(key);
-    if (id === undefined) return undefined;
-    const { rows } = await this.db.query<MessageRow>(FIND_MESSAGE, [id]);
-    return rows[0];
-  }
-
-  private letterOf(row: MessageRow): DeadLetter {
-    return {
-      id: `${this.name}-${row.id}`,
-      origin: row.queue,
-      messageId: row.message_id,
-      content: row.payload,
-      reason: row.reason,
-      createdAt: row.created_at,
-      resolvedAt: row.resolved_at ?? undefined,
-      resolution: row.resolution,
-    };
-  }
+interface MessageRow extends LetterRow {
+  queue: string;
+  payload: Buffer;
+  deliveries: number;
 }
 
-interface MessageRow {
-  id: bigint;
-  queue: string;
-  message_id: string;
-  payload: Buffer;
-  reason: string;
-  created_at: Date;
-  resolved_at: Date | null;
-  resolution: string;
-  deliveries: number;
+/** Dead queue messages of the resource domain. */
+export class PgQueueDeadLetters extends PgDeadLetters<MessageRow> {
+  override readonly name = 'resource';
+  protected override readonly listStatement = LIST_MESSAGES;
+  protected override readonly findStatement = FIND_MESSAGE;
+
+  constructor(
+    db: Postgres,
+    private readonly publish: PublishMessage,
+  ) {
+    super(db);
+  }
+
+  protected override async deliver({ queue, payload }: MessageRow): Promise<string> {
+    await this.publish(queue, payload);
+    return `to ${queue}`;
+  }
+
+  protected override async markResolved({ id, deliveries }: MessageRow, resolution: string): Promise<boolean> {
+    return (await this.db.query(RESOLVE_MESSAGE, [id, resolution, deliveries])).rowCount === 1;
+  }
+
+  protected override sourceOf({ queue, payload }: MessageRow): Pick<DeadLetter, 'origin' | 'content'> {
+    return { origin: queue, content: payload };
+  }
 }
 
 /** undefined for a key that no row can have. */
