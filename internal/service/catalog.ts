@@ -16,18 +16,10 @@ import {
   type UpdateSkuRequest,
   type UpdateSpuRequest,
 } from '../../gen/catalog/v1/catalog.js';
-import type {
-  CatalogUsecase,
-  ListedSpu,
-  PublishStatus,
-  Sku,
-  SkuPatch,
-  Spu,
-  SpuPatch,
-  Viewer,
-} from '../biz/catalog/catalog.js';
+import type { CatalogUsecase, ListedSpu, Sku, SkuPatch, Spu, SpuPatch, Viewer } from '../biz/catalog/catalog.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { isOperator } from './caller.js';
+import { enumName } from './enum-name.js';
 import { patchOf } from './update-mask.js';
 
 export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
@@ -35,7 +27,7 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
 
   async createSpu(req: CreateSpuRequest): Promise<SpuMessage> {
     const { spuNo, title, categoryId, brandId, mainImages, detailHtml } = req;
-    const publishStatus = statusOf(req.publishStatus) ?? 'UNPUBLISHED';
+    const publishStatus = enumName(Status, req.publishStatus) ?? 'UNPUBLISHED';
     const sellerId = req.sellerId === '' ? undefined : req.sellerId;
     return spuReply(
       await this.catalog.createSpu({
@@ -45,7 +37,7 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
   }
 
   async updateSpu(req: UpdateSpuRequest): Promise<SpuMessage> {
-    const status = req.publishStatus === undefined ? undefined : statusOf(req.publishStatus);
+    const status = req.publishStatus === undefined ? undefined : enumName(Status, req.publishStatus);
     const patch = patchOf<SpuPatch>(req.updateMask, {
       title: { path: 'title', given: req.title },
       categoryId: { path: 'category_id', given: req.categoryId, cleared: 0n },
@@ -69,7 +61,7 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
     const page = await this.catalog.listSpus(
       { offset: req.offset, limit: req.limit },
       {
-        ...{ publishStatus: statusOf(publishStatus), categoryId, minPriceFen, maxPriceFen },
+        ...{ publishStatus: enumName(Status, publishStatus), categoryId, minPriceFen, maxPriceFen },
         title: title === '' ? undefined : title,
         specs: Object.keys(specs).length === 0 ? undefined : specs,
       },
@@ -112,20 +104,6 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
       })),
       nextPageToken,
     };
-  }
-}
-
-function statusOf(status: Status): PublishStatus | undefined {
-  switch (status) {
-    case Status.PUBLISHED:
-      return 'PUBLISHED';
-    case Status.UNPUBLISHED:
-      return 'UNPUBLISHED';
-    case Status.PUBLISH_STATUS_UNSPECIFIED:
-    case Status.UNRECOGNIZED:
-      return undefined;
-    default:
-      return status satisfies never;
   }
 }
 

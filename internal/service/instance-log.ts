@@ -7,9 +7,10 @@ import {
   type ListInstanceLogsRequest,
   InstanceLog_Status as Status,
 } from '../../gen/resource/v1/instance_log.js';
-import type { InstanceLog, InstanceLogStatus, InstanceLogUsecase } from '../biz/instance/instance-log.js';
+import type { InstanceLog, InstanceLogUsecase } from '../biz/instance/instance-log.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { identityOf } from './caller.js';
+import { enumName } from './enum-name.js';
 
 export class InstanceLogService implements ServiceOf<typeof InstanceLogServiceService> {
   constructor(private readonly logs: InstanceLogUsecase) {}
@@ -22,7 +23,7 @@ export class InstanceLogService implements ServiceOf<typeof InstanceLogServiceSe
         sourceId: req.sourceId === '' ? undefined : req.sourceId,
         productId: req.productId === 0n ? undefined : req.productId,
         instanceId: req.instanceId === 0n ? undefined : req.instanceId,
-        status: statusOf(req.status),
+        status: enumName(Status, req.status),
       },
       { offset: req.offset, limit: req.limit },
     );
@@ -32,22 +33,6 @@ export class InstanceLogService implements ServiceOf<typeof InstanceLogServiceSe
   async getInstanceStats(req: GetInstanceStatsRequest): Promise<InstanceStatsMessage> {
     const { bySource, byMinute } = await this.logs.stats(req.since);
     return { bySource: [...bySource], byMinute: [...byMinute] };
-  }
-}
-
-function statusOf(status: Status): InstanceLogStatus | undefined {
-  switch (status) {
-    case Status.PROCESSING:
-      return 'PROCESSING';
-    case Status.SUCCESS:
-      return 'SUCCESS';
-    case Status.FAILED:
-      return 'FAILED';
-    case Status.STATUS_UNSPECIFIED:
-    case Status.UNRECOGNIZED:
-      return undefined;
-    default:
-      return status satisfies never;
   }
 }
 

@@ -30,12 +30,13 @@ import { formatUserId } from '../biz/identity.js';
 import type { GoodsOrderUsecase } from '../biz/order/goods-order.js';
 import type { OrderUsecase } from '../biz/order/order.js';
 import type { OrderSearchUsecase } from '../biz/order/order-search.js';
-import type { Order, OrderSource, OrderStatus, OrderType } from '../biz/order/order-state.js';
+import type { Order } from '../biz/order/order-state.js';
 import type { PaymentSessionUsecase, SessionNotice } from '../biz/order/payment-session.js';
 import type { PaymentSignatures } from '../biz/order/payment-signature.js';
 import type { Shipment, ShipmentUsecase } from '../biz/order/shipment.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { identityOf, userOf } from './caller.js';
+import { enumName } from './enum-name.js';
 import { orderIdOf } from './order-id.js';
 
 export class OrderService implements ServiceOf<typeof OrderServiceService> {
@@ -67,7 +68,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
   async listOrders(req: ListOrdersRequest, ctx: CallContext): Promise<ListOrdersReply> {
     const page = await this.orders.list(
       userOf(ctx),
-      { status: statusOf(req.status), orderType: typeOf(req.orderType) },
+      { status: enumName(Status, req.status), orderType: enumName(Type, req.orderType) },
       { offset: req.offset, limit: req.limit, pageToken: req.pageToken },
     );
     const { items, total, nextPageToken } = page;
@@ -76,9 +77,9 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
 
   async searchOrders(req: SearchOrdersRequest): Promise<SearchOrdersReply> {
     const filter = {
-      status: statusOf(req.status),
-      orderType: typeOf(req.orderType),
-      source: sourceOf(req.source),
+      status: enumName(Status, req.status),
+      orderType: enumName(Type, req.orderType),
+      source: enumName(Source, req.source),
       userId: req.userId === '' ? undefined : formatUserId(req.userId, 'user_id'),
       saleId: req.saleId === 0n ? undefined : req.saleId,
       skuId: req.skuId === 0n ? undefined : req.skuId,
@@ -184,58 +185,6 @@ function oneOf(description: string) {
 
 function missing(field: string) {
   return invalidArgument(`${field} is required`, { violations: [{ field, description: 'is required' }] });
-}
-
-function statusOf(status: Status): OrderStatus | undefined {
-  switch (status) {
-    case Status.PENDING:
-      return 'PENDING';
-    case Status.PAID:
-      return 'PAID';
-    case Status.CANCELLED:
-      return 'CANCELLED';
-    case Status.COMPLETED:
-      return 'COMPLETED';
-    case Status.SHIPPED:
-      return 'SHIPPED';
-    case Status.REFUNDING:
-      return 'REFUNDING';
-    case Status.STATUS_UNSPECIFIED:
-    case Status.UNRECOGNIZED:
-      return undefined;
-    default:
-      return status satisfies never;
-  }
-}
-
-function sourceOf(source: Source): OrderSource | undefined {
-  switch (source) {
-    case Source.SECKILL:
-      return 'SECKILL';
-    case Source.NORMAL:
-      return 'NORMAL';
-    case Source.SOURCE_UNSPECIFIED:
-    case Source.UNRECOGNIZED:
-      return undefined;
-    default:
-      return source satisfies never;
-  }
-}
-
-function typeOf(type: Type): OrderType | undefined {
-  switch (type) {
-    case Type.INSTANCE:
-      return 'INSTANCE';
-    case Type.GOODS:
-      return 'GOODS';
-    case Type.CONTENT:
-      return 'CONTENT';
-    case Type.TYPE_UNSPECIFIED:
-    case Type.UNRECOGNIZED:
-      return undefined;
-    default:
-      return type satisfies never;
-  }
 }
 
 function orderReply(order: Order, shipment?: Shipment): OrderMessage {

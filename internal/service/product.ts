@@ -10,9 +10,10 @@ import {
   Product_Status as Status,
   type UpdateProductRequest,
 } from '../../gen/product/v1/product.js';
-import type { Product, ProductPatch, ProductSpec, ProductStatus, ProductUsecase } from '../biz/catalog/product.js';
+import type { Product, ProductPatch, ProductSpec, ProductUsecase } from '../biz/catalog/product.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { isOperator } from './caller.js';
+import { enumName } from './enum-name.js';
 
 export class ProductService implements ServiceOf<typeof ProductServiceService> {
   constructor(private readonly products: ProductUsecase) {}
@@ -34,7 +35,7 @@ export class ProductService implements ServiceOf<typeof ProductServiceService> {
       await this.products.create({
         name: req.name,
         description: req.description,
-        status: statusOf(req.status) ?? 'DISABLED',
+        status: enumName(Status, req.status) ?? 'DISABLED',
         priceFen: req.priceFen,
         specId: req.specId,
         imageUrl: req.imageUrl,
@@ -44,7 +45,7 @@ export class ProductService implements ServiceOf<typeof ProductServiceService> {
   }
 
   async updateProduct(req: UpdateProductRequest): Promise<ProductMessage> {
-    const status = req.status === undefined ? undefined : statusOf(req.status);
+    const status = req.status === undefined ? undefined : enumName(Status, req.status);
     const patch: ProductPatch = {
       ...(req.name === undefined ? {} : { name: req.name }),
       ...(req.description === undefined ? {} : { description: req.description }),
@@ -60,27 +61,13 @@ export class ProductService implements ServiceOf<typeof ProductServiceService> {
   }
 
   async listProducts(req: ListProductsRequest, ctx: CallContext): Promise<ListProductsReply> {
-    const status = statusOf(req.status);
+    const status = enumName(Status, req.status);
     if (!isOperator(ctx) && status === 'DISABLED') return { products: [], total: 0n };
     const page = await this.products.list(
       { offset: req.offset, limit: req.limit },
       isOperator(ctx) ? status : 'ENABLED',
     );
     return { products: page.items.map(productReply), total: page.total };
-  }
-}
-
-function statusOf(status: Status): ProductStatus | undefined {
-  switch (status) {
-    case Status.ENABLED:
-      return 'ENABLED';
-    case Status.DISABLED:
-      return 'DISABLED';
-    case Status.STATUS_UNSPECIFIED:
-    case Status.UNRECOGNIZED:
-      return undefined;
-    default:
-      return status satisfies never;
   }
 }
 

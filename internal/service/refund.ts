@@ -13,9 +13,10 @@ import type {
 import { Refund_Kind as Kind, Refund_Status as Status } from '../../gen/order/v1/refund.js';
 import type { RefundUsecase } from '../biz/order/refund.js';
 import type { RefundRequestUsecase } from '../biz/order/refund-request.js';
-import type { Refund, RefundStatus } from '../biz/order/refund-state.js';
+import type { Refund } from '../biz/order/refund-state.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { identityOf, userOf } from './caller.js';
+import { enumName } from './enum-name.js';
 import { orderIdOf } from './order-id.js';
 
 export class RefundService implements ServiceOf<typeof RefundServiceService> {
@@ -39,7 +40,7 @@ export class RefundService implements ServiceOf<typeof RefundServiceService> {
     const { role, userId } = identityOf(ctx);
     const filter = {
       userId: role === 'ADMIN' ? userId : userOf(ctx),
-      status: statusOf(req.status),
+      status: enumName(Status, req.status),
       orderId: req.orderId === '' ? undefined : orderIdOf(req.orderId, 'order_id'),
     };
     const page = await this.refunds.list(filter, { offset: req.offset, limit: req.limit });
@@ -60,26 +61,6 @@ export class RefundService implements ServiceOf<typeof RefundServiceService> {
 
   async completeRefund(req: CompleteRefundRequest): Promise<RefundMessage> {
     return refundReply(await this.refunds.complete(req.id));
-  }
-}
-
-function statusOf(status: Status): RefundStatus | undefined {
-  switch (status) {
-    case Status.REQUESTED:
-      return 'REQUESTED';
-    case Status.APPROVED:
-      return 'APPROVED';
-    case Status.DONE:
-      return 'DONE';
-    case Status.REFUSED:
-      return 'REFUSED';
-    case Status.FAILED:
-      return 'FAILED';
-    case Status.STATUS_UNSPECIFIED:
-    case Status.UNRECOGNIZED:
-      return undefined;
-    default:
-      return status satisfies never;
   }
 }
 

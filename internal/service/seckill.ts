@@ -36,7 +36,7 @@ import {
 import { formatUserId } from '../biz/identity.js';
 import type { Delivery } from '../biz/seckill/purchase-stream.js';
 import type { SaleUsecase, SaleView } from '../biz/seckill/sale.js';
-import { needsToken, type SalePatch, type SaleStatus } from '../biz/seckill/sale-state.js';
+import { needsToken, type SalePatch } from '../biz/seckill/sale-state.js';
 import type { SaleWatch } from '../biz/seckill/sale-watch.js';
 import type { BatchOutcome, PurchaseOutcome, PurchaseRecord, SeckillUsecase } from '../biz/seckill/seckill.js';
 import type { PreparedEntries, SettlementUsecase } from '../biz/seckill/settlement.js';
@@ -45,6 +45,7 @@ import type { EntryDecision, WaitingRoomUsecase } from '../biz/seckill/waiting-r
 import { Metrics } from '../kratos/metrics/metrics.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { userOf } from './caller.js';
+import { enumName } from './enum-name.js';
 import { PurchaseCounts } from './purchase-counts.js';
 import { patchOf } from './update-mask.js';
 
@@ -93,7 +94,7 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
   }
 
   async listSales(req: ListSalesRequest): Promise<ListSalesReply> {
-    const page = await this.sales.list({ offset: req.offset, limit: req.limit }, saleStatusOf(req.status));
+    const page = await this.sales.list({ offset: req.offset, limit: req.limit }, enumName(SaleStatusCode, req.status));
     return { sales: page.items.map(saleReply), total: page.total };
   }
 
@@ -194,22 +195,6 @@ export class SeckillOrderService {
   /** @throws UNAVAILABLE: prepare and handle the same deliveries again */
   handleSeckillOrder(prepared: PreparedEntries): Promise<Settlement> {
     return this.settlements.commit(prepared);
-  }
-}
-
-function saleStatusOf(status: SaleStatusCode): SaleStatus | undefined {
-  switch (status) {
-    case SaleStatusCode.SCHEDULED:
-      return 'SCHEDULED';
-    case SaleStatusCode.OPEN:
-      return 'OPEN';
-    case SaleStatusCode.CLOSED:
-      return 'CLOSED';
-    case SaleStatusCode.STATUS_UNSPECIFIED:
-    case SaleStatusCode.UNRECOGNIZED:
-      return undefined;
-    default:
-      return status satisfies never;
   }
 }
 
