@@ -26,6 +26,7 @@ describe('JSON listener', () => {
       getProduct: async ({ id }: GetProductRequest, ctx: CallContext): Promise<Product> => {
         contexts.push(ctx);
         if (id === 404n) throw productNotFound('no such product', { metadata: { id: '404' } });
+        if (id >= 3_000n && id < 6_000n) throw productNotFound('not yet', { retryAfterMs: Number(id - 3_000n) });
         if (id === 500n) throw new Error('the password is hunter2');
         if (id === 504n) {
           await new Promise<void>((resolve) => {
@@ -143,6 +144,19 @@ describe('JSON listener', () => {
     const hidden = await get('/v1/products/500');
     assert.equal(hidden.status, 500);
     assert.ok(!hidden.text.includes('hunter2'));
+  });
+
+  it('rounds the time of a retry up to whole seconds, of which it says at least one', async () => {
+    for (const [ms, seconds] of [
+      [0, '1'],
+      [1, '1'],
+      [999, '1'],
+      [1_000, '1'],
+      [1_001, '2'],
+    ] as const) {
+      const reply = await fetch(`${base}/v1/products/${3_000 + ms}`, { headers: { 'x-user-id': '1' } });
+      assert.equal(reply.headers.get('retry-after'), seconds, `${ms} ms`);
+    }
   });
 
   it('rejects unknown fields and query parameters by name, or ignores them if it is configured so', async () => {
