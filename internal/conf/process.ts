@@ -1,3 +1,4 @@
+import { PurchaseReply_Code } from '../../gen/seckill/v1/seckill.js';
 import type { ProcessSettings } from '../kratos/app/process.js';
 import type { Config } from './config.js';
 
@@ -6,6 +7,10 @@ export const METRICS_NAMESPACE = 'kaimai';
 
 /** Request header that asks for the envelope of JSON replies. */
 export const ENVELOPE_HEADER = 'X-Kaimai-Envelope';
+/** Replies that have a code and a message of their own, with the code that stands for success. */
+export const OWN_ENVELOPES: Readonly<Record<string, number>> = {
+  'seckill.v1.PurchaseReply': PurchaseReply_Code.QUEUED,
+};
 
 /** The name of a process in traces and in service discovery. */
 export function serviceName(process: string): string {

@@ -4,7 +4,7 @@ import { CONFIG, type Config } from '../conf/config.js';
 import { loadDescriptors } from '../conf/descriptors.js';
 import { LiveConfig } from '../conf/live.js';
 import { isLoopback } from '../conf/load.js';
-import { ENVELOPE_HEADER, METRICS_NAMESPACE, processOf, serviceName } from '../conf/process.js';
+import { ENVELOPE_HEADER, METRICS_NAMESPACE, OWN_ENVELOPES, processOf, serviceName } from '../conf/process.js';
 import { projectVersion } from '../conf/version.js';
 import { App } from '../kratos/app/app.js';
 import { ConfigWatcher } from '../kratos/app/config-watcher.js';
@@ -141,6 +141,7 @@ export const sharedServerModule: ProviderSet = providers(({ provide, create, ass
           ...config.server.http,
           ...securityOf(config, config.server.http.tls, logger),
           envelopeHeader: ENVELOPE_HEADER,
+          ownEnvelopes: OWN_ENVELOPES,
           forwardHeaders: FORWARDED_HEADERS,
         },
         loadDescriptors().registry,

@@ -20,7 +20,7 @@ export class InstanceLogService implements ServiceOf<typeof InstanceLogServiceSe
       identityOf(ctx),
       {
         source: req.source === '' ? undefined : req.source,
-        sourceId: req.sourceId === '' ? undefined : req.sourceId,
+        sourceIds: req.sourceId === '' ? undefined : spellingsOf(req.sourceId),
         productId: req.productId === 0n ? undefined : req.productId,
         instanceId: req.instanceId === 0n ? undefined : req.instanceId,
         status: enumName(Status, req.status),
@@ -34,6 +34,12 @@ export class InstanceLogService implements ServiceOf<typeof InstanceLogServiceSe
     const { bySource, byMinute } = await this.logs.stats(req.since);
     return { bySource: [...bySource], byMinute: [...byMinute] };
   }
+}
+
+/** An order id as the number of the order and without ORD: logs of earlier versions have the bare id. */
+function spellingsOf(sourceId: string): readonly string[] {
+  const [, id] = /^(?:ORD)?([0-9]+)$/.exec(sourceId) ?? [];
+  return id === undefined ? [sourceId] : [`ORD${id}`, id];
 }
 
 function logReply(log: InstanceLog): InstanceLogMessage {

@@ -157,8 +157,16 @@ describe('The integration script of document 001', () => {
         ['SECKILL', 'SUCCESS', USER_UUID],
       ],
     );
-    assert.equal(rows[0]?.source_id, orderId);
+    assert.equal(rows[0]?.source_id, `ORD${orderId}`);
     assert.match(rows[1]?.source_id ?? '', /^\d+-\d+$/);
+    for (const sourceId of [`ORD${orderId}`, orderId]) {
+      const path = `/v1/instance-logs?source=ORDER&source_id=${sourceId}`;
+      const found = await call<{ logs: { sourceId: string }[] }>(resource.http, 'GET', path, { 'x-user-id': USER });
+      assert.deepEqual(
+        found.logs.map((log) => log.sourceId),
+        [`ORD${orderId}`],
+      );
+    }
   });
 
   it('5. lists an empty queue in RabbitMQ', async () => {

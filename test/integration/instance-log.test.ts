@@ -470,7 +470,7 @@ describe('resource domain', () => {
 
     it('finds logs by source, product, instance and status', async () => {
       assert.deepEqual(await list(undefined, 'ADMIN', { source: 'SECKILL' }), [[2n, 1n], 2n]);
-      assert.deepEqual(await list(undefined, 'ADMIN', { source: 'ORDER', sourceId: '3' }), [[3n], 1n]);
+      assert.deepEqual(await list(undefined, 'ADMIN', { source: 'ORDER', sourceIds: ['3', 'ORD3'] }), [[3n], 1n]);
       assert.deepEqual(await list(undefined, 'ADMIN', { instanceId: 2n, status: 'FAILED' }), [[2n], 1n]);
       assert.deepEqual(await list(undefined, 'ADMIN', { productId: 5n }), [[], 0n]);
       assert.deepEqual(await list(bob, 'USER', { instanceId: 1n }), [[], 0n]);

@@ -199,7 +199,7 @@ describe('orders on PostgreSQL', () => {
     const request = await instances.getRequest(paid.instanceId);
     assert.deepEqual(
       [request.source, request.sourceId, request.orderId, request.status],
-      ['ORDER', String(order.id), order.id, 'REQUESTED'],
+      ['ORDER', order.orderNo, order.id, 'REQUESTED'],
     );
     const { rows } = await db.pool.query<{ topic: string; payload: Buffer }>(
       'SELECT topic, payload FROM outbox WHERE ref_id = $1',
@@ -270,7 +270,10 @@ describe('orders on PostgreSQL', () => {
 
   it('cancels an order once, and never a paid one', async () => {
     const order = await open();
-    assert.equal((await orders.cancel(order.id, ALICE, 'changed my mind')).closeReason, 'changed my mind');
+    assert.equal(
+      (await orders.cancel(order.id, ALICE, 'changed my mind')).closeReason,
+      'USER_CANCELLED: changed my mind',
+    );
     assert.equal((await orders.cancel(order.id, ALICE, '')).version, 2n);
     const paid = await open();
     await pay(paid.id);
@@ -360,9 +363,15 @@ describe('orders on PostgreSQL', () => {
     };
     await assert.rejects(instances.createInstance(request), isOrderStatusConflict);
     await assert.rejects(instances.createInstance({ ...request, userId: BOB }), isOrderNotFound);
-    assert.equal(await count('instance_requests WHERE source_id = $1', String(pending.id)), 0);
+    assert.equal(await count('instance_requests WHERE order_id = $1', pending.id), 0);
     const paid = await pay(pending.id);
+    for (const sourceId of [String(pending.id), pending.orderNo]) {
+      assert.equal((await instances.createInstance({ ...request, sourceId })).instanceId, paid.instanceId);
+    }
+    // As an earlier version stored it.
+    await db.pool.query('UPDATE instance_requests SET source_id = $1 WHERE order_id = $2', [pending.id, pending.id]);
     assert.equal((await instances.createInstance(request)).instanceId, paid.instanceId);
+    assert.equal(await count('instance_requests WHERE order_id = $1', pending.id), 1);
   });
 
   it('reports the field of a source that is too long', async () => {

@@ -61,7 +61,8 @@ export interface InstanceOutcome {
 export interface InstanceLogFilter {
   readonly userId?: string | undefined;
   readonly source?: string | undefined;
-  readonly sourceId?: string | undefined;
+  /** Any of these. */
+  readonly sourceIds?: readonly string[] | undefined;
   readonly productId?: bigint | undefined;
   readonly instanceId?: bigint | undefined;
   readonly status?: InstanceLogStatus | undefined;

@@ -94,13 +94,17 @@ export class InstanceUsecase implements OrderFulfilment {
    * @throws INVALID_ARGUMENT source or source id is malformed, PRODUCT_NOT_FOUND, INSTANCE_SOURCE_REUSED,
    * ORDER_NOT_FOUND or ORDER_STATUS_CONFLICT if `orderId` is not a PAID order of this user and product
    */
-  async createInstance(request: CreateInstance): Promise<InstanceRequest> {
-    validateSource(request);
+  async createInstance(given: CreateInstance): Promise<InstanceRequest> {
+    validateSource(given);
+    const request = { ...given, sourceId: canonicalSourceId(given) };
     await this.loadSpecs([request]);
     return this.transactions.run(
       async (tx) => {
         // First the order, then the request, as a payment does. The other way round the two could deadlock.
         const order = request.orderId === undefined ? undefined : await this.lockOrder(tx, request.orderId, request);
+        // Earlier versions stored the bare id of an order as its source id.
+        const known = order?.instanceId === undefined ? undefined : await this.instances.lock(tx, order.instanceId);
+        if (known?.source === request.source && canonicalSourceId(known) === request.sourceId) return known;
         const [created] = await this.createInstances(tx, [request]);
         if (!created) throw new Error('one request gives one instance');
         if (order) await this.assign(tx, order, created);
@@ -158,7 +162,7 @@ export class InstanceUsecase implements OrderFulfilment {
     if (productId === undefined) return {};
     const streamId = order.source === 'SECKILL' ? await this.orders.findStreamId(tx, orderId) : undefined;
     const source = streamId === undefined ? 'ORDER' : 'SECKILL';
-    const sourceId = streamId ?? String(orderId);
+    const sourceId = streamId ?? order.orderNo;
     const [request] = await this.createInstances(tx, [{ productId, userId, source, sourceId, orderId }]);
     return request === undefined ? {} : { instanceId: request.instanceId };
   }
@@ -249,6 +253,11 @@ export class InstanceUsecase implements OrderFulfilment {
 /** The name of an instance, by which its creation is idempotent. */
 export function instanceName(instanceId: bigint): string {
   return `inst-${instanceId}`;
+}
+
+/** Source ORDER: the order number, also if only the order id is given. */
+function canonicalSourceId({ source, sourceId }: Pick<CreateInstance, 'source' | 'sourceId'>): string {
+  return source === 'ORDER' && /^[0-9]{1,19}$/.test(sourceId) ? `ORD${sourceId}` : sourceId;
 }
 
 function validateSource(request: CreateInstance): void {

@@ -8,6 +8,8 @@ export type OrderType = 'INSTANCE' | 'GOODS' | 'CONTENT';
 export type OrderSource = 'SECKILL' | 'NORMAL';
 /** `closeReason` of an order whose money went back. */
 export const REFUNDED = 'REFUNDED';
+/** `closeReason` of an order that was not paid in time. */
+export const PAY_TIMEOUT = 'PAY_TIMEOUT';
 /** Who changed the status of an order. */
 export type OrderActor = 'user' | 'payment' | 'sweeper' | 'confirmer' | 'resource' | 'seckill' | 'refund' | 'admin';
 

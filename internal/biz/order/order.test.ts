@@ -148,7 +148,18 @@ describe('OrderUsecase', () => {
     await orders.cancel(theirs.id, undefined, 'fraud');
     const last = async (id: bigint) => (await orders.listEvents(id, undefined)).at(-1);
     assert.deepEqual([(await last(mine.id))?.actor, (await last(mine.id))?.reason], ['user', 'USER_CANCELLED']);
-    assert.deepEqual([(await last(theirs.id))?.actor, (await last(theirs.id))?.reason], ['admin', 'fraud']);
+    assert.deepEqual(
+      [(await last(theirs.id))?.actor, (await last(theirs.id))?.reason],
+      ['admin', 'ADMIN_CANCELLED: fraud'],
+    );
+  });
+
+  it('does not take the words of a buyer for a reason of its own', async () => {
+    for (const text of ['PAY_TIMEOUT', 'REFUNDED', 'ADMIN_CANCELLED']) {
+      const order = await open();
+      const { closeReason } = await orders.cancel(order.id, order.userId, text);
+      assert.equal(closeReason, `USER_CANCELLED: ${text}`);
+    }
   });
 
   it('cancels the other overdue orders when one of them cannot be cancelled, and sets that one aside', async () => {

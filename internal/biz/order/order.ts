@@ -22,6 +22,7 @@ import {
   type OrderFilter,
   type OrderRepo,
   type OrderType,
+  PAY_TIMEOUT,
   statusConflict,
 } from './order-state.js';
 import type { Payment, PaymentRepo } from './payment.js';
@@ -74,6 +75,12 @@ type PaymentResult =
 
 const MANUAL = 'manual';
 
+/** Begins with who cancelled, so that no text of theirs passes for another reason, such as PAY_TIMEOUT. */
+function cancelReason(actor: 'admin' | 'user', text: string): string {
+  const code = actor === 'admin' ? 'ADMIN_CANCELLED' : 'USER_CANCELLED';
+  return text === '' ? code : `${code}: ${text}`;
+}
+
 export class OrderUsecase {
   private readonly fulfilments: ReadonlyMap<OrderType, OrderFulfilment>;
   private readonly overdue: DueOrders;
@@ -93,7 +100,7 @@ export class OrderUsecase {
     if (this.fulfilments.size !== fulfilments.length) throw new Error('two fulfilments share an order type');
     this.overdue = new DueOrders(transactions, {
       lock: (tx, limit, except) => this.orders.lockOverdue(tx, limit, except),
-      move: (tx, due) => this.close(tx, due, { to: 'CANCELLED', actor: 'sweeper', reason: 'PAY_TIMEOUT' }),
+      move: (tx, due) => this.close(tx, due, { to: 'CANCELLED', actor: 'sweeper', reason: PAY_TIMEOUT }),
     });
   }
 
@@ -187,10 +194,11 @@ export class OrderUsecase {
       async (tx) => {
         const current = (await this.orders.lock(tx, id, userId)) ?? noOrder(id);
         if (current.status !== 'PENDING') return current;
+        const actor = userId === undefined ? 'admin' : 'user';
         const [closed] = await this.close(tx, [current], {
           to: 'CANCELLED',
-          actor: userId === undefined ? 'admin' : 'user',
-          reason: reason === '' ? 'USER_CANCELLED' : reason,
+          actor,
+          reason: cancelReason(actor, reason),
         });
         return closed ?? current;
       },

@@ -9,7 +9,7 @@ import {
   saleUnavailable,
 } from '../../../gen/seckill/v1/errors.js';
 import { INT64_MAX } from '../int64.js';
-import { type OrderStatus, REFUNDED } from '../order/order-state.js';
+import { type OrderStatus, PAY_TIMEOUT, REFUNDED } from '../order/order-state.js';
 import type { Admission, AdmissionResult, PurchaseRequest } from './admission.js';
 import { type PurchaseStream, parseEntry, reusedStreamId } from './purchase-stream.js';
 import type { PurchaseTokens } from './purchase-token.js';
@@ -58,7 +58,6 @@ export interface PurchaseRecord {
 }
 
 /** Why the sweeper closes an order; `OrderUsecase.sweepOverdue` writes it. */
-const PAY_TIMEOUT = 'PAY_TIMEOUT';
 /** No consumer has an entry in memory for this long, so older ids need no question. */
 const IN_MEMORY_MAX_MS = 24 * 3_600_000;
 /** A purchase that failed by itself, for a reason that is not told. */

@@ -123,7 +123,7 @@ const RENEW: Statement = {
 };
 
 const FILTER = `($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR source = $2)
-  AND ($3::text IS NULL OR source_id = $3) AND ($4::bigint IS NULL OR product_id = $4)
+  AND ($3::text[] IS NULL OR source_id = ANY ($3)) AND ($4::bigint IS NULL OR product_id = $4)
   AND ($5::bigint IS NULL OR instance_id = $5) AND ($6::text IS NULL OR status = $6)`;
 
 const LIST = `SELECT ${COLUMNS} FROM instance_logs WHERE ${FILTER} ORDER BY created_at DESC, id DESC OFFSET $7 LIMIT $8`;
@@ -258,7 +258,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     const values = [
       filter.userId ?? null,
       filter.source ?? null,
-      filter.sourceId ?? null,
+      filter.sourceIds ?? null,
       filter.productId ?? null,
       filter.instanceId ?? null,
       filter.status ?? null,

@@ -12,6 +12,7 @@ import type { ConnectionLimit } from '../connection-limit.js';
 import type { Dispatcher } from '../dispatcher.js';
 import type { ServerTls } from '../tls/server-tls.js';
 import { toKratosError } from '../to-kratos-error.js';
+import type { OwnEnvelopes } from '../transcoder/envelope.js';
 import {
   createTranscoderServer,
   type ErrorInfo,
@@ -28,6 +29,8 @@ export interface HttpOptions {
   readonly envelope: boolean;
   /** Request header that asks for the envelope. Default that of the transcoder. */
   readonly envelopeHeader?: string;
+  /** Replies that are not wrapped, because they are envelopes themselves. Default none. */
+  readonly ownEnvelopes?: OwnEnvelopes;
   readonly strictBody: boolean;
   readonly strictQuery: boolean;
   readonly maxBodyBytes: number;
@@ -78,6 +81,7 @@ export class HttpListener implements Server {
       },
       envelope: options.envelope,
       ...(options.envelopeHeader !== undefined && { envelopeHeader: options.envelopeHeader }),
+      ...(options.ownEnvelopes && { ownEnvelopes: options.ownEnvelopes }),
       strictBody: options.strictBody,
       strictQuery: options.strictQuery,
       errorShape: options.errorShape === 'grpc-gateway' ? 'grpc-gateway' : 'reason',

@@ -1,7 +1,7 @@
 import type { DescMethod, DescService, FileRegistry, JsonObject } from '@bufbuild/protobuf';
 import { stringify } from 'yaml';
 import type { ReasonSpec } from '../../errors/error.js';
-import { DEFAULT_ENVELOPE_HEADER } from '../transcoder/envelope-header.js';
+import { DEFAULT_ENVELOPE_HEADER } from '../transcoder/envelope.js';
 import { httpRulesOf } from '../transcoder/http-rule.js';
 import type { ErrorShape } from '../transcoder/types.js';
 import { type AccessRules, OPEN_ACCESS } from './access-rules.js';

@@ -331,7 +331,7 @@ export class Exchange implements TranscoderCall {
       this.compressAndSend(status, headers, type, reply.message, reply);
     } else {
       const json = this.route.reply.json(reply.message);
-      const text = this.wantsEnvelope() ? `{"code":0,"message":"ok","data":${json}}` : json;
+      const text = this.wantsEnvelope() ? this.route.envelope(json) : json;
       this.answered = true;
       this.compressAndSend(status, headers, 'application/json', text, reply);
     }

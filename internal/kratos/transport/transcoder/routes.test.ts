@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { clone, create, createFileRegistry, type FileRegistry } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema, type MethodDescriptorProto } from '@bufbuild/protobuf/wkt';
+import type { OwnEnvelopes } from './envelope.js';
 import { JsonToWire } from './json-to-wire.js';
 import { parsePathTemplate } from './path-template.js';
 import { RequestBinder } from './request-binder.js';
@@ -24,7 +25,7 @@ function changed(change: (methods: MethodDescriptorProto[]) => void): FileRegist
   return createFileRegistry(create(FileDescriptorSetSchema, { file }));
 }
 
-function compile(registry: FileRegistry, procedures = false): readonly string[] {
+function compile(registry: FileRegistry, procedures = false, ownEnvelopes: OwnEnvelopes = {}): readonly string[] {
   const table = compileRoutes({
     registry,
     services: [LIBRARY],
@@ -34,6 +35,7 @@ function compile(registry: FileRegistry, procedures = false): readonly string[] 
     maxJsonDepth: 32,
     maxQueryParameters: 256,
     procedures,
+    ownEnvelopes,
   });
   return table.routes.map((route) => `${route.httpMethod} ${route.path} ${route.operation}`);
 }
@@ -52,6 +54,12 @@ describe('Compiling routes', () => {
       methods.push({ ...twin, name: 'CreateBookToo' });
     });
     assert.throws(() => compile(registry), /ambiguous routes: .*CreateBookToo.* and .*CreateBook\b/);
+  });
+
+  it('rejects a reply that is said to have a code of its own and has none', () => {
+    const [reply] = [...libraryRegistry()].filter((d) => d.kind === 'message' && d.name === 'Book');
+    assert.ok(reply);
+    assert.throws(() => compile(libraryRegistry(), false, { [reply.typeName]: 1 }), /Book has no enum field code/);
   });
 
   it('rejects a rule on a client stream', () => {

@@ -1,4 +1,5 @@
 import type { DescMethod, FileRegistry } from '@bufbuild/protobuf';
+import { type Enveloper, type OwnEnvelopes, ownEnvelope, wrap } from './envelope.js';
 import { httpRulesOf } from './http-rule.js';
 import { JsonToWire } from './json-to-wire.js';
 import type { Offer } from './negotiation.js';
@@ -24,6 +25,7 @@ export interface Route {
   readonly reply: MessageReader;
   /** Extracts the google.api.HttpBody of the reply; undefined if the reply is none. */
   readonly httpBody: ((message: Uint8Array) => Uint8Array) | undefined;
+  readonly envelope: Enveloper;
 }
 
 export interface RouteOptions {
@@ -36,6 +38,7 @@ export interface RouteOptions {
   readonly maxQueryParameters: number;
   /** Whether every unary RPC is also served as `POST /package.Service/Method`. */
   readonly procedures: boolean;
+  readonly ownEnvelopes: OwnEnvelopes;
 }
 
 export interface RouteTable {
@@ -79,6 +82,7 @@ export function compileRoutes(options: RouteOptions): RouteTable {
           const template = parsePathTemplate(rule.path);
           const binder = new RequestBinder(method.input, rule, template.variables, binderOptions);
           const reply = replyOf(method, rule.responseBody, toJson);
+          const success = rule.responseBody === '' ? options.ownEnvelopes[method.output.typeName] : undefined;
           const isStream = method.methodKind === 'server_streaming';
           router.add(
             rule.httpMethod,
@@ -92,6 +96,7 @@ export function compileRoutes(options: RouteOptions): RouteTable {
               isStream,
               isProcedure: rule.isProcedure,
               offer: isStream ? 'stream' : rule.responseBody === '' ? 'unary' : 'json',
+              envelope: success === undefined ? wrap : ownEnvelope(method.output, success),
               ...reply,
             },
             operation,

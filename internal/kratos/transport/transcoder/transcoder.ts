@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
 import { Cors } from './cors.js';
-import { DEFAULT_ENVELOPE_HEADER } from './envelope-header.js';
+import { DEFAULT_ENVELOPE_HEADER } from './envelope.js';
 import { ErrorWriter, edgeErrors } from './error-reply.js';
 import { type Edge, Exchange } from './exchange.js';
 import { MetadataRules } from './metadata.js';
@@ -45,6 +45,7 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
     maxJsonDepth: limits.maxJsonDepth,
     maxQueryParameters: limits.maxQueryParameters,
     procedures: options.procedures ?? false,
+    ownEnvelopes: options.ownEnvelopes ?? {},
   });
   const edge: Edge = {
     router: table.router,

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Server as NetServer } from 'node:net';
 import type { TlsOptions } from 'node:tls';
 import type { DescMethod, FileRegistry } from '@bufbuild/protobuf';
+import type { OwnEnvelopes } from './envelope.js';
 
 /** A metadata value: text, or the bytes of a key that ends in `-bin`. */
 export type MetadataValue = string | Uint8Array;
@@ -168,6 +169,8 @@ export interface TranscoderOptions {
   readonly envelope?: boolean;
   /** Request header that enables the envelope by `1` and disables it by `0`. Default `x-envelope`. */
   readonly envelopeHeader?: string;
+  /** Replies that are not wrapped, because they are envelopes themselves. Default none. */
+  readonly ownEnvelopes?: OwnEnvelopes;
   /** Reject unknown query parameters. Default false. */
   readonly strictQuery?: boolean;
   /** Reject unknown fields in JSON bodies. Default false. */
