@@ -1,6 +1,6 @@
 # One image for all processes; the command selects one: product, resource, or the command line kaimai. It needs BuildKit.
-# NODE_IMAGE may name a digest: docker build --build-arg NODE_IMAGE=node:24-bookworm-slim@sha256:…
-ARG NODE_IMAGE=node:24-bookworm-slim
+# NODE_IMAGE may name a digest: docker build --build-arg NODE_IMAGE=node:26-bookworm-slim@sha256:…
+ARG NODE_IMAGE=node:26-bookworm-slim
 
 FROM ${NODE_IMAGE} AS build
 RUN --mount=type=cache,id=kaimai-apt,target=/var/cache/apt,sharing=locked \

@@ -5,8 +5,16 @@ SHELL := /bin/bash
 BIN := node_modules/.bin
 # The native compiler: 8 s instead of 35 s for a first build. `typescript` (6) stays for the tools that need its API.
 TSC := node_modules/typescript-7/bin/tsc
-PROTO := $(shell find api internal/conf third_party -name '*.proto')
+PROTO := $(shell find api internal/conf third_party -name node_modules -prune -o -name '*.proto' -print)
 NPM_STAMP := node_modules/.package-lock.json
+
+# Everything runs on Node 26 or newer. Where the machine's own Node is older, a package of the npm registry is used.
+NODE_MAJOR := 26
+OWN_NODE := $(shell node --version 2>/dev/null)
+ifneq ($(shell [ 0$(firstword $(subst ., ,$(OWN_NODE:v%=%))) -ge $(NODE_MAJOR) ] && echo new),new)
+NODE_STAMP := third_party/node/node_modules/.package-lock.json
+export PATH := $(CURDIR)/third_party/node/node_modules/.bin:$(PATH)
+endif
 # tsc does not delete the output of a source file that was removed, so a deleted test would still run.
 REMOVE_ORPHANS = mkdir -p dist; find dist -name '*.js' -not -path 'dist/gen/*' 2>/dev/null | while read -r f; do \
 	t=$${f\#dist/}; [ -e "$${t%.js}.ts" ] || rm -f "$$f" "$$f.map"; done
@@ -108,7 +116,14 @@ deps: $(NPM_STAMP) ## install the npm packages that package-lock.json pins
 clean: ## remove the build output
 	rm -rf dist gen coverage
 
-$(NPM_STAMP): package.json package-lock.json
+$(NODE_STAMP): third_party/node/package-lock.json
+	@echo "Node here: $(or $(OWN_NODE),none). Kaimai needs $(NODE_MAJOR) or newer and takes it from the npm registry (third_party/node)."
+	@npm ci --prefix third_party/node --no-audit --no-fund --loglevel=error >/dev/null
+	@[ -x third_party/node/node_modules/.bin/node ] || { echo "npm has no package of it for this platform: install Node $(NODE_MAJOR) yourself" >&2; exit 1; }
+	@touch $@
+
+# Order-only: another Node needs no other packages.
+$(NPM_STAMP): package.json package-lock.json | $(NODE_STAMP)
 	npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 

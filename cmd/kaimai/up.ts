@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { Command, Option } from 'commander';
 import { Listr, type ListrTask } from 'listr2';
@@ -241,7 +241,7 @@ async function start(launch: Launch, options: UpOptions, signal: AbortSignal): P
   signal.throwIfAborted();
   writeRunEnv(variables(context));
   rememberOwnUrls(ownUrls(context));
-  linkCommand();
+  writeCommand();
   return context;
 }
 
@@ -339,12 +339,16 @@ function describeSource(source: Source | undefined): string {
   }
 }
 
-/** Makes `kaimai` a command for shells that read .run/env. */
-function linkCommand(): void {
+/** Makes `kaimai` a command for shells that read .run/env. It runs on this Node: theirs may be older. */
+function writeCommand(): void {
   mkdirSync(BIN_FOLDER, { recursive: true });
-  const link = join(BIN_FOLDER, 'kaimai');
-  rmSync(link, { force: true });
-  symlinkSync(join(projectRoot, 'dist/cmd/kaimai/main.js'), link);
+  const file = join(BIN_FOLDER, 'kaimai');
+  // Earlier versions left a link to main.js here.
+  rmSync(file, { force: true });
+  const quoted = [process.execPath, join(projectRoot, 'dist/cmd/kaimai/main.js')].map(
+    (path) => `'${path.replaceAll("'", `'\\''`)}'`,
+  );
+  writeFileSync(file, `#!/bin/sh\nexec ${quoted.join(' ')} "$@"\n`, { mode: 0o755 });
 }
 
 function describe({ servers, services }: Started): string {

@@ -128,8 +128,9 @@ export class SupervisedService implements Supervised {
     private readonly options: Omit<ServiceOptions, 'signal'> & { keepStandby?: boolean },
   ) {}
 
+  /** Until Node has said how the process ended: the kernel shows that it is gone a moment earlier, without the reason. */
   isRunning(): boolean {
-    return this.process !== undefined && isAlive(this.process);
+    return this.process !== undefined && this.process.exit === undefined;
   }
 
   describeExit(): string {

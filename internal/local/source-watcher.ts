@@ -56,10 +56,18 @@ export class SourceWatcher {
 
   private startCompiler(): ChildProcess {
     const { root, report } = this.options;
-    const args = ['-p', '.', '--watch', '--preserveWatchOutput', '--listEmittedFiles', '--noEmitOnError'];
+    const args = [
+      join(root, 'node_modules/typescript/bin/tsc'),
+      '-p',
+      '.',
+      '--watch',
+      '--preserveWatchOutput',
+      '--listEmittedFiles',
+      '--noEmitOnError',
+    ];
     args.push('--tsBuildInfoFile', 'dist/.tsbuildinfo-watch');
     args.push('--pretty', String(process.stdout.isTTY === true));
-    const compiler = spawn(join(root, 'node_modules/typescript/bin/tsc'), args, {
+    const compiler = spawn(process.execPath, args, {
       cwd: root,
       stdio: ['ignore', 'pipe', 'inherit'],
     });

@@ -232,7 +232,7 @@ describe('users of the product process in auth.mode jwt', function () {
     const late = await login('carl');
     assert.equal(reasonOf(late), '429 TOO_MANY_ATTEMPTS');
     const { retry_after_ms: waitMs } = late.body.metadata as Record<string, string>;
-    assert.ok(Number(waitMs) > 0 && Number(waitMs) <= 900_000, waitMs);
+    assert.ok(Number(waitMs) > 0 && Number(waitMs) <= 900_000, `${waitMs} ms`);
     assert.equal(late.retryAfter, String(Math.ceil(Number(waitMs) / 1_000)));
     // From another address, according to the proxy.
     const elsewhere = { 'x-forwarded-for': '203.0.113.9' };

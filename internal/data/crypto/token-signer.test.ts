@@ -26,7 +26,7 @@ const HS256: Jwt = {
 function keys(algorithm: string): Pick<Jwt, 'algorithm' | 'secret' | 'publicKey' | 'privateKey'> {
   const { privateKey, publicKey } =
     algorithm === 'RS256' ? generateKeyPairSync('rsa', { modulusLength: 2048 }) : generateKeyPairSync('ed25519');
-  const pem = (key: KeyObject, type: 'spki' | 'pkcs8') => key.export({ type, format: 'pem' } as never).toString();
+  const pem = (key: KeyObject, type: 'spki' | 'pkcs8') => key.export({ type, format: 'pem' }).toString();
   return { algorithm, secret: '', publicKey: pem(publicKey, 'spki'), privateKey: pem(privateKey, 'pkcs8') };
 }
 

@@ -61,7 +61,7 @@ export async function runProcess<C extends ProcessConfig>(spec: ProcessSpec<C>):
     return await run(spec);
   } finally {
     // An open channel to the primary keeps a worker alive.
-    if (cluster.isWorker && process.connected) process.disconnect();
+    if (cluster.isWorker && process.connected) process.disconnect?.();
   }
 }
 

@@ -20,6 +20,6 @@ if (cluster.isPrimary) {
   const { stop } = await serve({ handler: async () => ({ kind: 'unary', message }) });
   process.once('SIGTERM', async () => {
     await stop();
-    process.disconnect();
+    process.disconnect?.();
   });
 }
