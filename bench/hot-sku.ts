@@ -10,6 +10,7 @@ import { PgOrderRepo } from '../internal/data/postgres/order.js';
 import { Postgres } from '../internal/data/postgres/postgres.js';
 import { PgPriceRuleRepo } from '../internal/data/postgres/price-rule.js';
 import { PgStockRepo } from '../internal/data/postgres/stock.js';
+import { PgUserCouponRepo } from '../internal/data/postgres/user-coupon.js';
 import { RedisServer } from '../internal/data/redis/redis.js';
 import { RedisStockGate } from '../internal/data/redis/stock-gate.js';
 import type { Bench } from './bench.js';
@@ -52,8 +53,8 @@ function ours(bench: Bench, space: Space, endings: (() => Promise<void> | void)[
   const catalog = new PgCatalogRepo(db);
   const stock = new PgStockRepo(db, gate);
   const rules = new PgPriceRuleRepo(db);
-  const [repo, pricing] = [new PgOrderRepo(db), new Pricing(rules)];
-  const orders = new GoodsOrderUsecase(db, ids, catalog, stock, gate, repo, pricing, rules, { payTimeoutMs: 900_000 });
+  const [repo, pricing] = [new PgOrderRepo(db), new Pricing(rules, new PgUserCouponRepo(db))];
+  const orders = new GoodsOrderUsecase(db, ids, catalog, stock, gate, repo, pricing, { payTimeoutMs: 900_000 });
   return {
     id: ID.hotSku,
     run: async () => {

@@ -10,6 +10,7 @@ import { InstanceResendUsecase } from './instance/instance-resend.js';
 import { OrderFulfilment } from './order/fulfilment.js';
 import { GoodsOrderUsecase } from './order/goods-order.js';
 import { OrderUsecase } from './order/order.js';
+import { OrderCoupons } from './order/order-coupons.js';
 import { OrderSearchRepo, OrderSearchUsecase } from './order/order-search.js';
 import { OrderRepo } from './order/order-state.js';
 import { PaymentRepo } from './order/payment.js';
@@ -37,9 +38,11 @@ import {
   TOKEN_REVOCATION_POLICY,
   WAITING_ROOM_POLICY,
 } from './policy.js';
+import { CouponRepo, CouponUsecase } from './pricing/coupon.js';
 import { PriceRuleRepo, PriceRuleUsecase } from './pricing/price-rule.js';
 import { Pricing } from './pricing/pricing.js';
 import { QuoteUsecase } from './pricing/quote.js';
+import { UserCouponRepo, UserCouponUsecase } from './pricing/user-coupon.js';
 import { RetentionLease, RetentionStore, RetentionUsecase } from './retention/retention.js';
 import { Admission } from './seckill/admission.js';
 import { PurchaseStream } from './seckill/purchase-stream.js';
@@ -83,6 +86,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     PaymentRepo,
     RefundRepo,
     ReservedUnits,
+    OrderCoupons,
     Outbox,
     PAYMENT_PROVIDERS,
     REFUND_POLICY,
@@ -97,6 +101,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     RefundUsecase,
     all(OrderFulfilment),
     ReservedUnits,
+    OrderCoupons,
     ORDER_POLICY,
   ]);
   provide(PaymentSessionUsecase, [
@@ -116,13 +121,15 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     StockGate,
     OrderRepo,
     Pricing,
-    PriceRuleRepo,
     ORDER_POLICY,
   ]);
+  provide(OrderCoupons, [UserCouponRepo]);
 
-  provide(Pricing, [PriceRuleRepo]);
+  provide(Pricing, [PriceRuleRepo, UserCouponRepo]);
   provide(PriceRuleUsecase, [PriceRuleRepo, CatalogRepo]);
-  provide(QuoteUsecase, [CatalogRepo, Pricing]);
+  provide(CouponUsecase, [CouponRepo]);
+  provide(UserCouponUsecase, [TransactionRunner, IdGenerator, CouponRepo, UserCouponRepo]);
+  provide(QuoteUsecase, [CatalogRepo, Pricing, UserCouponUsecase]);
 
   provide(OrderSearchUsecase, [OrderSearchRepo]);
   provide(ShipmentUsecase, [TransactionRunner, OrderRepo, ShipmentRepo, SHIPMENT_POLICY]);

@@ -3,7 +3,7 @@ declare const opaque: unique symbol;
 /*
  * The lock order. A transaction locks rows of these tables in this order, and the rows of one table by id:
  *
- *   orders → refunds → sales → skus → user_coupons
+ *   orders → refunds → sales → skus → user_coupons → coupons
  *
  * Two transactions that share rows then wait for each other in one direction only, so that they cannot deadlock. Rows that
  * the transaction itself inserts may come anywhere: no other transaction sees them. So may rows that are taken with SKIP

@@ -15,7 +15,9 @@ import { RefundRepo } from '../biz/order/refund-state.js';
 import { ShipmentRepo } from '../biz/order/shipment.js';
 import { Outbox, OutboxHandler, OutboxRepo, PublishingHandler } from '../biz/outbox.js';
 import { PAYMENT_PROVIDERS, REFUND_PUBLISHER } from '../biz/policy.js';
+import { CouponRepo } from '../biz/pricing/coupon.js';
 import { PriceRuleRepo } from '../biz/pricing/price-rule.js';
+import { UserCouponRepo } from '../biz/pricing/user-coupon.js';
 import { RetentionLease, RetentionStore } from '../biz/retention/retention.js';
 import { Admission } from '../biz/seckill/admission.js';
 import { PurchaseConsumer, PurchaseStream } from '../biz/seckill/purchase-stream.js';
@@ -51,6 +53,7 @@ import {
   unconfirmedBacklog,
 } from './postgres/backlog.js';
 import { PgCatalogRepo } from './postgres/catalog.js';
+import { PgCouponRepo } from './postgres/coupon.js';
 import { LeasedIdGenerator } from './postgres/id-generator.js';
 import { PgInstanceRepo, TOPIC_INSTANCE_CREATED } from './postgres/instance.js';
 import { LeasedName } from './postgres/leased-name.js';
@@ -76,6 +79,7 @@ import { PgShipmentRepo } from './postgres/shipment.js';
 import { PgStateCounts } from './postgres/state-counts.js';
 import { PgStockRepo } from './postgres/stock.js';
 import { PgUserRepo } from './postgres/user.js';
+import { PgUserCouponRepo } from './postgres/user-coupon.js';
 import { PgVipLimitRepo } from './postgres/vip-limit.js';
 import { RabbitPublisher } from './rabbitmq/publisher.js';
 import { rabbitOptions, rabbitProbe } from './rabbitmq/rabbitmq.js';
@@ -96,6 +100,8 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(ProductRepo, PgProductRepo, [Postgres]);
   implement(CatalogRepo, PgCatalogRepo, [Postgres]);
   implement(PriceRuleRepo, PgPriceRuleRepo, [Postgres]);
+  implement(CouponRepo, PgCouponRepo, [Postgres]);
+  implement(UserCouponRepo, PgUserCouponRepo, [Postgres]);
   implement(StockRepo, PgStockRepo, [Postgres, StockGate]);
   implement(OrderSearchRepo, PgOrderSearchRepo, [Postgres]);
   implement(ShipmentRepo, PgShipmentRepo, [Postgres]);

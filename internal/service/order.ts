@@ -54,10 +54,12 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
     const common = { userId: userOf(ctx), requestId, remark, expectedAmountFen };
     if (req.productId !== 0n) {
       if (req.lines.length > 0) throw oneOf('product_id and lines exclude each other');
+      if (req.couponId !== 0n) throw oneOf('a coupon is only for lines', 'coupon_id');
       return orderReply(await this.orders.create({ ...common, productId: req.productId, quantity: req.quantity ?? 1 }));
     }
     if (req.lines.length === 0) throw oneOf('product_id or lines is required');
-    return orderReply(await this.goods.create({ ...common, lines: req.lines, receiver: req.receiver }));
+    const { lines, receiver, couponId } = req;
+    return orderReply(await this.goods.create({ ...common, lines, receiver, couponId: couponId || undefined }));
   }
 
   async getOrder(req: GetOrderRequest, ctx: CallContext): Promise<OrderMessage> {
@@ -179,8 +181,8 @@ function header(ctx: CallContext, name: string): string | undefined {
   return typeof value === 'string' ? value : undefined;
 }
 
-function oneOf(description: string) {
-  return invalidArgument(description, { violations: [{ field: 'product_id', description }] });
+function oneOf(description: string, field = 'product_id') {
+  return invalidArgument(description, { violations: [{ field, description }] });
 }
 
 function missing(field: string) {

@@ -1,10 +1,19 @@
 import { invalidArgument } from '../../gen/common/v1/errors.js';
 import {
+  type ClaimCouponRequest,
+  type Coupon as CouponMessage,
+  type CreateCouponRequest,
   type CreatePromotionRequest,
   type FreightFee,
   type FreightRule as FreightRuleMessage,
+  type GrantCouponReply,
+  type GrantCouponRequest,
+  type ListCouponsReply,
+  type ListCouponsRequest,
   type ListFreightRulesReply,
   type ListFreightRulesRequest,
+  type ListMyCouponsReply,
+  type ListMyCouponsRequest,
   type ListPromotionsReply,
   type ListPromotionsRequest,
   type PricingServiceService,
@@ -12,12 +21,20 @@ import {
   type PutFreightRuleRequest,
   type QuoteReply,
   type QuoteRequest,
+  CouponUse_Refusal as Refusal,
   Discount_Rule as Rule,
   Scope_Kind as ScopeKind,
   type Scope as ScopeMessage,
+  UserCoupon_Status as Status,
+  type UpdateCouponRequest,
   type UpdatePromotionRequest,
+  type CouponUse as UseMessage,
+  type UserCoupon as UserCouponMessage,
+  type CouponValue as ValueMessage,
 } from '../../gen/pricing/v1/pricing.js';
-import type { FreightRule, Quote, Scope } from '../biz/pricing/price-calculator.js';
+import { formatUserId } from '../biz/identity.js';
+import type { Coupon, CouponPatch, CouponUsecase } from '../biz/pricing/coupon.js';
+import type { CouponUse, CouponValue, FreightRule, Quote, Scope } from '../biz/pricing/price-calculator.js';
 import type {
   PriceRuleUsecase,
   PromotionPatch,
@@ -26,19 +43,69 @@ import type {
   StoredPromotion,
 } from '../biz/pricing/price-rule.js';
 import type { QuoteUsecase } from '../biz/pricing/quote.js';
+import type { UserCoupon, UserCouponState, UserCouponUsecase } from '../biz/pricing/user-coupon.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
-import { userOf } from './caller.js';
+import { isOperator, userOf } from './caller.js';
 import { patchOf } from './update-mask.js';
 
 export class PricingService implements ServiceOf<typeof PricingServiceService> {
   constructor(
     private readonly quotes: QuoteUsecase,
     private readonly rules: PriceRuleUsecase,
+    private readonly coupons: CouponUsecase,
+    private readonly userCoupons: UserCouponUsecase,
   ) {}
 
-  async quote({ lines, region }: QuoteRequest, ctx: CallContext): Promise<QuoteReply> {
-    const request = { userId: userOf(ctx), lines, region: region === '' ? undefined : region };
+  async quote({ lines, region, couponId }: QuoteRequest, ctx: CallContext): Promise<QuoteReply> {
+    const request = { userId: userOf(ctx), lines, region: given(region), couponId: couponId || undefined };
     return quoteReply(await this.quotes.quote(request));
+  }
+
+  async createCoupon(req: CreateCouponRequest): Promise<CouponMessage> {
+    const { name, startsAt = new Date(), endsAt, total, enabled = true } = req;
+    const scope: Scope = req.scope ? scopeOf(req.scope) : { kind: 'ALL' };
+    const limitPerUser = req.limitPerUser === 0 ? 1 : req.limitPerUser;
+    const coupon = { name, value: couponValueOf(req.value), scope, startsAt, endsAt, total, limitPerUser, enabled };
+    return couponReply(await this.coupons.create(coupon));
+  }
+
+  async updateCoupon(req: UpdateCouponRequest): Promise<CouponMessage> {
+    const patch = patchOf<CouponPatch>(req.updateMask, {
+      name: { path: 'name', given: req.name },
+      enabled: { path: 'enabled', given: req.enabled },
+      startsAt: { path: 'starts_at', given: req.startsAt },
+      endsAt: { path: 'ends_at', given: req.endsAt, cleared: 'never' },
+      total: { path: 'total', given: req.total },
+      limitPerUser: { path: 'limit_per_user', given: req.limitPerUser },
+    });
+    return couponReply(await this.coupons.update(req.id, req.version, patch));
+  }
+
+  async listCoupons({ offset, limit }: ListCouponsRequest, ctx: CallContext): Promise<ListCouponsReply> {
+    const { items, total } = await this.coupons.list({ offered: !isOperator(ctx) }, { offset, limit });
+    return { coupons: items.map(couponReply), total };
+  }
+
+  async claimCoupon({ id, requestId }: ClaimCouponRequest, ctx: CallContext): Promise<UserCouponMessage> {
+    return userCouponReply(await this.userCoupons.claim(id, { userId: userOf(ctx), requestId }));
+  }
+
+  async grantCoupon({ id, userIds, requestId }: GrantCouponRequest): Promise<GrantCouponReply> {
+    const users = userIds.map((userId, i) => formatUserId(userId, `user_ids[${i}]`));
+    const granted = await this.userCoupons.grant(id, users, requestId);
+    return { coupons: granted.map((coupon) => userCouponReply(coupon)) };
+  }
+
+  async listMyCoupons(req: ListMyCouponsRequest, ctx: CallContext): Promise<ListMyCouponsReply> {
+    const { lines, offset, limit } = req;
+    const [userId, state] = [userOf(ctx), stateOf(req.status)];
+    if (lines.length === 0) {
+      const { items, total } = await this.userCoupons.list(userId, state, { offset, limit });
+      return { coupons: items.map((coupon) => userCouponReply(coupon)), total };
+    }
+    const request = { userId, lines, region: given(req.region) };
+    const { items, total } = await this.quotes.tryCoupons(request, state, { offset, limit });
+    return { coupons: items.map(({ coupon, use }) => userCouponReply(coupon, use)), total };
   }
 
   async createPromotion(req: CreatePromotionRequest): Promise<PromotionMessage> {
@@ -117,8 +184,43 @@ function feeOf(fee: FreightFee | undefined): FreightRule['fee'] {
   return { kind: 'FLAT', feeFen: firstFeeFen };
 }
 
-function oneOf(description: string) {
-  return invalidArgument(description, { violations: [{ field: 'limited_price', description }] });
+function couponValueOf(value: ValueMessage | undefined): CouponValue {
+  if (!value) throw missing('value');
+  const { offFen, thresholdFen, percent, capFen } = value;
+  if (offFen > 0n && percent > 0) throw oneOf('off_fen and percent exclude each other', 'value.percent');
+  if (percent > 0) {
+    if (thresholdFen > 0n) throw oneOf('a threshold goes with off_fen', 'value.threshold_fen');
+    return { kind: 'PERCENT', percent, capFen: capFen === 0n ? undefined : capFen };
+  }
+  if (offFen === 0n) throw oneOf('off_fen or percent is required', 'value');
+  if (capFen > 0n) throw oneOf('a cap goes with percent', 'value.cap_fen');
+  return thresholdFen > 0n ? { kind: 'THRESHOLD', thresholdFen, offFen } : { kind: 'AMOUNT', offFen };
+}
+
+function stateOf(status: Status): UserCouponState | undefined {
+  switch (status) {
+    case Status.UNUSED:
+      return 'UNUSED';
+    case Status.HELD:
+      return 'HELD';
+    case Status.USED:
+      return 'USED';
+    case Status.EXPIRED:
+      return 'EXPIRED';
+    case Status.STATUS_UNSPECIFIED:
+    case Status.UNRECOGNIZED:
+      return undefined;
+    default:
+      return status satisfies never;
+  }
+}
+
+function given(text: string): string | undefined {
+  return text === '' ? undefined : text;
+}
+
+function oneOf(description: string, field = 'limited_price') {
+  return invalidArgument(description, { violations: [{ field, description }] });
 }
 
 function missing(field: string) {
@@ -136,7 +238,28 @@ function quoteReply(quote: Quote): QuoteReply {
     })),
     discounts: quote.discounts.map((d) => ({ ...d, rule: Rule[d.rule], lines: [...d.lines] })),
     freightRuleId: quote.freightRuleId ?? 0n,
+    coupon: quote.coupon && useReply(quote.coupon),
   };
+}
+
+function useReply({ id, refusal, savedFen: savedAmountFen }: CouponUse): UseMessage {
+  const applies = refusal === undefined;
+  return { id, applies, refusal: applies ? Refusal.REFUSAL_UNSPECIFIED : Refusal[refusal], savedAmountFen };
+}
+
+function couponReply({ value, scope, ...coupon }: Coupon): CouponMessage {
+  const none = { offFen: 0n, thresholdFen: 0n, percent: 0, capFen: 0n };
+  const terms =
+    value.kind === 'PERCENT'
+      ? { ...none, percent: value.percent, capFen: value.capFen ?? 0n }
+      : { ...none, offFen: value.offFen, thresholdFen: value.kind === 'THRESHOLD' ? value.thresholdFen : 0n };
+  return { ...coupon, value: terms, scope: scopeReply(scope) };
+}
+
+function userCouponReply({ coupon, state, orderId = 0n, ...owned }: UserCoupon, use?: CouponUse): UserCouponMessage {
+  const { id, granted, createdAt } = owned;
+  const status = Status[state];
+  return { id, coupon: couponReply(coupon), status, orderId, granted, createdAt, use: use && useReply(use) };
 }
 
 function promotionReply({ terms, ...promotion }: StoredPromotion): PromotionMessage {

@@ -9,8 +9,10 @@ import { PaymentSignatures } from '../biz/order/payment-signature.js';
 import { RefundUsecase } from '../biz/order/refund.js';
 import { RefundRequestUsecase } from '../biz/order/refund-request.js';
 import { ShipmentUsecase } from '../biz/order/shipment.js';
+import { CouponUsecase } from '../biz/pricing/coupon.js';
 import { PriceRuleUsecase } from '../biz/pricing/price-rule.js';
 import { QuoteUsecase } from '../biz/pricing/quote.js';
+import { UserCouponUsecase } from '../biz/pricing/user-coupon.js';
 import { SaleUsecase } from '../biz/seckill/sale.js';
 import { SaleWatch } from '../biz/seckill/sale-watch.js';
 import { SeckillUsecase } from '../biz/seckill/seckill.js';
@@ -40,7 +42,7 @@ export const productServiceModule: ProviderSet = providers(({ provide }) => {
     PaymentSessionUsecase,
     PaymentSignatures,
   ]);
-  provide(PricingService, [QuoteUsecase, PriceRuleUsecase]);
+  provide(PricingService, [QuoteUsecase, PriceRuleUsecase, CouponUsecase, UserCouponUsecase]);
   provide(RefundService, [RefundUsecase, RefundRequestUsecase]);
   provide(UserService, [UserUsecase, Metrics]);
   provide(InstanceService, [InstanceUsecase]);

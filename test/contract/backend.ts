@@ -10,7 +10,9 @@ import type { PaymentSessionRepo } from '../../internal/biz/order/payment-sessio
 import type { RefundRepo } from '../../internal/biz/order/refund-state.js';
 import type { ShipmentRepo } from '../../internal/biz/order/shipment.js';
 import type { Outbox } from '../../internal/biz/outbox.js';
+import type { CouponRepo } from '../../internal/biz/pricing/coupon.js';
 import type { PriceRuleRepo } from '../../internal/biz/pricing/price-rule.js';
+import type { UserCouponRepo } from '../../internal/biz/pricing/user-coupon.js';
 import type { SaleUnitsRepo } from '../../internal/biz/seckill/reserved-units.js';
 import type { SaleAccounts } from '../../internal/biz/seckill/sale-account.js';
 import type { Sale, SaleRepo } from '../../internal/biz/seckill/sale-state.js';
@@ -29,6 +31,8 @@ export interface Backend {
   readonly payments: PaymentRepo;
   readonly paymentSessions: PaymentSessionRepo;
   readonly priceRules: PriceRuleRepo;
+  readonly coupons: CouponRepo;
+  readonly userCoupons: UserCouponRepo;
   readonly refunds: RefundRepo;
   readonly instances: InstanceRepo;
   readonly saleUnits: SaleUnitsRepo;

@@ -1,6 +1,7 @@
 import { useServers } from '../support/servers.js';
 import type { OpenBackend } from './backend.js';
 import { catalogRepoContract } from './catalog.js';
+import { couponRepoContract } from './coupon.js';
 import { instanceRepoContract } from './instance.js';
 import { openMemoryBackend } from './memory-backend.js';
 import { orderRepoContract } from './order.js';
@@ -29,6 +30,7 @@ const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
   paymentSessionRepoContract,
   refundRepoContract,
   priceRuleRepoContract,
+  couponRepoContract,
   instanceRepoContract,
   outboxContract,
   saleUnitsRepoContract,

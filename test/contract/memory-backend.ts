@@ -1,4 +1,5 @@
 import { MemoryCatalogRepo } from '../support/memory/catalog.js';
+import { MemoryCouponRepo } from '../support/memory/coupon.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
@@ -14,6 +15,7 @@ import { MemoryShipmentRepo } from '../support/memory/shipment.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
 import { MemoryStore } from '../support/memory/store.js';
 import { MemoryUserRepo } from '../support/memory/user.js';
+import { MemoryUserCouponRepo } from '../support/memory/user-coupon.js';
 import { MemoryVipLimitRepo } from '../support/memory/vip-limit.js';
 import type { Backend } from './backend.js';
 
@@ -28,6 +30,7 @@ export async function openMemoryBackend(): Promise<Backend> {
   const vipLimits = new MemoryVipLimitRepo(store, saleUnits, orders);
   const sales = new MemorySaleRepo(store, saleUnits, orders, vipLimits);
   const instances = new MemoryInstanceRepo(store, outbox);
+  const coupons = new MemoryCouponRepo(store);
   const payments = new MemoryPaymentRepo(store);
   return {
     transactions: store,
@@ -39,6 +42,8 @@ export async function openMemoryBackend(): Promise<Backend> {
     payments,
     paymentSessions: new MemoryPaymentSessionRepo(store, orders),
     priceRules: new MemoryPriceRuleRepo(store, catalog, orders),
+    coupons,
+    userCoupons: new MemoryUserCouponRepo(store, coupons),
     refunds: new MemoryRefundRepo(store, payments, orders),
     instances,
     saleUnits,

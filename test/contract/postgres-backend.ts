@@ -1,6 +1,7 @@
 import pg from 'pg';
 import type { OrderItem } from '../../internal/biz/order/order-item.js';
 import { PgCatalogRepo } from '../../internal/data/postgres/catalog.js';
+import { PgCouponRepo } from '../../internal/data/postgres/coupon.js';
 import { PgInstanceRepo } from '../../internal/data/postgres/instance.js';
 import { PgOrderRepo } from '../../internal/data/postgres/order.js';
 import { PgOutbox } from '../../internal/data/postgres/outbox.js';
@@ -17,6 +18,7 @@ import { PgSettlementRepo } from '../../internal/data/postgres/settlement.js';
 import { PgShipmentRepo } from '../../internal/data/postgres/shipment.js';
 import { PgStockRepo } from '../../internal/data/postgres/stock.js';
 import { PgUserRepo } from '../../internal/data/postgres/user.js';
+import { PgUserCouponRepo } from '../../internal/data/postgres/user-coupon.js';
 import { PgVipLimitRepo } from '../../internal/data/postgres/vip-limit.js';
 import { MemoryStockGate } from '../support/memory/stock-gate.js';
 import type { Backend } from './backend.js';
@@ -46,6 +48,8 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     payments: new PgPaymentRepo(db),
     paymentSessions: new PgPaymentSessionRepo(db),
     priceRules: new PgPriceRuleRepo(db),
+    coupons: new PgCouponRepo(db),
+    userCoupons: new PgUserCouponRepo(db),
     refunds: new PgRefundRepo(db),
     instances: new PgInstanceRepo(db),
     users: new PgUserRepo(db),

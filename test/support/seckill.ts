@@ -30,8 +30,10 @@ import {
   SHIPMENT_POLICY,
   WAITING_ROOM_POLICY,
 } from '../../internal/biz/policy.js';
+import { CouponUsecase } from '../../internal/biz/pricing/coupon.js';
 import { PriceRuleUsecase } from '../../internal/biz/pricing/price-rule.js';
 import { QuoteUsecase } from '../../internal/biz/pricing/quote.js';
+import { UserCouponUsecase } from '../../internal/biz/pricing/user-coupon.js';
 import { productBizModule } from '../../internal/biz/product-module.js';
 import { Admission } from '../../internal/biz/seckill/admission.js';
 import type { Delivery, PurchaseConsumer } from '../../internal/biz/seckill/purchase-stream.js';
@@ -103,6 +105,8 @@ export class SeckillReplica {
   readonly goodsOrders: GoodsOrderUsecase;
   readonly priceRules: PriceRuleUsecase;
   readonly quotes: QuoteUsecase;
+  readonly coupons: CouponUsecase;
+  readonly userCoupons: UserCouponUsecase;
   readonly instances: InstanceUsecase;
   readonly orders: OrderUsecase;
   readonly refunds: RefundUsecase;
@@ -177,6 +181,8 @@ export class SeckillReplica {
     this.goodsOrders = container.get(GoodsOrderUsecase);
     this.priceRules = container.get(PriceRuleUsecase);
     this.quotes = container.get(QuoteUsecase);
+    this.coupons = container.get(CouponUsecase);
+    this.userCoupons = container.get(UserCouponUsecase);
     this.sales = container.get(SaleUsecase);
     this.schedule = container.get(SaleSchedule);
     this.loader = container.get(SaleLoader);

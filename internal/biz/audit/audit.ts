@@ -24,6 +24,10 @@ export const INVARIANTS: ReadonlyMap<number, string> = new Map([
   ],
   [15, 'no refund failed or waits long; a refund and its order move together; no order is refunded more than it cost'],
   [16, 'Redis has the settings of every open sale, and does not admit to a closed one'],
+  [
+    17,
+    'a coupon is held by one unpaid order or used by one paid one, and as many are given out as it counts; the discounts of an order and of its lines add up',
+  ],
 ]);
 
 export interface InvariantViolation {

@@ -1,5 +1,8 @@
 import { skuNotFound, skuNotOnSale, stockInsufficient } from '../../../gen/catalog/v1/errors.js';
 import type { Goods } from '../catalog/catalog.js';
+import { noCoupon } from '../pricing/coupon.js';
+import type { CouponRefusal } from '../pricing/price-calculator.js';
+import { couponIsUnavailable } from '../pricing/user-coupon.js';
 import { priceHasChanged } from './order.js';
 
 export interface OrderLine {
@@ -11,6 +14,8 @@ export interface OrderLine {
 export type Refusal =
   | { readonly kind: 'unknown-sku' | 'not-on-sale'; readonly skuId: bigint }
   | { readonly kind: 'short'; readonly missing: readonly Shortage[] }
+  | { readonly kind: 'unknown-coupon'; readonly couponId: bigint }
+  | { readonly kind: 'coupon-refused'; readonly couponId: bigint; readonly reason: CouponRefusal }
   | { readonly kind: 'price-changed'; readonly amountFen: bigint };
 
 /** A sku that has fewer free units than an order wants. */
@@ -68,6 +73,10 @@ export function refusalError(lines: readonly OrderLine[], refusal: Refusal): Err
         })),
       });
     }
+    case 'unknown-coupon':
+      return noCoupon(refusal.couponId, 'coupon_id');
+    case 'coupon-refused':
+      return couponIsUnavailable(refusal.couponId, refusal.reason, 'coupon_id');
     case 'price-changed':
       return priceHasChanged(refusal.amountFen);
     default:

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { insertSku } from '../../../test/contract/backend.js';
 import { MemoryCatalogRepo } from '../../../test/support/memory/catalog.js';
+import { MemoryCouponRepo } from '../../../test/support/memory/coupon.js';
 import { CountingIds } from '../../../test/support/memory/id-generator.js';
 import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
 import { MemoryPriceRuleRepo } from '../../../test/support/memory/price-rule.js';
 import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
 import { MemoryStockGate } from '../../../test/support/memory/stock-gate.js';
 import { MemoryStore } from '../../../test/support/memory/store.js';
+import { MemoryUserCouponRepo } from '../../../test/support/memory/user-coupon.js';
 import { formatUserId } from '../identity.js';
 import { Pricing } from '../pricing/pricing.js';
 import { GoodsOrderUsecase } from './goods-order.js';
@@ -28,8 +30,9 @@ describe('GoodsOrderUsecase', () => {
   const stock = new MemoryStockRepo(store, catalog.skus, gate);
   const orders = new MemoryOrderRepo(store);
   const rules = new MemoryPriceRuleRepo(store, catalog, orders);
+  const userCoupons = new MemoryUserCouponRepo(store, new MemoryCouponRepo(store));
   const goods = new GoodsOrderUsecase(
-    ...([store, new CountingIds(), catalog, stock, gate, orders, new Pricing(rules), rules] as const),
+    ...([store, new CountingIds(), catalog, stock, gate, orders, new Pricing(rules, userCoupons)] as const),
     { payTimeoutMs: 60_000 },
   );
 

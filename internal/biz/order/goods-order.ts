@@ -1,11 +1,10 @@
 import { invalidArgument, isUnavailable } from '../../../gen/common/v1/errors.js';
-import { Batcher } from '../batcher.js';
+import { Batchers } from '../batchers.js';
 import type { CatalogRepo, Goods } from '../catalog/catalog.js';
 import { orderHeld, type StockRepo } from '../catalog/stock.js';
 import type { StockGate } from '../catalog/stock-gate.js';
 import type { IdGenerator } from '../id-generator.js';
 import type { Quote } from '../pricing/price-calculator.js';
-import type { OrderDiscount, PriceRuleRepo } from '../pricing/price-rule.js';
 import type { PricedRequest, Pricing } from '../pricing/pricing.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import { type OrderLine, type Refusal, refusalError, refusalOf, shortageOf } from './goods-order-refusal.js';
@@ -24,6 +23,8 @@ export interface CreateGoodsOrder {
   readonly requestId: string;
   /** What the buyer was shown; undefined: any amount will do. */
   readonly expectedAmountFen: bigint | undefined;
+  /** The buyer's coupon, which the order holds; undefined: none. */
+  readonly couponId?: bigint | undefined;
 }
 
 /** A request whose lines are merged and sorted by sku. */
@@ -54,23 +55,21 @@ const LINES_MAX = 50;
 const QUANTITY_MAX = 10_000;
 /** Orders of one sku that share a transaction. */
 const BATCH_MAX = 128;
-/** Skus that have a batcher of their own at a time; orders of others are placed one by one. */
-const BATCHERS_MAX = 1_000;
-const QUEUE_MAX = 10_000;
 
 /*
  * An ordinary order of goods:
  *
  *   repeated request id? → its order → free units as Redis was last told (turns most buyers of a sold-out sku away)
- *   → one transaction: lock the skus by id → the rules of prices in force → for each request in turn: on sale, enough free units,
- *   price → orders with their lines and discounts → HOLD lines of the ledger, which add to lock_stock → COMMIT → tell Redis what is free now
+ *   → one transaction: lock the skus by id, then the coupons → the rules of prices in force → for each request in turn: on
+ *   sale, enough free units, price → orders with their lines and discounts → HOLD lines of the ledger, which add to
+ *   lock_stock → coupons become HELD → COMMIT → tell Redis what is free now
  *
  * PostgreSQL has the last word on stock: the gate in Redis can be wrong for seconds in either direction. Orders of a
  * single sku that arrive while a transaction of that sku is under way go together in the next one, so that a hot row is
  * locked once for many orders. A batch that fails is placed again one by one, so that one order cannot fail another.
  */
 export class GoodsOrderUsecase {
-  private readonly batchers = new Map<bigint, Batcher<PlacementRequest, Placement>>();
+  private readonly batchers: Batchers<bigint, PlacementRequest, Placement>;
 
   constructor(
     private readonly transactions: TransactionRunner,
@@ -80,14 +79,19 @@ export class GoodsOrderUsecase {
     private readonly gate: StockGate,
     private readonly orders: OrderRepo,
     private readonly pricing: Pricing,
-    private readonly rules: PriceRuleRepo,
     private readonly policy: OrderPolicy,
-  ) {}
+  ) {
+    this.batchers = new Batchers({
+      name: 'orders of this sku',
+      maxBatch: BATCH_MAX,
+      run: (_skuId, requests) => this.placeIsolated(requests),
+    });
+  }
 
   /**
    * Creates a PENDING order that holds its units.
    * @throws INVALID_ARGUMENT lines, quantity, receiver; SKU_NOT_FOUND, SKU_NOT_ON_SALE, STOCK_INSUFFICIENT,
-   * PRICE_CHANGED, REQUEST_ID_REUSED
+   * COUPON_NOT_FOUND, COUPON_UNAVAILABLE, PRICE_CHANGED, REQUEST_ID_REUSED
    */
   async create(wanted: CreateGoodsOrder): Promise<Order> {
     const request = this.requestOf(wanted);
@@ -142,7 +146,8 @@ export class GoodsOrderUsecase {
       reqId: this.ids.nextId(),
       lines: merged,
       receiver,
-      fingerprint: fingerprintOf({ lines: merged, receiver, remark: wanted.remark }),
+      // Absent without a coupon, so that requests of earlier versions keep their fingerprints.
+      fingerprint: fingerprintOf({ lines: merged, receiver, remark: wanted.remark, couponId: wanted.couponId }),
     };
   }
 
@@ -155,28 +160,8 @@ export class GoodsOrderUsecase {
 
   private place(request: PlacementRequest): Promise<Placement> {
     const [line] = request.lines;
-    const batcher = request.lines.length === 1 && line ? this.batcherOf(line.skuId) : undefined;
+    const batcher = request.lines.length === 1 && line ? this.batchers.of(line.skuId) : undefined;
     return batcher ? batcher.add(request) : this.placeAlone(request);
-  }
-
-  /** One that is idle holds nothing, so it may be forgotten. */
-  private batcherOf(skuId: bigint): Batcher<PlacementRequest, Placement> | undefined {
-    const known = this.batchers.get(skuId);
-    if (known) return known;
-    if (this.batchers.size >= BATCHERS_MAX) {
-      for (const [id, batcher] of this.batchers) if (batcher.idle) this.batchers.delete(id);
-      if (this.batchers.size >= BATCHERS_MAX) return undefined;
-    }
-    const batcher = new Batcher<PlacementRequest, Placement>({
-      name: 'orders of this sku',
-      run: (requests) => this.placeIsolated(requests),
-      maxBatch: BATCH_MAX,
-      // A second transaction of the sku would only wait for the first one's lock.
-      maxConcurrent: 1,
-      maxQueued: QUEUE_MAX,
-    });
-    this.batchers.set(skuId, batcher);
-    return batcher;
   }
 
   /** A batch that fails is placed again one by one: the order at fault fails alone. */
@@ -246,13 +231,17 @@ export class GoodsOrderUsecase {
     const free = new Map(levels.map(({ sku }) => [sku.id, sku.stock - sku.lockStock]));
     const prices = await this.pricing.open(requests.map(pricedRequestOf), goods, tx);
     const orders: NewGoodsOrder[] = [];
-    const discounts: OrderDiscount[] = [];
     const decisions = requests.map((request): Decision => {
       const key = requestKey(request);
       if (key !== undefined && taken.has(key)) return { kind: 'repeated' };
       const refusal = refusalOf(request.lines, goods, free);
       if (refusal) return refusal;
-      const quote = prices.quote(pricedRequestOf(request));
+      const priced = prices.quote(pricedRequestOf(request));
+      if (priced.kind === 'unknown-coupon') return priced;
+      const { quote } = priced;
+      if (quote.coupon?.refusal !== undefined) {
+        return { kind: 'coupon-refused', couponId: quote.coupon.id, reason: quote.coupon.refusal };
+      }
       const order = this.orderOf(request, goods, quote);
       if (request.expectedAmountFen !== undefined && request.expectedAmountFen !== order.amountFen) {
         return { kind: 'price-changed', amountFen: order.amountFen };
@@ -260,11 +249,11 @@ export class GoodsOrderUsecase {
       for (const { skuId, quantity } of request.lines) free.set(skuId, (free.get(skuId) ?? 0n) - BigInt(quantity));
       if (key !== undefined) taken.add(key);
       orders.push(order);
-      discounts.push(...prices.place(order.id, pricedRequestOf(request), quote));
+      prices.place(order.id, pricedRequestOf(request), quote);
       return { kind: 'placed' };
     });
     await this.store(tx, orders);
-    await this.rules.insertDiscounts(tx, discounts);
+    await this.pricing.store(tx, prices);
     if (decisions.some((d) => d.kind === 'short')) {
       const units = levels.map(({ sku }) => ({ skuId: sku.id, free: free.get(sku.id) ?? 0n, seq: sku.stockSeq }));
       // Skus that orders were placed on are published with what those took.
@@ -317,8 +306,8 @@ export class GoodsOrderUsecase {
   }
 }
 
-function pricedRequestOf({ userId, lines, receiver }: PlacementRequest): PricedRequest {
-  return { userId, lines, region: receiver.region };
+function pricedRequestOf({ userId, lines, receiver, couponId }: PlacementRequest): PricedRequest {
+  return { userId, lines, region: receiver.region, couponId };
 }
 
 /** A request id of the batch was taken by a transaction that had not committed when this one looked. */

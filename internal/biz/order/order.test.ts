@@ -8,6 +8,7 @@ import {
 } from '../../../gen/order/v1/errors.js';
 import { freshUser, insertProduct, newOrder, times } from '../../../test/contract/backend.js';
 import { MemoryCatalogRepo } from '../../../test/support/memory/catalog.js';
+import { MemoryCouponRepo } from '../../../test/support/memory/coupon.js';
 import { CountingIds } from '../../../test/support/memory/id-generator.js';
 import { MemoryInstanceRepo } from '../../../test/support/memory/instance.js';
 import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
@@ -19,10 +20,12 @@ import { MemorySaleUnitsRepo } from '../../../test/support/memory/sale-units.js'
 import { openSale } from '../../../test/support/memory/settlement.js';
 import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
 import { MemoryStore } from '../../../test/support/memory/store.js';
+import { MemoryUserCouponRepo } from '../../../test/support/memory/user-coupon.js';
 import { type Product, ProductUsecase } from '../catalog/product.js';
 import { InstanceUsecase } from '../instance/instance.js';
 import { SaleReservedUnits } from '../seckill/reserved-units.js';
 import { OrderUsecase } from './order.js';
+import { OrderCoupons } from './order-coupons.js';
 import { RefundUsecase } from './refund.js';
 
 describe('OrderUsecase', () => {
@@ -47,13 +50,25 @@ describe('OrderUsecase', () => {
   const sales = new MemorySaleUnitsRepo(store);
   const units = new SaleReservedUnits(sales, stock, outbox);
   const refundRepo = new MemoryRefundRepo(store, payments, repo);
-  const refunds = new RefundUsecase(store, ids, repo, payments, refundRepo, units, outbox, [], {
+  const coupons = new OrderCoupons(new MemoryUserCouponRepo(store, new MemoryCouponRepo(store)));
+  const refunds = new RefundUsecase(store, ids, repo, payments, refundRepo, units, coupons, outbox, [], {
     ...{ maxAttempts: 3, retryBackoffMs: 1, leaseMs: 1_000, afterSaleWindowMs: 1_000 },
   });
   const instances = new InstanceUsecase(store, ids, products, requests, repo, refunds);
   const policy = { payTimeoutMs: 60_000 };
   const orders = new OrderUsecase(
-    ...([store, ids, new ProductUsecase(products), repo, payments, refunds, [instances], units, policy] as const),
+    ...([
+      store,
+      ids,
+      new ProductUsecase(products),
+      repo,
+      payments,
+      refunds,
+      [instances],
+      units,
+      coupons,
+      policy,
+    ] as const),
   );
   let plan: Product;
   before(async () => {

@@ -13,6 +13,7 @@ import { decodePageToken, type TokenPage, tokenPage } from '../page-token.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import { type DueOrderFailure, DueOrders } from './due-orders.js';
 import type { OrderFulfilment } from './fulfilment.js';
+import type { OrderCoupons } from './order-coupons.js';
 import {
   type Move,
   moveLocked,
@@ -94,6 +95,7 @@ export class OrderUsecase {
     private readonly refunds: RefundUsecase,
     fulfilments: readonly OrderFulfilment[],
     private readonly units: ReservedUnits,
+    private readonly coupons: OrderCoupons,
     private readonly policy: OrderPolicy,
   ) {
     this.fulfilments = new Map(fulfilments.map((f) => [f.orderType, f]));
@@ -291,6 +293,7 @@ export class OrderUsecase {
       ...written,
     });
     await this.units.consume(tx, [paid]);
+    await this.coupons.use(tx, [paid]);
     return { kind: 'paid', order: paid };
   }
 
@@ -325,6 +328,7 @@ export class OrderUsecase {
     const closed: Order[] = [];
     for (const order of orders) closed.push(await moveLocked(this.orders, tx, order, move));
     await this.units.release(tx, closed);
+    await this.coupons.release(tx, closed);
     return closed;
   }
 

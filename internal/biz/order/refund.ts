@@ -4,6 +4,7 @@ import type { IdGenerator } from '../id-generator.js';
 import type { NewOutboxRow, Outbox } from '../outbox.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
+import type { OrderCoupons } from './order-coupons.js';
 import { moveLocked, noOrder, type Order, type OrderActor, type OrderRepo, REFUNDED } from './order-state.js';
 import type { PaymentRepo } from './payment.js';
 import type { PaymentProvider } from './payment-provider.js';
@@ -71,6 +72,7 @@ export class RefundUsecase {
     private readonly payments: PaymentRepo,
     private readonly refunds: RefundRepo,
     private readonly units: ReservedUnits,
+    private readonly coupons: OrderCoupons,
     private readonly outbox: Outbox,
     providers: readonly PaymentProvider[],
     private readonly policy: RefundPolicy,
@@ -241,6 +243,7 @@ export class RefundUsecase {
           : order;
       const units = hasShippedUnits(done) ? 0 : await this.restock(tx, refunded, done);
       await this.orders.addRefund(tx, order.id, { amountFen: done.amountFen, units });
+      if (done.kind === 'WHOLE') await this.coupons.restore(tx, refunded);
       return done;
     });
   }

@@ -134,13 +134,14 @@ describe('PriceCalculator', () => {
     ['HELD', { state: 'HELD' }],
     ['USED', { state: 'USED' }],
     ['EXPIRED', { state: 'EXPIRED' }],
+    ['DISABLED', { state: 'DISABLED' }],
     ['NOTHING_IN_SCOPE', { scope: { kind: 'SPU', ids: [9_999n] } }],
     ['BELOW_THRESHOLD', { value: { kind: 'THRESHOLD', thresholdFen: 101n, offFen: 1n } }],
   ] as const satisfies [string, Partial<QuotedCoupon>][]) {
     it(`refuses a coupon with ${refusal} for ${Object.keys(over).join()} and quotes the price without it`, () => {
       const given = coupon({ kind: 'AMOUNT', offFen: 10n }, over);
       const quote = calculator.quote(request({ lines: [line(101n, 100n)], coupon: given }));
-      assert.deepEqual(quote.coupon, { id: 1n, refusal });
+      assert.deepEqual(quote.coupon, { id: 1n, refusal, savedFen: 0n });
       assert.equal(quote.amountFen, 100n);
     });
   }
@@ -153,7 +154,7 @@ describe('PriceCalculator', () => {
         freightRules: [flat(1n, '', 12n, 100n)],
       }),
     );
-    assert.deepEqual(quote.coupon, { id: 1n, refusal: 'NO_BENEFIT' });
+    assert.deepEqual(quote.coupon, { id: 1n, refusal: 'NO_BENEFIT', savedFen: 0n });
     assert.equal(quote.amountFen, 100n);
   });
 

@@ -56,8 +56,8 @@ export interface QuotedCoupon extends Window {
   readonly name: string;
   readonly scope: Scope;
   readonly value: CouponValue;
-  /** Only an UNUSED one can be used; a coupon that an order holds counts as UNUSED for that order alone. */
-  readonly state: 'UNUSED' | 'HELD' | 'USED' | 'EXPIRED';
+  /** Only an UNUSED one can be used. DISABLED: by an operator. */
+  readonly state: 'UNUSED' | 'HELD' | 'USED' | 'EXPIRED' | 'DISABLED';
 }
 
 /** Freight of one order to regions that begin with `regionPrefix`; the empty prefix is every region. */
@@ -92,6 +92,7 @@ export type CouponRefusal =
   | 'EXPIRED'
   | 'HELD'
   | 'USED'
+  | 'DISABLED'
   | 'NOTHING_IN_SCOPE'
   | 'BELOW_THRESHOLD'
   /** The goods would drop below the amount that travels free, and freight would cost more than the coupon saves. */
@@ -131,7 +132,16 @@ export interface Quote {
   /** In the order in which they applied. */
   readonly discounts: readonly Discount[];
   readonly freightRuleId: bigint | undefined;
-  readonly coupon: { readonly id: bigint; readonly refusal: CouponRefusal | undefined } | undefined;
+  /** What became of the coupon of the request. */
+  readonly coupon: CouponUse | undefined;
+}
+
+export interface CouponUse {
+  readonly id: bigint;
+  /** undefined: it applies. */
+  readonly refusal: CouponRefusal | undefined;
+  /** What the request would cost more without it. */
+  readonly savedFen: bigint;
 }
 
 /*
@@ -154,13 +164,12 @@ export class PriceCalculator {
     if (!coupon) return withoutCoupon;
 
     const used = couponDiscount(coupon, request, before.left);
-    if (typeof used === 'string') return { ...withoutCoupon, coupon: { id: coupon.id, refusal: used } };
+    if (typeof used === 'string') return { ...withoutCoupon, coupon: refused(coupon, used) };
     const left = subtract(before.left, used);
     const quote = this.finish(request, left, [...before.discounts, used]);
-    if (quote.amountFen >= withoutCoupon.amountFen) {
-      return { ...withoutCoupon, coupon: { id: coupon.id, refusal: 'NO_BENEFIT' } };
-    }
-    return { ...quote, coupon: { id: coupon.id, refusal: undefined } };
+    const savedFen = withoutCoupon.amountFen - quote.amountFen;
+    if (savedFen <= 0n) return { ...withoutCoupon, coupon: refused(coupon, 'NO_BENEFIT') };
+    return { ...quote, coupon: { id: coupon.id, refusal: undefined, savedFen } };
   }
 
   /** What promotions leave of each line. */
@@ -249,6 +258,10 @@ function couponDiscount(coupon: QuotedCoupon, { at }: PriceRequest, left: Left):
   if (offFen === undefined) return 'BELOW_THRESHOLD';
   if (offFen === 0n) return 'NO_BENEFIT';
   return { rule: 'COUPON', id: coupon.id, name: coupon.name, amountFen: offFen, lines: spread(offFen, inScope) };
+}
+
+function refused({ id }: QuotedCoupon, refusal: CouponRefusal): CouponUse {
+  return { id, refusal, savedFen: 0n };
 }
 
 /** undefined: the threshold is not reached. */

@@ -9,6 +9,7 @@ import type { CatalogRepo } from '../catalog/catalog.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
 import type { Transaction } from '../transaction.js';
 import type { Discount, FreightRule, FullReduction, LimitedPrice, Window } from './price-calculator.js';
+import { checkScope, checkWindow } from './rule-checks.js';
 
 /** What a promotion takes off. */
 export type PromotionTerms =
@@ -191,28 +192,6 @@ export class PriceRuleUsecase {
     const found = await this.rules.findPromotion(id);
     if (!found) throw promotionNotFound(`no promotion ${id}`, { metadata: { promotion_id: String(id) } });
     return found;
-  }
-}
-
-/** @throws INVALID_ARGUMENT ends_at */
-function checkWindow({ startsAt, endsAt }: Window): void {
-  if (endsAt === undefined || startsAt < endsAt) return;
-  throw invalidArgument('it would end before it starts', {
-    violations: [{ field: 'ends_at', description: 'must be after starts_at' }],
-  });
-}
-
-/** @throws INVALID_ARGUMENT */
-function checkScope(scope: FullReduction['scope'], field: string, kinds: readonly string[]): void {
-  if (!kinds.includes(scope.kind)) {
-    throw invalidArgument(`the scope cannot be ${scope.kind}`, {
-      violations: [{ field: `${field}.kind`, description: `must be one of ${kinds.join(', ')}` }],
-    });
-  }
-  if (scope.kind !== 'ALL' && scope.ids.length === 0) {
-    throw invalidArgument(`a scope of kind ${scope.kind} needs ids`, {
-      violations: [{ field: `${field}.ids`, description: 'must not be empty' }],
-    });
   }
 }
 

@@ -9,7 +9,9 @@ import { PaymentSessionRepo } from '../../../internal/biz/order/payment-session.
 import { RefundRepo } from '../../../internal/biz/order/refund-state.js';
 import { ShipmentRepo } from '../../../internal/biz/order/shipment.js';
 import { Outbox } from '../../../internal/biz/outbox.js';
+import { CouponRepo } from '../../../internal/biz/pricing/coupon.js';
 import { PriceRuleRepo } from '../../../internal/biz/pricing/price-rule.js';
+import { UserCouponRepo } from '../../../internal/biz/pricing/user-coupon.js';
 import { Admission } from '../../../internal/biz/seckill/admission.js';
 import { PurchaseStream } from '../../../internal/biz/seckill/purchase-stream.js';
 import { SaleUnitsRepo } from '../../../internal/biz/seckill/reserved-units.js';
@@ -22,6 +24,7 @@ import { UserRepo } from '../../../internal/biz/user/user.js';
 import { type ProviderSet, providers } from '../../../internal/kratos/app/wiring.js';
 import { MemoryAdmission, MemoryPurchaseStream } from './admission.js';
 import { MemoryCatalogRepo } from './catalog.js';
+import { MemoryCouponRepo } from './coupon.js';
 import { CountingIds } from './id-generator.js';
 import { MemoryInstanceRepo } from './instance.js';
 import { MemoryOrderRepo } from './order.js';
@@ -39,6 +42,7 @@ import { MemoryShipmentRepo } from './shipment.js';
 import { MemoryStockRepo } from './stock.js';
 import { MemoryStore } from './store.js';
 import { MemoryUserRepo } from './user.js';
+import { MemoryUserCouponRepo } from './user-coupon.js';
 import { MemoryVipLimitRepo } from './vip-limit.js';
 
 /** The product domain's ports in memory, each also under its own class. It needs MemoryStore and PAYMENT_PROVIDERS. */
@@ -59,6 +63,10 @@ export const memoryDataModule: ProviderSet = providers(({ provide, create, alias
   alias(OrderRepo, MemoryOrderRepo);
   provide(MemoryPriceRuleRepo, [MemoryStore, MemoryCatalogRepo, MemoryOrderRepo]);
   alias(PriceRuleRepo, MemoryPriceRuleRepo);
+  provide(MemoryCouponRepo, [MemoryStore]);
+  alias(CouponRepo, MemoryCouponRepo);
+  provide(MemoryUserCouponRepo, [MemoryStore, MemoryCouponRepo]);
+  alias(UserCouponRepo, MemoryUserCouponRepo);
   provide(MemoryPaymentRepo, [MemoryStore]);
   alias(PaymentRepo, MemoryPaymentRepo);
   provide(MemoryShipmentRepo, [MemoryStore]);

@@ -3,6 +3,7 @@ import type { RedisServer } from '../../redis/redis.js';
 import type { Postgres } from '../postgres.js';
 import { AdmissionSettingsCheck } from './admission-settings.js';
 import { COMPLETED_ORDERS } from './completed-orders.js';
+import { COUPONS } from './coupons.js';
 import { DUPLICATES } from './duplicates.js';
 import { INBOX_OUTCOMES } from './inbox-outcomes.js';
 import { INSTANCE_REQUESTS } from './instance-requests.js';
@@ -32,6 +33,7 @@ const SQL_INVARIANTS: readonly SqlInvariant[] = [
   PAYMENTS,
   STOCK,
   REFUNDS,
+  COUPONS,
 ];
 
 /** The checks of all invariants. */
