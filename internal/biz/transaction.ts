@@ -33,3 +33,21 @@ export abstract class TransactionRunner {
    */
   abstract afterCommit(tx: Transaction, work: () => void): void;
 }
+
+/**
+ * Awaits statements of one transaction that were begun without waiting for each other. They run in the order in which they
+ * were begun, and after one that fails the database refuses the others. So the first failure is the cause: it is thrown when
+ * all have ended, because the transaction must not be rolled back, or repeated, beside a statement that is still running.
+ *
+ *     await together(orders.insert(tx, …), settlements.insertRows(tx, …));
+ *
+ * @throws the error of the first of them that failed
+ */
+export async function together<T extends readonly unknown[]>(
+  ...statements: { readonly [K in keyof T]: Promise<T[K]> }
+): Promise<T> {
+  const ended = await Promise.allSettled(statements);
+  const failed = ended.find((e) => e.status === 'rejected');
+  if (failed) throw failed.reason;
+  return ended.map((e) => (e as PromiseFulfilledResult<unknown>).value) as unknown as T;
+}

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { isUnavailable } from '../../gen/common/v1/errors.js';
 import type { Product } from '../../internal/biz/catalog/product.js';
+import { together } from '../../internal/biz/transaction.js';
 import { insertProduct, latch, newOrder, type OpenBackend, useBackend } from './backend.js';
 
 export function transactionRunnerContract(name: string, open: OpenBackend): void {
@@ -75,6 +76,41 @@ export function transactionRunnerContract(name: string, open: OpenBackend): void
         }),
       );
       assert.equal(await stored(order.id), false);
+    });
+
+    it('runs statements in the order in which they were begun together', async () => {
+      const { transactions, orders } = backend.it;
+      const order = newOrder(plan);
+      const [inserted, found] = await transactions.run((tx) =>
+        together(orders.insert(tx, [order], 'user'), orders.find(order.id, undefined, tx)),
+      );
+      assert.equal(inserted, true);
+      assert.equal(found?.id, order.id);
+    });
+
+    it('throws the first failure of statements begun together when all of them have ended, and rolls back', async () => {
+      const { transactions, orders } = backend.it;
+      const [order, other] = [newOrder(plan), newOrder(plan)];
+      const ended: string[] = [];
+      const noted = <T>(name: string, statement: Promise<T>) => statement.finally(() => ended.push(name));
+      await assert.rejects(
+        transactions.run((tx) =>
+          together(
+            noted('first', orders.insert(tx, [order], 'user')),
+            // The same id again: refused by the primary key.
+            noted('refused', orders.insert(tx, [order], 'user')).catch((cause: unknown) => {
+              throw new Error('the cause', { cause });
+            }),
+            noted('behind it', orders.insert(tx, [other], 'user')),
+          ),
+        ),
+        /the cause/,
+      );
+      assert.deepEqual(ended, ['first', 'refused', 'behind it']);
+      assert.equal(await stored(order.id), false);
+      assert.equal(await stored(other.id), false);
+      // The connection is usable again.
+      assert.equal(await transactions.run((tx) => orders.insert(tx, [other], 'user')), true);
     });
 
     it('resolves a deadlock by running one of the two transactions again', async () => {

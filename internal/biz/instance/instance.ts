@@ -122,10 +122,15 @@ export class InstanceUsecase implements OrderFulfilment {
    */
   async createInstances(tx: Transaction, requests: readonly CreateInstance[]): Promise<readonly InstanceRequest[]> {
     if (requests.length === 0) return [];
-    requests.forEach(validateSource);
     await this.loadSpecs(requests);
+    return this.store(tx, this.plan(requests));
+  }
+
+  /** Gives each request the instance id that `storeNew` will store. Its spec must have been loaded. */
+  plan(requests: readonly CreateInstance[]): readonly InstanceEvent[] {
+    requests.forEach(validateSource);
     const at = new Date();
-    const wanted = requests.map((r): InstanceEvent => {
+    return requests.map((r): InstanceEvent => {
       const instanceId = this.ids.nextId();
       // Field by field, because a spread of `r` takes longer in a settlement than the rest of this method.
       return {
@@ -141,14 +146,24 @@ export class InstanceUsecase implements OrderFulfilment {
         at,
       };
     });
-    const stored = await this.instances.insertRequests(tx, wanted);
+  }
+
+  /**
+   * Stores planned requests of new orders. It takes one statement, so that the caller can begin the next without waiting.
+   *
+   * @throws INSTANCE_SOURCE_REUSED if a source has an instance already, which cannot be that of a new order
+   */
+  async storeNew(tx: Transaction, planned: readonly InstanceEvent[]): Promise<void> {
+    const stored = await this.store(tx, planned);
+    const other = stored.find((s, i) => s.instanceId !== planned[i]?.instanceId);
+    if (other) throw sourceReused(other);
+  }
+
+  private async store(tx: Transaction, planned: readonly InstanceEvent[]): Promise<readonly InstanceRequest[]> {
+    const stored = await this.instances.insertRequests(tx, planned);
     stored.forEach((s, i) => {
-      const w = wanted[i];
-      if (s.userId !== w?.userId || s.orderId !== w.orderId) {
-        throw instanceSourceReused(`${s.source} ${s.sourceId} already has an instance of another user or order`, {
-          metadata: { source: s.source, source_id: s.sourceId, product_id: String(s.productId) },
-        });
-      }
+      const w = planned[i];
+      if (s.userId !== w?.userId || s.orderId !== w.orderId) throw sourceReused(s);
     });
     return stored;
   }
@@ -258,6 +273,12 @@ export function instanceName(instanceId: bigint): string {
 /** Source ORDER: the order number, also if only the order id is given. */
 function canonicalSourceId({ source, sourceId }: Pick<CreateInstance, 'source' | 'sourceId'>): string {
   return source === 'ORDER' && /^[0-9]{1,19}$/.test(sourceId) ? `ORD${sourceId}` : sourceId;
+}
+
+function sourceReused({ source, sourceId, productId }: InstanceRequest): Error {
+  return instanceSourceReused(`${source} ${sourceId} already has an instance of another user or order`, {
+    metadata: { source, source_id: sourceId, product_id: String(productId) },
+  });
 }
 
 function validateSource(request: CreateInstance): void {

@@ -6,7 +6,7 @@ import type { IdGenerator } from '../id-generator.js';
 import type { CreateInstance, InstanceUsecase } from '../instance/instance.js';
 import { orderItemOf } from '../order/order-item.js';
 import type { NewOrder, OrderRepo } from '../order/order-state.js';
-import type { Transaction } from '../transaction.js';
+import { type Transaction, together } from '../transaction.js';
 import type { Delivery, MalformedEntry, Purchase, StreamEntry } from './purchase-stream.js';
 import type { Sale } from './sale-state.js';
 import type { Reservation, SettlementLedger } from './settlement-ledger.js';
@@ -93,25 +93,26 @@ export class SettlementBatch {
     return this.rows.some((row) => row.kind === 'REJECTED');
   }
 
-  /** Writes it all. The sales are locked already, so the skus come first: see the lock order in transaction.ts. */
+  /**
+   * Writes it all. The sales are locked already, so the skus come first: see the lock order in transaction.ts. PostgreSQL
+   * writes one table while the rows of the next are encoded.
+   */
   async store(tx: Transaction, { stock, instances, orders, settlements }: SettlementStores): Promise<void> {
     const { item } = this.stream;
+    const statements: Promise<void>[] = [];
     if (this.orders.length > 0) {
-      const inserted =
-        item?.orderType === 'GOODS'
-          ? await this.storeGoods(tx, item.goods, stock, orders)
-          : await this.storeInstances(tx, instances, orders);
-      // Only a request id can be taken already, and these orders have none.
-      if (!inserted) throw new Error('an order of a settlement was not inserted');
+      if (item?.orderType === 'GOODS') await this.storeGoods(tx, item.goods, stock, orders);
+      else statements.push(...this.storeInstances(tx, instances, orders));
     }
-    await settlements.insertRows(tx, this.stream.itemId, this.rows);
+    statements.push(settlements.insertRows(tx, this.stream.itemId, this.rows));
     if (this.deadLetters.length > 0) {
-      await settlements.insertDeadLetters(tx, this.stream.itemId, this.deadLetters);
+      statements.push(settlements.insertDeadLetters(tx, this.stream.itemId, this.deadLetters));
     }
-    if (this.ledger.sold.size > 0) await settlements.addSold(tx, this.ledger.sold);
+    if (this.ledger.sold.size > 0) statements.push(settlements.addSold(tx, this.ledger.sold));
+    await together(...statements);
   }
 
-  private async storeGoods(tx: Transaction, goods: Goods, stock: StockRepo, orders: OrderRepo): Promise<boolean> {
+  private async storeGoods(tx: Transaction, goods: Goods, stock: StockRepo, orders: OrderRepo): Promise<void> {
     await stock.move(
       tx,
       this.orders.map((o) => (o.status === 'PAID' ? orderDeducted(o) : orderHeld(o))),
@@ -121,15 +122,21 @@ export class SettlementBatch {
       const items = [orderItemOf(goods, { priceFen, quantity, promotionFen: 0n })];
       return { ...order, freightFen: 0n, promotionFen: 0n, receiver: undefined, items };
     });
-    return orders.insertGoods(tx, withLines, 'seckill');
+    allInserted(await orders.insertGoods(tx, withLines, 'seckill'));
   }
 
-  private async storeInstances(tx: Transaction, instances: InstanceUsecase, orders: OrderRepo): Promise<boolean> {
-    const given = await instances.createInstances(tx, this.instances);
-    const instanceIds = new Map(given.map((g) => [g.orderId, g.instanceId]));
+  private storeInstances(tx: Transaction, instances: InstanceUsecase, orders: OrderRepo): Promise<void>[] {
+    const planned = instances.plan(this.instances);
+    const instanceIds = new Map(planned.map((p) => [p.orderId, p.instanceId]));
     for (const order of this.orders) order.instanceId = instanceIds.get(order.id);
-    return orders.insert(tx, this.orders, 'seckill');
+    const inserted = orders.insert(tx, this.orders, 'seckill').then(allInserted);
+    return planned.length === 0 ? [inserted] : [inserted, instances.storeNew(tx, planned)];
   }
+}
+
+/** Only a request id can be taken already, and the orders of a settlement have none. */
+function allInserted(inserted: boolean): void {
+  if (!inserted) throw new Error('an order of a settlement was not inserted');
 }
 
 function epochFault(purchase: Purchase, sale: Sale | undefined): string | undefined {

@@ -5,7 +5,7 @@ import type { StockRepo } from '../catalog/stock.js';
 import type { IdGenerator } from '../id-generator.js';
 import type { InstanceUsecase } from '../instance/instance.js';
 import type { OrderRepo } from '../order/order-state.js';
-import type { Transaction, TransactionRunner } from '../transaction.js';
+import { type Transaction, type TransactionRunner, together } from '../transaction.js';
 import {
   belongsTo,
   compareStreamIds,
@@ -27,7 +27,7 @@ import {
   SettlementBatch,
   type SettlementStores,
 } from './settlement-batch.js';
-import { SettlementLedger } from './settlement-ledger.js';
+import { type Holding, SettlementLedger } from './settlement-ledger.js';
 import type { FailedEntry, InboxRow, OutcomeKind, Settlement, SettlementRepo } from './settlement-state.js';
 
 /**
@@ -193,8 +193,13 @@ export class SettlementUsecase {
     });
     if (fresh.length === 0) return { rows, sales };
 
-    const batch = new SettlementBatch(stream, await this.openLedger(tx, item, sales, fresh, { lookUp }), this.ids);
-    for (const entry of fresh) batch.add(entry);
+    // Nearly always the buyers hold nothing yet. What follows from that is decided while the database looks.
+    const [{ holdings, buyers }, foreseen] = await together(
+      this.findFacts(tx, item, fresh, { lookUp }),
+      lookUp ? Promise.resolve(undefined) : this.decideAll(stream, sales, NO_FACTS, fresh),
+    );
+    const batch =
+      foreseen && holdings.length === 0 ? foreseen : await this.decideAll(stream, sales, { holdings, buyers }, fresh);
     // A rejection's reason may be a request number in use, which only a look-up tells.
     if (!lookUp && batch.hasRejections) return this.decide(tx, stream, entries, { lookUp: true });
     await batch.store(tx, this.stores);
@@ -225,13 +230,12 @@ export class SettlementUsecase {
     return rows;
   }
 
-  private async openLedger(
+  private async findFacts(
     tx: Transaction,
     item: Item | undefined,
-    sales: readonly Sale[],
     entries: readonly NewEntry[],
     { lookUp }: { readonly lookUp: boolean },
-  ): Promise<SettlementLedger> {
+  ): Promise<Facts> {
     const users: UserOfSale[] = [];
     const reqIds = new Set<bigint>();
     for (const { parsed, fault, sale, tooOld } of entries) {
@@ -239,11 +243,35 @@ export class SettlementUsecase {
       if (lookUp) reqIds.add(parsed.reqId ?? derivedReqId(parsed.streamId));
       if (sale) users.push({ saleId: sale.id, userId: parsed.userId });
     }
-    const holdings = users.length > 0 ? await this.settlements.findHoldings(tx, users) : [];
-    const buyers = item && reqIds.size > 0 ? await this.settlements.findReqIds(tx, item, [...reqIds]) : [];
-    return new SettlementLedger(sales, holdings, new Map(buyers));
+    const [holdings, buyers] = await together(
+      users.length > 0 ? this.settlements.findHoldings(tx, users) : Promise.resolve(NO_FACTS.holdings),
+      item && reqIds.size > 0 ? this.settlements.findReqIds(tx, item, [...reqIds]) : Promise.resolve(NO_FACTS.buyers),
+    );
+    return { holdings, buyers };
+  }
+
+  /** Asynchronous so that what it throws reaches a caller that also waits for statements. */
+  private async decideAll(
+    stream: ItemStream,
+    sales: readonly Sale[],
+    { holdings, buyers }: Facts,
+    entries: readonly NewEntry[],
+  ): Promise<SettlementBatch> {
+    const ledger = new SettlementLedger(sales, holdings, new Map(buyers));
+    const batch = new SettlementBatch(stream, ledger, this.ids);
+    for (const entry of entries) batch.add(entry);
+    return batch;
   }
 }
+
+/** What is on record of the users and the request numbers of a batch. */
+interface Facts {
+  readonly holdings: readonly Holding[];
+  /** The buyer of each request number that is in use. */
+  readonly buyers: ReadonlyMap<bigint, string>;
+}
+
+const NO_FACTS: Facts = { holdings: [], buyers: new Map() };
 
 /** The settlement as far as it got. */
 class Progress implements Settlement {

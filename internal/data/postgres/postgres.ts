@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { unavailable } from '../../../gen/common/v1/errors.js';
-import { type Transaction, TransactionRunner } from '../../biz/transaction.js';
+import { type Transaction, TransactionRunner, together } from '../../biz/transaction.js';
 import type { Metrics } from '../../kratos/metrics/metrics.js';
 import {
   asUnavailable,
@@ -80,6 +80,9 @@ export class Postgres extends TransactionRunner {
       query_timeout: options.statementTimeoutMs + 1_000,
       idleTimeoutMillis: 60_000,
       keepAlive: true,
+      // Statements that are not awaited one by one leave together; see `together`. The pool hands a connection to one
+      // caller at a time, so no caller waits behind another's statement.
+      pipeline: true,
       application_name: options.applicationName,
       types: VALUE_TYPES,
       onConnect: async (client: pg.ClientBase) => {
@@ -143,9 +146,10 @@ export class Postgres extends TransactionRunner {
       const open: OpenTransaction = { client: undefined, afterCommit: [] };
       try {
         client = await this.connect();
-        await client.query(this.session.begin);
+        // BEGIN leaves with the first statement. Where it fails, the server refuses that statement as well.
+        const begun = client.query(this.session.begin);
         open.client = client;
-        const result = await work(open as unknown as Transaction);
+        const [, result] = await together(begun, work(open as unknown as Transaction));
         open.client = undefined;
         committing = true;
         // If a statement of the transaction failed, the reply to COMMIT is ROLLBACK, without an error.

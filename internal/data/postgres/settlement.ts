@@ -8,7 +8,7 @@ import {
   type SettlementOutcome,
   SettlementRepo,
 } from '../../biz/seckill/settlement-state.js';
-import type { Transaction } from '../../biz/transaction.js';
+import { type Transaction, together } from '../../biz/transaction.js';
 import { int4s, int8s, texts, uuids } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
 import { SALE_COLUMNS, type SaleRow, saleOf } from './sale.js';
@@ -111,8 +111,10 @@ export class PgSettlementRepo extends SettlementRepo {
   }
 
   override async lock(tx: Transaction, itemId: bigint, epoch: bigint | undefined): Promise<readonly Sale[]> {
-    await this.db.query(LOCK_ITEM, [itemId], tx);
-    const { rows } = await this.db.query<SaleRow>(LOCK_SALES, [itemId, epoch ?? null], tx);
+    const [, { rows }] = await together(
+      this.db.query(LOCK_ITEM, [itemId], tx),
+      this.db.query<SaleRow>(LOCK_SALES, [itemId, epoch ?? null], tx),
+    );
     return rows.map(saleOf);
   }
 

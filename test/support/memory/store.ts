@@ -46,6 +46,8 @@ class MemoryTransaction implements LockOwner {
   readonly afterCommit: (() => void)[] = [];
   state: 'open' | 'failed' | 'ended' = 'open';
   broken = false;
+  /** Settles after the statements that were begun so far: a connection runs one at a time. */
+  last: Promise<void> = Promise.resolve();
   losesCommitReply = false;
 }
 
@@ -106,8 +108,29 @@ export class MemoryStore extends TransactionRunner {
     stateOf(tx).afterCommit.push(work);
   }
 
-  /** One statement, in `tx` or in a transaction of its own. */
+  /** One statement, in `tx` or in a transaction of its own. Those of one transaction run in the order of their calls. */
   async statement<T>(
+    operation: string,
+    tx: Transaction | undefined,
+    work: (tx: Transaction) => Promise<T>,
+  ): Promise<T> {
+    if (tx === undefined) return this.runStatement(operation, tx, work);
+    const own = stateOf(tx);
+    const before = own.last;
+    let ended = () => {};
+    own.last = new Promise((resolve) => {
+      ended = resolve;
+    });
+    await before;
+    // Not reached where the process died within the statement: those behind it never run.
+    try {
+      return await this.runStatement(operation, tx, work);
+    } finally {
+      ended();
+    }
+  }
+
+  private async runStatement<T>(
     operation: string,
     tx: Transaction | undefined,
     work: (tx: Transaction) => Promise<T>,
