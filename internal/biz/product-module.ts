@@ -14,8 +14,10 @@ import { OrderCoupons } from './order/order-coupons.js';
 import { OrderSearchRepo, OrderSearchUsecase } from './order/order-search.js';
 import { OrderRepo } from './order/order-state.js';
 import { PaymentRepo } from './order/payment.js';
-import { PaymentSessionRepo, PaymentSessionUsecase } from './order/payment-session.js';
+import { PaymentSessionUsecase } from './order/payment-session.js';
+import { PaymentSessionRepo } from './order/payment-session-state.js';
 import { PaymentSignatures } from './order/payment-signature.js';
+import { ReceiverUsecase } from './order/receiver.js';
 import { RefundUsecase } from './order/refund.js';
 import { RefundRequestUsecase } from './order/refund-request.js';
 import { RefundRepo } from './order/refund-state.js';
@@ -102,6 +104,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     all(OrderFulfilment),
     ReservedUnits,
     OrderCoupons,
+    PaymentSessionRepo,
     ORDER_POLICY,
   ]);
   provide(PaymentSessionUsecase, [
@@ -132,6 +135,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
   provide(QuoteUsecase, [CatalogRepo, Pricing, UserCouponUsecase]);
 
   provide(OrderSearchUsecase, [OrderSearchRepo]);
+  provide(ReceiverUsecase, [TransactionRunner, OrderRepo, Pricing, PaymentSessionRepo]);
   provide(ShipmentUsecase, [TransactionRunner, OrderRepo, ShipmentRepo, SHIPMENT_POLICY]);
 
   alias(OrderFulfilment, InstanceUsecase);

@@ -5,6 +5,8 @@ declare const opaque: unique symbol;
  *
  *   orders → refunds → sales → skus → user_coupons → coupons
  *
+ * Rows that belong to one order, such as its payment sessions, are locked after it.
+ *
  * Two transactions that share rows then wait for each other in one direction only, so that they cannot deadlock. Rows that
  * the transaction itself inserts may come anywhere: no other transaction sees them. So may rows that are taken with SKIP
  * LOCKED, which waits for no lock.

@@ -8,7 +8,7 @@ import { QueuePublisher } from '../biz/message-queue.js';
 import { OrderSearchRepo } from '../biz/order/order-search.js';
 import { OrderRepo } from '../biz/order/order-state.js';
 import { PaymentRepo } from '../biz/order/payment.js';
-import { PaymentSessionRepo } from '../biz/order/payment-session.js';
+import { PaymentSessionRepo } from '../biz/order/payment-session-state.js';
 import { PaymentSimulator } from '../biz/order/payment-simulator.js';
 import { TOPIC_REFUND_REQUESTED } from '../biz/order/refund.js';
 import { RefundRepo } from '../biz/order/refund-state.js';

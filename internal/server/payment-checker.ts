@@ -1,5 +1,6 @@
 import { Counter, type Registry } from 'prom-client';
-import type { PaymentSession, PaymentSessionUsecase } from '../biz/order/payment-session.js';
+import type { PaymentSessionUsecase } from '../biz/order/payment-session.js';
+import type { PaymentSession } from '../biz/order/payment-session-state.js';
 import { Loop } from '../kratos/background/loop.js';
 import type { Logger } from '../kratos/log/logger.js';
 

@@ -33,6 +33,7 @@ import type { OrderSearchUsecase } from '../biz/order/order-search.js';
 import type { Order } from '../biz/order/order-state.js';
 import type { PaymentSessionUsecase, SessionNotice } from '../biz/order/payment-session.js';
 import type { PaymentSignatures } from '../biz/order/payment-signature.js';
+import type { ReceiverUsecase } from '../biz/order/receiver.js';
 import type { Shipment, ShipmentUsecase } from '../biz/order/shipment.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
 import { identityOf, userOf } from './caller.js';
@@ -44,6 +45,7 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
     private readonly orders: OrderUsecase,
     private readonly goods: GoodsOrderUsecase,
     private readonly shipments: ShipmentUsecase,
+    private readonly receivers: ReceiverUsecase,
     private readonly searches: OrderSearchUsecase,
     private readonly payments: PaymentSessionUsecase,
     private readonly signatures: PaymentSignatures,
@@ -105,9 +107,10 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
   }
 
   async setReceiver(req: SetReceiverRequest, ctx: CallContext): Promise<OrderMessage> {
-    const { receiver } = req;
+    const { receiver, expectedAmountFen } = req;
     if (!receiver) throw missing('receiver');
-    return orderReply(await this.shipments.setReceiver(orderIdOf(req.id), ctx.identity.userId, receiver));
+    const { userId } = ctx.identity;
+    return orderReply(await this.receivers.set(orderIdOf(req.id), userId, receiver, expectedAmountFen));
   }
 
   async shipOrder(req: ShipOrderRequest): Promise<OrderMessage> {

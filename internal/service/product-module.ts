@@ -6,6 +6,7 @@ import { OrderUsecase } from '../biz/order/order.js';
 import { OrderSearchUsecase } from '../biz/order/order-search.js';
 import { PaymentSessionUsecase } from '../biz/order/payment-session.js';
 import { PaymentSignatures } from '../biz/order/payment-signature.js';
+import { ReceiverUsecase } from '../biz/order/receiver.js';
 import { RefundUsecase } from '../biz/order/refund.js';
 import { RefundRequestUsecase } from '../biz/order/refund-request.js';
 import { ShipmentUsecase } from '../biz/order/shipment.js';
@@ -38,6 +39,7 @@ export const productServiceModule: ProviderSet = providers(({ provide }) => {
     OrderUsecase,
     GoodsOrderUsecase,
     ShipmentUsecase,
+    ReceiverUsecase,
     OrderSearchUsecase,
     PaymentSessionUsecase,
     PaymentSignatures,

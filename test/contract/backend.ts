@@ -6,7 +6,7 @@ import type { InstanceRepo } from '../../internal/biz/instance/instance.js';
 import type { OrderItem } from '../../internal/biz/order/order-item.js';
 import type { NewGoodsOrder, NewOrder, OrderRepo } from '../../internal/biz/order/order-state.js';
 import type { PaymentRepo } from '../../internal/biz/order/payment.js';
-import type { PaymentSessionRepo } from '../../internal/biz/order/payment-session.js';
+import type { PaymentSessionRepo } from '../../internal/biz/order/payment-session-state.js';
 import type { RefundRepo } from '../../internal/biz/order/refund-state.js';
 import type { ShipmentRepo } from '../../internal/biz/order/shipment.js';
 import type { Outbox } from '../../internal/biz/outbox.js';

@@ -53,6 +53,18 @@ function paymentProviderContract(name: string, open: () => ProviderUnderTest): v
       assert.deepEqual(await tested.provider.lookUp(freshId()), { kind: 'unknown' });
     });
 
+    it('closes a payment for good, unless it is paid', async () => {
+      const [open, paid] = [newOrder(), newOrder()];
+      for (const order of [open, paid]) await tested.provider.start(order);
+      await tested.end(paid.sessionId, 'paid');
+      for (let i = 0; i < 2; i++) {
+        assert.deepEqual(await tested.provider.close(open.sessionId), { kind: 'closed' });
+        assert.equal((await tested.provider.close(paid.sessionId)).kind, 'paid');
+      }
+      assert.deepEqual(await tested.provider.lookUp(open.sessionId), { kind: 'closed' });
+      assert.deepEqual(await tested.provider.close(freshId()), { kind: 'unknown' });
+    });
+
     it('pays back once for a key', async () => {
       const order = { refundId: freshId(), orderId: freshId(), eventId: 'e', amountFen: 5n };
       const paid = await Promise.all(times(5, () => tested.provider.refund(order)));

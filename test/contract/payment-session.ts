@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { Product } from '../../internal/biz/catalog/product.js';
-import type { PaymentSession } from '../../internal/biz/order/payment-session.js';
+import type { PaymentSession } from '../../internal/biz/order/payment-session-state.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import { eventually } from '../support/wait.js';
 import { freshId, insertProduct, newOrder, type OpenBackend, times, useBackend } from './backend.js';
@@ -36,10 +36,26 @@ export function paymentSessionRepoContract(name: string, open: OpenBackend): voi
       const session = await newSession();
       const stored = await run((tx) => backend.it.paymentSessions.insert(tx, session, 60_000));
       const { payDeadline } = (await backend.it.orders.find(session.orderId, undefined))!;
-      const none = { status: 'OPEN', payUrl: undefined, expired: false, lookUps: 0 };
+      const none = { status: 'OPEN', payUrl: undefined, expired: false, lookUps: 0, closing: false };
       assert.deepEqual(stored, { ...session, ...none, expiresAt: payDeadline });
       assert.deepEqual(await findOpen(stored!), stored);
       assert.equal(await findOpen({ ...stored!, provider: 'otherpay' }), undefined);
+    });
+
+    it('lets the open sessions of an order be closed at once, whatever look-up is under way', async () => {
+      const [session, other] = [await insert(0), await insert()];
+      const claimed = (await claimAll()).get(session.id)!;
+      const expired = await insert(60_000, 1_000);
+      await backend.it.paymentSessions.setStarted(expired.id, at('https://e', -1_000));
+      await run((tx) => backend.it.paymentSessions.requestClose(tx, [session.orderId, expired.orderId]));
+      await backend.it.paymentSessions.lookUpAgain(claimed, 60_000);
+      assert.equal(await findOpen(session), undefined);
+      const due = await claimAll();
+      assert.deepEqual([due.get(session.id)?.closing, due.has(other.id), due.has(expired.id)], [true, false, false]);
+      assert.equal((await findOpen(other))?.closing, false);
+      await backend.it.paymentSessions.end(session, 'CLOSED');
+      await run((tx) => backend.it.paymentSessions.requestClose(tx, [session.orderId]));
+      assert.equal((await claimAll()).has(session.id), false);
     });
 
     it('opens none for an order whose pay deadline has passed', async () => {

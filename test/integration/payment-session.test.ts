@@ -10,7 +10,7 @@ import {
 } from '../../gen/order/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { Order } from '../../internal/biz/order/order-state.js';
-import type { PaymentSession } from '../../internal/biz/order/payment-session.js';
+import type { PaymentSession } from '../../internal/biz/order/payment-session-state.js';
 import { violationsOf } from '../support/audit.js';
 import { RECEIVER, SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
@@ -204,6 +204,47 @@ describe('payments', function () {
       });
     });
   }
+
+  it('closes the payment of a cancelled order at the provider, however often that fails', async () => {
+    const order = await orderGoods();
+    const session = await start(order);
+    await replica.orders.cancel(order.id, undefined, '');
+    assert.equal(replica.provider.started.get(session.id)?.state, 'open');
+    replica.provider.faults.push('unreachable', 'lost');
+    assert.equal(await check(session), 'failed');
+    assert.equal(await check(session), 'failed');
+    assert.equal(await check(session), 'closed');
+    assert.equal(replica.provider.started.get(session.id)?.state, 'closed');
+    assert.equal(await sessionStatus(session), 'CLOSED');
+    assert.equal((await refundsOf(order)).length, 0);
+  });
+
+  it('pays back a payment that was made before the provider could close it', async () => {
+    const order = await orderGoods();
+    const session = await start(order);
+    replica.provider.end(session.id, 'paid');
+    await replica.orders.cancel(order.id, undefined, '');
+    assert.equal(await check(session), 'paid');
+    const [refund, ...more] = await refundsOf(order);
+    assert.deepEqual([refund?.kind, refund?.amountFen, more.length], ['PAYMENT', order.amountFen, 0]);
+  });
+
+  it('does not let a buyer pay an order that is cancelled while the provider is asked', async () => {
+    const order = await orderGoods();
+    const begin = replica.provider.start.bind(replica.provider);
+    replica.provider.start = async (wanted) => {
+      replica.provider.start = begin;
+      await other.orders.cancel(order.id, undefined, '');
+      return begin(wanted);
+    };
+    await assert.rejects(start(order), isOrderCancelled);
+    const [session] = await replica.rows<PaymentSession>(
+      'SELECT id FROM payment_sessions WHERE order_id = $1',
+      order.id,
+    );
+    assert.equal(await check(session!), 'closed');
+    assert.equal(replica.provider.started.get(session!.id)?.state, 'closed');
+  });
 
   it('sets aside a payment that cannot be recorded, without holding up others', async () => {
     const [order, another] = [await orderGoods(), await orderGoods()];

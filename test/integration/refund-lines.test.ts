@@ -198,7 +198,7 @@ describe('refunds of lines and of shipped goods', function () {
     assert.equal((await replica.buy(skuId, user, '', '', 3)).kind, 'QUEUED');
     await eventually('the order exists', () => replica.idle(skuId));
     // The shipped unit stays sold while the buyer has it.
-    await replica.shipments.setReceiver(order.id, order.userId, RECEIVER);
+    await replica.receivers.set(order.id, order.userId, RECEIVER, undefined);
     await ship(order);
     const last = await request(order);
     await replica.refunds.approve(last.id);

@@ -80,7 +80,7 @@ describe('goods on their way to the buyer', function () {
     });
     await replica.pay(instance.id);
     await assert.rejects(ship(instance.id), isOrderStatusConflict);
-    await assert.rejects(replica.shipments.setReceiver(instance.id, undefined, RECEIVER), isOrderStatusConflict);
+    await assert.rejects(replica.receivers.set(instance.id, undefined, RECEIVER, undefined), isOrderStatusConflict);
     await assert.rejects(ship(7n), isOrderNotFound);
     await assert.rejects(replica.shipments.confirm(unpaid.id, unpaid.userId), isOrderStatusConflict);
   });
@@ -94,12 +94,12 @@ describe('goods on their way to the buyer', function () {
     const [bought] = (await replica.orders.list(userId, {}, { offset: 0, limit: 1 })).items;
     const orderId = bought!.id;
     await assert.rejects(ship(orderId), isReceiverMissing);
-    await replica.shipments.setReceiver(orderId, userId, RECEIVER);
-    const moved = await replica.shipments.setReceiver(orderId, userId, { ...RECEIVER, address: 'elsewhere' });
+    await replica.receivers.set(orderId, userId, RECEIVER, undefined);
+    const moved = await replica.receivers.set(orderId, userId, { ...RECEIVER, address: 'elsewhere' }, undefined);
     assert.equal(moved.receiver?.address, 'elsewhere');
-    await assert.rejects(replica.shipments.setReceiver(orderId, formatUserId('8'), RECEIVER), isOrderNotFound);
+    await assert.rejects(replica.receivers.set(orderId, formatUserId('8'), RECEIVER, undefined), isOrderNotFound);
     await ship(orderId);
-    await assert.rejects(replica.shipments.setReceiver(orderId, userId, RECEIVER), isOrderStatusConflict);
+    await assert.rejects(replica.receivers.set(orderId, userId, RECEIVER, undefined), isOrderStatusConflict);
     assert.equal((await replica.shipments.confirm(orderId, userId)).status, 'COMPLETED');
     await replica.redis.commands.flushdb();
   });

@@ -10,7 +10,7 @@ export class Goods {
 
   /** Several things with one order at once. */
   async act(): Promise<void> {
-    const { random, orderRepo, refundRepo, shipments, refunds, refundRequests, history } = this.world;
+    const { random, orderRepo, refundRepo, shipments, receivers, refunds, refundRequests, history } = this.world;
     const goods = orderRepo.orders.rows().filter((o) => o.orderType === 'GOODS');
     if (goods.length === 0 || random.chance(0.8)) return;
     const { id: orderId, userId, skuId } = random.pick(goods);
@@ -21,7 +21,7 @@ export class Goods {
       history.refunds.add(asked.id);
     };
     const ship = async () => {
-      await shipments.setReceiver(orderId, userId, RECEIVER);
+      await receivers.set(orderId, userId, RECEIVER, undefined);
       await shipments.ship({ orderId, carrier: 'sim', trackingNumbers: ['1'] });
     };
     const acts: (readonly [string, () => Promise<unknown>])[] = [

@@ -5,6 +5,7 @@ import { IdGenerator } from '../../internal/biz/id-generator.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { type InstanceEvent, InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
+import { ReceiverUsecase } from '../../internal/biz/order/receiver.js';
 import { RefundUsecase } from '../../internal/biz/order/refund.js';
 import { RefundRequestUsecase } from '../../internal/biz/order/refund-request.js';
 import { ShipmentUsecase } from '../../internal/biz/order/shipment.js';
@@ -138,6 +139,7 @@ export class World {
   readonly refunds: RefundUsecase;
   readonly refundRequests: RefundRequestUsecase;
   readonly shipments: ShipmentUsecase;
+  readonly receivers: ReceiverUsecase;
   readonly history = new History();
   /** Messages that the resource domain has not acknowledged. */
   readonly queue: InstanceEvent[] = [];
@@ -211,6 +213,7 @@ export class World {
     this.refunds = replica.get(RefundUsecase);
     this.refundRequests = replica.get(RefundRequestUsecase);
     this.shipments = replica.get(ShipmentUsecase);
+    this.receivers = replica.get(ReceiverUsecase);
     this.saleUsecase = replica.get(SaleUsecase);
   }
 

@@ -13,6 +13,7 @@ import { GoodsOrderUsecase } from '../../internal/biz/order/goods-order.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import { type Order, OrderRepo } from '../../internal/biz/order/order-state.js';
 import { PaymentSessionUsecase } from '../../internal/biz/order/payment-session.js';
+import { ReceiverUsecase } from '../../internal/biz/order/receiver.js';
 import { RefundUsecase } from '../../internal/biz/order/refund.js';
 import { RefundRequestUsecase } from '../../internal/biz/order/refund-request.js';
 import { ShipmentUsecase } from '../../internal/biz/order/shipment.js';
@@ -113,6 +114,7 @@ export class SeckillReplica {
   readonly paymentSessions: PaymentSessionUsecase;
   readonly refundRequests: RefundRequestUsecase;
   readonly shipments: ShipmentUsecase;
+  readonly receivers: ReceiverUsecase;
   readonly refundQueue = new MemoryQueue();
   readonly admission: Admission;
   readonly sales: SaleUsecase;
@@ -177,6 +179,7 @@ export class SeckillReplica {
     this.paymentSessions = container.get(PaymentSessionUsecase);
     this.refundRequests = container.get(RefundRequestUsecase);
     this.shipments = container.get(ShipmentUsecase);
+    this.receivers = container.get(ReceiverUsecase);
     this.stockGate = container.get(StockGate);
     this.goodsOrders = container.get(GoodsOrderUsecase);
     this.priceRules = container.get(PriceRuleUsecase);

@@ -190,8 +190,12 @@ export abstract class OrderRepo {
   abstract lockOverdue(tx: Transaction, limit: number, except: readonly bigint[]): Promise<readonly Order[]>;
   /** The same for SHIPPED orders past their confirm deadline. */
   abstract lockUnconfirmed(tx: Transaction, limit: number, except: readonly bigint[]): Promise<readonly Order[]>;
-  /** Replaces the receiver of a GOODS order that is PENDING or PAID. @returns undefined: there is no such order */
-  abstract setReceiver(id: bigint, userId: string | undefined, receiver: Receiver): Promise<Order | undefined>;
+  /** Replaces the receiver of an order that `tx` has locked, and its freight, which changes its amount. */
+  abstract setReceiver(
+    tx: Transaction,
+    id: bigint,
+    change: { readonly receiver: Receiver; readonly freightFen: bigint },
+  ): Promise<Order>;
   /** Hides a CANCELLED or COMPLETED order from its owner. @returns whether it is hidden now */
   abstract hide(id: bigint, userId: string): Promise<boolean>;
   /**

@@ -14,6 +14,7 @@ import { MemoryInstanceRepo } from '../../../test/support/memory/instance.js';
 import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
 import { MemoryOutbox } from '../../../test/support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../../../test/support/memory/payment.js';
+import { MemoryPaymentSessionRepo } from '../../../test/support/memory/payment-session.js';
 import { MemoryProductRepo } from '../../../test/support/memory/product.js';
 import { MemoryRefundRepo } from '../../../test/support/memory/refund.js';
 import { MemorySaleUnitsRepo } from '../../../test/support/memory/sale-units.js';
@@ -55,6 +56,7 @@ describe('OrderUsecase', () => {
     ...{ maxAttempts: 3, retryBackoffMs: 1, leaseMs: 1_000, afterSaleWindowMs: 1_000 },
   });
   const instances = new InstanceUsecase(store, ids, products, requests, repo, refunds);
+  const sessions = new MemoryPaymentSessionRepo(store, repo);
   const policy = { payTimeoutMs: 60_000 };
   const orders = new OrderUsecase(
     ...([
@@ -67,6 +69,7 @@ describe('OrderUsecase', () => {
       [instances],
       units,
       coupons,
+      sessions,
       policy,
     ] as const),
   );

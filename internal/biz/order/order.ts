@@ -27,6 +27,7 @@ import {
   statusConflict,
 } from './order-state.js';
 import type { Payment, PaymentRepo } from './payment.js';
+import type { PaymentSessionRepo } from './payment-session-state.js';
 import type { RefundUsecase } from './refund.js';
 import { fingerprintOf, requestReused } from './request-fingerprint.js';
 import type { ReservedUnits } from './reserved-units.js';
@@ -96,6 +97,7 @@ export class OrderUsecase {
     fulfilments: readonly OrderFulfilment[],
     private readonly units: ReservedUnits,
     private readonly coupons: OrderCoupons,
+    private readonly sessions: PaymentSessionRepo,
     private readonly policy: OrderPolicy,
   ) {
     this.fulfilments = new Map(fulfilments.map((f) => [f.orderType, f]));
@@ -329,6 +331,10 @@ export class OrderUsecase {
     for (const order of orders) closed.push(await moveLocked(this.orders, tx, order, move));
     await this.units.release(tx, closed);
     await this.coupons.release(tx, closed);
+    await this.sessions.requestClose(
+      tx,
+      closed.map((o) => o.id),
+    );
     return closed;
   }
 

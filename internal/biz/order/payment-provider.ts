@@ -53,6 +53,12 @@ export abstract class PaymentProvider {
   /** @throws when the provider cannot be asked: ask again */
   abstract lookUp(sessionId: bigint): Promise<PaymentLookUp>;
   /**
+   * Closes a payment, so that it cannot be paid any more. One that is paid stays paid. Closing it again changes nothing.
+   * @returns what became of it
+   * @throws when the outcome is not known: ask again
+   */
+  abstract close(sessionId: bigint): Promise<PaymentLookUp>;
+  /**
    * Pays back. Asking again with the same key pays once.
    * @throws when the outcome is not known: ask again
    */

@@ -8,54 +8,11 @@ import {
 } from '../../../gen/order/v1/errors.js';
 import { errorText } from '../../kratos/errors/error-text.js';
 import type { IdGenerator } from '../id-generator.js';
-import type { Transaction, TransactionRunner } from '../transaction.js';
+import type { TransactionRunner } from '../transaction.js';
 import type { OrderUsecase, PaymentNotice } from './order.js';
 import { noOrder, type Order, type OrderRepo, statusConflict } from './order-state.js';
-import type { PaymentProvider, StartedPayment } from './payment-provider.js';
-
-export type PaymentSessionStatus = 'OPEN' | 'PAID' | 'CLOSED';
-
-/** A payment that was started at a provider, or is about to be. */
-export interface PaymentSession {
-  /** Idempotency key of its start, and the reference by which the provider is asked. */
-  readonly id: bigint;
-  readonly orderId: bigint;
-  readonly provider: string;
-  readonly amountFen: bigint;
-  readonly status: PaymentSessionStatus;
-  /** undefined: it is not known that the provider started it. */
-  readonly payUrl: string | undefined;
-  readonly expiresAt: Date;
-  /** Whether `expiresAt` has passed, by the clock that set it. */
-  readonly expired: boolean;
-  /** Look-ups made. */
-  readonly lookUps: number;
-}
-
-export abstract class PaymentSessionRepo {
-  /** The newest OPEN session of an order at a provider that has not expired. The order is locked by `tx`. */
-  abstract findOpen(tx: Transaction, orderId: bigint, provider: string): Promise<PaymentSession | undefined>;
-  /**
-   * Opens a session until the order's pay deadline, to be looked up `lookUpAfterMs` from now.
-   * @returns undefined: the deadline has passed
-   */
-  abstract insert(
-    tx: Transaction,
-    session: Pick<PaymentSession, 'id' | 'orderId' | 'provider' | 'amountFen'>,
-    lookUpAfterMs: number,
-  ): Promise<PaymentSession | undefined>;
-  /** Records where it is paid. Of several records the first stays. */
-  abstract setStarted(id: bigint, started: StartedPayment): Promise<PaymentSession>;
-  /** Ends an OPEN session of this order and provider; others stay as they are. */
-  abstract end(session: Pick<PaymentSession, 'id' | 'orderId' | 'provider'>, status: 'PAID' | 'CLOSED'): Promise<void>;
-  /** Takes OPEN sessions whose look-up is due and that no other process has, for `leaseMs`. */
-  abstract claim(limit: number, leaseMs: number): Promise<readonly PaymentSession[]>;
-  /**
-   * Looks again in `waitMs`; before the session expires at the latest, and again just after it has. A session that was
-   * claimed again since stays as it is.
-   */
-  abstract lookUpAgain(session: PaymentSession, waitMs: number): Promise<void>;
-}
+import type { PaymentProvider } from './payment-provider.js';
+import type { PaymentSession, PaymentSessionRepo } from './payment-session-state.js';
 
 export interface PaymentSessionPolicy {
   /** Time that a provider's callback has before the payment is looked up. It doubles up to five minutes. */
@@ -88,6 +45,9 @@ const WAIT_MAX_MS = 300_000;
  *   → the buyer pays → the provider's callback pays the order and ends the session
  *   → a callback that never arrives: `check` asks the provider, before the order times out and after, and pays the order
  *     with the same event id. An order that has timed out refunds it
+ *
+ * An order that is cancelled, or costs another amount, writes down in the same transaction that its payment must be closed.
+ * `check` then asks the provider to close it, until it is closed. A buyer who was faster is paid back.
  */
 export class PaymentSessionUsecase {
   private readonly providers: ReadonlyMap<string, PaymentProvider>;
@@ -134,7 +94,9 @@ export class PaymentSessionUsecase {
       .catch((err: unknown) => {
         throw unavailable(`${provider.name} did not start the payment: ${errorText(err)}`);
       });
-    return this.sessions.setStarted(session.id, started);
+    const stored = await this.sessions.setStarted(session.id, started);
+    // The order changed while the provider was asked: this payment will be closed.
+    return stored.closing ? this.start(orderId, userId, providerName) : stored;
   }
 
   /**
@@ -171,12 +133,13 @@ export class PaymentSessionUsecase {
     return this.sessions.claim(limit, LEASE_MS);
   }
 
-  /** Asks the provider what became of a payment. @throws UNAVAILABLE when the database is unavailable */
+  /** Asks the provider what became of a payment, or to close it. @throws UNAVAILABLE when the database is unavailable */
   async check(session: PaymentSession): Promise<CheckOutcome> {
     const { id: sessionId, orderId } = session;
     const waitMs = Math.min(this.policy.lookUpAfterMs * 2 ** Math.min(session.lookUps, 20), WAIT_MAX_MS);
     const provider = this.providers.get(session.provider);
-    const found = await provider?.lookUp(sessionId).catch(() => undefined);
+    const asked = session.closing ? provider?.close(sessionId) : provider?.lookUp(sessionId);
+    const found = await asked?.catch(() => undefined);
     if (!found) {
       await this.sessions.lookUpAgain(session, waitMs);
       return { kind: 'failed' };

@@ -1,7 +1,7 @@
 import { receiverMissing } from '../../../gen/order/v1/errors.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import { DueOrders, type DueOrdersResult } from './due-orders.js';
-import { moveLocked, noOrder, type Order, type OrderRepo, type Receiver, statusConflict } from './order-state.js';
+import { moveLocked, noOrder, type Order, type OrderRepo, statusConflict } from './order-state.js';
 
 /** How the goods of an order travel. */
 export interface Shipment {
@@ -55,21 +55,6 @@ export class ShipmentUsecase {
         }
       },
     });
-  }
-
-  /**
-   * Sets or replaces the receiver of an order of goods that is not shipped yet.
-   * @param userId undefined: an operator
-   * @throws ORDER_NOT_FOUND, ORDER_STATUS_CONFLICT
-   */
-  async setReceiver(id: bigint, userId: string | undefined, receiver: Receiver): Promise<Order> {
-    const changed = await this.orders.setReceiver(id, userId, receiver);
-    if (changed) return changed;
-    const order = (await this.orders.find(id, userId)) ?? noOrder(id);
-    throw statusConflict(
-      order,
-      order.orderType === 'GOODS' ? 'its receiver cannot change any more' : 'only goods have a receiver',
-    );
   }
 
   /**

@@ -204,7 +204,8 @@ export class PriceCalculator {
     });
     const totalFen = sum(lines.map((l) => l.totalFen));
     const goodsFen = sum(left.map((l) => l.amountFen));
-    const freight = freightOf(request, goodsFen);
+    const units = lines.reduce((n, line) => n + line.quantity, 0);
+    const freight = freightOf(request.freightRules, request.region, units, goodsFen);
     return {
       totalFen,
       freightFen: freight.feeFen,
@@ -281,8 +282,10 @@ function couponValue(value: CouponValue, baseFen: bigint): bigint | undefined {
 }
 
 /** The rule with the longest prefix; of equals the one with the lower id. Without a rule freight is 0. */
-function freightOf(
-  { region, freightRules, lines }: PriceRequest,
+export function freightOf(
+  freightRules: readonly FreightRule[],
+  region: string | undefined,
+  units: number,
   goodsFen: bigint,
 ): { readonly feeFen: bigint; readonly ruleId: bigint | undefined } {
   if (region === undefined) return { feeFen: 0n, ruleId: undefined };
@@ -296,7 +299,6 @@ function freightOf(
   if (rule.freeAboveFen !== undefined && goodsFen >= rule.freeAboveFen) return { feeFen: 0n, ruleId: rule.id };
   const { fee } = rule;
   if (fee.kind === 'FLAT') return { feeFen: fee.feeFen, ruleId: rule.id };
-  const units = lines.reduce((n, line) => n + line.quantity, 0);
   const further = Math.ceil(Math.max(0, units - fee.firstUnits) / fee.furtherUnits);
   return { feeFen: fee.firstFeeFen + BigInt(further) * fee.furtherFeeFen, ruleId: rule.id };
 }

@@ -1,6 +1,6 @@
 import type { Goods } from '../catalog/catalog.js';
 import type { Transaction } from '../transaction.js';
-import { PriceCalculator, type PricedLine, type Promotion, type Quote } from './price-calculator.js';
+import { freightOf, PriceCalculator, type PricedLine, type Promotion, type Quote } from './price-calculator.js';
 import type { OrderDiscount, PriceRuleRepo, RulesInForce, RunningLimitedPrice } from './price-rule.js';
 import { type CouponHold, quotedCouponOf, type UserCoupon, type UserCouponRepo } from './user-coupon.js';
 
@@ -58,6 +58,16 @@ export class Pricing {
     const had = limited.length === 0 ? [] : await this.rules.findUnitsAtLimitedPrice(users, limited, tx);
     const units = new Map(had.map((u) => [unitsKey(u.userId, u.promotionId), u.units]));
     return new PriceSession(rules, goods, units, new Map(coupons.map((c) => [c.id, c])));
+  }
+
+  /** Freight of an order by the rules in force, after its discounts. */
+  async freight(
+    tx: Transaction,
+    { region, units, goodsFen }: { readonly region: string; readonly units: number; readonly goodsFen: bigint },
+  ): Promise<bigint> {
+    const subjects = { skuIds: [], spuIds: [], categoryIds: [], regions: [region] };
+    const { freightRules } = await this.rules.findInForce(subjects, tx);
+    return freightOf(freightRules, region, units, goodsFen).feeFen;
   }
 
   /** Stores the discounts of the orders that a session has placed, and lets them hold their coupons. */

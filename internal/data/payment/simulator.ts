@@ -23,6 +23,11 @@ const LOOK_UP: Statement = {
     WHERE session_id = $1 AND provider = $2`,
 };
 
+const CLOSE: Statement = {
+  name: 'simulated_payment_close',
+  text: `UPDATE simulated_payments SET status = 'CLOSED' WHERE session_id = $1 AND provider = $2 AND status = 'OPEN'`,
+};
+
 const PAY_BACK: Statement = {
   name: 'simulated_refund',
   text: `INSERT INTO simulated_refunds (refund_id, order_id, event_id, amount) VALUES ($1, $2, $3, $4)
@@ -73,11 +78,13 @@ export class SimulatedPaymentProvider extends PaymentProvider {
 
   override async lookUp(sessionId: bigint): Promise<PaymentLookUp> {
     await this.delay();
-    const { rows } = await this.db.query<PaymentRow>(LOOK_UP, [sessionId, this.name]);
-    const [found] = rows;
-    if (!found) return { kind: 'unknown' };
-    if (found.status === 'PAID') return { kind: 'paid', eventId: eventOf(sessionId), amountFen: found.amount };
-    return { kind: found.status === 'CLOSED' || found.expired ? 'closed' : 'open' };
+    return this.find(sessionId);
+  }
+
+  override async close(sessionId: bigint): Promise<PaymentLookUp> {
+    await this.delay();
+    await this.db.query(CLOSE, [sessionId, this.name]);
+    return this.find(sessionId);
   }
 
   override async refund({ refundId, orderId, eventId, amountFen }: RefundOrder): Promise<PayoutOutcome> {
@@ -85,6 +92,14 @@ export class SimulatedPaymentProvider extends PaymentProvider {
     const { rows } = await this.db.query<{ same: boolean }>(PAY_BACK, [refundId, orderId, eventId, amountFen]);
     if (rows[0]?.same) return { kind: 'paid' };
     return { kind: 'failed', reason: `refund ${refundId} was asked for with another payment or amount before` };
+  }
+
+  private async find(sessionId: bigint): Promise<PaymentLookUp> {
+    const { rows } = await this.db.query<PaymentRow>(LOOK_UP, [sessionId, this.name]);
+    const [found] = rows;
+    if (!found) return { kind: 'unknown' };
+    if (found.status === 'PAID') return { kind: 'paid', eventId: eventOf(sessionId), amountFen: found.amount };
+    return { kind: found.status === 'CLOSED' || found.expired ? 'closed' : 'open' };
   }
 
   private async delay(): Promise<void> {

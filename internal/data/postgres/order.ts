@@ -177,10 +177,9 @@ const SET_INSTANCE: Statement = {
 
 const SET_RECEIVER: Statement = {
   name: 'order_set_receiver',
-  text: `UPDATE orders SET receiver_json = $3::jsonb, version = version + 1, updated_at = now()
-    WHERE id = $1 AND ($2::uuid IS NULL OR (user_id = $2 AND NOT deleted)) AND order_type = 'GOODS'
-      AND status IN (${ORDER_STATUS.PENDING}, ${ORDER_STATUS.PAID})
-    RETURNING ${ORDER_COLUMNS}`,
+  text: `UPDATE orders SET receiver_json = $2::jsonb, amount = amount - freight_amount + $3, freight_amount = $3,
+      version = version + 1, updated_at = now()
+    WHERE id = $1 RETURNING ${ORDER_COLUMNS}`,
 };
 
 const HIDE: Statement = {
@@ -349,10 +348,14 @@ export class PgOrderRepo extends OrderRepo {
     return rows.map(orderOf);
   }
 
-  override async setReceiver(id: bigint, userId: string | undefined, receiver: Receiver): Promise<Order | undefined> {
-    const values = [id, userId ?? null, JSON.stringify(receiver)];
-    const { rows } = await this.db.query<OrderRow>(SET_RECEIVER, values);
-    return rows[0] && orderOf(rows[0]);
+  override async setReceiver(
+    tx: Transaction,
+    id: bigint,
+    { receiver, freightFen }: { readonly receiver: Receiver; readonly freightFen: bigint },
+  ): Promise<Order> {
+    const { rows } = await this.db.query<OrderRow>(SET_RECEIVER, [id, JSON.stringify(receiver), freightFen], tx);
+    if (!rows[0]) throw new Error(`order ${id} does not exist`);
+    return orderOf(rows[0]);
   }
 
   override async hide(id: bigint, userId: string): Promise<boolean> {

@@ -1,14 +1,21 @@
 import type { StartedPayment } from '../../biz/order/payment-provider.js';
-import { type PaymentSession, PaymentSessionRepo, type PaymentSessionStatus } from '../../biz/order/payment-session.js';
+import {
+  type PaymentSession,
+  PaymentSessionRepo,
+  type PaymentSessionStatus,
+} from '../../biz/order/payment-session-state.js';
 import type { Transaction } from '../../biz/transaction.js';
+import { int8s } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
 
-const COLUMNS = `id, order_id, provider, amount, status, pay_url, expires_at, expires_at <= now() AS expired, look_ups`;
+const COLUMNS = `id, order_id, provider, amount, status, pay_url, expires_at, expires_at <= now() AS expired, look_ups,
+  close_requested_at IS NOT NULL AS closing`;
 
 const FIND_OPEN: Statement = {
   name: 'payment_session_find_open',
   text: `SELECT ${COLUMNS} FROM payment_sessions
-    WHERE order_id = $1 AND provider = $2 AND status = 'OPEN' AND expires_at > now() ORDER BY id DESC LIMIT 1`,
+    WHERE order_id = $1 AND provider = $2 AND status = 'OPEN' AND expires_at > now()
+      AND close_requested_at IS NULL ORDER BY id DESC LIMIT 1`,
 };
 
 const INSERT: Statement = {
@@ -29,6 +36,14 @@ const END: Statement = {
   name: 'payment_session_end',
   text: `UPDATE payment_sessions SET status = $4, ended_at = now()
     WHERE id = $1 AND order_id = $2 AND provider = $3 AND status = 'OPEN'`,
+};
+
+// A look-up that is under way must not put off the close: it finds another number of look-ups.
+const REQUEST_CLOSE: Statement = {
+  name: 'payment_session_request_close',
+  text: `UPDATE payment_sessions SET close_requested_at = coalesce(close_requested_at, now()), next_look_up_at = now(),
+      look_ups = look_ups + 1
+    WHERE order_id = ANY ($1::bigint[]) AND status = 'OPEN' AND expires_at > now()`,
 };
 
 const CLAIM: Statement = {
@@ -82,6 +97,10 @@ export class PgPaymentSessionRepo extends PaymentSessionRepo {
     await this.db.query(END, [id, orderId, provider, status]);
   }
 
+  override async requestClose(tx: Transaction, orderIds: readonly bigint[]): Promise<void> {
+    await this.db.query(REQUEST_CLOSE, [int8s(orderIds, (id) => id)], tx);
+  }
+
   override async claim(limit: number, leaseMs: number): Promise<readonly PaymentSession[]> {
     const { rows } = await this.db.query<SessionRow>(CLAIM, [limit, leaseMs]);
     return rows.map(sessionOf);
@@ -102,6 +121,7 @@ interface SessionRow {
   expires_at: Date;
   expired: boolean;
   look_ups: number;
+  closing: boolean;
 }
 
 function sessionOf(row: SessionRow): PaymentSession {
@@ -115,5 +135,6 @@ function sessionOf(row: SessionRow): PaymentSession {
     expiresAt: row.expires_at,
     expired: row.expired,
     lookUps: row.look_ups,
+    closing: row.closing,
   };
 }

@@ -5,7 +5,7 @@ import { IdGenerator } from '../../../internal/biz/id-generator.js';
 import { InstanceRepo } from '../../../internal/biz/instance/instance.js';
 import { OrderRepo } from '../../../internal/biz/order/order-state.js';
 import { PaymentRepo } from '../../../internal/biz/order/payment.js';
-import { PaymentSessionRepo } from '../../../internal/biz/order/payment-session.js';
+import { PaymentSessionRepo } from '../../../internal/biz/order/payment-session-state.js';
 import { RefundRepo } from '../../../internal/biz/order/refund-state.js';
 import { ShipmentRepo } from '../../../internal/biz/order/shipment.js';
 import { Outbox } from '../../../internal/biz/outbox.js';

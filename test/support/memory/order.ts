@@ -150,14 +150,18 @@ export class MemoryOrderRepo extends OrderRepo {
     );
   }
 
-  override setReceiver(id: bigint, userId: string | undefined, receiver: Receiver): Promise<Order | undefined> {
-    return this.store.statement('order.setReceiver', undefined, async (tx) => {
-      if (!this.visible(id, userId, tx)) return undefined;
-      return this.orders.update(tx, String(id), (o) =>
-        o.orderType === 'GOODS' && (o.status === 'PENDING' || o.status === 'PAID')
-          ? { ...o, receiver, version: o.version + 1n }
-          : undefined,
-      );
+  override setReceiver(
+    tx: Transaction,
+    id: bigint,
+    { receiver, freightFen }: { readonly receiver: Receiver; readonly freightFen: bigint },
+  ): Promise<Order> {
+    return this.store.statement('order.setReceiver', tx, async () => {
+      const changed = await this.orders.update(tx, String(id), (o) => {
+        const amountFen = o.amountFen - o.freightFen + freightFen;
+        return { ...o, receiver, freightFen, amountFen, version: o.version + 1n };
+      });
+      if (!changed) throw new Error(`order ${id} does not exist`);
+      return changed;
     });
   }
 

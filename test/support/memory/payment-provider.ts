@@ -33,13 +33,14 @@ export class MemoryPaymentProvider extends PaymentProvider {
   }
 
   override lookUp(sessionId: bigint): Promise<PaymentLookUp> {
+    return this.call(() => this.find(sessionId));
+  }
+
+  override close(sessionId: bigint): Promise<PaymentLookUp> {
     return this.call(() => {
       const known = this.started.get(sessionId);
-      if (!known) return { kind: 'unknown' };
-      if (known.state === 'paid') {
-        return { kind: 'paid', eventId: this.eventOf(sessionId), amountFen: known.order.amountFen };
-      }
-      return { kind: known.state === 'closed' || known.order.expiresAt.getTime() <= Date.now() ? 'closed' : 'open' };
+      if (known?.state === 'open') known.state = 'closed';
+      return this.find(sessionId);
     });
   }
 
@@ -61,6 +62,15 @@ export class MemoryPaymentProvider extends PaymentProvider {
     if (known?.state !== 'open') throw new Error(`payment ${sessionId} is not open`);
     known.state = state;
     return this.eventOf(sessionId);
+  }
+
+  private find(sessionId: bigint): PaymentLookUp {
+    const known = this.started.get(sessionId);
+    if (!known) return { kind: 'unknown' };
+    if (known.state === 'paid') {
+      return { kind: 'paid', eventId: this.eventOf(sessionId), amountFen: known.order.amountFen };
+    }
+    return { kind: known.state === 'closed' || known.order.expiresAt.getTime() <= Date.now() ? 'closed' : 'open' };
   }
 
   private eventOf(sessionId: bigint): string {

@@ -1,5 +1,5 @@
 import type { StartedPayment } from '../../../internal/biz/order/payment-provider.js';
-import { type PaymentSession, PaymentSessionRepo } from '../../../internal/biz/order/payment-session.js';
+import { type PaymentSession, PaymentSessionRepo } from '../../../internal/biz/order/payment-session-state.js';
 import type { Transaction } from '../../../internal/biz/transaction.js';
 import type { MemoryOrderRepo } from './order.js';
 import { type MemoryStore, MemoryTable } from './store.js';
@@ -26,7 +26,9 @@ export class MemoryPaymentSessionRepo extends PaymentSessionRepo {
       this.sessions
         .rows(tx)
         .map((row) => this.sessionOf(row))
-        .filter((s) => s.orderId === orderId && s.provider === provider && s.status === 'OPEN' && !s.expired)
+        .filter(
+          (s) => s.orderId === orderId && s.provider === provider && s.status === 'OPEN' && !s.expired && !s.closing,
+        )
         .sort((a, b) => (a.id < b.id ? 1 : -1))
         .at(0),
     );
@@ -43,6 +45,7 @@ export class MemoryPaymentSessionRepo extends PaymentSessionRepo {
       if (expiresAt === undefined || expiresAt.getTime() <= nowMs) return undefined;
       const row: SessionRow = {
         ...{ id, orderId, provider, amountFen, status: 'OPEN', payUrl: undefined, expiresAt, lookUps: 0 },
+        closing: false,
         nextLookUpAt: new Date(nowMs + lookUpAfterMs),
       };
       await this.sessions.insert(tx, row);
@@ -68,6 +71,20 @@ export class MemoryPaymentSessionRepo extends PaymentSessionRepo {
       await this.sessions.update(tx, String(id), (s) =>
         s.orderId === orderId && s.provider === provider && s.status === 'OPEN' ? { ...s, status } : undefined,
       );
+    });
+  }
+
+  override requestClose(tx: Transaction, orderIds: readonly bigint[]): Promise<void> {
+    return this.store.statement('session.requestClose', tx, async () => {
+      const now = this.store.now();
+      for (const { id, orderId } of this.sessions.rows(tx)) {
+        if (!orderIds.includes(orderId)) continue;
+        await this.sessions.update(tx, String(id), (s) =>
+          s.status === 'OPEN' && s.expiresAt > now
+            ? { ...s, closing: true, nextLookUpAt: now, lookUps: s.lookUps + 1 }
+            : undefined,
+        );
+      }
     });
   }
 
