@@ -52,10 +52,10 @@ const INSERT_GOODS: Statement = {
   text: `WITH o AS (
       INSERT INTO orders (id, user_id, order_type, source, status, sku_id, product_name, quantity, price, amount,
         freight_amount, promotion_amount, req_id, sale_id, request_id, request_fingerprint, remark, receiver_json, items,
-        seller_id, pay_deadline, paid_at)
+        goods_type, seller_id, pay_deadline, paid_at)
       SELECT id, user_id, 'GOODS', source, status, sku_id, product_name, quantity, price, amount,
         freight_amount, promotion_amount, req_id, sale_id, request_id, request_fingerprint, remark, receiver_json::jsonb,
-        items::jsonb, seller_id, now() + pay_timeout_ms * interval '1 ms', CASE WHEN status = ${ORDER_STATUS.PAID} THEN now() END
+        items::jsonb, nullif(items::jsonb -> 0 ->> 'goods_type', ''), seller_id, now() + pay_timeout_ms * interval '1 ms', CASE WHEN status = ${ORDER_STATUS.PAID} THEN now() END
       FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::smallint[], $5::bigint[], $6::text[], $7::int[],
         $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::text[],
         $15::text[], $16::text[], $17::text[], $18::text[], $19::bigint[], $20::uuid[])
