@@ -72,6 +72,11 @@ export class OutboxRelay implements BackgroundServer {
     for (const loop of this.loops) await loop.start();
   }
 
+  /** There are new rows: look now instead of at the next poll. */
+  wake(): void {
+    for (const loop of this.topics) loop.wake();
+  }
+
   async stop(deadline: AbortSignal): Promise<void> {
     await Promise.all(this.loops.map((loop) => loop.stop(deadline)));
   }

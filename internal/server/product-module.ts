@@ -126,9 +126,12 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
   );
   create(
     Background,
-    [PurchaseConsumer, SeckillOrderService, CONFIG, Logger, METRICS],
-    (purchases, service, { seckill }, logger, registry) =>
-      new Background('seckill_consumer', new SeckillConsumer(purchases, service, seckill, logger, registry), true),
+    [PurchaseConsumer, SeckillOrderService, OutboxRelay, CONFIG, Logger, METRICS],
+    (purchases, service, relay, { seckill }, logger, registry) => {
+      const wakeRelay = () => relay.wake();
+      const consumer = new SeckillConsumer(purchases, service, seckill, logger, registry, wakeRelay);
+      return new Background('seckill_consumer', consumer, true);
+    },
   );
   create(Background, [RefundUsecase, CONFIG, Logger, METRICS], (refunds, { refund }, logger, registry) => {
     const { pollIntervalMs } = refund;
@@ -149,10 +152,11 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
     // Production has no simulated providers.
     payment.simulatedProviders.length === 0 ? () => false : payPageRoute(simulator, logger),
   );
-  create(Background, [OutboxUsecase, CONFIG, Logger, METRICS], (outbox, config, logger, registry) => {
+  create(OutboxRelay, [OutboxUsecase, CONFIG, Logger, METRICS], (outbox, config, logger, registry) => {
     const { pollIntervalMs } = config.outbox;
-    return new Background('outbox_relay', new OutboxRelay(outbox, { pollIntervalMs }, logger, registry), false);
+    return new OutboxRelay(outbox, { pollIntervalMs }, logger, registry);
   });
+  create(Background, [OutboxRelay], (relay) => new Background('outbox_relay', relay, false));
   create(
     Background,
     [TokenRevocations, CONFIG, Logger],

@@ -161,12 +161,14 @@ function gate() {
 describe('SeckillConsumer', () => {
   let consumer: SeckillConsumer | undefined;
   let registry: Registry;
+  let commits: number;
   afterEach(() => consumer?.stop(AbortSignal.timeout(1_000)));
 
   const start = async (streams: Streams, service: Service, logger: Logger = new SilentLogger(), batchSize = 10) => {
     const options = { batchSize, blockMs: 10, claimIdleMs: 60_000 };
     registry = new Registry();
-    consumer = new SeckillConsumer(streams, service, options, logger, registry);
+    commits = 0;
+    consumer = new SeckillConsumer(streams, service, options, logger, registry, () => commits++);
     await consumer.start();
   };
   const faultyItems = async () => {
@@ -200,6 +202,17 @@ describe('SeckillConsumer', () => {
     await until('the end', () => streams.finished.length === 2);
     assert.deepEqual(service.decided, ['1-0', '1-0', '2-0']);
     assert.ok(streams.reads.filter((read) => read.startsWith('pending')).length >= 2);
+  });
+
+  it('tells of each batch that is committed, and of none that failed', async () => {
+    const streams = new Streams(new Map([[ITEM, ['1-0', '2-0']]]));
+    let attempts = 0;
+    const service = new Service(() => (attempts++ === 0 ? Promise.reject(new Error('planted')) : Promise.resolve()));
+    await start(streams, service);
+    await until('the end', () => streams.finished.length === 2);
+    // Both entries go together once the first failed, or one after the other.
+    assert.equal(commits, service.decided.length - 1);
+    assert.ok(commits >= 1);
   });
 
   it('finishes the batch under way before it stops', async () => {

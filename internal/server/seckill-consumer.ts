@@ -68,12 +68,14 @@ export class SeckillConsumer implements Server {
   private isolated = 0;
   private readonly stopping = new AbortController();
 
+  /** @param onCommitted told of each batch that is committed, so that what it left in the outbox is published at once */
   constructor(
     private readonly consumer: PurchaseConsumer,
     private readonly service: SeckillOrderService,
     private readonly options: SeckillConsumerOptions,
     private readonly logger: Logger,
     registry: Registry,
+    private readonly onCommitted: () => void = () => {},
   ) {
     this.metrics = new SeckillConsumerMetrics(registry);
     const loop = (suffix: string, idleMs: number, round: () => Promise<number | WorkDone>) =>
@@ -256,6 +258,7 @@ export class SeckillConsumer implements Server {
     const causes = new Map<string, unknown>();
     try {
       const { settled, counts, failed } = await committed;
+      this.onCommitted();
       const later = await this.consumer.finish(stream.itemId, settled);
       end();
       for (const f of failed) causes.set(f.streamId, f.cause);

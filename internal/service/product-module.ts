@@ -21,6 +21,7 @@ import { SettlementUsecase } from '../biz/seckill/settlement.js';
 import { WaitingRoomUsecase } from '../biz/seckill/waiting-room.js';
 import { UserUsecase } from '../biz/user/user.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
+import { Logger } from '../kratos/log/logger.js';
 import { Metrics } from '../kratos/metrics/metrics.js';
 import { CatalogService } from './catalog.js';
 import { InstanceService } from './instance.js';
@@ -47,7 +48,7 @@ export const productServiceModule: ProviderSet = providers(({ provide }) => {
   provide(PricingService, [QuoteUsecase, PriceRuleUsecase, CouponUsecase, UserCouponUsecase]);
   provide(RefundService, [RefundUsecase, RefundRequestUsecase]);
   provide(UserService, [UserUsecase, Metrics]);
-  provide(InstanceService, [InstanceUsecase]);
+  provide(InstanceService, [InstanceUsecase, Logger]);
   provide(SeckillService, [SaleUsecase, SaleWatch, SeckillUsecase, WaitingRoomUsecase, Metrics]);
   provide(SeckillOrderService, [SettlementUsecase]);
 });

@@ -141,6 +141,25 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
       assert.equal(await backend.it.instances.find(freshId()), undefined);
     });
 
+    it('records the success of the requests of a batch that have no report, and returns them', async () => {
+      const { instances } = backend.it;
+      const [a, b, failed] = [newRequest({ orderId: freshId() }), newRequest(), newRequest()];
+      await insert([a, b, failed]);
+      const report = { instanceId: failed.instanceId, status: 'FAILED', reason: 'r' } as const;
+      const left = await run((tx) => instances.setReport(tx, report));
+      const ids = [failed, b, a].map((r) => r.instanceId);
+      const created = await run((tx) => instances.setCreated(tx, [...ids, freshId()]));
+      assert.deepEqual(
+        new Map(created.map((r) => [r.instanceId, r.orderId])),
+        new Map([a, b].map((r) => [r.instanceId, r.orderId])),
+      );
+      const found = await instances.find(a.instanceId);
+      assert.deepEqual([found?.status, found?.reason], ['SUCCESS', '']);
+      assert.ok(found?.reportedAt);
+      assert.deepEqual(await instances.find(failed.instanceId), left);
+      assert.deepEqual(await run((tx) => instances.setCreated(tx, ids)), []);
+    });
+
     describe('resendLost', () => {
       const MINUTE = 60_000;
       const resend = (minMinutes: number, maxMinutes: number, limit = 100) =>

@@ -241,6 +241,29 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       ]);
     });
 
+    it('completes the paid instance orders of a batch, with an event each, and leaves the others', async () => {
+      const { orders } = backend.it;
+      const [a, b, refunding, pending] = [await insert(), await insert(), await insert(), await insert()];
+      for (const order of [a, b, refunding]) await run((tx) => orders.compareAndSet(tx, order, PAID));
+      const move = { to: 'REFUNDING', actor: 'user', reason: 'r' } as const;
+      const left = await run(async (tx) =>
+        orders.compareAndSet(tx, (await orders.lock(tx, refunding.id, undefined))!, move),
+      );
+      const complete = (ids: readonly bigint[]) =>
+        run((tx) => orders.completeAll(tx, ids, { status: 'PAID', orderType: 'INSTANCE' }, 'resource'));
+      assert.equal(await complete([b.id, refunding.id, a.id, pending.id, freshId()]), 2);
+      for (const { id } of [a, b]) {
+        const done = await get(id);
+        assert.deepEqual([done?.status, done?.version, done?.closeReason], ['COMPLETED', 3n, '']);
+        assert.ok(done?.completedAt && done.paidAt && done.completedAt >= done.paidAt);
+        assert.deepEqual((await kinds(id)).at(-1), ['PAID', 'COMPLETED', 'resource', '']);
+      }
+      assert.deepEqual(await get(refunding.id), left);
+      assert.equal((await get(pending.id))?.status, 'PENDING');
+      assert.equal(await complete([a.id, b.id]), 0);
+      assert.equal((await kinds(a.id)).length, 3);
+    });
+
     it('truncates a reason to the length of its columns', async () => {
       const { orders } = backend.it;
       const order = await insert();

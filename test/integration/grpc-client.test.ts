@@ -39,6 +39,7 @@ describe('A gRPC client', () => {
       grantInstance: answer,
       getInstanceRequest: answer,
       reportInstance: answer,
+      reportInstances: answer,
     };
     const dispatcher = new Dispatcher(
       registry,

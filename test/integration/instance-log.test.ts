@@ -33,10 +33,12 @@ class FakeReporter extends InstanceReporter {
   readonly taken: { id: bigint; status: string; reason: string }[] = [];
   outcome: (job: InstanceJob) => ReportOutcome = () => ({ kind: 'taken' });
 
-  override async report(job: InstanceJob): Promise<ReportOutcome> {
-    const outcome = this.outcome(job);
-    if (outcome.kind === 'taken') this.taken.push({ id: job.instanceId, status: job.status, reason: job.reason });
-    return outcome;
+  override async report(jobs: readonly InstanceJob[]): Promise<readonly ReportOutcome[]> {
+    return jobs.map((job) => {
+      const outcome = this.outcome(job);
+      if (outcome.kind === 'taken') this.taken.push({ id: job.instanceId, status: job.status, reason: job.reason });
+      return outcome;
+    });
   }
 }
 

@@ -325,6 +325,51 @@ describe('orders on PostgreSQL', () => {
     );
   });
 
+  it('accepts many reports together, and refuses those that it would refuse alone', async () => {
+    const ofBuyer = async (event: string) => pay((await open()).id, event);
+    const [a, b, failed] = [await ofBuyer('many-a'), await ofBuyer('many-b'), await ofBuyer('many-failed')];
+    const reportOf = (instanceId: bigint, status: 'SUCCESS' | 'FAILED' = 'SUCCESS') => ({
+      instanceId,
+      status,
+      reason: 'r',
+    });
+    const reports = [a, b].map((o) => reportOf(o.instanceId!));
+    const failures = await instances.reportInstances([
+      reportOf(1n),
+      ...reports,
+      reportOf(failed.instanceId!, 'FAILED'),
+    ]);
+    assert.ok(isInstanceRequestNotFound(failures[0]));
+    assert.deepEqual(failures.slice(1), [undefined, undefined, undefined]);
+    const statuses = await Promise.all([a, b, failed].map(async ({ id }) => (await orders.get(id, ALICE)).status));
+    assert.deepEqual(statuses, ['COMPLETED', 'COMPLETED', 'REFUNDING']);
+    assert.deepEqual(await instances.reportInstances(reports), [undefined, undefined]);
+    assert.ok(isInstanceReportConflict((await instances.reportInstances([reportOf(failed.instanceId!)]))[0]));
+    assert.equal((await orders.get(a.id, ALICE)).version, 3n);
+  });
+
+  it('completes the other orders when one of many reports cannot be stored', async () => {
+    const made = [];
+    for (let i = 0; i < 5; i++) made.push(await pay((await open()).id, `poisoned-${i}`));
+    // No order may be completed before it was paid, so the database refuses this one.
+    await db.pool.query('UPDATE orders SET paid_at = NULL WHERE id = $1', [made[3]!.id]);
+    const reports = made.map((o) => ({ instanceId: o.instanceId!, status: 'SUCCESS', reason: '' }) as const);
+    const failures = await instances.reportInstances(reports);
+    assert.deepEqual(
+      failures.map((f) => f === undefined),
+      [true, true, true, false, true],
+    );
+    assert.match(String(failures[3]), /orders_paid_before_completed/);
+    assert.equal(
+      await count(
+        'orders WHERE status = 3 AND id = ANY ($1::bigint[])',
+        made.map((o) => o.id),
+      ),
+      4,
+    );
+    assert.equal(await count("instance_requests WHERE status = 'REQUESTED' AND order_id = $1", made[3]!.id), 1);
+  });
+
   it('refunds an order once when twenty concurrent reports say that its instance failed', async () => {
     const { id, instanceId } = await pay((await open()).id, 'pays-what-fails');
     await Promise.all(

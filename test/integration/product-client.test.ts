@@ -5,6 +5,8 @@ import {
   InstanceRequest,
   InstanceServiceService,
   type ReportInstanceRequest,
+  type ReportInstancesReply,
+  type ReportInstancesRequest,
   InstanceRequest_Status as Status,
 } from '../../gen/instance/v1/instance.js';
 import { ALL_REASONS } from '../../gen/reasons.js';
@@ -26,16 +28,34 @@ describe('reports to the product domain', () => {
   const { registry } = loadDescriptors();
   let requests: ReportInstanceRequest[];
   let fault: Error | undefined;
+  /** The sizes of calls with many reports, the reasons that answer them, and the error that answers them all. */
+  let batches: number[];
+  let answers: Map<bigint, string>;
+  let batchFault: Error | undefined;
   let listener: GrpcListener;
   let client: GrpcClient;
 
   beforeEach(async () => {
     requests = [];
     fault = undefined;
+    batches = [];
+    answers = new Map();
+    batchFault = undefined;
     const report = async (request: ReportInstanceRequest): Promise<InstanceRequest> => {
       requests.push(request);
       if (fault) throw fault;
       return InstanceRequest.fromPartial({ instanceId: request.instanceId, status: request.status });
+    };
+    const reportMany = async ({ reports }: ReportInstancesRequest): Promise<ReportInstancesReply> => {
+      batches.push(reports.length);
+      if (batchFault) throw batchFault;
+      return {
+        results: reports.map(({ instanceId }) => ({
+          instanceId,
+          message: 'why',
+          reason: answers.get(instanceId) ?? '',
+        })),
+      };
     };
     const unused = async (): Promise<never> => assert.fail('not asked for');
     const service = {
@@ -43,6 +63,7 @@ describe('reports to the product domain', () => {
       grantInstance: unused,
       getInstanceRequest: unused,
       reportInstance: report,
+      reportInstances: reportMany,
     };
     const dispatcher = new Dispatcher(
       registry,
@@ -70,7 +91,7 @@ describe('reports to the product domain', () => {
 
   const job = (changes: Partial<InstanceJob> = {}) =>
     ({ ...instanceOrder(7n), status: 'SUCCESS', reason: '', ...changes }) as InstanceJob;
-  const report = (of = job()) => new GrpcInstanceReporter(client).report(of);
+  const report = async (of = job()) => (await new GrpcInstanceReporter(client).report([of]))[0]!;
 
   it('sends a report with its reason, truncated to the maximum length', async () => {
     assert.deepEqual(await report(), { kind: 'taken' });
@@ -103,5 +124,38 @@ describe('reports to the product domain', () => {
   it('reports the product domain as unavailable if there is no answer', async () => {
     await listener.stop(AbortSignal.timeout(2_000));
     assert.equal((await report()).kind, 'unavailable');
+  });
+
+  const reportMany = () =>
+    new GrpcInstanceReporter(client).report([1n, 2n, 3n, 4n].map((instanceId) => job({ instanceId })));
+
+  it('sends many reports in one call, of which each has its own outcome', async () => {
+    answers.set(2n, 'INSTANCE_REQUEST_NOT_FOUND').set(3n, 'INTERNAL');
+    assert.deepEqual(
+      (await reportMany()).map((outcome) => outcome.kind),
+      ['taken', 'refused', 'retry', 'taken'],
+    );
+    assert.deepEqual(batches, [4]);
+    assert.deepEqual(requests, []);
+  });
+
+  for (const [what, error] of [
+    ['refused as malformed', invalidArgument('nonsense')],
+    ['answered with an unexpected error', new TypeError('oops')],
+  ] as const) {
+    it(`sends reports one by one after their call was ${what}`, async () => {
+      batchFault = error;
+      assert.deepEqual(await reportMany(), new Array(4).fill({ kind: 'taken' }));
+      assert.equal(requests.length, 4);
+    });
+  }
+
+  it('sends no single reports to a service that rejects the caller', async () => {
+    batchFault = unauthenticated('who?');
+    assert.deepEqual(
+      (await reportMany()).map((outcome) => outcome.kind),
+      new Array(4).fill('unavailable'),
+    );
+    assert.deepEqual(requests, []);
   });
 });

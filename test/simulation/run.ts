@@ -222,10 +222,20 @@ class Run {
     const { random, faults, instances } = this.world;
     const open = [...this.resource.logs.values()].filter((log) => !log.reported);
     if (open.length === 0) return;
-    const log = random.pick(open);
-    if (log.status === 'PROCESSING') this.resource.work(log);
-    const taken = await faults.attempt('report', () => instances.reportInstance(this.resource.reportOf(log)));
-    if (taken) log.reported = true;
+    const logs = random.chance(0.5) ? [random.pick(open)] : open.slice(0, 1 + random.int(BATCH));
+    for (const log of logs) if (log.status === 'PROCESSING') this.resource.work(log);
+    const [log] = logs;
+    if (logs.length === 1 && log) {
+      if (await faults.attempt('report', () => instances.reportInstance(this.resource.reportOf(log))))
+        log.reported = true;
+      return;
+    }
+    const reports = logs.map((l) => this.resource.reportOf(l));
+    const failures = await faults.attempt('reports', () => instances.reportInstances(reports));
+    failures?.forEach((failure, i) => {
+      if (failure !== undefined) throw failure;
+      logs[i]!.reported = true;
+    });
   }
 
   /** Pays what is due; a provider may fail, or pay and lose its reply. */

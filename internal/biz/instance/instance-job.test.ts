@@ -28,9 +28,9 @@ describe('InstanceJobUsecase', () => {
     }
   }
   class FakeReporter extends InstanceReporter {
-    override async report(): Promise<ReportOutcome> {
+    override async report(jobs: readonly InstanceJob[]): Promise<readonly ReportOutcome[]> {
       calls.push('report');
-      return { kind: 'taken' };
+      return jobs.map(() => ({ kind: 'taken' }));
     }
   }
   const logs = {

@@ -35,9 +35,22 @@ export type ReportOutcome =
   /** The product domain does not answer, or rejects this caller. */
   | { readonly kind: 'unavailable'; readonly reason: string };
 
+/** Nothing was reported. The job is claimed again when its lease is over. */
+interface Unreported {
+  readonly kind: 'unreported';
+  readonly reason: string;
+}
+
+function unreported(err: unknown): Unreported {
+  return { kind: 'unreported', reason: errorText(err) };
+}
+
 export abstract class InstanceReporter {
-  /** Reports the result of a job to the product domain. Repeating a report changes nothing. */
-  abstract report(job: InstanceJob): Promise<ReportOutcome>;
+  /**
+   * Reports the results of jobs to the product domain. Repeating a report changes nothing.
+   * @returns one outcome for each job, in order
+   */
+  abstract report(jobs: readonly InstanceJob[]): Promise<readonly ReportOutcome[]>;
 }
 
 export interface InstanceJobOptions {
@@ -127,16 +140,44 @@ export class InstanceJobUsecase {
 
   /** Reports the outcomes of claimed jobs. */
   async report(jobs: readonly InstanceJob[]): Promise<StallReason> {
-    const reasons = await Promise.all(jobs.map((job) => this.reportOne(job).catch((err: unknown) => errorText(err))));
+    const { leaseMs } = this.options;
+    const renew = async () => {
+      await Promise.all(jobs.map((job) => this.logs.renew(job, leaseMs)));
+    };
+    const outcomes = await whileRenewing(leaseMs, renew, () => this.reportAll(jobs));
+    const reasons = await Promise.all(
+      jobs.map((job, i) => this.recordReport(job, outcomes[i] as ReportOutcome | Unreported).catch(errorText)),
+    );
     return reasons.every((reason) => reason !== undefined) ? reasons[0] : undefined;
   }
 
+  /** The removal of one failed instance, if it fails, delays only its own report. */
+  private async reportAll(jobs: readonly InstanceJob[]): Promise<readonly (ReportOutcome | Unreported)[]> {
+    const removals = await Promise.all(jobs.map((job) => this.removeFailed(job)));
+    const ready = jobs.filter((_, i) => removals[i] === undefined);
+    let reported: Promise<readonly ReportOutcome[]> | undefined;
+    // One call for all of them, as part of the first one's trace. Each has its own span around it.
+    const outcomes = await Promise.all(
+      ready.map((job, i) =>
+        this.trace
+          .resume('instance report', job.trace, async () => {
+            reported ??= this.reporter.report(ready);
+            return (await reported)[i] as ReportOutcome;
+          })
+          .catch(unreported),
+      ),
+    );
+    let next = 0;
+    return removals.map((failure) => failure ?? (outcomes[next++] as ReportOutcome | Unreported));
+  }
+
+  private async removeFailed(job: InstanceJob): Promise<Unreported | undefined> {
+    if (job.status !== 'FAILED') return undefined;
+    return this.provisioner.remove(job).then(() => undefined, unreported);
+  }
+
   /** @returns undefined when the product domain accepted or refused the report for good, else why to try again */
-  private async reportOne(job: InstanceJob): Promise<string | undefined> {
-    const outcome = await this.holding(job, async () => {
-      if (job.status === 'FAILED') await this.provisioner.remove(job);
-      return this.trace.resume('instance report', job.trace, () => this.reporter.report(job));
-    });
+  private async recordReport(job: InstanceJob, outcome: ReportOutcome | Unreported): Promise<string | undefined> {
     switch (outcome.kind) {
       case 'taken':
         await this.logs.markReported(job, '');
@@ -154,6 +195,8 @@ export class InstanceJobUsecase {
         return outcome.reason;
       case 'unavailable':
         await this.logs.release(job, 0);
+        return outcome.reason;
+      case 'unreported':
         return outcome.reason;
       default:
         return outcome satisfies never;

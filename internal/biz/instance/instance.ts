@@ -1,4 +1,4 @@
-import { invalidArgument } from '../../../gen/common/v1/errors.js';
+import { invalidArgument, isUnavailable } from '../../../gen/common/v1/errors.js';
 import {
   instanceReportConflict,
   instanceRequestNotFound,
@@ -9,7 +9,7 @@ import { productNotFound } from '../../../gen/product/v1/errors.js';
 import type { ProductRepo, ProductSpec } from '../catalog/product.js';
 import type { IdGenerator } from '../id-generator.js';
 import type { OrderFulfilment } from '../order/fulfilment.js';
-import { canMove, moveOrder, type Order, type OrderRepo } from '../order/order-state.js';
+import { canMove, completeOrders, moveOrder, type Order, type OrderRepo } from '../order/order-state.js';
 import type { RefundUsecase } from '../order/refund.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 
@@ -62,6 +62,11 @@ export abstract class InstanceRepo {
   /** The request, locked until `tx` ends. */
   abstract lock(tx: Transaction, instanceId: bigint): Promise<InstanceRequest | undefined>;
   abstract setReport(tx: Transaction, report: InstanceReport): Promise<InstanceRequest>;
+  /** Records SUCCESS for those of the requests that have no report, and returns them. */
+  abstract setCreated(
+    tx: Transaction,
+    instanceIds: readonly bigint[],
+  ): Promise<readonly Pick<InstanceRequest, 'instanceId' | 'orderId'>[]>;
   /**
    * Publishes the events of requests of this age again that have no report and, as far as the database shows, neither an
    * instance log nor a dead letter. An event that was published less than half of `minAgeMs` ago is left out.
@@ -224,6 +229,62 @@ export class InstanceUsecase implements OrderFulfilment {
       },
       { idempotent: true },
     );
+  }
+
+  /**
+   * Accepts many reports. Those of created instances, nearly all, go together in one transaction. Each of the others goes
+   * through `reportInstance`, and so does each report of a transaction that fails, so that it fails by itself.
+   *
+   * @returns for each report, in order, why it was not accepted; undefined: it was
+   * @throws UNAVAILABLE when the database is unavailable; some of the reports may have been accepted then
+   */
+  async reportInstances(reports: readonly InstanceReport[]): Promise<readonly unknown[]> {
+    const created = new Set<bigint>();
+    await this.complete(
+      reports.filter((r) => r.status === 'SUCCESS').map((r) => r.instanceId),
+      created,
+    );
+    const failures: unknown[] = [];
+    for (const report of reports) {
+      const accepted = report.status === 'SUCCESS' && created.has(report.instanceId);
+      failures.push(accepted ? undefined : await this.failureOf(report));
+    }
+    return failures;
+  }
+
+  /** A transaction that fails is halved, until the report at fault stands alone and is left out of `created`. */
+  private async complete(instanceIds: readonly bigint[], created: Set<bigint>): Promise<void> {
+    if (instanceIds.length === 0) return;
+    try {
+      const reported = await this.transactions.run((tx) => this.completeTogether(tx, instanceIds), {
+        idempotent: true,
+      });
+      for (const { instanceId } of reported) created.add(instanceId);
+    } catch (err) {
+      if (isUnavailable(err)) throw err;
+      if (instanceIds.length === 1) return;
+      const half = instanceIds.length >> 1;
+      await this.complete(instanceIds.slice(0, half), created);
+      await this.complete(instanceIds.slice(half), created);
+    }
+  }
+
+  private async completeTogether(tx: Transaction, instanceIds: readonly bigint[]) {
+    const reported = await this.instances.setCreated(tx, instanceIds);
+    const orderIds = reported.flatMap((r) => r.orderId ?? []);
+    // An order that is refunded for another reason keeps its status. The report is recorded all the same.
+    await completeOrders(this.orders, tx, orderIds, { status: 'PAID', orderType: 'INSTANCE' }, 'resource');
+    return reported;
+  }
+
+  private async failureOf(report: InstanceReport): Promise<unknown> {
+    try {
+      await this.reportInstance(report);
+      return undefined;
+    } catch (err) {
+      if (isUnavailable(err)) throw err;
+      return err;
+    }
   }
 
   private async settleOrder(tx: Transaction, orderId: bigint, report: InstanceReport): Promise<void> {

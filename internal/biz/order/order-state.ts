@@ -203,6 +203,16 @@ export abstract class OrderRepo {
    * @returns the order after the move; undefined: another transaction moved it first
    */
   abstract compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined>;
+  /**
+   * Moves those of the orders that are `from` and of this type to COMPLETED, with an event each, in one statement.
+   * @returns how many
+   */
+  abstract completeAll(
+    tx: Transaction,
+    orderIds: readonly bigint[],
+    from: Pick<Order, 'status' | 'orderType'>,
+    actor: OrderActor,
+  ): Promise<number>;
   /** Sets the instance of a PAID order. @returns false: the order has one already, is not PAID, or does not exist */
   abstract setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean>;
   /**
@@ -263,6 +273,23 @@ export async function moveOrder(
     throw statusConflict(order, `it cannot become ${move.to}`);
   }
   return repo.compareAndSet(tx, order, move);
+}
+
+/**
+ * The set-based form of a move to COMPLETED. Orders that are not `from` stay as they are.
+ * @throws ORDER_STATUS_CONFLICT when the state machine has no such transition
+ */
+export async function completeOrders(
+  repo: OrderRepo,
+  tx: Transaction,
+  orderIds: readonly bigint[],
+  from: Pick<Order, 'status' | 'orderType'>,
+  actor: OrderActor,
+): Promise<void> {
+  const [first] = orderIds;
+  if (first === undefined) return;
+  if (!canMove(from, 'COMPLETED')) throw statusConflict({ id: first, ...from }, 'it cannot become COMPLETED');
+  await repo.completeAll(tx, orderIds, from, actor);
 }
 
 /** `moveOrder` for an order that `tx` has locked, so that no other transaction can move it first. */

@@ -8,6 +8,6 @@ describe('GrpcInstanceReporter', () => {
     const failure = new TypeError('a bug');
     const client = { call: () => Promise.reject(failure) } as unknown as GrpcClient;
     const job = { instanceId: 7n, status: 'SUCCESS', reason: '' } as InstanceJob;
-    await assert.rejects(new GrpcInstanceReporter(client).report(job), failure);
+    await assert.rejects(new GrpcInstanceReporter(client).report([job]), failure);
   });
 });

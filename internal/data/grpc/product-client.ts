@@ -1,6 +1,11 @@
 import { INVALID_ARGUMENT } from '../../../gen/common/v1/errors.js';
 import { INSTANCE_REPORT_CONFLICT, INSTANCE_REQUEST_NOT_FOUND } from '../../../gen/instance/v1/errors.js';
-import { InstanceServiceService, InstanceRequest_Status as Status } from '../../../gen/instance/v1/instance.js';
+import {
+  InstanceServiceService,
+  type ReportInstanceRequest,
+  type ReportInstancesReply_Result,
+  InstanceRequest_Status as Status,
+} from '../../../gen/instance/v1/instance.js';
 import { InstanceReporter, type ReportOutcome } from '../../biz/instance/instance-job.js';
 import type { InstanceJob } from '../../biz/instance/instance-log.js';
 import { hasReason, KratosError } from '../../kratos/errors/error.js';
@@ -13,20 +18,39 @@ const REFUSALS = [INSTANCE_REQUEST_NOT_FOUND, INSTANCE_REPORT_CONFLICT, INVALID_
 /** UNKNOWN and INTERNAL: the service failed on this report, but may not fail on the next. */
 const STUMBLED = new Set([2, 13]);
 
+/** The service or the way to it fails, or it rejects this caller: another call would fare no better. */
+const UNREACHABLE = new Set([4, 7, 14, 16]);
+
 /** Reports to the product domain's InstanceService. */
 export class GrpcInstanceReporter extends InstanceReporter {
   constructor(private readonly product: GrpcClient) {
     super();
   }
 
-  override async report(job: InstanceJob): Promise<ReportOutcome> {
-    const request = {
-      instanceId: job.instanceId,
-      status: job.status === 'SUCCESS' ? Status.SUCCESS : Status.FAILED,
-      reason: job.status === 'SUCCESS' ? '' : storableText(job.reason, REASON_MAX),
-    };
+  /**
+   * Many go in one call. If the call is refused as a whole, they go one by one: one of them may be at fault, they may be
+   * too long together, or the service may be of a version that takes single reports only.
+   */
+  override async report(jobs: readonly InstanceJob[]): Promise<readonly ReportOutcome[]> {
+    if (jobs.length === 1) return Promise.all(jobs.map((job) => this.reportOne(job)));
     try {
-      await this.product.call(InstanceServiceService.reportInstance, request);
+      const { results } = await this.product.call(InstanceServiceService.reportInstances, {
+        reports: jobs.map(requestOf),
+      });
+      return jobs.map((_, i) => outcomeOf(results[i]));
+    } catch (err) {
+      if (!(err instanceof KratosError)) throw err;
+      const reason = `${err.reason}: ${err.message}`;
+      if (UNREACHABLE.has(err.grpcCode)) return jobs.map(() => ({ kind: 'unavailable', reason }));
+      const outcomes: ReportOutcome[] = [];
+      for (const job of jobs) outcomes.push(await this.reportOne(job));
+      return outcomes;
+    }
+  }
+
+  private async reportOne(job: InstanceJob): Promise<ReportOutcome> {
+    try {
+      await this.product.call(InstanceServiceService.reportInstance, requestOf(job));
       return { kind: 'taken' };
     } catch (err) {
       if (!(err instanceof KratosError)) throw err;
@@ -35,4 +59,20 @@ export class GrpcInstanceReporter extends InstanceReporter {
       return { kind: STUMBLED.has(err.grpcCode) ? 'retry' : 'unavailable', reason };
     }
   }
+}
+
+function requestOf(job: InstanceJob): ReportInstanceRequest {
+  const created = job.status === 'SUCCESS';
+  return {
+    instanceId: job.instanceId,
+    status: created ? Status.SUCCESS : Status.FAILED,
+    reason: created ? '' : storableText(job.reason, REASON_MAX),
+  };
+}
+
+function outcomeOf(result: ReportInstancesReply_Result | undefined): ReportOutcome {
+  if (!result) return { kind: 'retry', reason: 'the product domain did not answer this report' };
+  if (result.reason === '') return { kind: 'taken' };
+  const reason = `${result.reason}: ${result.message}`;
+  return { kind: REFUSALS.some((refusal) => refusal.reason === result.reason) ? 'refused' : 'retry', reason };
 }

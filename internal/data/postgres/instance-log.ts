@@ -19,7 +19,7 @@ import type { Postgres, Statement } from './postgres.js';
 import { storableText } from './text.js';
 
 const REASON_MAX = 1024;
-const BATCH_MAX = 256;
+const BATCH_MAX = 512;
 /** Jobs that may wait for one statement; the workers of a process are far fewer. */
 const QUEUED_MAX = 10_000;
 

@@ -50,15 +50,26 @@ const FIND: Statement = {
 
 const LOCK: Statement = { name: 'instance_request_lock', text: `${FIND.text} FOR UPDATE` };
 
-const SET_REPORT: Statement = {
-  name: 'instance_request_set_report',
-  // The time of the click is in the stream id. One that a program made up is no time, and an order that was paid later
-  // counts from its payment.
-  text: `UPDATE instance_requests AS r SET status = $2, reason = left($3, 1024), reported_at = now()
-    WHERE instance_id = $1 RETURNING ${COLUMNS}, extract(epoch FROM now() - coalesce((
+// The time of the click is in the stream id. One that a program made up is no time, and an order that was paid later
+// counts from its payment.
+const SECONDS = `extract(epoch FROM now() - coalesce((
       SELECT CASE WHEN r.source = 'SECKILL' AND o.pay_deadline IS NULL AND r.source_id ~ '^[0-9]{13}-'
         THEN to_timestamp(split_part(r.source_id, '-', 1)::float8 / 1000) ELSE o.paid_at END
-      FROM orders o WHERE o.id = r.order_id), r.created_at))::float8 AS seconds`,
+      FROM orders o WHERE o.id = r.order_id), r.created_at))::float8 AS seconds`;
+
+const SET_REPORT: Statement = {
+  name: 'instance_request_set_report',
+  text: `UPDATE instance_requests AS r SET status = $2, reason = left($3, 1024), reported_at = now()
+    WHERE instance_id = $1 RETURNING ${COLUMNS}, ${SECONDS}`,
+};
+
+// Locked in the order of their ids, so that two batches with several common requests cannot deadlock.
+const SET_CREATED: Statement = {
+  name: 'instance_request_set_created',
+  text: `UPDATE instance_requests AS r SET status = 'SUCCESS', reported_at = now()
+    WHERE instance_id = ANY (ARRAY(SELECT instance_id FROM instance_requests
+      WHERE instance_id = ANY ($1::bigint[]) AND status = 'REQUESTED' ORDER BY instance_id FOR UPDATE))
+    RETURNING instance_id, order_id, ${SECONDS}`,
 };
 
 /*
@@ -155,6 +166,22 @@ export class PgInstanceRepo extends InstanceRepo {
     const seconds = Math.max(0, row.seconds);
     if (report.status === 'SUCCESS') this.db.afterCommit(tx, () => this.clickToInstance.add(seconds));
     return requestOf(row);
+  }
+
+  override async setCreated(
+    tx: Transaction,
+    instanceIds: readonly bigint[],
+  ): Promise<readonly Pick<InstanceRequest, 'instanceId' | 'orderId'>[]> {
+    const values = [int8s(instanceIds, (id) => id)];
+    const { rows } = await this.db.query<Pick<RequestRow, 'instance_id' | 'order_id'> & { seconds: number }>(
+      SET_CREATED,
+      values,
+      tx,
+    );
+    this.db.afterCommit(tx, () => {
+      for (const { seconds } of rows) this.clickToInstance.add(Math.max(0, seconds));
+    });
+    return rows.map((row) => ({ instanceId: row.instance_id, orderId: row.order_id ?? undefined }));
   }
 
   override async resendLost(minAgeMs: number, maxAgeMs: number, limit: number): Promise<number> {

@@ -169,6 +169,20 @@ const MOVE: Statement = {
     SELECT ${ORDER_COLUMNS} FROM o`,
 };
 
+// Locked in the order of their ids, as the lock order has it. `status + 0` hides the status from the planner: it would read
+// all orders of a status that has few when the table was last analysed.
+const COMPLETE_ALL: Statement = {
+  name: 'order_complete_all',
+  text: `WITH o AS (
+      UPDATE orders SET status = ${ORDER_STATUS.COMPLETED}, version = version + 1, updated_at = now(), close_reason = '',
+        completed_at = coalesce(completed_at, greatest(now(), paid_at, shipped_at))
+      WHERE id = ANY (ARRAY(SELECT id FROM orders
+        WHERE id = ANY ($1::bigint[]) AND status + 0 = $2::smallint AND order_type = $3 ORDER BY id FOR UPDATE))
+      RETURNING id, version)
+    INSERT INTO order_events (order_id, version, from_status, to_status, actor)
+    SELECT id, version, $2::smallint, ${ORDER_STATUS.COMPLETED}, $4 FROM o`,
+};
+
 const SET_INSTANCE: Statement = {
   name: 'order_set_instance',
   text: `UPDATE orders SET instance_id = $2, version = version + 1, updated_at = now()
@@ -380,6 +394,18 @@ export class PgOrderRepo extends OrderRepo {
     );
     if (rows[0]) this.db.afterCommit(tx, () => this.entered[move.to].add());
     return rows[0] && orderOf(rows[0]);
+  }
+
+  override async completeAll(
+    tx: Transaction,
+    orderIds: readonly bigint[],
+    from: Pick<Order, 'status' | 'orderType'>,
+    actor: OrderActor,
+  ): Promise<number> {
+    const values = [int8s(orderIds, (id) => id), ORDER_STATUS[from.status], from.orderType, actor];
+    const rowCount = (await this.db.query(COMPLETE_ALL, values, tx)).rowCount ?? 0;
+    this.db.afterCommit(tx, () => this.entered.COMPLETED.add(rowCount));
+    return rowCount;
   }
 
   override async setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean> {

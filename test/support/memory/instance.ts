@@ -65,6 +65,19 @@ export class MemoryInstanceRepo extends InstanceRepo {
     });
   }
 
+  override setCreated(tx: Transaction, instanceIds: readonly bigint[]): Promise<readonly InstanceRequest[]> {
+    return this.store.statement('instance.setCreated', tx, async () => {
+      const created: InstanceRequest[] = [];
+      for (const id of [...instanceIds].sort((a, b) => (a < b ? -1 : 1))) {
+        const reported = await this.requests.update(tx, String(id), (r) =>
+          r.status === 'REQUESTED' ? { ...r, status: 'SUCCESS', reason: '', reportedAt: this.store.now() } : undefined,
+        );
+        if (reported) created.push(reported);
+      }
+      return created;
+    });
+  }
+
   /** As if the tables of the resource domain were in another database. */
   override resendLost(minAgeMs: number, maxAgeMs: number, limit: number): Promise<number> {
     return this.store.statement('instance.resendLost', undefined, async (tx) => {

@@ -181,6 +181,23 @@ export class MemoryOrderRepo extends OrderRepo {
     return this.store.statement('order.compareAndSet', tx, () => this.move(tx, order, move, true));
   }
 
+  override completeAll(
+    tx: Transaction,
+    orderIds: readonly bigint[],
+    from: Pick<Order, 'status' | 'orderType'>,
+    actor: OrderActor,
+  ): Promise<number> {
+    return this.store.statement('order.completeAll', tx, async () => {
+      let completed = 0;
+      for (const id of [...orderIds].sort((a, b) => (a < b ? -1 : 1))) {
+        const order = await this.orders.lock(tx, String(id));
+        if (order?.status !== from.status || order.orderType !== from.orderType) continue;
+        if (await this.move(tx, order, { to: 'COMPLETED', actor, reason: '' }, true)) completed++;
+      }
+      return completed;
+    });
+  }
+
   override setInstance(tx: Transaction, orderId: bigint, instanceId: bigint): Promise<boolean> {
     return this.store.statement('order.setInstance', tx, async () => {
       const set = await this.orders.update(tx, String(orderId), (o) =>

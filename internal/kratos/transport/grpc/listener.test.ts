@@ -78,6 +78,9 @@ const instances = {
   getInstanceRequest: async () => {
     throw productNotFound('reached');
   },
+  reportInstances: async () => {
+    throw productNotFound('reached');
+  },
   reportInstance: async () => {
     throw productNotFound('reached');
   },
