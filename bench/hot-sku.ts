@@ -5,6 +5,7 @@ import { IdGenerator } from '../internal/biz/id-generator.js';
 import { formatUserId } from '../internal/biz/identity.js';
 import { GoodsOrderUsecase } from '../internal/biz/order/goods-order.js';
 import { Pricing } from '../internal/biz/pricing/pricing.js';
+import { PgCartCheckoutRepo } from '../internal/data/postgres/cart-checkout.js';
 import { PgCatalogRepo } from '../internal/data/postgres/catalog.js';
 import { PgOrderRepo } from '../internal/data/postgres/order.js';
 import { Postgres } from '../internal/data/postgres/postgres.js';
@@ -54,7 +55,10 @@ function ours(bench: Bench, space: Space, endings: (() => Promise<void> | void)[
   const stock = new PgStockRepo(db, gate);
   const rules = new PgPriceRuleRepo(db);
   const [repo, pricing] = [new PgOrderRepo(db), new Pricing(rules, new PgUserCouponRepo(db))];
-  const orders = new GoodsOrderUsecase(db, ids, catalog, stock, gate, repo, pricing, { payTimeoutMs: 900_000 });
+  const checkouts = new PgCartCheckoutRepo(db);
+  const orders = new GoodsOrderUsecase(db, ids, catalog, stock, gate, repo, pricing, checkouts, {
+    payTimeoutMs: 900_000,
+  });
   return {
     id: ID.hotSku,
     run: async () => {

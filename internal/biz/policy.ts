@@ -1,4 +1,7 @@
 import { type Token, token } from '../kratos/app/token.js';
+import type { CartSavePolicy } from './cart/cart-save.js';
+import type { CartTimes } from './cart/cart-store.js';
+import type { GuestTokenPolicy } from './cart/guest-token.js';
 import type { InstanceJobOptions } from './instance/instance-job.js';
 import type { InstanceResendPolicy } from './instance/instance-resend.js';
 import type { QueuePublisher } from './message-queue.js';
@@ -18,6 +21,9 @@ import type { TokenRevocationPolicy } from './user/token-revocation.js';
 
 // The settings that the usecases take. The server layer binds them, because biz does not know configuration files.
 
+export const CART_SAVE_POLICY: Token<CartSavePolicy> = token('CartSavePolicy');
+export const CART_TIMES: Token<CartTimes> = token('CartTimes');
+export const GUEST_TOKEN_POLICY: Token<GuestTokenPolicy> = token('GuestTokenPolicy');
 export const INSTANCE_JOB_OPTIONS: Token<InstanceJobOptions> = token('InstanceJobOptions');
 export const INSTANCE_RESEND_POLICY: Token<InstanceResendPolicy> = token('InstanceResendPolicy');
 export const ORDER_POLICY: Token<OrderPolicy> = token('OrderPolicy');

@@ -1,4 +1,10 @@
 import { all, type ProviderSet, providers } from '../kratos/app/wiring.js';
+import { CartUsecase } from './cart/cart.js';
+import { CartCheckoutUsecase } from './cart/cart-checkout.js';
+import { CartLoader } from './cart/cart-load.js';
+import { CartSaveUsecase } from './cart/cart-save.js';
+import { CartStore, SavedCarts } from './cart/cart-store.js';
+import { GuestTokens } from './cart/guest-token.js';
 import { CatalogRepo, CatalogUsecase } from './catalog/catalog.js';
 import { ItemDirectory } from './catalog/item.js';
 import { ProductRepo, ProductUsecase } from './catalog/product.js';
@@ -7,6 +13,7 @@ import { StockGate } from './catalog/stock-gate.js';
 import { IdGenerator } from './id-generator.js';
 import { InstanceRepo, InstanceUsecase } from './instance/instance.js';
 import { InstanceResendUsecase } from './instance/instance-resend.js';
+import { CartCheckoutRepo } from './order/cart-checkout.js';
 import { OrderFulfilment } from './order/fulfilment.js';
 import { GoodsOrderUsecase } from './order/goods-order.js';
 import { OrderUsecase } from './order/order.js';
@@ -25,6 +32,8 @@ import { ReservedUnits } from './order/reserved-units.js';
 import { ShipmentRepo, ShipmentUsecase } from './order/shipment.js';
 import { Outbox, OutboxHandler, OutboxRepo, OutboxUsecase } from './outbox.js';
 import {
+  CART_SAVE_POLICY,
+  GUEST_TOKEN_POLICY,
   INSTANCE_RESEND_POLICY,
   ORDER_POLICY,
   OUTBOX_OPTIONS,
@@ -124,9 +133,16 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     StockGate,
     OrderRepo,
     Pricing,
+    CartCheckoutRepo,
     ORDER_POLICY,
   ]);
   provide(OrderCoupons, [UserCouponRepo]);
+
+  provide(GuestTokens, [GUEST_TOKEN_POLICY]);
+  provide(CartLoader, [CartStore, SavedCarts]);
+  provide(CartUsecase, [CartStore, CartLoader, CatalogRepo, Pricing]);
+  provide(CartSaveUsecase, [CartStore, SavedCarts, CART_SAVE_POLICY]);
+  provide(CartCheckoutUsecase, [CartStore, SavedCarts, CartLoader, CatalogRepo, GoodsOrderUsecase, CartCheckoutRepo]);
 
   provide(Pricing, [PriceRuleRepo, UserCouponRepo]);
   provide(PriceRuleUsecase, [PriceRuleRepo, CatalogRepo]);

@@ -9,6 +9,9 @@ export const DEVELOPMENT_JWT_SECRET = 'kaimai-development-jwt-secret-32b';
 /** Refused in production by the product process, which signs with it. */
 export const DEVELOPMENT_TOKEN_SECRET = 'kaimai-development-token-secret';
 
+/** Refused in production by the product process, which signs guest tokens with it. */
+export const DEVELOPMENT_GUEST_SECRET = 'kaimai-development-guest-secret';
+
 /** The defaults of `Bootstrap` as proto JSON. A test compares them with the comments of conf.proto. */
 export const DEFAULTS: JsonObject = {
   server: {
@@ -112,6 +115,15 @@ export const DEFAULTS: JsonObject = {
     inbox: '2592000s',
     orderEvents: '7776000s',
     deadLetters: '2592000s',
+    guestCarts: '86400s',
+  },
+  cart: {
+    saveAfter: '5s',
+    saveBatch: 200,
+    ttl: '604800s',
+    guestTtl: '2592000s',
+    guestTokenSecret: DEVELOPMENT_GUEST_SECRET,
+    previousGuestTokenSecret: '',
   },
   seckill: {
     batchSize: 500,

@@ -131,8 +131,11 @@ function check(config: Config): Violation[] {
   if (registry.kind === 'etcd' && registry.endpoints.length === 0) {
     add('registry.endpoints', 'etcd requires at least one');
   }
-  const { outboxMs, inboxMs, orderEventsMs, deadLettersMs } = config.retention;
-  const kept = { outbox: outboxMs, inbox: inboxMs, order_events: orderEventsMs, dead_letters: deadLettersMs };
+  const { outboxMs, inboxMs, orderEventsMs, deadLettersMs, guestCartsMs } = config.retention;
+  const kept = {
+    ...{ outbox: outboxMs, inbox: inboxMs, order_events: orderEventsMs, dead_letters: deadLettersMs },
+    guest_carts: guestCartsMs,
+  };
   for (const [kind, ms] of Object.entries(kept)) {
     if (ms > 0 && ms < MIN_RETENTION_MS) add(`retention.${kind}`, 'must be 0s or at least one day');
   }

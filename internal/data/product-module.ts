@@ -1,3 +1,4 @@
+import { CartStore, SavedCarts } from '../biz/cart/cart-store.js';
 import { CatalogRepo } from '../biz/catalog/catalog.js';
 import { ProductRepo } from '../biz/catalog/product.js';
 import { StockRepo } from '../biz/catalog/stock.js';
@@ -5,6 +6,7 @@ import { StockGate } from '../biz/catalog/stock-gate.js';
 import { IdGenerator } from '../biz/id-generator.js';
 import { InstanceRepo } from '../biz/instance/instance.js';
 import { QueuePublisher } from '../biz/message-queue.js';
+import { CartCheckoutRepo } from '../biz/order/cart-checkout.js';
 import { OrderSearchRepo } from '../biz/order/order-search.js';
 import { OrderRepo } from '../biz/order/order-state.js';
 import { PaymentRepo } from '../biz/order/payment.js';
@@ -14,7 +16,7 @@ import { TOPIC_REFUND_REQUESTED } from '../biz/order/refund.js';
 import { RefundRepo } from '../biz/order/refund-state.js';
 import { ShipmentRepo } from '../biz/order/shipment.js';
 import { Outbox, OutboxHandler, OutboxRepo, PublishingHandler } from '../biz/outbox.js';
-import { PAYMENT_PROVIDERS, REFUND_PUBLISHER } from '../biz/policy.js';
+import { CART_TIMES, PAYMENT_PROVIDERS, REFUND_PUBLISHER } from '../biz/policy.js';
 import { CouponRepo } from '../biz/pricing/coupon.js';
 import { PriceRuleRepo } from '../biz/pricing/price-rule.js';
 import { UserCouponRepo } from '../biz/pricing/user-coupon.js';
@@ -45,6 +47,7 @@ import { SimulatedPayPage } from './payment/pay-page.js';
 import { SimulatedPaymentProvider, type SimulatorOptions } from './payment/simulator.js';
 import { AdvisoryLocks } from './postgres/advisory-locks.js';
 import {
+  checkoutBacklog,
   lookUpBacklog,
   outboxBacklog,
   overdueBacklog,
@@ -52,6 +55,8 @@ import {
   requestBacklog,
   unconfirmedBacklog,
 } from './postgres/backlog.js';
+import { PgSavedCarts } from './postgres/cart.js';
+import { PgCartCheckoutRepo } from './postgres/cart-checkout.js';
 import { PgCatalogRepo } from './postgres/catalog.js';
 import { PgCouponRepo } from './postgres/coupon.js';
 import { LeasedIdGenerator } from './postgres/id-generator.js';
@@ -66,6 +71,7 @@ import { Postgres } from './postgres/postgres.js';
 import { PgPriceRuleRepo } from './postgres/price-rule.js';
 import { PgProductRepo } from './postgres/product.js';
 import { PgRefundRepo } from './postgres/refund.js';
+import { PgGuestCartRetention } from './postgres/retention/guest-carts.js';
 import { PgDeadLetterRetention, PgInboxRetention } from './postgres/retention/inbox.js';
 import { PgRetentionLease } from './postgres/retention/lease.js';
 import { PgOrderEventRetention } from './postgres/retention/order-events.js';
@@ -85,6 +91,7 @@ import { RabbitPublisher } from './rabbitmq/publisher.js';
 import { rabbitOptions, rabbitProbe } from './rabbitmq/rabbitmq.js';
 import { refundRequestMessage } from './rabbitmq/refund-request.js';
 import { RedisAdmission } from './redis/admission.js';
+import { RedisCartStore } from './redis/cart.js';
 import { RedisLoginAttempts } from './redis/login-attempts.js';
 import { RedisPurchaseConsumer, RedisPurchaseStream } from './redis/purchase-stream.js';
 import { RedisServer } from './redis/redis.js';
@@ -102,6 +109,8 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(PriceRuleRepo, PgPriceRuleRepo, [Postgres]);
   implement(CouponRepo, PgCouponRepo, [Postgres]);
   implement(UserCouponRepo, PgUserCouponRepo, [Postgres]);
+  implement(SavedCarts, PgSavedCarts, [Postgres]);
+  implement(CartCheckoutRepo, PgCartCheckoutRepo, [Postgres]);
   implement(StockRepo, PgStockRepo, [Postgres, StockGate]);
   implement(OrderSearchRepo, PgOrderSearchRepo, [Postgres]);
   implement(ShipmentRepo, PgShipmentRepo, [Postgres]);
@@ -129,6 +138,7 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(RetentionStore, PgInboxRetention, [Postgres, PurchaseStream]);
   implement(RetentionStore, PgDeadLetterRetention, [Postgres, PurchaseStream]);
   implement(RetentionStore, PgOrderEventRetention, [Postgres]);
+  implement(RetentionStore, PgGuestCartRetention, [Postgres]);
   create(BacklogProbe, [Postgres], overdueBacklog);
   create(BacklogProbe, [Postgres], unconfirmedBacklog);
   resource(AdvisoryLocks, {
@@ -180,6 +190,9 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(Admission, RedisAdmission, [RedisServer]);
   implement(WaitingRoom, RedisWaitingRoom, [RedisServer]);
   implement(StockGate, RedisStockGate, [RedisServer]);
+  implement(CartStore, RedisCartStore, [RedisServer, CART_TIMES]);
+  create(BacklogProbe, [CartStore], (carts) => ({ server: 'cart_saver', read: () => carts.backlog() }));
+  create(BacklogProbe, [Postgres], checkoutBacklog);
   create(LoginAttempts, [RedisServer, CONFIG], (redis, { auth }) => new RedisLoginAttempts(redis, auth.login));
   implement(PurchaseStream, RedisPurchaseStream, [RedisServer]);
   create(

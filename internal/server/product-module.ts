@@ -1,3 +1,4 @@
+import { CartServiceService } from '../../gen/cart/v1/cart.js';
 import { CatalogServiceService } from '../../gen/catalog/v1/catalog.js';
 import { InstanceServiceService } from '../../gen/instance/v1/instance.js';
 import { OrderServiceService } from '../../gen/order/v1/order.js';
@@ -6,6 +7,9 @@ import { PricingServiceService } from '../../gen/pricing/v1/pricing.js';
 import { ProductServiceService } from '../../gen/product/v1/product.js';
 import { SeckillServiceService } from '../../gen/seckill/v1/seckill.js';
 import { UserServiceService } from '../../gen/user/v1/user.js';
+import { CartCheckoutUsecase } from '../biz/cart/cart-checkout.js';
+import { CartSaveUsecase } from '../biz/cart/cart-save.js';
+import type { GuestTokenPolicy } from '../biz/cart/guest-token.js';
 import { InstanceResendUsecase } from '../biz/instance/instance-resend.js';
 import { OrderUsecase } from '../biz/order/order.js';
 import { PaymentSessionUsecase } from '../biz/order/payment-session.js';
@@ -14,6 +18,9 @@ import { RefundUsecase } from '../biz/order/refund.js';
 import { ShipmentUsecase } from '../biz/order/shipment.js';
 import { OutboxUsecase } from '../biz/outbox.js';
 import {
+  CART_SAVE_POLICY,
+  CART_TIMES,
+  GUEST_TOKEN_POLICY,
   INSTANCE_RESEND_POLICY,
   ORDER_POLICY,
   OUTBOX_OPTIONS,
@@ -36,7 +43,7 @@ import { SaleSchedule } from '../biz/seckill/sale-schedule.js';
 import { StateCounts } from '../biz/state-counts.js';
 import { TokenRevocations } from '../biz/user/token-revocation.js';
 import { CONFIG, type Config } from '../conf/config.js';
-import { DEVELOPMENT_TOKEN_SECRET } from '../conf/defaults.js';
+import { DEVELOPMENT_GUEST_SECRET, DEVELOPMENT_TOKEN_SECRET } from '../conf/defaults.js';
 import { LiveConfig } from '../conf/live.js';
 import { METRICS } from '../kratos/app/metrics.js';
 import { type Identifier, type ProviderSet, type Providing, providers } from '../kratos/app/wiring.js';
@@ -46,6 +53,7 @@ import { Logger } from '../kratos/log/logger.js';
 import { Metrics } from '../kratos/metrics/metrics.js';
 import type { ServiceDefinition, ServiceOf } from '../kratos/transport/call-context.js';
 import { bindService, ServiceBinding } from '../kratos/transport/dispatcher.js';
+import { CartService } from '../service/cart.js';
 import { CatalogService } from '../service/catalog.js';
 import { InstanceService } from '../service/instance.js';
 import { OrderService } from '../service/order.js';
@@ -54,6 +62,8 @@ import { ProductService } from '../service/product.js';
 import { RefundService } from '../service/refund.js';
 import { SeckillOrderService, SeckillService } from '../service/seckill.js';
 import { UserService } from '../service/user.js';
+import { cartCheckoutCloser } from './cart-checkout-closer.js';
+import { cartSaver } from './cart-saver.js';
 import { instanceResender } from './instance-resender.js';
 import { orderConfirmer } from './order-confirmer.js';
 import { orderSweeper } from './order-sweeper.js';
@@ -73,12 +83,16 @@ import { tokenRevocationPolicy, tokenRevocationReader } from './token-revocation
  * is opened.
  * @throws ConfigError
  */
-export function checkProductConfig({ server, seckill }: Config): void {
-  const secrets = [seckill.tokenSecret, seckill.previousTokenSecret];
-  if (server.environment !== 'production' || !secrets.includes(DEVELOPMENT_TOKEN_SECRET)) return;
-  throw new ConfigError('configuration', [
-    { path: 'seckill.token_secret', description: 'the development secret is refused in production' },
-  ]);
+export function checkProductConfig({ server, seckill, cart }: Config): void {
+  if (server.environment !== 'production') return;
+  const secrets = {
+    'seckill.token_secret': [DEVELOPMENT_TOKEN_SECRET, seckill.tokenSecret, seckill.previousTokenSecret],
+    'cart.guest_token_secret': [DEVELOPMENT_GUEST_SECRET, cart.guestTokenSecret, cart.previousGuestTokenSecret],
+  };
+  const violations = Object.entries(secrets)
+    .filter(([, [development, ...used]]) => used.includes(development ?? ''))
+    .map(([path]) => ({ path, description: 'the development secret is refused in production' }));
+  if (violations.length > 0) throw new ConfigError('configuration', violations);
 }
 
 /** The product process's policies, RPC services and background servers. */
@@ -92,6 +106,7 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
   serve(OrderServiceService, OrderService);
   serve(RefundServiceService, RefundService);
   serve(PricingServiceService, PricingService);
+  serve(CartServiceService, CartService);
   serve(InstanceServiceService, InstanceService);
   serve(SeckillServiceService, SeckillService);
   serve(UserServiceService, UserService);
@@ -106,6 +121,15 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
     const confirmer = orderConfirmer(shipments, { intervalMs: confirmIntervalMs, batch: confirmBatch }, logger);
     return new Background('order_confirmer', confirmer, false);
   });
+  create(Background, [CartSaveUsecase, CONFIG, Logger], (carts, { cart }, logger) => {
+    return new Background('cart_saver', cartSaver(carts, { saveAfterMs: cart.saveAfterMs }, logger), false);
+  });
+  // With the role of the saver, because it looks at the same carts.
+  create(
+    Background,
+    [CartCheckoutUsecase, Logger],
+    (checkouts, logger) => new Background('cart_saver', cartCheckoutCloser(checkouts, logger), false),
+  );
   // With the role of the relay, because it completes what the relay has begun.
   create(
     Background,
@@ -167,6 +191,12 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
 
 /** A policy has getters for the settings that change while the process runs, so that each use reads the current one. */
 function bindPolicies(create: Providing['create']): void {
+  create(CART_TIMES, [CONFIG], ({ cart: { saveAfterMs, ttlMs } }) => ({ saveAfterMs, ttlMs }));
+  create(CART_SAVE_POLICY, [CONFIG], ({ cart: { saveBatch } }) => ({ saveBatch }));
+  create(GUEST_TOKEN_POLICY, [CONFIG], ({ cart }): GuestTokenPolicy => {
+    const { guestTokenSecret: secret, previousGuestTokenSecret: previous, guestTtlMs: ttlMs } = cart;
+    return { secrets: previous === '' ? [secret] : [secret, previous], ttlMs };
+  });
   create(OUTBOX_OPTIONS, [CONFIG], ({ outbox: { batchSize, leaseMs } }) => ({ batchSize, leaseMs }));
   create(INSTANCE_RESEND_POLICY, [CONFIG], ({ outbox: { resendAfterMs } }) => ({ afterMs: resendAfterMs }));
   create(ORDER_POLICY, [CONFIG], ({ order: { payTimeoutMs } }) => ({ payTimeoutMs }));

@@ -12,10 +12,15 @@ const MAX_PAUSE_MS = 1_000;
 const LOGGED_MAX = 1_000;
 
 /** Each kind is exported as 0 before a row of it is deleted. */
-const NONE: Readonly<Record<RetentionKind, 0>> = { outbox: 0, inbox: 0, order_events: 0, dead_letters: 0 };
+const NONE: Readonly<Record<RetentionKind, 0>> = {
+  ...{ outbox: 0, inbox: 0, order_events: 0, dead_letters: 0, guest_carts: 0 },
+};
 
 export function retentionPolicy({ retention: r }: Config): RetentionPolicy {
-  const keepMs = { outbox: r.outboxMs, inbox: r.inboxMs, order_events: r.orderEventsMs, dead_letters: r.deadLettersMs };
+  const keepMs = {
+    ...{ outbox: r.outboxMs, inbox: r.inboxMs, order_events: r.orderEventsMs, dead_letters: r.deadLettersMs },
+    guest_carts: r.guestCartsMs,
+  };
   return { intervalMs: r.intervalMs, batchSize: r.batchSize, keepMs };
 }
 

@@ -192,7 +192,7 @@ function missing(field: string) {
   return invalidArgument(`${field} is required`, { violations: [{ field, description: 'is required' }] });
 }
 
-function orderReply(order: Order, shipment?: Shipment): OrderMessage {
+export function orderReply(order: Order, shipment?: Shipment): OrderMessage {
   return {
     id: order.id,
     orderNo: order.orderNo,

@@ -227,7 +227,7 @@ function missing(field: string) {
   return invalidArgument(`${field} is required`, { violations: [{ field, description: 'is required' }] });
 }
 
-function quoteReply(quote: Quote): QuoteReply {
+export function quoteReply(quote: Quote): QuoteReply {
   return {
     totalAmountFen: quote.totalFen,
     freightAmountFen: quote.freightFen,

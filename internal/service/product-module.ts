@@ -1,3 +1,6 @@
+import { CartUsecase } from '../biz/cart/cart.js';
+import { CartCheckoutUsecase } from '../biz/cart/cart-checkout.js';
+import { GuestTokens } from '../biz/cart/guest-token.js';
 import { CatalogUsecase } from '../biz/catalog/catalog.js';
 import { ProductUsecase } from '../biz/catalog/product.js';
 import { InstanceUsecase } from '../biz/instance/instance.js';
@@ -23,6 +26,7 @@ import { UserUsecase } from '../biz/user/user.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
 import { Logger } from '../kratos/log/logger.js';
 import { Metrics } from '../kratos/metrics/metrics.js';
+import { CartService } from './cart.js';
 import { CatalogService } from './catalog.js';
 import { InstanceService } from './instance.js';
 import { OrderService } from './order.js';
@@ -46,6 +50,7 @@ export const productServiceModule: ProviderSet = providers(({ provide }) => {
     PaymentSignatures,
   ]);
   provide(PricingService, [QuoteUsecase, PriceRuleUsecase, CouponUsecase, UserCouponUsecase]);
+  provide(CartService, [CartUsecase, CartCheckoutUsecase, GuestTokens]);
   provide(RefundService, [RefundUsecase, RefundRequestUsecase]);
   provide(UserService, [UserUsecase, Metrics]);
   provide(InstanceService, [InstanceUsecase, Logger]);

@@ -1,8 +1,10 @@
+import type { SavedCarts } from '../../internal/biz/cart/cart-store.js';
 import type { CatalogRepo, NewSku, NewSpu, Sku } from '../../internal/biz/catalog/catalog.js';
 import type { NewProduct, Product, ProductRepo } from '../../internal/biz/catalog/product.js';
 import type { StockMove, StockRepo } from '../../internal/biz/catalog/stock.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { InstanceRepo } from '../../internal/biz/instance/instance.js';
+import type { CartCheckoutRepo } from '../../internal/biz/order/cart-checkout.js';
 import type { OrderItem } from '../../internal/biz/order/order-item.js';
 import type { NewGoodsOrder, NewOrder, OrderRepo } from '../../internal/biz/order/order-state.js';
 import type { PaymentRepo } from '../../internal/biz/order/payment.js';
@@ -27,6 +29,8 @@ export interface Backend {
   readonly catalog: CatalogRepo;
   readonly stock: StockRepo;
   readonly orders: OrderRepo;
+  readonly cartCheckouts: CartCheckoutRepo;
+  readonly savedCarts: SavedCarts;
   readonly shipments: ShipmentRepo;
   readonly payments: PaymentRepo;
   readonly paymentSessions: PaymentSessionRepo;

@@ -14,6 +14,7 @@ import { productRepoContract } from './product.js';
 import { refundRepoContract } from './refund.js';
 import { saleRepoContract } from './sale.js';
 import { saleUnitsRepoContract } from './sale-units.js';
+import { savedCartsContract } from './saved-carts.js';
 import { shipmentRepoContract } from './shipment.js';
 import { stockRepoContract } from './stock.js';
 import { transactionRunnerContract } from './transaction.js';
@@ -25,6 +26,7 @@ const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
   catalogRepoContract,
   stockRepoContract,
   orderRepoContract,
+  savedCartsContract,
   shipmentRepoContract,
   paymentRepoContract,
   paymentSessionRepoContract,

@@ -10,6 +10,7 @@ import { MemoryProductRepo } from '../support/memory/product.js';
 import { MemoryRefundRepo } from '../support/memory/refund.js';
 import { MemorySaleAccounts, MemorySaleRepo } from '../support/memory/sale.js';
 import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
+import { MemoryCartCheckoutRepo, MemorySavedCarts } from '../support/memory/saved-carts.js';
 import { openSale } from '../support/memory/settlement.js';
 import { MemoryShipmentRepo } from '../support/memory/shipment.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
@@ -31,6 +32,7 @@ export async function openMemoryBackend(): Promise<Backend> {
   const sales = new MemorySaleRepo(store, saleUnits, orders, vipLimits);
   const instances = new MemoryInstanceRepo(store, outbox);
   const coupons = new MemoryCouponRepo(store);
+  const cartCheckouts = new MemoryCartCheckoutRepo(store);
   const payments = new MemoryPaymentRepo(store);
   return {
     transactions: store,
@@ -38,6 +40,8 @@ export async function openMemoryBackend(): Promise<Backend> {
     catalog,
     stock,
     orders,
+    cartCheckouts,
+    savedCarts: new MemorySavedCarts(store, cartCheckouts),
     shipments: new MemoryShipmentRepo(store),
     payments,
     paymentSessions: new MemoryPaymentSessionRepo(store, orders),

@@ -1,5 +1,7 @@
 import pg from 'pg';
 import type { OrderItem } from '../../internal/biz/order/order-item.js';
+import { PgSavedCarts } from '../../internal/data/postgres/cart.js';
+import { PgCartCheckoutRepo } from '../../internal/data/postgres/cart-checkout.js';
 import { PgCatalogRepo } from '../../internal/data/postgres/catalog.js';
 import { PgCouponRepo } from '../../internal/data/postgres/coupon.js';
 import { PgInstanceRepo } from '../../internal/data/postgres/instance.js';
@@ -44,6 +46,8 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     catalog: new PgCatalogRepo(db),
     stock: new PgStockRepo(db, new MemoryStockGate()),
     orders: new PgOrderRepo(db),
+    cartCheckouts: new PgCartCheckoutRepo(db),
+    savedCarts: new PgSavedCarts(db),
     shipments: new PgShipmentRepo(db),
     payments: new PgPaymentRepo(db),
     paymentSessions: new PgPaymentSessionRepo(db),

@@ -13,6 +13,7 @@ const SECRETS = {
   admin: secret(),
   jwt: secret(),
   purchase: secret(),
+  guest: secret(),
   payment: secret(),
 };
 
@@ -32,6 +33,7 @@ describe('The product process in production', function () {
         KAIMAI_AUTH_ADMIN_TOKEN: SECRETS.admin,
         KAIMAI_AUTH_JWT_SECRET: SECRETS.jwt,
         KAIMAI_SECKILL_TOKEN_SECRET: SECRETS.purchase,
+        KAIMAI_CART_GUEST_TOKEN_SECRET: SECRETS.guest,
         KAIMAI_PAYMENT_SECRET: SECRETS.payment,
       },
     });

@@ -21,7 +21,13 @@ import { eventually } from '../support/wait.js';
 
 const DAY_MS = 86_400_000;
 const KEEP_MS = 30 * DAY_MS;
-const EVERYTHING = { outbox: KEEP_MS, inbox: KEEP_MS, order_events: KEEP_MS, dead_letters: KEEP_MS };
+const EVERYTHING = {
+  outbox: KEEP_MS,
+  inbox: KEEP_MS,
+  order_events: KEEP_MS,
+  dead_letters: KEEP_MS,
+  guest_carts: KEEP_MS,
+};
 
 /** Moves everything 40 days into the past, the stream ids with it. */
 const AGE = `
@@ -178,7 +184,10 @@ describe('Retention', function () {
     assert.deepEqual(await pass(), []);
     assert.equal(await count('retention_marks'), 0, 'nothing is finished');
     await owner.query(`UPDATE sales SET status = 2; UPDATE dead_letters SET resolved_at = now() - interval '40 days'`);
-    assert.deepEqual(await pass({ keepMs: { outbox: 0, inbox: 0, order_events: 0, dead_letters: 0 } }), []);
+    assert.deepEqual(
+      await pass({ keepMs: { outbox: 0, inbox: 0, order_events: 0, dead_letters: 0, guest_carts: 0 } }),
+      [],
+    );
     assert.equal(await count('retention_marks'), 0, 'everything is kept for ever');
     assert.equal(await count('stream_inbox'), 5);
   });

@@ -2,6 +2,11 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { Registry } from 'prom-client';
 import { isSaleUnavailable } from '../../gen/seckill/v1/errors.js';
+import { CartUsecase } from '../../internal/biz/cart/cart.js';
+import { CartCheckoutUsecase } from '../../internal/biz/cart/cart-checkout.js';
+import { CartSaveUsecase } from '../../internal/biz/cart/cart-save.js';
+import { CartStore, SavedCarts } from '../../internal/biz/cart/cart-store.js';
+import { GuestTokens } from '../../internal/biz/cart/guest-token.js';
 import { CatalogUsecase, type Sku } from '../../internal/biz/catalog/catalog.js';
 import { type Product, ProductUsecase } from '../../internal/biz/catalog/product.js';
 import { StockGate } from '../../internal/biz/catalog/stock-gate.js';
@@ -19,6 +24,9 @@ import { RefundRequestUsecase } from '../../internal/biz/order/refund-request.js
 import { ShipmentUsecase } from '../../internal/biz/order/shipment.js';
 import { OutboxUsecase } from '../../internal/biz/outbox.js';
 import {
+  CART_SAVE_POLICY,
+  CART_TIMES,
+  GUEST_TOKEN_POLICY,
   ORDER_POLICY,
   OUTBOX_OPTIONS,
   PAYMENT_PROVIDERS,
@@ -81,6 +89,9 @@ const WATCH_INTERVAL_MS = 20;
 const testPolicies = providers(({ value, create }) => {
   create(Metrics, [], () => new Metrics());
   create(Trace, [], () => new NoTrace());
+  value(CART_SAVE_POLICY, { saveBatch: 50 });
+  value(CART_TIMES, { saveAfterMs: 20, ttlMs: 60_000 });
+  value(GUEST_TOKEN_POLICY, { secrets: ['a secret of the tests'], ttlMs: 60_000 });
   value(ORDER_POLICY, { payTimeoutMs: 60_000 });
   value(OUTBOX_OPTIONS, { batchSize: 100, leaseMs: 10_000 });
   value(PAYMENT_SESSION_POLICY, { lookUpAfterMs: 1_000 });
@@ -103,6 +114,12 @@ export class SeckillReplica {
   readonly products: ProductUsecase;
   readonly catalog: CatalogUsecase;
   readonly stockGate: StockGate;
+  readonly carts: CartUsecase;
+  readonly cartStore: CartStore;
+  readonly savedCarts: SavedCarts;
+  readonly cartSaves: CartSaveUsecase;
+  readonly cartCheckouts: CartCheckoutUsecase;
+  readonly guestTokens: GuestTokens;
   readonly goodsOrders: GoodsOrderUsecase;
   readonly priceRules: PriceRuleUsecase;
   readonly quotes: QuoteUsecase;
@@ -181,6 +198,12 @@ export class SeckillReplica {
     this.shipments = container.get(ShipmentUsecase);
     this.receivers = container.get(ReceiverUsecase);
     this.stockGate = container.get(StockGate);
+    this.carts = container.get(CartUsecase);
+    this.cartStore = container.get(CartStore);
+    this.savedCarts = container.get(SavedCarts);
+    this.cartSaves = container.get(CartSaveUsecase);
+    this.cartCheckouts = container.get(CartCheckoutUsecase);
+    this.guestTokens = container.get(GuestTokens);
     this.goodsOrders = container.get(GoodsOrderUsecase);
     this.priceRules = container.get(PriceRuleUsecase);
     this.quotes = container.get(QuoteUsecase);

@@ -5,6 +5,7 @@ import { MemoryCouponRepo } from '../../../test/support/memory/coupon.js';
 import { CountingIds } from '../../../test/support/memory/id-generator.js';
 import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
 import { MemoryPriceRuleRepo } from '../../../test/support/memory/price-rule.js';
+import { MemoryCartCheckoutRepo } from '../../../test/support/memory/saved-carts.js';
 import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
 import { MemoryStockGate } from '../../../test/support/memory/stock-gate.js';
 import { MemoryStore } from '../../../test/support/memory/store.js';
@@ -33,6 +34,7 @@ describe('GoodsOrderUsecase', () => {
   const userCoupons = new MemoryUserCouponRepo(store, new MemoryCouponRepo(store));
   const goods = new GoodsOrderUsecase(
     ...([store, new CountingIds(), catalog, stock, gate, orders, new Pricing(rules, userCoupons)] as const),
+    new MemoryCartCheckoutRepo(store),
     { payTimeoutMs: 60_000 },
   );
 

@@ -7,6 +7,7 @@ import type { IdGenerator } from '../id-generator.js';
 import type { Quote } from '../pricing/price-calculator.js';
 import type { PricedRequest, Pricing } from '../pricing/pricing.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
+import { type CartCheckoutRepo, CartOutdated, type NewCartCheckout, type ReadCart } from './cart-checkout.js';
 import { type OrderLine, type Refusal, refusalError, refusalOf, shortageOf } from './goods-order-refusal.js';
 import type { OrderPolicy } from './order.js';
 import { orderItemOf, sellerOf } from './order-item.js';
@@ -25,6 +26,11 @@ export interface CreateGoodsOrder {
   readonly expectedAmountFen: bigint | undefined;
   /** The buyer's coupon, which the order holds; undefined: none. */
   readonly couponId?: bigint | undefined;
+  /**
+   * The lines are those of the user's cart, which they leave with the order. The request id then stands for whatever the cart
+   * holds, so that a repeated call, which finds the cart without them, gets the same order.
+   */
+  readonly fromCart?: Pick<ReadCart, 'taken'>;
 }
 
 /** A request whose lines are merged and sorted by sku. */
@@ -40,6 +46,8 @@ type Decision =
   | { readonly kind: 'placed' }
   /** The request id is taken: the caller looks at the order that it created before. */
   | { readonly kind: 'repeated' }
+  /** The cart of the request must be read again. */
+  | { readonly kind: 'cart-outdated' }
   | Refusal;
 
 /** What became of a request in its transaction. */
@@ -79,6 +87,7 @@ export class GoodsOrderUsecase {
     private readonly gate: StockGate,
     private readonly orders: OrderRepo,
     private readonly pricing: Pricing,
+    private readonly checkouts: CartCheckoutRepo,
     private readonly policy: OrderPolicy,
   ) {
     this.batchers = new Batchers({
@@ -91,7 +100,7 @@ export class GoodsOrderUsecase {
   /**
    * Creates a PENDING order that holds its units.
    * @throws INVALID_ARGUMENT lines, quantity, receiver; SKU_NOT_FOUND, SKU_NOT_ON_SALE, STOCK_INSUFFICIENT,
-   * COUPON_NOT_FOUND, COUPON_UNAVAILABLE, PRICE_CHANGED, REQUEST_ID_REUSED
+   * COUPON_NOT_FOUND, COUPON_UNAVAILABLE, PRICE_CHANGED, REQUEST_ID_REUSED; CartOutdated for lines of a cart
    */
   async create(wanted: CreateGoodsOrder): Promise<Order> {
     const request = this.requestOf(wanted);
@@ -110,9 +119,16 @@ export class GoodsOrderUsecase {
         return (await this.findRepeated(request)) ?? lost(request.id);
       case 'failed':
         throw placement.cause;
+      case 'cart-outdated':
+        throw new CartOutdated();
       default:
         throw refusalError(wanted.lines, placement);
     }
+  }
+
+  /** The order of an earlier checkout with this request id. @throws REQUEST_ID_REUSED */
+  findCheckout(wanted: Omit<CreateGoodsOrder, 'lines' | 'fromCart'>): Promise<Order | undefined> {
+    return this.findRepeated({ ...wanted, fingerprint: checkoutFingerprint(wanted) });
   }
 
   private requestOf(wanted: CreateGoodsOrder): PlacementRequest {
@@ -146,12 +162,18 @@ export class GoodsOrderUsecase {
       reqId: this.ids.nextId(),
       lines: merged,
       receiver,
-      // Absent without a coupon, so that requests of earlier versions keep their fingerprints.
-      fingerprint: fingerprintOf({ lines: merged, receiver, remark: wanted.remark, couponId: wanted.couponId }),
+      fingerprint: wanted.fromCart
+        ? checkoutFingerprint(wanted)
+        : // Absent without a coupon, so that requests of earlier versions keep their fingerprints.
+          fingerprintOf({ lines: merged, receiver, remark: wanted.remark, couponId: wanted.couponId }),
     };
   }
 
-  private async findRepeated({ userId, requestId, fingerprint }: PlacementRequest): Promise<Order | undefined> {
+  private async findRepeated({
+    userId,
+    requestId,
+    fingerprint,
+  }: Pick<PlacementRequest, 'userId' | 'requestId' | 'fingerprint'>): Promise<Order | undefined> {
     if (requestId === '') return undefined;
     const found = await this.orders.findByRequest(userId, requestId);
     if (found && found.requestFingerprint !== fingerprint) throw requestReused(requestId, found.id);
@@ -227,13 +249,16 @@ export class GoodsOrderUsecase {
     const levels = await this.catalog.lockGoods(tx, skuIds);
     // Repeats of a request wait for the same skus, so what was stored before is seen here.
     const taken = await this.orders.findRequestIds(tx, requests);
+    const outdated = await this.lockCarts(tx, requests);
     const goods = new Map(levels.map((g) => [g.sku.id, g]));
     const free = new Map(levels.map(({ sku }) => [sku.id, sku.stock - sku.lockStock]));
     const prices = await this.pricing.open(requests.map(pricedRequestOf), goods, tx);
     const orders: NewGoodsOrder[] = [];
+    const checkouts: NewCartCheckout[] = [];
     const decisions = requests.map((request): Decision => {
       const key = requestKey(request);
       if (key !== undefined && taken.has(key)) return { kind: 'repeated' };
+      if (request.fromCart && outdated.has(request.userId)) return { kind: 'cart-outdated' };
       const refusal = refusalOf(request.lines, goods, free);
       if (refusal) return refusal;
       const priced = prices.quote(pricedRequestOf(request));
@@ -248,12 +273,17 @@ export class GoodsOrderUsecase {
       }
       for (const { skuId, quantity } of request.lines) free.set(skuId, (free.get(skuId) ?? 0n) - BigInt(quantity));
       if (key !== undefined) taken.add(key);
+      if (request.fromCart) {
+        outdated.add(request.userId);
+        checkouts.push({ userId: request.userId, orderId: order.id, lines: request.lines });
+      }
       orders.push(order);
       prices.place(order.id, pricedRequestOf(request), quote);
       return { kind: 'placed' };
     });
     await this.store(tx, orders);
     await this.pricing.store(tx, prices);
+    if (checkouts.length > 0) await this.checkouts.insert(tx, checkouts);
     if (decisions.some((d) => d.kind === 'short')) {
       const units = levels.map(({ sku }) => ({ skuId: sku.id, free: free.get(sku.id) ?? 0n, seq: sku.stockSeq }));
       // Skus that orders were placed on are published with what those took.
@@ -262,6 +292,12 @@ export class GoodsOrderUsecase {
       this.transactions.afterCommit(tx, () => this.gate.publish(unmoved));
     }
     return decisions;
+  }
+
+  /** @returns users whose carts must be read again */
+  private async lockCarts(tx: Transaction, requests: readonly PlacementRequest[]): Promise<Set<string>> {
+    const carts = requests.flatMap(({ userId, fromCart }) => (fromCart ? [{ userId, taken: fromCart.taken }] : []));
+    return carts.length === 0 ? new Set() : new Set(await this.checkouts.lockUsers(tx, carts));
   }
 
   private async store(tx: Transaction, orders: readonly NewGoodsOrder[]): Promise<void> {
@@ -304,6 +340,10 @@ export class GoodsOrderUsecase {
       payTimeoutMs: this.policy.payTimeoutMs,
     };
   }
+}
+
+function checkoutFingerprint({ receiver, remark, couponId }: Omit<CreateGoodsOrder, 'lines'>): string {
+  return fingerprintOf({ checkout: true, receiver, remark, couponId });
 }
 
 function pricedRequestOf({ userId, lines, receiver, couponId }: PlacementRequest): PricedRequest {

@@ -31,6 +31,7 @@ const LOOK_UPS = counting(
   "payment_sessions WHERE status = 'OPEN' AND next_look_up_at < now()",
 );
 const REFUNDS = counting('refunds', 'next_attempt_at', `refunds WHERE status = 'APPROVED'`);
+const CHECKOUTS = counting('checkouts', 'at', 'cart_checkouts WHERE left_at IS NULL');
 const JOBS = counting('jobs', 'created_at', 'instance_logs WHERE reported_at IS NULL');
 
 class PgBacklogProbe extends BacklogProbe {
@@ -54,6 +55,8 @@ export const unconfirmedBacklog = (db: Postgres): BacklogProbe =>
   new PgBacklogProbe('order_confirmer', db, UNCONFIRMED);
 export const lookUpBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe('payment_checker', db, LOOK_UPS);
 export const refundBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe('refund_worker', db, REFUNDS);
+export const checkoutBacklog = (db: Postgres): BacklogProbe =>
+  new PgBacklogProbe('cart_checkout_closer', db, CHECKOUTS);
 export const jobBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe('instance_worker', db, JOBS);
 
 const REQUESTS: Statement = {

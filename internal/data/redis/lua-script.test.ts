@@ -4,6 +4,11 @@ import { join } from 'node:path';
 import { projectRoot } from '../../local/project.js';
 import {
   ADMIT,
+  CART_CLAIM,
+  CART_READ,
+  CART_REMOVE,
+  CART_SAVED,
+  CART_TAKE,
   CLOSE,
   CONFIGURE,
   FIND_ADMITTED,
@@ -27,6 +32,11 @@ const FLAGS = new Map<LuaScript<string>, string>([
   [CLOSE, '#!lua flags=allow-oom'],
   [CONFIGURE, '#!lua flags=allow-oom'],
   [WITHDRAW, '#!lua flags=allow-oom'],
+  [CART_CLAIM, '#!lua flags=allow-oom'],
+  [CART_READ, '#!lua flags=allow-oom'],
+  [CART_REMOVE, '#!lua flags=allow-oom'],
+  [CART_SAVED, '#!lua flags=allow-oom'],
+  [CART_TAKE, '#!lua flags=allow-oom'],
 ]);
 
 describe('lua scripts', () => {

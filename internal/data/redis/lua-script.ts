@@ -35,6 +35,14 @@ function read(name: string): string {
 }
 
 export const ADMIT = new LuaScript('admit', ['meta', 'stock', 'req', 'buyers', 'vip', 'stream', 'seen0', 'seen1']);
+export const CART_CLAIM = new LuaScript('cart_claim', ['unsaved', 'due']);
+export const CART_LOAD = new LuaScript('cart_load', ['cart', 'meta', 'unsaved', 'due']);
+export const CART_MERGE = new LuaScript('cart_merge', ['guestCart', 'guestMeta', 'cart', 'meta', 'unsaved', 'due']);
+export const CART_PUT = new LuaScript('cart_put', ['cart', 'meta', 'unsaved', 'due']);
+export const CART_READ = new LuaScript('cart_read', ['cart', 'meta']);
+export const CART_REMOVE = new LuaScript('cart_remove', ['cart', 'meta', 'unsaved', 'due']);
+export const CART_SAVED = new LuaScript('cart_saved', ['cart', 'meta', 'unsaved', 'due']);
+export const CART_TAKE = new LuaScript('cart_take', ['cart', 'meta', 'unsaved', 'due']);
 export const CLOSE = new LuaScript('close', [
   'meta',
   'stock',
@@ -88,6 +96,14 @@ export const WITHDRAW = new LuaScript('withdraw', ['meta', 'stock']);
 /** Every script, by name. */
 export const SCRIPTS: readonly LuaScript<string>[] = [
   ADMIT,
+  CART_CLAIM,
+  CART_LOAD,
+  CART_MERGE,
+  CART_PUT,
+  CART_READ,
+  CART_REMOVE,
+  CART_SAVED,
+  CART_TAKE,
   CLOSE,
   CONFIGURE,
   CONSUMERS,
