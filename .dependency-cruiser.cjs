@@ -30,6 +30,13 @@ module.exports = {
     layer('conf', [KRATOS, '^gen/']),
     layer('local', ['^internal/(conf|data)/', KRATOS]),
     {
+      name: 'clients-need-only-the-protos',
+      comment: 'Programs outside this project use the clients beside the protos.',
+      severity: 'error',
+      from: { path: '^api/' },
+      to: { path: '^(bench|cmd|configs|internal|test)/' },
+    },
+    {
       name: 'biz-knows-no-technology',
       comment: 'Ports are in biz, what implements them is not. Its modules are where the container meets it.',
       severity: 'error',

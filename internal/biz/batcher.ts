@@ -13,10 +13,10 @@ export interface BatcherOptions<Item, Result> {
   readonly maxQueued: number;
 }
 
-interface Waiter<Item, Result> {
+export interface Waiter<Item, Result> {
   readonly item: Item;
-  readonly resolve: (result: Result) => void;
-  readonly reject: (err: unknown) => void;
+  resolve(result: Result): void;
+  reject(err: unknown): void;
 }
 
 /**
@@ -45,15 +45,23 @@ export class Batcher<Item, Result> {
   /** @returns undefined when the queue is full: on a hot path an error for each refused item would cost too much */
   tryAdd(item: Item): Promise<Result> | undefined {
     if (this.queue.length >= this.options.maxQueued) return undefined;
-    return new Promise<Result>((resolve, reject) => {
-      this.queue.push({ item, resolve, reject });
-      if (this.scheduled || this.running >= this.options.maxConcurrent) return;
-      this.scheduled = true;
-      setImmediate(() => {
-        this.scheduled = false;
-        this.runQueued();
-      });
+    return new Promise<Result>((resolve, reject) => void this.offer({ item, resolve, reject }));
+  }
+
+  /**
+   * Like {@link tryAdd}, for a caller that needs no promise for each item.
+   * @returns false when the queue is full
+   */
+  offer(waiter: Waiter<Item, Result>): boolean {
+    if (this.queue.length >= this.options.maxQueued) return false;
+    this.queue.push(waiter);
+    if (this.scheduled || this.running >= this.options.maxConcurrent) return true;
+    this.scheduled = true;
+    setImmediate(() => {
+      this.scheduled = false;
+      this.runQueued();
     });
+    return true;
   }
 
   private runQueued(): void {

@@ -13,6 +13,7 @@ import type { RefundPolicy } from './order/refund.js';
 import type { ShipmentPolicy } from './order/shipment.js';
 import type { OutboxOptions } from './outbox.js';
 import type { RetentionPolicy } from './retention/retention.js';
+import type { PurchaseStreamPolicy } from './seckill/purchase-collector.js';
 import type { PurchaseTokenPolicy } from './seckill/purchase-token.js';
 import type { SalePolicy } from './seckill/sale-state.js';
 import type { SettlementPolicy } from './seckill/settlement.js';
@@ -31,6 +32,7 @@ export const OUTBOX_OPTIONS: Token<OutboxOptions> = token('OutboxOptions');
 export const PAYMENT_PROVIDERS: Token<readonly PaymentProvider[]> = token('PaymentProviders');
 export const PAYMENT_SESSION_POLICY: Token<PaymentSessionPolicy> = token('PaymentSessionPolicy');
 export const PAYMENT_SIGNATURE_POLICY: Token<PaymentSignaturePolicy> = token('PaymentSignaturePolicy');
+export const PURCHASE_STREAM_POLICY: Token<PurchaseStreamPolicy> = token('PurchaseStreamPolicy');
 export const PURCHASE_TOKEN_POLICY: Token<PurchaseTokenPolicy> = token('PurchaseTokenPolicy');
 export const REFUND_POLICY: Token<RefundPolicy> = token('RefundPolicy');
 /** Publishes to the queue of refunds whose money was received outside Kaimai. */

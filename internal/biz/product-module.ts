@@ -56,6 +56,7 @@ import { QuoteUsecase } from './pricing/quote.js';
 import { UserCouponRepo, UserCouponUsecase } from './pricing/user-coupon.js';
 import { RetentionLease, RetentionStore, RetentionUsecase } from './retention/retention.js';
 import { Admission } from './seckill/admission.js';
+import { PurchaseCollector } from './seckill/purchase-collector.js';
 import { PurchaseStream } from './seckill/purchase-stream.js';
 import { PurchaseTokens } from './seckill/purchase-token.js';
 import { SaleReservedUnits, SaleUnitsRepo } from './seckill/reserved-units.js';
@@ -177,6 +178,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
   provide(PurchaseTokens, [PURCHASE_TOKEN_POLICY]);
   provide(WaitingRoomUsecase, [SaleCache, WaitingRoom, PurchaseTokens, WAITING_ROOM_POLICY]);
   provide(SeckillUsecase, [SaleCache, Admission, PurchaseStream, SettlementRepo, PurchaseTokens]);
+  provide(PurchaseCollector, [SeckillUsecase]);
   provide(SettlementUsecase, [
     TransactionRunner,
     IdGenerator,

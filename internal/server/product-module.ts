@@ -26,6 +26,7 @@ import {
   OUTBOX_OPTIONS,
   PAYMENT_SESSION_POLICY,
   PAYMENT_SIGNATURE_POLICY,
+  PURCHASE_STREAM_POLICY,
   PURCHASE_TOKEN_POLICY,
   REFUND_POLICY,
   RETENTION_POLICY,
@@ -212,6 +213,7 @@ function bindPolicies(create: Providing['create']): void {
     requireAmount: server.environment === 'production',
   }));
   create(TOKEN_REVOCATION_POLICY, [CONFIG], tokenRevocationPolicy);
+  create(PURCHASE_STREAM_POLICY, [CONFIG], ({ seckill: { streamWindow } }) => ({ window: streamWindow }));
   create(PURCHASE_TOKEN_POLICY, [CONFIG], ({ seckill }): PurchaseTokenPolicy => {
     const { tokenSecret, previousTokenSecret, tokenTtlMs } = seckill;
     return {

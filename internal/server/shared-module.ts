@@ -33,6 +33,7 @@ import { logging } from '../kratos/middleware/logging.js';
 import { metrics } from '../kratos/middleware/metrics.js';
 import { rateLimit } from '../kratos/middleware/rate-limit.js';
 import { recovery } from '../kratos/middleware/recovery.js';
+import { streamAge } from '../kratos/middleware/stream-age.js';
 import { streamLimit } from '../kratos/middleware/stream-limit.js';
 import { type BucketRate, TokenBuckets } from '../kratos/middleware/token-buckets.js';
 import { tracing } from '../kratos/middleware/tracing.js';
@@ -186,6 +187,7 @@ function makeDispatcher(parts: ValuesOf<typeof DISPATCHER_PARTS>): Dispatcher {
     limitBuyers('purchases', PURCHASES, parts, (config) => config.seckill, clients),
     limitBuyers('orders', ORDERS, parts, (config) => config.order, clients),
     limitAccounts(parts.live, clients),
+    streamAge(config.server.streamMaxAgeMs),
     streamLimit({ max: limits.streams, maxPerAddress: limits.streamsPerAddress }, clients),
     rateLimit(parts.limiter),
   ];

@@ -13,10 +13,12 @@ import { ReceiverUsecase } from '../biz/order/receiver.js';
 import { RefundUsecase } from '../biz/order/refund.js';
 import { RefundRequestUsecase } from '../biz/order/refund-request.js';
 import { ShipmentUsecase } from '../biz/order/shipment.js';
+import { PURCHASE_STREAM_POLICY } from '../biz/policy.js';
 import { CouponUsecase } from '../biz/pricing/coupon.js';
 import { PriceRuleUsecase } from '../biz/pricing/price-rule.js';
 import { QuoteUsecase } from '../biz/pricing/quote.js';
 import { UserCouponUsecase } from '../biz/pricing/user-coupon.js';
+import { PurchaseCollector } from '../biz/seckill/purchase-collector.js';
 import { SaleUsecase } from '../biz/seckill/sale.js';
 import { SaleWatch } from '../biz/seckill/sale-watch.js';
 import { SeckillUsecase } from '../biz/seckill/seckill.js';
@@ -54,6 +56,14 @@ export const productServiceModule: ProviderSet = providers(({ provide }) => {
   provide(RefundService, [RefundUsecase, RefundRequestUsecase]);
   provide(UserService, [UserUsecase, Metrics]);
   provide(InstanceService, [InstanceUsecase, Logger]);
-  provide(SeckillService, [SaleUsecase, SaleWatch, SeckillUsecase, WaitingRoomUsecase, Metrics]);
+  provide(SeckillService, [
+    SaleUsecase,
+    SaleWatch,
+    SeckillUsecase,
+    WaitingRoomUsecase,
+    PurchaseCollector,
+    PURCHASE_STREAM_POLICY,
+    Metrics,
+  ]);
   provide(SeckillOrderService, [SettlementUsecase]);
 });

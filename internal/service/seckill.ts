@@ -25,6 +25,8 @@ import {
   type PurchaseReply,
   type PurchaseRequest,
   PurchaseRecord_Status as PurchaseStatus,
+  type PurchaseStreamReply,
+  type PurchaseStreamRequest,
   type Sale as SaleMessage,
   Sale_Status as SaleStatusCode,
   type SeckillServiceService,
@@ -34,6 +36,7 @@ import {
   type WatchSaleRequest,
 } from '../../gen/seckill/v1/seckill.js';
 import { formatUserId } from '../biz/identity.js';
+import type { PurchaseCollector, PurchaseStreamPolicy } from '../biz/seckill/purchase-collector.js';
 import type { Delivery } from '../biz/seckill/purchase-stream.js';
 import type { SaleUsecase, SaleView } from '../biz/seckill/sale.js';
 import { needsToken, type SalePatch } from '../biz/seckill/sale-state.js';
@@ -47,6 +50,7 @@ import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js
 import { userOf } from './caller.js';
 import { enumName } from './enum-name.js';
 import { PurchaseCounts } from './purchase-counts.js';
+import { PurchaseSession } from './purchase-session.js';
 import { patchOf } from './update-mask.js';
 
 export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
@@ -57,6 +61,8 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
     private readonly watches: SaleWatch,
     private readonly seckill: SeckillUsecase,
     private readonly waitingRoom: WaitingRoomUsecase,
+    private readonly collector: PurchaseCollector,
+    private readonly streams: PurchaseStreamPolicy,
     metrics: Metrics = new Metrics(),
   ) {
     this.purchases = new PurchaseCounts(metrics);
@@ -167,6 +173,10 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
       else this.purchases.add(outcome.kind);
     }
     return { results: outcomes.map(resultReply) };
+  }
+
+  purchaseStream(requests: AsyncIterable<PurchaseStreamRequest>, ctx: CallContext): AsyncIterable<PurchaseStreamReply> {
+    return new PurchaseSession(this.streams.window, this.collector, this.purchases).replies(requests, ctx);
   }
 
   async *watchSale(req: WatchSaleRequest, ctx: CallContext): AsyncIterable<SaleMessage> {

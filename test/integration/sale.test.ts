@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { isInvalidArgument } from '../../gen/common/v1/errors.js';
 import { isSaleNotFound, isSaleStatusConflict, isSaleVersionConflict } from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
+import { PurchaseCollector } from '../../internal/biz/seckill/purchase-collector.js';
 import type { CreateSale, SaleView } from '../../internal/biz/seckill/sale.js';
 import { ADMIT } from '../../internal/data/redis/lua-script.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
@@ -276,7 +277,9 @@ describe('A sale', function () {
     it('are answered one by one in their order', async () => {
       const itemId = await plan({ total: 2n });
       await replica.sales.open(itemId);
-      const service = new SeckillService(replica.sales, replica.watches, replica.seckill, replica.waitingRoom);
+      const { sales, watches, seckill, waitingRoom } = replica;
+      const collector = new PurchaseCollector(seckill);
+      const service = new SeckillService(sales, watches, seckill, waitingRoom, collector, { window: 1 });
       const ctx = { metadata: () => undefined } as never;
       const purchase = (userId: string, quantity = 1, requestId = '') => ({ userId, quantity, requestId });
       const { results } = await service.purchaseBatch(

@@ -31,8 +31,10 @@ export type PurchaseOutcome =
   | { readonly kind: 'NOT_STARTED' | 'ENDED' | 'LIMIT_REACHED' }
   | { readonly kind: 'TOKEN_REQUIRED' | 'TOKEN_EXPIRED' };
 
-/** What became of one purchase of many; failed: why it would have thrown by itself. */
-export type BatchOutcome = PurchaseOutcome | { readonly kind: 'FAILED'; readonly reason: string };
+/** What became of one purchase of many; failed: why it would have thrown by itself. The message is for people. */
+export type BatchOutcome =
+  | PurchaseOutcome
+  | { readonly kind: 'FAILED'; readonly reason: string; readonly message: string };
 
 /**
  * Status of a purchase; docs/documents.md has the names of document 004. NOT_KNOWN_YET: Redis lost data, and a consumer may
@@ -62,6 +64,8 @@ export interface PurchaseRecord {
 const IN_MEMORY_MAX_MS = 24 * 3_600_000;
 /** A purchase that failed by itself, for a reason that is not told. */
 const INTERNAL = 'INTERNAL';
+const BEING_PREPARED = 'the sale is being prepared; try again shortly';
+const TOO_MANY_WAIT = 'too many purchases wait to become orders; try again shortly';
 const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
 
 export class SeckillUsecase {
@@ -84,7 +88,7 @@ export class SeckillUsecase {
     // Judged anew from the first check on: the sale may ask for a token now, be closed, or be the item's next sale.
     const now = await this.sales.refresh(sale);
     const again = now !== undefined && isOther(now, sale) ? await this.purchaseFrom(now, asked) : outcome;
-    if (again.kind === 'STALE') throw saleUnavailable('the sale is being prepared; try again shortly');
+    if (again.kind === 'STALE') throw saleUnavailable(BEING_PREPARED);
     return again;
   }
 
@@ -173,7 +177,7 @@ export class SeckillUsecase {
     const outcome = outcomeOf(sale, await this.admission.admit(sale, request));
     switch (outcome.kind) {
       case 'BACKLOG_FULL':
-        throw saleBacklogFull('too many purchases wait to become orders; try again shortly');
+        throw saleBacklogFull(TOO_MANY_WAIT);
       case 'INVALID':
         throw outOfBounds(outcome.field);
       case 'FAILED':
@@ -191,7 +195,7 @@ export class SeckillUsecase {
     const outcomes = await this.askAll(sale, good);
     let next = 0;
     return requests.map((r) =>
-      mayBuy(sale, r.quantity) ? (outcomes[next++] ?? STALE) : { kind: 'INVALID', field: 'qty' },
+      mayBuy(sale, r.quantity) ? (outcomes[next++] ?? STALE) : { kind: 'INVALID', field: 'quantity' },
     );
   }
 
@@ -237,13 +241,13 @@ function outcomeOf(sale: SaleSummary, result: AdmissionResult): RequestOutcome {
 function batchOutcome(outcome: RequestOutcome): BatchOutcome {
   switch (outcome.kind) {
     case 'STALE':
-      return { kind: 'FAILED', reason: SALE_UNAVAILABLE.reason };
+      return { kind: 'FAILED', reason: SALE_UNAVAILABLE.reason, message: BEING_PREPARED };
     case 'BACKLOG_FULL':
-      return { kind: 'FAILED', reason: SALE_BACKLOG_FULL.reason };
+      return { kind: 'FAILED', reason: SALE_BACKLOG_FULL.reason, message: TOO_MANY_WAIT };
     case 'INVALID':
-      return { kind: 'FAILED', reason: INVALID_ARGUMENT.reason };
+      return { kind: 'FAILED', reason: INVALID_ARGUMENT.reason, message: `${outcome.field} is out of bounds` };
     case 'FAILED':
-      return { kind: 'FAILED', reason: INTERNAL };
+      return { kind: 'FAILED', reason: INTERNAL, message: 'internal error' };
     default:
       return outcome;
   }

@@ -10,6 +10,11 @@ export interface CallContext {
   readonly address: string | undefined;
   /** Aborted when the caller disconnects, the deadline passes, or the server stops. Pass it to whatever waits. */
   readonly signal: AbortSignal;
+  /**
+   * Aborted when the server wants the stream to end: answer what was read, and return. A handler that asks for it is not
+   * cut off when the server stops, only at the deadline of the stop.
+   */
+  readonly ending: AbortSignal;
   /** Epoch ms after which the caller ignores the reply; undefined for a stream that may stay open. */
   readonly deadlineAtMs: number | undefined;
   /** The first value of a lower-case name; bytes for names that end in "-bin". */

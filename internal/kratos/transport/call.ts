@@ -18,6 +18,8 @@ export abstract class Call implements CallContext {
   // Created on demand: most calls set no header and are not aborted.
   private givenHeaders: Map<string, string> | undefined;
   private controller: AbortController | undefined;
+  private endingController: AbortController | undefined;
+  private isAskedToEnd = false;
   private abortReason: KratosError | undefined;
   private abortListeners: ((err: KratosError) => void)[] | undefined;
 
@@ -60,6 +62,19 @@ export abstract class Call implements CallContext {
       else this.onSignalWanted();
     }
     return this.controller.signal;
+  }
+
+  get ending(): AbortSignal {
+    this.endingController ??= new AbortController();
+    if (this.isAskedToEnd) this.endingController.abort();
+    return this.endingController.signal;
+  }
+
+  /** Asks the handler to end. @returns false if the handler does not listen yet, or never will */
+  askToEnd(): boolean {
+    this.isAskedToEnd = true;
+    this.endingController?.abort();
+    return this.endingController !== undefined;
   }
 
   /** A transport for which detecting a disconnect is costly starts to do so here. */

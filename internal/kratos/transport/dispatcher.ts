@@ -31,6 +31,7 @@ export class Dispatcher {
   private readonly operations = new Map<string, Operation>();
   private readonly calls = new Set<Call>();
   private onIdle: (() => void) | undefined;
+  private isEnding = false;
 
   /**
    * @param rulesOf default: requests are not validated
@@ -76,11 +77,18 @@ export class Dispatcher {
     return this.calls.size;
   }
 
-  /** Ends reply streams: they may stay open forever, so a stop does not wait for them. */
+  /** Asks the streams to end whose handlers can end by themselves, with everything answered. */
+  askStreamsToEnd(): void {
+    for (const call of this.calls) call.askToEnd();
+  }
+
+  /** Ends reply streams: they may stay open forever, so a stop waits only for those that can end by themselves. */
   endStreams(): void {
+    this.isEnding = true;
     for (const call of this.calls) {
       const kind = call.method.methodKind;
-      if (kind === 'server_streaming' || kind === 'bidi_streaming') call.abort(unavailable('the server is stopping'));
+      if (kind !== 'server_streaming' && kind !== 'bidi_streaming') continue;
+      if (!call.askToEnd()) call.abort(unavailable('the server is stopping'));
     }
   }
 
@@ -103,6 +111,8 @@ export class Dispatcher {
 
   private track(call: Call): () => void {
     this.calls.add(call);
+    // Begun on a connection that was accepted just before the listener closed.
+    if (this.isEnding) call.askToEnd();
     return () => {
       this.calls.delete(call);
       if (this.calls.size === 0) this.onIdle?.();

@@ -115,6 +115,7 @@ export class GrpcListener implements Server {
     for (const session of this.sessions()) {
       if (!session.destroyed && !session.closed) session.goaway();
     }
+    this.dispatcher.askStreamsToEnd();
   }
 
   /**
