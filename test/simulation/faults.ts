@@ -23,6 +23,8 @@ const TRACE = 60;
 export class Faults {
   /** Switched off while the remaining work is finished. */
   active = true;
+  /** Called when the process of a call has died. */
+  onDeath: (process: unknown) => void = () => {};
   /** The last operations with their faults. */
   readonly trace: string[] = [];
 
@@ -121,7 +123,10 @@ export class Faults {
   private died(): ProcessDied {
     const call = this.scheduler.context as Call | undefined;
     if (!call) throw new Error('a statement outside of any call');
-    return new ProcessDied(call.die);
+    return new ProcessDied(() => {
+      this.onDeath(call);
+      call.die();
+    });
   }
 
   private note(operation: string, fault: string): void {

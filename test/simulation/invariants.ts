@@ -1,6 +1,7 @@
 import { type Order, REFUNDED, soldQuantity } from '../../internal/biz/order/order-state.js';
 import { reusedStreamId } from '../../internal/biz/seckill/purchase-stream.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
+import { couponViolations } from './coupons.js';
 import type { ResourceDomain } from './resource-domain.js';
 import { stockViolations } from './stock-invariants.js';
 import type { World } from './world.js';
@@ -248,6 +249,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
   expect(captured - ofPayments === kept, 'money', () => `captured ${captured}, refunded ${ofPayments}, due ${kept}`);
 
   stockViolations(world, orders, expect);
+  couponViolations(world, orders, expect);
 
   for (const [key, ids] of history.created) {
     expect(

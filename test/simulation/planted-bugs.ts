@@ -7,6 +7,7 @@ import type { PayoutOutcome, RefundOrder } from '../../internal/biz/order/paymen
 import type { Refund } from '../../internal/biz/order/refund-state.js';
 import { ReservedUnits } from '../../internal/biz/order/reserved-units.js';
 import { Outbox } from '../../internal/biz/outbox.js';
+import type { CouponHold, UserCoupon } from '../../internal/biz/pricing/user-coupon.js';
 import type { AdmissionLoad, UnitsReturn } from '../../internal/biz/seckill/admission.js';
 import {
   type SaleAfterReturn,
@@ -19,6 +20,7 @@ import type { InboxRow } from '../../internal/biz/seckill/settlement-state.js';
 import type { Transaction } from '../../internal/biz/transaction.js';
 import { type Providing, providers } from '../../internal/kratos/app/wiring.js';
 import { MemoryCatalogRepo } from '../support/memory/catalog.js';
+import { MemoryCouponRepo } from '../support/memory/coupon.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
@@ -30,6 +32,7 @@ import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { MemorySettlementRepo } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
 import { MemoryStore, type MemoryTable } from '../support/memory/store.js';
+import { MemoryUserCouponRepo } from '../support/memory/user-coupon.js';
 import { MemoryVipLimitRepo } from '../support/memory/vip-limit.js';
 import type { Bugs } from './world.js';
 
@@ -234,6 +237,36 @@ class PaysEachAttempt extends MemoryPaymentProvider {
   }
 }
 
+class KeepsCouponsHeld extends MemoryUserCouponRepo {
+  override async release(): Promise<void> {}
+}
+
+class NeverUsesCoupons extends MemoryUserCouponRepo {
+  override async use(): Promise<void> {}
+}
+
+class NeverRestoresCoupons extends MemoryUserCouponRepo {
+  override async restore(): Promise<void> {}
+}
+
+class HoldsCouponsUnlocked extends MemoryUserCouponRepo {
+  override lockAll(_tx: Transaction, ids: readonly bigint[]): Promise<readonly UserCoupon[]> {
+    return this.findAll(ids);
+  }
+
+  override hold(tx: Transaction, holds: readonly CouponHold[]): Promise<void> {
+    return this.store.statement('user_coupon.hold', tx, async () => {
+      for (const { id, orderId } of holds) {
+        await this.userCoupons.update(tx, String(id), (u) => ({ ...u, status: 'HELD', orderId }));
+      }
+    });
+  }
+}
+
+class CountsNoClaims extends MemoryCouponRepo {
+  override async addClaimed(): Promise<void> {}
+}
+
 class ClipsStock extends MemoryRedis {
   protected override changeUnits(keys: MemoryItemKeys, userId: string, free: number): void {
     super.changeUnits(keys, userId, free);
@@ -306,6 +339,8 @@ const inOutbox = (bug: new (store: MemoryStore) => MemoryOutbox) =>
   instead(({ implement }) => implement(MemoryOutbox, bug, [MemoryStore]));
 const inReservedUnits = (bug: new (sales: SaleUnitsRepo, stock: StockRepo, outbox: Outbox) => ReservedUnits) =>
   instead(({ implement }) => implement(ReservedUnits, bug, [SaleUnitsRepo, StockRepo, Outbox]));
+const inUserCoupons = (bug: new (store: MemoryStore, coupons: MemoryCouponRepo) => MemoryUserCouponRepo) =>
+  instead(({ implement }) => implement(MemoryUserCouponRepo, bug, [MemoryStore, MemoryCouponRepo]));
 const inSaleUnits = (bug: new (store: MemoryStore) => MemorySaleUnitsRepo) =>
   instead(({ implement }) => implement(MemorySaleUnitsRepo, bug, [MemoryStore]));
 const inStock = (bug: new (store: MemoryStore, skus: MemoryTable<Sku>) => MemoryStockRepo) =>
@@ -364,6 +399,13 @@ export const PLANTED_BUGS: Readonly<Record<string, Bugs>> = {
     implement(MemoryRefundRepo, ForgetsEarlierRefunds, [MemoryStore, MemoryPaymentRepo, MemoryOrderRepo]),
   ),
   'each attempt of a payout has a key of its own': { provider: PaysEachAttempt },
+  'a cancelled order does not release its coupon': inUserCoupons(KeepsCouponsHeld),
+  'a paid order does not use its coupon': inUserCoupons(NeverUsesCoupons),
+  'a refunded order does not restore its coupon': inUserCoupons(NeverRestoresCoupons),
+  'an order takes a coupon without lock and compare-and-set': inUserCoupons(HoldsCouponsUnlocked),
+  'coupons that are given out are not counted': instead(({ implement }) =>
+    implement(MemoryCouponRepo, CountsNoClaims, [MemoryStore]),
+  ),
   'the stock in Redis stays at 0': { redis: ClipsStock },
   'a refused entry gives nothing back': { redis: KeepsRefusedUnits },
   'the stock in Redis stays at 0 and a refused entry gives nothing back': { redis: ClipsStockAndKeepsRefusedUnits },

@@ -2,6 +2,7 @@ import { isUnavailable } from '../../gen/common/v1/errors.js';
 import type { Product } from '../../internal/biz/catalog/product.js';
 import { TOPIC_REFUND_REQUESTED } from '../../internal/biz/order/refund.js';
 import { KratosError } from '../../internal/kratos/errors/error.js';
+import { Coupons } from './coupons.js';
 import { FlashSales, Replica } from './flash-sales.js';
 import { Goods } from './goods.js';
 import { violationsOf } from './invariants.js';
@@ -41,14 +42,20 @@ class Run {
 
   async play(): Promise<string[]> {
     const { world } = this;
-    const { plan, sales } = await world.open();
+    const { plan, sales, coupons } = await world.open();
     const replicas = [new Replica(world.newReplica()), new Replica(world.newReplica())];
     const flash = new FlashSales(world, sales, replicas);
     const goods = new Goods(world);
+    const withCoupons = new Coupons(world, coupons, {
+      pay: (order) => this.notify(this.payment(order.id, order.amountFen)),
+      cancel: (order) => this.cancel(order.id, order.userId),
+    });
     const buyers = [
       ...Array.from({ length: BUYERS }, (_, i) => () => this.buyer(i, plan)),
       () => flash.buyers(),
       () => this.payOrCancel(),
+      () => withCoupons.buyer(),
+      () => withCoupons.buyer(),
       () => flash.operate(),
       () => flash.loseData(),
       () => this.grants(plan),

@@ -20,6 +20,15 @@ function restockedUnits(world: World, { id, quantity }: Order): number {
     .reduce((sum, r) => sum + (r.kind === 'LINES' ? ofLines(r) : quantity - inPart), 0);
 }
 
+/** A line of an order, with the units of it that are on sale again. An ordinary order is only refunded as a whole. */
+function lineOf(world: World, order: Order, skuId: bigint) {
+  const line = order.items.find((i) => i.skuId === skuId);
+  if (!line) return [];
+  const units = line.quantity;
+  const restocked = restockedUnits(world, order);
+  return [{ order, units, restocked: order.source === 'NORMAL' && restocked > 0 ? units : restocked }];
+}
+
 /** A SKU equals the sums of its ledger, and each reserved unit belongs to a sale or an order. */
 export function stockViolations(
   world: World,
@@ -32,12 +41,12 @@ export function stockViolations(
   for (const sku of world.catalogRepo.skus.rows()) {
     const ofSku = moves.filter((m) => m.skuId === sku.id);
     const ledger = [sum(ofSku.map((m) => m.stockDelta)), sum(ofSku.map((m) => m.lockDelta))];
-    const goods = orders.filter((o) => o.skuId === sku.id);
+    const goods = orders.flatMap((order) => lineOf(world, order, sku.id));
     const sales = world.saleUnits.sales.rows().filter((s) => s.itemId === sku.id);
-    const unpaid = goods.filter((o) => o.status === 'PENDING').map((o) => BigInt(o.quantity));
+    const unpaid = goods.filter(({ order }) => order.status === 'PENDING').map(({ units }) => BigInt(units));
     const held = sum(sales.map((s) => s.total - s.sold - s.returned)) + sum(unpaid);
-    const deducted = goods.filter((o) => o.status !== 'PENDING' && !isUnpaid(o));
-    const gone = sum(deducted.map((o) => BigInt(o.quantity - restockedUnits(world, o))));
+    const deducted = goods.filter(({ order }) => order.status !== 'PENDING' && !isUnpaid(order));
+    const gone = sum(deducted.map(({ units, restocked }) => BigInt(units - restocked)));
     const there = sum(ofSku.filter((m) => m.kind === 'ADJUST').map((m) => m.stockDelta)) - gone;
     expect(
       sku.stock === ledger[0] && sku.lockStock === ledger[1] && sku.lockStock === held && sku.stock === there,
@@ -49,34 +58,31 @@ export function stockViolations(
       'stock ledger',
       () => `sku ${sku.id} reserves more than it has`,
     );
-    for (const order of goods) {
+    for (const { order, units, restocked } of goods) {
       const lines = ofSku.filter((m) => m.orderId === order.id);
-      const units = (kind: StockMove['kind']) => Number(sum(lines.filter((m) => m.kind === kind).map((m) => m.units)));
+      const moved = (kind: StockMove['kind']) => Number(sum(lines.filter((m) => m.kind === kind).map((m) => m.units)));
       const isPaid = !isUnpaid(order);
-      const wanted = [isPaid ? order.quantity : 0, isPaid ? 0 : order.quantity, restockedUnits(world, order)];
+      const wanted = [isPaid ? units : 0, isPaid ? 0 : units, restocked];
       expect(
-        [units('DEDUCT'), units('RETURN'), units('RESTOCK')].join() === wanted.join(),
+        [moved('DEDUCT'), moved('RETURN'), moved('RESTOCK')].join() === wanted.join(),
         'stock ledger',
         () => `order ${order.id} ${order.status}: ${lines.map((m) => `${m.units} ${m.kind}`).join(', ')}`,
       );
-      const held = [0, order.quantity].includes(units('HOLD')) && (isPaid || units('HOLD') === order.quantity);
-      expect(held, 'stock ledger', () => `order ${order.id} ${order.status} held ${units('HOLD')} units`);
+      const hasHeld = [0, units].includes(moved('HOLD')) && (isPaid || moved('HOLD') === units);
+      expect(hasHeld, 'stock ledger', () => `order ${order.id} ${order.status} held ${moved('HOLD')} units`);
       expect(
         soldQuantity(order) === (isPaid ? order.quantity - restockedUnits(world, order) : 0),
         'stock ledger',
         () => `order ${order.id} counts ${soldQuantity(order)} units as sold`,
       );
-      const line = items.filter((i) => i.orderId === order.id);
+      const stored = items.filter((i) => i.orderId === order.id);
       expect(
-        line.length === 1 && line[0]?.skuId === sku.id && line[0].quantity === order.quantity,
+        stored.length === order.items.length && stored.some((i) => i.skuId === sku.id && i.quantity === units),
         'stock ledger',
-        () => `order ${order.id} has ${line.length} lines`,
+        () => `order ${order.id} has ${stored.length} lines`,
       );
-      expect(
-        order.amountFen === order.priceFen * BigInt(order.quantity),
-        'stock ledger',
-        () => `order ${order.id}: amount`,
-      );
+      const linesFen = sum(order.items.map((i) => i.priceFen * BigInt(i.quantity) - i.promotionFen));
+      expect(order.amountFen === linesFen + order.freightFen, 'stock ledger', () => `order ${order.id}: amount`);
     }
   }
 }

@@ -1,9 +1,11 @@
 import type { Container } from 'inversify';
 import { CatalogUsecase } from '../../internal/biz/catalog/catalog.js';
 import { type Product, ProductUsecase } from '../../internal/biz/catalog/product.js';
+import { StockGate } from '../../internal/biz/catalog/stock-gate.js';
 import { IdGenerator } from '../../internal/biz/id-generator.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { type InstanceEvent, InstanceUsecase } from '../../internal/biz/instance/instance.js';
+import { GoodsOrderUsecase } from '../../internal/biz/order/goods-order.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
 import { ReceiverUsecase } from '../../internal/biz/order/receiver.js';
 import { RefundUsecase } from '../../internal/biz/order/refund.js';
@@ -18,6 +20,8 @@ import {
   SETTLEMENT_POLICY,
   SHIPMENT_POLICY,
 } from '../../internal/biz/policy.js';
+import { CouponUsecase } from '../../internal/biz/pricing/coupon.js';
+import { UserCouponUsecase } from '../../internal/biz/pricing/user-coupon.js';
 import { productBizModule } from '../../internal/biz/product-module.js';
 import type { PurchaseRequest } from '../../internal/biz/seckill/admission.js';
 import type { StreamEntry } from '../../internal/biz/seckill/purchase-stream.js';
@@ -27,12 +31,14 @@ import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import { type ProviderSet, providers } from '../../internal/kratos/app/wiring.js';
 import { MemoryPurchaseStream } from '../support/memory/admission.js';
 import { MemoryCatalogRepo } from '../support/memory/catalog.js';
+import { MemoryCouponRepo } from '../support/memory/coupon.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { memoryDataModule } from '../support/memory/module.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemoryPaymentProvider } from '../support/memory/payment-provider.js';
+import { MemoryPriceRuleRepo } from '../support/memory/price-rule.js';
 import { MemoryRedis } from '../support/memory/redis.js';
 import { MemoryRefundRepo } from '../support/memory/refund.js';
 import { MemorySaleRepo } from '../support/memory/sale.js';
@@ -40,6 +46,7 @@ import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { MemorySettlementRepo } from '../support/memory/settlement.js';
 import { MemoryStockRepo } from '../support/memory/stock.js';
 import { MemoryStore } from '../support/memory/store.js';
+import { MemoryUserCouponRepo } from '../support/memory/user-coupon.js';
 import { MemoryVipLimitRepo } from '../support/memory/vip-limit.js';
 import { containerOf, replaced } from '../support/wiring.js';
 import { Faults } from './faults.js';
@@ -83,6 +90,22 @@ export interface Shop {
   readonly plan: Product;
   /** Of products and of SKUs. */
   readonly sales: readonly Sale[];
+  readonly coupons: CouponShop;
+}
+
+/** Goods that are ordered with a coupon, and the coupon. */
+export interface CouponShop {
+  readonly skuIds: readonly bigint[];
+  readonly couponId: bigint;
+}
+
+/** A gate that knows nothing: PostgreSQL alone decides. */
+class NoGate extends StockGate {
+  override async read(): Promise<ReadonlyMap<bigint, bigint>> {
+    return new Map();
+  }
+
+  override publish(): void {}
 }
 
 /** The answers that callers got. */
@@ -140,6 +163,11 @@ export class World {
   readonly refundRequests: RefundRequestUsecase;
   readonly shipments: ShipmentUsecase;
   readonly receivers: ReceiverUsecase;
+  readonly goodsOrders: GoodsOrderUsecase;
+  readonly userCoupons: UserCouponUsecase;
+  readonly couponRepo: MemoryCouponRepo;
+  readonly userCouponRepo: MemoryUserCouponRepo;
+  readonly priceRuleRepo: MemoryPriceRuleRepo;
   readonly history = new History();
   /** Messages that the resource domain has not acknowledged. */
   readonly queue: InstanceEvent[] = [];
@@ -154,6 +182,7 @@ export class World {
   private readonly saleUsecase: SaleUsecase;
   private readonly products: ProductUsecase;
   private readonly catalog: CatalogUsecase;
+  private readonly coupons: CouponUsecase;
   private readonly ids: IdGenerator;
   /** Holds what the replicas share: the ports, which stand for the servers. */
   private readonly data: Container;
@@ -171,15 +200,18 @@ export class World {
       around: (operation, work) => this.faults.around(operation, work),
       pause: (wait) => this.scheduler.after(wait),
       now: () => new Date(this.nowMs),
+      process: () => this.scheduler.context,
     });
+    this.faults.onDeath = (process) => this.store.rollBackOf(process);
     this.redis = new (bugs.redis ?? MemoryRedis)(
       () => this.nowMs,
       (operation, work) => this.faults.around(operation, work),
     );
     this.provider = new (bugs.provider ?? MemoryPaymentProvider)('testpay');
-    const faulty = providers(({ value }) => {
+    const faulty = providers(({ value, create }) => {
       value(MemoryStore, this.store);
       value(PAYMENT_PROVIDERS, [this.provider]);
+      create(StockGate, [], () => new NoGate());
     });
     const ofThisWorld = providers(({ value, create }) => {
       value(MemoryRedis, this.redis);
@@ -199,6 +231,9 @@ export class World {
     this.instanceRepo = this.data.get(MemoryInstanceRepo);
     this.catalogRepo = this.data.get(MemoryCatalogRepo);
     this.stockRepo = this.data.get(MemoryStockRepo);
+    this.couponRepo = this.data.get(MemoryCouponRepo);
+    this.userCouponRepo = this.data.get(MemoryUserCouponRepo);
+    this.priceRuleRepo = this.data.get(MemoryPriceRuleRepo);
     this.saleUnits = this.data.get(MemorySaleUnitsRepo);
     this.settlementRepo = this.data.get(MemorySettlementRepo);
     this.saleRepo = this.data.get(MemorySaleRepo);
@@ -214,6 +249,9 @@ export class World {
     this.refundRequests = replica.get(RefundRequestUsecase);
     this.shipments = replica.get(ShipmentUsecase);
     this.receivers = replica.get(ReceiverUsecase);
+    this.goodsOrders = replica.get(GoodsOrderUsecase);
+    this.coupons = replica.get(CouponUsecase);
+    this.userCoupons = replica.get(UserCouponUsecase);
     this.saleUsecase = replica.get(SaleUsecase);
   }
 
@@ -257,10 +295,18 @@ export class World {
       };
       const sales = [await sale('PREPAID'), await sale('PAY_LATER')];
       const goods = [await sale('PREPAID', await this.sku()), await sale('PAY_LATER', await this.sku())];
-      made = { plan: await product('plan'), sales: [...sales, ...goods] };
+      made = { plan: await product('plan'), sales: [...sales, ...goods], coupons: await this.couponShop() };
     });
     if (!made) throw new Error('the sales were not opened');
     return made;
+  }
+
+  private async couponShop(): Promise<CouponShop> {
+    const coupon = await this.coupons.create({
+      ...{ name: 'coupon', value: { kind: 'AMOUNT', offFen: 30n }, scope: { kind: 'ALL' }, enabled: true },
+      ...{ startsAt: new Date(0), endsAt: undefined, total: BigInt(2 + this.random.int(3)), limitPerUser: 1 },
+    });
+    return { couponId: coupon.id, skuIds: [(await this.sku()).skuId, (await this.sku()).skuId] };
   }
 
   /** Each replica has caches of its own. */

@@ -31,7 +31,8 @@ describe('GoodsOrderUsecase', () => {
   const stock = new MemoryStockRepo(store, catalog.skus, gate);
   const orders = new MemoryOrderRepo(store);
   const rules = new MemoryPriceRuleRepo(store, catalog, orders);
-  const userCoupons = new MemoryUserCouponRepo(store, new MemoryCouponRepo(store));
+  const coupons = new MemoryCouponRepo(store);
+  const userCoupons = new MemoryUserCouponRepo(store, coupons);
   const goods = new GoodsOrderUsecase(
     ...([store, new CountingIds(), catalog, stock, gate, orders, new Pricing(rules, userCoupons)] as const),
     new MemoryCartCheckoutRepo(store),
@@ -42,10 +43,10 @@ describe('GoodsOrderUsecase', () => {
     failing = '';
   });
 
-  const create = (skuIds: readonly bigint[], user: number) =>
+  const create = (skuIds: readonly bigint[], user: number, couponId?: bigint) =>
     goods.create({
       ...{ userId: formatUserId(String(user)), lines: skuIds.map((skuId) => ({ skuId, quantity: 1 })) },
-      ...{ receiver: RECEIVER, remark: '', requestId: '', expectedAmountFen: undefined },
+      ...{ receiver: RECEIVER, remark: '', requestId: '', expectedAmountFen: undefined, couponId },
     });
 
   it('places an order once when it cannot be read back, alone and in a batch', async () => {
@@ -61,5 +62,27 @@ describe('GoodsOrderUsecase', () => {
     assert.equal((await catalog.findSku(a.id))?.lockStock, 6n);
     failing = '';
     assert.equal((await create([a.id], 10)).status, 'PENDING');
+  });
+
+  it('fails alone where the coupon of one order in a batch cannot be held', async () => {
+    const sku = await insertSku({ transactions: store, catalog, stock }, 50n);
+    const coupon = await coupons.insert({
+      ...{ name: 'c', value: { kind: 'AMOUNT', offFen: 1n }, scope: { kind: 'ALL' }, enabled: true },
+      ...{ startsAt: new Date(0), endsAt: undefined, total: 1n, limitPerUser: 1 },
+    });
+    const mine = { id: 77n, couponId: coupon.id, userId: formatUserId('3'), granted: false, requestId: undefined };
+    await store.run((tx) => userCoupons.insert(tx, [mine]));
+    failing = 'user_coupon.hold';
+    const before = orders.orders.rows().length;
+    const users = Array.from({ length: 8 }, (_, i) => i);
+    const outcomes = await Promise.allSettled(users.map((i) => create([sku.id], i, i === 3 ? mine.id : undefined)));
+    assert.deepEqual(
+      outcomes.flatMap((o, i) => (o.status === 'rejected' ? [i] : [])),
+      [3],
+    );
+    assert.equal(orders.orders.rows().length - before, 7);
+    assert.equal((await catalog.findSku(sku.id))?.lockStock, 7n);
+    failing = '';
+    assert.equal((await create([sku.id], 3, mine.id)).promotionFen, 1n);
   });
 });

@@ -21,7 +21,7 @@ import { ConstraintViolation, type MemoryStore, MemoryTable } from './store.js';
 export class MemoryPriceRuleRepo extends PriceRuleRepo {
   private readonly promotions: MemoryTable<StoredPromotion>;
   private readonly freightRules: MemoryTable<StoredFreightRule>;
-  private readonly discounts: MemoryTable<OrderDiscount>;
+  readonly discounts: MemoryTable<OrderDiscount>;
   private lastId = 0n;
 
   constructor(

@@ -37,6 +37,8 @@ export interface StoreOptions {
   /** Called while waiting for a lock. */
   readonly pause?: (wait: Promise<void>) => Promise<void>;
   readonly now?: () => Date;
+  /** The process that runs now; its transactions end when it dies. */
+  readonly process?: () => unknown;
 }
 
 class MemoryTransaction implements LockOwner {
@@ -49,6 +51,7 @@ class MemoryTransaction implements LockOwner {
   /** Settles after the statements that were begun so far: a connection runs one at a time. */
   last: Promise<void> = Promise.resolve();
   losesCommitReply = false;
+  process: unknown;
 }
 
 const ATTEMPTS = 5;
@@ -69,9 +72,12 @@ export class MemoryStore extends TransactionRunner {
   readonly now: () => Date;
   private lastItemId = 1_000n;
   private readonly around: Around;
+  private readonly process: () => unknown;
+  private readonly running = new Set<MemoryTransaction>();
 
   constructor(options: StoreOptions = {}) {
     super();
+    this.process = options.process ?? (() => undefined);
     this.locks = new Locks(options.pause);
     this.around = options.around ?? yielding;
     this.now = options.now ?? (() => new Date());
@@ -86,6 +92,8 @@ export class MemoryStore extends TransactionRunner {
       let committing = false;
       try {
         await this.around('begin', async () => {});
+        tx.process = this.process();
+        this.running.add(tx);
         const result = await work(tx as unknown as Transaction);
         committing = true;
         await this.around('commit', async () => this.commit(tx));
@@ -106,6 +114,11 @@ export class MemoryStore extends TransactionRunner {
 
   override afterCommit(tx: Transaction, work: () => void): void {
     stateOf(tx).afterCommit.push(work);
+  }
+
+  /** A process died while it waited for something else: the server rolls back its transactions. */
+  rollBackOf(process: unknown): void {
+    for (const tx of this.running) if (tx.process === process) this.end(tx);
   }
 
   /** One statement, in `tx` or in a transaction of its own. Those of one transaction run in the order of their calls. */
@@ -187,6 +200,7 @@ export class MemoryStore extends TransactionRunner {
 
   private end(tx: MemoryTransaction): void {
     tx.state = 'ended';
+    this.running.delete(tx);
     this.locks.releaseAll(tx);
   }
 }
