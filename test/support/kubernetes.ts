@@ -1,0 +1,160 @@
+/**
+ * A Kubernetes cluster for the suites of one mocha run. It starts on first use and stops after the last suite. Where its
+ * programs are missing, the suites are skipped, with one line that says so.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { LocalCluster, writeKubeconfig } from '../../internal/local/kubernetes/cluster.js';
+import { findPrograms, missingPrograms } from '../../internal/local/kubernetes/programs.js';
+import { freePort } from '../../internal/local/servers/ports.js';
+import { killProcessNow } from '../../internal/local/servers/process.js';
+import { eventually } from './wait.js';
+
+const START_TIMEOUT_MS = 120_000;
+
+let shared: Promise<LocalCluster> | undefined;
+let folder: string | undefined;
+let told = false;
+
+function sharedCluster(): Promise<LocalCluster> {
+  shared ??= startCluster();
+  return shared;
+}
+
+async function startCluster(): Promise<LocalCluster> {
+  folder = mkdtempSync(join(tmpdir(), 'kaimai-kubernetes-'));
+  const cluster = new LocalCluster({ folder, port: freePort, signal: new AbortController().signal, nodes: 2 });
+  // A run that is interrupted leaves nothing behind.
+  process.once('exit', () => {
+    for (const child of cluster.processes) killProcessNow(child);
+  });
+  await cluster.start();
+  return cluster;
+}
+
+after('stop the Kubernetes cluster of the test run', async function () {
+  this.timeout(60_000);
+  if (!shared) return;
+  await shared.then(
+    (cluster) => cluster.stop(),
+    () => {},
+  );
+  if (folder) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A namespace of the cluster for one suite, and what a test asks of the API server. */
+export class SuiteCluster {
+  private started: LocalCluster | undefined;
+  namespace = '';
+
+  get cluster(): LocalCluster {
+    if (!this.started) throw new Error('read it inside a hook or a test');
+    return this.started;
+  }
+
+  get kubeconfig(): string {
+    return this.cluster.kubeconfig;
+  }
+
+  /** The `resource` section of a configuration that uses this namespace. */
+  settings(changes: Record<string, unknown> = {}): Record<string, unknown> {
+    const kubernetes = {
+      ...{ kubeconfig: this.kubeconfig, namespace: this.namespace, images: ['*=registry.example/{image}'] },
+      ...{ requests: { per_second: 0, burst: 1 }, ...changes },
+    };
+    return { provisioner: 'kubernetes', kubernetes };
+  }
+
+  /** @internal */
+  async open(): Promise<void> {
+    this.started = await sharedCluster();
+    this.namespace = `test-${randomBytes(4).toString('hex')}`;
+    await this.createNamespace(this.namespace);
+  }
+
+  /** @internal */
+  async close(): Promise<void> {
+    await this.started?.request('DELETE', `/api/v1/namespaces/${this.namespace}`);
+  }
+
+  async createNamespace(name: string): Promise<void> {
+    await this.cluster.request('POST', '/api/v1/namespaces', { metadata: { name } });
+  }
+
+  /** The names of the objects of a kind, such as `apis/apps/v1` and `statefulsets`. */
+  async names(group: string, kind: string, namespace = this.namespace): Promise<readonly string[]> {
+    const path = `/${group}/namespaces/${namespace}/${kind}`;
+    const list = await this.cluster.request<{ items: { metadata: { name: string } }[] }>('GET', path);
+    return (list?.items ?? []).map(({ metadata }) => metadata.name).sort();
+  }
+
+  statefulSets(): Promise<readonly string[]> {
+    return this.names('apis/apps/v1', 'statefulsets');
+  }
+
+  pods(): Promise<readonly string[]> {
+    return this.names('api/v1', 'pods');
+  }
+
+  async get<T = KubernetesJson>(path: string): Promise<T | undefined> {
+    return this.cluster.request<T>('GET', path.replace('{namespace}', this.namespace));
+  }
+
+  /** A kubeconfig of a new service account of this namespace, with the rules of a role. @returns its path */
+  async serviceAccount(name: string, rules: readonly unknown[]): Promise<string> {
+    const { cluster, namespace } = this;
+    const rbac = `/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}`;
+    await cluster.request('POST', `/api/v1/namespaces/${namespace}/serviceaccounts`, { metadata: { name } });
+    await cluster.request('POST', `${rbac}/roles`, { metadata: { name }, rules });
+    await cluster.request('POST', `${rbac}/rolebindings`, {
+      metadata: { name },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name },
+      subjects: [{ kind: 'ServiceAccount', name, namespace }],
+    });
+    const file = join(folder ?? tmpdir(), `${namespace}-${name}.kubeconfig`);
+    const token = await this.token(name);
+    writeKubeconfig(file, { server: cluster.url, caFile: cluster.caFile, token });
+    return file;
+  }
+
+  /** A token of a service account, as a pod gets it. */
+  async token(name: string): Promise<string> {
+    const path = `/api/v1/namespaces/${this.namespace}/serviceaccounts/${name}/token`;
+    const reply = await this.cluster.request<{ status: { token: string } }>('POST', path, { spec: {} });
+    return reply?.status.token ?? '';
+  }
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: whatever the API server says
+export type KubernetesJson = any;
+
+/** Registers the hooks of the enclosing suite, which is skipped where the programs are missing. */
+export function useCluster(): SuiteCluster {
+  const suite = new SuiteCluster();
+  before('Kubernetes cluster', async function () {
+    this.timeout(START_TIMEOUT_MS);
+    if (!findPrograms()) {
+      if (!told) console.log(`    skipped: ${missingPrograms()}`);
+      told = true;
+      this.skip();
+    }
+    await suite.open();
+  });
+  after('remove the namespace', async function () {
+    this.timeout(30_000);
+    await suite.close();
+  });
+  return suite;
+}
+
+/** Waits until the API server answers again. */
+export function untilReachable(cluster: LocalCluster): Promise<unknown> {
+  return eventually('the API server answers', () =>
+    cluster.request('GET', '/readyz').then(
+      () => true,
+      () => false,
+    ),
+  );
+}
