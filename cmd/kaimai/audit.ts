@@ -6,7 +6,9 @@ import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { type RetentionMark, retentionMarks } from '../../internal/data/postgres/retention/marks.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
-import { databasePooler, serverUrl } from './environment.js';
+import { SilentLogger } from '../../internal/kratos/log/logger.js';
+import { Metrics } from '../../internal/kratos/metrics/metrics.js';
+import { databasePooler, given, serverUrl } from './environment.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const REPLY_TIMEOUT_MS = 30_000;
@@ -21,6 +23,9 @@ interface Given {
   readonly json?: true;
   readonly limit: number;
   readonly keyPrefix: string;
+  readonly kubeconfig?: string;
+  readonly namespace: string;
+  readonly namespacePerUser?: true;
 }
 
 export const auditCommand = new Command('audit')
@@ -35,11 +40,19 @@ export const auditCommand = new Command('audit')
   .option('--only <numbers>', 'only these invariants, such as 1,2,5-7', invariants)
   .option('--json', 'print one JSON object instead of text')
   .option('--limit <number>', 'violations to list for each invariant', limit, 20)
+  .option(
+    '--kubeconfig <file>',
+    'compare with the instances of this Kubernetes cluster (default: KAIMAI_RESOURCE_KUBERNETES_KUBECONFIG, or the simulator)',
+  )
+  .option('--namespace <name>', 'resource.kubernetes.namespace', 'kaimai-instances')
+  .option('--namespace-per-user', 'resource.kubernetes.namespace_per_user')
   .option('--key-prefix <prefix>', 'data.redis.key_prefix of the product process', '')
-  .action(async (given: Given) => {
+  .action(async (options: Given) => {
     try {
-      const report = await audit(given);
-      console.log(given.json ? JSON.stringify({ ok: report.findings.length === 0, ...report }, null, 2) : text(report));
+      const report = await audit(options);
+      console.log(
+        options.json ? JSON.stringify({ ok: report.findings.length === 0, ...report }, null, 2) : text(report),
+      );
       if (report.findings.length > 0) process.exitCode = 1;
     } catch (err) {
       console.error(`kaimai audit: ${errorText(err)}`);
@@ -52,7 +65,7 @@ interface Report extends AuditReport {
   readonly retention: readonly RetentionMark[];
 }
 
-async function audit({ live, only, limit, keyPrefix }: Given): Promise<Report> {
+async function audit({ live, only, limit, keyPrefix, ...cluster }: Given): Promise<Report> {
   const db = new Postgres({
     source: serverUrl('POSTGRES'),
     pooler: databasePooler(),
@@ -71,10 +84,11 @@ async function audit({ live, only, limit, keyPrefix }: Given): Promise<Report> {
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     keyPrefix,
   });
+  const provisioner = await clusterOf(cluster);
   try {
     await redis.ready(CONNECT_TIMEOUT_MS);
     const ageMs = live === undefined ? undefined : (live === true ? DEFAULT_AGE_S : live) * 1_000;
-    const report = await new AuditUsecase(auditChecks(db, redis), sleep).run({
+    const report = await new AuditUsecase(auditChecks(db, redis, provisioner), sleep).run({
       limit,
       ...(only && { only }),
       ...(ageMs !== undefined && { ageMs }),
@@ -83,7 +97,21 @@ async function audit({ live, only, limit, keyPrefix }: Given): Promise<Report> {
   } finally {
     redis.close();
     await db.close();
+    await provisioner?.close();
   }
+}
+
+/** undefined: the instances are those of the simulator. */
+async function clusterOf({ namespace, namespacePerUser, ...options }: Pick<Given, 'namespace'> & Partial<Given>) {
+  const kubeconfig = options.kubeconfig ?? given('KAIMAI_RESOURCE_KUBERNETES_KUBECONFIG');
+  if (!kubeconfig) return undefined;
+  const { KubernetesProvisioner } = await import('../../internal/data/kubernetes/provisioner.js');
+  const settings = {
+    ...{ kubeconfig, namespace, namespacePerUser: namespacePerUser ?? false, images: [], template: '' },
+    ...{ readyTimeoutMs: 0, requestTimeoutMs: REPLY_TIMEOUT_MS, retryBudgetMs: CONNECT_TIMEOUT_MS },
+    requests: { perSecond: 0, burst: 1 },
+  };
+  return new KubernetesProvisioner(settings, new SilentLogger(), new Metrics());
 }
 
 function text({ checked, findings, unchecked, retention }: Report): string {

@@ -3,6 +3,7 @@ import type { CartSavePolicy } from './cart/cart-save.js';
 import type { CartTimes } from './cart/cart-store.js';
 import type { GuestTokenPolicy } from './cart/guest-token.js';
 import type { InstanceJobOptions } from './instance/instance-job.js';
+import type { ReconcilePolicy } from './instance/instance-reconcile.js';
 import type { InstanceResendPolicy } from './instance/instance-resend.js';
 import type { QueuePublisher } from './message-queue.js';
 import type { OrderPolicy } from './order/order.js';
@@ -34,6 +35,7 @@ export const PAYMENT_SESSION_POLICY: Token<PaymentSessionPolicy> = token('Paymen
 export const PAYMENT_SIGNATURE_POLICY: Token<PaymentSignaturePolicy> = token('PaymentSignaturePolicy');
 export const PURCHASE_STREAM_POLICY: Token<PurchaseStreamPolicy> = token('PurchaseStreamPolicy');
 export const PURCHASE_TOKEN_POLICY: Token<PurchaseTokenPolicy> = token('PurchaseTokenPolicy');
+export const RECONCILE_POLICY: Token<ReconcilePolicy> = token('ReconcilePolicy');
 export const REFUND_POLICY: Token<RefundPolicy> = token('RefundPolicy');
 /** Publishes to the queue of refunds whose money was received outside Kaimai. */
 export const REFUND_PUBLISHER: Token<QueuePublisher> = token('RefundPublisher');

@@ -7,6 +7,7 @@ import { IdGenerator } from '../biz/id-generator.js';
 import { InstanceRepo } from '../biz/instance/instance.js';
 import { QueuePublisher } from '../biz/message-queue.js';
 import { CartCheckoutRepo } from '../biz/order/cart-checkout.js';
+import { TOPIC_INSTANCE_REMOVED } from '../biz/order/instance-removal.js';
 import { OrderSearchRepo } from '../biz/order/order-search.js';
 import { OrderRepo } from '../biz/order/order-state.js';
 import { PaymentRepo } from '../biz/order/payment.js';
@@ -87,6 +88,7 @@ import { PgStockRepo } from './postgres/stock.js';
 import { PgUserRepo } from './postgres/user.js';
 import { PgUserCouponRepo } from './postgres/user-coupon.js';
 import { PgVipLimitRepo } from './postgres/vip-limit.js';
+import { instanceRemovalMessage } from './rabbitmq/instance-removal.js';
 import { RabbitPublisher } from './rabbitmq/publisher.js';
 import { rabbitOptions, rabbitProbe } from './rabbitmq/rabbitmq.js';
 import { refundRequestMessage } from './rabbitmq/refund-request.js';
@@ -242,6 +244,11 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   );
   create(HealthProbe, [RabbitPublisher], rabbitProbe);
   create(OutboxHandler, [QueuePublisher], (publisher) => new PublishingHandler(TOPIC_INSTANCE_CREATED, publisher));
+  create(
+    OutboxHandler,
+    [QueuePublisher],
+    (publisher) => new PublishingHandler(TOPIC_INSTANCE_REMOVED, publisher, instanceRemovalMessage),
+  );
 });
 
 function simulatorOptions({ payment, server }: Config): SimulatorOptions {

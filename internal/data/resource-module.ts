@@ -1,12 +1,14 @@
 import { ALL_REASONS } from '../../gen/reasons.js';
 import { InstanceReporter, Provisioner } from '../biz/instance/instance-job.js';
+import { InstanceLifeRepo } from '../biz/instance/instance-life.js';
 import { InstanceLogRepo } from '../biz/instance/instance-log.js';
 import { QueueConsumer } from '../biz/message-queue.js';
 import { RetentionLease, RetentionStore } from '../biz/retention/retention.js';
 import { TransactionRunner } from '../biz/transaction.js';
 import { TokenRevocationSource } from '../biz/user/token-revocation.js';
-import { CONFIG } from '../conf/config.js';
+import { CONFIG, type Config } from '../conf/config.js';
 import { HealthProbe } from '../kratos/app/health-probe.js';
+import { Resources } from '../kratos/app/resources.js';
 import { type ProviderSet, providers } from '../kratos/app/wiring.js';
 import { Worker } from '../kratos/app/worker.js';
 import { BacklogProbe } from '../kratos/background/background-meter.js';
@@ -18,6 +20,7 @@ import { GrpcClient } from '../kratos/transport/grpc/client.js';
 import { GrpcInstanceReporter } from './grpc/product-client.js';
 import { GrpcTokenRevocationSource } from './grpc/token-revocation-source.js';
 import { jobBacklog } from './postgres/backlog.js';
+import { PgInstanceLifeRepo } from './postgres/instance-life.js';
 import { PgInstanceLogRepo } from './postgres/instance-log.js';
 import { Postgres } from './postgres/postgres.js';
 import { SimulatedProvisioner } from './postgres/provisioner-simulator.js';
@@ -33,7 +36,8 @@ export const resourceDataModule: ProviderSet = providers(({ implement, resource,
   alias(TransactionRunner, Postgres);
   create(RetentionLease, [Postgres], (db) => new PgRetentionLease(db, 'resource'));
   implement(RetentionStore, PgQueueDeadLetterRetention, [Postgres]);
-  create(Provisioner, [Postgres, CONFIG], (db, { resource }) => new SimulatedProvisioner(db, resource.simulator));
+  create(Provisioner, [Postgres, CONFIG, Resources, Logger, Metrics], openProvisioner);
+  implement(InstanceLifeRepo, PgInstanceLifeRepo, [Postgres]);
 
   // The consumer's server opens and closes it.
   create(
@@ -74,3 +78,18 @@ export const resourceDataModule: ProviderSet = providers(({ implement, resource,
   implement(InstanceReporter, GrpcInstanceReporter, [GrpcClient]);
   implement(TokenRevocationSource, GrpcTokenRevocationSource, [GrpcClient]);
 });
+
+async function openProvisioner(
+  db: Postgres,
+  { resource }: Config,
+  resources: Resources,
+  logger: Logger,
+  metrics: Metrics,
+): Promise<Provisioner> {
+  if (resource.provisioner === 'simulator') return new SimulatedProvisioner(db, resource.simulator);
+  // Its client takes a second and 85 MB to load.
+  const { KubernetesProvisioner } = await import('./kubernetes/provisioner.js');
+  const provisioner = new KubernetesProvisioner(resource.kubernetes, logger, metrics);
+  resources.add('kubernetes client', () => provisioner.close());
+  return provisioner;
+}

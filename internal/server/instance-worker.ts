@@ -21,6 +21,7 @@ export class InstanceWorker implements BackgroundServer {
   readonly name = 'instance_worker';
   private readonly creating: Loop<InstanceJob>;
   private readonly reporting: Loop<readonly InstanceJob[]>;
+  private readonly stopping = new AbortController();
 
   constructor(jobs: InstanceJobUsecase, options: InstanceWorkerOptions, logger: Logger, metrics: Metrics) {
     const log = logger.child({ server: this.name });
@@ -56,7 +57,7 @@ export class InstanceWorker implements BackgroundServer {
       logger: log,
       claim: () => jobs.claimCreation(),
       run: async (job) => {
-        const outcome = await jobs.create(job);
+        const outcome = await jobs.create(job, this.stopping.signal);
         creations[outcome.kind].add();
         if (outcome.kind === 'unavailable') return { kind: 'stalled', reason: outcome.reason };
         // Failures are reported, too.
@@ -82,6 +83,8 @@ export class InstanceWorker implements BackgroundServer {
 
   /** Creations first, so that their outcomes may still be reported. */
   async stop(deadline: AbortSignal): Promise<void> {
+    // An instance may take minutes until it is ready. Another worker goes on with it.
+    this.stopping.abort();
     await this.creating.stop(deadline);
     await this.reporting.stop(deadline);
   }

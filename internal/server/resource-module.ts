@@ -1,7 +1,10 @@
+import { InstanceServiceService } from '../../gen/resource/v1/instance.js';
 import { InstanceLogServiceService } from '../../gen/resource/v1/instance_log.js';
 import { InstanceJobUsecase } from '../biz/instance/instance-job.js';
+import { InstanceLifeRepo } from '../biz/instance/instance-life.js';
+import { InstanceReconcileUsecase } from '../biz/instance/instance-reconcile.js';
 import { QueueConsumer } from '../biz/message-queue.js';
-import { INSTANCE_JOB_OPTIONS, RETENTION_POLICY, TOKEN_REVOCATION_POLICY } from '../biz/policy.js';
+import { INSTANCE_JOB_OPTIONS, RECONCILE_POLICY, RETENTION_POLICY, TOKEN_REVOCATION_POLICY } from '../biz/policy.js';
 import { RetentionUsecase } from '../biz/retention/retention.js';
 import { TokenRevocations } from '../biz/user/token-revocation.js';
 import { CONFIG } from '../conf/config.js';
@@ -12,8 +15,10 @@ import { Logger } from '../kratos/log/logger.js';
 import { Metrics } from '../kratos/metrics/metrics.js';
 import { bindService, ServiceBinding } from '../kratos/transport/dispatcher.js';
 import { InstanceEventService } from '../service/instance-event.js';
+import { InstanceLifeService } from '../service/instance-life.js';
 import { InstanceLogService } from '../service/instance-log.js';
 import { InstanceConsumer } from './instance-consumer.js';
+import { InstanceReconciler } from './instance-reconciler.js';
 import { InstanceWorker } from './instance-worker.js';
 import { retention, retentionPolicy } from './retention.js';
 import { tokenRevocationPolicy, tokenRevocationReader } from './token-revocation-reader.js';
@@ -26,6 +31,11 @@ export const resourceServerModule: ProviderSet = providers(({ create }) => {
     leaseMs,
   }));
 
+  create(RECONCILE_POLICY, [CONFIG], ({ resource: { reconcileIntervalMs, orphanGraceMs, leaseMs } }) => ({
+    intervalMs: reconcileIntervalMs,
+    orphanGraceMs,
+    leaseMs,
+  }));
   create(RETENTION_POLICY, [CONFIG], retentionPolicy);
   create(TOKEN_REVOCATION_POLICY, [CONFIG], tokenRevocationPolicy);
   create(
@@ -35,6 +45,7 @@ export const resourceServerModule: ProviderSet = providers(({ create }) => {
       new Background('api', tokenRevocationReader(revocations, auth.mode === 'jwt', logger), true),
   );
 
+  create(ServiceBinding, [InstanceLifeService], (service) => bindService(InstanceServiceService, service));
   create(ServiceBinding, [InstanceLogService], (service) => bindService(InstanceLogServiceService, service));
 
   create(InstanceWorker, [InstanceJobUsecase, CONFIG, Logger, Metrics], (jobs, { resource }, logger, metrics) => {
@@ -45,6 +56,15 @@ export const resourceServerModule: ProviderSet = providers(({ create }) => {
     Background,
     [RetentionUsecase, Logger, METRICS],
     (usecase, logger, registry) => new Background('retention', retention(usecase, logger, registry), false),
+  );
+  create(
+    Background,
+    [InstanceReconcileUsecase, InstanceLifeRepo, CONFIG, Logger, Metrics],
+    (usecase, instances, { resource: { pollIntervalMs, reconcileIntervalMs: intervalMs } }, logger, metrics) => {
+      const options = { pollIntervalMs, intervalMs };
+      const reconciler = new InstanceReconciler(usecase, instances, options, logger, metrics);
+      return new Background('instance_reconciler', reconciler, false);
+    },
   );
   create(Background, [InstanceWorker], (worker) => new Background('instance_worker', worker, true));
   create(

@@ -15,6 +15,7 @@ const GOOD: Event = {
   source: 'SECKILL',
   sourceId: '1-0',
   orderId: 0n,
+  reason: '',
 };
 
 describe('InstanceEventService', () => {
@@ -77,10 +78,15 @@ describe('InstanceEventService', () => {
         const order = await read(bytes);
         assert.ok(order !== 'rejected');
         if ('fault' in order) assert.ok(order.fault.length > 0);
-        else faultOf(order);
+        else if (!('removal' in order)) faultOf(order);
       }),
       { numRuns: 2_000 },
     );
+  });
+
+  it('reads the removal of an instance', async () => {
+    const removed = Event.fromPartial({ eventType: 'INSTANCE_REMOVED', instanceId: 7n, reason: 'refund 9' });
+    assert.deepEqual(await read(Event.encode(removed).finish()), { removal: { instanceId: 7n, reason: 'refund 9' } });
   });
 
   it('leaves what is too large to the broker', async () => {

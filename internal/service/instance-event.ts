@@ -1,16 +1,17 @@
 import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { Event } from '../../gen/instance/v1/event.js';
 import { formatUserId } from '../biz/identity.js';
-import type { InstanceLogUsecase, InstanceMessage, InstanceOrder } from '../biz/instance/instance-log.js';
+import type { InstanceLogUsecase, InstanceMessage } from '../biz/instance/instance-log.js';
 import type { Delivery, Verdict } from '../biz/message-queue.js';
 import { errorText } from '../kratos/errors/error-text.js';
 import { traceparentOf } from '../kratos/tracing/traceparent.js';
 
-const EVENT_TYPE = 'INSTANCE_CREATED';
+const CREATED = 'INSTANCE_CREATED';
+const REMOVED = 'INSTANCE_REMOVED';
 /** Events are far smaller; a larger message is not worth storing in the database. */
 const PAYLOAD_MAX_BYTES = 64 * 1024;
 
-/** Handles the messages of the queue resource.instance.created. */
+/** Handles the messages of the queue resource.instance.created: instances to create, and instances to remove. */
 export class InstanceEventService {
   constructor(private readonly logs: InstanceLogUsecase) {}
 
@@ -27,20 +28,22 @@ export class InstanceEventService {
   }
 }
 
-function orderOf({ payload, headers }: Delivery): InstanceOrder | { readonly fault: string } {
+function orderOf({ payload, headers }: Delivery): InstanceMessage['order'] {
   const order = decode(payload);
   const trace = traceparentOf(headers.traceparent);
-  return 'fault' in order || trace === undefined ? order : { ...order, trace };
+  return 'fault' in order || 'removal' in order || trace === undefined ? order : { ...order, trace };
 }
 
-function decode(payload: Uint8Array): InstanceOrder | { readonly fault: string } {
+function decode(payload: Uint8Array): InstanceMessage['order'] {
   let event: Event;
   try {
     event = Event.decode(new BinaryReader(payload, decodeUtf8));
   } catch (err) {
     return { fault: `not an instance.v1.Event: ${errorText(err)}` };
   }
-  if (event.eventType !== EVENT_TYPE) return { fault: `event_type must be ${EVENT_TYPE}, not "${event.eventType}"` };
+  const { eventType, instanceId, reason } = event;
+  if (eventType === REMOVED) return { removal: { instanceId, reason } };
+  if (eventType !== CREATED) return { fault: `event_type must be ${CREATED} or ${REMOVED}, not "${eventType}"` };
   if (!event.spec) return { fault: 'spec is missing' };
   let userId: string;
   try {
@@ -49,7 +52,7 @@ function decode(payload: Uint8Array): InstanceOrder | { readonly fault: string }
     return { fault: errorText(err) };
   }
   return {
-    instanceId: event.instanceId,
+    instanceId,
     productId: event.productId,
     userId,
     source: event.source,

@@ -3,6 +3,7 @@ import { Registry } from 'prom-client';
 import { ANONYMOUS, formatUserId } from '../../internal/biz/identity.js';
 import { InstanceJobUsecase, InstanceReporter, type ReportOutcome } from '../../internal/biz/instance/instance-job.js';
 import { type InstanceJob, InstanceLogUsecase } from '../../internal/biz/instance/instance-log.js';
+import { PgInstanceLifeRepo } from '../../internal/data/postgres/instance-life.js';
 import { PgInstanceLogRepo } from '../../internal/data/postgres/instance-log.js';
 import type { Postgres } from '../../internal/data/postgres/postgres.js';
 import {
@@ -49,6 +50,7 @@ describe('resource domain', () => {
   let rabbit: RabbitOptions;
   let publisher: RabbitPublisher;
   let reporter: FakeReporter;
+  const { signal } = new AbortController();
 
   before(async () => {
     db = openPostgres(servers.postgresUrl, 'kaimai_resource');
@@ -87,7 +89,7 @@ describe('resource domain', () => {
   async function createNext(jobs: InstanceJobUsecase): Promise<void> {
     const job = await jobs.claimCreation();
     assert.ok(job);
-    assert.deepEqual(await jobs.create(job), { kind: 'created' });
+    assert.deepEqual(await jobs.create(job, signal), { kind: 'created' });
   }
 
   function startWorker(parts: Parts = {}): InstanceWorker {
@@ -98,7 +100,9 @@ describe('resource domain', () => {
   }
 
   function startConsumer(on = db, onStored: () => void = () => {}): InstanceConsumer {
-    const events = new InstanceEventService(new InstanceLogUsecase(new PgInstanceLogRepo(on), logger));
+    const events = new InstanceEventService(
+      new InstanceLogUsecase(new PgInstanceLogRepo(on), new PgInstanceLifeRepo(on), logger),
+    );
     const queue = new RabbitConsumer({ ...rabbit, prefetch: 16 }, logger);
     const consumer = new InstanceConsumer(queue, events, logger, new Registry(), onStored);
     closing.push(() => consumer.stop(AbortSignal.timeout(5_000)));
@@ -176,8 +180,8 @@ describe('resource domain', () => {
       assert.deepEqual(
         reasons.filter((r) => !unreadable.test(r)),
         [
-          'event_type must be INSTANCE_CREATED, not ""',
-          'event_type must be INSTANCE_CREATED, not "INSTANCE_DELETED"',
+          'event_type must be INSTANCE_CREATED or INSTANCE_REMOVED, not ""',
+          'event_type must be INSTANCE_CREATED or INSTANCE_REMOVED, not "INSTANCE_DELETED"',
           'instance_id must be above 0; product_id must be above 0',
           'source must be 1 to 20 of A-Z, 0-9 and _, starting with a letter',
           'source_id must have 1 to 64 characters',
@@ -315,7 +319,7 @@ describe('resource domain', () => {
         const job = await repo.claimToCreate(200);
         assert.ok(job);
         if (i > 1) await provisioner.create(job);
-        if (i > 2) await repo.settle({ job, status: 'SUCCESS', reason: '' });
+        if (i > 2) await repo.settle({ job, status: 'SUCCESS', reason: '', address: '' });
       }
       startWorker();
       await eventually('all are reported', done);
@@ -347,9 +351,9 @@ describe('resource domain', () => {
       const slow = await repo.claimToCreate(0);
       const next = await repo.claimToCreate(60_000);
       assert.ok(slow && next);
-      assert.equal(await repo.settle({ job: slow, status: 'FAILED', reason: 'gave up' }), 'PROCESSING');
+      assert.equal(await repo.settle({ job: slow, status: 'FAILED', reason: 'gave up', address: '' }), 'PROCESSING');
       assert.equal((await new SimulatedProvisioner(db, RELIABLE).create(next)).kind, 'running');
-      assert.equal(await repo.settle({ job: next, status: 'SUCCESS', reason: '' }), 'SUCCESS');
+      assert.equal(await repo.settle({ job: next, status: 'SUCCESS', reason: '', address: '' }), 'SUCCESS');
       await jobsOf().report((await repo.claimToReport(10, 1_000))!);
       await auditDone(1);
       assert.deepEqual(reporter.taken, [{ id: 1n, status: 'SUCCESS', reason: '' }]);
@@ -359,12 +363,12 @@ describe('resource domain', () => {
       await record(instanceOrder(1n));
       const repo = new PgInstanceLogRepo(db);
       const jobs = jobsOf({ simulator: { delayMs: 150 } });
-      const round = jobs.claimCreation().then((job) => jobs.create(job!));
+      const round = jobs.claimCreation().then((job) => jobs.create(job!, signal));
       await eventually('it is claimed', async () => (await count('instance_logs WHERE next_attempt_at > now()')) === 1);
       await db.pool.query('UPDATE instance_logs SET next_attempt_at = now()');
       const next = await repo.claimToCreate(60_000);
       assert.ok(next);
-      assert.equal(await repo.settle({ job: next, status: 'FAILED', reason: 'given up' }), 'FAILED');
+      assert.equal(await repo.settle({ job: next, status: 'FAILED', reason: 'given up', address: '' }), 'FAILED');
       assert.deepEqual(await round, { kind: 'taken' });
       assert.equal(await count('simulated_instances'), 0);
       assert.equal(await jobs.report((await jobs.claimReports(10))!), undefined);
@@ -434,7 +438,7 @@ describe('resource domain', () => {
   });
 
   describe('logs', () => {
-    const logs = () => new InstanceLogUsecase(new PgInstanceLogRepo(db), logger);
+    const logs = () => new InstanceLogUsecase(new PgInstanceLogRepo(db), new PgInstanceLifeRepo(db), logger);
     const alice = formatUserId('1');
     const bob = formatUserId('2');
 

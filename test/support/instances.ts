@@ -1,7 +1,7 @@
 import { Event } from '../../gen/instance/v1/event.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { instanceName } from '../../internal/biz/instance/instance.js';
-import type { InstanceOrder } from '../../internal/biz/instance/instance-log.js';
+import type { InstanceJob, InstanceOrder } from '../../internal/biz/instance/instance-log.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 
 /** A valid instance request; each id gives a different one. */
@@ -19,6 +19,16 @@ export function instanceOrder(instanceId: bigint, changes: Partial<InstanceOrder
   };
 }
 
+/** A job that this worker has claimed. */
+export function claimedJob(instanceId: bigint, changes: Partial<InstanceOrder> = {}): InstanceJob {
+  const order = instanceOrder(instanceId, changes);
+  const now = new Date();
+  return {
+    ...{ ...order, id: order.instanceId, status: 'PROCESSING', reason: '', createdAt: now, updatedAt: now },
+    ...{ attempts: 0, reportAttempts: 0, leaseEndsAt: new Date(now.getTime() + 60_000) },
+  };
+}
+
 /** The message that requests it. */
 export function instanceMessage(order: InstanceOrder, changes: Partial<Event> = {}): Buffer {
   const { size, ...rest } = order;
@@ -28,6 +38,7 @@ export function instanceMessage(order: InstanceOrder, changes: Partial<Event> = 
     spec: size,
     timestamp: new Date(),
     orderId: order.orderId ?? 0n,
+    reason: '',
     ...changes,
   };
   return Buffer.from(Event.encode(event).finish());

@@ -3,6 +3,8 @@ import { type LogFields, SilentLogger } from '../../kratos/log/logger.js';
 import {
   InstanceJobUsecase,
   InstanceReporter,
+  type InstanceStateChange,
+  type ProvisionedInstance,
   Provisioner,
   type ProvisionOutcome,
   type ReportOutcome,
@@ -17,6 +19,7 @@ describe('InstanceJobUsecase', () => {
   let removal: () => Promise<void>;
   /** The status that a job has after `settle`. */
   let current: InstanceLogStatus | undefined;
+  const { signal } = new AbortController();
 
   class FakeProvisioner extends Provisioner {
     override async create(): Promise<ProvisionOutcome> {
@@ -26,6 +29,14 @@ describe('InstanceJobUsecase', () => {
       await removal();
       calls.push('remove');
     }
+    override async list(): Promise<readonly ProvisionedInstance[]> {
+      return [];
+    }
+    override async removeListed(): Promise<void> {}
+    override statesOf(): readonly InstanceStateChange[] {
+      return [];
+    }
+    override onChange(): void {}
   }
   class FakeReporter extends InstanceReporter {
     override async report(jobs: readonly InstanceJob[]): Promise<readonly ReportOutcome[]> {
@@ -66,7 +77,7 @@ describe('InstanceJobUsecase', () => {
   beforeEach(() => {
     calls = [];
     errors = [];
-    outcome = { kind: 'running' };
+    outcome = { kind: 'running', address: '10.0.0.7' };
     removal = async () => {};
     current = undefined;
   });
@@ -91,7 +102,7 @@ describe('InstanceJobUsecase', () => {
 
   it('removes its instance when another worker has given up the job meanwhile', async () => {
     current = 'FAILED';
-    assert.deepEqual(await usecase.create(jobOf()), { kind: 'taken' });
+    assert.deepEqual(await usecase.create(jobOf(), signal), { kind: 'taken' });
     assert.deepEqual(calls, ['settle SUCCESS', 'remove']);
   });
 
@@ -99,19 +110,19 @@ describe('InstanceJobUsecase', () => {
     outcome = { kind: 'failed', reason: 'no such image' };
     for (const other of ['PROCESSING', 'SUCCESS'] as const) {
       current = other;
-      await usecase.create(jobOf());
+      await usecase.create(jobOf(), signal);
     }
     assert.deepEqual(calls, ['settle FAILED no such image', 'settle FAILED no such image']);
   });
 
   it('reports a failed instance as failed, with a line in the log, and an attempt to be repeated as such', async () => {
     outcome = { kind: 'retry', reason: 'timeout' };
-    assert.deepEqual(await usecase.create(jobOf()), { kind: 'retry', reason: 'timeout' });
+    assert.deepEqual(await usecase.create(jobOf(), signal), { kind: 'retry', reason: 'timeout' });
     assert.deepEqual(errors, []);
     const reason = 'gave up after 3 attempts: timeout';
-    assert.deepEqual(await usecase.create(jobOf({ attempts: 2 })), { kind: 'failed', reason });
+    assert.deepEqual(await usecase.create(jobOf({ attempts: 2 }), signal), { kind: 'failed', reason });
     outcome = { kind: 'failed', reason: 'no such image' };
-    assert.deepEqual(await usecase.create(jobOf()), { kind: 'failed', reason: 'no such image' });
+    assert.deepEqual(await usecase.create(jobOf(), signal), { kind: 'failed', reason: 'no such image' });
     assert.deepEqual(errors, [
       `an instance could not be created: 7 ${reason}`,
       'an instance could not be created: 7 no such image',
@@ -120,13 +131,13 @@ describe('InstanceJobUsecase', () => {
 
   it('retries with a growing wait and gives up after the last attempt', async () => {
     outcome = { kind: 'retry', reason: 'timeout' };
-    for (const attempts of [0, 1, 2]) await usecase.create(jobOf({ attempts }));
+    for (const attempts of [0, 1, 2]) await usecase.create(jobOf({ attempts }), signal);
     assert.deepEqual(calls, ['retry after 100', 'retry after 200', 'settle FAILED gave up after 3 attempts: timeout']);
   });
 
   it('counts no attempt while the provisioner is unavailable', async () => {
     outcome = { kind: 'unavailable', reason: 'down' };
-    assert.deepEqual(await usecase.create(jobOf()), { kind: 'unavailable', reason: 'down' });
+    assert.deepEqual(await usecase.create(jobOf(), signal), { kind: 'unavailable', reason: 'down' });
     assert.deepEqual(calls, ['release']);
   });
 });

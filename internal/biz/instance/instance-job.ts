@@ -2,29 +2,66 @@ import { errorText } from '../../kratos/errors/error-text.js';
 import type { Logger } from '../../kratos/log/logger.js';
 import { NoTrace, type Trace } from '../../kratos/tracing/trace.js';
 import { whileRenewing } from '../lease.js';
-import type { InstanceJob, InstanceLogRepo } from './instance-log.js';
+import type { InstanceJob, InstanceLogRepo, InstanceOutcome, InstanceSize } from './instance-log.js';
 
 export type ProvisionOutcome =
-  /** The instance exists with the requested size and owner, created now or before. */
-  | { readonly kind: 'running' }
-  /** It can never be created, and nothing of it exists. */
+  /** The instance runs with the requested size and owner, created now or before. */
+  | { readonly kind: 'running'; readonly address: string }
+  /** It can never be created. `remove` removes what there is of it. */
   | { readonly kind: 'failed'; readonly reason: string }
   /** It was not created, or that is unknown. Another attempt may succeed. */
   | { readonly kind: 'retry'; readonly reason: string }
   /** The provisioner is unavailable, which is no fault of this job. */
   | { readonly kind: 'unavailable'; readonly reason: string };
 
+/** An instance that exists, as the provisioner labels it. */
+export interface ProvisionedInstance {
+  readonly name: string;
+  readonly instanceId: bigint;
+  readonly userId: string;
+  readonly productId: bigint;
+  readonly size: InstanceSize;
+  readonly createdAt: Date;
+  /** Whether it serves now. */
+  readonly ready: boolean;
+  /** Why it does not; empty if it does. */
+  readonly reason: string;
+  /** Empty: it has none yet. */
+  readonly address: string;
+  /** Tells this instance from an earlier or later one of the same name. */
+  readonly handle: string;
+}
+
+/** How an instance that runs, or ran, is now. */
+export interface InstanceStateChange {
+  readonly instanceId: bigint;
+  readonly state: 'RUNNING' | 'DOWN' | 'LOST';
+  /** Why it does not run; empty if it does. */
+  readonly reason: string;
+  readonly address: string;
+}
+
 export abstract class Provisioner {
   /**
-   * Creates the instance. The name is its identity: creating it again gives `running`. Creates nothing once the job's
-   * lease is over, because then another worker may have the job. Expected failures are values.
+   * Creates the instance, and waits until it runs. The name is its identity: creating it again gives `running`. Creates
+   * nothing once the job's lease is over, because then another worker may have the job. Expected failures are values.
+   *
+   * @param signal ends the wait, with `unavailable`
    */
-  abstract create(job: InstanceJob): Promise<ProvisionOutcome>;
+  abstract create(job: InstanceJob, signal: AbortSignal): Promise<ProvisionOutcome>;
   /**
    * Makes sure that this job's instance does not exist. An instance with its name but another owner or size stays.
    * @throws UNAVAILABLE when the provisioner is unavailable
    */
   abstract remove(job: InstanceJob): Promise<void>;
+  /** All instances with Kaimai's labels. @throws UNAVAILABLE when the provisioner is unavailable */
+  abstract list(): Promise<readonly ProvisionedInstance[]>;
+  /** Removes exactly this instance. @throws UNAVAILABLE when the provisioner is unavailable */
+  abstract removeListed(instance: ProvisionedInstance): Promise<void>;
+  /** The states of these instances as far as they are known without asking the provisioner. */
+  abstract statesOf(instanceIds: readonly bigint[]): readonly InstanceStateChange[];
+  /** @param listener called when the state of an instance may have changed */
+  abstract onChange(listener: (instanceId: bigint) => void): void;
 }
 
 export type ReportOutcome =
@@ -106,20 +143,21 @@ export class InstanceJobUsecase {
     return this.logs.claimToCreate(this.options.leaseMs);
   }
 
-  /** Makes one attempt at a claimed job. */
-  async create(job: InstanceJob): Promise<CreationOutcome> {
+  /** Makes one attempt at a claimed job. `signal` ends its wait, and leaves the job to another worker. */
+  async create(job: InstanceJob, signal: AbortSignal): Promise<CreationOutcome> {
     const outcome = await this.holding(job, () =>
-      this.trace.resume('instance create', job.trace, () => this.provisioner.create(job)),
+      this.trace.resume('instance create', job.trace, () => this.provisioner.create(job, signal)),
     );
     switch (outcome.kind) {
       case 'running':
-        return this.settle(job, 'SUCCESS', '');
+        return this.settle({ job, status: 'SUCCESS', reason: '', address: outcome.address });
       case 'failed':
-        return this.settle(job, 'FAILED', outcome.reason);
+        return this.settle({ job, status: 'FAILED', reason: outcome.reason, address: '' });
       case 'retry': {
         const attempts = job.attempts + 1;
         if (attempts >= this.options.maxAttempts) {
-          return this.settle(job, 'FAILED', `gave up after ${attempts} attempts: ${outcome.reason}`);
+          const reason = `gave up after ${attempts} attempts: ${outcome.reason}`;
+          return this.settle({ job, status: 'FAILED', reason, address: '' });
         }
         await this.logs.countAttempt(job, outcome.reason, this.retryAfterMs(attempts));
         return outcome;
@@ -208,8 +246,9 @@ export class InstanceJobUsecase {
     return whileRenewing(leaseMs, () => this.logs.renew(job, leaseMs), work);
   }
 
-  private async settle(job: InstanceJob, status: 'SUCCESS' | 'FAILED', reason: string): Promise<CreationOutcome> {
-    const current = await this.logs.settle({ job, status, reason });
+  private async settle(outcome: InstanceOutcome): Promise<CreationOutcome> {
+    const { job, status, reason } = outcome;
+    const current = await this.logs.settle(outcome);
     // The lease ended meanwhile, and the next holder has given up the job: this instance must not exist.
     if (current === 'FAILED' && status === 'SUCCESS') await this.provisioner.remove(job);
     if (current !== status) return { kind: 'taken' };

@@ -2,6 +2,7 @@ import type { Logger } from '../../kratos/log/logger.js';
 import { type Identity, isUuid, NIL_UUID } from '../identity.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
 import { instanceName } from './instance.js';
+import type { InstanceRemovalRepo, InstanceRemovalRequest } from './instance-removal.js';
 
 export type InstanceLogStatus = 'PROCESSING' | 'SUCCESS' | 'FAILED';
 
@@ -56,6 +57,8 @@ export interface InstanceOutcome {
   readonly job: InstanceJob;
   readonly status: 'SUCCESS' | 'FAILED';
   readonly reason: string;
+  /** Empty: it has none. */
+  readonly address: string;
 }
 
 export interface InstanceLogFilter {
@@ -127,7 +130,7 @@ export class DataRejected extends Error {
 /** The content of a queue message, or why it cannot be read. */
 export interface InstanceMessage {
   readonly payload: Uint8Array;
-  readonly order: InstanceOrder | { readonly fault: string };
+  readonly order: InstanceOrder | { readonly removal: InstanceRemovalRequest } | { readonly fault: string };
 }
 
 const STATS_WINDOW_MS = 3_600_000;
@@ -135,11 +138,12 @@ const STATS_WINDOW_MS = 3_600_000;
 export class InstanceLogUsecase {
   constructor(
     private readonly logs: InstanceLogRepo,
+    private readonly removals: InstanceRemovalRepo,
     private readonly logger: Logger,
   ) {}
 
   /**
-   * Stores each message, as a job if it can become an instance and else as a dead letter with the reason. When it
+   * Stores each message: as a job if it can become an instance, as a removal, or as a dead letter with the reason. When it
    * resolves, the queue may drop them all. Recording a message again changes nothing.
    *
    * @throws UNAVAILABLE when the database is unavailable
@@ -147,11 +151,18 @@ export class InstanceLogUsecase {
   async record(queue: string, messages: readonly InstanceMessage[]): Promise<void> {
     const dead: InstanceDeadLetter[] = [];
     const good: { order: InstanceOrder; payload: Uint8Array }[] = [];
+    const removals: InstanceRemovalRequest[] = [];
     for (const { payload, order } of messages) {
+      if ('removal' in order) {
+        if (order.removal.instanceId > 0n) removals.push(order.removal);
+        else dead.push({ queue, payload, reason: 'instance_id must be above 0' });
+        continue;
+      }
       const fault = 'fault' in order ? order.fault : faultOf(order);
       if (fault === undefined) good.push({ order: order as InstanceOrder, payload });
       else dead.push({ queue, payload, reason: fault });
     }
+    if (removals.length > 0) await this.removals.requestRemovals(removals);
     const stored = await this.insert(good.map((g) => g.order));
     good.forEach(({ order, payload }, i) => {
       const log = stored[i];

@@ -4,6 +4,7 @@ import type { IdGenerator } from '../id-generator.js';
 import type { NewOutboxRow, Outbox } from '../outbox.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
+import { removalRow } from './instance-removal.js';
 import type { OrderCoupons } from './order-coupons.js';
 import { moveLocked, noOrder, type Order, type OrderActor, type OrderRepo, REFUNDED } from './order-state.js';
 import type { PaymentRepo } from './payment.js';
@@ -94,7 +95,11 @@ export class RefundUsecase {
       ...{ ...refund, orderId, userId, orderStatus, requestedBy: actor, paymentId: payment?.id },
     });
     const opened = (await this.refunds.lock(tx, refund.id)) ?? noRefund(refund.id);
-    if (opened.status === 'APPROVED') await this.askOutside(tx, opened);
+    if (opened.status === 'APPROVED') {
+      await this.askOutside(tx, opened);
+      // An instance that could not be created is removed by its worker.
+      if (actor !== 'resource') await this.removeInstance(tx, order, opened);
+    }
     return opened;
   }
 
@@ -141,10 +146,11 @@ export class RefundUsecase {
    * @throws REFUND_NOT_FOUND, REFUND_STATUS_CONFLICT for one that was refused
    */
   approve(id: bigint): Promise<Refund> {
-    return this.change(id, async (tx, _order, refund) => {
+    return this.change(id, async (tx, order, refund) => {
       if (refund.status !== 'REQUESTED' && refund.status !== 'REFUSED') return refund;
       const approved = await this.move(tx, refund, { to: 'APPROVED' });
       await this.askOutside(tx, approved);
+      await this.removeInstance(tx, order, approved);
       return approved;
     });
   }
@@ -283,6 +289,12 @@ export class RefundUsecase {
   /** Sends an approved refund to where its money was received, unless a provider of ours pays it. */
   private async askOutside(tx: Transaction, refund: RequestedOutside): Promise<void> {
     if (!this.providers.has(refund.provider ?? '')) await this.outbox.append(tx, [requestRow(refund)]);
+  }
+
+  /** Tells the resource domain to remove the instance of an order that is refunded as a whole. */
+  private async removeInstance(tx: Transaction, { instanceId }: Order, { id, kind }: Refund): Promise<void> {
+    if (kind !== 'WHOLE' || instanceId === undefined) return;
+    await this.outbox.append(tx, [removalRow(instanceId, `refund ${id}`)]);
   }
 
   private async giveUp(id: bigint): Promise<void> {

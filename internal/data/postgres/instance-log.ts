@@ -83,9 +83,10 @@ const CLAIM_TO_REPORT = claim('instance_log_claim_to_report', `status <> 'PROCES
  */
 const SETTLE: Statement = {
   name: 'instance_log_settle',
-  text: `UPDATE instance_logs l SET status = s.status, reason = s.reason, updated_at = now(),
+  text: `UPDATE instance_logs l SET status = s.status, reason = s.reason, address = s.address, updated_at = now(),
       next_attempt_at = now()
-    FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[]) AS s(id, lease_ends_at, status, reason)
+    FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::text[])
+      AS s(id, lease_ends_at, status, reason, address)
     WHERE l.id = s.id AND l.status || '' = 'PROCESSING'
       AND (s.status = 'SUCCESS' OR l.next_attempt_at = s.lease_ends_at)
     RETURNING l.id, l.status`,
@@ -294,6 +295,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
       outcomes.map((o) => o.job.leaseEndsAt),
       outcomes.map((o) => o.status),
       outcomes.map((o) => storableText(o.reason, REASON_MAX)),
+      outcomes.map((o) => o.address),
     ]);
     const standing = new Map(rows.map((row) => [row.id, row.status]));
     if (standing.size < outcomes.length) {

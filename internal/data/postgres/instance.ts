@@ -260,6 +260,7 @@ function payloadsOf(events: readonly InstanceEvent[]): readonly Uint8Array[] {
       source: '',
       sourceId: e.sourceId,
       orderId: e.orderId ?? 0n,
+      reason: '',
     }).finish();
     return Buffer.concat([common, own]);
   });

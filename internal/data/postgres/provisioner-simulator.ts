@@ -1,7 +1,12 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Batcher } from '../../biz/batcher.js';
-import { Provisioner, type ProvisionOutcome } from '../../biz/instance/instance-job.js';
+import {
+  type InstanceStateChange,
+  type ProvisionedInstance,
+  Provisioner,
+  type ProvisionOutcome,
+} from '../../biz/instance/instance-job.js';
 import type { InstanceJob } from '../../biz/instance/instance-log.js';
 import { errorText } from '../../kratos/errors/error-text.js';
 import type { Postgres, Statement } from './postgres.js';
@@ -43,6 +48,18 @@ const REMOVE: Statement = {
   name: 'simulated_instance_remove',
   text: `DELETE FROM simulated_instances WHERE name = $1 AND instance_id = $2 AND user_id = $3 AND product_id = $4
     AND cpus = $5 AND memory_mb = $6 AND gpu = $7 AND image = $8`,
+};
+
+const LIST: Statement = {
+  name: 'simulated_instance_list',
+  text: `SELECT name, instance_id, user_id, product_id, cpus, memory_mb, gpu, image, created_at FROM simulated_instances
+    ORDER BY instance_id`,
+};
+
+/** A row of this name that was created later is another instance. */
+const REMOVE_LISTED: Statement = {
+  name: 'simulated_instance_remove_listed',
+  text: `DELETE FROM simulated_instances WHERE name = $1 AND date_trunc('milliseconds', created_at) = $2::timestamptz`,
 };
 
 /**
@@ -93,6 +110,26 @@ export class SimulatedProvisioner extends Provisioner {
     ]);
   }
 
+  override async list(): Promise<readonly ProvisionedInstance[]> {
+    const { rows } = await this.db.query<InstanceRow & { created_at: Date }>(LIST, []);
+    return rows.map((row) => ({
+      ...{ name: row.name, instanceId: row.instance_id, userId: row.user_id, productId: row.product_id },
+      size: { cpus: row.cpus, memoryMb: row.memory_mb, gpu: row.gpu, image: row.image },
+      ...{ createdAt: row.created_at, ready: true, reason: '', address: '', handle: row.created_at.toISOString() },
+    }));
+  }
+
+  override async removeListed({ name, handle }: ProvisionedInstance): Promise<void> {
+    await this.db.query(REMOVE_LISTED, [name, handle]);
+  }
+
+  override statesOf(): readonly InstanceStateChange[] {
+    return [];
+  }
+
+  /** A row changes only through this class. */
+  override onChange(): void {}
+
   private async createAll(jobs: readonly InstanceJob[]): Promise<readonly ProvisionOutcome[]> {
     const created = await this.db.query<InstanceRow>(CREATE, [
       jobs.map((j) => j.name),
@@ -114,7 +151,7 @@ export class SimulatedProvisioner extends Provisioner {
     return jobs.map((job) => {
       const row = standing.get(job.name);
       if (!row) return { kind: 'retry', reason: 'the lease ended before the instance was created' };
-      if (isOf(row, job)) return { kind: 'running' };
+      if (isOf(row, job)) return { kind: 'running', address: '' };
       return { kind: 'failed', reason: `the name ${job.name} is taken by another instance` };
     });
   }

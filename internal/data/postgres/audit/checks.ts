@@ -1,4 +1,5 @@
 import type { AuditCheck } from '../../../biz/audit/audit.js';
+import type { Provisioner } from '../../../biz/instance/instance-job.js';
 import type { RedisServer } from '../../redis/redis.js';
 import type { Postgres } from '../postgres.js';
 import { AdmissionSettingsCheck } from './admission-settings.js';
@@ -7,7 +8,7 @@ import { COUPONS } from './coupons.js';
 import { DUPLICATES } from './duplicates.js';
 import { INBOX_OUTCOMES } from './inbox-outcomes.js';
 import { INSTANCE_REQUESTS } from './instance-requests.js';
-import { INSTANCES } from './instances.js';
+import { INSTANCES, InstancesCheck } from './instances.js';
 import { OUTBOX } from './outbox.js';
 import { OVERDUE_ORDERS } from './overdue-orders.js';
 import { PAYMENTS } from './payments.js';
@@ -27,7 +28,6 @@ const SQL_INVARIANTS: readonly SqlInvariant[] = [
   DUPLICATES,
   INSTANCE_REQUESTS,
   OUTBOX,
-  INSTANCES,
   COMPLETED_ORDERS,
   OVERDUE_ORDERS,
   PAYMENTS,
@@ -36,14 +36,22 @@ const SQL_INVARIANTS: readonly SqlInvariant[] = [
   COUPONS,
 ];
 
-/** The checks of all invariants. */
-export function auditChecks(db: Postgres, redis: RedisServer): readonly AuditCheck[] {
+/**
+ * The checks of all invariants.
+ * @param provisioner undefined: the instances are those of the simulator
+ */
+export function auditChecks(db: Postgres, redis: RedisServer, provisioner?: Provisioner): readonly AuditCheck[] {
   const sales = new SaleReader(db, redis);
   return [
-    ...SQL_INVARIANTS.flatMap(({ invariant, rules }) => rules.map((rule) => new SqlCheck(db, invariant, rule))),
+    ...(provisioner ? [new InstancesCheck(db, provisioner)] : sqlChecks(db, [INSTANCES])),
+    ...sqlChecks(db, SQL_INVARIANTS),
     new SaleBalanceCheck(sales),
     new BuyersCheck(sales),
     new StreamEntriesCheck(db, redis),
     new AdmissionSettingsCheck(db, redis),
   ];
+}
+
+function sqlChecks(db: Postgres, invariants: readonly SqlInvariant[]): readonly AuditCheck[] {
+  return invariants.flatMap(({ invariant, rules }) => rules.map((rule) => new SqlCheck(db, invariant, rule)));
 }
