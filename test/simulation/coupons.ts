@@ -55,8 +55,8 @@ export class Coupons {
   }
 
   private async order(userId: string, couponId: bigint | undefined): Promise<Order | undefined> {
-    const { faults, goodsOrders } = this.world;
-    const lines = this.shop.skuIds.map((skuId) => ({ skuId, quantity: 1 }));
+    const { faults, goodsOrders, random } = this.world;
+    const lines = random.pick(this.shop.baskets).map((skuId) => ({ skuId, quantity: 1 }));
     const requestId = `goods-${++this.lastRequest}`;
     const wanted = { userId, lines, receiver: RECEIVER, remark: '', requestId, expectedAmountFen: undefined, couponId };
     const answer = await faults.insist('order goods', () => goodsOrders.create(wanted));

@@ -93,9 +93,9 @@ export interface Shop {
   readonly coupons: CouponShop;
 }
 
-/** Goods that are ordered with a coupon, and the coupon. */
+/** Goods that are ordered with a coupon, and the coupon. Orders of different baskets share no SKU, but may share a coupon. */
 export interface CouponShop {
-  readonly skuIds: readonly bigint[];
+  readonly baskets: readonly (readonly bigint[])[];
   readonly couponId: bigint;
 }
 
@@ -306,7 +306,8 @@ export class World {
       ...{ name: 'coupon', value: { kind: 'AMOUNT', offFen: 30n }, scope: { kind: 'ALL' }, enabled: true },
       ...{ startsAt: new Date(0), endsAt: undefined, total: BigInt(2 + this.random.int(3)), limitPerUser: 1 },
     });
-    return { couponId: coupon.id, skuIds: [(await this.sku()).skuId, (await this.sku()).skuId] };
+    const basket = async () => [(await this.sku()).skuId, (await this.sku()).skuId];
+    return { couponId: coupon.id, baskets: [await basket(), await basket()] };
   }
 
   /** Each replica has caches of its own. */
