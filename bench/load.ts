@@ -148,6 +148,31 @@ async function grpcJsLoad(options: UnaryOptions): Promise<Load> {
   return { perSecond, answered, failed, p50Ms: percentile(times, 0.5), p99Ms: percentile(times, 0.99) };
 }
 
+/** The client's default. */
+const STREAMS = 4;
+/** What a gateway has under way in a rush: a quarter of the windows. */
+const STREAM_IN_FLIGHT = 1_024;
+
+export interface StreamOptions {
+  readonly target: string;
+  readonly token: string;
+  readonly itemId: bigint;
+  readonly seconds: number;
+  /** Purchases of a message. */
+  readonly perMessage: number;
+}
+
+/** Purchases over PurchaseStream by the published client, each by another user, in a separate process. */
+export async function streamLoad({ itemId, ...options }: StreamOptions): Promise<Load> {
+  const settings = { ...options, itemId: String(itemId), streams: STREAMS, inFlight: STREAM_IN_FLIGHT };
+  const program = fileURLToPath(new URL('./stream-load.js', import.meta.url));
+  const report = await runTool(process.execPath, [program, JSON.stringify(settings)], {
+    timeoutMs: options.seconds * 1_000 + MARGIN_MS,
+  });
+  const { answered, failed } = JSON.parse(report) as { answered: number; failed: number };
+  return { perSecond: answered / options.seconds, answered, failed, p50Ms: undefined, p99Ms: undefined };
+}
+
 async function autocannon({ path, body, target, seconds }: CallOptions): Promise<Load> {
   const args = ['--yes', 'autocannon@9.0.0', '-c', String(IN_FLIGHT), '-d', String(seconds), '-m', 'POST', '--json'];
   args.push('-H', 'content-type=application/json', '-H', `x-user-id=${USER}`, '-b', Buffer.from(body).toString());

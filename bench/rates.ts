@@ -8,7 +8,7 @@ import { projectRoot } from '../internal/local/project.js';
 import type { Bench } from './bench.js';
 import { interleave, type Measure } from './figures.js';
 import { cpuOf, ID } from './goals.js';
-import { ghz, jsonLoad, type Load, redisBenchmark, unaryLoad } from './load.js';
+import { ghz, jsonLoad, type Load, redisBenchmark, streamLoad, unaryLoad } from './load.js';
 import { COUNTS, cpuSecondsOf } from './processes.js';
 import {
   ADMIT_FILE,
@@ -94,6 +94,19 @@ export async function measureRates(bench: Bench): Promise<void> {
       run: async () =>
         BATCH * (await checked(space, { sale, admits: true }, () => unaryLoad(generators, batch), BATCH)).perSecond,
     },
+    ...(
+      [
+        [ID.stream, 1],
+        [ID.streamOf8, 8],
+      ] as const
+    ).map(([id, perMessage]) => ({
+      id,
+      run: () => {
+        const options = { target: product.grpc, token: DEVELOPMENT_TOKEN, itemId: sale.itemId, perMessage };
+        const load = () => streamLoad({ ...options, seconds: plan.seconds });
+        return counted(bench, { id, pid: product.pid }, () => checked(space, { sale, admits: true }, load));
+      },
+    })),
     ...ghzMeasures(bench, space, targets),
   ];
   await interleave(measures, plan.rounds, figures, onLine);

@@ -35,6 +35,7 @@ describe('The bench', function () {
       for (const id of [
         ID.rpc,
         ID.purchase,
+        ID.stream,
         ID.soldOut,
         ID.settled,
         ID.pg,

@@ -203,7 +203,8 @@ describe('a process', function () {
 
   for (const workers of [1, 2]) {
     it(`loses no request to a SIGTERM under load, with ${workers} worker(s)`, async () => {
-      run({ workers, drain_delay: '0.3s' });
+      // Long enough for the clients to notice on a busy machine: one that calls later finds the port closed.
+      run({ workers, drain_delay: '2s' });
       await serving(workers === 1 ? 'bare' : 'bare-primary');
       let stop = false;
       let sent = 0;
