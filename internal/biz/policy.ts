@@ -2,10 +2,11 @@ import { type Token, token } from '../kratos/app/token.js';
 import type { CartSavePolicy } from './cart/cart-save.js';
 import type { CartTimes } from './cart/cart-store.js';
 import type { GuestTokenPolicy } from './cart/guest-token.js';
+import type { EntitlementPolicy } from './entitlement/entitlement.js';
 import type { InstanceJobOptions } from './instance/instance-job.js';
 import type { ReconcilePolicy } from './instance/instance-reconcile.js';
 import type { InstanceResendPolicy } from './instance/instance-resend.js';
-import type { QueuePublisher } from './message-queue.js';
+import type { QueueConsumer, QueuePublisher } from './message-queue.js';
 import type { OrderPolicy } from './order/order.js';
 import type { PaymentProvider } from './order/payment-provider.js';
 import type { PaymentSessionPolicy } from './order/payment-session.js';
@@ -26,6 +27,11 @@ import type { TokenRevocationPolicy } from './user/token-revocation.js';
 export const CART_SAVE_POLICY: Token<CartSavePolicy> = token('CartSavePolicy');
 export const CART_TIMES: Token<CartTimes> = token('CartTimes');
 export const GUEST_TOKEN_POLICY: Token<GuestTokenPolicy> = token('GuestTokenPolicy');
+/** Publishes to the queue of contents whose title changed. */
+export const CONTENT_PUBLISHER: Token<QueuePublisher> = token('ContentPublisher');
+/** Receives from it. */
+export const CONTENT_QUEUE: Token<QueueConsumer> = token('ContentQueue');
+export const ENTITLEMENT_POLICY: Token<EntitlementPolicy> = token('EntitlementPolicy');
 export const INSTANCE_JOB_OPTIONS: Token<InstanceJobOptions> = token('InstanceJobOptions');
 export const INSTANCE_RESEND_POLICY: Token<InstanceResendPolicy> = token('InstanceResendPolicy');
 export const ORDER_POLICY: Token<OrderPolicy> = token('OrderPolicy');

@@ -6,16 +6,23 @@ import { CartSaveUsecase } from './cart/cart-save.js';
 import { CartStore, SavedCarts } from './cart/cart-store.js';
 import { GuestTokens } from './cart/guest-token.js';
 import { CatalogRepo, CatalogUsecase } from './catalog/catalog.js';
+import { ContentRepo, ContentUsecase } from './catalog/content.js';
 import { ItemDirectory } from './catalog/item.js';
 import { ProductRepo, ProductUsecase } from './catalog/product.js';
 import { StockRepo } from './catalog/stock.js';
 import { StockGate } from './catalog/stock-gate.js';
+import { ContentFulfilment, GoodsFulfilment } from './entitlement/content-fulfilment.js';
+import { ContentOrderUsecase } from './entitlement/content-order.js';
+import { EntitlementUsecase } from './entitlement/entitlement.js';
+import { EntitlementRepo } from './entitlement/entitlement-state.js';
+import { OrderAccess } from './entitlement/order-access.js';
 import { IdGenerator } from './id-generator.js';
 import { InstanceRepo, InstanceUsecase } from './instance/instance.js';
 import { InstanceResendUsecase } from './instance/instance-resend.js';
 import { CartCheckoutRepo } from './order/cart-checkout.js';
 import { OrderFulfilment } from './order/fulfilment.js';
 import { GoodsOrderUsecase } from './order/goods-order.js';
+import { OpenedContents } from './order/opened-contents.js';
 import { OrderUsecase } from './order/order.js';
 import { OrderCoupons } from './order/order-coupons.js';
 import { OrderSearchRepo, OrderSearchUsecase } from './order/order-search.js';
@@ -33,6 +40,7 @@ import { ShipmentRepo, ShipmentUsecase } from './order/shipment.js';
 import { Outbox, OutboxHandler, OutboxRepo, OutboxUsecase } from './outbox.js';
 import {
   CART_SAVE_POLICY,
+  ENTITLEMENT_POLICY,
   GUEST_TOKEN_POLICY,
   INSTANCE_RESEND_POLICY,
   ORDER_POLICY,
@@ -82,9 +90,10 @@ import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo, UserUsecase } fro
 /** The product domain's usecases. They need its ports, which the data layer binds, and the policies of policy.ts. */
 export const productBizModule: ProviderSet = providers(({ provide, implement, alias }) => {
   provide(RetentionUsecase, [TransactionRunner, RetentionLease, all(RetentionStore), RETENTION_POLICY]);
-  provide(ItemDirectory, [ProductRepo, CatalogRepo]);
+  provide(ItemDirectory, [ProductRepo, CatalogRepo, ContentRepo]);
   provide(ProductUsecase, [ProductRepo]);
   provide(CatalogUsecase, [TransactionRunner, CatalogRepo, StockRepo]);
+  provide(ContentUsecase, [TransactionRunner, ContentRepo, Outbox]);
   provide(TokenRevocations, [UserRepo, TOKEN_REVOCATION_POLICY]);
   provide(UserUsecase, [UserRepo, PasswordHasher, TokenSigner, LoginAttempts]);
 
@@ -99,6 +108,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     RefundRepo,
     ReservedUnits,
     OrderCoupons,
+    OpenedContents,
     Outbox,
     PAYMENT_PROVIDERS,
     REFUND_POLICY,
@@ -155,7 +165,21 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
   provide(ReceiverUsecase, [TransactionRunner, OrderRepo, Pricing, PaymentSessionRepo]);
   provide(ShipmentUsecase, [TransactionRunner, OrderRepo, ShipmentRepo, SHIPMENT_POLICY]);
 
+  provide(OrderAccess, [EntitlementRepo]);
+  alias(OpenedContents, OrderAccess);
+  provide(EntitlementUsecase, [TransactionRunner, EntitlementRepo, ENTITLEMENT_POLICY]);
+  provide(ContentOrderUsecase, [
+    TransactionRunner,
+    IdGenerator,
+    ContentUsecase,
+    EntitlementRepo,
+    OrderRepo,
+    ORDER_POLICY,
+  ]);
+
   alias(OrderFulfilment, InstanceUsecase);
+  implement(OrderFulfilment, GoodsFulfilment, [OrderAccess]);
+  implement(OrderFulfilment, ContentFulfilment, [OrderRepo, EntitlementRepo, OrderAccess, RefundUsecase]);
   implement(ReservedUnits, SaleReservedUnits, [SaleUnitsRepo, StockRepo, Outbox]);
 
   provide(SaleStock, [TransactionRunner, SaleRepo, StockRepo, Admission, PurchaseStream]);
@@ -187,6 +211,8 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     InstanceUsecase,
     SettlementRepo,
     StockRepo,
+    EntitlementRepo,
+    OrderAccess,
     SETTLEMENT_POLICY,
   ]);
 

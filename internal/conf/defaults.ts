@@ -64,6 +64,7 @@ export const DEFAULTS: JsonObject = {
       queue: 'resource.instance.created',
       prefetch: 500,
       refundQueue: 'order.refund.requested',
+      contentQueue: 'content.changed',
       queueType: 'classic',
       confirmTimeout: '5s',
     },
@@ -109,6 +110,7 @@ export const DEFAULTS: JsonObject = {
     afterSaleWindow: '604800s',
   },
   refund: { maxAttempts: 10, retryBackoff: '5s', lease: '60s', pollInterval: '1s' },
+  content: { expireInterval: '10s', batchSize: 1000, clockOffset: '0s' },
   retention: {
     interval: '3600s',
     batchSize: 500,

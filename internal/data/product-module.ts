@@ -1,8 +1,11 @@
 import { CartStore, SavedCarts } from '../biz/cart/cart-store.js';
 import { CatalogRepo } from '../biz/catalog/catalog.js';
+import { ContentRepo } from '../biz/catalog/content.js';
 import { ProductRepo } from '../biz/catalog/product.js';
 import { StockRepo } from '../biz/catalog/stock.js';
 import { StockGate } from '../biz/catalog/stock-gate.js';
+import { TOPIC_CONTENT_CHANGED } from '../biz/catalog/title-change.js';
+import { EntitlementRepo } from '../biz/entitlement/entitlement-state.js';
 import { IdGenerator } from '../biz/id-generator.js';
 import { InstanceRepo } from '../biz/instance/instance.js';
 import { QueuePublisher } from '../biz/message-queue.js';
@@ -17,7 +20,7 @@ import { TOPIC_REFUND_REQUESTED } from '../biz/order/refund.js';
 import { RefundRepo } from '../biz/order/refund-state.js';
 import { ShipmentRepo } from '../biz/order/shipment.js';
 import { Outbox, OutboxHandler, OutboxRepo, PublishingHandler } from '../biz/outbox.js';
-import { CART_TIMES, PAYMENT_PROVIDERS, REFUND_PUBLISHER } from '../biz/policy.js';
+import { CART_TIMES, CONTENT_PUBLISHER, CONTENT_QUEUE, PAYMENT_PROVIDERS, REFUND_PUBLISHER } from '../biz/policy.js';
 import { CouponRepo } from '../biz/pricing/coupon.js';
 import { PriceRuleRepo } from '../biz/pricing/price-rule.js';
 import { UserCouponRepo } from '../biz/pricing/user-coupon.js';
@@ -49,6 +52,7 @@ import { SimulatedPaymentProvider, type SimulatorOptions } from './payment/simul
 import { AdvisoryLocks } from './postgres/advisory-locks.js';
 import {
   checkoutBacklog,
+  entitlementBacklog,
   lookUpBacklog,
   outboxBacklog,
   overdueBacklog,
@@ -59,7 +63,9 @@ import {
 import { PgSavedCarts } from './postgres/cart.js';
 import { PgCartCheckoutRepo } from './postgres/cart-checkout.js';
 import { PgCatalogRepo } from './postgres/catalog.js';
+import { PgContentRepo } from './postgres/content.js';
 import { PgCouponRepo } from './postgres/coupon.js';
+import { PgEntitlementRepo } from './postgres/entitlement.js';
 import { LeasedIdGenerator } from './postgres/id-generator.js';
 import { PgInstanceRepo, TOPIC_INSTANCE_CREATED } from './postgres/instance.js';
 import { LeasedName } from './postgres/leased-name.js';
@@ -89,6 +95,8 @@ import { PgUserRepo } from './postgres/user.js';
 import { PgUserCouponRepo } from './postgres/user-coupon.js';
 import { PgVipLimitRepo } from './postgres/vip-limit.js';
 import { instanceRemovalMessage } from './rabbitmq/instance-removal.js';
+import { RabbitConsumer } from './rabbitmq/consumer.js';
+import { contentChangedMessage } from './rabbitmq/content-changed.js';
 import { RabbitPublisher } from './rabbitmq/publisher.js';
 import { rabbitOptions, rabbitProbe } from './rabbitmq/rabbitmq.js';
 import { refundRequestMessage } from './rabbitmq/refund-request.js';
@@ -108,6 +116,11 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   alias(TransactionRunner, Postgres);
   implement(ProductRepo, PgProductRepo, [Postgres]);
   implement(CatalogRepo, PgCatalogRepo, [Postgres]);
+  implement(ContentRepo, PgContentRepo, [Postgres]);
+  create(EntitlementRepo, [Postgres, CONFIG], (db, { content }) => {
+    return new PgEntitlementRepo(db, { offsetMs: content.clockOffsetMs });
+  });
+  create(BacklogProbe, [Postgres, CONFIG], (db, { content }) => entitlementBacklog(db, content.clockOffsetMs));
   implement(PriceRuleRepo, PgPriceRuleRepo, [Postgres]);
   implement(CouponRepo, PgCouponRepo, [Postgres]);
   implement(UserCouponRepo, PgUserCouponRepo, [Postgres]);
@@ -242,6 +255,32 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
     [REFUND_PUBLISHER],
     (publisher) => new PublishingHandler(TOPIC_REFUND_REQUESTED, publisher, refundRequestMessage),
   );
+  resource(CONTENT_PUBLISHER, {
+    name: 'rabbitmq content publisher',
+    needs: [CONFIG, Logger, Worker, Trace, Metrics],
+    make: (config, logger, worker, trace, metrics) => {
+      const { confirmTimeoutMs } = config.data.rabbitmq;
+      const options = { ...rabbitOptions(config, worker), queue: config.data.rabbitmq.contentQueue, confirmTimeoutMs };
+      return new RabbitPublisher(options, logger, trace, metrics);
+    },
+    open: (publisher) => publisher.open(),
+    close: (publisher) => publisher.close(),
+  });
+  create(
+    OutboxHandler,
+    [CONTENT_PUBLISHER],
+    (publisher) => new PublishingHandler(TOPIC_CONTENT_CHANGED, publisher, contentChangedMessage),
+  );
+  // The consumer's server opens and closes it.
+  create(RabbitConsumer, [CONFIG, Logger, Worker, Metrics], (config, logger, worker, metrics) => {
+    const { contentQueue: queue, prefetch } = config.data.rabbitmq;
+    return new RabbitConsumer({ ...rabbitOptions(config, worker), queue, prefetch }, logger, metrics);
+  });
+  alias(CONTENT_QUEUE, RabbitConsumer);
+  create(BacklogProbe, [RabbitConsumer], (consumer) => ({
+    server: 'content_consumer',
+    read: () => consumer.backlog(),
+  }));
   create(HealthProbe, [RabbitPublisher], rabbitProbe);
   create(OutboxHandler, [QueuePublisher], (publisher) => new PublishingHandler(TOPIC_INSTANCE_CREATED, publisher));
   create(

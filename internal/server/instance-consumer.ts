@@ -1,90 +1,23 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Counter, type Registry } from 'prom-client';
-import { UNAVAILABLE } from '../../gen/common/v1/errors.js';
-import type { Delivery, QueueConsumer, Verdict } from '../biz/message-queue.js';
-import type { Server } from '../kratos/app/server.js';
-import type { BackgroundMeter } from '../kratos/background/background-meter.js';
-import { hasReason } from '../kratos/errors/error.js';
+import type { Registry } from 'prom-client';
+import type { Delivery, QueueConsumer } from '../biz/message-queue.js';
 import type { Logger } from '../kratos/log/logger.js';
 import type { InstanceEventService } from '../service/instance-event.js';
+import { MessageConsumer } from './message-consumer.js';
 
-const FIRST_RETRY_MS = 100;
-const LAST_RETRY_MS = 5_000;
-const VERDICTS: readonly Verdict[] = ['accept', 'reject'];
-/** Tries at a message that fails by itself while the database is there: then it is a fault of ours, and is put aside. */
-const ATTEMPTS = 5;
-
-/**
- * Takes the product domain's messages and puts them on record; a message is acknowledged once it is stored. While the
- * database is away the messages stay with the broker: this waits with what it holds, at most the prefetch, instead of
- * sending it back to be delivered again and again.
- */
-export class InstanceConsumer implements Server {
-  readonly name = 'instance_consumer';
-  private readonly logger: Logger;
-  private readonly messages: Counter<'verdict'>;
-  private meter: BackgroundMeter | undefined;
-
+/** Takes the product domain's messages and puts them on record. */
+export class InstanceConsumer extends MessageConsumer {
   constructor(
-    private readonly queue: QueueConsumer,
-    private readonly events: InstanceEventService,
+    queue: QueueConsumer,
+    events: InstanceEventService,
     logger: Logger,
     registry: Registry,
-    private readonly onStored: () => void,
+    onStored: () => void,
   ) {
-    this.logger = logger.child({ server: this.name });
-    this.messages = new Counter({
-      name: 'kaimai_instance_messages_total',
-      help: 'Messages of the queue that were dealt with, by verdict.',
-      labelNames: ['verdict'] as const,
-      registers: [registry],
-    });
-    for (const verdict of VERDICTS) this.messages.inc({ verdict }, 0);
-  }
-
-  observe(meter: BackgroundMeter): void {
-    this.meter = meter;
-  }
-
-  async start(): Promise<void> {
-    this.queue.start(async (deliveries, signal) => {
-      const startedAt = performance.now();
-      const verdicts = await this.handle(deliveries, signal);
-      this.meter?.round(verdicts.length, performance.now() - startedAt);
-      for (const verdict of verdicts) this.messages.inc({ verdict });
+    const handle = async (deliveries: readonly Delivery[]) => {
+      const verdicts = await events.handle(queue.queue, deliveries);
+      onStored();
       return verdicts;
-    });
-  }
-
-  stop(deadline: AbortSignal): Promise<void> {
-    return this.queue.stop(deadline);
-  }
-
-  private async handle(deliveries: readonly Delivery[], signal: AbortSignal): Promise<readonly Verdict[]> {
-    let failures = 0;
-    for (let tries = 0; ; tries++) {
-      try {
-        const verdicts = await this.events.handle(this.queue.queue, deliveries);
-        if (tries > 0) this.logger.info('queue messages are stored again', { tries });
-        this.onStored();
-        return verdicts;
-      } catch (err) {
-        this.meter?.failed();
-        if (tries === 0) this.logger.error('queue messages cannot be stored for now', { err });
-        if (!hasReason(err, UNAVAILABLE)) failures++;
-        if (failures > 0 && deliveries.length > 1) return this.handleEach(deliveries, signal);
-        if (failures === ATTEMPTS) {
-          this.logger.error('a queue message is put aside in the dead-letter queue', { err });
-          return ['reject'];
-        }
-        await sleep(Math.min(FIRST_RETRY_MS * 2 ** Math.min(tries, 20), LAST_RETRY_MS), undefined, { signal });
-      }
-    }
-  }
-
-  private async handleEach(deliveries: readonly Delivery[], signal: AbortSignal): Promise<readonly Verdict[]> {
-    const verdicts: Verdict[] = [];
-    for (const delivery of deliveries) verdicts.push(...(await this.handle([delivery], signal)));
-    return verdicts;
+    };
+    super(queue, { name: 'instance_consumer', counter: 'kaimai_instance_messages_total', handle }, logger, registry);
   }
 }

@@ -1,5 +1,6 @@
 import { CartServiceService } from '../../gen/cart/v1/cart.js';
 import { CatalogServiceService } from '../../gen/catalog/v1/catalog.js';
+import { ContentServiceService } from '../../gen/content/v1/content.js';
 import { InstanceServiceService } from '../../gen/instance/v1/instance.js';
 import { OrderServiceService } from '../../gen/order/v1/order.js';
 import { RefundServiceService } from '../../gen/order/v1/refund.js';
@@ -10,6 +11,7 @@ import { UserServiceService } from '../../gen/user/v1/user.js';
 import { CartCheckoutUsecase } from '../biz/cart/cart-checkout.js';
 import { CartSaveUsecase } from '../biz/cart/cart-save.js';
 import type { GuestTokenPolicy } from '../biz/cart/guest-token.js';
+import { EntitlementUsecase } from '../biz/entitlement/entitlement.js';
 import { InstanceResendUsecase } from '../biz/instance/instance-resend.js';
 import { OrderUsecase } from '../biz/order/order.js';
 import { PaymentSessionUsecase } from '../biz/order/payment-session.js';
@@ -20,6 +22,8 @@ import { OutboxUsecase } from '../biz/outbox.js';
 import {
   CART_SAVE_POLICY,
   CART_TIMES,
+  CONTENT_QUEUE,
+  ENTITLEMENT_POLICY,
   GUEST_TOKEN_POLICY,
   INSTANCE_RESEND_POLICY,
   ORDER_POLICY,
@@ -56,6 +60,8 @@ import type { ServiceDefinition, ServiceOf } from '../kratos/transport/call-cont
 import { bindService, ServiceBinding } from '../kratos/transport/dispatcher.js';
 import { CartService } from '../service/cart.js';
 import { CatalogService } from '../service/catalog.js';
+import { ContentService } from '../service/content.js';
+import { ContentEventService } from '../service/content-event.js';
 import { InstanceService } from '../service/instance.js';
 import { OrderService } from '../service/order.js';
 import { PricingService } from '../service/pricing.js';
@@ -65,6 +71,8 @@ import { SeckillOrderService, SeckillService } from '../service/seckill.js';
 import { UserService } from '../service/user.js';
 import { cartCheckoutCloser } from './cart-checkout-closer.js';
 import { cartSaver } from './cart-saver.js';
+import { contentConsumer } from './content-consumer.js';
+import { entitlementExpirer } from './entitlement-expirer.js';
 import { instanceResender } from './instance-resender.js';
 import { orderConfirmer } from './order-confirmer.js';
 import { orderSweeper } from './order-sweeper.js';
@@ -84,7 +92,7 @@ import { tokenRevocationPolicy, tokenRevocationReader } from './token-revocation
  * is opened.
  * @throws ConfigError
  */
-export function checkProductConfig({ server, seckill, cart }: Config): void {
+export function checkProductConfig({ server, seckill, cart, content }: Config): void {
   if (server.environment !== 'production') return;
   const secrets = {
     'seckill.token_secret': [DEVELOPMENT_TOKEN_SECRET, seckill.tokenSecret, seckill.previousTokenSecret],
@@ -93,6 +101,9 @@ export function checkProductConfig({ server, seckill, cart }: Config): void {
   const violations = Object.entries(secrets)
     .filter(([, [development, ...used]]) => used.includes(development ?? ''))
     .map(([path]) => ({ path, description: 'the development secret is refused in production' }));
+  if (content.clockOffsetMs !== 0) {
+    violations.push({ path: 'content.clock_offset', description: 'a moved clock is refused in production' });
+  }
   if (violations.length > 0) throw new ConfigError('configuration', violations);
 }
 
@@ -104,6 +115,7 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
     create(ServiceBinding, [service], (implementation) => bindService(definition, implementation));
   serve(ProductServiceService, ProductService);
   serve(CatalogServiceService, CatalogService);
+  serve(ContentServiceService, ContentService);
   serve(OrderServiceService, OrderService);
   serve(RefundServiceService, RefundService);
   serve(PricingServiceService, PricingService);
@@ -177,6 +189,16 @@ export const productServerModule: ProviderSet = providers(({ create }) => {
     // Production has no simulated providers.
     payment.simulatedProviders.length === 0 ? () => false : payPageRoute(simulator, logger),
   );
+  create(Background, [EntitlementUsecase, CONFIG, Logger], (entitlements, { content }, logger) => {
+    const expirer = entitlementExpirer(entitlements, { intervalMs: content.expireIntervalMs }, logger);
+    return new Background('entitlement_expirer', expirer, false);
+  });
+  create(
+    Background,
+    [CONTENT_QUEUE, ContentEventService, Logger, METRICS],
+    (queue, events, logger, registry) =>
+      new Background('content_consumer', contentConsumer(queue, events, logger, registry), false),
+  );
   create(OutboxRelay, [OutboxUsecase, CONFIG, Logger, METRICS], (outbox, config, logger, registry) => {
     const { pollIntervalMs } = config.outbox;
     return new OutboxRelay(outbox, { pollIntervalMs }, logger, registry);
@@ -205,6 +227,7 @@ function bindPolicies(create: Providing['create']): void {
   create(REFUND_POLICY, [CONFIG], ({ refund: { maxAttempts, retryBackoffMs, leaseMs }, order }) => {
     return { maxAttempts, retryBackoffMs, leaseMs, afterSaleWindowMs: order.afterSaleWindowMs };
   });
+  create(ENTITLEMENT_POLICY, [CONFIG], ({ content: { batchSize } }) => ({ batchSize }));
   create(RETENTION_POLICY, [CONFIG], retentionPolicy);
   create(PAYMENT_SESSION_POLICY, [CONFIG], ({ payment: { lookUpAfterMs } }) => ({ lookUpAfterMs }));
   create(PAYMENT_SIGNATURE_POLICY, [CONFIG], ({ payment: { secret, previousSecret }, server }) => ({

@@ -1,4 +1,5 @@
 import { invalidArgument } from '../../gen/common/v1/errors.js';
+import type { Viewer } from '../biz/catalog/catalog.js';
 import type { Identity } from '../biz/identity.js';
 import type { CallContext } from '../kratos/transport/call-context.js';
 
@@ -24,6 +25,11 @@ export function userOf(ctx: CallContext): string {
 export function isOperator(ctx: CallContext): boolean {
   const { role } = identityOf(ctx);
   return role === 'ADMIN' || role === 'INTERNAL';
+}
+
+/** Whether the caller sees what is not published. */
+export function viewerOf(ctx: CallContext): Viewer {
+  return isOperator(ctx) ? 'operator' : 'public';
 }
 
 /**

@@ -16,22 +16,23 @@ import {
   type UpdateSkuRequest,
   type UpdateSpuRequest,
 } from '../../gen/catalog/v1/catalog.js';
-import type { CatalogUsecase, ListedSpu, Sku, SkuPatch, Spu, SpuPatch, Viewer } from '../biz/catalog/catalog.js';
+import type { CatalogUsecase, ListedSpu, Sku, SkuPatch, Spu, SpuPatch } from '../biz/catalog/catalog.js';
 import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js';
-import { isOperator } from './caller.js';
+import { viewerOf } from './caller.js';
 import { enumName } from './enum-name.js';
+import { skuContentReply } from './sku-content.js';
 import { patchOf } from './update-mask.js';
 
 export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
   constructor(private readonly catalog: CatalogUsecase) {}
 
   async createSpu(req: CreateSpuRequest): Promise<SpuMessage> {
-    const { spuNo, title, categoryId, brandId, mainImages, detailHtml } = req;
+    const { spuNo, title, categoryId, brandId, mainImages, detailHtml, goodsType } = req;
     const publishStatus = enumName(Status, req.publishStatus) ?? 'UNPUBLISHED';
     const sellerId = req.sellerId === '' ? undefined : req.sellerId;
     return spuReply(
       await this.catalog.createSpu({
-        ...{ spuNo, title, categoryId, brandId, mainImages, detailHtml, publishStatus, sellerId },
+        ...{ spuNo, title, categoryId, brandId, mainImages, detailHtml, publishStatus, sellerId, goodsType },
       }),
     );
   }
@@ -46,6 +47,7 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
       detailHtml: { path: 'detail_html', given: req.detailHtml, cleared: '' },
       publishStatus: { path: 'publish_status', given: status },
       sellerId: { path: 'seller_id', given: req.sellerId },
+      goodsType: { path: 'goods_type', given: req.goodsType, cleared: '' },
     });
     return spuReply(await this.catalog.updateSpu(req.id, req.version, patch));
   }
@@ -88,7 +90,8 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
   }
 
   async getSku(req: GetSkuRequest, ctx: CallContext): Promise<SkuMessage> {
-    return skuReply(await (isOperator(ctx) ? this.catalog.getSku(req.id) : this.catalog.getPublishedSku(req.id)));
+    const viewer = viewerOf(ctx);
+    return skuReply(await (viewer === 'operator' ? this.catalog.getSku(req.id) : this.catalog.getPublishedSku(req.id)));
   }
 
   async adjustStock(req: AdjustStockRequest): Promise<SkuMessage> {
@@ -107,10 +110,6 @@ export class CatalogService implements ServiceOf<typeof CatalogServiceService> {
   }
 }
 
-function viewerOf(ctx: CallContext): Viewer {
-  return isOperator(ctx) ? 'operator' : 'public';
-}
-
 function spuReply(spu: Spu & Partial<ListedSpu>, skus: readonly Sku[] = []): SpuMessage {
   return {
     ...spu,
@@ -125,5 +124,5 @@ function spuReply(spu: Spu & Partial<ListedSpu>, skus: readonly Sku[] = []): Spu
 }
 
 function skuReply(sku: Sku): SkuMessage {
-  return { ...sku, specs: { ...sku.specs } };
+  return { ...sku, specs: { ...sku.specs }, contents: sku.contents.map(skuContentReply) };
 }

@@ -26,6 +26,7 @@ import {
   Order_Status as Status,
   Order_Type as Type,
 } from '../../gen/order/v1/order.js';
+import type { ContentOrderUsecase } from '../biz/entitlement/content-order.js';
 import { formatUserId } from '../biz/identity.js';
 import type { GoodsOrderUsecase } from '../biz/order/goods-order.js';
 import type { OrderUsecase } from '../biz/order/order.js';
@@ -39,11 +40,13 @@ import type { CallContext, ServiceOf } from '../kratos/transport/call-context.js
 import { identityOf, userOf } from './caller.js';
 import { enumName } from './enum-name.js';
 import { orderIdOf } from './order-id.js';
+import { skuContentReply } from './sku-content.js';
 
 export class OrderService implements ServiceOf<typeof OrderServiceService> {
   constructor(
     private readonly orders: OrderUsecase,
     private readonly goods: GoodsOrderUsecase,
+    private readonly contents: ContentOrderUsecase,
     private readonly shipments: ShipmentUsecase,
     private readonly receivers: ReceiverUsecase,
     private readonly searches: OrderSearchUsecase,
@@ -54,12 +57,13 @@ export class OrderService implements ServiceOf<typeof OrderServiceService> {
   async createOrder(req: CreateOrderRequest, ctx: CallContext): Promise<OrderMessage> {
     const { requestId, remark, expectedAmountFen } = req;
     const common = { userId: userOf(ctx), requestId, remark, expectedAmountFen };
-    if (req.productId !== 0n) {
-      if (req.lines.length > 0) throw oneOf('product_id and lines exclude each other');
-      if (req.couponId !== 0n) throw oneOf('a coupon is only for lines', 'coupon_id');
-      return orderReply(await this.orders.create({ ...common, productId: req.productId, quantity: req.quantity ?? 1 }));
+    const { productId, contentId, quantity = 1 } = req;
+    if ([productId !== 0n, contentId !== 0n, req.lines.length > 0].filter(Boolean).length !== 1) {
+      throw oneOf('exactly one of product_id, lines and content_id is required');
     }
-    if (req.lines.length === 0) throw oneOf('product_id or lines is required');
+    if (req.couponId !== 0n && req.lines.length === 0) throw oneOf('a coupon is only for lines', 'coupon_id');
+    if (productId !== 0n) return orderReply(await this.orders.create({ ...common, productId, quantity }));
+    if (contentId !== 0n) return orderReply(await this.contents.create({ ...common, contentId, quantity }));
     const { lines, receiver, couponId } = req;
     return orderReply(await this.goods.create({ ...common, lines, receiver, couponId: couponId || undefined }));
   }
@@ -227,6 +231,8 @@ export function orderReply(order: Order, shipment?: Shipment): OrderMessage {
       totalPriceFen: item.priceFen * BigInt(item.quantity),
       promotionAmountFen: item.promotionFen,
       sellerId: item.sellerId ?? '',
+      goodsType: item.goodsType,
+      contents: item.contents.map(skuContentReply),
     })),
     totalAmountFen: order.totalFen,
     freightAmountFen: order.freightFen,
@@ -242,5 +248,8 @@ export function orderReply(order: Order, shipment?: Shipment): OrderMessage {
       shippedAt: shipment.shippedAt,
     },
     refundedAmountFen: order.refundedFen,
+    contentId: order.content?.id ?? 0n,
+    contentType: order.content?.type ?? '',
+    contentDays: order.content?.days ?? 0,
   };
 }

@@ -2,7 +2,10 @@ import { CartUsecase } from '../biz/cart/cart.js';
 import { CartCheckoutUsecase } from '../biz/cart/cart-checkout.js';
 import { GuestTokens } from '../biz/cart/guest-token.js';
 import { CatalogUsecase } from '../biz/catalog/catalog.js';
+import { ContentUsecase } from '../biz/catalog/content.js';
 import { ProductUsecase } from '../biz/catalog/product.js';
+import { ContentOrderUsecase } from '../biz/entitlement/content-order.js';
+import { EntitlementUsecase } from '../biz/entitlement/entitlement.js';
 import { InstanceUsecase } from '../biz/instance/instance.js';
 import { GoodsOrderUsecase } from '../biz/order/goods-order.js';
 import { OrderUsecase } from '../biz/order/order.js';
@@ -30,6 +33,8 @@ import { Logger } from '../kratos/log/logger.js';
 import { Metrics } from '../kratos/metrics/metrics.js';
 import { CartService } from './cart.js';
 import { CatalogService } from './catalog.js';
+import { ContentService } from './content.js';
+import { ContentEventService } from './content-event.js';
 import { InstanceService } from './instance.js';
 import { OrderService } from './order.js';
 import { PricingService } from './pricing.js';
@@ -42,9 +47,12 @@ import { UserService } from './user.js';
 export const productServiceModule: ProviderSet = providers(({ provide }) => {
   provide(ProductService, [ProductUsecase]);
   provide(CatalogService, [CatalogUsecase]);
+  provide(ContentService, [ContentUsecase, EntitlementUsecase]);
+  provide(ContentEventService, [EntitlementUsecase]);
   provide(OrderService, [
     OrderUsecase,
     GoodsOrderUsecase,
+    ContentOrderUsecase,
     ShipmentUsecase,
     ReceiverUsecase,
     OrderSearchUsecase,

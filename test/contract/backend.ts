@@ -1,7 +1,9 @@
 import type { SavedCarts } from '../../internal/biz/cart/cart-store.js';
 import type { CatalogRepo, NewSku, NewSpu, Sku } from '../../internal/biz/catalog/catalog.js';
+import type { ContentRepo } from '../../internal/biz/catalog/content.js';
 import type { NewProduct, Product, ProductRepo } from '../../internal/biz/catalog/product.js';
 import type { StockMove, StockRepo } from '../../internal/biz/catalog/stock.js';
+import type { Access, EntitlementRepo } from '../../internal/biz/entitlement/entitlement-state.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { InstanceRepo } from '../../internal/biz/instance/instance.js';
 import type { CartCheckoutRepo } from '../../internal/biz/order/cart-checkout.js';
@@ -22,11 +24,16 @@ import type { VipLimitRepo } from '../../internal/biz/seckill/vip-limit.js';
 import type { Transaction, TransactionRunner } from '../../internal/biz/transaction.js';
 import type { UserRepo } from '../../internal/biz/user/user.js';
 
+/** A line of an order without what only the snapshot on the order has. */
+export type OrderItemRow = Omit<OrderItem, 'goodsType' | 'contents'>;
+
 /** One implementation of the ports of biz, and what a test must do or read without them. */
 export interface Backend {
   readonly transactions: TransactionRunner;
   readonly products: ProductRepo;
   readonly catalog: CatalogRepo;
+  readonly contents: ContentRepo;
+  readonly entitlements: EntitlementRepo;
   readonly stock: StockRepo;
   readonly orders: OrderRepo;
   readonly cartCheckouts: CartCheckoutRepo;
@@ -54,10 +61,12 @@ export interface Backend {
   sell(tx: Transaction, saleId: bigint): Promise<void>;
   sold(saleId: bigint): Promise<bigint>;
   returned(saleId: bigint): Promise<bigint>;
-  /** The lines of an order. */
-  items(orderId: bigint): Promise<readonly OrderItem[]>;
+  /** The lines of an order, as rows. */
+  items(orderId: bigint): Promise<readonly OrderItemRow[]>;
   /** Makes it so that the request was created, and its event published, this long ago. */
   publish(instanceId: bigint, agoMs: number): Promise<void>;
+  /** Makes it so that the entitlements of these accesses began and end this much earlier. */
+  ageEntitlements(accesses: readonly Access[], byMs: number): Promise<void>;
   insertInboxRow(order: NewOrder, streamId: string): Promise<void>;
   /** Breaks the connection of `tx`, so that its next statement fails. */
   breakConnection(tx: Transaction): Promise<void>;
@@ -147,7 +156,7 @@ export function newGoodsOrder(lines: readonly (readonly [sku: Sku, quantity: num
   const items = lines.map(
     ([sku, quantity]): OrderItem => ({
       ...{ skuId: sku.id, spuId: sku.spuId, spuName: 'phone', skuName: sku.skuName, skuImage: '', specs: {} },
-      ...{ priceFen: 100n, quantity, promotionFen: 0n, sellerId: undefined },
+      ...{ priceFen: 100n, quantity, promotionFen: 0n, sellerId: undefined, goodsType: '', contents: [] },
     }),
   );
   const units = lines.reduce((sum, [, quantity]) => sum + quantity, 0);

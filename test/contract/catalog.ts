@@ -19,6 +19,7 @@ const SPU: Omit<NewSpu, 'spuNo'> = {
     mainImages: ['https://img.test/1', 'https://img.test/2'],
   },
   ...{ detailHtml: '<p>"a phone"</p>', publishStatus: 'UNPUBLISHED', sellerId: '00000000-0000-8000-8000-000000000fff' },
+  goodsType: 'PHYSICAL',
 };
 
 export function catalogRepoContract(name: string, open: OpenBackend): void {
@@ -60,9 +61,9 @@ export function catalogRepoContract(name: string, open: OpenBackend): void {
       );
       assert.deepEqual(sku.specs, { storage: '256G', color: '黑色' });
       assert.deepEqual(await catalog.findSku(sku.id), sku);
-      const { title, categoryId, mainImages, publishStatus, sellerId } = spu;
+      const { title, categoryId, mainImages, publishStatus, sellerId, goodsType } = spu;
       assert.deepEqual(await catalog.findGoods(sku.id), {
-        ...{ sku, spu: { title, categoryId, mainImages, publishStatus, sellerId } },
+        ...{ sku, spu: { title, categoryId, mainImages, publishStatus, sellerId, goodsType } },
       });
       assert.equal(await insertBare(spu.id, skuNo), undefined);
       assert.deepEqual(await catalog.listSkus(spu.id), [sku]);

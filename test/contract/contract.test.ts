@@ -1,7 +1,9 @@
 import { useServers } from '../support/servers.js';
 import type { OpenBackend } from './backend.js';
 import { catalogRepoContract } from './catalog.js';
+import { contentRepoContract } from './content.js';
 import { couponRepoContract } from './coupon.js';
+import { entitlementRepoContract } from './entitlement.js';
 import { instanceRepoContract } from './instance.js';
 import { openMemoryBackend } from './memory-backend.js';
 import { orderRepoContract } from './order.js';
@@ -24,6 +26,8 @@ const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
   transactionRunnerContract,
   productRepoContract,
   catalogRepoContract,
+  contentRepoContract,
+  entitlementRepoContract,
   stockRepoContract,
   orderRepoContract,
   savedCartsContract,

@@ -1,5 +1,7 @@
 import { MemoryCatalogRepo } from '../support/memory/catalog.js';
+import { MemoryContentRepo } from '../support/memory/content.js';
 import { MemoryCouponRepo } from '../support/memory/coupon.js';
+import { MemoryEntitlementRepo } from '../support/memory/entitlement.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
 import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
@@ -25,6 +27,8 @@ export async function openMemoryBackend(): Promise<Backend> {
   const store = new MemoryStore();
   const outbox = new MemoryOutbox(store);
   const catalog = new MemoryCatalogRepo(store);
+  const contents = new MemoryContentRepo(store, catalog.skus);
+  const entitlements = new MemoryEntitlementRepo(store, contents);
   const orders = new MemoryOrderRepo(store);
   const stock = new MemoryStockRepo(store, catalog.skus);
   const saleUnits = new MemorySaleUnitsRepo(store);
@@ -38,6 +42,8 @@ export async function openMemoryBackend(): Promise<Backend> {
     transactions: store,
     products: new MemoryProductRepo(store),
     catalog,
+    contents,
+    entitlements,
     stock,
     orders,
     cartCheckouts,
@@ -69,13 +75,26 @@ export async function openMemoryBackend(): Promise<Backend> {
     },
     returned: async (saleId) => saleUnits.sales.find(String(saleId))?.returned ?? -1n,
     sold: async (saleId) => saleUnits.sales.find(String(saleId))?.sold ?? -1n,
-    items: async (id) => orders.items.rows().flatMap(({ orderId, ...item }) => (orderId === id ? [item] : [])),
+    items: async (id) =>
+      orders.items
+        .rows()
+        .flatMap(({ orderId, goodsType: _, contents: _contents, ...item }) => (orderId === id ? [item] : [])),
     publish: (instanceId, agoMs) =>
       store.run(async (tx) => {
         const at = new Date(Date.now() - agoMs);
         const row = outbox.table.rows(tx).find((r) => r.refId === instanceId)!;
         await outbox.table.update(tx, String(row.id), (r) => ({ ...r, publishedAt: at }));
         await instances.requests.update(tx, String(instanceId), (r) => ({ ...r, createdAt: at }));
+      }),
+    ageEntitlements: (accesses, byMs) =>
+      store.run(async (tx) => {
+        const earlier = (at: Date) => new Date(at.getTime() - byMs);
+        for (const { id, userId, contentId } of entitlements.entitlements.rows(tx)) {
+          if (!accesses.some((a) => a.userId === userId && a.contentId === contentId)) continue;
+          await entitlements.entitlements.update(tx, String(id), (e) => ({
+            ...{ ...e, startsAt: earlier(e.startsAt), endsAt: e.endsAt && earlier(e.endsAt) },
+          }));
+        }
       }),
     insertInboxRow: ({ id: orderId, productId: itemId = 0n, userId, quantity }, streamId) =>
       store.run(async (tx) => {

@@ -58,6 +58,7 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
         version: 1n,
         paidAt: undefined,
         ...{ completedAt: undefined, sellerId: undefined, shippedAt: undefined, confirmDeadline: undefined },
+        content: undefined,
       });
       assert.equal(payDeadline?.getTime(), createdAt.getTime() + 60_000);
       assert.deepEqual(await kinds(given.id), [[undefined, 'PENDING', 'user', '']]);
@@ -68,6 +69,13 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
         (sku): OrderItem => ({
           ...{ skuId: sku.id, spuId: sku.spuId, sellerId: SELLER, spuName: '手机', skuName: sku.skuName, skuImage: '' },
           ...{ specs: { color: '"black"', size: 'L' }, priceFen: 2n ** 50n, quantity: 2, promotionFen: 3n },
+          ...{
+            goodsType: 'CARD',
+            contents: [
+              { contentId: 2n ** 60n, days: 30 },
+              { contentId: 1n, days: undefined },
+            ],
+          },
         }),
       );
       return {
@@ -86,7 +94,8 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.equal(await run((tx) => orders.insertGoods(tx, [one, two], 'user')), true);
       const stored = await get(one.id);
       assert.deepEqual(stored.items, one.items);
-      assert.deepEqual(await backend.it.items(one.id), one.items);
+      const rows = one.items.map(({ goodsType: _, contents: _contents, ...row }) => row);
+      assert.deepEqual(await backend.it.items(one.id), rows);
       assert.deepEqual([stored.totalFen, stored.freightFen, stored.promotionFen], [2n ** 52n, 7n, 6n]);
       assert.deepEqual([stored.receiver, stored.requestFingerprint], [receiver, 'f'.repeat(64)]);
       assert.deepEqual([(await get(two.id)).skuId, (await get(two.id)).receiver], [skus[0]!.id, undefined]);

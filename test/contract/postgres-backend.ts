@@ -1,9 +1,10 @@
 import pg from 'pg';
-import type { OrderItem } from '../../internal/biz/order/order-item.js';
 import { PgSavedCarts } from '../../internal/data/postgres/cart.js';
 import { PgCartCheckoutRepo } from '../../internal/data/postgres/cart-checkout.js';
 import { PgCatalogRepo } from '../../internal/data/postgres/catalog.js';
+import { PgContentRepo } from '../../internal/data/postgres/content.js';
 import { PgCouponRepo } from '../../internal/data/postgres/coupon.js';
+import { PgEntitlementRepo } from '../../internal/data/postgres/entitlement.js';
 import { PgInstanceRepo } from '../../internal/data/postgres/instance.js';
 import { PgOrderRepo } from '../../internal/data/postgres/order.js';
 import { PgOutbox } from '../../internal/data/postgres/outbox.js';
@@ -23,7 +24,7 @@ import { PgUserRepo } from '../../internal/data/postgres/user.js';
 import { PgUserCouponRepo } from '../../internal/data/postgres/user-coupon.js';
 import { PgVipLimitRepo } from '../../internal/data/postgres/vip-limit.js';
 import { MemoryStockGate } from '../support/memory/stock-gate.js';
-import type { Backend } from './backend.js';
+import type { Backend, OrderItemRow } from './backend.js';
 
 /** The adapters of internal/data. */
 export async function openPostgresBackend(url: string): Promise<Backend> {
@@ -44,6 +45,8 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     transactions: db,
     products: new PgProductRepo(db),
     catalog: new PgCatalogRepo(db),
+    contents: new PgContentRepo(db),
+    entitlements: new PgEntitlementRepo(db, { offsetMs: 0 }),
     stock: new PgStockRepo(db, new MemoryStockGate()),
     orders: new PgOrderRepo(db),
     cartCheckouts: new PgCartCheckoutRepo(db),
@@ -84,7 +87,7 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     sold: (saleId) => column('sold', saleId),
     returned: (saleId) => column('returned', saleId),
     items: async (orderId) => {
-      const { rows } = await db.pool.query<Omit<OrderItem, 'sellerId'> & { seller_id: string | null }>(
+      const { rows } = await db.pool.query<Omit<OrderItemRow, 'sellerId'> & { seller_id: string | null }>(
         `SELECT sku_id AS "skuId", spu_id AS "spuId", seller_id, spu_name AS "spuName", sku_name AS "skuName",
            sku_image AS "skuImage", specs, price AS "priceFen", quantity, promotion_amount AS "promotionFen"
          FROM order_items WHERE order_id = $1 ORDER BY sku_id`,
@@ -99,6 +102,15 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
          UPDATE outbox SET created_at = ${at}, published_at = ${at} WHERE ref_id = $1`,
         [instanceId],
       );
+    },
+    ageEntitlements: async (accesses, byMs) => {
+      for (const { userId, contentId } of accesses) {
+        await db.pool.query(
+          `UPDATE order_content_association SET access_start_time = access_start_time - ${byMs} * interval '1 ms',
+             access_end_time = access_end_time - ${byMs} * interval '1 ms' WHERE user_id = $1 AND content_id = $2`,
+          [userId, contentId],
+        );
+      }
     },
     insertInboxRow: async (order, streamId) => {
       await db.pool.query(

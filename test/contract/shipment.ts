@@ -33,7 +33,7 @@ export function shipmentRepoContract(name: string, open: OpenBackend): void {
         ...{ id: freshId(), userId: freshUser(), orderType: 'GOODS', source: 'NORMAL', status: 'PENDING' },
         ...{ productId: undefined, productName: 'k', quantity: 1, priceFen: 5n, amountFen: 5n, reqId: freshId() },
         ...{ freightFen: 0n, promotionFen: 0n, receiver: RECEIVER },
-        items: [{ ...line, specs: {}, priceFen: 5n, quantity: 1, promotionFen: 0n }],
+        items: [{ ...line, specs: {}, priceFen: 5n, quantity: 1, promotionFen: 0n, goodsType: '', contents: [] }],
         ...changes,
       };
       await run((tx) => backend.it.orders.insertGoods(tx, [given], 'user'));

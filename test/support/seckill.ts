@@ -8,8 +8,12 @@ import { CartSaveUsecase } from '../../internal/biz/cart/cart-save.js';
 import { CartStore, SavedCarts } from '../../internal/biz/cart/cart-store.js';
 import { GuestTokens } from '../../internal/biz/cart/guest-token.js';
 import { CatalogUsecase, type Sku } from '../../internal/biz/catalog/catalog.js';
+import { ContentUsecase } from '../../internal/biz/catalog/content.js';
 import { type Product, ProductUsecase } from '../../internal/biz/catalog/product.js';
 import { StockGate } from '../../internal/biz/catalog/stock-gate.js';
+import { ContentOrderUsecase } from '../../internal/biz/entitlement/content-order.js';
+import { EntitlementUsecase } from '../../internal/biz/entitlement/entitlement.js';
+import { EntitlementRepo } from '../../internal/biz/entitlement/entitlement-state.js';
 import { IdGenerator } from '../../internal/biz/id-generator.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
@@ -26,6 +30,8 @@ import { OutboxUsecase } from '../../internal/biz/outbox.js';
 import {
   CART_SAVE_POLICY,
   CART_TIMES,
+  CONTENT_PUBLISHER,
+  ENTITLEMENT_POLICY,
   GUEST_TOKEN_POLICY,
   ORDER_POLICY,
   OUTBOX_OPTIONS,
@@ -59,6 +65,7 @@ import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
 import type { Settlement } from '../../internal/biz/seckill/settlement-state.js';
 import { WaitingRoom, WaitingRoomUsecase } from '../../internal/biz/seckill/waiting-room.js';
 import { AdvisoryLocks } from '../../internal/data/postgres/advisory-locks.js';
+import { PgEntitlementRepo } from '../../internal/data/postgres/entitlement.js';
 import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { SOLD_QUANTITY } from '../../internal/data/postgres/status.js';
@@ -92,6 +99,7 @@ const testPolicies = providers(({ value, create }) => {
   value(CART_SAVE_POLICY, { saveBatch: 50 });
   value(CART_TIMES, { saveAfterMs: 20, ttlMs: 60_000 });
   value(GUEST_TOKEN_POLICY, { secrets: ['a secret of the tests'], ttlMs: 60_000 });
+  value(ENTITLEMENT_POLICY, { batchSize: 100 });
   value(ORDER_POLICY, { payTimeoutMs: 60_000 });
   value(OUTBOX_OPTIONS, { batchSize: 100, leaseMs: 10_000 });
   value(PAYMENT_SESSION_POLICY, { lookUpAfterMs: 1_000 });
@@ -132,6 +140,12 @@ export class SeckillReplica {
   readonly refundRequests: RefundRequestUsecase;
   readonly shipments: ShipmentUsecase;
   readonly receivers: ReceiverUsecase;
+  readonly contents: ContentUsecase;
+  readonly contentOrders: ContentOrderUsecase;
+  readonly entitlements: EntitlementUsecase;
+  /** Moves the time by which access begins and ends. */
+  readonly entitlementClock = { offsetMs: 0 };
+  readonly contentQueue = new MemoryQueue();
   readonly refundQueue = new MemoryQueue();
   readonly admission: Admission;
   readonly sales: SaleUsecase;
@@ -178,6 +192,8 @@ export class SeckillReplica {
           // Only returned units are relayed here; instance events stay in the outbox.
           create(QueuePublisher, [], () => ({ publish: async () => assert.fail('no broker in this replica') }));
           value(REFUND_PUBLISHER, this.refundQueue);
+          value(CONTENT_PUBLISHER, this.contentQueue);
+          value(EntitlementRepo, new PgEntitlementRepo(this.db, this.entitlementClock));
           value(PAYMENT_PROVIDERS, [this.provider]);
           create(SaleWatch, [SaleUsecase], (sales) => new SaleWatch(sales, WATCH_INTERVAL_MS));
         }),
@@ -197,6 +213,9 @@ export class SeckillReplica {
     this.refundRequests = container.get(RefundRequestUsecase);
     this.shipments = container.get(ShipmentUsecase);
     this.receivers = container.get(ReceiverUsecase);
+    this.contents = container.get(ContentUsecase);
+    this.contentOrders = container.get(ContentOrderUsecase);
+    this.entitlements = container.get(EntitlementUsecase);
     this.stockGate = container.get(StockGate);
     this.carts = container.get(CartUsecase);
     this.cartStore = container.get(CartStore);

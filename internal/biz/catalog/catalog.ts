@@ -14,6 +14,7 @@ import { formatUserId } from '../identity.js';
 import { limitOf, type Page, type PageRequest, pageOf } from '../page.js';
 import { decodePageToken, type TokenPage, tokenPage } from '../page-token.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
+import type { SkuContent } from './sku-content.js';
 import type { StockLedgerRow, StockRepo } from './stock.js';
 
 export type PublishStatus = 'PUBLISHED' | 'UNPUBLISHED';
@@ -30,6 +31,8 @@ export interface Spu {
   readonly detailHtml: string;
   readonly publishStatus: PublishStatus;
   readonly sellerId: string | undefined;
+  /** Word of the shop; empty: none. */
+  readonly goodsType: string;
   readonly version: bigint;
   readonly createdAt: Date;
   readonly updatedAt: Date;
@@ -52,6 +55,8 @@ export interface Sku {
   readonly stockSeq: bigint;
   /** Specification by name. */
   readonly specs: Readonly<Record<string, string>>;
+  /** What each unit opens, by content id. */
+  readonly contents: readonly SkuContent[];
   /** Counts changes by operators, including adjustments of the stock, but not orders. */
   readonly version: bigint;
   readonly createdAt: Date;
@@ -61,11 +66,12 @@ export interface Sku {
 /** A sku with the fields of its spu that an order stores. */
 export interface Goods {
   readonly sku: Sku;
-  readonly spu: Pick<Spu, 'title' | 'categoryId' | 'mainImages' | 'publishStatus' | 'sellerId'>;
+  readonly spu: Pick<Spu, 'title' | 'categoryId' | 'mainImages' | 'publishStatus' | 'sellerId' | 'goodsType'>;
 }
 
-export type NewSpu = Omit<Spu, 'id' | 'sellerId' | 'version' | 'createdAt' | 'updatedAt'> & {
+export type NewSpu = Omit<Spu, 'id' | 'sellerId' | 'goodsType' | 'version' | 'createdAt' | 'updatedAt'> & {
   readonly sellerId?: string | undefined;
+  readonly goodsType?: string | undefined;
 };
 export type NewSku = Pick<Sku, 'spuId' | 'skuNo' | 'skuName' | 'priceFen' | 'marketPriceFen' | 'specs'>;
 

@@ -187,6 +187,10 @@ export class InstanceUsecase implements OrderFulfilment {
     return request === undefined ? {} : { instanceId: request.instanceId };
   }
 
+  async afterPaid(_tx: Transaction, order: Order): Promise<Order> {
+    return order;
+  }
+
   /** Reads the specs for `createInstances`, so that it does not have to read them inside the transaction. */
   async loadSpecs(requests: readonly Pick<CreateInstance, 'productId'>[]): Promise<void> {
     for (const productId of new Set(requests.map((r) => r.productId))) {

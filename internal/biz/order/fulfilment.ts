@@ -11,4 +11,9 @@ export abstract class OrderFulfilment {
    * @returns what the move to PAID writes on the order, so that the row is written once
    */
   abstract fulfil(tx: Transaction, order: Order): Promise<{ readonly instanceId?: bigint }>;
+  /**
+   * Goes on in the same transaction, when the order is PAID and its units have left the stock.
+   * @returns the order as it is then
+   */
+  abstract afterPaid(tx: Transaction, order: Order): Promise<Order>;
 }

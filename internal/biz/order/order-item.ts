@@ -1,4 +1,5 @@
 import type { Goods } from '../catalog/catalog.js';
+import type { SkuContent } from '../catalog/sku-content.js';
 
 /** A line of a GOODS order: a snapshot of name and price at the time of the order. */
 export interface OrderItem {
@@ -14,6 +15,10 @@ export interface OrderItem {
   readonly quantity: number;
   /** The line's share of all discounts of the order. */
   readonly promotionFen: bigint;
+  /** Word of the shop; empty: none. */
+  readonly goodsType: string;
+  /** What each unit opens, by content id. */
+  readonly contents: readonly SkuContent[];
 }
 
 /** A snapshot of the current state of a sku. */
@@ -29,6 +34,8 @@ export function orderItemOf(
     skuName: sku.skuName,
     skuImage: spu.mainImages[0] ?? '',
     specs: sku.specs,
+    goodsType: spu.goodsType,
+    contents: sku.contents,
     ...line,
   };
 }

@@ -13,6 +13,14 @@ export const PAY_TIMEOUT = 'PAY_TIMEOUT';
 /** Who changed the status of an order. */
 export type OrderActor = 'user' | 'payment' | 'sweeper' | 'confirmer' | 'resource' | 'seckill' | 'refund' | 'admin';
 
+/** The content that a CONTENT order buys, as it was sold. The title is the order's `productName`. */
+export interface OrderedContent {
+  readonly id: bigint;
+  readonly type: string;
+  /** Days of access; undefined: permanent access. */
+  readonly days: number | undefined;
+}
+
 /** Who receives the goods, and where. */
 export interface Receiver {
   readonly name: string;
@@ -34,6 +42,8 @@ export interface Order {
   readonly productId: bigint | undefined;
   /** Only of flash-sale orders of goods, which have one sku. */
   readonly skuId: bigint | undefined;
+  /** Only of CONTENT orders. */
+  readonly content: OrderedContent | undefined;
   readonly productName: string;
   readonly quantity: number;
   readonly priceFen: bigint;
@@ -81,6 +91,8 @@ export interface NewOrder {
   readonly status: 'PENDING' | 'PAID';
   readonly productId: bigint | undefined;
   readonly skuId?: bigint | undefined;
+  /** Required with CONTENT. */
+  readonly content?: OrderedContent | undefined;
   readonly productName: string;
   readonly quantity: number;
   readonly priceFen: bigint;

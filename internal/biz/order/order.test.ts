@@ -8,7 +8,9 @@ import {
 } from '../../../gen/order/v1/errors.js';
 import { freshUser, insertProduct, newOrder, times } from '../../../test/contract/backend.js';
 import { MemoryCatalogRepo } from '../../../test/support/memory/catalog.js';
+import { MemoryContentRepo } from '../../../test/support/memory/content.js';
 import { MemoryCouponRepo } from '../../../test/support/memory/coupon.js';
+import { MemoryEntitlementRepo } from '../../../test/support/memory/entitlement.js';
 import { CountingIds } from '../../../test/support/memory/id-generator.js';
 import { MemoryInstanceRepo } from '../../../test/support/memory/instance.js';
 import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
@@ -23,6 +25,7 @@ import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
 import { MemoryStore } from '../../../test/support/memory/store.js';
 import { MemoryUserCouponRepo } from '../../../test/support/memory/user-coupon.js';
 import { type Product, ProductUsecase } from '../catalog/product.js';
+import { OrderAccess } from '../entitlement/order-access.js';
 import { InstanceUsecase } from '../instance/instance.js';
 import { SaleReservedUnits } from '../seckill/reserved-units.js';
 import { OrderUsecase } from './order.js';
@@ -47,12 +50,14 @@ describe('OrderUsecase', () => {
     new MemoryPaymentRepo(store),
   ];
   const requests = new MemoryInstanceRepo(store, outbox);
-  const stock = new MemoryStockRepo(store, new MemoryCatalogRepo(store).skus);
+  const { skus } = new MemoryCatalogRepo(store);
+  const stock = new MemoryStockRepo(store, skus);
+  const access = new OrderAccess(new MemoryEntitlementRepo(store, new MemoryContentRepo(store, skus)));
   const sales = new MemorySaleUnitsRepo(store);
   const units = new SaleReservedUnits(sales, stock, outbox);
   const refundRepo = new MemoryRefundRepo(store, payments, repo);
   const coupons = new OrderCoupons(new MemoryUserCouponRepo(store, new MemoryCouponRepo(store)));
-  const refunds = new RefundUsecase(store, ids, repo, payments, refundRepo, units, coupons, outbox, [], {
+  const refunds = new RefundUsecase(store, ids, repo, payments, refundRepo, units, coupons, access, outbox, [], {
     ...{ maxAttempts: 3, retryBackoffMs: 1, leaseMs: 1_000, afterSaleWindowMs: 1_000 },
   });
   const instances = new InstanceUsecase(store, ids, products, requests, repo, refunds);

@@ -287,7 +287,8 @@ export class OrderUsecase {
       return { kind, order, refundId: await this.refuse(tx, order, { ...payment, outcome: 'REFUNDED' }, kind) };
     }
     await this.record(tx, { ...payment, outcome: 'APPLIED' });
-    const written = await this.fulfilments.get(order.orderType)?.fulfil(tx, order);
+    const fulfilment = this.fulfilments.get(order.orderType);
+    const written = await fulfilment?.fulfil(tx, order);
     const paid = await moveLocked(this.orders, tx, order, {
       to: 'PAID',
       actor: 'payment',
@@ -296,7 +297,7 @@ export class OrderUsecase {
     });
     await this.units.consume(tx, [paid]);
     await this.coupons.use(tx, [paid]);
-    return { kind: 'paid', order: paid };
+    return { kind: 'paid', order: (await fulfilment?.afterPaid(tx, paid)) ?? paid };
   }
 
   private async repeatedPayment(

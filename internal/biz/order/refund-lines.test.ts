@@ -5,7 +5,7 @@ import { RefundableLines } from './refund-lines.js';
 
 const item = (skuId: bigint, quantity: number, priceFen: bigint, promotionFen = 0n): OrderItem => ({
   ...{ skuId, spuId: 1n, spuName: '', skuName: '', skuImage: '', specs: {}, sellerId: undefined },
-  ...{ priceFen, quantity, promotionFen },
+  ...{ priceFen, quantity, promotionFen, goodsType: '', contents: [] },
 });
 
 describe('RefundableLines', () => {

@@ -36,7 +36,7 @@ export class RefundRequestUsecase {
   ) {}
 
   /**
-   * Asks for what is left of an order of goods, or for units of its lines. Asking for the whole again returns the refund
+   * Asks for what is left of an order of goods, for units of its lines, or for an order of a content. Asking for the whole again returns the refund
    * under way, as does a repeated request id.
    * @throws ORDER_NOT_FOUND, REFUND_NOT_POSSIBLE, REQUEST_ID_REUSED, INVALID_ARGUMENT lines
    */
@@ -67,7 +67,7 @@ export class RefundRequestUsecase {
       granted.map((r) => r.lines),
     );
     const lines = left.take(wanted.lines.length === 0 ? left.units : wanted.lines);
-    if (lines.length === 0) throw notPossible(order, 'has nothing left to refund');
+    if (lines.length === 0 && order.orderType === 'GOODS') throw notPossible(order, 'has nothing left to refund');
     const whole = left.isAll(lines);
     if (whole && granted.some((r) => r.status === 'REQUESTED')) {
       throw notPossible(order, 'has another refund that waits for a decision');
@@ -84,7 +84,7 @@ export class RefundRequestUsecase {
 
   /** @throws REFUND_NOT_POSSIBLE */
   private async statusFor(tx: Transaction, order: Order): Promise<'APPROVED' | 'REQUESTED'> {
-    if (order.orderType !== 'GOODS') throw notPossible(order, 'is no order of goods');
+    if (order.orderType === 'INSTANCE') throw notPossible(order, 'is an order of an instance');
     if (order.status === 'PAID') return 'APPROVED';
     if (order.status === 'SHIPPED') return 'REQUESTED';
     if (order.status !== 'COMPLETED') throw notPossible(order, `is ${order.status}`);

@@ -5,6 +5,7 @@ import type { NewOutboxRow, Outbox } from '../outbox.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import { removalRow } from './instance-removal.js';
+import type { OpenedContents } from './opened-contents.js';
 import type { OrderCoupons } from './order-coupons.js';
 import { moveLocked, noOrder, type Order, type OrderActor, type OrderRepo, REFUNDED } from './order-state.js';
 import type { PaymentRepo } from './payment.js';
@@ -74,6 +75,7 @@ export class RefundUsecase {
     private readonly refunds: RefundRepo,
     private readonly units: ReservedUnits,
     private readonly coupons: OrderCoupons,
+    private readonly contents: OpenedContents,
     private readonly outbox: Outbox,
     providers: readonly PaymentProvider[],
     private readonly policy: RefundPolicy,
@@ -181,7 +183,7 @@ export class RefundUsecase {
       if (refund.returnedAt !== undefined && refund.restocked === restock) return refund;
       if (refund.returnedAt !== undefined) throw conflict(refund, 'its return was received before');
       if (refund.status === 'REQUESTED' || refund.status === 'REFUSED') throw conflict(refund, 'it is not approved');
-      if (!hasShippedUnits(refund)) throw conflict(refund, 'its units were never shipped');
+      if (!hasShippedUnits(refund, order)) throw conflict(refund, 'its units were never shipped');
       const returned = await this.refunds.setReturned(tx, refund, restock);
       if (restock)
         await this.orders.addRefund(tx, order.id, { amountFen: 0n, units: await this.restock(tx, order, refund) });
@@ -247,9 +249,10 @@ export class RefundUsecase {
         done.kind === 'WHOLE'
           ? await moveLocked(this.orders, tx, order, { to: 'CANCELLED', actor: 'refund', reason: REFUNDED })
           : order;
-      const units = hasShippedUnits(done) ? 0 : await this.restock(tx, refunded, done);
+      const units = hasShippedUnits(done, order) ? 0 : await this.restock(tx, refunded, done);
       await this.orders.addRefund(tx, order.id, { amountFen: done.amountFen, units });
       if (done.kind === 'WHOLE') await this.coupons.restore(tx, refunded);
+      await this.contents.close(tx, order, done.kind === 'WHOLE' ? [] : await this.unitsKept(tx, order));
       return done;
     });
   }
@@ -284,6 +287,15 @@ export class RefundUsecase {
     const refunds = await this.refunds.listOfOrder(tx, order.id);
     const granted = refunds.filter((r) => r.status !== 'REFUSED').map((r) => r.lines);
     return new RefundableLines(order.items, granted).units;
+  }
+
+  /** The units whose refund is not DONE, by sku id. */
+  private async unitsKept(tx: Transaction, order: Order): Promise<readonly RefundUnits[]> {
+    const refunds = await this.refunds.listOfOrder(tx, order.id);
+    return new RefundableLines(
+      order.items,
+      refunds.filter((r) => r.status === 'DONE').map((r) => r.lines),
+    ).units;
   }
 
   /** Sends an approved refund to where its money was received, unless a provider of ours pays it. */
@@ -332,8 +344,8 @@ export function retryRefund(transactions: TransactionRunner, repo: RefundRepo, i
 }
 
 /** Whether its units come back by a return. */
-function hasShippedUnits({ kind, orderStatus }: Refund): boolean {
-  return kind !== 'PAYMENT' && (orderStatus === 'SHIPPED' || orderStatus === 'COMPLETED');
+function hasShippedUnits({ kind, orderStatus }: Refund, { orderType }: Order): boolean {
+  return orderType === 'GOODS' && kind !== 'PAYMENT' && (orderStatus === 'SHIPPED' || orderStatus === 'COMPLETED');
 }
 
 function conflict({ id, status }: Refund, why: string) {

@@ -47,7 +47,7 @@ describe('SaleReservedUnits', () => {
     },
     ...{ remark: '', version: 1n, createdAt: new Date(), payDeadline: undefined, paidAt: undefined },
     ...{ completedAt: undefined, sellerId: undefined, shippedAt: undefined, confirmDeadline: undefined },
-    ...{ items: itemsOf(changes), ...changes },
+    ...{ items: itemsOf(changes), content: undefined, ...changes },
   });
   const itemsOf = ({ skuId, quantity = 1 }: Partial<Order>): readonly OrderItem[] =>
     skuId === undefined
@@ -64,6 +64,8 @@ describe('SaleReservedUnits', () => {
             priceFen: 1n,
             quantity,
             promotionFen: 0n,
+            goodsType: '',
+            contents: [],
           },
         ];
   const insertSale = async (changes: Partial<Sale>): Promise<Sale> => {

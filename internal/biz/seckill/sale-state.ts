@@ -1,3 +1,4 @@
+import type { OrderType } from '../order/order-state.js';
 import type { Page, PageRequest } from '../page.js';
 import type { Transaction } from '../transaction.js';
 
@@ -7,8 +8,8 @@ export type PayMode = 'PREPAID' | 'PAY_LATER';
 export interface Sale {
   readonly id: bigint;
   readonly itemId: bigint;
-  /** The orders it makes: INSTANCE of a product, GOODS of a sku. */
-  readonly orderType: 'INSTANCE' | 'GOODS';
+  /** The orders it makes: INSTANCE of a product, GOODS of a sku, CONTENT of a content. */
+  readonly orderType: OrderType;
   readonly name: string;
   readonly status: SaleStatus;
   readonly startsAt: Date;

@@ -94,7 +94,7 @@ export class SaleUsecase {
   async create(wanted: CreateSale): Promise<SaleView> {
     const item = await this.items.find(wanted.itemId);
     if (!item) {
-      throw productNotFound(`no product and no sku ${wanted.itemId}`, {
+      throw productNotFound(`no product, sku or content ${wanted.itemId}`, {
         metadata: { product_id: String(wanted.itemId) },
       });
     }

@@ -262,14 +262,14 @@ function outOfBounds(field: string) {
   return invalidArgument(`${field} is out of bounds`, { violations: [{ field, description: 'is out of bounds' }] });
 }
 
-/** An instance comes one to an order; of goods the sale's limits are the bound. */
+/** Instances and contents come one to an order; of goods the sale's limits are the bound. */
 function mayBuy(sale: Sale, quantity: number): boolean {
   return quantity === 1 || sale.orderType === 'GOODS';
 }
 
 function onlyOne() {
-  return invalidArgument('a purchase of an instance plan has quantity 1: each order is one instance', {
-    violations: [{ field: 'quantity', description: 'must be 1 for an instance plan' }],
+  return invalidArgument('a purchase of an instance plan or a content has quantity 1: each order is one of it', {
+    violations: [{ field: 'quantity', description: 'must be 1 for an instance plan or a content' }],
   });
 }
 

@@ -2,10 +2,11 @@ import { traceparentOf } from '../../kratos/tracing/traceparent.js';
 import type { Goods } from '../catalog/catalog.js';
 import type { Item } from '../catalog/item.js';
 import { orderDeducted, orderHeld, type StockRepo } from '../catalog/stock.js';
+import type { OrderAccess } from '../entitlement/order-access.js';
 import type { IdGenerator } from '../id-generator.js';
 import type { CreateInstance, InstanceUsecase } from '../instance/instance.js';
 import { orderItemOf } from '../order/order-item.js';
-import type { NewOrder, OrderRepo } from '../order/order-state.js';
+import { completeOrders, type NewOrder, type OrderedContent, type OrderRepo } from '../order/order-state.js';
 import { type Transaction, together } from '../transaction.js';
 import type { Delivery, MalformedEntry, Purchase, StreamEntry } from './purchase-stream.js';
 import type { Sale } from './sale-state.js';
@@ -40,13 +41,16 @@ export interface SettlementStores {
   readonly instances: InstanceUsecase;
   readonly orders: OrderRepo;
   readonly settlements: SettlementRepo;
+  readonly access: OrderAccess;
 }
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
 const REASON_MAX = 255;
-/** Goods are sold by sales alone. */
+/** Goods and contents are sold by sales alone. */
 const NO_SALE: Reservation = { kind: 'refused', reason: 'NO_SALE' };
+/** The buyer has permanent access to the content. */
+const OWNED: Reservation = { kind: 'refused', reason: 'CONTENT_ALREADY_OWNED' };
 
 /** Everything that one transaction writes for entries of one item. */
 export class SettlementBatch {
@@ -60,6 +64,8 @@ export class SettlementBatch {
   constructor(
     private readonly stream: ItemStream,
     private readonly ledger: SettlementLedger,
+    /** CONTENT: buyers who have permanent access. */
+    private readonly owners: Set<string>,
     private readonly ids: IdGenerator,
   ) {}
 
@@ -77,7 +83,7 @@ export class SettlementBatch {
       this.rows.push(inboxRow(parsed, sale, 'DEAD', reason, undefined));
       return;
     }
-    const reservation = item.orderType === 'GOODS' && !sale ? NO_SALE : this.ledger.reserve(parsed, sale);
+    const reservation = this.reserve(item, parsed, sale);
     if (reservation.kind === 'refused') {
       this.rows.push(inboxRow(parsed, sale, 'REJECTED', reservation.reason, undefined));
       return;
@@ -87,6 +93,13 @@ export class SettlementBatch {
     this.rows.push(inboxRow(parsed, sale, 'ORDER', '', order.id));
     if (item.orderType === 'INSTANCE' && order.status === 'PAID')
       this.instances.push(instanceOf(order, item.id, entry));
+    const { content } = order;
+    if (content && content.days === undefined && order.status === 'PAID') this.owners.add(order.userId);
+  }
+
+  private reserve(item: Item, purchase: Purchase, sale: Sale | undefined): Reservation {
+    if (item.orderType !== 'INSTANCE' && !sale) return NO_SALE;
+    return this.owners.has(purchase.userId) ? OWNED : this.ledger.reserve(purchase, sale);
   }
 
   get hasRejections(): boolean {
@@ -97,12 +110,14 @@ export class SettlementBatch {
    * Writes it all. The sales are locked already, so the skus come first: see the lock order in transaction.ts. PostgreSQL
    * writes one table while the rows of the next are encoded.
    */
-  async store(tx: Transaction, { stock, instances, orders, settlements }: SettlementStores): Promise<void> {
+  async store(tx: Transaction, stores: SettlementStores): Promise<void> {
     const { item } = this.stream;
+    const { settlements } = stores;
     const statements: Promise<void>[] = [];
     if (this.orders.length > 0) {
-      if (item?.orderType === 'GOODS') await this.storeGoods(tx, item.goods, stock, orders);
-      else statements.push(...this.storeInstances(tx, instances, orders));
+      if (item?.orderType === 'GOODS') await this.storeGoods(tx, item.goods, stores);
+      else if (item?.orderType === 'CONTENT') await this.storeContents(tx, stores);
+      else statements.push(...this.storeInstances(tx, stores));
     }
     statements.push(settlements.insertRows(tx, this.stream.itemId, this.rows));
     if (this.deadLetters.length > 0) {
@@ -112,7 +127,7 @@ export class SettlementBatch {
     await together(...statements);
   }
 
-  private async storeGoods(tx: Transaction, goods: Goods, stock: StockRepo, orders: OrderRepo): Promise<void> {
+  private async storeGoods(tx: Transaction, goods: Goods, { stock, orders, access }: SettlementStores): Promise<void> {
     await stock.move(
       tx,
       this.orders.map((o) => (o.status === 'PAID' ? orderDeducted(o) : orderHeld(o))),
@@ -123,9 +138,22 @@ export class SettlementBatch {
       return { ...order, freightFen: 0n, promotionFen: 0n, receiver: undefined, items };
     });
     allInserted(await orders.insertGoods(tx, withLines, 'seckill'));
+    await access.open(
+      tx,
+      withLines.filter((o) => o.status === 'PAID'),
+    );
   }
 
-  private storeInstances(tx: Transaction, instances: InstanceUsecase, orders: OrderRepo): Promise<void>[] {
+  private async storeContents(tx: Transaction, { orders, access }: SettlementStores): Promise<void> {
+    allInserted(await orders.insert(tx, this.orders, 'seckill'));
+    const paid = this.orders.filter((o) => o.status === 'PAID');
+    if (paid.length === 0) return;
+    await access.open(tx, paid);
+    const ids = paid.map((o) => o.id);
+    await completeOrders(orders, tx, ids, { status: 'PAID', orderType: 'CONTENT' }, 'seckill');
+  }
+
+  private storeInstances(tx: Transaction, { instances, orders }: SettlementStores): Promise<void>[] {
     const planned = instances.plan(this.instances);
     const instanceIds = new Map(planned.map((p) => [p.orderId, p.instanceId]));
     for (const order of this.orders) order.instanceId = instanceIds.get(order.id);
@@ -181,6 +209,7 @@ function newOrder(
     status: later ? 'PENDING' : 'PAID',
     productId: item.orderType === 'INSTANCE' ? item.id : undefined,
     skuId: item.orderType === 'GOODS' ? item.id : undefined,
+    content: item.orderType === 'CONTENT' ? contentOf(item) : undefined,
     productName: item.name,
     quantity: purchase.quantity,
     priceFen,
@@ -190,6 +219,10 @@ function newOrder(
     instanceId: undefined,
     payTimeoutMs: later ? sale.payTimeoutMs : undefined,
   };
+}
+
+function contentOf({ id, content }: Extract<Item, { orderType: 'CONTENT' }>): OrderedContent {
+  return { id, type: content.contentType, days: content.accessDays };
 }
 
 function instanceOf(order: NewOrder, productId: bigint, entry: StreamEntry): CreateInstance {

@@ -15,7 +15,7 @@ export interface InboxRow {
   readonly userId: string | undefined;
   readonly quantity: number | undefined;
   readonly orderId: bigint | undefined;
-  /** SOLD_OUT, LIMIT_REACHED, DUPLICATE_REQ_ID, NO_SALE, TOO_OLD, or the fault of a dead entry; empty for an order. */
+  /** SOLD_OUT, LIMIT_REACHED, DUPLICATE_REQ_ID, NO_SALE, CONTENT_ALREADY_OWNED, TOO_OLD, or the fault of a dead entry; empty for an order. */
   readonly reason: string;
   /** The sale whose units the entry asked for; undefined for a direct purchase. */
   readonly saleId: bigint | undefined;

@@ -12,6 +12,8 @@ import { providers } from '../../kratos/app/wiring.js';
 import { ItemDirectory } from '../catalog/item.js';
 import { ProductRepo } from '../catalog/product.js';
 import { StockRepo } from '../catalog/stock.js';
+import { EntitlementRepo } from '../entitlement/entitlement-state.js';
+import { OrderAccess } from '../entitlement/order-access.js';
 import { IdGenerator } from '../id-generator.js';
 import { InstanceUsecase } from '../instance/instance.js';
 import { PAYMENT_PROVIDERS, REFUND_POLICY } from '../policy.js';
@@ -66,6 +68,8 @@ describe('SettlementUsecase', () => {
       container.get(InstanceUsecase),
       settlements,
       container.get(StockRepo),
+      container.get(EntitlementRepo),
+      container.get(OrderAccess),
       { maxDeliveries: MAX_DELIVERIES },
     );
     itemId = (await insertProduct(products)).id;

@@ -2,6 +2,8 @@ import { isUnavailable } from '../../../gen/common/v1/errors.js';
 import { errorText } from '../../kratos/errors/error-text.js';
 import type { Item, ItemDirectory } from '../catalog/item.js';
 import type { StockRepo } from '../catalog/stock.js';
+import type { EntitlementRepo } from '../entitlement/entitlement-state.js';
+import type { OrderAccess } from '../entitlement/order-access.js';
 import type { IdGenerator } from '../id-generator.js';
 import type { InstanceUsecase } from '../instance/instance.js';
 import type { OrderRepo } from '../order/order-state.js';
@@ -81,10 +83,12 @@ export class SettlementUsecase {
     private readonly instances: InstanceUsecase,
     private readonly settlements: SettlementRepo,
     stock: StockRepo,
+    private readonly entitlements: EntitlementRepo,
+    access: OrderAccess,
     private readonly policy: SettlementPolicy,
     private readonly nowMs: () => number = Date.now,
   ) {
-    this.stores = { stock, instances, orders, settlements };
+    this.stores = { stock, instances, orders, settlements, access };
   }
 
   /** Items that may be bought now, so that their streams are worth looking for. @throws UNAVAILABLE */
@@ -194,12 +198,14 @@ export class SettlementUsecase {
     if (fresh.length === 0) return { rows, sales };
 
     // Nearly always the buyers hold nothing yet. What follows from that is decided while the database looks.
-    const [{ holdings, buyers }, foreseen] = await together(
+    const [facts, foreseen] = await together(
       this.findFacts(tx, item, fresh, { lookUp }),
       lookUp ? Promise.resolve(undefined) : this.decideAll(stream, sales, NO_FACTS, fresh),
     );
     const batch =
-      foreseen && holdings.length === 0 ? foreseen : await this.decideAll(stream, sales, { holdings, buyers }, fresh);
+      foreseen && facts.holdings.length + facts.owners.length === 0
+        ? foreseen
+        : await this.decideAll(stream, sales, facts, fresh);
     // A rejection's reason may be a request number in use, which only a look-up tells.
     if (!lookUp && batch.hasRejections) return this.decide(tx, stream, entries, { lookUp: true });
     await batch.store(tx, this.stores);
@@ -243,22 +249,37 @@ export class SettlementUsecase {
       if (lookUp) reqIds.add(parsed.reqId ?? derivedReqId(parsed.streamId));
       if (sale) users.push({ saleId: sale.id, userId: parsed.userId });
     }
-    const [holdings, buyers] = await together(
+    const [holdings, buyers, owners] = await together(
       users.length > 0 ? this.settlements.findHoldings(tx, users) : Promise.resolve(NO_FACTS.holdings),
       item && reqIds.size > 0 ? this.settlements.findReqIds(tx, item, [...reqIds]) : Promise.resolve(NO_FACTS.buyers),
+      item?.orderType === 'CONTENT' ? this.findOwners(tx, item.id, entries) : Promise.resolve(NO_FACTS.owners),
     );
-    return { holdings, buyers };
+    return { holdings, buyers, owners };
+  }
+
+  /** The buyers who have permanent access to a content already. Their accesses stay locked, so that none comes to have it. */
+  private async findOwners(
+    tx: Transaction,
+    contentId: bigint,
+    entries: readonly NewEntry[],
+  ): Promise<readonly string[]> {
+    const accesses = entries.flatMap(({ parsed }) =>
+      parsed.kind === 'malformed' ? [] : [{ userId: parsed.userId, contentId }],
+    );
+    if (accesses.length === 0) return [];
+    await this.entitlements.lock(tx, accesses);
+    return (await this.entitlements.findPermanent(tx, accesses)).map((a) => a.userId);
   }
 
   /** Asynchronous so that what it throws reaches a caller that also waits for statements. */
   private async decideAll(
     stream: ItemStream,
     sales: readonly Sale[],
-    { holdings, buyers }: Facts,
+    { holdings, buyers, owners }: Facts,
     entries: readonly NewEntry[],
   ): Promise<SettlementBatch> {
     const ledger = new SettlementLedger(sales, holdings, new Map(buyers));
-    const batch = new SettlementBatch(stream, ledger, this.ids);
+    const batch = new SettlementBatch(stream, ledger, new Set(owners), this.ids);
     for (const entry of entries) batch.add(entry);
     return batch;
   }
@@ -269,9 +290,11 @@ interface Facts {
   readonly holdings: readonly Holding[];
   /** The buyer of each request number that is in use. */
   readonly buyers: ReadonlyMap<bigint, string>;
+  /** CONTENT: buyers who have permanent access to it. */
+  readonly owners: readonly string[];
 }
 
-const NO_FACTS: Facts = { holdings: [], buyers: new Map() };
+const NO_FACTS: Facts = { holdings: [], buyers: new Map(), owners: [] };
 
 /** The settlement as far as it got. */
 class Progress implements Settlement {
@@ -280,11 +303,14 @@ class Progress implements Settlement {
   readonly failed: FailedEntry[] = [];
 }
 
+const NOT_ON_SALE = { INSTANCE: 'PRODUCT_DISABLED', GOODS: 'GOODS_UNPUBLISHED', CONTENT: 'CONTENT_UNPUBLISHED' };
+
 function faultOf(parsed: Purchase | MalformedEntry, item: Item | undefined): string | undefined {
   if (parsed.kind === 'malformed') return parsed.reason;
   if (!item) return 'unknown product';
-  if (!item.onSale) return item.orderType === 'INSTANCE' ? 'PRODUCT_DISABLED' : 'GOODS_UNPUBLISHED';
+  if (!item.onSale) return NOT_ON_SALE[item.orderType];
   if (item.orderType === 'INSTANCE' && parsed.quantity !== 1) return 'qty must be 1 for an instance plan';
+  if (item.orderType === 'CONTENT' && parsed.quantity !== 1) return 'qty must be 1 for a content';
   return undefined;
 }
 

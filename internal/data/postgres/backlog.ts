@@ -32,6 +32,11 @@ const LOOK_UPS = counting(
 );
 const REFUNDS = counting('refunds', 'next_attempt_at', `refunds WHERE status = 'APPROVED'`);
 const CHECKOUTS = counting('checkouts', 'at', 'cart_checkouts WHERE left_at IS NULL');
+const ENTITLEMENTS = counting(
+  'entitlements',
+  'access_end_time',
+  `order_content_association WHERE status = 'ACTIVE' AND access_end_time < now() + $1 * interval '1 ms' AND deleted = 0`,
+);
 const JOBS = counting('jobs', 'created_at', 'instance_logs WHERE reported_at IS NULL');
 
 class PgBacklogProbe extends BacklogProbe {
@@ -39,12 +44,13 @@ class PgBacklogProbe extends BacklogProbe {
     override readonly server: string,
     private readonly db: Postgres,
     private readonly statement: Statement,
+    private readonly values: unknown[] = [],
   ) {
     super();
   }
 
   override async read(): Promise<Backlog> {
-    const { rows } = await this.db.query<{ units: number; age_ms: number }>(this.statement, []);
+    const { rows } = await this.db.query<{ units: number; age_ms: number }>(this.statement, this.values);
     return { units: rows[0]?.units ?? 0, oldestAgeMs: Math.max(0, rows[0]?.age_ms ?? 0) };
   }
 }
@@ -57,6 +63,9 @@ export const lookUpBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe(
 export const refundBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe('refund_worker', db, REFUNDS);
 export const checkoutBacklog = (db: Postgres): BacklogProbe =>
   new PgBacklogProbe('cart_checkout_closer', db, CHECKOUTS);
+/** @param clockOffsetMs as of `PgEntitlementRepo` */
+export const entitlementBacklog = (db: Postgres, clockOffsetMs: number): BacklogProbe =>
+  new PgBacklogProbe('entitlement_expirer', db, ENTITLEMENTS, [clockOffsetMs]);
 export const jobBacklog = (db: Postgres): BacklogProbe => new PgBacklogProbe('instance_worker', db, JOBS);
 
 const REQUESTS: Statement = {

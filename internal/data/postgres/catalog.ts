@@ -13,24 +13,28 @@ import {
 import type { Page, PageRequest } from '../../biz/page.js';
 import type { Transaction } from '../../biz/transaction.js';
 import { int8s } from './column.js';
+import { type SkuContentJson, skuContentOf } from './content.js';
 import type { Postgres, Statement } from './postgres.js';
 import { PUBLISH_STATUS, publishStatusOf } from './status.js';
 
-const LISTED_COLUMNS = `id, spu_no, title, category_id, brand_id, main_images, publish_status, seller_id, version, created_at, updated_at`;
+const LISTED_COLUMNS = `id, spu_no, title, category_id, brand_id, main_images, publish_status, seller_id, goods_type, version, created_at, updated_at`;
 const SPU_COLUMNS = `${LISTED_COLUMNS}, detail_html`;
-const SKU_COLUMNS = `id, spu_id, sku_no, sku_name, price, market_price, stock, lock_stock, stock_seq, specs, version, created_at, updated_at`;
+const SKU_COLUMNS = `id, spu_id, sku_no, sku_name, price, market_price, stock, lock_stock, stock_seq, specs, version, created_at, updated_at,
+  (SELECT jsonb_agg(jsonb_build_object('content_id', content_id::text, 'days', access_days) ORDER BY content_id)
+    FROM sku_contents WHERE sku_id = sku.id) AS contents`;
 
 const INSERT_SPU: Statement = {
   name: 'spu_insert',
-  text: `INSERT INTO spu (spu_no, title, category_id, brand_id, main_images, detail_html, publish_status, seller_id)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (spu_no) DO NOTHING RETURNING ${SPU_COLUMNS}`,
+  text: `INSERT INTO spu (spu_no, title, category_id, brand_id, main_images, detail_html, publish_status, seller_id, goods_type)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (spu_no) DO NOTHING RETURNING ${SPU_COLUMNS}`,
 };
 
 const UPDATE_SPU: Statement = {
   name: 'spu_update',
   text: `UPDATE spu SET title = coalesce($3, title), category_id = coalesce($4, category_id),
       brand_id = coalesce($5, brand_id), main_images = coalesce($6, main_images), detail_html = coalesce($7, detail_html),
-      publish_status = coalesce($8, publish_status), seller_id = coalesce($9, seller_id), version = version + 1, updated_at = now()
+      publish_status = coalesce($8, publish_status), seller_id = coalesce($9, seller_id),
+      goods_type = coalesce($10, goods_type), version = version + 1, updated_at = now()
     WHERE id = $1 AND version = $2 RETURNING ${SPU_COLUMNS}`,
 };
 
@@ -85,13 +89,13 @@ const LIST_SKUS: Statement = {
 
 const FIND_GOODS: Statement = {
   name: 'goods_find',
-  text: `SELECT k.*, p.title, p.category_id, p.main_images, p.publish_status, p.seller_id
+  text: `SELECT k.*, p.title, p.category_id, p.main_images, p.publish_status, p.seller_id, p.goods_type
     FROM (SELECT ${SKU_COLUMNS} FROM sku WHERE id = $1) k JOIN spu p ON p.id = k.spu_id`,
 };
 
 const FIND_ALL_GOODS: Statement = {
   name: 'goods_find_all',
-  text: `SELECT k.*, p.title, p.category_id, p.main_images, p.publish_status, p.seller_id
+  text: `SELECT k.*, p.title, p.category_id, p.main_images, p.publish_status, p.seller_id, p.goods_type
     FROM (SELECT ${SKU_COLUMNS} FROM sku WHERE id = ANY ($1::bigint[])) k JOIN spu p ON p.id = k.spu_id`,
 };
 
@@ -100,7 +104,7 @@ const LOCK_GOODS: Statement = {
   name: 'goods_lock',
   text: `WITH k AS MATERIALIZED (
       SELECT ${SKU_COLUMNS} FROM sku WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE)
-    SELECT k.*, p.title, p.category_id, p.main_images, p.publish_status, p.seller_id FROM k JOIN spu p ON p.id = k.spu_id`,
+    SELECT k.*, p.title, p.category_id, p.main_images, p.publish_status, p.seller_id, p.goods_type FROM k JOIN spu p ON p.id = k.spu_id`,
 };
 
 export class PgCatalogRepo extends CatalogRepo {
@@ -118,6 +122,7 @@ export class PgCatalogRepo extends CatalogRepo {
       spu.detailHtml,
       PUBLISH_STATUS[spu.publishStatus],
       spu.sellerId ?? null,
+      spu.goodsType ?? '',
     ]);
     return rows[0] && spuOf(rows[0]);
   }
@@ -133,6 +138,7 @@ export class PgCatalogRepo extends CatalogRepo {
       patch.detailHtml ?? null,
       patch.publishStatus === undefined ? null : PUBLISH_STATUS[patch.publishStatus],
       patch.sellerId ?? null,
+      patch.goodsType ?? null,
     ]);
     return rows[0] && spuOf(rows[0]);
   }
@@ -220,6 +226,7 @@ interface SpuRow {
   detail_html?: string;
   publish_status: number;
   seller_id: string | null;
+  goods_type: string;
   version: bigint;
   created_at: Date;
   updated_at: Date;
@@ -242,12 +249,14 @@ interface SkuRow {
   lock_stock: bigint;
   stock_seq: bigint;
   specs: Record<string, string>;
+  contents: readonly SkuContentJson[] | null;
   version: bigint;
   created_at: Date;
   updated_at: Date;
 }
 
-type GoodsRow = SkuRow & Pick<SpuRow, 'title' | 'category_id' | 'main_images' | 'publish_status' | 'seller_id'>;
+type GoodsRow = SkuRow &
+  Pick<SpuRow, 'title' | 'category_id' | 'main_images' | 'publish_status' | 'seller_id' | 'goods_type'>;
 
 function spuOf(row: SpuRow): Spu {
   return {
@@ -260,6 +269,7 @@ function spuOf(row: SpuRow): Spu {
     detailHtml: row.detail_html ?? '',
     publishStatus: publishStatusOf(row.publish_status),
     sellerId: row.seller_id ?? undefined,
+    goodsType: row.goods_type,
     version: row.version,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
@@ -279,6 +289,7 @@ function goodsOf(row: GoodsRow): Goods {
     spu: {
       ...{ title, categoryId, mainImages, publishStatus: publishStatusOf(row.publish_status) },
       sellerId: row.seller_id ?? undefined,
+      goodsType: row.goods_type,
     },
   };
 }
@@ -295,6 +306,7 @@ function skuOf(row: SkuRow): Sku {
     lockStock: row.lock_stock,
     stockSeq: row.stock_seq,
     specs: row.specs,
+    contents: row.contents?.map(skuContentOf) ?? [],
     version: row.version,
     createdAt: row.created_at,
     updatedAt: row.updated_at,

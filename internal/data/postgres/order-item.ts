@@ -1,4 +1,5 @@
 import type { OrderItem } from '../../biz/order/order-item.js';
+import { type SkuContentJson, skuContentJson, skuContentOf } from './content.js';
 
 /** A line as the snapshot on the order has it. Ids and amounts are text, because JSON numbers lose digits. */
 export interface ItemJson {
@@ -13,6 +14,9 @@ export interface ItemJson {
   readonly promotion_amount: string;
   /** Absent in orders that were created before goods had sellers. */
   readonly seller_id?: string | null;
+  /** Like `contents` absent in orders that were created before there were contents. */
+  readonly goods_type?: string;
+  readonly contents?: readonly SkuContentJson[];
 }
 
 export function itemsJson(items: readonly OrderItem[]): string {
@@ -29,6 +33,8 @@ export function itemsJson(items: readonly OrderItem[]): string {
         quantity: i.quantity,
         promotion_amount: String(i.promotionFen),
         seller_id: i.sellerId ?? null,
+        goods_type: i.goodsType,
+        contents: i.contents.map(skuContentJson),
       }),
     ),
   );
@@ -46,5 +52,7 @@ export function itemOf(i: ItemJson): OrderItem {
     priceFen: BigInt(i.price),
     quantity: i.quantity,
     promotionFen: BigInt(i.promotion_amount),
+    goodsType: i.goods_type ?? '',
+    contents: i.contents?.map(skuContentOf) ?? [],
   };
 }

@@ -1,4 +1,11 @@
-import { type Order, type OrderSource, type OrderType, REFUNDED, type Receiver } from '../../biz/order/order-state.js';
+import {
+  type Order,
+  type OrderedContent,
+  type OrderSource,
+  type OrderType,
+  REFUNDED,
+  type Receiver,
+} from '../../biz/order/order-state.js';
 import { type ItemJson, itemOf } from './order-item.js';
 import { ORDER_STATUS, orderStatusOf } from './status.js';
 
@@ -6,7 +13,7 @@ import { ORDER_STATUS, orderStatusOf } from './status.js';
 export const ORDER_COLUMNS = `id, order_no, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price,
   amount, req_id, sale_id, request_id, instance_id, close_reason, remark, version, created_at, pay_deadline, paid_at,
   completed_at, total_amount, freight_amount, promotion_amount, refunded_amount, kept_quantity, items, receiver_json, request_fingerprint, seller_id,
-  shipped_at, confirm_deadline`;
+  shipped_at, confirm_deadline, content_id, content_type, content_days`;
 
 export interface OrderRow {
   id: bigint;
@@ -43,11 +50,18 @@ export interface OrderRow {
   seller_id: string | null;
   shipped_at: Date | null;
   confirm_deadline: Date | null;
+  content_id: bigint | null;
+  content_type: string | null;
+  content_days: number | null;
 }
 
 /** Whether an earlier version, which left no amount on the order, refunded the whole of it. */
 function wasRefundedEarlier(row: OrderRow): boolean {
   return row.status === ORDER_STATUS.CANCELLED && row.close_reason === REFUNDED && row.kept_quantity === null;
+}
+
+function contentOf({ content_id: id, content_type: type, content_days: days }: OrderRow): OrderedContent | undefined {
+  return id === null ? undefined : { id, type: type ?? '', days: days ?? undefined };
 }
 
 export function orderOf(row: OrderRow): Order {
@@ -86,5 +100,6 @@ export function orderOf(row: OrderRow): Order {
     sellerId: row.seller_id ?? undefined,
     shippedAt: row.shipped_at ?? undefined,
     confirmDeadline: row.confirm_deadline ?? undefined,
+    content: contentOf(row),
   };
 }

@@ -21,20 +21,22 @@ import { ORDER_COLUMNS, type OrderRow, orderOf } from './order-row.js';
 import type { Postgres, Statement } from './postgres.js';
 import { ORDER_STATUS, orderStatusOf } from './status.js';
 
-function insert(name: string, onConflict: string): Statement {
+/** @param content whether the orders are of contents; the others are inserted faster without the columns */
+function insert(name: string, onConflict: string, content = false): Statement {
+  const columns = content ? ', content_id, content_type, content_days' : '';
   return {
     name,
     text: `WITH o AS (
       INSERT INTO orders (id, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price,
-        amount, req_id, sale_id, request_id, instance_id, remark, seller_id, request_fingerprint, pay_deadline, paid_at)
+        amount, req_id, sale_id, request_id, instance_id, remark, seller_id, request_fingerprint, pay_deadline, paid_at${columns})
       SELECT id, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price,
         amount, req_id, sale_id, request_id, instance_id, remark, seller_id, request_fingerprint, now() + pay_timeout_ms * interval '1 ms',
-        CASE WHEN status = ${ORDER_STATUS.PAID} THEN now() END
+        CASE WHEN status = ${ORDER_STATUS.PAID} THEN now() END${columns}
       FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::bigint[],
         $8::text[], $9::int[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::text[], $15::bigint[],
-        $16::text[], $17::bigint[], $18::uuid[], $19::text[])
+        $16::text[], $17::bigint[], $18::uuid[], $19::text[]${content ? ', $21::bigint[], $22::text[], $23::int[]' : ''})
         AS t(id, user_id, order_type, source, status, product_id, sku_id, product_name, quantity, price, amount, req_id,
-          sale_id, request_id, instance_id, remark, pay_timeout_ms, seller_id, request_fingerprint)
+          sale_id, request_id, instance_id, remark, pay_timeout_ms, seller_id, request_fingerprint${columns})
       ${onConflict}
       RETURNING id, status, created_at)
     INSERT INTO order_events (order_id, version, from_status, to_status, actor, at)
@@ -42,9 +44,11 @@ function insert(name: string, onConflict: string): Statement {
   };
 }
 
-const INSERT = insert('order_insert', 'ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING');
+const UNLESS_REQUESTED = 'ON CONFLICT (user_id, request_id) WHERE request_id IS NOT NULL DO NOTHING';
+const INSERT = insert('order_insert', UNLESS_REQUESTED);
 // Without request ids there can be no conflict, and inserting rows that may conflict takes a tenth longer.
 const INSERT_BATCH = insert('order_insert_batch', '');
+const INSERT_CONTENT = insert('order_insert_content', UNLESS_REQUESTED, true);
 
 // The lines travel as JSON, which is also the snapshot on the order: one statement writes orders, events and lines.
 const INSERT_GOODS: Statement = {
@@ -236,8 +240,10 @@ export class PgOrderRepo extends OrderRepo {
   }
 
   override async insert(tx: Transaction, orders: readonly NewOrder[], actor: OrderActor): Promise<boolean> {
+    const plain = orders.some((o) => o.requestId !== undefined) ? INSERT : INSERT_BATCH;
+    const ofContents = orders.some((o) => o.content !== undefined);
     const { rowCount } = await this.db.query(
-      orders.some((o) => o.requestId !== undefined) ? INSERT : INSERT_BATCH,
+      ofContents ? INSERT_CONTENT : plain,
       [
         int8s(orders, (o) => o.id),
         uuids(orders, (o) => o.userId),
@@ -259,6 +265,7 @@ export class PgOrderRepo extends OrderRepo {
         uuids(orders, (o) => o.sellerId),
         texts(orders, (o) => o.requestFingerprint),
         actor,
+        ...(ofContents ? contentColumns(orders) : []),
       ],
       tx,
     );
@@ -433,6 +440,14 @@ export class PgOrderRepo extends OrderRepo {
       for (const { status } of orders) this.entered[status].add();
     });
   }
+}
+
+function contentColumns(orders: readonly NewOrder[]): unknown[] {
+  return [
+    int8s(orders, (o) => o.content?.id),
+    texts(orders, (o) => o.content?.type),
+    int4s(orders, (o) => o.content?.days),
+  ];
 }
 
 type ListedRow = { total: bigint } & (OrderRow | { id: null });

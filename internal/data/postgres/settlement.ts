@@ -58,14 +58,17 @@ const FIND_HOLDINGS: Statement = {
 
 // A range instead of an equality, so that only the unique index provides the order: planned while the table is small, an
 // equality may read all orders of the item for each number (20 ms a batch at 20,000 orders).
-const findReqIds = (name: string, itemColumn: 'product_id' | 'sku_id'): Statement => ({
+const findReqIds = (name: string, itemColumn: 'product_id' | 'sku_id' | 'content_id'): Statement => ({
   name,
   text: `SELECT o.* FROM unnest($2::bigint[]) AS t(id) CROSS JOIN LATERAL (
       SELECT req_id, user_id FROM orders WHERE ${itemColumn} = $1 AND req_id >= t.id AND req_id <= t.id
       ORDER BY req_id LIMIT 1) AS o`,
 });
-const FIND_PRODUCT_REQ_IDS = findReqIds('settlement_find_product_req_ids', 'product_id');
-const FIND_SKU_REQ_IDS = findReqIds('settlement_find_sku_req_ids', 'sku_id');
+const FIND_REQ_IDS = {
+  INSTANCE: findReqIds('settlement_find_product_req_ids', 'product_id'),
+  GOODS: findReqIds('settlement_find_sku_req_ids', 'sku_id'),
+  CONTENT: findReqIds('settlement_find_content_req_ids', 'content_id'),
+};
 
 const FIND_DELETED_BEFORE: Statement = {
   name: 'settlement_find_deleted_before',
@@ -143,7 +146,7 @@ export class PgSettlementRepo extends SettlementRepo {
     reqIds: readonly bigint[],
   ): Promise<ReadonlyMap<bigint, string>> {
     const { rows } = await this.db.query<{ req_id: bigint; user_id: string }>(
-      orderType === 'GOODS' ? FIND_SKU_REQ_IDS : FIND_PRODUCT_REQ_IDS,
+      FIND_REQ_IDS[orderType],
       [itemId, int8s(reqIds, (id) => id)],
       tx,
     );

@@ -30,8 +30,16 @@ export class MemoryCatalogRepo extends CatalogRepo {
   override insertSpu(spu: NewSpu): Promise<Spu | undefined> {
     return this.store.statement('spu.insert', undefined, async (tx) => {
       const at = this.store.now();
-      const { sellerId } = spu;
-      const stored: Spu = { ...spu, sellerId, id: this.store.nextItemId(), version: 1n, createdAt: at, updatedAt: at };
+      const { sellerId, goodsType = '' } = spu;
+      const stored: Spu = {
+        ...spu,
+        sellerId,
+        goodsType,
+        id: this.store.nextItemId(),
+        version: 1n,
+        createdAt: at,
+        updatedAt: at,
+      };
       return (await this.spus.insert(tx, stored, NUMBER_KEY)) ? undefined : stored;
     });
   }
@@ -39,7 +47,15 @@ export class MemoryCatalogRepo extends CatalogRepo {
   override updateSpu(id: bigint, version: bigint, patch: SpuPatch): Promise<Spu | undefined> {
     return this.store.statement('spu.update', undefined, (tx) =>
       this.spus.update(tx, String(id), (s) =>
-        s.version === version ? { ...s, ...patch, version: version + 1n, updatedAt: this.store.now() } : undefined,
+        s.version === version
+          ? {
+              ...s,
+              ...patch,
+              goodsType: patch.goodsType ?? s.goodsType,
+              version: version + 1n,
+              updatedAt: this.store.now(),
+            }
+          : undefined,
       ),
     );
   }
@@ -76,7 +92,7 @@ export class MemoryCatalogRepo extends CatalogRepo {
   override insertSku(tx: Transaction, sku: NewSku): Promise<Sku | undefined> {
     return this.store.statement('sku.insert', tx, async () => {
       const at = this.store.now();
-      const none = { stock: 0n, lockStock: 0n, stockSeq: 0n, version: 1n };
+      const none = { stock: 0n, lockStock: 0n, stockSeq: 0n, contents: [], version: 1n };
       const stored: Sku = { ...sku, ...none, id: this.store.nextItemId(), createdAt: at, updatedAt: at };
       return (await this.skus.insert(tx, stored, NUMBER_KEY)) ? undefined : stored;
     });
@@ -138,8 +154,8 @@ export class MemoryCatalogRepo extends CatalogRepo {
   private goodsOf(sku: Sku): Goods | undefined {
     const spu = this.spus.find(String(sku.spuId));
     if (!spu) return undefined;
-    const { title, categoryId, mainImages, publishStatus, sellerId } = spu;
-    return { sku, spu: { title, categoryId, mainImages, publishStatus, sellerId } };
+    const { title, categoryId, mainImages, publishStatus, sellerId, goodsType } = spu;
+    return { sku, spu: { title, categoryId, mainImages, publishStatus, sellerId, goodsType } };
   }
 }
 

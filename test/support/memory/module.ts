@@ -1,6 +1,8 @@
 import { CatalogRepo } from '../../../internal/biz/catalog/catalog.js';
+import { ContentRepo } from '../../../internal/biz/catalog/content.js';
 import { ProductRepo } from '../../../internal/biz/catalog/product.js';
 import { StockRepo } from '../../../internal/biz/catalog/stock.js';
+import { EntitlementRepo } from '../../../internal/biz/entitlement/entitlement-state.js';
 import { IdGenerator } from '../../../internal/biz/id-generator.js';
 import { InstanceRepo } from '../../../internal/biz/instance/instance.js';
 import { CartCheckoutRepo } from '../../../internal/biz/order/cart-checkout.js';
@@ -25,7 +27,9 @@ import { UserRepo } from '../../../internal/biz/user/user.js';
 import { type ProviderSet, providers } from '../../../internal/kratos/app/wiring.js';
 import { MemoryAdmission, MemoryPurchaseStream } from './admission.js';
 import { MemoryCatalogRepo } from './catalog.js';
+import { MemoryContentRepo } from './content.js';
 import { MemoryCouponRepo } from './coupon.js';
+import { MemoryEntitlementRepo } from './entitlement.js';
 import { CountingIds } from './id-generator.js';
 import { MemoryInstanceRepo } from './instance.js';
 import { MemoryOrderRepo } from './order.js';
@@ -55,6 +59,14 @@ export const memoryDataModule: ProviderSet = providers(({ provide, create, alias
   alias(ProductRepo, MemoryProductRepo);
   provide(MemoryCatalogRepo, [MemoryStore]);
   alias(CatalogRepo, MemoryCatalogRepo);
+  create(
+    MemoryContentRepo,
+    [MemoryStore, MemoryCatalogRepo],
+    (store, catalog) => new MemoryContentRepo(store, catalog.skus),
+  );
+  alias(ContentRepo, MemoryContentRepo);
+  provide(MemoryEntitlementRepo, [MemoryStore, MemoryContentRepo]);
+  alias(EntitlementRepo, MemoryEntitlementRepo);
   create(
     MemoryStockRepo,
     [MemoryStore, MemoryCatalogRepo],

@@ -44,6 +44,7 @@ export class MemoryOrderRepo extends OrderRepo {
     this.orders = new MemoryTable(store, 'orders', (o) => String(o.id), [
       { name: REQUEST_KEY, of: (o) => (o.requestId === undefined ? undefined : `${o.userId} ${o.requestId}`) },
       { name: 'product and req_id', of: (o) => (o.productId === undefined ? undefined : `${o.productId} ${o.reqId}`) },
+      { name: 'content and req_id', of: (o) => o.content && `${o.content.id} ${o.reqId}` },
       { name: 'sku and req_id', of: (o) => (o.skuId === undefined ? undefined : `${o.skuId} ${o.reqId}`) },
     ]);
     this.events = new MemoryTable(store, 'order_events', (e) => `${e.orderId} ${e.version}`);
@@ -317,6 +318,7 @@ function orderOf({ payTimeoutMs, ...order }: NewOrder & Partial<NewGoodsOrder>, 
     sellerId: order.sellerId,
     orderNo: `ORD${order.id}`,
     skuId: order.skuId,
+    content: order.content,
     saleId: order.saleId,
     requestId: order.requestId,
     instanceId: order.instanceId,
