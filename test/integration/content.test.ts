@@ -266,7 +266,7 @@ describe('contents and entitlements', function () {
     });
   }
 
-  it('rejects two purchases of more than one access, and a purchase without a sale', async () => {
+  it('sells no more than one access in an order', async () => {
     const sold = await content();
     await replica.openSaleOf(sold.id, { total: 10n, defaultLimit: 5 });
     await assert.rejects(replica.buy(sold.id, freshUser(), '', '', 2), /quantity 1/);
@@ -277,7 +277,6 @@ describe('contents and entitlements', function () {
       `stream:seckill:${sold.id}`,
     );
     assert.equal(letter?.reason, 'qty must be 1 for a content');
-    await replica.db.pool.query('DELETE FROM dead_letters WHERE origin = $1', [`stream:seckill:${sold.id}`]);
   });
 
   it('ends access by the clock, also while the job that expires it is late', async () => {
