@@ -400,7 +400,7 @@ export class SeckillReplica {
     const [live] = await this.rows<{ units: bigint; instances: bigint }>(
       `SELECT coalesce(sum(${SOLD_QUANTITY}), 0)::bigint AS units,
          count(*) FILTER (WHERE status IN (1, 3) AND instance_id IS NULL) AS instances
-       FROM orders WHERE ($1::bigint IS NULL OR sale_id = $1) AND product_id = $2`,
+       FROM orders WHERE ($1::bigint IS NULL OR sale_id = $1) AND coalesce(product_id, content_id) = $2`,
       sale?.id ?? null,
       itemId,
     );
@@ -435,7 +435,7 @@ export class SeckillReplica {
          count(*) FILTER (WHERE o.status IN (1, 3, 5)) AS paid,
          count(b.id) AS events
        FROM stream_inbox i
-       LEFT JOIN orders o ON o.id = i.order_id AND o.product_id = i.item_id
+       LEFT JOIN orders o ON o.id = i.order_id AND coalesce(o.product_id, o.content_id) = i.item_id
        LEFT JOIN instance_requests r ON r.order_id = o.id AND r.source = 'SECKILL' AND r.source_id = i.stream_id
          AND r.instance_id = o.instance_id
        LEFT JOIN outbox b ON b.topic = 'instance.created' AND b.ref_id = r.instance_id
