@@ -226,6 +226,33 @@ describe('PriceCalculator', () => {
       );
     });
 
+    it('never costs more with a coupon that takes off more', () => {
+      fc.assert(
+        fc.property(anyRequest, fen(3_000), fen(3_000), anyScope, (r, a, b, scope) => {
+          const [less, more] = a < b ? [a, b] : [b, a];
+          const costs = (offFen: bigint) =>
+            calculator.quote({ ...r, freightRules: [], coupon: coupon({ kind: 'AMOUNT', offFen }, { scope }) })
+              .amountFen;
+          assert.ok(costs(more) <= costs(less));
+        }),
+        { numRuns: 300 },
+      );
+    });
+
+    it('saves what it says with a coupon that applies, and nothing with one that does not', () => {
+      fc.assert(
+        fc.property(anyRequest, (r) => {
+          const quote = calculator.quote(r);
+          const without = calculator.quote({ ...r, coupon: undefined });
+          const { refusal, savedFen = 0n } = quote.coupon ?? {};
+          assert.equal(quote.amountFen, without.amountFen - savedFen);
+          assert.equal(savedFen > 0n, r.coupon !== undefined && refusal === undefined);
+          if (refusal !== undefined) assert.deepEqual({ ...quote, coupon: undefined }, without);
+        }),
+        { numRuns: 300 },
+      );
+    });
+
     it('does not depend on the order of lines and rules', () => {
       fc.assert(
         fc.property(anyRequest, (r) => {
@@ -290,7 +317,16 @@ const anyRequest: fc.Arbitrary<PriceRequest> = fc.record({
     .map((lines) => lines.map((l) => line(l.skuId, l.priceFen, l.quantity))),
   region: fc.constantFrom(undefined, '310000', '320000', '440000'),
   coupon: fc.option(
-    fc.record({ value: anyValue, scope: anyScope }).map(({ value, scope }) => coupon(value, { scope })),
+    fc
+      .record({
+        value: anyValue,
+        scope: anyScope,
+        // Mostly one that can be used.
+        state: fc.constantFrom('UNUSED', 'UNUSED', 'UNUSED', 'UNUSED', 'HELD', 'USED', 'EXPIRED', 'DISABLED'),
+        startsAt: fc.constantFrom(new Date(0), new Date(0), AT, new Date(AT.getTime() + 1)),
+        endsAt: fc.constantFrom(undefined, undefined, new Date(AT.getTime() + 1), AT),
+      })
+      .map(({ value, ...over }) => coupon(value, over)),
     { nil: undefined },
   ),
   // Rules of one kind have different ids.
@@ -353,7 +389,8 @@ function naiveQuote(r: PriceRequest) {
         for (const l of among) taken.add(l.skuId);
       }
     }
-    if (withCoupon && r.coupon) {
+    const runs = r.coupon && r.coupon.startsAt <= r.at && (r.coupon.endsAt === undefined || r.at < r.coupon.endsAt);
+    if (withCoupon && r.coupon?.state === 'UNUSED' && runs) {
       const { scope, value } = r.coupon;
       const among = r.lines.filter((l) => inScope(scope, l));
       const base = among.reduce((a, l) => a + of(l), 0n);
