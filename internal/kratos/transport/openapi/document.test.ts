@@ -194,8 +194,13 @@ describe('The OpenAPI document', function () {
         'schema',
         'properties',
       ).reason?.enum as unknown;
-    assert.deepEqual(reasons('404'), ['PRODUCT_NOT_FOUND', 'SKU_NOT_FOUND']);
-    assert.ok((reasons('409') as string[]).includes('PRODUCT_DISABLED'));
+    for (const [status, reason] of [
+      ['404', 'PRODUCT_NOT_FOUND'],
+      ['404', 'SKU_NOT_FOUND'],
+      ['409', 'PRODUCT_DISABLED'],
+    ] as const)
+      assert.ok((reasons(status) as string[]).includes(reason), reason);
+    assert.ok(!(reasons('404') as string[]).includes('PRODUCT_DISABLED'), 'it has another status');
     assert.ok(!(reasons('409') as string[]).includes('ORDER_ALREADY_PAID'), 'it cannot end with that');
     const text = at(kaimai, 'paths', '/v1/orders', 'post', 'responses', '409').description as unknown;
     assert.match(String(text), /`PRODUCT_DISABLED`: The product is disabled/);
