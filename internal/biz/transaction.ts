@@ -5,6 +5,7 @@ declare const opaque: unique symbol;
  *
  *   orders → refunds → sales → skus → user_coupons → coupons
  *
+ * The advisory locks of users who check out their carts come between skus and user_coupons.
  * Rows that belong to one order, such as its payment sessions, are locked after it.
  *
  * Two transactions that share rows then wait for each other in one direction only, so that they cannot deadlock. Rows that

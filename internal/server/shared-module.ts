@@ -208,6 +208,7 @@ const FORWARDED_HEADERS = [
   'x-real-ip',
   'x-payment-timestamp',
   'x-payment-signature',
+  'x-cart-token',
 ];
 
 /** Users and addresses whose calls a worker counts; a million buckets are some 100 MB. */

@@ -176,7 +176,7 @@ describe('Goods, on two replicas of the product process', function () {
     let user = 100;
     const tries = (body: object) => refusal(as(++user, 'POST', '/v1/orders', { receiver: RECEIVER, ...body }));
     const line = { skuId, quantity: 1 };
-    assert.deepEqual(await tries({ lines: Array.from({ length: 51 }, () => line) }), [
+    assert.deepEqual(await tries({ lines: Array.from({ length: 101 }, () => line) }), [
       400,
       'INVALID_ARGUMENT',
       ['lines'],

@@ -129,13 +129,16 @@ describe('A fair sale of the product process', function () {
     await assert.rejects(callGrpc('issuePurchaseToken', 11, { itemId: '999999' }), { code: 5 });
   });
 
-  it('is not served in production with the development secret', async () => {
+  it('is not served in production with the development secrets, of carts neither', async () => {
     const secret = 'not-the-one-of-development';
     const config = {
       server: { environment: 'production' },
       auth: { internal_token: secret, bff_token: `${secret}-bff`, jwt: { secret: `${secret}-32-bytes` } },
     };
-    await assert.rejects(processes.start('product', { env: servers.env(), config }), /seckill\.token_secret/);
+    await assert.rejects(
+      processes.start('product', { env: servers.env(), config }),
+      /seckill\.token_secret[\s\S]*cart\.guest_token_secret/,
+    );
   });
 
   it('refuses a user who calls too often on either transport, and no other user', async () => {

@@ -8,6 +8,7 @@ import {
   RetentionUsecase,
 } from '../../internal/biz/retention/retention.js';
 import { type Transaction, TransactionRunner } from '../../internal/biz/transaction.js';
+import { PgGuestCartRetention } from '../../internal/data/postgres/retention/guest-carts.js';
 import { PgDeadLetterRetention, PgInboxRetention } from '../../internal/data/postgres/retention/inbox.js';
 import { PgRetentionLease } from '../../internal/data/postgres/retention/lease.js';
 import { PgOrderEventRetention } from '../../internal/data/postgres/retention/order-events.js';
@@ -94,6 +95,7 @@ describe('Retention', function () {
       new PgInboxRetention(db, stream),
       new PgDeadLetterRetention(db, stream),
       new PgOrderEventRetention(db),
+      new PgGuestCartRetention(db),
     ];
     const all = { intervalMs: 3_600_000, batchSize: 100, keepMs: EVERYTHING, ...policy };
     return new RetentionUsecase(transactions, new PgRetentionLease(db, 'product'), stores, all);
@@ -201,6 +203,25 @@ describe('Retention', function () {
       'SELECT count(*)::int AS events FROM order_events GROUP BY order_id ORDER BY order_id',
     );
     assert.deepEqual(rows, [{ events: 1 }, { events: 1 }, { events: 2 }]);
+  });
+
+  it('deletes the carts of guests some time after their tokens expired, and none of users', async () => {
+    await owner.query(`WITH c AS (
+        INSERT INTO carts (owner_id, guest, version, expires_at)
+        SELECT gen_random_uuid(), days IS NOT NULL, days, now() - days * interval '1 day'
+        FROM unnest(ARRAY[40, 31, 29, -1]) AS d(days) RETURNING *)
+      INSERT INTO cart_items (owner_id, guest, sku_id, quantity, selected, added_at)
+      SELECT owner_id, guest, 1, 1, true, now() FROM c`);
+    await owner.query(`INSERT INTO carts (owner_id, guest, version, saved_at)
+      VALUES (gen_random_uuid(), false, 1000, now() - interval '400 days')`);
+    assert.deepEqual(await pass({ batchSize: 1 }), []);
+    const versions = async (table: string) =>
+      (await owner.query<{ version: string }>(`SELECT version FROM ${table} ORDER BY version`)).rows.map((r) =>
+        Number(r.version),
+      );
+    assert.deepEqual(await versions('carts'), [-1, 29, 1000]);
+    assert.deepEqual(await versions('cart_items JOIN carts USING (owner_id, guest)'), [-1, 29]);
+    await owner.query('DELETE FROM carts');
   });
 
   it('keeps the events of requests that the resource domain has no log of, because they are lost or on their way', async () => {

@@ -16,7 +16,7 @@ import { fingerprintOf, requestReused } from './request-fingerprint.js';
 
 export interface CreateGoodsOrder {
   readonly userId: string;
-  /** 1 to 50; quantities of a sku that is named twice are added up. */
+  /** 1 to 100; quantities of a sku that is named twice are added up. */
   readonly lines: readonly OrderLine[];
   readonly receiver: Receiver | undefined;
   readonly remark: string;
@@ -59,7 +59,8 @@ type Outcome =
 /** What a caller is told, by a value or by an error. */
 type Placement = Exclude<Outcome, { readonly kind: 'placed' }> | { readonly kind: 'placed'; readonly order: Order };
 
-const LINES_MAX = 50;
+/** A full cart. */
+const LINES_MAX = 100;
 const QUANTITY_MAX = 10_000;
 /** Orders of one sku that share a transaction. */
 const BATCH_MAX = 128;

@@ -19,6 +19,7 @@ const SECRET_NAMES = [
   'x-internal-token',
   'x-bff-token',
   'x-admin-token',
+  'x-cart-token',
   'bffToken',
   'adminToken',
   'set-cookie',

@@ -9,7 +9,10 @@ export const PURCHASES: ReadonlySet<string> = new Set([
   'seckill.v1.SeckillService.Purchase',
   'seckill.v1.SeckillService.IssuePurchaseToken',
 ]);
-export const ORDERS: ReadonlySet<string> = new Set(['order.v1.OrderService.CreateOrder']);
+export const ORDERS: ReadonlySet<string> = new Set([
+  'order.v1.OrderService.CreateOrder',
+  'cart.v1.CartService.CheckoutCart',
+]);
 
 const nothing: End = () => {};
 
