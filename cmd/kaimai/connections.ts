@@ -1,7 +1,7 @@
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { DemoClient } from './demo/client.js';
-import { databasePooler, given, required, serverUrl } from './environment.js';
+import { databasePooler, given, redisPlace, required, serverUrl } from './environment.js';
 
 /** The JSON API of the product process, with the secrets and the certificates that the environment names. */
 export function openApi(): DemoClient {
@@ -32,7 +32,7 @@ export function openPostgres(command: string, role: 'kaimai_product' | 'kaimai_r
 
 export async function openRedis(keyPrefix: string): Promise<RedisServer> {
   const redis = new RedisServer({
-    addr: serverUrl('REDIS'),
+    ...redisPlace(),
     readTimeoutMs: REPLY_TIMEOUT_MS,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
     keyPrefix,

@@ -3,7 +3,6 @@ import { Event } from '../../gen/instance/v1/event.js';
 import { type DeadLetter, DeadLetterUsecase, type Resolution } from '../../internal/biz/dead-letter/dead-letter.js';
 import { PgQueueDeadLetters, PgStreamDeadLetters } from '../../internal/data/postgres/dead-letter.js';
 import { RabbitDeadLetters } from '../../internal/data/rabbitmq/dead-letter.js';
-import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { table } from '../../internal/local/table.js';
 import { openPostgres, openRedis } from './connections.js';
 import { serverUrl } from './environment.js';
@@ -95,7 +94,7 @@ async function withLetters(options: StoreOptions, work: (letters: DeadLetterUsec
   const redis = await openRedis(options.keyPrefix);
   const rabbit = new RabbitDeadLetters(serverUrl('RABBITMQ'), options.queue);
   const addEntry = async (itemId: bigint, fields: ReadonlyMap<string, string>) => {
-    const { stream } = saleKeys(options.keyPrefix, itemId);
+    const { stream } = redis.keys.sale(itemId);
     const streamId = await redis.commands.xadd(stream, '*', ...[...fields].flat());
     if (streamId === null) throw new Error(`XADD ${stream} returned no id`);
     return streamId;

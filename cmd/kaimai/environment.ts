@@ -1,5 +1,6 @@
 import { withPassword } from '../../internal/conf/url-password.js';
 import type { Pooler } from '../../internal/data/postgres/session.js';
+import type { RedisPlace } from '../../internal/data/redis/redis-connection.js';
 import { formatViolation, type Violation } from '../../internal/kratos/config/config-error.js';
 import { readVariable } from '../../internal/kratos/config/environment.js';
 
@@ -31,6 +32,24 @@ export function given(name: string): string | undefined {
 /** @returns `KAIMAI_<SERVER>_URL` with the password in `KAIMAI_<SERVER>_PASSWORD`, if that is set */
 export function serverUrl(server: 'POSTGRES' | 'REDIS' | 'RABBITMQ'): string {
   return withPassword(required(`KAIMAI_${server}_URL`), given(`KAIMAI_${server}_PASSWORD`) ?? '');
+}
+
+/** Where Redis is, as the processes are told of it. */
+export function redisPlace(): RedisPlace {
+  const list = (name: string) =>
+    given(name)
+      ?.split(',')
+      .map((item) => item.trim()) ?? [];
+  const nodes = list('KAIMAI_DATA_REDIS_NODES');
+  const sentinels = list('KAIMAI_DATA_REDIS_SENTINELS');
+  return {
+    addr: nodes.length + sentinels.length > 0 ? '' : serverUrl('REDIS'),
+    nodes,
+    sentinels,
+    masterName: given('KAIMAI_DATA_REDIS_MASTER_NAME'),
+    sentinelPassword: given('KAIMAI_DATA_REDIS_SENTINEL_PASSWORD'),
+    password: given('KAIMAI_REDIS_PASSWORD'),
+  };
 }
 
 /** @param option the value of --url, if there was one */

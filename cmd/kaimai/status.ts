@@ -1,6 +1,5 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { backlogs, openSales } from '../../internal/data/postgres/operations.js';
-import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
 import { table } from '../../internal/local/table.js';
 import { openPostgres, openRedis } from './connections.js';
@@ -36,7 +35,7 @@ export const statusCommand = new Command('status')
       for (const { name, count, oldest } of await backlogs(db)) add(name, count, oldest);
       const sales: string[][] = [];
       for (const sale of await openSales(db)) {
-        const keys = saleKeys(keyPrefix, sale.itemId);
+        const keys = redis.keys.sale(sale.itemId);
         const [stock, length, first] = await Promise.all([
           redis.commands.get(keys.stock),
           redis.commands.xlen(keys.stream),

@@ -97,7 +97,7 @@ function check(config: Config): Violation[] {
   const add = (path: string, description: string) => violations.push({ path, description });
   const { auth, registry } = config;
   violations.push(...checkEnvironment(config.server));
-  violations.push(...checkTokens(auth), ...checkTls(config));
+  violations.push(...checkTokens(auth), ...checkTls(config), ...checkRedis(config.data.redis));
   const production = config.server.environment === 'production';
   if (production && auth.internalToken === DEVELOPMENT_TOKEN) {
     add('auth.internal_token', 'the development token is refused in production');
@@ -168,6 +168,16 @@ function checkEnvironment({ environment, http, grpc }: Config['server']): Violat
         'may act as any user and as ADMIN',
     },
   ];
+}
+
+/** Sentinels need a name to ask for, and a cluster's keys a hash tag of their own. */
+function checkRedis({ sentinels, masterName, nodes, keyPrefix }: Config['data']['redis']): Violation[] {
+  const violations: Violation[] = [];
+  const add = (path: string, description: string) => violations.push({ path: `data.redis.${path}`, description });
+  if (sentinels.length > 0 && nodes.length > 0) add('nodes', 'and sentinels exclude each other');
+  if (sentinels.length > 0 && masterName === '') add('master_name', 'sentinels require it');
+  if (nodes.length > 0 && keyPrefix.includes('{')) add('key_prefix', 'must have no { with nodes');
+  return violations;
 }
 
 /** A token that authenticates several kinds of callers would give each the rights of all. */

@@ -182,8 +182,7 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
     name: 'redis',
     needs: [CONFIG, Logger, Metrics],
     make: ({ data: { redis } }, logger, metrics) => {
-      const { addr, readTimeoutMs, writeTimeoutMs, keyPrefix } = redis;
-      const settings = { addr, readTimeoutMs, connectTimeoutMs: writeTimeoutMs, keyPrefix };
+      const settings = { ...redis, connectTimeoutMs: redis.writeTimeoutMs };
       const limit = new LineLimit({
         lines: 1,
         windowMs: CONNECTION_ERRORS_MS,

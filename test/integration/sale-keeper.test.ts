@@ -385,7 +385,7 @@ describe('The sale keeper', function () {
 
   it('reports Redis as away once for all sales, and goes on when it is back', async () => {
     const itemId = await open();
-    replica.admission.serverId = () => Promise.reject(saleUnavailable('away'));
+    replica.admission.ping = () => Promise.reject(saleUnavailable('away'));
     try {
       const { failures } = await replica.schedule.reconcile();
       assert.deepEqual(
@@ -393,7 +393,7 @@ describe('The sale keeper', function () {
         [[undefined, true]],
       );
     } finally {
-      Reflect.deleteProperty(replica.admission, 'serverId');
+      Reflect.deleteProperty(replica.admission, 'ping');
     }
     await redis().del(saleKeys('', itemId).meta);
     assert.equal((await replica.schedule.reconcile()).reloaded.length, 1);

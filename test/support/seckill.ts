@@ -72,6 +72,7 @@ import { SOLD_QUANTITY } from '../../internal/data/postgres/status.js';
 import { productDataModule } from '../../internal/data/product-module.js';
 import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-stream.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
+import type { RedisPlace } from '../../internal/data/redis/redis-connection.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { sharedDataModule } from '../../internal/data/shared-module.js';
 import { providers } from '../../internal/kratos/app/wiring.js';
@@ -169,6 +170,7 @@ export class SeckillReplica {
     statementTimeoutMs = 10_000,
     /** Takes payments under the name "p". */
     readonly provider = new MemoryPaymentProvider('p'),
+    redis: RedisPlace = { addr: servers.redisUrl },
   ) {
     this.db = new Postgres({
       source: servers.postgresUrl,
@@ -178,7 +180,7 @@ export class SeckillReplica {
       connectTimeoutMs,
       applicationName: 'seckill-test',
     });
-    this.redis = new RedisServer({ addr: servers.redisUrl, readTimeoutMs: 5_000, connectTimeoutMs, keyPrefix: '' });
+    this.redis = new RedisServer({ ...redis, readTimeoutMs: 5_000, connectTimeoutMs, keyPrefix: '' });
     this.locks = new AdvisoryLocks(servers.postgresUrl, connectTimeoutMs);
     this.ids = new LeasedIdGenerator(this.locks);
     const container = containerOf([

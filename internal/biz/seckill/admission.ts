@@ -20,6 +20,8 @@ export type AdmissionResult =
   | { readonly kind: 'BACKLOG_FULL' }
   /** The request itself is out of bounds; `field` says where. Nothing was done. */
   | { readonly kind: 'INVALID'; readonly field: string }
+  /** It was admitted, but too few replicas of the gate have it in time: it may still be lost. */
+  | { readonly kind: 'UNCONFIRMED' }
   /** This request alone could not be judged. Nothing was done. */
   | { readonly kind: 'FAILED'; readonly cause: unknown }
   /** Admission has the sale under another epoch, or not at all. Nothing was done. */
@@ -39,7 +41,7 @@ export interface LoadedSale {
   /** Units left to admit. Below 0 after entries that took more than there was. */
   readonly stock: bigint;
   readonly counted: CountedEntries;
-  /** The server that was loaded, as `Admission.serverId` names it. */
+  /** The server that was loaded, as `AdmissionState.server` names it. */
   readonly server: string;
 }
 
@@ -53,6 +55,8 @@ export interface CountedEntries {
 export interface AdmissionState {
   /** The clock that windows are judged by. */
   readonly now: Date;
+  /** The server that has the item. Another one after a restart and on every replica: it may have missed the last purchases. */
+  readonly server: string;
   /** Keys with wrong contents. If there are any, the sale rejects all purchases and must be loaded again. */
   readonly unreadable: readonly string[];
   /** undefined where nothing is loaded, or not all of it. */
@@ -140,8 +144,8 @@ export abstract class Admission {
    */
   abstract findAdmitted(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly (string | undefined)[]>;
   abstract state(itemId: bigint): Promise<AdmissionState>;
-  /** Another one after a restart and on every replica: a server that took over may have missed the last purchases. */
-  abstract serverId(): Promise<string>;
+  /** Returns when the gate, or a part of it, answers. */
+  abstract ping(): Promise<void>;
   /** Units that these users have, by admission's count. */
   abstract unitsOf(itemId: bigint, userIds: readonly string[]): Promise<ReadonlyMap<string, number>>;
   /** Some buyers at random, with their units. */

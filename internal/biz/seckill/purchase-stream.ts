@@ -43,8 +43,8 @@ export abstract class PurchaseStream {
   abstract oldest(itemId: bigint): Promise<StreamEntry | undefined>;
   /** All entries that are in the stream now, delivered or not, in the order of their ids. */
   abstract waiting(itemId: bigint): Promise<readonly StreamEntry[]>;
-  /** Whether an entry that a stream lost may still be in a consumer's memory and become an order. */
-  abstract mayBeInMemory(): Promise<boolean>;
+  /** Whether an entry that the item's stream lost may still be in a consumer's memory and become an order. */
+  abstract mayBeInMemory(itemId: bigint): Promise<boolean>;
 }
 
 export interface ReadRequest {

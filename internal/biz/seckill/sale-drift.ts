@@ -36,7 +36,7 @@ const SAMPLED_BUYERS = 50;
 const MAX_BACKLOG = 2_000;
 
 /** What is wrong with the admission of an open sale, as far as its state and the sale tell. */
-export function driftOf(sale: Sale, state: AdmissionState, serverId: string): readonly Drift[] {
+export function driftOf(sale: Sale, state: AdmissionState): readonly Drift[] {
   if (state.unreadable.length > 0) {
     return [{ kind: 'UNREADABLE', detail: `Redis holds something else as ${state.unreadable.join(', ')}` }];
   }
@@ -45,7 +45,7 @@ export function driftOf(sale: Sale, state: AdmissionState, serverId: string): re
   if (loaded.epoch !== sale.epoch) {
     return [{ kind: 'NOT_LOADED', detail: `Redis has epoch ${loaded.epoch}, not ${sale.epoch}` }];
   }
-  if (loaded.server !== serverId) return [{ kind: 'NOT_LOADED', detail: 'another Redis server took over' }];
+  if (loaded.server !== state.server) return [{ kind: 'NOT_LOADED', detail: 'another Redis server took over' }];
   const drifts: Drift[] = [];
   if (state.streamExhausted) drifts.push({ kind: 'STREAM_EXHAUSTED', detail: 'the greatest stream id is used' });
   if (loaded.settingsVersion < sale.settingsVersion) {

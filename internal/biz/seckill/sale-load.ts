@@ -94,8 +94,8 @@ export class SaleLoader {
   private async isLoaded(itemId: bigint): Promise<boolean> {
     const sale = await this.sales.findCurrent(itemId);
     if (sale?.status !== 'OPEN') return false;
-    const [state, serverId] = await Promise.all([this.admission.state(itemId), this.admission.serverId()]);
-    return !needsLoad(driftOf(sale, state, serverId), state);
+    const state = await this.admission.state(itemId);
+    return !needsLoad(driftOf(sale, state), state);
   }
 
   private async loadLeased(itemId: bigint, lease: LoadLease): Promise<LoadResult> {

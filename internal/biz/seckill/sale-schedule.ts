@@ -114,9 +114,8 @@ export class SaleSchedule {
 
   private async checkOpen(open: readonly Sale[], round: Round): Promise<void> {
     if (open.length === 0) return;
-    let serverId: string;
     try {
-      serverId = await this.admission.serverId();
+      await this.admission.ping();
     } catch (cause) {
       // Redis is away, so none of them can be looked at.
       round.failures.push({ itemId: undefined, cause });
@@ -124,14 +123,14 @@ export class SaleSchedule {
     }
     const toCount = this.chooseToCount(open);
     await this.forEach(round, open, async (sale) => {
-      if (!(await this.checkState(sale, serverId, round)) && toCount.has(sale.id)) await this.countUnits(sale, round);
+      if (!(await this.checkState(sale, round)) && toCount.has(sale.id)) await this.countUnits(sale, round);
     });
   }
 
   /** @returns whether the sale was found wanting, so that there is no use in counting its units */
-  private async checkState(sale: Sale, serverId: string, round: Round): Promise<boolean> {
+  private async checkState(sale: Sale, round: Round): Promise<boolean> {
     const state = await this.admission.state(sale.itemId);
-    const drifts = driftOf(sale, state, serverId);
+    const drifts = driftOf(sale, state);
     const rounds = this.log.note(sale.id, BY_STATE, drifts);
     const [first] = drifts;
     if (!first) return false;

@@ -65,6 +65,7 @@ const IN_MEMORY_MAX_MS = 24 * 3_600_000;
 /** A purchase that failed by itself, for a reason that is not told. */
 const INTERNAL = 'INTERNAL';
 const BEING_PREPARED = 'the sale is being prepared; try again shortly';
+const UNCONFIRMED = 'the purchase is not confirmed yet; repeat it with the same request id';
 const TOO_MANY_WAIT = 'too many purchases wait to become orders; try again shortly';
 const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
 
@@ -138,7 +139,7 @@ export class SeckillUsecase {
   private async getLostPurchase(seckillId: string, userId: string): Promise<PurchaseRecord> {
     const { itemId, streamId } = parseSeckillId(seckillId);
     const recent = Date.now() - Number(streamId.split('-', 1)[0]) < IN_MEMORY_MAX_MS;
-    const inMemory = recent && (await this.stream.mayBeInMemory().catch(orSaleUnavailable));
+    const inMemory = recent && (await this.stream.mayBeInMemory(itemId).catch(orSaleUnavailable));
     if (inMemory) {
       return { seckillId, itemId, quantity: 0, status: 'NOT_KNOWN_YET', orderId: undefined, reason: '' };
     }
@@ -180,6 +181,8 @@ export class SeckillUsecase {
         throw saleBacklogFull(TOO_MANY_WAIT);
       case 'INVALID':
         throw outOfBounds(outcome.field);
+      case 'UNCONFIRMED':
+        throw saleUnavailable(UNCONFIRMED);
       case 'FAILED':
         throw outcome.cause;
       default:
@@ -242,6 +245,8 @@ function batchOutcome(outcome: RequestOutcome): BatchOutcome {
   switch (outcome.kind) {
     case 'STALE':
       return { kind: 'FAILED', reason: SALE_UNAVAILABLE.reason, message: BEING_PREPARED };
+    case 'UNCONFIRMED':
+      return { kind: 'FAILED', reason: SALE_UNAVAILABLE.reason, message: UNCONFIRMED };
     case 'BACKLOG_FULL':
       return { kind: 'FAILED', reason: SALE_BACKLOG_FULL.reason, message: TOO_MANY_WAIT };
     case 'INVALID':

@@ -27,7 +27,7 @@ import {
   WITHDRAW,
 } from './lua-script.js';
 import { isRedisAway, isUnreadable, type RedisServer } from './redis.js';
-import { nextKeys, type SaleKeys, saleKeys } from './seckill-keys.js';
+import { nextKeys, type SaleKeys } from './seckill-keys.js';
 
 /** Purchases of one script call. More would keep other callers of Redis waiting for longer than a round trip. */
 const MAX_BATCH = 128;
@@ -117,9 +117,8 @@ export class RedisAdmission extends Admission {
     return stateOf(reply as [number, ...string[]]);
   }
 
-  override async serverId(): Promise<string> {
-    const info = await orSaleUnavailable(this.server.commands.info('server'));
-    return /^run_id:(\w+)/m.exec(info)?.[1] ?? '';
+  override async ping(): Promise<void> {
+    await orSaleUnavailable(this.server.commands.ping());
   }
 
   override async unitsOf(itemId: bigint, userIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
@@ -253,7 +252,6 @@ export class RedisAdmission extends Admission {
       backlog: String(state.backlogLimit),
       fence_from: state.counted.from,
       fence: state.counted.to,
-      server: await this.serverId(),
     };
     const reply = await orSaleUnavailable(
       LOAD.run(this.server.commands, { ...keys, ...next }, [
@@ -270,7 +268,7 @@ export class RedisAdmission extends Admission {
   }
 
   private keysOf(itemId: bigint): SaleKeys {
-    return saleKeys(this.server.keyPrefix, itemId);
+    return this.server.keys.sale(itemId);
   }
 
   /** Purchases of one item and epoch share their script calls. */
@@ -322,12 +320,22 @@ export class RedisAdmission extends Admission {
   ): Promise<readonly AdmissionResult[]> {
     const args = [String(lane.epoch)];
     for (const r of requests) args.push(r.userId, String(r.quantity), requestField(r), r.traceparent);
-    const reply = await ADMIT.run(this.server.admission, this.keysOf(itemId), args);
+    const { reply, replicated } = await this.runAdmit(itemId, args);
     const [status, , left, ...outcomes] = reply as [string, number, number, ...string[]];
     if (status !== 'OK') return requests.map(() => STALE);
-    const admitted = outcomes.map(resultOf);
+    const admitted = outcomes.map((outcome) => resultOf(outcome, replicated));
     lane.soldOutUntilMs = left <= 0 && admitted.at(-1)?.kind === 'SOLD_OUT' ? performance.now() + SOLD_OUT_MS : 0;
     return admitted;
+  }
+
+  private async runAdmit(itemId: bigint, args: readonly string[]): Promise<{ reply: unknown; replicated: boolean }> {
+    const { admission, waitReplicas, readTimeoutMs } = this.server;
+    const keys = this.keysOf(itemId);
+    if (waitReplicas === 0) return { reply: await ADMIT.run(admission, keys, args), replicated: true };
+    // Half of the time limit, so that the reply still comes in time.
+    const wait = { replicas: waitReplicas, timeoutMs: Math.ceil(readTimeoutMs / 2) };
+    const { reply, replicas } = await ADMIT.runAndWait(admission, keys, args, wait);
+    return { reply, replicated: replicas >= waitReplicas };
   }
 
   private async stage(key: string, users: ReadonlyMap<string, number>): Promise<void> {
@@ -350,6 +358,7 @@ export class RedisAdmission extends Admission {
 const STALE: AdmissionResult = { kind: 'STALE' };
 const SOLD_OUT = Promise.resolve<AdmissionResult>({ kind: 'SOLD_OUT' });
 const BACKLOG_FULL = Promise.resolve<AdmissionResult>({ kind: 'BACKLOG_FULL' });
+const UNCONFIRMED: AdmissionResult = { kind: 'UNCONFIRMED' };
 const QUEUED = 'QUEUED ';
 const INVALID = 'INVALID ';
 
@@ -358,8 +367,11 @@ function requestField({ requestId, tokenId }: PurchaseRequest): string {
   return tokenId ? `${requestId}\0${tokenId}` : requestId;
 }
 
-function resultOf(outcome: string): AdmissionResult {
-  if (outcome.startsWith(QUEUED)) return { kind: 'QUEUED', streamId: outcome.slice(QUEUED.length) };
+/** @param replicated whether enough replicas have what was admitted */
+function resultOf(outcome: string, replicated: boolean): AdmissionResult {
+  if (outcome.startsWith(QUEUED)) {
+    return replicated ? { kind: 'QUEUED', streamId: outcome.slice(QUEUED.length) } : UNCONFIRMED;
+  }
   if (outcome.startsWith(INVALID)) return { kind: 'INVALID', field: outcome.slice(INVALID.length) };
   switch (outcome) {
     case 'SOLD_OUT':
@@ -379,10 +391,11 @@ function resultOf(outcome: string): AdmissionResult {
 function stateOf([nowMs, unreadable = '', ...texts]: readonly [number, ...string[]]): AdmissionState {
   const [epoch, saleId, version, startsMs, endsMs, limit, admitRate, closed, from, to, server, total] =
     texts as string[];
-  const [stock, req, returned, buyers, backlog, lastId] = texts.slice(12) as string[];
+  const [runId, stock, req, returned, buyers, backlog, lastId] = texts.slice(12) as string[];
   const isWhole = unreadable === '' && closed !== '1' && epoch !== '' && total !== '' && stock !== '' && req !== '';
   return {
     now: new Date(nowMs),
+    server: runId!,
     unreadable: unreadable === '' ? [] : [...new Set(unreadable.split(' '))],
     loaded: isWhole
       ? {

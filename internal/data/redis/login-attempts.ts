@@ -20,21 +20,28 @@ export class RedisLoginAttempts extends LoginAttempts {
   override async take(usernameKey: string, address: string): Promise<number | undefined> {
     const { maxAttempts, maxAttemptsPerAddress } = this.limit;
     const [name, all] = [this.keyOf(address, usernameKey), this.keyOf(address)];
-    const replies = await this.change((redis) => this.count(this.count(redis, name), all));
+    const [ofName, ofAll] = await Promise.all([
+      this.change((redis) => this.count(redis, name)),
+      this.change((redis) => this.count(redis, all)),
+    ]);
     const waitOf = ([, count, leftMs]: Replies, max: number) =>
       Number(count?.[1] ?? 0) > max ? Math.max(1, Number(leftMs?.[1])) : 0;
-    const waitMs = Math.max(waitOf(replies.slice(0, 3), maxAttempts), waitOf(replies.slice(3), maxAttemptsPerAddress));
+    const waitMs = Math.max(waitOf(ofName, maxAttempts), waitOf(ofAll, maxAttemptsPerAddress));
     return waitMs > 0 ? waitMs : undefined;
   }
 
   override async uncount(usernameKey: string, address: string): Promise<void> {
-    await this.change((redis) => {
-      return this.uncounted(this.uncounted(redis, this.keyOf(address, usernameKey)), this.keyOf(address));
-    });
+    await Promise.all([
+      this.change((redis) => this.uncounted(redis, this.keyOf(address, usernameKey))),
+      this.change((redis) => this.uncounted(redis, this.keyOf(address))),
+    ]);
   }
 
   override async clear(usernameKey: string, address: string): Promise<void> {
-    await this.change((redis) => this.uncounted(redis.del(this.keyOf(address, usernameKey)), this.keyOf(address)));
+    await Promise.all([
+      orUnlessAway(this.redis.commands.del(this.keyOf(address, usernameKey))),
+      this.change((redis) => this.uncounted(redis, this.keyOf(address))),
+    ]);
   }
 
   private count(redis: Multi, key: string): Multi {
@@ -46,6 +53,7 @@ export class RedisLoginAttempts extends LoginAttempts {
     return redis.set(key, 0, 'PX', this.limit.windowMs, 'NX').decr(key);
   }
 
+  /** One transaction for each key: in a cluster the two are on different servers. */
   private async change(commands: (redis: Multi) => Multi): Promise<Replies> {
     try {
       return (await commands(this.redis.commands.multi()).exec()) ?? [];
@@ -62,8 +70,14 @@ export class RedisLoginAttempts extends LoginAttempts {
     const id = createHash('sha256')
       .update(usernameKey === undefined ? address : `${address}\0${usernameKey}`)
       .digest('base64url');
-    return `${this.redis.keyPrefix}login:attempts:${id}`;
+    return `${this.redis.keys.prefix}login:attempts:${id}`;
   }
+}
+
+async function orUnlessAway(reply: Promise<unknown>): Promise<void> {
+  await reply.catch((err: unknown) => {
+    if (!isRedisAway(err)) throw err;
+  });
 }
 
 type Replies = readonly [Error | null, unknown][];

@@ -1,7 +1,11 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import type { Redis } from 'ioredis';
+import type { Cluster, Redis } from 'ioredis';
 
+/** The server says that it did not run the script. */
+const NOT_RUN = /^(NOSCRIPT|MOVED|ASK)\b/;
+/** One that is redirected to a server that does not know the script, and another one. */
+const MAX_ATTEMPTS = 4;
 const INCLUDE = /^-- include: (\w+)\n/gm;
 
 /** A script of `lua/`, whose header is its contract. `Key` names its keys in their order. */
@@ -19,13 +23,39 @@ export class LuaScript<Key extends string> {
   }
 
   /** Runs it once; a server that does not know it yet, which it says before running anything, is sent the source. */
-  async run(redis: Redis, keys: Readonly<Record<Key, string>>, args: readonly string[]): Promise<unknown> {
+  async run(redis: Redis | Cluster, keys: Readonly<Record<Key, string>>, args: readonly string[]): Promise<unknown> {
     const list = this.keys.map((key) => keys[key]);
     try {
       return await redis.evalsha(this.sha, list.length, ...list, ...args);
     } catch (err) {
       if (!(err instanceof Error) || !err.message.startsWith('NOSCRIPT')) throw err;
       return redis.eval(this.source, list.length, ...list, ...args);
+    }
+  }
+
+  /**
+   * Runs it once, and says how many replicas have what this connection wrote, waiting for `replicas` of them. Both
+   * commands go in one pipeline, because WAIT knows only of writes of its own connection.
+   */
+  async runAndWait(
+    redis: Redis | Cluster,
+    keys: Readonly<Record<Key, string>>,
+    args: readonly string[],
+    { replicas, timeoutMs }: { readonly replicas: number; readonly timeoutMs: number },
+  ): Promise<{ readonly reply: unknown; readonly replicas: number }> {
+    const list = this.keys.map((key) => keys[key]);
+    for (let attempt = 1, known = true; ; attempt++) {
+      const pipeline = redis.pipeline();
+      if (known) pipeline.evalsha(this.sha, list.length, ...list, ...args);
+      else pipeline.eval(this.source, list.length, ...list, ...args);
+      const [[err, reply] = [], [waitErr, there] = []] = (await pipeline.wait(replicas, timeoutMs).exec()) ?? [];
+      if (!err && !waitErr) return { reply, replicas: Number(there) };
+      // Where the script wrote, the caller must not take its failure to wait for a failure to run.
+      if (!err) return { reply, replicas: 0 };
+      if (attempt === MAX_ATTEMPTS || !NOT_RUN.test(err.message)) throw err;
+      if (err.message.startsWith('NOSCRIPT')) known = false;
+      // A command by itself is redirected, and the pipeline finds the way with it.
+      else await redis.exists(list[0]!);
     }
   }
 }

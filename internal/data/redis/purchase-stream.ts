@@ -12,7 +12,7 @@ import {
 import type { Backlog } from '../../kratos/background/background-meter.js';
 import { CONSUMERS, FINISH } from './lua-script.js';
 import { asUnavailable, isRedisAway, orUnavailable, type RedisServer } from './redis.js';
-import { consumersKey, itemOfStream, saleKeys, streamPattern } from './seckill-keys.js';
+import { StreamPolling } from './stream-polling.js';
 
 export const GROUP = 'product';
 /** Entries of one XRANGE. */
@@ -46,19 +46,19 @@ export class RedisPurchaseStream extends PurchaseStream {
   }
 
   override async find(itemId: bigint, streamId: string): Promise<StreamEntry | undefined> {
-    const { stream } = saleKeys(this.server.keyPrefix, itemId);
+    const { stream } = this.server.keys.sale(itemId);
     const [entry] = await orUnavailable(this.server.commands.xrange(stream, streamId, streamId));
     return entry && entryOf(entry);
   }
 
   override async oldest(itemId: bigint): Promise<StreamEntry | undefined> {
-    const { stream } = saleKeys(this.server.keyPrefix, itemId);
+    const { stream } = this.server.keys.sale(itemId);
     const [entry] = await orUnavailable(this.server.commands.xrange(stream, '-', '+', 'COUNT', 1));
     return entry && entryOf(entry);
   }
 
   override async waiting(itemId: bigint): Promise<readonly StreamEntry[]> {
-    const { stream } = saleKeys(this.server.keyPrefix, itemId);
+    const { stream } = this.server.keys.sale(itemId);
     const redis = this.server.commands;
     const [last] = await orUnavailable(redis.xrevrange(stream, '+', '-', 'COUNT', 1));
     if (!last) return [];
@@ -72,17 +72,20 @@ export class RedisPurchaseStream extends PurchaseStream {
     }
   }
 
-  override async mayBeInMemory(): Promise<boolean> {
-    const keys = { consumers: consumersKey(this.server.keyPrefix) };
+  override async mayBeInMemory(itemId: bigint): Promise<boolean> {
+    const keys = { consumers: this.server.keys.consumers(itemId) };
     return (await orUnavailable(CONSUMERS.run(this.server.commands, keys, ['', 'none']))) === 1;
   }
 }
 
 export class RedisPurchaseConsumer extends PurchaseConsumer {
-  private readonly blocking: Redis;
+  /** Waits for entries of all streams at once; undefined in a cluster, where no command can. */
+  private readonly blocking: Redis | undefined;
+  private readonly polling = new StreamPolling();
   private readonly keys: (itemId: bigint) => string;
   private readonly found = new Set<bigint>();
-  private cursor = '0';
+  /** Where the scan of each server goes on, by its address. */
+  private readonly cursors = new Map<string, string>();
   /** The name of the last read; undefined: it has read nothing. */
   private lastName: string | undefined;
 
@@ -92,12 +95,13 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     private readonly name: () => Promise<string>,
   ) {
     super();
-    this.blocking = server.blocking('kaimai-consumer');
-    this.keys = (itemId) => saleKeys(server.keyPrefix, itemId).stream;
+    this.blocking = server.isCluster ? undefined : server.blocking('kaimai-consumer');
+    this.keys = (itemId) => server.keys.sale(itemId).stream;
   }
 
   override async discover(candidates: readonly bigint[]): Promise<readonly bigint[]> {
     await this.scan();
+    this.polling.expect(candidates);
     const unknown = candidates.filter((id) => !this.found.has(id));
     const exist = await Promise.all(unknown.map((id) => orUnavailable(this.server.commands.exists(this.keys(id)))));
     unknown.forEach((id, i) => {
@@ -141,7 +145,11 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     const fresh = requests.filter((r) => r.from === 'new').map((r) => r.itemId);
     const reads: ItemRead[] = [];
     for (const itemId of pending) reads.push(await this.readOne(itemId, () => this.readPending(itemId, count)));
-    if (fresh.length > 0) reads.push(...(await this.readNew(fresh, count, pending.length > 0 ? undefined : blockMs)));
+    if (fresh.length > 0) {
+      const waitMs = pending.length > 0 ? undefined : blockMs;
+      const read = this.blocking ? this.readNew(fresh, count, waitMs) : this.pollNew(fresh, count, waitMs);
+      reads.push(...(await read));
+    }
     const deliveries = new Map<bigint, readonly Delivery[]>();
     const groupless: bigint[] = [];
     const unreadable = new Map<bigint, unknown>();
@@ -166,7 +174,7 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
 
   override async finish(itemId: bigint, entries: readonly SettledEntry[]): Promise<ReadonlySet<string>> {
     const later = new Set<string>();
-    const keys = saleKeys(this.server.keyPrefix, itemId);
+    const keys = this.server.keys.sale(itemId);
     for (let i = 0; i < entries.length; i += MAX_FINISH) {
       const corrections: string[] = [];
       const others: string[] = [];
@@ -186,13 +194,18 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
   override async report(oldestReadMs: number | undefined): Promise<void> {
     // Not a fresh name: this must go on while the database, which gives the names, is away.
     if (this.lastName === undefined) return;
-    const keys = { consumers: consumersKey(this.server.keyPrefix) };
     const age = oldestReadMs === undefined ? 'none' : String(Math.ceil(oldestReadMs));
-    await orUnavailable(CONSUMERS.run(this.server.commands, keys, [this.lastName, age]));
+    const args = [this.lastName, age];
+    const keys = new Set([...this.found].map((itemId) => this.server.keys.consumers(itemId)));
+    const reports = [...keys].map((consumers) => CONSUMERS.run(this.server.commands, { consumers }, args));
+    // One server of a cluster that is away must not keep the others from hearing it.
+    const failed = (await Promise.allSettled(reports)).find((r) => r.status === 'rejected');
+    if (failed) throw asUnavailable(failed.reason);
   }
 
   override interrupt(): void {
-    this.blocking.disconnect();
+    this.blocking?.disconnect();
+    this.polling.interrupt();
   }
 
   private async takeName(): Promise<string> {
@@ -201,14 +214,18 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
   }
 
   private async scan(): Promise<void> {
-    const pattern = streamPattern(this.server.keyPrefix);
+    await Promise.all(this.server.masters().map((master) => orUnavailable(this.scanServer(master))));
+  }
+
+  private async scanServer(master: Redis): Promise<void> {
+    const server = `${master.options.host}:${master.options.port}`;
+    const pattern = this.server.keys.streamPattern();
     for (let step = 0; step < SCAN_STEPS; step++) {
-      const [cursor, keys] = await orUnavailable(
-        this.server.commands.scan(this.cursor, 'MATCH', pattern, 'COUNT', SCAN_COUNT, 'TYPE', 'stream'),
-      );
-      this.cursor = cursor;
+      const from = this.cursors.get(server) ?? '0';
+      const [cursor, keys] = await master.scan(from, 'MATCH', pattern, 'COUNT', SCAN_COUNT, 'TYPE', 'stream');
+      this.cursors.set(server, cursor);
       for (const key of keys) {
-        const itemId = itemOfStream(this.server.keyPrefix, key);
+        const itemId = this.server.keys.itemOfStream(key);
         if (itemId !== undefined) this.found.add(itemId);
       }
       if (cursor === '0') return;
@@ -238,18 +255,42 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     try {
       const reply = (await (blockMs === undefined
         ? this.server.commands.xreadgroup(...options, 'STREAMS', ...streams)
-        : this.blocking.xreadgroup(...options, 'BLOCK', blockMs, 'STREAMS', ...streams))) as RawReply;
+        : this.blocking!.xreadgroup(...options, 'BLOCK', blockMs, 'STREAMS', ...streams))) as RawReply;
       const entries = new Map((reply ?? []).map(([key, raw]) => [key, raw]));
       return itemIds.map((itemId) => ({ itemId, deliveries: firstDeliveries(entries.get(this.keys(itemId))) }));
     } catch (err) {
       if (!(err instanceof Error) || !UNREADABLE.test(err.message)) throw asUnavailable(err);
-      const reads = itemIds.map((itemId) =>
-        this.readOne(itemId, async () => {
-          const reply = this.server.commands.xreadgroup(...options, 'STREAMS', this.keys(itemId), '>');
-          return firstDeliveries(((await reply) as RawReply)?.[0]?.[1]);
-        }),
-      );
-      return Promise.all(reads);
+      return this.readEach(itemIds, count);
+    }
+  }
+
+  /** One command for each item, whose stream may be on any server. */
+  private async readEach(itemIds: readonly bigint[], count: number): Promise<readonly ItemRead[]> {
+    const options = ['GROUP', GROUP, await this.takeName(), 'COUNT', count] as const;
+    const reads = itemIds.map((itemId) =>
+      this.readOne(itemId, async () => {
+        const reply = this.server.commands.xreadgroup(...options, 'STREAMS', this.keys(itemId), '>');
+        return firstDeliveries(((await reply) as RawReply)?.[0]?.[1]);
+      }),
+    );
+    return Promise.all(reads);
+  }
+
+  /** Asks the streams that are due, and waits for the next one while there is nothing. */
+  private async pollNew(
+    itemIds: readonly bigint[],
+    count: number,
+    blockMs: number | undefined,
+  ): Promise<readonly ItemRead[]> {
+    const endMs = performance.now() + (blockMs ?? 0);
+    for (;;) {
+      const due = itemIds.filter((itemId) => this.polling.isDue(itemId));
+      const reads = due.length > 0 ? await this.readEach(due, count) : [];
+      for (const { itemId, deliveries } of reads) this.polling.note(itemId, (deliveries?.length ?? 0) > 0);
+      if (reads.some((r) => r.deliveries?.length !== 0)) return reads;
+      // What found nothing is said once in a while, so that a stream counts as recovered.
+      if (performance.now() >= endMs) return reads;
+      if (!(await this.polling.wait(itemIds, endMs))) return reads;
     }
   }
 

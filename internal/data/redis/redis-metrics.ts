@@ -1,4 +1,4 @@
-import type { Command, Redis } from 'ioredis';
+import type { Cluster, Command, Redis } from 'ioredis';
 import type { Metrics } from '../../kratos/metrics/metrics.js';
 
 /** What a connection is for. */
@@ -14,7 +14,7 @@ export type RedisErrorKind = (typeof ERRORS)[number];
  * @param kindOf undefined for errors that are no failures
  */
 export function meterCommands(
-  connection: Redis,
+  connection: Redis | Cluster,
   use: RedisUse,
   metrics: Metrics,
   kindOf: (err: unknown) => RedisErrorKind | undefined,
@@ -44,7 +44,7 @@ export function meterCommands(
     ready = false;
   });
   const send = connection.sendCommand.bind(connection);
-  connection.sendCommand = (command: Command, ...rest) => {
+  connection.sendCommand = (command: Command, ...rest: []) => {
     const startedAt = performance.now();
     command.promise.then(
       () => times?.add((performance.now() - startedAt) / 1000),

@@ -1,26 +1,23 @@
 import { once } from 'node:events';
-import { Redis, type RedisOptions } from 'ioredis';
+import type { Cluster, Redis } from 'ioredis';
 import { unavailable } from '../../../gen/common/v1/errors.js';
 import { KratosError } from '../../kratos/errors/error.js';
 import { Metrics } from '../../kratos/metrics/metrics.js';
+import { type Connected, connectToRedis, type RedisPlace } from './redis-connection.js';
 import { meterCommands, type RedisErrorKind, type RedisUse } from './redis-metrics.js';
+import { KeySpace } from './seckill-keys.js';
 
-export interface RedisSettings {
-  /** redis:// URL or host:port. */
-  readonly addr: string;
+export interface RedisSettings extends RedisPlace {
   /** Longest wait for a reply. */
   readonly readTimeoutMs: number;
   /** Longest wait for a connection. */
   readonly connectTimeoutMs: number;
   /** Put before every key. */
   readonly keyPrefix: string;
+  /** Replicas that must have a purchase before it is answered; 0 or undefined: none. */
+  readonly waitReplicas?: number;
 }
 
-/** ioredis' constructor wants this one absent and not undefined. */
-type Options = Omit<RedisOptions, 'replyMapping'>;
-
-const RECONNECT_MIN_MS = 50;
-const RECONNECT_MAX_MS = 1_000;
 /**
  * A connection on which nothing comes for this many read timeouts is closed: a server that vanished without a word would
  * otherwise keep it until TCP gives up, a quarter of an hour later.
@@ -28,21 +25,23 @@ const RECONNECT_MAX_MS = 1_000;
 const SILENCE = 2;
 
 /**
- * The Redis connections of one process. A command is sent once: where its reply is lost the caller hears of it and
- * decides, because a script that takes units must not run a second time unasked. While Redis is away commands fail at
- * once in place of queueing up.
+ * The Redis connections of one process, to one server, to the master that Sentinels name, or to a cluster. A command is
+ * sent once: where its reply is lost the caller hears of it and decides, because a script that takes units must not run a
+ * second time unasked. Only a server's own word that it did not run the command (MOVED, ASK, TRYAGAIN) sends it again.
+ * While Redis is away commands fail at once in place of queueing up.
  *
  * A failover that demotes a server need not close its connections. A connection that is told READONLY connects anew, to
  * wherever the address leads by then; the health probe asks for the server's role each second, since reads alone would
- * never notice.
+ * never notice. In a cluster the demoted server says MOVED.
  */
 export class RedisServer {
-  readonly keyPrefix: string;
+  readonly keys: KeySpace;
+  readonly waitReplicas: number;
   /** For commands and scripts that answer at once. */
-  readonly commands: Redis;
+  readonly commands: Redis | Cluster;
   /** For purchases alone, so that they wait behind nothing else. */
-  readonly admission: Redis;
-  private readonly connections: Redis[] = [];
+  readonly admission: Redis | Cluster;
+  private readonly connections: Connected[] = [];
 
   /** @param onError told of each failure to connect and each lost connection */
   constructor(
@@ -50,21 +49,42 @@ export class RedisServer {
     private readonly onError: (err: Error) => void = () => {},
     private readonly metrics: Metrics = new Metrics(),
   ) {
-    this.keyPrefix = settings.keyPrefix;
+    this.keys = new KeySpace(settings.keyPrefix, this.isCluster);
+    this.waitReplicas = settings.waitReplicas ?? 0;
     const { readTimeoutMs } = settings;
     const timeouts = { commandTimeout: readTimeoutMs, socketTimeout: SILENCE * readTimeoutMs };
     this.commands = this.connect('kaimai', 'commands', timeouts);
     this.admission = this.connect('kaimai-admission', 'admission', timeouts);
   }
 
-  /** A connection for commands that wait at the server for at most `longestMs`; a reply that comes too late ends it. */
+  get keyPrefix(): string {
+    return this.keys.prefix;
+  }
+
+  get isCluster(): boolean {
+    return (this.settings.nodes?.length ?? 0) > 0;
+  }
+
+  get readTimeoutMs(): number {
+    return this.settings.readTimeoutMs;
+  }
+
+  /**
+   * A connection for commands that wait at the server for at most `longestMs`; a reply that comes too late ends it. In a
+   * cluster no command can wait for several streams.
+   */
   blocking(name: string, longestMs = 1_000): Redis {
     const { readTimeoutMs } = this.settings;
     return this.connect(name, 'blocking', {
       blockingTimeout: 60_000,
       blockingTimeoutGrace: readTimeoutMs,
       socketTimeout: longestMs + SILENCE * readTimeoutMs,
-    });
+    }) as Redis;
+  }
+
+  /** The servers that have the keys: the masters of a cluster. A scan asks each of them. */
+  masters(): readonly Redis[] {
+    return this.commands.isCluster ? (this.commands as Cluster).nodes('master') : [this.commands as Redis];
   }
 
   /** Resolves when all connections serve, or after `timeoutMs`: Redis may come later. */
@@ -81,6 +101,11 @@ export class RedisServer {
 
   /** @throws UNAVAILABLE when Redis is away or a replica; then every connection is made anew */
   async ping(): Promise<void> {
+    if (this.isCluster) {
+      const info = String(await orUnavailable(this.commands.cluster('INFO')));
+      if (!/^cluster_state:ok\b/m.test(info)) throw unavailable('the Redis cluster does not serve all slots');
+      return;
+    }
     const info = await orUnavailable(this.commands.info('replication'));
     if (!/^role:slave\b/m.test(info)) return;
     for (const connection of this.connections) if (connection.status === 'ready') connection.disconnect(true);
@@ -92,27 +117,21 @@ export class RedisServer {
     for (const connection of this.connections) if (connection.status !== 'end') connection.disconnect();
   }
 
-  private connect(name: string, use: RedisUse, options: Options): Redis {
-    const all: Options = {
-      ...options,
+  private connect(name: string, use: RedisUse, timeouts: Parameters<typeof connectToRedis>[1]): Connected {
+    const { connectTimeoutMs: connectTimeout } = this.settings;
+    const connection = connectToRedis(this.settings, {
+      ...timeouts,
+      connectTimeout,
       connectionName: name,
-      // RESP3 flattens XREADGROUP's reply; everything here is written for RESP2.
-      protocol: 2,
-      maxRetriesPerRequest: 0,
-      autoResendUnfulfilledCommands: false,
-      enableOfflineQueue: false,
-      connectTimeout: this.settings.connectTimeoutMs,
       reconnectOnError: (err) => READONLY.test(err.message),
-      retryStrategy: (times) =>
-        Math.min(RECONNECT_MAX_MS, RECONNECT_MIN_MS * 2 ** Math.min(times - 1, 10)) * (0.5 + Math.random() / 2),
-    };
-    const { addr } = this.settings;
-    const connection = new Redis(/^rediss?:\/\//.test(addr) ? addr : `redis://${addr}`, all);
-    // Without a listener ioredis prints to the console.
-    meterCommands(connection, use, this.metrics, kindOf);
-    connection.on('error', (err) => {
-      this.onError(ECHO.test(err.message) ? new Error(err.message.replace(ECHO, '')) : err);
     });
+    meterCommands(connection, use, this.metrics, kindOf);
+    // Without a listener ioredis prints to the console.
+    const report = (err: Error) => {
+      this.onError(ECHO.test(err.message) ? new Error(err.message.replace(ECHO, '')) : err);
+    };
+    connection.on('error', report);
+    if (connection.isCluster) connection.on('node error', report);
     this.connections.push(connection);
     return connection;
   }
@@ -123,7 +142,7 @@ const ECHO = /, with args beginning with:[\s\S]*/;
 /** A script's error has it in its middle. */
 const READONLY = /\bREADONLY\b/;
 const AWAY =
-  /Connection is closed|Command timed out|Blocking command timed out|isn't writeable|maxRetriesPerRequest|max retries per request|ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|EAI_AGAIN/i;
+  /Connection is closed|Command timed out|Blocking command timed out|isn't writeable|maxRetriesPerRequest|max retries per request|Cluster is not ready|Cluster is ended|Too many Cluster redirections|Failed to refresh slots cache|None of startup nodes is available|sentinels are unreachable|ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|EAI_AGAIN/i;
 /** Redis is there and can do nothing now: it loads its data, is a replica, lost its replicas or is full. */
 const REFUSED = /^(LOADING|READONLY|MASTERDOWN|NOREPLICAS|OOM|MISCONF|BUSY|CLUSTERDOWN|TRYAGAIN)\b/;
 

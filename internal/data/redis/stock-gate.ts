@@ -33,6 +33,6 @@ export class RedisStockGate extends StockGate {
   }
 
   private key(skuId: bigint): string {
-    return `${this.redis.keyPrefix}stock:sku:${skuId}`;
+    return `${this.redis.keys.prefix}stock:sku:${skuId}`;
   }
 }

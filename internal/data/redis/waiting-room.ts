@@ -3,7 +3,6 @@ import { WaitingRoom, type WaitingRoomReply, type WaitingRoomTerms } from '../..
 import { orSaleUnavailable } from './admission.js';
 import { WAITING_ROOM } from './lua-script.js';
 import type { RedisServer } from './redis.js';
-import { saleKeys } from './seckill-keys.js';
 
 /** The waiting rooms in Redis, whose clock calls the tickets; see waiting_room.lua. */
 export class RedisWaitingRoom extends WaitingRoom {
@@ -16,7 +15,7 @@ export class RedisWaitingRoom extends WaitingRoom {
     userId: string,
     terms: WaitingRoomTerms,
   ): Promise<WaitingRoomReply> {
-    const keys = saleKeys(this.server.keyPrefix, sale.itemId);
+    const keys = this.server.keys.sale(sale.itemId);
     const args = [String(sale.epoch), userId, String(terms.turnMs), String(terms.capacity)];
     const reply = await orSaleUnavailable(WAITING_ROOM.run(this.server.commands, keys, args));
     const [outcome, nowMs, ticket, untilMs, ahead, waitMs] = reply as [string, number, string, number, number, number];

@@ -41,8 +41,8 @@ export class MemoryAdmission extends Admission {
     return this.call('state', () => this.redis.inspect(itemId));
   }
 
-  override serverId(): Promise<string> {
-    return this.call('serverId', () => this.redis.serverId);
+  override ping(): Promise<void> {
+    return this.call('ping', () => undefined);
   }
 
   override unitsOf(itemId: bigint, userIds: readonly string[]): Promise<ReadonlyMap<string, number>> {

@@ -138,6 +138,7 @@ export class MemoryRedis {
     const loaded = meta?.loaded && !meta.closed && stock !== undefined ? meta.loaded : undefined;
     return {
       now: new Date(this.now()),
+      server: this.serverId,
       unreadable: [],
       loaded: loaded && stock !== undefined ? loadedSale(loaded, stock) : undefined,
       closedEpoch: meta?.closed ? meta.epoch : undefined,

@@ -33,20 +33,19 @@ export class AdmissionSettingsCheck extends AuditCheck {
 
   override async check(limit: number): Promise<CheckResult> {
     const violations: InvariantViolation[] = [];
-    const serverId = await this.admission.serverId();
     for (const row of (await this.db.query<SaleRow>(LAST_SALES, [])).rows) {
       if (violations.length >= limit) break;
       const sale = saleOf(row);
-      const detail = await this.violationOf(sale, serverId);
+      const detail = await this.violationOf(sale);
       if (detail !== undefined) violations.push({ id: `sale ${sale.id}`, detail });
     }
     return { violations, unchecked: [] };
   }
 
-  private async violationOf(sale: Sale, serverId: string): Promise<string | undefined> {
+  private async violationOf(sale: Sale): Promise<string | undefined> {
     const state = await this.admission.state(sale.itemId);
     if (sale.status === 'CLOSED') return isStillOpen(sale, state) ? 'it is closed, and Redis still admits' : undefined;
-    const drifts = driftOf(sale, state, serverId).filter((d) => !REPORTED_ELSEWHERE.has(d.kind));
+    const drifts = driftOf(sale, state).filter((d) => !REPORTED_ELSEWHERE.has(d.kind));
     return drifts.length === 0 ? undefined : drifts.map((d) => d.detail).join('; ');
   }
 }

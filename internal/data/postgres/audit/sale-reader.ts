@@ -7,7 +7,6 @@ import type { InboxRow, SettlementRepo } from '../../../biz/seckill/settlement-s
 import type { Transaction } from '../../../biz/transaction.js';
 import { RedisPurchaseStream } from '../../redis/purchase-stream.js';
 import { orUnavailable, type RedisServer } from '../../redis/redis.js';
-import { saleKeys } from '../../redis/seckill-keys.js';
 import type { Postgres, Statement } from '../postgres.js';
 import { SALE_COLUMNS, type SaleRow, saleOf } from '../sale.js';
 import { PgSettlementRepo } from '../settlement.js';
@@ -103,7 +102,7 @@ export class SaleReader {
       .map((row) => decodeUnitsReturn(row.payload.toString()))
       .filter((r) => r.itemId === sale.itemId && r.epoch === sale.epoch);
     if (returns.length === 0) return [];
-    const { returned } = saleKeys(this.redis.keyPrefix, sale.itemId);
+    const { returned } = this.redis.keys.sale(sale.itemId);
     const done = await orUnavailable(
       this.redis.commands.smismember(returned, ...returns.map((r) => String(r.returnId))),
     );
@@ -114,7 +113,7 @@ export class SaleReader {
 
   /** Admission, settlement and returns all change something of this. It is read at one moment. */
   private async mark(itemId: bigint): Promise<Mark> {
-    const keys = saleKeys(this.redis.keyPrefix, itemId);
+    const keys = this.redis.keys.sale(itemId);
     const replies = await orUnavailable(
       this.redis.commands
         .multi()

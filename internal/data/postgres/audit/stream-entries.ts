@@ -2,7 +2,6 @@ import { AuditCheck, type CheckResult, type InvariantViolation } from '../../../
 import { compareStreamIds, type PurchaseStream, type StreamEntry } from '../../../biz/seckill/purchase-stream.js';
 import { GROUP, RedisPurchaseStream } from '../../redis/purchase-stream.js';
 import { orUnavailable, type RedisServer } from '../../redis/redis.js';
-import { itemOfStream, saleKeys, streamPattern } from '../../redis/seckill-keys.js';
 import type { Postgres, Statement } from '../postgres.js';
 
 /** Entries of one query. */
@@ -68,12 +67,12 @@ export class StreamEntriesCheck extends AuditCheck {
   private async *items(): AsyncGenerator<bigint> {
     const seen = new Set<bigint>();
     for (let cursor = '0'; ; ) {
-      const pattern = streamPattern(this.redis.keyPrefix);
+      const pattern = this.redis.keys.streamPattern();
       const [next, keys] = await orUnavailable(
         this.redis.commands.scan(cursor, 'MATCH', pattern, 'COUNT', SCAN_COUNT, 'TYPE', 'stream'),
       );
       for (const key of keys) {
-        const itemId = itemOfStream(this.redis.keyPrefix, key);
+        const itemId = this.redis.keys.itemOfStream(key);
         if (itemId === undefined || seen.has(itemId)) continue;
         seen.add(itemId);
         yield itemId;
@@ -85,7 +84,7 @@ export class StreamEntriesCheck extends AuditCheck {
 
   /** undefined: the stream does not exist. */
   private async factsOf(itemId: bigint): Promise<StreamFacts | undefined> {
-    const { stream } = saleKeys(this.redis.keyPrefix, itemId);
+    const { stream } = this.redis.keys.sale(itemId);
     const replies = await orUnavailable(
       this.redis.commands.multi().xinfo('STREAM', stream).xinfo('GROUPS', stream).exec(),
     );
@@ -126,7 +125,7 @@ export class StreamEntriesCheck extends AuditCheck {
   }
 
   private async pendingWithoutEntry(itemId: bigint, facts: StreamFacts): Promise<InvariantViolation[]> {
-    const { stream } = saleKeys(this.redis.keyPrefix, itemId);
+    const { stream } = this.redis.keys.sale(itemId);
     const found: InvariantViolation[] = [];
     for (let from = '-'; ; ) {
       const page = await this.pending(itemId, facts, from, '+', PAGE);
@@ -152,7 +151,7 @@ export class StreamEntriesCheck extends AuditCheck {
     count: number,
   ): Promise<Pending[]> {
     if (facts.delivered === undefined) return [];
-    const { stream } = saleKeys(this.redis.keyPrefix, itemId);
+    const { stream } = this.redis.keys.sale(itemId);
     return (await orUnavailable(this.redis.commands.xpending(stream, GROUP, from, to, count))) as Pending[];
   }
 }

@@ -1,7 +1,6 @@
 import { AuditCheck, type CheckResult, type InvariantViolation } from '../../../biz/audit/audit.js';
 import { NIL_UUID } from '../../../biz/identity.js';
 import { orUnavailable } from '../../redis/redis.js';
-import { saleKeys } from '../../redis/seckill-keys.js';
 import type { Statement } from '../postgres.js';
 import { SOLD_QUANTITY } from '../status.js';
 import type { SaleComparison, SaleReader } from './sale-reader.js';
@@ -65,7 +64,7 @@ export class BuyersCheck extends AuditCheck {
     limit: number,
   ): Promise<void> {
     const { db, redis } = this.sales;
-    const { buyers } = saleKeys(redis.keyPrefix, sale.itemId);
+    const { buyers } = redis.keys.sale(sale.itemId);
     const explainedUnits = new Map<string, number>();
     for (const { userId, buyerUnits } of explained) {
       explainedUnits.set(userId, (explainedUnits.get(userId) ?? 0) + buyerUnits);

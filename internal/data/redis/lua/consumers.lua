@@ -9,7 +9,7 @@
 -- taken for dead.
 --
 -- KEYS
---   1 consumers  hash  seckill:consumers  server, since, and 'consumer:<name>' -> '<settled until, ms> <reported at, ms>'
+--   1 consumers  hash  seckill:consumers, in a cluster seckill:{<item_id>}:consumers  server, since, and 'consumer:<name>' -> '<settled until, ms> <reported at, ms>'
 -- ARGV
 --   1 name  of the consumer that reports; '' to ask
 --   2 age   in ms, of the oldest read whose entries are not all settled; 'none' when the consumer leaves, and to ask
@@ -19,13 +19,15 @@
 -- Errors, all before the first write
 --   KAIMAI <what is wrong>, OOM, READONLY
 
+-- include: run_id
+
 local REPORT_WITHIN_MS, DEAD_AFTER_MS = 10000, 60000
 if #KEYS ~= 1 then return redis.error_reply('KAIMAI consumers takes 1 key') end
 local name, age = ARGV[1], ARGV[2]
 if #ARGV ~= 2 or not (age == 'none' or (name ~= '' and #age <= 12 and string.find(age, '^%d+$'))) then
   return redis.error_reply('KAIMAI consumers takes a name and an age in ms')
 end
-local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+local server = run_id()
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A key that cannot be read is as good as lost.

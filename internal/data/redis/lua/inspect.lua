@@ -17,15 +17,16 @@
 --   none
 -- Returns
 --   {now_ms, unreadable, epoch, sale_id, version, starts_ms, ends_ms, limit, admit_rate, closed, fence_from, fence, server,
---    total, stock, req, returned, buyers, backlog, last_id}
+--    total, run_id, stock, req, returned, buyers, backlog, last_id}
 --   all text besides now_ms; '' where there is none. unreadable: names of keys that hold something else than they should,
---   parted by spaces. returned, buyers and backlog are numbers of elements, last_id is the stream's last generated id
+--   parted by spaces. run_id is this server's. returned, buyers and backlog are numbers of elements, last_id is the stream's last generated id
 -- Errors
 --   KAIMAI <what is wrong>
 
 -- include: checks
 -- include: clock
 -- include: key_types
+-- include: run_id
 -- include: stream_ids
 
 if #KEYS ~= 11 or #ARGV ~= 0 then return fault('inspect takes 11 keys') end
@@ -70,5 +71,5 @@ for _, i in ipairs({ 9, 10 }) do unless(values[i] == '' or is_stream_id(values[i
 unless(values[12] == '' or is_decimal(values[12], 15), 'meta')
 
 return { clock_ms(), table.concat(wrong, ' '), values[1], values[2], values[3], values[4], values[5], values[6], values[7],
-  values[8], values[9], values[10], values[11], values[12], stock, req, ask('SCARD', 'returned'), ask('HLEN', 'buyers'),
+  values[8], values[9], values[10], values[11], values[12], run_id(), stock, req, ask('SCARD', 'returned'), ask('HLEN', 'buyers'),
   ask('XLEN', 'stream'), there.stream and last_stream_id(there.stream) or '' }

@@ -20,7 +20,7 @@
 --   3 buyers   fields that next_buyers must have, decimal
 --   4 vip      fields that next_vip must have, decimal
 --   5 stock    units to admit, decimal; below 0 where more units wait in the stream than are left
---   then field and value pairs of meta besides epoch
+--   then field and value pairs of meta besides epoch and server
 -- Returns
 --   'LOADED'
 --   'THERE'       this epoch was loaded before: it runs, so nothing is touched
@@ -32,6 +32,7 @@
 
 -- include: checks
 -- include: key_types
+-- include: run_id
 
 if #KEYS ~= 12 then return fault('load takes 12 keys') end
 if #ARGV < 7 or #ARGV % 2 ~= 1 then return fault('load takes 5 arguments and pairs') end
@@ -65,5 +66,5 @@ for i = 9, 11 do drop_unless(KEYS[i], 'hash') end
 drop_unless(KEYS[12], 'zset')
 redis.call('SET', KEYS[2], ARGV[5])
 redis.call('SET', KEYS[3], ARGV[2])
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], unpack(ARGV, 6))
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'server', run_id(), unpack(ARGV, 6))
 return 'LOADED'
