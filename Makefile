@@ -21,7 +21,7 @@ REMOVE_ORPHANS = mkdir -p dist; find dist -name '*.js' -not -path 'dist/gen/*' 2
 
 LINT_CHECKS := lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code
 
-.PHONY: help run dev test coverage mutate api openapi conf-docs bff-docs lua build image-files assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
+.PHONY: help run dev test test-cluster coverage mutate api openapi conf-docs bff-docs lua build image-files assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ assets: gen/.stamp
 	@mkdir -p dist/gen && cp gen/descriptor.binpb dist/gen/
 	@rm -rf dist/internal/data/redis/lua && mkdir -p dist/internal/data/redis/lua && cp -r internal/data/redis/lua/. dist/internal/data/redis/lua/
 	@mkdir -p dist/internal/kratos/transport/openapi/docs && cp internal/kratos/transport/openapi/docs/page.html dist/internal/kratos/transport/openapi/docs/
+
+test-cluster: build ## Redis, RabbitMQ and PostgreSQL as clusters, and replicas behind a balancer, under faults; T=redis selects
+	@exec node --enable-source-maps dist/test/run.js $(if $(T),$(addprefix test/cluster/,$(T)),test/cluster)
 
 chaos: build ## rounds of faults under load on real processes (docs/chaos.md); C="--seed 7", "--list", "--write"
 	@exec node --enable-source-maps dist/test/chaos/main.js $(C)

@@ -50,8 +50,8 @@ export function connectToRedis(place: RedisPlace, options: Options): Connected {
       name: place.masterName ?? '',
       role: 'master',
       sentinelCommandTimeout: options.connectTimeout ?? 0,
-      // Of a round that found no Sentinel the connection hears as of any other failure.
-      sentinelRetryStrategy: () => null,
+      // Never null: the client would end for good after one round of Sentinels.
+      sentinelRetryStrategy: reconnectDelayMs,
       ...(place.sentinelPassword && { sentinelPassword: place.sentinelPassword }),
       ...(password && { password }),
     });

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { makePrivateDirectory, serverAccount } from '../servers/account.js';
@@ -47,9 +47,10 @@ export class RedisNode {
     makePrivateDirectory(dir, account);
     const file = join(dir, 'redis.conf');
     if (!this.child || !sentinel) {
-      // A Sentinel writes what it learns into this file, so that it must be its own.
       const common = ['bind 127.0.0.1', `port ${port}`, 'protected-mode yes', `dir "${dir}"`];
-      writeFileSync(file, `${[...common, ...lines].join('\n')}\n`, { mode: 0o666 });
+      writeFileSync(file, `${[...common, ...lines].join('\n')}\n`, { mode: 0o644 });
+      // A Sentinel writes what it learns into this file.
+      if (account) chownSync(file, account.uid, account.gid);
     }
     this.child = spawnProcess({
       name,
@@ -73,6 +74,10 @@ export class RedisNode {
     );
   }
 
+  get isAlive(): boolean {
+    return this.child !== undefined && isAlive(this.child);
+  }
+
   /** SIGKILL. */
   async kill(): Promise<void> {
     const { child } = this;
@@ -92,7 +97,7 @@ export class RedisNode {
 
   async stop(): Promise<void> {
     this.client.disconnect();
-    if (!this.child || !isAlive(this.child)) return;
+    if (!this.child || !this.isAlive) return;
     this.thaw();
     await stopProcess(this.child);
   }

@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+import type { Postgres } from '../../internal/data/postgres/postgres.js';
+import { RedisServer } from '../../internal/data/redis/redis.js';
+import { SENTINEL_MASTER } from '../../internal/local/clusters/redis-sentinels.js';
+import { openPostgres } from '../support/instances.js';
+import { type TestProcess, useProcesses } from '../support/processes.js';
+import { useServers } from '../support/servers.js';
+import { eventually } from '../support/wait.js';
+import { useRedisSentinels } from './redis.js';
+import { Shop } from './shop.js';
+
+const FIRST_SUCCESS_MS = 5_000;
+
+describe('product on a Redis with Sentinels', function () {
+  this.timeout(60_000);
+  const servers = useServers('postgres', 'rabbitmq');
+  const sentinels = useRedisSentinels();
+  const processes = useProcesses();
+  let product: TestProcess;
+  let db: Postgres;
+  let view: RedisServer;
+
+  before(async () => {
+    const addresses = sentinels().addresses;
+    product = await processes.start('product', {
+      env: { ...servers.env(), KAIMAI_DATA_REDIS_SENTINELS: addresses.join(',') },
+      config: { data: { redis: { master_name: SENTINEL_MASTER, wait_replicas: 1 } } },
+    });
+    db = openPostgres(servers.postgresUrl, 'kaimai_product');
+    const place = { addr: '', sentinels: addresses, masterName: SENTINEL_MASTER };
+    view = new RedisServer({ ...place, readTimeoutMs: 1_000, connectTimeoutMs: 1_000, keyPrefix: '' });
+    await view.ready(5_000);
+  });
+  after(async () => {
+    view?.close();
+    await db?.close();
+  });
+
+  it('sells on at the server that the Sentinels promote, and loses no purchase that a replica had confirmed', async () => {
+    const shop = new Shop(() => [product]);
+    await shop.openSale(2_000);
+    const crowd = shop.crowd(8);
+    await eventually('some are sold', () => shop.bought.length >= 50);
+    const master = await sentinels().master();
+    await master.kill();
+    await eventually('another server is promoted', async () => (await sentinels().master()) !== master);
+    const promoted = await sentinels().master();
+    await eventually('it takes writes', async () => /^role:master/m.test(await promoted.client.info('replication')));
+    const ms = await shop.firstSuccessMs();
+    const soldBefore = shop.bought.length;
+    await eventually('it sells on', () => shop.bought.length >= soldBefore + 50);
+    await crowd.done();
+    assert.ok(ms < FIRST_SUCCESS_MS, `the first purchase took ${ms} ms`);
+    await shop.settled(db, view);
+    assert.ok((await shop.orders(db)) <= 2_000);
+    assert.deepEqual(await shop.lost(), []);
+  });
+
+  it('confirms no purchase that no replica has, and answers the same request once one has it', async () => {
+    const shop = new Shop(() => [product]);
+    await shop.openSale(10);
+    assert.equal(await shop.buy(), 'QUEUED');
+    const master = await sentinels().master();
+    const replicas = sentinels().servers.filter((server) => server !== master && server.isAlive);
+    for (const replica of replicas) replica.freeze();
+    const headers = { 'x-user-id': '424242' };
+    const purchase = { itemId: shop.itemId, requestId: 'once' };
+    const refused = await shop.call('POST', '/v1/seckill', headers, purchase);
+    for (const replica of replicas) replica.thaw();
+    assert.deepEqual([refused.status, refused.body.reason], [503, 'SALE_UNAVAILABLE']);
+    await eventually('the same request is granted', async () => {
+      return (await shop.call('POST', '/v1/seckill', headers, purchase)).body.code === 'QUEUED';
+    });
+    await shop.settled(db, view);
+    assert.equal(await shop.orders(db), 2);
+  });
+});
