@@ -4,6 +4,7 @@ import { isSaleUnavailable } from '../../../gen/seckill/v1/errors.js';
 import type { PurchaseRequest } from '../../biz/seckill/admission.js';
 import { RedisAdmission } from './admission.js';
 import type { RedisServer } from './redis.js';
+import { KeySpace } from './seckill-keys.js';
 
 const SALE = { itemId: 1n, epoch: 1n };
 /** Arguments of evalsha before those of the script: the digest, the number of keys and the keys. */
@@ -21,7 +22,11 @@ describe('RedisAdmission', () => {
       if (err) throw err;
       return ['OK', 0, 100, ...users.map((user) => `QUEUED ${user}`)];
     };
-    const server = { keyPrefix: '', admission: { evalsha } as Partial<Redis> as Redis } as RedisServer;
+    const server = {
+      keys: new KeySpace(''),
+      waitReplicas: 0,
+      admission: { evalsha } as Partial<Redis> as Redis,
+    } as unknown as RedisServer;
     return { admission: new RedisAdmission(server), calls };
   }
   const requests = (count: number): PurchaseRequest[] =>

@@ -52,8 +52,8 @@ export class RedisCartStore extends CartStore {
     { saveAfterMs, ttlMs }: CartTimes,
   ) {
     super();
-    this.unsaved = `${redis.keyPrefix}cart:unsaved`;
-    this.due = `${redis.keyPrefix}cart:due`;
+    this.unsaved = `${redis.keys.carts}unsaved`;
+    this.due = `${redis.keys.carts}due`;
     this.ttl = String(Math.ceil(ttlMs));
     this.delay = String(Math.ceil(saveAfterMs / 2));
   }
@@ -204,7 +204,7 @@ export class RedisCartStore extends CartStore {
   }
 
   private keys(owner: CartOwner): CartKeys {
-    const cart = `${this.redis.keyPrefix}cart:${cartName(owner)}`;
+    const cart = `${this.redis.keys.carts}${cartName(owner)}`;
     return { cart, meta: `${cart}:meta`, unsaved: this.unsaved, due: this.due };
   }
 }

@@ -57,10 +57,6 @@ export class RedisServer {
     this.admission = this.connect('kaimai-admission', 'admission', timeouts);
   }
 
-  get keyPrefix(): string {
-    return this.keys.prefix;
-  }
-
   get isCluster(): boolean {
     return (this.settings.nodes?.length ?? 0) > 0;
   }

@@ -45,6 +45,14 @@ export class KeySpace {
     return this.isCluster ? `${this.prefix}seckill:{${itemId}}:consumers` : consumersKey(this.prefix);
   }
 
+  /**
+   * What every key of carts begins with. A merge changes two carts and the set of unsaved ones in one script, so in a
+   * cluster all carts lie on one server.
+   */
+  get carts(): string {
+    return this.isCluster ? `${this.prefix}{cart}:` : `${this.prefix}cart:`;
+  }
+
   /** A glob that matches the streams of all items. */
   streamPattern(): string {
     return `${this.prefix.replace(/[\\*?[\]^-]/g, '\\$&')}${STREAM}*`;
