@@ -6,13 +6,9 @@ import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { type RetentionMark, retentionMarks } from '../../internal/data/postgres/retention/marks.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
-<<<<<<< HEAD
 import { SilentLogger } from '../../internal/kratos/log/logger.js';
 import { Metrics } from '../../internal/kratos/metrics/metrics.js';
-import { databasePooler, given, serverUrl } from './environment.js';
-=======
-import { databasePooler, redisPlace, serverUrl } from './environment.js';
->>>>>>> 0e628d1 (Redis by Sentinels or as a cluster: keys with hash tags, masters by slot, one report of consumers per item)
+import { databasePooler, given, redisPlace, serverUrl } from './environment.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const REPLY_TIMEOUT_MS = 30_000;
