@@ -45,7 +45,8 @@ export abstract class OrderSearchRepo {
 
 const STATS_DAYS = 30;
 const STATS_MAX_DAYS = 92;
-const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 
 /** What operators ask about the orders of all users. */
 export class OrderSearchUsecase {
@@ -64,9 +65,9 @@ export class OrderSearchUsecase {
     return tokenPage(list, size, await this.orders.search(filter, belowId, size + 1));
   }
 
-  /** The last 30 days, unless the period says otherwise. @throws INVALID_ARGUMENT created_before */
+  /** The 30 days before the end of this hour, unless the period says otherwise. @throws INVALID_ARGUMENT created_before */
   async stats(period: Partial<Optional<OrderStatsPeriod>>): Promise<readonly OrderStatsRow[]> {
-    const { before = new Date(), utcOffsetMinutes = 0 } = period;
+    const { before = endOfHour(), utcOffsetMinutes = 0 } = period;
     const { from = new Date(before.getTime() - STATS_DAYS * DAY_MS) } = period;
     requireOrder(from, before);
     if (before.getTime() - from.getTime() > STATS_MAX_DAYS * DAY_MS) {
@@ -74,6 +75,11 @@ export class OrderSearchUsecase {
     }
     return this.orders.stats({ from, before, utcOffsetMinutes });
   }
+}
+
+/** No order is of a later time than now, and orders are counted in advance by parts of an hour. */
+function endOfHour(): Date {
+  return new Date(Math.ceil(Date.now() / HOUR_MS) * HOUR_MS);
 }
 
 function requireOrder(from: Date, before: Date): void {
