@@ -190,6 +190,34 @@ describe('The client of PurchaseStream', () => {
     await assert.rejects(buy('b'), (err: PurchaseStreamError) => err.reason === 'CLOSED');
   });
 
+  it('ends the requests of its handler by ending its side, and by cancelling, which aborts the signal', async () => {
+    const ends: boolean[] = [];
+    let read = 0;
+    const watching: Handler = async function* (requests, { signal }) {
+      yield first(1);
+      for await (const _ of requests) read++;
+      // grpc-js ends the requests just before it says that the call was cancelled.
+      await sleep(20);
+      ends.push(signal.aborted);
+    };
+    const rpc = new SeckillServiceClient(await serve(watching), credentials.createInsecure());
+    try {
+      for (const leave of ['end', 'cancel'] as const) {
+        const call = rpc.purchaseStream(new Metadata());
+        call.on('error', () => {});
+        call.on('data', () => {});
+        call.write({ purchases: [] });
+        const before = { read, ends: ends.length };
+        await eventually('the message arrives', () => read > before.read);
+        call[leave]();
+        await eventually('the end arrives', () => ends.length > before.ends);
+      }
+      assert.deepEqual(ends, [false, true]);
+    } finally {
+      rpc.close();
+    }
+  });
+
   it('is slowed down, not dropped, by a server that does not read', async () => {
     let release: () => void = () => {};
     const released = new Promise<void>((resolve) => {

@@ -165,8 +165,19 @@ function decoder(desc: DescMethod, method: MethodDefinition, check: ReturnType<R
   };
 }
 
-async function* decodeAll(decode: Decode, requests: AsyncIterable<Uint8Array>) {
-  for await (const bytes of requests) yield decode(bytes);
+/** No async generator, because that makes several promises for each request. */
+function decodeAll(decode: Decode, requests: AsyncIterable<Uint8Array>): AsyncIterable<unknown> {
+  return {
+    [Symbol.asyncIterator]() {
+      const source = requests[Symbol.asyncIterator]();
+      const decoded = (result: IteratorResult<Uint8Array>): IteratorResult<unknown> =>
+        result.done ? result : { done: false, value: decode(result.value) };
+      return {
+        next: () => source.next().then(decoded),
+        return: async () => (await source.return?.()) ?? { done: true, value: undefined },
+      };
+    },
+  };
 }
 
 async function* encodeAll(method: MethodDefinition, replies: AsyncIterable<never>) {

@@ -27,6 +27,7 @@ import type { Dispatcher } from '../dispatcher.js';
 import type { ServerTls } from '../tls/server-tls.js';
 import { toKratosError } from '../to-kratos-error.js';
 import { oversizeReason, STATUS_DETAILS } from './oversize.js';
+import { RequestReader } from './request-reader.js';
 
 export interface GrpcOptions {
   /** host:port; port 0 picks a free one. */
@@ -211,11 +212,7 @@ class GrpcCall extends Call {
 
   override requests(): AsyncIterable<Uint8Array> {
     if ('request' in this.surface) throw new Error(`${this.operation} takes one request`);
-    // The replies of the stream may continue after its last request.
-    return {
-      [Symbol.asyncIterator]: () =>
-        (this.surface as ServerReadableStream<Buffer, Buffer>).iterator({ destroyOnReturn: false }),
-    };
+    return new RequestReader(this.surface as ServerReadableStream<Buffer, Buffer>);
   }
 
   /** The call was answered: a later cancellation means nothing. */
