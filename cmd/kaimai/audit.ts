@@ -8,6 +8,7 @@ import { RedisServer } from '../../internal/data/redis/redis.js';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
 import { SilentLogger } from '../../internal/kratos/log/logger.js';
 import { Metrics } from '../../internal/kratos/metrics/metrics.js';
+import { type Fix, fixUnopenedOrders } from './audit-fix.js';
 import { databasePooler, given, redisPlace, serverUrl } from './environment.js';
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -21,6 +22,8 @@ interface Given {
   readonly live?: number | true;
   readonly only?: number[];
   readonly json?: true;
+  readonly fix?: true;
+  readonly yes?: true;
   readonly limit: number;
   readonly keyPrefix: string;
   readonly kubeconfig?: string;
@@ -38,6 +41,8 @@ export const auditCommand = new Command('audit')
     seconds,
   )
   .option('--only <numbers>', 'only these invariants, such as 1,2,5-7', invariants)
+  .option('--fix', 'before the check, print which paid orders it would open the contents of')
+  .option('--yes', 'with --fix: open them')
   .option('--json', 'print one JSON object instead of text')
   .option('--limit <number>', 'violations to list for each invariant', limit, 20)
   .option(
@@ -62,10 +67,13 @@ export const auditCommand = new Command('audit')
 
 /** The report, and what retention deleted: the audit counts those rows as there. */
 interface Report extends AuditReport {
+  /** undefined: without --fix. */
+  readonly fixes: readonly Fix[] | undefined;
   readonly retention: readonly RetentionMark[];
 }
 
-async function audit({ live, only, limit, keyPrefix, ...cluster }: Given): Promise<Report> {
+async function audit({ live, only, limit, keyPrefix, fix, yes, ...cluster }: Given): Promise<Report> {
+  if (yes && !fix) throw new Error('--yes goes with --fix');
   const db = new Postgres({
     source: serverUrl('POSTGRES'),
     pooler: databasePooler(),
@@ -75,7 +83,7 @@ async function audit({ live, only, limit, keyPrefix, ...cluster }: Given): Promi
     // Its transactions wait for Redis between two statements, and they lock nothing.
     idleInTransactionTimeoutMs: STATEMENT_TIMEOUT_MS,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    allowReadOnly: true,
+    allowReadOnly: !yes,
     applicationName: 'kaimai-audit',
   });
   const redis = new RedisServer({
@@ -87,13 +95,14 @@ async function audit({ live, only, limit, keyPrefix, ...cluster }: Given): Promi
   const provisioner = await clusterOf(cluster);
   try {
     await redis.ready(CONNECT_TIMEOUT_MS);
+    const fixes = fix && (await fixUnopenedOrders(db, yes === true));
     const ageMs = live === undefined ? undefined : (live === true ? DEFAULT_AGE_S : live) * 1_000;
     const report = await new AuditUsecase(auditChecks(db, redis, provisioner), sleep).run({
       limit,
       ...(only && { only }),
       ...(ageMs !== undefined && { ageMs }),
     });
-    return { ...report, retention: await retentionMarks(db) };
+    return { ...report, retention: await retentionMarks(db), fixes };
   } finally {
     redis.close();
     await db.close();
@@ -114,12 +123,17 @@ async function clusterOf({ namespace, namespacePerUser, ...options }: Pick<Given
   return new KubernetesProvisioner(settings, new SilentLogger(), new Metrics());
 }
 
-function text({ checked, findings, unchecked, retention }: Report): string {
-  const lines = findings.flatMap(({ invariant, rule, count, more, violations }) => [
+function text({ checked, findings, unchecked, retention, fixes = [] }: Report): string {
+  const fixed = fixes.map(({ id, action, outcome }) => {
+    return outcome === undefined ? `fix: ${id}: would ${action}` : `fix: ${id}: ${action}: ${outcome}`;
+  });
+  if (fixes.some((f) => f.outcome === undefined)) fixed.push('fix: nothing was changed; --yes does it');
+  const found = findings.flatMap(({ invariant, rule, count, more, violations }) => [
     `${invariant}. VIOLATED: ${rule} (${count}${more ? ' or more' : ''})`,
     ...violations.map((v) => `   ${v.id}: ${v.detail}`),
     ...(count > violations.length ? [`   … and ${count - violations.length}${more ? ' or more' : ''} others`] : []),
   ]);
+  const lines = [...fixed, ...found];
   for (const { invariant, id, detail } of unchecked) lines.push(`${invariant}. not checked: ${id}: ${detail}`);
   for (const { kind, rows, deletedBefore } of retention) {
     lines.push(`retention deleted ${rows} old rows of ${kind}, before ${deletedBefore.toISOString()}`);

@@ -14,7 +14,7 @@ export const INVARIANTS: ReadonlyMap<number, string> = new Map([
   [9, 'an instance log is SUCCESS exactly where one instance with the same labels exists'],
   [
     10,
-    'a COMPLETED order has a SUCCESS log or was shipped, and was paid before; an order whose instance was reported is completed',
+    'a COMPLETED order has a SUCCESS log or was shipped, and was paid before; an order whose instance was reported is completed; a paid order has opened its contents, and a cancelled one has none open',
   ],
   [11, 'no PENDING order is past its pay deadline, and no SHIPPED order past its confirm deadline'],
   [12, 'every payment ends in exactly one of a paid order or a refund; the sums agree'],

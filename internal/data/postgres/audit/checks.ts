@@ -9,6 +9,7 @@ import { DUPLICATES } from './duplicates.js';
 import { INBOX_OUTCOMES } from './inbox-outcomes.js';
 import { INSTANCE_REQUESTS } from './instance-requests.js';
 import { INSTANCES, InstancesCheck } from './instances.js';
+import { OPENED_CONTENTS } from './opened-contents.js';
 import { OUTBOX } from './outbox.js';
 import { OVERDUE_ORDERS } from './overdue-orders.js';
 import { PAYMENTS } from './payments.js';
@@ -29,6 +30,7 @@ const SQL_INVARIANTS: readonly SqlInvariant[] = [
   INSTANCE_REQUESTS,
   OUTBOX,
   COMPLETED_ORDERS,
+  OPENED_CONTENTS,
   OVERDUE_ORDERS,
   PAYMENTS,
   STOCK,
