@@ -32,9 +32,12 @@ export const ID = {
   streamOf8: 'PurchaseStream, 8 in a message',
   soldOut: 'sold out',
   soldOutGhz: 'sold out (ghz)',
+  http: 'http-limit',
+  kratosHttp: 'peer-kratos, JSON',
+  nestjsHttp: 'peer-nestjs, JSON',
   json: 'Purchase, JSON',
-  rpcP99: 'rpc-limit, p99 at half of peak',
-  purchaseP99: 'Purchase, p99 at half of peak',
+  fsyncP50: 'fsync, p50',
+  fsyncP99: 'fsync, p99',
   pg: 'pg-limit',
   settled: 'accepted → committed',
   settledUnderLoad: 'accepted → committed, while selling',
@@ -43,6 +46,12 @@ export const ID = {
   hotSku: 'CreateOrder of one SKU',
   hotSkuNaive: 'CreateOrder of one SKU, a row lock for each',
   hotSkuGhz: 'CreateOrder of one SKU (ghz)',
+  batchGhz: 'PurchaseBatch (ghz)',
+  saleGhz: 'GetSale (ghz)',
+  findGhz: 'GetPurchase (ghz)',
+  quoteGhz: 'Quote (ghz)',
+  orderGhz: 'GetOrder (ghz)',
+  listOrdersGhz: 'ListOrders (ghz)',
   memory: 'memory, end against start of a long sale',
   joinList: 'join, order list',
   ownList: 'order list',
@@ -51,6 +60,15 @@ export const ID = {
   joinStatistics: 'join, order statistics',
   ownStatistics: 'order statistics',
 } as const;
+
+/** Shares of Purchase's peak at which latencies are measured. */
+export const SHARES_OF_PEAK = [0.25, 0.5, 0.9] as const;
+export const LATENCIES = ['p50', 'p99'] as const;
+
+/** The latency of a server, or of its reference, at a share of Purchase's peak. */
+export function latencyOf(id: string, share: (typeof SHARES_OF_PEAK)[number], of: (typeof LATENCIES)[number]): string {
+  return `${id}, ${of} at ${Math.round(share * 100)} % of peak`;
+}
 
 /** CPU time of the server and of Redis per reply, under the same load as the rate of the same name. */
 export function cpuOf(id: string): string {
@@ -79,9 +97,10 @@ export const LINES: readonly Line[] = [
     unit: '/s',
     goals: [
       { reference: ID.redis, atLeast: OF_REDIS },
-      { reference: ID.rpc, atLeast: 0.9 },
-      { reference: ID.kratos, atLeast: 1.2 },
+      { reference: ID.rpc, atLeast: 0.85 },
+      { reference: ID.kratos, atLeast: 2 },
       { reference: ID.nestjs, atLeast: 2.5 },
+      { reference: '', atLeast: 20_000 },
     ],
   },
   {
@@ -90,12 +109,12 @@ export const LINES: readonly Line[] = [
     unit: '/s',
     goals: [
       { reference: ID.redis, atLeast: OF_REDIS },
-      { reference: ID.rpcGhz, atLeast: 0.9 },
-      { reference: ID.kratosGhz, atLeast: 1.2 },
+      { reference: ID.rpcGhz, atLeast: 0.85 },
+      { reference: ID.kratosGhz, atLeast: 2 },
       { reference: ID.nestjsGhz, atLeast: 2.5 },
     ],
   },
-  { work: 'PurchaseBatch, purchases', id: ID.batch, unit: '/s', goals: [{ reference: ID.redis, atLeast: 2 }] },
+  { work: 'PurchaseBatch, purchases', id: ID.batch, unit: '/s', goals: [{ reference: ID.redis, atLeast: 4 }] },
   {
     work: 'PurchaseStream, 1 purchase a message, 4 streams',
     id: ID.stream,
@@ -106,17 +125,28 @@ export const LINES: readonly Line[] = [
     ],
   },
   { work: 'PurchaseStream, 8 purchases a message, 4 streams', id: ID.streamOf8, unit: '/s', goals: [] },
-  { work: 'sold-out answers', id: ID.soldOut, unit: '/s', goals: [{ reference: ID.rpc, atLeast: 0.95 }] },
-  { work: 'sold-out answers (ghz)', id: ID.soldOutGhz, unit: '/s', goals: [{ reference: ID.rpcGhz, atLeast: 0.95 }] },
-  { work: 'Purchase, JSON', id: ID.json, unit: '/s', goals: [{ reference: ID.purchase, atLeast: 1.3 }] },
-  ...[ID.rpc, ID.kratos, ID.nestjs].map(
+  { work: 'sold-out answers', id: ID.soldOut, unit: '/s', goals: [{ reference: ID.rpc, atLeast: 1 }] },
+  { work: 'sold-out answers (ghz)', id: ID.soldOutGhz, unit: '/s', goals: [{ reference: ID.rpcGhz, atLeast: 1 }] },
+  { work: 'http-limit', id: ID.http, unit: '/s', goals: [] },
+  { work: 'peer-kratos, JSON', id: ID.kratosHttp, unit: '/s', goals: [] },
+  { work: 'peer-nestjs, JSON', id: ID.nestjsHttp, unit: '/s', goals: [] },
+  {
+    work: 'Purchase, JSON',
+    id: ID.json,
+    unit: '/s',
+    goals: [
+      { reference: ID.http, atLeast: 0.8 },
+      { reference: ID.kratosHttp, atLeast: 2 },
+    ],
+  },
+  ...[ID.rpc, ID.kratos, ID.nestjs, ID.http, ID.kratosHttp, ID.nestjsHttp].map(
     (id): Line => ({ work: `CPU of an answer, ${id}`, id: cpuOf(id), unit: 'µs', goals: [] }),
   ),
   ...(
     [
-      [ID.purchase, { [ID.rpc]: 0.9, [ID.kratos]: 1.2, [ID.nestjs]: 2.5 }],
-      [ID.soldOut, { [ID.rpc]: 0.95 }],
-      [ID.json, { [ID.purchase]: 1.3 }],
+      [ID.purchase, { [ID.rpc]: 1 / 1.2, [ID.kratos]: 2, [ID.nestjs]: 2.5 }],
+      [ID.soldOut, { [ID.rpc]: 1 }],
+      [ID.json, { [ID.http]: 0.8, [ID.kratosHttp]: 2 }],
     ] as const
   ).map(
     ([id, against]): Line => ({
@@ -133,13 +163,17 @@ export const LINES: readonly Line[] = [
     goals: [{ reference: '', atMost: 20 }],
   },
   { work: 'CPU of a purchase, PurchaseStream, 8 in a message', id: cpuOf(ID.streamOf8), unit: 'µs', goals: [] },
-  { work: 'rpc-limit, p99 at half of peak', id: ID.rpcP99, unit: 'ms', goals: [] },
-  {
-    work: 'Purchase, p99 at half of peak',
-    id: ID.purchaseP99,
-    unit: 'ms',
-    goals: [{ reference: ID.rpcP99, atMost: 2 }],
-  },
+  { work: 'fsync of 4 KiB, p50', id: ID.fsyncP50, unit: 'ms', goals: [] },
+  { work: 'fsync of 4 KiB, p99', id: ID.fsyncP99, unit: 'ms', goals: [] },
+  ...SHARES_OF_PEAK.flatMap((share) =>
+    LATENCIES.flatMap((of): Line[] => {
+      const [reference, own] = [latencyOf(ID.rpc, share, of), latencyOf(ID.purchase, share, of)];
+      return [
+        { work: reference, id: reference, unit: 'ms', goals: [] },
+        { work: own, id: own, unit: 'ms', goals: share === 0.5 && of === 'p99' ? [{ reference, atMost: 1.5 }] : [] },
+      ];
+    }),
+  ),
   { work: 'pg-limit, orders', id: ID.pg, unit: '/s', goals: [] },
   {
     work: 'accepted → committed',
@@ -150,7 +184,7 @@ export const LINES: readonly Line[] = [
       { reference: ID.redis, atLeast: OF_REDIS },
     ],
   },
-  { work: 'accepted → COMPLETED, all of them', id: ID.completed, unit: 's', goals: [] },
+  { work: 'accepted → COMPLETED, all of them', id: ID.completed, unit: 's', goals: [{ reference: '', atMost: 20 }] },
   { work: 'share that became COMPLETED', id: ID.completedShare, unit: '×', goals: [{ reference: '', atLeast: 1 }] },
   { work: 'CreateOrder of one SKU, a row lock for each', id: ID.hotSkuNaive, unit: '/s', goals: [] },
   {
@@ -160,6 +194,16 @@ export const LINES: readonly Line[] = [
     goals: [{ reference: ID.hotSkuNaive, atLeast: 5 }],
   },
   { work: 'CreateOrder of one SKU, gRPC (ghz)', id: ID.hotSkuGhz, unit: '/s', goals: [] },
+  ...(
+    [
+      [ID.batchGhz, 'PurchaseBatch of 32, calls (ghz)'],
+      [ID.saleGhz, 'GetSale (ghz)'],
+      [ID.findGhz, 'GetPurchase (ghz)'],
+      [ID.quoteGhz, 'Quote of one SKU (ghz)'],
+      [ID.orderGhz, 'GetOrder (ghz)'],
+      [ID.listOrdersGhz, 'ListOrders, 20 of 30 (ghz)'],
+    ] as const
+  ).map(([id, work]): Line => ({ work, id, unit: '/s', goals: [] })),
   { work: 'memory, end against start of the sale', id: ID.memory, unit: '×', goals: [{ reference: '', atMost: 1.1 }] },
   ...(
     [

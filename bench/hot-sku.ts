@@ -24,7 +24,7 @@ const BUYERS = 100;
 /** Connections of each way: the default of a worker process. */
 const CONNECTIONS = 8;
 const STOCK = 1_000_000_000;
-const RECEIVER = { name: 'Zhang San', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
+export const RECEIVER = { name: 'Zhang San', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
 
 export async function measureHotSku(bench: Bench): Promise<void> {
   const { plan, figures, onLine } = bench;
@@ -169,7 +169,8 @@ function overRpc({ stage, plan, generators, figures }: Bench, space: Space): Mea
   ];
 }
 
-async function hotSku({ stage }: Pick<Bench, 'stage'>, space: Space): Promise<bigint> {
+/** A new SKU on sale with more units than any load takes. */
+export async function hotSku({ stage }: Pick<Bench, 'stage'>, space: Space): Promise<bigint> {
   const no = `hot-${new Ids().nextId()}`;
   const [sku] = await stage.sql<{ id: string }>(
     space.postgresUrl,

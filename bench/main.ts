@@ -1,7 +1,7 @@
 /**
  * `make bench`: measures Kaimai against its references and peers; see bench/README.md.
  *
- *     node dist/bench/main.js [--short] [--only rates,settlement,orders,joins,memory] [--rounds N] [--orders N] [--out folder]
+ *     node dist/bench/main.js [--short] [--only rates,settlement,orders,calls,joins,memory] [--rounds N] [--orders N] [--out folder]
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -9,9 +9,11 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { projectRoot } from '../internal/local/project.js';
 import type { Bench } from './bench.js';
+import { measureCalls } from './calls.js';
 import { Figures } from './figures.js';
 import { measureHotSku } from './hot-sku.js';
 import { measureJoins } from './join.js';
+import { latencyPicture } from './latency.js';
 import { type Generators, generatorNames } from './load.js';
 import { describeMachine, type Machine } from './machine.js';
 import { measureMemory } from './memory.js';
@@ -27,6 +29,7 @@ const PARTS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   rates: measureRates,
   settlement: measureSettlement,
   orders: measureHotSku,
+  calls: measureCalls,
   joins: measureJoins,
   memory: measureMemory,
 };
@@ -99,10 +102,13 @@ function write(of: Machine): void {
     figures,
     notMeasured: figures.skipped,
   };
-  const drawn = picture(figures, `${date}, ${of.cores} cores, ${of.cpu}`);
+  const title = `${date}, ${of.cores} cores, ${of.cpu}`;
+  const drawn = picture(figures, title);
+  const latencies = latencyPicture(figures, title);
   mkdirSync(values.out, { recursive: true });
   writeFileSync(join(values.out, `${date}.json`), `${JSON.stringify(result, undefined, 2)}\n`);
   writeFileSync(join(values.out, `${date}.svg`), drawn);
+  if (latencies !== undefined) writeFileSync(join(values.out, `${date}-latency.svg`), latencies);
   const text = table(figures);
   console.log(`\n${text}\n\n${join(values.out, `${date}.json`)}`);
   // A partial run must not replace the published results.
@@ -110,7 +116,7 @@ function write(of: Machine): void {
   const readme = readFileSync(README, 'utf8');
   const [from, to] = MARKS.map((mark) => readme.indexOf(mark));
   if (from === undefined || to === undefined || from < 0 || to < from) return;
-  const told = `${describe(of)}\n\n${text}\n\n![Purchases per second](results/${date}.svg)\n`;
+  const told = `${describe(of)}\n\n${text}\n\n![Purchases per second](results/${date}.svg)\n\n![Latency](results/${date}-latency.svg)\n`;
   writeFileSync(README, `${readme.slice(0, from)}${MARKS[0]}\n${told}${readme.slice(to)}`);
 }
 

@@ -8,6 +8,7 @@ import { projectRoot } from '../internal/local/project.js';
 import type { Bench } from './bench.js';
 import { interleave, type Measure } from './figures.js';
 import { cpuOf, ID } from './goals.js';
+import { measureLatency } from './latency.js';
 import { ghz, jsonLoad, type Load, redisBenchmark, streamLoad, unaryLoad } from './load.js';
 import { COUNTS, cpuSecondsOf } from './processes.js';
 import {
@@ -39,6 +40,13 @@ interface Target {
   readonly admits: boolean;
 }
 
+interface PeerTarget extends Target {
+  readonly jsonId: string;
+  readonly jsonAddr: string;
+}
+
+type JsonTarget = Omit<Target, 'ghzId'>;
+
 export async function measureRates(bench: Bench): Promise<void> {
   const { stage, plan, generators, figures, onLine } = bench;
   const space = await stage.space();
@@ -46,26 +54,28 @@ export async function measureRates(bench: Bench): Promise<void> {
   const product = await stage.service('product', space, api);
   const sale = await stage.openSale(product, UNITS);
   const soldOut = await stage.openSale(product, 1);
-  const rpc = await startRpcLimit(stage);
+  const rpc = await startLimit(stage, 'rpc-limit');
+  const http = await startLimit(stage, 'http-limit');
   await space.redis.script('LOAD', readFileSync(ADMIT_FILE, 'utf8'));
 
+  const peers = await startPeers(bench, space, sale);
   const targets: Target[] = [
     { id: ID.rpc, ghzId: ID.rpcGhz, ...rpc, sale: soldOut, admits: false },
-    ...(await startPeers(bench, space, sale)),
+    ...peers,
     { id: ID.purchase, ghzId: ID.purchaseGhz, addr: product.grpc, pid: product.pid, sale, admits: true },
     { id: ID.soldOut, ghzId: ID.soldOutGhz, addr: product.grpc, pid: product.pid, sale: soldOut, admits: false },
   ];
+  const json: JsonTarget[] = [
+    { id: ID.http, addr: http.addr, pid: http.pid, sale, admits: false },
+    ...peers.map((peer) => ({ ...peer, id: peer.jsonId, addr: peer.jsonAddr })),
+    { id: ID.json, addr: product.http, pid: product.pid, sale, admits: true },
+  ];
   // Takes the only unit, so that every further purchase is sold out.
   for (const target of targets) await unaryLoad(generators, { ...unary(target), seconds: 1 });
+  for (const target of json) await jsonLoad(generators, { ...jsonCall(target), seconds: 1 });
   await takeAdmitted(space, sale);
   await takeAdmitted(space, soldOut);
 
-  const json = {
-    path: '/v1/seckill',
-    body: Buffer.from(JSON.stringify({ itemId: String(sale.itemId) })),
-    target: product.http,
-    seconds: plan.seconds,
-  };
   const batch = {
     path: PURCHASE_BATCH,
     body: PurchaseBatchRequest.encode({ itemId: sale.itemId, purchases: buyers() }).finish(),
@@ -82,13 +92,13 @@ export async function measureRates(bench: Bench): Promise<void> {
           checked(space, target, () => unaryLoad(generators, { ...unary(target), seconds: plan.seconds })),
         ),
     })),
-    {
-      id: ID.json,
+    ...json.map((target) => ({
+      id: target.id,
       run: () =>
-        counted(bench, { id: ID.json, pid: product.pid }, () =>
-          checked(space, { sale, admits: true }, () => jsonLoad(generators, json)),
+        counted(bench, target, () =>
+          checked(space, target, () => jsonLoad(generators, { ...jsonCall(target), seconds: plan.seconds })),
         ),
-    },
+    })),
     {
       id: ID.batch,
       run: async () =>
@@ -110,7 +120,10 @@ export async function measureRates(bench: Bench): Promise<void> {
     ...ghzMeasures(bench, space, targets),
   ];
   await interleave(measures, plan.rounds, figures, onLine);
-  await measureLatency(bench, targets);
+  await measureLatency(
+    bench,
+    targets.filter(({ id }) => id === ID.rpc || id === ID.purchase).map((t) => ({ id: t.id, call: unary(t) })),
+  );
   await product.stop();
 }
 
@@ -160,55 +173,35 @@ function ghzMeasures({ plan, generators, figures }: Bench, space: Space, targets
   }));
 }
 
-/** All at the same rate: a slower server must not look better because it has less to do. */
-async function measureLatency({ plan, generators, figures, onLine }: Bench, targets: readonly Target[]): Promise<void> {
-  const peak = figures.median(ID.purchase);
-  if (peak === undefined) return;
-  const measures = (
-    [
-      [ID.rpc, ID.rpcP99],
-      [ID.purchase, ID.purchaseP99],
-    ] as const
-  ).flatMap(([targetId, id]) =>
-    targets
-      .filter((target) => target.id === targetId)
-      .map((target) => ({
-        id,
-        run: async () => {
-          const options = { ...unary(target), seconds: plan.seconds, perSecond: peak / 2 };
-          const { p99Ms } = await unaryLoad(generators, options);
-          if (p99Ms === undefined) throw new Error('no call got a reply');
-          return p99Ms;
-        },
-      })),
-  );
-  await interleave(measures, plan.rounds, figures, onLine);
+/** A reference that answers a constant. */
+async function startLimit(stage: Stage, name: 'rpc-limit' | 'http-limit'): Promise<Listening> {
+  const program = fileURLToPath(new URL(`./${name}.js`, import.meta.url));
+  return stage.server(name, process.execPath, (addr) => [program, '--addr', addr, '--workers', String(WORKERS)]);
 }
 
-async function startRpcLimit(stage: Stage): Promise<Listening> {
-  const program = fileURLToPath(new URL('./rpc-limit.js', import.meta.url));
-  return stage.server('rpc-limit', process.execPath, (addr) => [program, '--addr', addr, '--workers', String(WORKERS)]);
-}
-
-async function startPeers({ stage, peers, figures }: Bench, space: Space, sale: Sale): Promise<Target[]> {
-  const started: Target[] = [];
+async function startPeers({ stage, peers, figures }: Bench, space: Space, sale: Sale): Promise<PeerTarget[]> {
+  const started: PeerTarget[] = [];
   if (peers.kratos.program !== undefined) {
-    const args = (addr: string) => ['-addr', addr, '-redis', space.redisUrl, '-script', ADMIT_FILE];
+    const jsonAddr = await stage.address();
+    const args = (addr: string) => ['-addr', addr, '-http', jsonAddr, '-redis', space.redisUrl, '-script', ADMIT_FILE];
     const server = await stage.server('peer-kratos', peers.kratos.program, args);
-    started.push({ id: ID.kratos, ghzId: ID.kratosGhz, ...server, sale, admits: true });
+    const ids = { id: ID.kratos, ghzId: ID.kratosGhz, jsonId: ID.kratosHttp };
+    started.push({ ...ids, ...server, jsonAddr, sale, admits: true });
   } else {
-    figures.skip(ID.kratos, peers.kratos.reason);
+    for (const id of [ID.kratos, ID.kratosHttp]) figures.skip(id, peers.kratos.reason);
   }
   if (peers.nestjs.program !== undefined) {
     const entry = peers.nestjs.program;
     const proto = `${projectRoot}/bench/peers/proto/seckill/v1/seckill.proto`;
+    const jsonAddr = await stage.address();
     const server = await stage.server('peer-nestjs', process.execPath, (at) => [
-      ...[entry, '--addr', at, '--redis', space.redisUrl, '--script', ADMIT_FILE],
+      ...[entry, '--addr', at, '--http', jsonAddr, '--redis', space.redisUrl, '--script', ADMIT_FILE],
       ...['--proto', proto, '--workers', String(WORKERS)],
     ]);
-    started.push({ id: ID.nestjs, ghzId: ID.nestjsGhz, ...server, sale, admits: true });
+    const ids = { id: ID.nestjs, ghzId: ID.nestjsGhz, jsonId: ID.nestjsHttp };
+    started.push({ ...ids, ...server, jsonAddr, sale, admits: true });
   } else {
-    figures.skip(ID.nestjs, peers.nestjs.reason);
+    for (const id of [ID.nestjs, ID.nestjsHttp]) figures.skip(id, peers.nestjs.reason);
   }
   return started;
 }
@@ -223,6 +216,10 @@ function buyers() {
 function unary({ addr, sale }: Target) {
   const body = PurchaseRequest.encode(PurchaseRequest.fromPartial({ itemId: sale.itemId })).finish();
   return { path: PURCHASE, body, target: addr };
+}
+
+function jsonCall({ addr, sale }: JsonTarget) {
+  return { path: '/v1/seckill', body: Buffer.from(JSON.stringify({ itemId: String(sale.itemId) })), target: addr };
 }
 
 /** Runs a load and verifies that its replies were as expected. */

@@ -50,6 +50,10 @@ export class Stage {
   private readonly running: RunningServer[] = [];
   private readonly processes = new TestProcesses();
   private readonly endings: (() => Promise<void>)[] = [];
+  /** Where the servers have their data. */
+  get folder(): string {
+    return this.root;
+  }
   private readonly root: string;
   private readonly abort = new AbortController();
   private spaces = 0;
@@ -138,12 +142,13 @@ export class Stage {
 
   /** Starts any other server; `args` receives the address to listen on. */
   async server(name: string, command: string, args: (addr: string) => string[]): Promise<Listening> {
-    const port = await freePort();
+    const addr = await this.address();
+    const port = Number(addr.split(':')[1]);
     const logFile = join(this.root, `${name}.log`);
     const child = spawnProcess({
       name,
       command,
-      args: args(`127.0.0.1:${port}`),
+      args: args(addr),
       env: Object.fromEntries(Object.entries(process.env).filter((e): e is [string, string] => e[1] !== undefined)),
       cwd: projectRoot,
       logFile,
@@ -156,7 +161,12 @@ export class Stage {
       timeoutMs: START_TIMEOUT_MS,
       signal: this.abort.signal,
     });
-    return { addr: `127.0.0.1:${port}`, pid: child.pid };
+    return { addr, pid: child.pid };
+  }
+
+  /** A free address. */
+  async address(): Promise<string> {
+    return `127.0.0.1:${await freePort()}`;
   }
 
   /** Pid of the Redis server, if it is a process on this machine. */

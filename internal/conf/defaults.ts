@@ -171,7 +171,7 @@ export const DEFAULTS: JsonObject = {
     reconcileInterval: '30s',
     orphanGrace: '600s',
     productAddr: '127.0.0.1:9000',
-    concurrency: 128,
+    concurrency: 400,
     maxAttempts: 5,
     retryBackoff: '0.2s',
     lease: '5s',

@@ -40,6 +40,7 @@ const INSERT: Statement = {
 
 const FIND_KNOWN: Statement = {
   name: 'instance_log_find_known',
+  replan: true,
   text: `SELECT ${COLUMNS} FROM instance_logs
       WHERE (source, product_id, source_id) IN (SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]))
     UNION
@@ -64,6 +65,7 @@ const LEASE = `date_trunc('milliseconds', now())`;
 function claim(name: string, waiting: string): Statement {
   return {
     name,
+    replan: true,
     text: `UPDATE instance_logs SET next_attempt_at = ${LEASE} + $2 * interval '1 ms'
       WHERE id = ANY (ARRAY(
         SELECT id FROM instance_logs WHERE ${waiting} AND next_attempt_at <= now()
@@ -83,6 +85,7 @@ const CLAIM_TO_REPORT = claim('instance_log_claim_to_report', `status <> 'PROCES
  */
 const SETTLE: Statement = {
   name: 'instance_log_settle',
+  replan: true,
   text: `UPDATE instance_logs l SET status = s.status, reason = s.reason, address = s.address, updated_at = now(),
       next_attempt_at = now()
     FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::text[])
@@ -94,11 +97,13 @@ const SETTLE: Statement = {
 
 const STATUSES: Statement = {
   name: 'instance_log_statuses',
+  replan: true,
   text: 'SELECT id, status FROM instance_logs WHERE id = ANY ($1::bigint[])',
 };
 
 const MARK_REPORTED: Statement = {
   name: 'instance_log_mark_reported',
+  replan: true,
   text: `UPDATE instance_logs l SET reported_at = now(), report_error = r.refusal
     FROM unnest($1::bigint[], $2::text[]) AS r(id, refusal)
     WHERE l.id = r.id`,
@@ -107,6 +112,7 @@ const MARK_REPORTED: Statement = {
 /** Only the holder of the lease changes the counts. The end of the lease identifies its holder. */
 const POSTPONE: Statement = {
   name: 'instance_log_postpone',
+  replan: true,
   text: `UPDATE instance_logs l SET attempts = l.attempts + p.attempts, reason = coalesce(p.reason, l.reason),
       report_attempts = l.report_attempts + p.reports, report_error = coalesce(p.report_error, l.report_error),
       next_attempt_at = now() + p.retry_ms * interval '1 ms'
@@ -117,6 +123,7 @@ const POSTPONE: Statement = {
 
 const RENEW: Statement = {
   name: 'instance_log_renew',
+  replan: true,
   text: `UPDATE instance_logs l SET next_attempt_at = ${LEASE} + $3 * interval '1 ms'
     FROM unnest($1::bigint[], $2::timestamptz[]) AS r(id, lease_ends_at)
     WHERE l.id = r.id AND l.next_attempt_at = r.lease_ends_at

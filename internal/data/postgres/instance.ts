@@ -39,6 +39,7 @@ const INSERT: Statement = {
 
 const FIND_BY_SOURCE: Statement = {
   name: 'instance_request_find_by_source',
+  replan: true,
   text: `SELECT ${COLUMNS} FROM instance_requests
     WHERE (source, product_id, source_id) IN (SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]))`,
 };
@@ -66,6 +67,7 @@ const SET_REPORT: Statement = {
 // Locked in the order of their ids, so that two batches with several common requests cannot deadlock.
 const SET_CREATED: Statement = {
   name: 'instance_request_set_created',
+  replan: true,
   text: `UPDATE instance_requests AS r SET status = 'SUCCESS', reported_at = now()
     WHERE instance_id = ANY (ARRAY(SELECT instance_id FROM instance_requests
       WHERE instance_id = ANY ($1::bigint[]) AND status = 'REQUESTED' ORDER BY instance_id FOR UPDATE))

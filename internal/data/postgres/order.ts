@@ -86,6 +86,7 @@ const FIND: Statement = {
 
 const FIND_ALL: Statement = {
   name: 'order_find_all',
+  replan: true,
   text: `SELECT ${ORDER_COLUMNS} FROM orders WHERE id = ANY ($1::bigint[])`,
 };
 
@@ -98,6 +99,7 @@ const FIND_BY_REQUEST: Statement = {
 
 const FIND_REQUEST_IDS: Statement = {
   name: 'order_find_request_ids',
+  replan: true,
   text: `SELECT o.user_id AS "userId", o.request_id AS "requestId"
     FROM unnest($1::uuid[], $2::text[]) AS t(user_id, request_id)
     JOIN orders o ON o.user_id = t.user_id AND o.request_id = t.request_id`,
@@ -177,6 +179,7 @@ const MOVE: Statement = {
 // all orders of a status that has few when the table was last analysed.
 const COMPLETE_ALL: Statement = {
   name: 'order_complete_all',
+  replan: true,
   text: `WITH o AS (
       UPDATE orders SET status = ${ORDER_STATUS.COMPLETED}, version = version + 1, updated_at = now(), close_reason = '',
         completed_at = coalesce(completed_at, greatest(now(), paid_at, shipped_at))

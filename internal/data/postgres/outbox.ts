@@ -15,6 +15,7 @@ const COLUMNS = 'id, topic, ref_id, payload, headers, attempts';
 function claim(name: string, ofTopic: string): Statement {
   return {
     name,
+    replan: true,
     text: `UPDATE outbox SET next_attempt_at = now() + $3 * interval '1 ms', attempts = attempts + 1
       WHERE id = ANY (ARRAY(
         SELECT id FROM outbox WHERE ${ofTopic} AND published_at IS NULL AND next_attempt_at <= now()
@@ -32,11 +33,13 @@ const CLAIM_OTHERS = claim('outbox_claim_others', 'topic <> ALL ($1::text[])');
  */
 const MARK_PUBLISHED: Statement = {
   name: 'outbox_mark_published',
+  replan: true,
   text: 'UPDATE outbox SET published_at = now(), last_error = NULL WHERE id = ANY ($1::bigint[])',
 };
 
 const RENEW: Statement = {
   name: 'outbox_renew',
+  replan: true,
   text: `UPDATE outbox o SET next_attempt_at = now() + $3 * interval '1 ms'
     FROM unnest($1::bigint[], $2::int[]) AS r(id, attempts) WHERE o.id = r.id AND o.attempts = r.attempts`,
 };
@@ -49,6 +52,7 @@ const APPEND: Statement = {
 
 const MARK_FAILED: Statement = {
   name: 'outbox_mark_failed',
+  replan: true,
   text: `UPDATE outbox o SET last_error = f.reason, next_attempt_at = now() + f.retry_ms * interval '1 ms'
     FROM unnest($1::bigint[], $2::int[], $3::text[], $4::float8[]) AS f(id, attempts, reason, retry_ms)
     WHERE o.id = f.id AND o.attempts = f.attempts`,

@@ -32,6 +32,11 @@ export interface PostgresOptions extends SessionOptions {
 export interface Statement {
   readonly name: string;
   readonly text: string;
+  /**
+   * Planned for each execution. A plan that was made while a table was small reads the whole table for each batch, until
+   * the next ANALYZE; in the first minute of a sale that costs more than all else. Planning a batch takes about 0.3 ms.
+   */
+  readonly replan?: boolean;
 }
 
 const ATTEMPTS = 5;
@@ -106,7 +111,7 @@ export class Postgres extends TransactionRunner {
     tx?: Transaction,
   ): Promise<pg.QueryResult<Row>> {
     const config = {
-      ...(this.prepared && { name: statement.name }),
+      ...(this.prepared && statement.replan !== true && { name: statement.name }),
       text: statement.text,
       values: values as unknown[],
     };

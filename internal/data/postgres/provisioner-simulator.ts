@@ -40,6 +40,7 @@ const CREATE: Statement = {
 
 const FIND: Statement = {
   name: 'simulated_instance_find',
+  replan: true,
   text: `SELECT name, instance_id, user_id, product_id, cpus, memory_mb, gpu, image FROM simulated_instances
     WHERE name = ANY ($1::text[])`,
 };

@@ -6,7 +6,8 @@ import { AppModule } from './app.module.js';
 import { settings } from './settings.js';
 
 async function bootstrap() {
-  const app = await NestFactory.createMicroservice<MicroserviceOptions>(AppModule, {
+  const app = await NestFactory.create(AppModule, { logger: ['error', 'warn'] });
+  app.connectMicroservice<MicroserviceOptions>({
     transport: Transport.GRPC,
     options: {
       package: 'seckill.v1',
@@ -14,10 +15,11 @@ async function bootstrap() {
       url: settings.addr,
       loader: { longs: String, enums: String, defaults: true, oneofs: true },
     },
-    logger: ['error', 'warn'],
   });
   app.enableShutdownHooks();
-  await app.listen();
+  await app.startAllMicroservices();
+  const [host, port] = settings.http.split(':');
+  await app.listen(Number(port), host);
 }
 
 if (cluster.isPrimary && settings.workers > 1) {

@@ -1,6 +1,6 @@
 import type { Metadata } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
-import { Controller } from '@nestjs/common';
+import { BadRequestException, Controller, HttpCode, Post, Req } from '@nestjs/common';
 import { GrpcMethod, RpcException } from '@nestjs/microservices';
 import { type Code, SeckillService } from './seckill.service.js';
 
@@ -8,6 +8,11 @@ interface PurchaseRequest {
   itemId: string;
   quantity?: number;
   requestId: string;
+}
+
+interface Request {
+  readonly body: Partial<PurchaseRequest>;
+  readonly headers: Readonly<Record<string, unknown>>;
 }
 
 interface PurchaseReply {
@@ -30,6 +35,15 @@ const MESSAGES: Record<Code, string> = {
 export class SeckillController {
   constructor(private readonly seckill: SeckillService) {}
 
+  @Post('v1/seckill')
+  @HttpCode(200)
+  async purchaseJson(request: Request): Promise<PurchaseReply> {
+    const { itemId = '', quantity = 1, requestId = '' } = request.body;
+    const valid = /^[1-9][0-9]*$/.test(itemId) && quantity >= 1 && quantity <= 10_000 && requestId.length <= 64;
+    if (!valid) throw new BadRequestException('itemId, quantity or requestId is out of range');
+    return this.reply(formatUserId(request.headers['x-user-id']), { itemId, quantity, requestId });
+  }
+
   @GrpcMethod('SeckillService', 'Purchase')
   async purchase(request: PurchaseRequest, metadata: Metadata): Promise<PurchaseReply> {
     const { itemId, quantity = 1, requestId } = request;
@@ -39,7 +53,13 @@ export class SeckillController {
         message: 'item_id, quantity or request_id is out of range',
       });
     }
-    const userId = formatUserId(metadata.get('x-user-id')[0]);
+    return this.reply(formatUserId(metadata.get('x-user-id')[0]), { itemId, quantity, requestId });
+  }
+
+  private async reply(
+    userId: string,
+    { itemId, quantity, requestId }: Required<PurchaseRequest>,
+  ): Promise<PurchaseReply> {
     const outcome = await this.seckill.purchase({ itemId, userId, quantity, requestId });
     const reply: PurchaseReply = { code: outcome.code, message: MESSAGES[outcome.code] };
     if (outcome.seckillId !== undefined) reply.data = { seckillId: outcome.seckillId };
@@ -60,3 +80,6 @@ function formatUserId(given: unknown): string {
   if (UUID.test(lower)) return lower;
   throw new RpcException({ code: status.INVALID_ARGUMENT, message: 'x-user-id must be a UUID or a number' });
 }
+
+// As a call, because the linter of this project reads no decorators of parameters.
+Req()(SeckillController.prototype, 'purchaseJson', 0);

@@ -8,6 +8,7 @@ import (
 	"github.com/go-kratos/kratos/v2"
 	"github.com/go-kratos/kratos/v2/log"
 	"github.com/go-kratos/kratos/v2/transport/grpc"
+	"github.com/go-kratos/kratos/v2/transport/http"
 
 	"kaimai.bench/kratos/internal/biz"
 	"kaimai.bench/kratos/internal/data"
@@ -15,16 +16,17 @@ import (
 	"kaimai.bench/kratos/internal/service"
 )
 
-func newApp(logger log.Logger, gs *grpc.Server) *kratos.App {
+func newApp(logger log.Logger, gs *grpc.Server, hs *http.Server) *kratos.App {
 	return kratos.New(
 		kratos.Name("peer-kratos"),
 		kratos.Logger(logger),
-		kratos.Server(gs),
+		kratos.Server(gs, hs),
 	)
 }
 
 func main() {
-	addr := flag.String("addr", "127.0.0.1:9000", "where to listen")
+	addr := flag.String("addr", "127.0.0.1:9000", "where to listen for gRPC")
+	httpAddr := flag.String("http", "127.0.0.1:8000", "where to listen for JSON")
 	redisURL := flag.String("redis", "redis://127.0.0.1:6379", "URL of Redis")
 	script := flag.String("script", "", "the admission script")
 	flag.Parse()
@@ -36,7 +38,8 @@ func main() {
 	}
 	defer cleanup()
 	usecase := biz.NewSeckillUsecase(data.NewAdmissionRepo(d))
-	app := newApp(logger, server.NewGRPCServer(*addr, service.NewSeckillService(usecase)))
+	seckill := service.NewSeckillService(usecase)
+	app := newApp(logger, server.NewGRPCServer(*addr, seckill), server.NewHTTPServer(*httpAddr, seckill))
 	if err := app.Run(); err != nil {
 		log.NewHelper(logger).Fatal(err)
 	}
