@@ -11,6 +11,11 @@ export class Figures {
     else this.values.set(id, [value]);
   }
 
+  /** Drops the values of a figure, as of a warm-up. */
+  forget(id: string): void {
+    this.values.delete(id);
+  }
+
   /** Records why a figure is missing. */
   skip(id: string, reason: string): void {
     this.reasons.set(id, reason);

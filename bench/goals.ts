@@ -52,6 +52,14 @@ export const ID = {
   quoteGhz: 'Quote (ghz)',
   orderGhz: 'GetOrder (ghz)',
   listOrdersGhz: 'ListOrders (ghz)',
+  barePut: 'cart-limit, HSET',
+  bareGet: 'cart-limit, HGETALL',
+  cartPut: 'PutCartItem',
+  cartGet: 'GetCart',
+  cartPutSaving: 'PutCartItem while carts are saved',
+  cartsSaved: 'carts saved',
+  cartPutGhz: 'PutCartItem (ghz)',
+  cartGetGhz: 'GetCart (ghz)',
   memory: 'memory, end against start of a long sale',
   joinList: 'join, order list',
   ownList: 'order list',
@@ -204,6 +212,36 @@ export const LINES: readonly Line[] = [
       [ID.listOrdersGhz, 'ListOrders, 20 of 30 (ghz)'],
     ] as const
   ).map(([id, work]): Line => ({ work, id, unit: '/s', goals: [] })),
+  { work: 'cart-limit, a bare HSET in the same process', id: ID.barePut, unit: '/s', goals: [] },
+  { work: 'cart-limit, a bare HGETALL in the same process', id: ID.bareGet, unit: '/s', goals: [] },
+  { work: 'PutCartItem', id: ID.cartPut, unit: '/s', goals: [{ reference: ID.barePut, atLeast: 0.5 }] },
+  {
+    work: 'GetCart of 5 lines, with its quote',
+    id: ID.cartGet,
+    unit: '/s',
+    goals: [{ reference: ID.bareGet, atLeast: 0.25 }],
+  },
+  ...[ID.barePut, ID.bareGet].map(
+    (id): Line => ({ work: `CPU of an answer, ${id}`, id: cpuOf(id), unit: 'µs', goals: [] }),
+  ),
+  ...(
+    [
+      [ID.cartPut, ID.barePut, 2],
+      [ID.cartGet, ID.bareGet, 4],
+      [ID.cartPutSaving, ID.cartPut, 1.2],
+    ] as const
+  ).map(
+    ([id, of, atMost]): Line => ({
+      work: `CPU of an answer, ${id}`,
+      id: cpuOf(id),
+      unit: 'µs',
+      goals: [{ reference: cpuOf(of), atMost }],
+    }),
+  ),
+  { work: 'PutCartItem while carts are saved', id: ID.cartPutSaving, unit: '/s', goals: [] },
+  { work: 'carts saved meanwhile', id: ID.cartsSaved, unit: '/s', goals: [] },
+  { work: 'PutCartItem (ghz)', id: ID.cartPutGhz, unit: '/s', goals: [] },
+  { work: 'GetCart (ghz)', id: ID.cartGetGhz, unit: '/s', goals: [] },
   { work: 'memory, end against start of the sale', id: ID.memory, unit: '×', goals: [{ reference: '', atMost: 1.1 }] },
   ...(
     [

@@ -7,33 +7,42 @@ interface Settings {
   readonly target: string;
   readonly seconds: number;
   readonly perSecond?: number;
-  readonly body: string;
+  /** Sent in turn. */
+  readonly bodies: readonly string[];
   readonly connections: number;
   readonly inFlight: number;
-  readonly user: string;
+  /** Users 1, 2, … that call in turn. */
+  readonly users: number;
   /** As `name: value`. */
   readonly headers: readonly string[];
 }
 
 const settings = JSON.parse(process.argv[2] ?? '{}') as Settings;
-const body = Buffer.from(settings.body, 'base64');
-const metadata = new Metadata();
-metadata.set('x-user-id', settings.user);
-for (const header of settings.headers) {
-  const [name = '', value = ''] = header.split(': ');
-  metadata.set(name, value);
-}
+const bodies = settings.bodies.map((body) => Buffer.from(body, 'base64'));
+const identities = Array.from({ length: settings.users }, (_, i) => {
+  const metadata = new Metadata();
+  metadata.set('x-user-id', String(i + 1));
+  for (const header of settings.headers) {
+    const [name = '', value = ''] = header.split(': ');
+    metadata.set(name, value);
+  }
+  return metadata;
+});
 const clients = Array.from(
   { length: settings.connections },
   () => new Client(settings.target, credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1 }),
 );
 const same = (bytes: Buffer) => bytes;
 const latenciesMs: number[] = [];
+let calls = 0;
 let answered = 0;
 let failed = 0;
 
 function call(client: Client): Promise<void> {
   const startedAt = performance.now();
+  const metadata = identities[calls % identities.length]!;
+  // The next body after all users had one.
+  const body = bodies[Math.floor(calls++ / identities.length) % bodies.length]!;
   return new Promise((resolve) => {
     client.makeUnaryRequest(settings.path, same, same, body, metadata, (err) => {
       if (err) failed += 1;

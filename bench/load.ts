@@ -61,7 +61,7 @@ export function generatorNames({ h2load }: Generators): { unary: string; json: s
  * must verify what the server did.
  */
 export async function unaryLoad(generators: Generators, options: UnaryOptions): Promise<Load> {
-  if (generators.h2load === undefined) return grpcJsLoad(options);
+  if (generators.h2load === undefined) return grpcJsLoad({ ...options, bodies: [options.body], users: 1 });
   const rate = options.perSecond;
   const flags = [`-c${CONNECTIONS}`, `-m${IN_FLIGHT / CONNECTIONS}`, '-H', 'te: trailers'];
   for (const header of options.headers ?? []) flags.push('-H', header);
@@ -117,8 +117,17 @@ async function h2load(
   }
 }
 
+/** Unary gRPC calls of several users, whose bodies take turns; for services that answer a repeated call without a write. */
+export function variedLoad(
+  options: Omit<CallOptions, 'body'> & { readonly bodies: readonly Uint8Array[]; readonly users: number },
+): Promise<Load> {
+  return grpcJsLoad(options);
+}
+
 /** Runs in a separate process, so that it does not share a thread with the measurement. */
-async function grpcJsLoad(options: UnaryOptions): Promise<Load> {
+async function grpcJsLoad(
+  options: Omit<UnaryOptions, 'body'> & { readonly bodies: readonly Uint8Array[]; readonly users: number },
+): Promise<Load> {
   const settings = {
     ...{
       headers: options.headers ?? [],
@@ -128,10 +137,10 @@ async function grpcJsLoad(options: UnaryOptions): Promise<Load> {
       perSecond: options.perSecond,
     },
     ...{
-      body: Buffer.from(options.body).toString('base64'),
+      bodies: options.bodies.map((body) => Buffer.from(body).toString('base64')),
       connections: CONNECTIONS,
       inFlight: IN_FLIGHT,
-      user: USER,
+      users: options.users,
     },
   };
   const program = fileURLToPath(new URL('./grpc-load.js', import.meta.url));

@@ -1,7 +1,7 @@
 /**
  * `make bench`: measures Kaimai against its references and peers; see bench/README.md.
  *
- *     node dist/bench/main.js [--short] [--only rates,settlement,orders,calls,joins,memory] [--rounds N] [--orders N] [--out folder]
+ *     node dist/bench/main.js [--short] [--only rates,settlement,orders,calls,carts,joins,memory] [--rounds N] [--orders N] [--out folder]
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { projectRoot } from '../internal/local/project.js';
 import type { Bench } from './bench.js';
 import { measureCalls } from './calls.js';
+import { measureCarts } from './carts.js';
 import { Figures } from './figures.js';
 import { measureHotSku } from './hot-sku.js';
 import { measureJoins } from './join.js';
@@ -30,6 +31,7 @@ const PARTS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   settlement: measureSettlement,
   orders: measureHotSku,
   calls: measureCalls,
+  carts: measureCarts,
   joins: measureJoins,
   memory: measureMemory,
 };

@@ -12,6 +12,8 @@ export interface Plan {
   readonly completed: number;
   /** Orders in the tables for lists and statistics. */
   readonly joinOrders: number;
+  /** Carts that are saved while others change. */
+  readonly carts: number;
   /** Purchases in the long sale. */
   readonly longSale: number;
   /** Whether missing peers and load generators are built or installed. */
@@ -26,6 +28,7 @@ export const FULL: Plan = {
   orders: 60_000,
   completed: 100_000,
   joinOrders: 1_000_000,
+  carts: 100_000,
   longSale: 1_000_000,
   buildPeers: true,
 };
@@ -38,6 +41,7 @@ export const SHORT: Plan = {
   orders: 3_000,
   completed: 500,
   joinOrders: 20_000,
+  carts: 2_000,
   longSale: 4_000,
   buildPeers: false,
 };

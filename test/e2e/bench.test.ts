@@ -41,6 +41,9 @@ describe('The bench', function () {
         ID.pg,
         ID.completed,
         ID.hotSku,
+        ID.cartPut,
+        ID.cartGet,
+        ID.cartsSaved,
         ID.joinList,
         ID.ownList,
       ]) {
