@@ -113,10 +113,15 @@ export class SuiteCluster {
       roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name },
       subjects: [{ kind: 'ServiceAccount', name, namespace }],
     });
-    const file = join(folder ?? tmpdir(), `${namespace}-${name}.kubeconfig`);
+    const file = this.file(`${name}.kubeconfig`);
     const token = await this.token(name);
     writeKubeconfig(file, { server: cluster.url, caFile: cluster.caFile, token });
     return file;
+  }
+
+  /** The path of a file of this suite. */
+  file(name: string): string {
+    return join(folder ?? tmpdir(), `${this.namespace}-${name}`);
   }
 
   /** A token of a service account, as a pod gets it. */
