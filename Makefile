@@ -21,19 +21,22 @@ REMOVE_ORPHANS = mkdir -p dist; find dist -name '*.js' -not -path 'dist/gen/*' 2
 
 LINT_CHECKS := lint-format lint-types lint-layers lint-proto lint-breaking lint-openapi lint-dead-code
 
-.PHONY: help run dev test test-cluster coverage mutate api openapi conf-docs bff-docs lua build image-files assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
+.PHONY: help run dev test test-cluster test-kubernetes coverage mutate api openapi conf-docs bff-docs lua build image-files assets bench chaos lint fmt hooks deps clean $(LINT_CHECKS)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: build ## start everything on this machine; Ctrl-C stops it
-	@exec node dist/cmd/kaimai/main.js up
+run: build ## start everything on this machine; Ctrl-C stops it; K8S=1 creates instances on a Kubernetes cluster
+	@$(if $(K8S),deploy/kubernetes/local/build >/dev/null;) exec node dist/cmd/kaimai/main.js up $(if $(K8S),--kubernetes)
 
 dev: build ## like run, and restart product and resource when a file is saved
 	@exec node dist/cmd/kaimai/main.js up --watch --inspect
 
 test: build ## run every test on private servers; T="order seckill" selects files by path, G='cancels' tests by name
 	@exec node --enable-source-maps dist/test/run.js $(if $(T)$(G),,--jobs 2) $(T) $${G:+--grep "$$G"}
+
+test-kubernetes: build ## run the tests on a real Kubernetes API server, and build its programs first (ten minutes once)
+	@deploy/kubernetes/local/build >/dev/null || { [ $$? -eq 3 ] && exit 0; exit 1; }; exec node --enable-source-maps dist/test/run.js test/kubernetes
 
 coverage: build ## run the tests (T and G as above) and write a coverage report to coverage/
 	@exec $(BIN)/c8 node --enable-source-maps dist/test/run.js $(T) $${G:+--grep "$$G"}

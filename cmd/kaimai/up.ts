@@ -6,6 +6,8 @@ import { migrate } from '../../internal/data/postgres/migrate.js';
 import { loadMigrations } from '../../internal/data/postgres/migration-file.js';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
 import { checkConfigFolder, configFile } from '../../internal/local/config-file.js';
+import { type ClusterEnvironment, NAMESPACE, startCluster } from '../../internal/local/kubernetes/launch.js';
+import { findPrograms, missingPrograms } from '../../internal/local/kubernetes/programs.js';
 import { Launch } from '../../internal/local/launch.js';
 import { createLogins } from '../../internal/local/logins.js';
 import { projectRoot, runFolder } from '../../internal/local/project.js';
@@ -53,6 +55,8 @@ interface UpOptions {
   readonly watch?: true;
   readonly inspect?: true;
   readonly servers?: Place;
+  /** Instances are workloads of a cluster on this machine. */
+  readonly kubernetes?: true;
   /** Folder of the configuration files. */
   readonly conf?: string;
 }
@@ -70,6 +74,7 @@ export const upCommand = new Command('up')
       'where to run PostgreSQL, Redis and RabbitMQ (default: where their data is)',
     ).choices(PLACES),
   )
+  .option('--kubernetes', 'create instances on a Kubernetes cluster that is started too; its nodes are simulated')
   .option('--conf <folder>', 'folder with product.yaml or resource.yaml, or both (default: configs)')
   .action(async (options: UpOptions) => {
     process.exitCode = await up(options);
@@ -78,6 +83,10 @@ export const upCommand = new Command('up')
 /** Runs until a signal, or until the start fails. Resolves with the exit code. */
 async function up(options: UpOptions): Promise<number> {
   if (options.conf !== undefined) checkConfigFolder(options.conf);
+  if (options.kubernetes && !findPrograms()) {
+    console.error(missingPrograms());
+    return 1;
+  }
   forgetOwnUrls();
   const launch = await Launch.begin();
   const interruption = new AbortController();
@@ -144,13 +153,14 @@ interface Started {
 }
 
 interface Context extends Started {
+  cluster?: ClusterEnvironment;
   sources: Map<ServerName, Source>;
   addresses: Map<ServiceName, ServiceAddresses>;
   /** URLs of PostgreSQL for services that log in as themselves. */
   logins: ReadonlyMap<ServiceName, string>;
 }
 
-async function start(launch: Launch, options: UpOptions, signal: AbortSignal): Promise<Started> {
+async function start(launch: Launch, options: UpOptions, signal: AbortSignal): Promise<Context> {
   const root = localDataRoot();
   const context: Context = {
     sources: new Map(),
@@ -211,6 +221,14 @@ async function start(launch: Launch, options: UpOptions, signal: AbortSignal): P
         async task(ctx, task) {
           const loaded = await loadDemoData(urlOf(ctx, 'postgres'));
           task.title = loaded === 0 ? 'Demo data is loaded already' : `Demo data: ${loaded} products`;
+        },
+      },
+      {
+        title: 'Start a Kubernetes cluster',
+        enabled: () => options.kubernetes === true,
+        async task(ctx, task) {
+          ctx.cluster = await startCluster(launch, signal);
+          task.title = `Kubernetes ${ctx.cluster.url} (namespace ${NAMESPACE}, kwok plays the nodes)`;
         },
       },
       {
@@ -302,7 +320,7 @@ function variables(ctx: Context): Record<string, string> {
     Object.assign(result, server.extras);
   }
   for (const [name, addresses] of ctx.addresses) Object.assign(result, addressVariables(name, addresses));
-  return result;
+  return { ...result, ...ctx.cluster?.variables };
 }
 
 async function migrateSchema(started: Started, root: string): Promise<readonly string[]> {
@@ -351,7 +369,7 @@ function writeCommand(): void {
   writeFileSync(file, `#!/bin/sh\nexec ${quoted.join(' ')} "$@"\n`, { mode: 0o755 });
 }
 
-function describe({ servers, services }: Started): string {
+function describe({ servers, services, cluster }: Context): string {
   const lines = ['', 'Kaimai is running.', ''];
   for (const { name, http, grpc, metrics } of inOrder(SERVICES, services)) {
     lines.push(`  ${name.padEnd(11)} http://${http}   gRPC ${grpc}   http://${metrics}/metrics`);
@@ -373,6 +391,7 @@ function describe({ servers, services }: Started): string {
     "  redis-cli -u $KAIMAI_REDIS_URL XADD stream:seckill:1001 '*' uid 123 ts 1234567890",
     '  psql "$KAIMAI_POSTGRES_URL" -c "SELECT * FROM instance_logs ORDER BY created_at DESC LIMIT 10"',
     '  curl -s $KAIMAI_RABBITMQ_MANAGEMENT_URL/api/queues',
+    ...(cluster ? ['  kubectl get pods'] : []),
     '',
     `Logs: ${inOrder(SERVICES, services)
       .map((service) => relative(process.cwd(), service.logFile))

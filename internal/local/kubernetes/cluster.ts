@@ -56,6 +56,11 @@ export class LocalCluster {
     return join(this.options.folder, 'certificates/apiserver.crt');
   }
 
+  /** A kubeconfig that may do everything, with this namespace as the one of its context. */
+  config(namespace: string): unknown {
+    return kubeconfigOf({ server: this.url, caFile: this.caFile, token: this.adminToken, namespace });
+  }
+
   get processes(): readonly SpawnedProcess[] {
     return [...this.running.values()];
   }
@@ -256,20 +261,27 @@ export class LocalCluster {
   }
 }
 
-/** @param caFile undefined: the server is not verified */
-export function writeKubeconfig(
-  file: string,
-  { server, caFile, token }: { server: string; caFile: string | undefined; token: string },
-): void {
-  const trust = caFile === undefined ? { 'insecure-skip-tls-verify': true } : { 'certificate-authority': caFile };
+interface KubeconfigOptions {
+  readonly server: string;
+  /** undefined: the server is not verified. */
+  readonly caFile: string | undefined;
+  readonly token: string;
+  readonly namespace?: string;
+}
+
+export function writeKubeconfig(file: string, options: KubeconfigOptions): void {
   // JSON is YAML.
-  const config = {
+  writeFileSync(file, JSON.stringify(kubeconfigOf(options), null, 2), { mode: 0o600 });
+}
+
+function kubeconfigOf({ server, caFile, token, namespace }: KubeconfigOptions): unknown {
+  const trust = caFile === undefined ? { 'insecure-skip-tls-verify': true } : { 'certificate-authority': caFile };
+  return {
     apiVersion: 'v1',
     kind: 'Config',
     clusters: [{ name: 'local', cluster: { server, ...trust } }],
     users: [{ name: 'kaimai', user: { token } }],
-    contexts: [{ name: 'local', context: { cluster: 'local', user: 'kaimai' } }],
+    contexts: [{ name: 'local', context: { cluster: 'local', user: 'kaimai', ...(namespace && { namespace }) } }],
     'current-context': 'local',
   };
-  writeFileSync(file, JSON.stringify(config, null, 2), { mode: 0o600 });
 }
