@@ -152,13 +152,24 @@ describe('The metrics of product and resource', function () {
     const exported = new Map<string, DocumentedMetric>();
     const add = (name: string, metrics: readonly ExportedMetric[]) => {
       for (const metric of metrics) {
-        const processNames = [exported.get(metric.name)?.processes, name].filter((n) => n !== undefined).join(', ');
+        const known = exported.get(metric.name)?.processes.split(', ') ?? [];
+        const processNames = [...new Set([...known, name])].join(', ');
         const labels = metric.labels ?? exported.get(metric.name)?.labels ?? [];
         exported.set(metric.name, { ...metric, labels, processes: processNames });
       }
     };
     const sampled = new Set<string>();
-    for (const [name, process] of Object.entries({ product, resource })) {
+    // The provisioner of Kubernetes has metrics of its own, and asks for no cluster before the first instance.
+    const kubernetes = { kubeconfig: '/dev/null' };
+    const onKubernetes = await processes.start('resource', {
+      env: { ...servers.env(), ...product.env() },
+      config: { server: { roles: ['api'] }, resource: { provisioner: 'kubernetes', kubernetes } },
+    });
+    for (const [name, process] of [
+      ['product', product],
+      ['resource', resource],
+      ['resource', onKubernetes],
+    ] as const) {
       const metrics = parseMetrics(await metricsOf(process));
       for (const { name: metric, labels } of metrics) if (labels !== undefined) sampled.add(metric);
       add(name, metrics);

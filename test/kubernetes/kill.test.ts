@@ -43,7 +43,8 @@ describe('Orders whose instances run on Kubernetes', function () {
     db = new pg.Client({ connectionString: servers.postgresUrl });
     await db.connect();
     const [role] = parseAllDocuments(readFileSync(join(BASE, 'resource-role.yaml'), 'utf8'));
-    const { rules } = role?.toJS() as { rules: readonly unknown[] };
+    assert.ok(role);
+    const { rules } = role.toJS() as { rules: readonly unknown[] };
     kubeconfig = await suite.serviceAccount('kaimai-resource', rules);
     const env = { ...servers.env() };
     const config = { order: { user_rate: { per_second: 0, burst: 1 } } };

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parse, parseAllDocuments, stringify } from 'yaml';
+import { projectRoot } from '../internal/local/project.js';
+import { documentedMetrics } from './support/metrics-text.js';
+
+const FOLDER = join(projectRoot, 'deploy/kubernetes');
+
+// biome-ignore lint/suspicious/noExplicitAny: Kubernetes objects
+type Json = any;
+
+describe('deploy/kubernetes', () => {
+  const read = (file: string) => readFileSync(join(FOLDER, file), 'utf8');
+  const objects = (file: string): Json[] => parseAllDocuments(read(file)).map((document) => document.toJS());
+
+  it('has the alert rules of deploy/prometheus', () => {
+    const { groups } = parse(readFileSync(join(projectRoot, 'deploy/prometheus/kaimai.rules.yml'), 'utf8'));
+    const [rule] = objects('monitoring/rules.yaml');
+    if (process.env.UPDATE_RULES) {
+      const head = read('monitoring/rules.yaml').split('\n')[0];
+      writeFileSync(
+        join(FOLDER, 'monitoring/rules.yaml'),
+        `${head}\n${stringify({ ...rule, spec: { groups } }, { lineWidth: 0 })}`,
+      );
+      return;
+    }
+    assert.deepEqual(rule.spec.groups, groups, 'UPDATE_RULES=1 make test T=test/deployment writes it');
+  });
+
+  it('has a dashboard that asks only for metrics of docs/metrics.md, by labels that these have', () => {
+    const metrics = new Map(documentedMetrics(join(projectRoot, 'docs/metrics.md')).map((m) => [m.name, m]));
+    const { panels } = JSON.parse(read('monitoring/kaimai.json')) as { panels: Json[] };
+    const rows = panels.filter(({ type }) => type === 'row').map(({ title }) => title);
+    assert.deepEqual(rows, ['Sale', 'Pipeline', 'Instances', 'Processes']);
+    const targets = panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }: Json) => [title, expr]));
+    assert.ok(targets.length > 20);
+    for (const [title, expr] of targets) {
+      const asked = [...expr.matchAll(/\b(kaimai_\w+?)(_bucket|_sum|_count)?\b(?=[^\w]|$)(?:\{([^}]*)\})?/g)];
+      assert.ok(asked.length > 0, `${title} asks for no metric`);
+      for (const [, name = '', , matchers = ''] of asked) {
+        const metric = metrics.get(name);
+        assert.ok(metric, `${title} asks for ${name}, which no process exports`);
+        const known = new Set([...metric.labels, 'job', 'instance', 'le']);
+        const labels = [...matchers.matchAll(/(\w+)\s*[=!]/g)].map(([, label = '']) => label);
+        const by = [...expr.matchAll(/by \(([^)]*)\)/g)].flatMap(([, list = '']) => list.split(', '));
+        for (const label of [...labels, ...by]) assert.ok(known.has(label), `${title}: ${name} has no label ${label}`);
+      }
+    }
+  });
+
+  it('names no secret without a key, and no key that nothing reads', () => {
+    const files = readdirSync(join(FOLDER, 'base')).filter((file) => file !== 'secrets.example.yaml');
+    const asked = files.flatMap((file) =>
+      [...read(`base/${file}`).matchAll(/\/run\/secrets\/(\w+)/g)].map(([, key]) => key),
+    );
+    const [{ stringData }] = objects('base/secrets.example.yaml') as [Json];
+    assert.deepEqual([...new Set(asked)].sort(), Object.keys(stringData).sort());
+    const made = readdirSync(join(projectRoot, 'deploy/secrets')).filter((file) => file !== 'README.md');
+    assert.deepEqual(Object.keys(stringData).sort(), made.sort());
+  });
+
+  it('runs every background server of product in one of its deployments', () => {
+    const deployments = objects('base/product.yaml').filter(({ kind }) => kind === 'Deployment');
+    const roles = deployments.flatMap(({ spec }: Json) => {
+      const { env } = spec.template.spec.containers[0];
+      return env.find(({ name }: Json) => name === 'KAIMAI_SERVER_ROLES').value.split(',');
+    });
+    const module = readFileSync(join(projectRoot, 'internal/server/product-module.ts'), 'utf8');
+    const known = [...module.matchAll(/new Background\(\s*'(\w+)'/g)].map(([, role]) => role);
+    assert.deepEqual([...new Set(roles)].sort(), [...new Set(known)].sort());
+  });
+});

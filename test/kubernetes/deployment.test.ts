@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { projectRoot } from '../../internal/local/project.js';
+import { useCluster } from '../support/kubernetes.js';
+import { eventually } from '../support/wait.js';
+
+const FOLDER = join(projectRoot, 'deploy/kubernetes');
+/** Of the Prometheus operator, without their schemas. */
+const MONITORING = ['ServiceMonitor', 'PrometheusRule'];
+
+describe('deploy/kubernetes on a real API server', function () {
+  this.timeout(60_000);
+  const suite = useCluster();
+
+  async function kubectl(...args: string[]): Promise<string> {
+    const env = { ...process.env, KUBECONFIG: suite.kubeconfig };
+    return (await promisify(execFile)(suite.cluster.kubectl, args, { env })).stdout;
+  }
+
+  after(async () => {
+    for (const name of ['kaimai', 'kaimai-instances'])
+      await suite.cluster.request('DELETE', `/api/v1/namespaces/${name}`);
+  });
+
+  it('is accepted with strict validation, and its pods become ready under the restricted standard', async () => {
+    const output = await kubectl('apply', '--validate=strict', '-k', FOLDER);
+    for (const expected of [
+      'job.batch/migrate created',
+      'deployment.apps/product-api created',
+      'deployment.apps/product-background created',
+      'deployment.apps/resource created',
+      'poddisruptionbudget.policy/product-api created',
+      'horizontalpodautoscaler.autoscaling/product-api created',
+      'networkpolicy.networking.k8s.io/default-deny created',
+      'role.rbac.authorization.k8s.io/kaimai-resource created',
+    ]) {
+      assert.ok(output.includes(expected), `${expected} is not in:\n${output}`);
+    }
+    await kubectl('apply', '--validate=strict', '-f', join(FOLDER, 'base/secrets.example.yaml'));
+    const ready = async (name: string) => {
+      const path = `/apis/apps/v1/namespaces/kaimai/deployments/${name}`;
+      return (await suite.get(path)).status.readyReplicas;
+    };
+    await eventually(
+      'the deployments are ready',
+      async () =>
+        (await ready('product-api')) === 3 &&
+        (await ready('product-background')) === 2 &&
+        (await ready('resource')) === 2,
+      { timeoutMs: 40_000 },
+    );
+  });
+
+  it('has monitors, rules and a dashboard for the Prometheus operator', async () => {
+    for (const kind of MONITORING) {
+      const plural = `${kind.toLowerCase()}s`;
+      const schema = { openAPIV3Schema: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } };
+      await suite.cluster.request('POST', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions', {
+        apiVersion: 'apiextensions.k8s.io/v1',
+        kind: 'CustomResourceDefinition',
+        metadata: { name: `${plural}.monitoring.coreos.com` },
+        spec: {
+          ...{ group: 'monitoring.coreos.com', scope: 'Namespaced', names: { kind, plural } },
+          versions: [{ name: 'v1', served: true, storage: true, schema }],
+        },
+      });
+      const served = () => suite.get(`/apis/monitoring.coreos.com/v1/namespaces/kaimai/${plural}`);
+      await eventually(`${kind} is served`, served);
+    }
+    const output = await kubectl('apply', '-k', join(FOLDER, 'monitoring'));
+    assert.match(output, /configmap\/kaimai-dashboard created/);
+    assert.match(output, /prometheusrule.monitoring.coreos.com\/kaimai created/);
+    assert.equal(output.match(/servicemonitor.monitoring.coreos.com\/kaimai-\w+ created/g)?.length, 2);
+  });
+});
