@@ -13,7 +13,6 @@ import { measureCalls } from './calls.js';
 import { measureCarts } from './carts.js';
 import { Figures } from './figures.js';
 import { measureHotSku } from './hot-sku.js';
-import { measureJoins } from './join.js';
 import { latencyPicture } from './latency.js';
 import { type Generators, generatorNames } from './load.js';
 import { describeMachine, type Machine } from './machine.js';
@@ -21,6 +20,7 @@ import { measureMemory } from './memory.js';
 import { obtainGhz, obtainH2load, obtainPeers } from './peers.js';
 import { FULL, type Plan, SHORT } from './plan.js';
 import { measureRates } from './rates.js';
+import { measureReads } from './reads.js';
 import { picture, table } from './report.js';
 import { measureSettlement } from './settle.js';
 import { Stage } from './stage.js';
@@ -32,7 +32,7 @@ const PARTS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   orders: measureHotSku,
   calls: measureCalls,
   carts: measureCarts,
-  joins: measureJoins,
+  joins: measureReads,
   memory: measureMemory,
 };
 const RESULTS = join(projectRoot, 'bench/results');

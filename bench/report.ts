@@ -1,5 +1,5 @@
 import type { Figures } from './figures.js';
-import { LINES, type Line, verdicts } from './goals.js';
+import { type Goal, LINES, type Line, verdicts } from './goals.js';
 
 /** The results as a table in Markdown. */
 export function table(figures: Figures): string {
@@ -26,9 +26,14 @@ function rowsOf(line: Line, figures: Figures): string[][] {
     ...(i === 0 ? first : ['', '', '']),
     goal.reference,
     ratio.toFixed(2),
-    goal.atLeast !== undefined ? `≥ ${short(goal.atLeast)}` : `≤ ${short(goal.atMost ?? 0)}`,
-    met ? 'met' : '**not met**',
+    ...goalOf(goal, met),
   ]);
+}
+
+/** The goal and whether it is met; empty for a ratio that is only reported. */
+function goalOf({ atLeast, atMost }: Goal, met: boolean): [string, string] {
+  if (atLeast === undefined && atMost === undefined) return ['', ''];
+  return [atLeast !== undefined ? `≥ ${short(atLeast)}` : `≤ ${short(atMost ?? 0)}`, met ? 'met' : '**not met**'];
 }
 
 function short(value: number): string {

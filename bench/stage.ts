@@ -119,6 +119,17 @@ export class Stage {
     }
   }
 
+  /** Runs the statements one after the other on one connection. */
+  async session(url: string, statements: readonly string[]): Promise<void> {
+    const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
+    await client.connect();
+    try {
+      for (const statement of statements) await client.query(statement);
+    } finally {
+      await client.end();
+    }
+  }
+
   /** Starts a Kaimai process in a space like `make run`, with `config` as overrides. */
   service(name: 'product' | 'resource', space: Space, config: Config, env: Record<string, string> = {}) {
     return this.processes.start(name, {

@@ -44,8 +44,8 @@ describe('The bench', function () {
         ID.cartPut,
         ID.cartGet,
         ID.cartsSaved,
-        ID.joinList,
-        ID.ownList,
+        ...[ID.joinListInside, ID.ownListInside, ID.ownAccessInside, ID.ownStatisticsInside],
+        ...[ID.joinList, ID.ownList, ID.ownAccess, ID.ownStatistics, ID.storage],
       ]) {
         assert.equal(figures[id]?.values.length, 1, `${id}: ${notMeasured[id]}\n${stdout}`);
         assert.ok(

@@ -63,6 +63,8 @@ const STATS = stats(
 );
 
 export class PgOrderSearchRepo extends OrderSearchRepo {
+  static readonly STATS = STATS;
+
   constructor(private readonly db: Postgres) {
     super();
   }
