@@ -34,7 +34,7 @@ export class PurchaseCounts {
   constructor(metrics: Metrics) {
     this.counts = metrics.counts(
       'purchases_total',
-      'Purchases, one by one and in batches, by outcome. REFUSED: not valid, or no such sale.',
+      'Purchases, one by one, in batches and over streams, by outcome. REFUSED: not valid, or no such sale.',
       'outcome',
       OUTCOMES,
     );
