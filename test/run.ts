@@ -98,7 +98,7 @@ async function runHere(files: readonly string[], grep: string | undefined): Prom
       process.exit(1);
     }, EXIT_TIMEOUT_MS);
     timer.unref();
-    // Last of the exit listeners: Node 20 may wait for ever for requests of handles that were closed at the end.
+    // Last of the exit listeners: seen on Node 20, Node may wait for ever for requests of handles that were closed at the end.
     process.on('exit', () => process.exit());
   });
 }

@@ -35,7 +35,7 @@ export interface Purchase extends Click {
   settled: 'PAID' | 'CANCELLED' | undefined;
 }
 
-const LANES: Readonly<Record<Way, number>> = { grpc: 3, json: 3, batch: 1, script: 2 };
+const LANES: Readonly<Record<Way, number>> = { grpc: 3, json: 3, batch: 1, stream: 2, script: 2 };
 const BATCH = 8;
 const PAUSE_MS = 40;
 const CALL_TIMEOUT_MS = 2_000;

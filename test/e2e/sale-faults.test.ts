@@ -21,7 +21,7 @@ const EARLY = 120;
 /** Purchases that the stale replica has not received. */
 const MISSED = 100;
 
-const WAYS: readonly Way[] = ['grpc', 'json', 'batch', 'batch'];
+const WAYS: readonly Way[] = ['grpc', 'json', 'batch', 'batch', 'stream'];
 /** How many of the purchases without a record are polled. */
 const SAMPLE = 50;
 

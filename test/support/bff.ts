@@ -24,7 +24,7 @@ export class Bff {
   constructor(redisUrl: string, itemId: string, timeoutMs = 5_000) {
     const guide = readFileSync(join(projectRoot, 'docs/seckill-scripts.md'), 'utf8');
     const file = /SCRIPT LOAD "\$\(cat (\S+)\)"/.exec(guide)?.[1];
-    const names = /The keys, in this order:\s+```\n([^`]+)```/.exec(guide)?.[1];
+    const names = /The keys, in this order[.:][\s\S]*?\n```\n([^`]+)```/.exec(guide)?.[1];
     assert.ok(file && names, 'the guide names the script and its keys');
     this.script = readFileSync(join(projectRoot, file), 'utf8').trimEnd();
     this.sha = createHash('sha1').update(this.script).digest('hex');

@@ -13,7 +13,7 @@ export interface Told extends Click, Answer {
 }
 
 /** Concurrent purchases of one item per transport; a batch counts as one. */
-const LANES: Readonly<Record<Way, number>> = { grpc: 96, json: 24, batch: 8 };
+const LANES: Readonly<Record<Way, number>> = { grpc: 96, json: 24, batch: 8, stream: 32 };
 const CALL_TIMEOUT_MS = 10_000;
 const PAUSE_MS = 40;
 const MAX_ATTEMPTS = 500;

@@ -1,5 +1,7 @@
 import { Agent, request as httpRequest } from 'node:http';
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { PurchaseStreamClient } from '../../api/seckill/v1/client/purchase-stream-client.js';
+import { PurchaseStreamError } from '../../api/seckill/v1/client/stream-purchase.js';
 import {
   PurchaseReply_Code as Code,
   type PurchaseBatchReply,
@@ -10,7 +12,7 @@ import { DEVELOPMENT_TOKEN } from '../../internal/conf/defaults.js';
 import type { ServiceAddresses } from '../../internal/local/services.js';
 
 /** The transport of a click. */
-export const WAYS = ['grpc', 'json', 'batch'] as const;
+export const WAYS = ['grpc', 'json', 'batch', 'stream'] as const;
 export type Way = (typeof WAYS)[number];
 
 export interface Click {
@@ -40,6 +42,8 @@ export interface PurchaseClientOptions {
 export class PurchaseClient {
   private readonly grpc: SeckillServiceClient;
   private readonly agent: Agent;
+  /** Opened by the first purchase over it. */
+  private streams: PurchaseStreamClient | undefined;
 
   constructor(
     private readonly address: ServiceAddresses,
@@ -52,6 +56,7 @@ export class PurchaseClient {
   close(): void {
     this.grpc.close();
     this.agent.destroy();
+    void this.streams?.close();
   }
 
   /**
@@ -62,6 +67,7 @@ export class PurchaseClient {
   async purchase(itemId: bigint, clicks: readonly Click[], way: Way): Promise<readonly (Answer | undefined)[]> {
     if (way === 'batch') return this.batch(itemId, clicks);
     const [click] = clicks as [Click];
+    if (way === 'stream') return [await this.streamed(itemId, click)];
     return [way === 'grpc' ? await this.unary(itemId, click) : await this.json(itemId, click)];
   }
 
@@ -100,6 +106,19 @@ export class PurchaseClient {
     });
   }
 
+  private async streamed(itemId: bigint, { user, requestId }: Click): Promise<Answer> {
+    const { timeoutMs } = this.options;
+    this.streams ??= new PurchaseStreamClient({
+      ...{ addr: this.address.grpc, token: DEVELOPMENT_TOKEN, streams: 1, timeoutMs },
+    });
+    const result = await this.streams.purchase({ itemId, userId: String(user), requestId }).catch((err: unknown) => {
+      throw err instanceof PurchaseStreamError && err.reason !== 'REFUSED' ? new Again() : err;
+    });
+    if (REPEATABLE_REASONS.has(result.reason)) throw new Again();
+    if (result.code === Code.CODE_UNSPECIFIED) throw new Error(`a purchase of a stream failed: ${result.reason}`);
+    return { code: Code[result.code] as CodeName, seckillId: result.seckillId };
+  }
+
   private json(itemId: bigint, { user, requestId }: Click): Promise<Answer> {
     const body = JSON.stringify({ itemId: String(itemId), ...(requestId && { requestId }) });
     return new Promise((resolve, reject) => {
@@ -132,6 +151,7 @@ export class PurchaseClient {
   }
 }
 
+const REPEATABLE_REASONS = new Set(['SALE_UNAVAILABLE', 'SALE_BACKLOG_FULL', 'UNAVAILABLE', 'DEADLINE_EXCEEDED']);
 const REPEATABLE = new Set([status.UNAVAILABLE, status.RESOURCE_EXHAUSTED, status.DEADLINE_EXCEEDED, status.CANCELLED]);
 
 function orAgain(err: ServiceError): Error {
