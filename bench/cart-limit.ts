@@ -3,21 +3,36 @@
  * HSET or HGETALL.
  */
 import { Container } from 'inversify';
-import { productModules } from '../cmd/product/wire.js';
 import type { Cart, CartItem, GetCartRequest, PutCartItemRequest } from '../gen/cart/v1/cart.js';
 import { CartUsecase } from '../internal/biz/cart/cart.js';
 import { CartCheckoutUsecase } from '../internal/biz/cart/cart-checkout.js';
 import { GuestTokens } from '../internal/biz/cart/guest-token.js';
+import { productBizModule } from '../internal/biz/product-module.js';
 import { LiveConfig } from '../internal/conf/live.js';
 import { processSettings } from '../internal/conf/process.js';
+import { productDataModule } from '../internal/data/product-module.js';
 import { RedisServer } from '../internal/data/redis/redis.js';
+import { registryModule, sharedDataModule } from '../internal/data/shared-module.js';
 import { App } from '../internal/kratos/app/app.js';
 import { runProcess } from '../internal/kratos/app/process.js';
 import { providers } from '../internal/kratos/app/wiring.js';
 import type { CallContext } from '../internal/kratos/transport/call-context.js';
-import { contextModule } from '../internal/server/shared-module.js';
+import { productServerModule } from '../internal/server/product-module.js';
+import { contextModule, sharedServerModule } from '../internal/server/shared-module.js';
 import { CartService } from '../internal/service/cart.js';
+import { productServiceModule } from '../internal/service/product-module.js';
 import { replaced } from '../test/support/wiring.js';
+
+/** Those of the product process. */
+const MODULES = [
+  registryModule,
+  sharedDataModule,
+  productDataModule,
+  productBizModule,
+  productServiceModule,
+  productServerModule,
+  sharedServerModule,
+];
 
 /** A line as carts store it, without its first part, the quantity. */
 const REST = ',"add_time":1700000000,"selected":true,"price":9900}';
@@ -76,7 +91,7 @@ process.exitCode = await runProcess({
       );
     });
     const container = new Container({ defaultScope: 'Singleton' });
-    container.load(contextModule(context), ...replaced(productModules, bare));
+    container.load(contextModule(context), ...replaced(MODULES, bare));
     return container.getAsync(App);
   },
 });

@@ -41,8 +41,6 @@ interface CartKeys {
 
 /** Carts in hashes `cart:<user_id>` and `cart:guest:<token>`, changed by the scripts `cart_*.lua`. */
 export class RedisCartStore extends CartStore {
-  private readonly unsaved: string;
-  private readonly due: string;
   private readonly ttl: string;
   /** Half the time, so that changes that follow soon are saved together, and the other half is left for saving. */
   private readonly delay: string;
@@ -52,10 +50,16 @@ export class RedisCartStore extends CartStore {
     { saveAfterMs, ttlMs }: CartTimes,
   ) {
     super();
-    this.unsaved = `${redis.keys.carts}unsaved`;
-    this.due = `${redis.keys.carts}due`;
     this.ttl = String(Math.ceil(ttlMs));
     this.delay = String(Math.ceil(saveAfterMs / 2));
+  }
+
+  private get unsaved(): string {
+    return `${this.redis.keys.carts}unsaved`;
+  }
+
+  private get due(): string {
+    return `${this.redis.keys.carts}due`;
   }
 
   override async read(owner: CartOwner): Promise<({ readonly kind: 'CART' } & WorkingCart) | NotLoaded> {
