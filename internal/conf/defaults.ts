@@ -76,7 +76,7 @@ export const DEFAULTS: JsonObject = {
       prefetch: 500,
       refundQueue: 'order.refund.requested',
       contentQueue: 'content.changed',
-      queueType: 'classic',
+      queueType: 'auto',
       confirmTimeout: '5s',
     },
   },

@@ -1,10 +1,15 @@
 /**
  * The URL with a password that is given apart from it, so that any character may be in it. It takes the place of one in the URL.
- * @param url a URL, or host:port of Redis
+ * @param url a URL, several with commas between them, or host:port of Redis
  * @param password empty: the URL stays as it is
  */
 export function withPassword(url: string, password: string): string {
   if (password === '') return url;
+  if (url.includes(','))
+    return url
+      .split(',')
+      .map((one) => withPassword(one.trim(), password))
+      .join(',');
   let parsed: URL;
   try {
     parsed = new URL(url.includes('://') ? url : `redis://${url}`);

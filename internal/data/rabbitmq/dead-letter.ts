@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Channel, type ChannelModel, connect, type GetMessage } from 'amqplib';
 import { type DeadLetter, type DeadLetterFilter, DeadLetterStore } from '../../biz/dead-letter/dead-letter.js';
+import { Brokers } from './brokers.js';
 import { deadLetterQueue } from './rabbitmq.js';
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -99,11 +100,24 @@ export class RabbitDeadLetters extends DeadLetterStore {
   }
 
   private connection(): Promise<ChannelModel> {
-    this.model ??= connect(this.url, {
-      timeout: CONNECT_TIMEOUT_MS,
-      clientProperties: { connection_name: 'kaimai-dead-letters' },
-    });
+    this.model ??= this.connectToAny();
     return this.model;
+  }
+
+  /** The first node that answers. */
+  private async connectToAny(): Promise<ChannelModel> {
+    const brokers = new Brokers(this.url);
+    for (let left = brokers.count; ; left--) {
+      try {
+        return await connect(brokers.target, {
+          timeout: CONNECT_TIMEOUT_MS,
+          clientProperties: { connection_name: 'kaimai-dead-letters' },
+        });
+      } catch (err) {
+        if (left <= 1) throw err;
+        brokers.next();
+      }
+    }
   }
 
   private letterOf(message: GetMessage): DeadLetter {

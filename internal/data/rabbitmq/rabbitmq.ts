@@ -1,15 +1,17 @@
 import type { Duplex } from 'node:stream';
-import { type Channel, type ChannelModel, connect, type RecoveringChannelModel } from 'amqplib';
+import type { Channel, ChannelModel, RecoveringChannelModel } from 'amqplib';
+import { connect } from 'amqplib';
 import type { Config } from '../../conf/config.js';
 import type { HealthProbe } from '../../kratos/app/health-probe.js';
 import type { Worker } from '../../kratos/app/worker.js';
 import type { Logger } from '../../kratos/log/logger.js';
 import type { Count, Metrics } from '../../kratos/metrics/metrics.js';
+import { Brokers, brokerUrls } from './brokers.js';
 
 export type QueueType = 'classic' | 'quorum';
 
 export interface RabbitOptions {
-  /** amqp:// URL. */
+  /** amqp:// URL, or those of several nodes of a cluster with commas between them. */
   readonly url: string;
   readonly queue: string;
   readonly queueType: QueueType;
@@ -22,9 +24,15 @@ export function rabbitOptions(config: Config, worker: Worker): RabbitOptions {
   return {
     url,
     queue,
-    queueType: queueType === 'quorum' ? 'quorum' : 'classic',
+    queueType: queueTypeOf(queueType, url),
     applicationName: `kaimai-${worker.process}-${worker.index}`,
   };
+}
+
+/** `auto`: quorum where several nodes are named, because a classic queue is lost with its node for as long as that is away. */
+export function queueTypeOf(setting: string, url: string): QueueType {
+  if (setting === 'auto') return brokerUrls(url).length > 1 ? 'quorum' : 'classic';
+  return setting === 'quorum' ? 'quorum' : 'classic';
 }
 
 /** @param use what the connection is for */
@@ -44,7 +52,6 @@ export function rabbitProbe(rabbit: { ping(): Promise<void> }): HealthProbe {
 const CONNECT_TIMEOUT_MS = 5_000;
 const SETUP_TIMEOUT_MS = 15_000;
 const CLOSE_TIMEOUT_MS = 2_000;
-const HEARTBEAT_S = 10;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5_000;
 const PRECONDITION_FAILED = 406;
@@ -59,6 +66,7 @@ const DELIVERY_LIMIT = 20;
  * takes too long, the connection is closed and opened again.
  */
 export class RabbitLink {
+  private brokers: Brokers | undefined;
   private recovering: RecoveringChannelModel | undefined;
   /** The open connection, whether or not `setup` is done. */
   private model: ChannelModel | undefined;
@@ -75,7 +83,8 @@ export class RabbitLink {
 
   /** Starts to connect and resolves at once, whether or not the broker is available. */
   async open(): Promise<void> {
-    const recovering = await connect(withHeartbeat(this.options.url), {
+    this.brokers = new Brokers(this.options.url);
+    const recovering = await connect(this.brokers.target, {
       timeout: CONNECT_TIMEOUT_MS,
       noDelay: true,
       clientProperties: { connection_name: this.options.applicationName },
@@ -146,6 +155,7 @@ export class RabbitLink {
   }
 
   private wentDown(err: Error): void {
+    this.brokers?.next();
     if (this.down || this.closing) return;
     this.down = true;
     this.losses.add();
@@ -208,12 +218,6 @@ async function within(ms: number, closing: Promise<void> | undefined): Promise<v
   });
   await Promise.race([closing?.catch(() => {}), timeout]);
   clearTimeout(timer);
-}
-
-function withHeartbeat(url: string): string {
-  const parsed = new URL(url);
-  if (!parsed.searchParams.has('heartbeat')) parsed.searchParams.set('heartbeat', String(HEARTBEAT_S));
-  return parsed.href;
 }
 
 /**

@@ -41,41 +41,63 @@ function findEpmd(): string | undefined {
 }
 
 async function start(script: string, ctx: StartContext): Promise<Endpoint> {
-  const account = serverAccount(rabbitmq.account);
-  const file = (name: string, content: string) => {
-    const path = join(ctx.dir, name);
-    writeFileSync(path, content, { mode: 0o644 });
-    return path;
-  };
-  const epmdPort = await ctx.port(14369);
-  const distributionPort = await ctx.port(26672);
-  const port = await ctx.port(5672);
-  const managementPort = await ctx.port(15672);
+  const epmdPort = await startEpmd(ctx);
+  // The data is bound to the node's name, so it must be the same at each start.
+  const node = `kaimai-${createHash('sha256').update(ctx.dir).digest('hex').slice(0, 12)}@localhost`;
+  return startNode(script, ctx, { epmdPort, node, home: ctx.dir, lines: [] });
+}
 
-  const base = {
+function erlangEnvironment(epmdPort: number): Record<string, string> {
+  return {
     PATH: process.env.PATH ?? '',
     LANG: 'C.UTF-8',
     ERL_EPMD_ADDRESS: '127.0.0.1',
     ERL_EPMD_PORT: String(epmdPort),
   };
+}
+
+/** @returns the port of an epmd of its own */
+export async function startEpmd(ctx: StartContext): Promise<number> {
+  const epmdPort = await ctx.port(14369);
   const epmdLog = join(ctx.dir, 'epmd.log');
   const epmd = spawnProcess({
     name: 'epmd of RabbitMQ',
     command: findEpmd() ?? 'epmd',
     args: ['-address', '127.0.0.1', '-port', String(epmdPort)],
-    env: base,
+    env: erlangEnvironment(epmdPort),
     cwd: ctx.dir,
     logFile: epmdLog,
-    account,
+    account: serverAccount(rabbitmq.account),
     // It ignores SIGTERM, and keeps nothing.
     stopSignal: 'SIGKILL',
     graceMs: 5_000,
   });
   ctx.spawned(epmd);
   await untilReady(epmd, epmdLog, () => isListening(epmdPort), { timeoutMs: 10_000, signal: ctx.signal });
+  return epmdPort;
+}
 
-  // The data is bound to the node's name, so it must be the same at each start.
-  const node = `kaimai-${createHash('sha256').update(ctx.dir).digest('hex').slice(0, 12)}@localhost`;
+export interface NodeOptions {
+  readonly epmdPort: number;
+  /** Its Erlang name. */
+  readonly node: string;
+  /** The folder of the cookie, which nodes of a cluster share. */
+  readonly home: string;
+  /** Further lines of its configuration. */
+  readonly lines: readonly string[];
+}
+
+/** Resolves when the node serves. */
+export async function startNode(script: string, ctx: StartContext, options: NodeOptions): Promise<Endpoint> {
+  const account = serverAccount(rabbitmq.account);
+  const file = (name: string, content: string) => {
+    const path = join(ctx.dir, name);
+    writeFileSync(path, content, { mode: 0o644 });
+    return path;
+  };
+  const distributionPort = await ctx.port(26672);
+  const port = await ctx.port(5672);
+  const managementPort = await ctx.port(15672);
   const logFile = join(ctx.dir, 'log');
   const before = logLength(logFile);
   const child = spawnProcess({
@@ -83,12 +105,12 @@ async function start(script: string, ctx: StartContext): Promise<Endpoint> {
     command: script,
     args: [],
     env: {
-      ...base,
+      ...erlangEnvironment(options.epmdPort),
       // For the cookie, which is thereby private as well.
-      HOME: ctx.dir,
+      HOME: options.home,
       // Makes the script exec the Erlang VM, so that the pid is the broker's and not a shell's.
       RUNNING_UNDER_SYSTEMD: 'true',
-      RABBITMQ_NODENAME: node,
+      RABBITMQ_NODENAME: options.node,
       RABBITMQ_DIST_PORT: String(distributionPort),
       RABBITMQ_MNESIA_BASE: join(ctx.dir, 'data'),
       RABBITMQ_LOG_BASE: ctx.dir,
@@ -103,6 +125,7 @@ async function start(script: string, ctx: StartContext): Promise<Endpoint> {
           'collect_statistics_interval = 1000',
           'log.console = true',
           'log.console.level = info',
+          ...options.lines,
           '',
         ].join('\n'),
       ),
