@@ -47,6 +47,22 @@ describe('a pool of connections to PostgreSQL', () => {
     }
   });
 
+  it('prepares statements under their names, except those that are planned for each execution', async () => {
+    const db = open(1);
+    try {
+      const replanned = { name: 'test_replanned', replan: true, text: 'SELECT $1::int AS given' };
+      const prepared = { name: 'test_prepared_names', text: 'SELECT name FROM pg_prepared_statements ORDER BY name' };
+      await db.query(READ, []);
+      for (const given of [1, 2]) {
+        assert.deepEqual((await db.query<{ given: number }>(replanned, [given])).rows, [{ given }]);
+      }
+      const names = (await db.query<{ name: string }>(prepared, [])).rows.map((row) => row.name);
+      assert.deepEqual(names, [prepared.name, READ.name].sort());
+    } finally {
+      await db.close();
+    }
+  });
+
   it('counts connections that were lost while unused', async () => {
     const db = open(1);
     const admin = new pg.Client({ connectionString: servers.postgresUrl });
