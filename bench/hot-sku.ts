@@ -4,12 +4,17 @@ import pg from 'pg';
 import { IdGenerator } from '../internal/biz/id-generator.js';
 import { formatUserId } from '../internal/biz/identity.js';
 import { GoodsOrderUsecase } from '../internal/biz/order/goods-order.js';
+import { OrderCoupons } from '../internal/biz/order/order-coupons.js';
+import { PaidOrders } from '../internal/biz/order/paid-orders.js';
 import { Pricing } from '../internal/biz/pricing/pricing.js';
+import { SaleReservedUnits } from '../internal/biz/seckill/reserved-units.js';
 import { PgCartCheckoutRepo } from '../internal/data/postgres/cart-checkout.js';
 import { PgCatalogRepo } from '../internal/data/postgres/catalog.js';
 import { PgOrderRepo } from '../internal/data/postgres/order.js';
+import { PgOutbox } from '../internal/data/postgres/outbox.js';
 import { Postgres } from '../internal/data/postgres/postgres.js';
 import { PgPriceRuleRepo } from '../internal/data/postgres/price-rule.js';
+import { PgSaleUnitsRepo } from '../internal/data/postgres/sale-units.js';
 import { PgStockRepo } from '../internal/data/postgres/stock.js';
 import { PgUserCouponRepo } from '../internal/data/postgres/user-coupon.js';
 import { RedisServer } from '../internal/data/redis/redis.js';
@@ -54,9 +59,12 @@ function ours(bench: Bench, space: Space, endings: (() => Promise<void> | void)[
   const catalog = new PgCatalogRepo(db);
   const stock = new PgStockRepo(db, gate);
   const rules = new PgPriceRuleRepo(db);
-  const [repo, pricing] = [new PgOrderRepo(db), new Pricing(rules, new PgUserCouponRepo(db))];
+  const userCoupons = new PgUserCouponRepo(db);
+  const [repo, pricing] = [new PgOrderRepo(db), new Pricing(rules, userCoupons)];
   const checkouts = new PgCartCheckoutRepo(db);
-  const orders = new GoodsOrderUsecase(db, ids, catalog, stock, gate, repo, pricing, checkouts, {
+  const units = new SaleReservedUnits(new PgSaleUnitsRepo(db), stock, new PgOutbox(db));
+  const paid = new PaidOrders(repo, [], units, new OrderCoupons(userCoupons));
+  const orders = new GoodsOrderUsecase(db, ids, catalog, stock, gate, repo, pricing, checkouts, paid, {
     payTimeoutMs: 900_000,
   });
   return {

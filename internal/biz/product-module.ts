@@ -27,6 +27,7 @@ import { OrderUsecase } from './order/order.js';
 import { OrderCoupons } from './order/order-coupons.js';
 import { OrderSearchRepo, OrderSearchUsecase } from './order/order-search.js';
 import { OrderRepo } from './order/order-state.js';
+import { PaidOrders } from './order/paid-orders.js';
 import { PaymentRepo } from './order/payment.js';
 import { PaymentSessionUsecase } from './order/payment-session.js';
 import { PaymentSessionRepo } from './order/payment-session-state.js';
@@ -114,6 +115,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     REFUND_POLICY,
   ]);
   provide(RefundRequestUsecase, [TransactionRunner, IdGenerator, OrderRepo, RefundRepo, RefundUsecase, REFUND_POLICY]);
+  provide(PaidOrders, [OrderRepo, all(OrderFulfilment), ReservedUnits, OrderCoupons]);
   provide(OrderUsecase, [
     TransactionRunner,
     IdGenerator,
@@ -121,7 +123,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     OrderRepo,
     PaymentRepo,
     RefundUsecase,
-    all(OrderFulfilment),
+    PaidOrders,
     ReservedUnits,
     OrderCoupons,
     PaymentSessionRepo,
@@ -145,6 +147,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     OrderRepo,
     Pricing,
     CartCheckoutRepo,
+    PaidOrders,
     ORDER_POLICY,
   ]);
   provide(OrderCoupons, [UserCouponRepo]);
@@ -162,7 +165,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
   provide(QuoteUsecase, [CatalogRepo, Pricing, UserCouponUsecase]);
 
   provide(OrderSearchUsecase, [OrderSearchRepo]);
-  provide(ReceiverUsecase, [TransactionRunner, OrderRepo, Pricing, PaymentSessionRepo]);
+  provide(ReceiverUsecase, [TransactionRunner, OrderRepo, Pricing, PaymentSessionRepo, PaidOrders]);
   provide(ShipmentUsecase, [TransactionRunner, OrderRepo, ShipmentRepo, SHIPMENT_POLICY]);
 
   provide(OrderAccess, [EntitlementRepo]);
@@ -174,6 +177,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
     ContentUsecase,
     EntitlementRepo,
     OrderRepo,
+    PaidOrders,
     ORDER_POLICY,
   ]);
 

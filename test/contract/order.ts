@@ -205,6 +205,19 @@ export function orderRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await orders.findAll([]), []);
     });
 
+    it('finds orders that its transaction has not committed', async () => {
+      const { orders } = backend.it;
+      const order = newOrder(plan);
+      await run(async (tx) => {
+        await orders.insert(tx, [order], 'user');
+        assert.deepEqual(
+          (await orders.findAll([order.id], tx)).map((o) => [o.id, o.status, o.version]),
+          [[order.id, 'PENDING', 1n]],
+        );
+        assert.deepEqual(await orders.findAll([order.id]), []);
+      });
+    });
+
     it('makes a second lock of an order wait and then shows it the changes of the first', async () => {
       const { orders } = backend.it;
       const order = await insert();

@@ -1,5 +1,6 @@
 import type { OrderFulfilment } from '../order/fulfilment.js';
 import { moveLocked, type Order, type OrderRepo } from '../order/order-state.js';
+import type { PaidBy } from '../order/paid-orders.js';
 import type { RefundUsecase } from '../order/refund.js';
 import type { Transaction } from '../transaction.js';
 import type { EntitlementRepo } from './entitlement-state.js';
@@ -29,17 +30,23 @@ export class ContentFulfilment implements OrderFulfilment {
    * The buyer may have paid another order of the content since this one was created. Where that one gave permanent access,
    * this one would add nothing, so it is refunded.
    */
-  async afterPaid(tx: Transaction, order: Order): Promise<Order> {
+  async afterPaid(tx: Transaction, orders: readonly Order[], actor: PaidBy['actor']): Promise<readonly Order[]> {
+    const opened: Order[] = [];
+    for (const order of orders) opened.push(await this.open(tx, order, actor));
+    return opened;
+  }
+
+  private async open(tx: Transaction, order: Order, actor: PaidBy['actor']): Promise<Order> {
     if (!order.content) throw new Error(`order ${order.id} has no content`);
     const access = { userId: order.userId, contentId: order.content.id };
     await this.entitlements.lock(tx, [access]);
     const owned = await this.entitlements.findPermanent(tx, [access], order.id);
     if (owned.length > 0) {
-      await this.refunds.openWhole(tx, order, 'payment', ALREADY_OWNED);
+      await this.refunds.openWhole(tx, order, actor, ALREADY_OWNED);
       return (await this.orders.find(order.id, undefined, tx)) ?? order;
     }
     await this.access.open(tx, [order]);
-    return moveLocked(this.orders, tx, order, { to: 'COMPLETED', actor: 'payment', reason: '' });
+    return moveLocked(this.orders, tx, order, { to: 'COMPLETED', actor, reason: '' });
   }
 }
 
@@ -55,8 +62,8 @@ export class GoodsFulfilment implements OrderFulfilment {
     return {};
   }
 
-  async afterPaid(tx: Transaction, order: Order): Promise<Order> {
-    await this.access.open(tx, [order]);
-    return order;
+  async afterPaid(tx: Transaction, orders: readonly Order[]): Promise<readonly Order[]> {
+    await this.access.open(tx, orders);
+    return orders;
   }
 }

@@ -4,6 +4,7 @@ import type { Content, ContentUsecase } from '../catalog/content.js';
 import type { IdGenerator } from '../id-generator.js';
 import { type OrderPolicy, priceHasChanged } from '../order/order.js';
 import type { NewOrder, Order, OrderRepo } from '../order/order-state.js';
+import type { PaidOrders } from '../order/paid-orders.js';
 import { fingerprintOf, requestReused } from '../order/request-fingerprint.js';
 import type { TransactionRunner } from '../transaction.js';
 import type { EntitlementRepo } from './entitlement-state.js';
@@ -27,11 +28,12 @@ export class ContentOrderUsecase {
     private readonly contents: ContentUsecase,
     private readonly entitlements: EntitlementRepo,
     private readonly orders: OrderRepo,
+    private readonly paid: PaidOrders,
     private readonly policy: OrderPolicy,
   ) {}
 
   /**
-   * Creates a PENDING order. A content that the buyer has permanent access to is refused here; one that the buyer comes to own
+   * Creates an order, PENDING or, of a content that costs nothing, COMPLETED. A content that the buyer has permanent access to is refused here; one that the buyer comes to own
    * before the payment is refunded by it.
    * @throws INVALID_ARGUMENT quantity, CONTENT_NOT_FOUND, CONTENT_NOT_ON_SALE, CONTENT_ALREADY_OWNED, PRICE_CHANGED,
    * REQUEST_ID_REUSED
@@ -55,10 +57,15 @@ export class ContentOrderUsecase {
     if (expectedAmountFen !== undefined && expectedAmountFen !== content.priceFen)
       throw priceHasChanged(content.priceFen);
     const order = this.orderOf(wanted, content);
-    const stored = await this.transactions.run((tx) => this.orders.insert(tx, [order], 'user'), {
+    const stored = await this.transactions.run(
+      async (tx) => {
+        const inserted = await this.orders.insert(tx, [order], 'user');
+        if (inserted) await this.paid.payCreated(tx, [order]);
+        return inserted;
+      },
       // With a request id a second run can see that the first one was committed.
-      idempotent: wanted.requestId !== '',
-    });
+      { idempotent: wanted.requestId !== '' },
+    );
     const created = stored ? await this.orders.find(order.id, userId) : await this.findRepeated(wanted);
     if (!created) throw new Error(`order ${order.id} was stored but cannot be found`);
     return created;

@@ -173,7 +173,7 @@ export class InstanceUsecase implements OrderFulfilment {
     return stored;
   }
 
-  async prepare(order: Order): Promise<void> {
+  async prepare(order: Pick<Order, 'productId'>): Promise<void> {
     if (order.productId !== undefined) await this.loadSpecs([{ productId: order.productId }]);
   }
 
@@ -187,8 +187,8 @@ export class InstanceUsecase implements OrderFulfilment {
     return request === undefined ? {} : { instanceId: request.instanceId };
   }
 
-  async afterPaid(_tx: Transaction, order: Order): Promise<Order> {
-    return order;
+  async afterPaid(_tx: Transaction, orders: readonly Order[]): Promise<readonly Order[]> {
+    return orders;
   }
 
   /** Reads the specs for `createInstances`, so that it does not have to read them inside the transaction. */

@@ -4,7 +4,9 @@ import { MemoryCatalogRepo } from '../../../test/support/memory/catalog.js';
 import { MemoryCouponRepo } from '../../../test/support/memory/coupon.js';
 import { CountingIds } from '../../../test/support/memory/id-generator.js';
 import { MemoryOrderRepo } from '../../../test/support/memory/order.js';
+import { MemoryOutbox } from '../../../test/support/memory/outbox.js';
 import { MemoryPriceRuleRepo } from '../../../test/support/memory/price-rule.js';
+import { MemorySaleUnitsRepo } from '../../../test/support/memory/sale-units.js';
 import { MemoryCartCheckoutRepo } from '../../../test/support/memory/saved-carts.js';
 import { MemoryStockRepo } from '../../../test/support/memory/stock.js';
 import { MemoryStockGate } from '../../../test/support/memory/stock-gate.js';
@@ -12,7 +14,10 @@ import { MemoryStore } from '../../../test/support/memory/store.js';
 import { MemoryUserCouponRepo } from '../../../test/support/memory/user-coupon.js';
 import { formatUserId } from '../identity.js';
 import { Pricing } from '../pricing/pricing.js';
+import { SaleReservedUnits } from '../seckill/reserved-units.js';
 import { GoodsOrderUsecase } from './goods-order.js';
+import { OrderCoupons } from './order-coupons.js';
+import { PaidOrders } from './paid-orders.js';
 
 const RECEIVER = { name: 'a', phone: '13800000000', region: '310115', address: 'b' };
 
@@ -33,9 +38,12 @@ describe('GoodsOrderUsecase', () => {
   const rules = new MemoryPriceRuleRepo(store, catalog, orders);
   const coupons = new MemoryCouponRepo(store);
   const userCoupons = new MemoryUserCouponRepo(store, coupons);
+  const units = new SaleReservedUnits(new MemorySaleUnitsRepo(store), stock, new MemoryOutbox(store));
+  const paid = new PaidOrders(orders, [], units, new OrderCoupons(userCoupons));
   const goods = new GoodsOrderUsecase(
     ...([store, new CountingIds(), catalog, stock, gate, orders, new Pricing(rules, userCoupons)] as const),
     new MemoryCartCheckoutRepo(store),
+    paid,
     { payTimeoutMs: 60_000 },
   );
 

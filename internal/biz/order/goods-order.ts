@@ -12,6 +12,7 @@ import { type OrderLine, type Refusal, refusalError, refusalOf, shortageOf } fro
 import type { OrderPolicy } from './order.js';
 import { orderItemOf, sellerOf } from './order-item.js';
 import { type NewGoodsOrder, type Order, type OrderRepo, type Receiver, requestKey } from './order-state.js';
+import type { PaidOrders } from './paid-orders.js';
 import { fingerprintOf, requestReused } from './request-fingerprint.js';
 
 export interface CreateGoodsOrder {
@@ -71,7 +72,7 @@ const BATCH_MAX = 128;
  *   repeated request id? → its order → free units as Redis was last told (turns most buyers of a sold-out sku away)
  *   → one transaction: lock the skus by id, then the coupons → the rules of prices in force → for each request in turn: on
  *   sale, enough free units, price → orders with their lines and discounts → HOLD lines of the ledger, which add to
- *   lock_stock → coupons become HELD → COMMIT → tell Redis what is free now
+ *   lock_stock → coupons become HELD → orders that cost nothing become PAID → COMMIT → tell Redis what is free now
  *
  * PostgreSQL has the last word on stock: the gate in Redis can be wrong for seconds in either direction. Orders of a
  * single sku that arrive while a transaction of that sku is under way go together in the next one, so that a hot row is
@@ -89,6 +90,7 @@ export class GoodsOrderUsecase {
     private readonly orders: OrderRepo,
     private readonly pricing: Pricing,
     private readonly checkouts: CartCheckoutRepo,
+    private readonly paid: PaidOrders,
     private readonly policy: OrderPolicy,
   ) {
     this.batchers = new Batchers({
@@ -99,7 +101,7 @@ export class GoodsOrderUsecase {
   }
 
   /**
-   * Creates a PENDING order that holds its units.
+   * Creates a PENDING order that holds its units. One that costs nothing is PAID, and its units have left the stock.
    * @throws INVALID_ARGUMENT lines, quantity, receiver; SKU_NOT_FOUND, SKU_NOT_ON_SALE, STOCK_INSUFFICIENT,
    * COUPON_NOT_FOUND, COUPON_UNAVAILABLE, PRICE_CHANGED, REQUEST_ID_REUSED; CartOutdated for lines of a cart
    */
@@ -284,6 +286,7 @@ export class GoodsOrderUsecase {
     });
     await this.store(tx, orders);
     await this.pricing.store(tx, prices);
+    await this.paid.payCreated(tx, orders);
     if (checkouts.length > 0) await this.checkouts.insert(tx, checkouts);
     if (decisions.some((d) => d.kind === 'short')) {
       const units = levels.map(({ sku }) => ({ skuId: sku.id, free: free.get(sku.id) ?? 0n, seq: sku.stockSeq }));

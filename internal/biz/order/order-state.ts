@@ -11,7 +11,16 @@ export const REFUNDED = 'REFUNDED';
 /** `closeReason` of an order that was not paid in time. */
 export const PAY_TIMEOUT = 'PAY_TIMEOUT';
 /** Who changed the status of an order. */
-export type OrderActor = 'user' | 'payment' | 'sweeper' | 'confirmer' | 'resource' | 'seckill' | 'refund' | 'admin';
+export type OrderActor =
+  | 'user'
+  | 'payment'
+  | 'system'
+  | 'sweeper'
+  | 'confirmer'
+  | 'resource'
+  | 'seckill'
+  | 'refund'
+  | 'admin';
 
 /** The content that a CONTENT order buys, as it was sold. The title is the order's `productName`. */
 export interface OrderedContent {
@@ -180,7 +189,7 @@ export abstract class OrderRepo {
   /** `userId` undefined: an order of any user, also one that its owner has deleted. */
   abstract find(id: bigint, userId: string | undefined, tx?: Transaction): Promise<Order | undefined>;
   /** Those of these orders that there are, of any user, in any order. */
-  abstract findAll(ids: readonly bigint[]): Promise<readonly Order[]>;
+  abstract findAll(ids: readonly bigint[], tx?: Transaction): Promise<readonly Order[]>;
   /** The order as `find` finds it, locked until `tx` ends. */
   abstract lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined>;
   /** The id of the stream entry that became this order. */
@@ -237,7 +246,7 @@ export abstract class OrderRepo {
 }
 
 /*
- * PENDING   → PAID       payment confirmed
+ * PENDING   → PAID       payment confirmed, or nothing to pay
  * PENDING   → CANCELLED  the user, or the pay deadline passed
  * PAID      → SHIPPED    GOODS only
  * PAID      → COMPLETED  INSTANCE: the resource domain reports success; CONTENT: entitlement granted

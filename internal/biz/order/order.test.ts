@@ -30,6 +30,7 @@ import { InstanceUsecase } from '../instance/instance.js';
 import { SaleReservedUnits } from '../seckill/reserved-units.js';
 import { OrderUsecase } from './order.js';
 import { OrderCoupons } from './order-coupons.js';
+import { PaidOrders } from './paid-orders.js';
 import { RefundUsecase } from './refund.js';
 
 describe('OrderUsecase', () => {
@@ -71,7 +72,7 @@ describe('OrderUsecase', () => {
       repo,
       payments,
       refunds,
-      [instances],
+      new PaidOrders(repo, [instances], units, coupons),
       units,
       coupons,
       sessions,
@@ -104,6 +105,24 @@ describe('OrderUsecase', () => {
     const order = await open();
     commitsToLoss = 1;
     assert.equal((await payByHand(order.id)).status, 'PAID');
+    await assert.rejects(payByHand(order.id), isOrderAlreadyPaid);
+  });
+
+  it('creates an order that costs nothing as PAID, once, when the reply to COMMIT was lost', async () => {
+    const gift = await insertProduct(products, { priceFen: 0n });
+    const userId = freshUser();
+    const wanted = { userId, productId: gift.id, quantity: 1, requestId: 'gift', remark: '' };
+    commitsToLoss = 1;
+    const order = await orders.create(wanted);
+    assert.deepEqual([order.status, order.version, order.instanceId !== undefined], ['PAID', 2n, true]);
+    assert.deepEqual(await orders.create(wanted), order);
+    assert.deepEqual(
+      (await orders.listEvents(order.id, userId)).map((e) => [e.to, e.actor, e.reason]),
+      [
+        ['PENDING', 'user', ''],
+        ['PAID', 'system', 'NOTHING_TO_PAY'],
+      ],
+    );
     await assert.rejects(payByHand(order.id), isOrderAlreadyPaid);
   });
 

@@ -6,26 +6,26 @@ import {
   priceChanged,
   requestIdReused,
 } from '../../../gen/order/v1/errors.js';
-import type { ProductUsecase } from '../catalog/product.js';
+import type { Product, ProductUsecase } from '../catalog/product.js';
 import type { IdGenerator } from '../id-generator.js';
 import { type Page, type PageRequest, pageOf } from '../page.js';
 import { decodePageToken, type TokenPage, tokenPage } from '../page-token.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import { type DueOrderFailure, DueOrders } from './due-orders.js';
-import type { OrderFulfilment } from './fulfilment.js';
 import type { OrderCoupons } from './order-coupons.js';
 import {
   type Move,
   moveLocked,
+  type NewOrder,
   noOrder,
   type Order,
   type OrderEvent,
   type OrderFilter,
   type OrderRepo,
-  type OrderType,
   PAY_TIMEOUT,
   statusConflict,
 } from './order-state.js';
+import type { PaidOrders } from './paid-orders.js';
 import type { Payment, PaymentRepo } from './payment.js';
 import type { PaymentSessionRepo } from './payment-session-state.js';
 import type { RefundUsecase } from './refund.js';
@@ -84,7 +84,6 @@ function cancelReason(actor: 'admin' | 'user', text: string): string {
 }
 
 export class OrderUsecase {
-  private readonly fulfilments: ReadonlyMap<OrderType, OrderFulfilment>;
   private readonly overdue: DueOrders;
 
   constructor(
@@ -94,14 +93,12 @@ export class OrderUsecase {
     private readonly orders: OrderRepo,
     private readonly payments: PaymentRepo,
     private readonly refunds: RefundUsecase,
-    fulfilments: readonly OrderFulfilment[],
+    private readonly paid: PaidOrders,
     private readonly units: ReservedUnits,
     private readonly coupons: OrderCoupons,
     private readonly sessions: PaymentSessionRepo,
     private readonly policy: OrderPolicy,
   ) {
-    this.fulfilments = new Map(fulfilments.map((f) => [f.orderType, f]));
-    if (this.fulfilments.size !== fulfilments.length) throw new Error('two fulfilments share an order type');
     this.overdue = new DueOrders(transactions, {
       lock: (tx, limit, except) => this.orders.lockOverdue(tx, limit, except),
       move: (tx, due) => this.close(tx, due, { to: 'CANCELLED', actor: 'sweeper', reason: PAY_TIMEOUT }),
@@ -109,7 +106,7 @@ export class OrderUsecase {
   }
 
   /**
-   * Creates a PENDING order of source NORMAL.
+   * Creates an order of source NORMAL. It is PENDING, or PAID if it costs nothing.
    * @throws PRODUCT_NOT_FOUND, PRODUCT_DISABLED, INVALID_ARGUMENT quantity, REQUEST_ID_REUSED,
    * PRICE_CHANGED
    */
@@ -123,39 +120,41 @@ export class OrderUsecase {
     if (before) return before;
     const product = await this.products.getOnSale(wanted.productId);
     checkPrice(product.priceFen, wanted.expectedAmountFen);
-    const id = this.ids.nextId();
+    const created = this.orderOf(wanted, product);
+    if (created.amountFen === 0n) await this.paid.prepare(created);
     const stored = await this.transactions.run(
-      (tx) =>
-        this.orders.insert(
-          tx,
-          [
-            {
-              id,
-              userId: wanted.userId,
-              sellerId: product.sellerId,
-              orderType: 'INSTANCE',
-              source: 'NORMAL',
-              status: 'PENDING',
-              productId: product.id,
-              productName: product.name,
-              quantity: wanted.quantity,
-              priceFen: product.priceFen,
-              amountFen: product.priceFen * BigInt(wanted.quantity),
-              reqId: this.ids.nextId(),
-              requestId: wanted.requestId === '' ? undefined : wanted.requestId,
-              requestFingerprint: contentOf(wanted),
-              remark: wanted.remark,
-              payTimeoutMs: this.policy.payTimeoutMs,
-            },
-          ],
-          'user',
-        ),
+      async (tx) => {
+        const inserted = await this.orders.insert(tx, [created], 'user');
+        if (inserted) await this.paid.payCreated(tx, [created]);
+        return inserted;
+      },
       // With a request id a second run can see that the first one was committed.
       { idempotent: wanted.requestId !== '' },
     );
-    const order = stored ? await this.orders.find(id, wanted.userId) : await this.findRepeated(wanted);
-    if (!order) throw new Error(`order ${id} was stored but cannot be found`);
+    const order = stored ? await this.orders.find(created.id, wanted.userId) : await this.findRepeated(wanted);
+    if (!order) throw new Error(`order ${created.id} was stored but cannot be found`);
     return order;
+  }
+
+  private orderOf(wanted: CreateOrder, product: Product): NewOrder {
+    return {
+      id: this.ids.nextId(),
+      userId: wanted.userId,
+      sellerId: product.sellerId,
+      orderType: 'INSTANCE',
+      source: 'NORMAL',
+      status: 'PENDING',
+      productId: product.id,
+      productName: product.name,
+      quantity: wanted.quantity,
+      priceFen: product.priceFen,
+      amountFen: product.priceFen * BigInt(wanted.quantity),
+      reqId: this.ids.nextId(),
+      requestId: wanted.requestId === '' ? undefined : wanted.requestId,
+      requestFingerprint: contentOf(wanted),
+      remark: wanted.remark,
+      payTimeoutMs: this.policy.payTimeoutMs,
+    };
   }
 
   /** @throws ORDER_NOT_FOUND, also for an order of another user */
@@ -222,7 +221,7 @@ export class OrderUsecase {
    */
   async markPaid(notice: PaymentNotice): Promise<Order> {
     const known = await this.get(notice.orderId, notice.userId);
-    await this.fulfilments.get(known.orderType)?.prepare(known);
+    await this.paid.prepare(known);
     const paymentId = this.ids.nextId();
     const result = await this.transactions.run((tx) => this.takePayment(tx, notice, paymentId), { idempotent: true });
     switch (result.kind) {
@@ -287,17 +286,8 @@ export class OrderUsecase {
       return { kind, order, refundId: await this.refuse(tx, order, { ...payment, outcome: 'REFUNDED' }, kind) };
     }
     await this.record(tx, { ...payment, outcome: 'APPLIED' });
-    const fulfilment = this.fulfilments.get(order.orderType);
-    const written = await fulfilment?.fulfil(tx, order);
-    const paid = await moveLocked(this.orders, tx, order, {
-      to: 'PAID',
-      actor: 'payment',
-      reason: `${provider}:${eventId}`,
-      ...written,
-    });
-    await this.units.consume(tx, [paid]);
-    await this.coupons.use(tx, [paid]);
-    return { kind: 'paid', order: (await fulfilment?.afterPaid(tx, paid)) ?? paid };
+    const [paid] = await this.paid.pay(tx, [order], { actor: 'payment', reason: `${provider}:${eventId}` });
+    return { kind: 'paid', order: paid ?? order };
   }
 
   private async repeatedPayment(

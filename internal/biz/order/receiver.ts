@@ -2,13 +2,14 @@ import type { Pricing } from '../pricing/pricing.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 import { priceHasChanged } from './order.js';
 import { noOrder, type Order, type OrderRepo, type Receiver, statusConflict } from './order-state.js';
+import type { PaidOrders } from './paid-orders.js';
 import type { PaymentSessionRepo } from './payment-session-state.js';
 
 /*
  * The receiver of an order of goods that is not shipped yet:
  *
  *   lock the order → unpaid, and another region: price its freight again → a new amount is what the buyer expects? →
- *   receiver, freight and amount → the provider must close a payment of the old amount
+ *   receiver, freight and amount → the provider must close a payment of the old amount → nothing is left to pay: PAID
  *
  * Only the freight is priced again, by the rules in force now. What was quoted for the goods stays, and so does the freight
  * of an order that is paid.
@@ -19,6 +20,7 @@ export class ReceiverUsecase {
     private readonly orders: OrderRepo,
     private readonly pricing: Pricing,
     private readonly sessions: PaymentSessionRepo,
+    private readonly paid: PaidOrders,
   ) {}
 
   /**
@@ -45,7 +47,7 @@ export class ReceiverUsecase {
         if (amountFen !== (expectedAmountFen ?? order.amountFen)) throw priceHasChanged(amountFen);
         const changed = await this.orders.setReceiver(tx, id, { receiver, freightFen });
         if (amountFen !== order.amountFen) await this.sessions.requestClose(tx, [id]);
-        return changed;
+        return this.paid.payFree(tx, changed);
       },
       { idempotent: true },
     );

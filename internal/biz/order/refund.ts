@@ -219,6 +219,11 @@ export class RefundUsecase {
    * @returns what became of it
    */
   async payOut({ refund, payment }: RefundClaim): Promise<'done' | 'waiting' | 'retry' | 'failed'> {
+    // No provider pays 0 fen out; what else the refund gives back follows all the same.
+    if (refund.amountFen === 0n) {
+      await this.finish(refund.id);
+      return 'done';
+    }
     const provider = this.providers.get(payment?.provider ?? '');
     // Its message is in the outbox; `complete` closes it.
     if (!payment || !provider) {
@@ -298,9 +303,10 @@ export class RefundUsecase {
     ).units;
   }
 
-  /** Sends an approved refund to where its money was received, unless a provider of ours pays it. */
+  /** Sends an approved refund to where its money was received, unless a provider of ours pays it, or it has no money. */
   private async askOutside(tx: Transaction, refund: RequestedOutside): Promise<void> {
-    if (!this.providers.has(refund.provider ?? '')) await this.outbox.append(tx, [requestRow(refund)]);
+    if (refund.amountFen === 0n || this.providers.has(refund.provider ?? '')) return;
+    await this.outbox.append(tx, [requestRow(refund)]);
   }
 
   /** Tells the resource domain to remove the instance of an order that is refunded as a whole. */

@@ -199,7 +199,9 @@ function newOrder(
   reqId: bigint,
 ): Writable<NewOrder> {
   const priceFen = sale?.priceFen ?? item.priceFen;
-  const later = sale?.payMode === 'PAY_LATER';
+  const amountFen = priceFen * BigInt(purchase.quantity);
+  // An order that costs nothing is PAID at once, as in a PREPAID sale: no payment provider takes 0 fen.
+  const later = sale?.payMode === 'PAY_LATER' && amountFen > 0n;
   return {
     id,
     userId: purchase.userId,
@@ -213,7 +215,7 @@ function newOrder(
     productName: item.name,
     quantity: purchase.quantity,
     priceFen,
-    amountFen: priceFen * BigInt(purchase.quantity),
+    amountFen,
     reqId,
     saleId: sale?.id,
     instanceId: undefined,

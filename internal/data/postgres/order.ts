@@ -313,8 +313,8 @@ export class PgOrderRepo extends OrderRepo {
     return rows[0] && orderOf(rows[0]);
   }
 
-  override async findAll(ids: readonly bigint[]): Promise<readonly Order[]> {
-    return (await this.db.query<OrderRow>(FIND_ALL, [int8s(ids, (id) => id)])).rows.map(orderOf);
+  override async findAll(ids: readonly bigint[], tx?: Transaction): Promise<readonly Order[]> {
+    return (await this.db.query<OrderRow>(FIND_ALL, [int8s(ids, (id) => id)], tx)).rows.map(orderOf);
   }
 
   override async lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {

@@ -79,9 +79,9 @@ export class MemoryOrderRepo extends OrderRepo {
     return this.store.statement('order.find', tx, async () => this.visible(id, userId, tx));
   }
 
-  override findAll(ids: readonly bigint[]): Promise<readonly Order[]> {
-    return this.store.statement('order.findAll', undefined, async () =>
-      ids.flatMap((id) => this.orders.find(String(id)) ?? []),
+  override findAll(ids: readonly bigint[], tx?: Transaction): Promise<readonly Order[]> {
+    return this.store.statement('order.findAll', tx, async () =>
+      ids.flatMap((id) => this.orders.find(String(id), tx) ?? []),
     );
   }
 
