@@ -10,7 +10,6 @@ import { LocalCluster, writeKubeconfig } from '../../internal/local/kubernetes/c
 import { findPrograms, missingPrograms } from '../../internal/local/kubernetes/programs.js';
 import { freePort } from '../../internal/local/servers/ports.js';
 import { killProcessNow } from '../../internal/local/servers/process.js';
-import { eventually } from './wait.js';
 
 const START_TIMEOUT_MS = 120_000;
 
@@ -152,14 +151,4 @@ export function useCluster(): SuiteCluster {
     await suite.close();
   });
   return suite;
-}
-
-/** Waits until the API server answers again. */
-export function untilReachable(cluster: LocalCluster): Promise<unknown> {
-  return eventually('the API server answers', () =>
-    cluster.request('GET', '/readyz').then(
-      () => true,
-      () => false,
-    ),
-  );
 }
