@@ -239,7 +239,6 @@ export const LINES: readonly Line[] = [
     [
       [ID.cartPut, ID.barePut, 2],
       [ID.cartGet, ID.bareGet, 4],
-      [ID.cartPutSaving, ID.cartPut, 1.2],
     ] as const
   ).map(
     ([id, of, atMost]): Line => ({
@@ -250,6 +249,8 @@ export const LINES: readonly Line[] = [
     }),
   ),
   { work: 'PutCartItem while carts are saved', id: ID.cartPutSaving, unit: '/s', goals: [] },
+  // With what Redis does for the saver meanwhile, so it has no goal.
+  { work: 'CPU of an answer, PutCartItem while carts are saved', id: cpuOf(ID.cartPutSaving), unit: 'µs', goals: [] },
   { work: 'carts saved meanwhile', id: ID.cartsSaved, unit: '/s', goals: [] },
   { work: 'PutCartItem (ghz)', id: ID.cartPutGhz, unit: '/s', goals: [] },
   { work: 'GetCart (ghz)', id: ID.cartGetGhz, unit: '/s', goals: [] },
