@@ -72,6 +72,9 @@ export const ID = {
   statisticsGhz: 'GetOrderStats (ghz)',
   storage: 'storage of orders, against joined tables',
   copies: 'storage of copies, against the rest',
+  instanceRate: 'instances on Kubernetes, per second',
+  instanceP99: 'instances on Kubernetes, p99 from order to COMPLETED',
+  instanceRequests: 'instances on Kubernetes, requests to the API server each',
   joinList: 'join, order list',
   ownList: 'order list',
   joinAccess: 'join, access check',
@@ -254,6 +257,14 @@ export const LINES: readonly Line[] = [
   { work: 'carts saved meanwhile', id: ID.cartsSaved, unit: '/s', goals: [] },
   { work: 'PutCartItem (ghz)', id: ID.cartPutGhz, unit: '/s', goals: [] },
   { work: 'GetCart (ghz)', id: ID.cartGetGhz, unit: '/s', goals: [] },
+  { work: 'instances on Kubernetes', id: ID.instanceRate, unit: '/s', goals: [] },
+  { work: 'instances on Kubernetes, p99 from order to COMPLETED', id: ID.instanceP99, unit: 's', goals: [] },
+  {
+    work: 'instances on Kubernetes, requests to the API server each',
+    id: ID.instanceRequests,
+    unit: '×',
+    goals: [{ reference: '', atMost: 3 }],
+  },
   { work: 'memory, end against start of the sale', id: ID.memory, unit: '×', goals: [{ reference: '', atMost: 1.1 }] },
   // The goals are for the time in PostgreSQL; what a caller waits for is mostly one round trip.
   ...(

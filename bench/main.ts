@@ -1,7 +1,7 @@
 /**
  * `make bench`: measures Kaimai against its references and peers; see bench/README.md.
  *
- *     node dist/bench/main.js [--short] [--only rates,settlement,orders,calls,carts,joins,memory] [--rounds N] [--orders N] [--out folder]
+ *     node dist/bench/main.js [--short] [--only rates,settlement,orders,calls,carts,joins,memory,instances] [--rounds N] [--orders N] [--out folder]
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -13,6 +13,7 @@ import { measureCalls } from './calls.js';
 import { measureCarts } from './carts.js';
 import { Figures } from './figures.js';
 import { measureHotSku } from './hot-sku.js';
+import { measureInstances } from './instances.js';
 import { latencyPicture } from './latency.js';
 import { type Generators, generatorNames } from './load.js';
 import { describeMachine, type Machine } from './machine.js';
@@ -34,6 +35,7 @@ const PARTS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   carts: measureCarts,
   joins: measureReads,
   memory: measureMemory,
+  instances: measureInstances,
 };
 const RESULTS = join(projectRoot, 'bench/results');
 const README = join(projectRoot, 'bench/README.md');

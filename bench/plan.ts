@@ -10,6 +10,8 @@ export interface Plan {
   readonly orders: number;
   /** Purchases that are followed until their instance is created. */
   readonly completed: number;
+  /** Instances that are created on Kubernetes. */
+  readonly instances: number;
   /** Orders in the tables for lists and statistics. */
   readonly joinOrders: number;
   /** Carts that are saved while others change. */
@@ -27,6 +29,7 @@ export const FULL: Plan = {
   scriptCalls: 200_000,
   orders: 60_000,
   completed: 100_000,
+  instances: 1_000,
   joinOrders: 1_000_000,
   carts: 100_000,
   longSale: 1_000_000,
@@ -40,6 +43,7 @@ export const SHORT: Plan = {
   scriptCalls: 5_000,
   orders: 3_000,
   completed: 500,
+  instances: 100,
   joinOrders: 20_000,
   carts: 2_000,
   longSale: 4_000,
