@@ -1,6 +1,5 @@
-import type { OrderFulfilment } from '../order/fulfilment.js';
+import type { OrderFulfilment, PaidBy } from '../order/fulfilment.js';
 import { moveLocked, type Order, type OrderRepo } from '../order/order-state.js';
-import type { PaidBy } from '../order/paid-orders.js';
 import type { RefundUsecase } from '../order/refund.js';
 import type { Transaction } from '../transaction.js';
 import type { EntitlementRepo } from './entitlement-state.js';

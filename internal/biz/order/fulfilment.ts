@@ -1,6 +1,10 @@
 import type { Transaction } from '../transaction.js';
-import type { Order, OrderType } from './order-state.js';
-import type { PaidBy } from './paid-orders.js';
+import type { Move, Order, OrderType } from './order-state.js';
+
+/** What took an order to PAID, as its event says. */
+export interface PaidBy extends Pick<Move, 'reason'> {
+  readonly actor: 'payment' | 'system';
+}
 
 /** What a paid order of one type needs in order to be fulfilled. Each order type has at most one. */
 export abstract class OrderFulfilment {

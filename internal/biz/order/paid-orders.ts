@@ -1,13 +1,8 @@
 import { type Transaction, together } from '../transaction.js';
-import type { OrderFulfilment } from './fulfilment.js';
+import type { OrderFulfilment, PaidBy } from './fulfilment.js';
 import type { OrderCoupons } from './order-coupons.js';
-import { type Move, moveLocked, type NewOrder, type Order, type OrderRepo, type OrderType } from './order-state.js';
+import { moveLocked, type NewOrder, type Order, type OrderRepo, type OrderType } from './order-state.js';
 import type { ReservedUnits } from './reserved-units.js';
-
-/** Who or what paid an order, as its event says. */
-export interface PaidBy extends Pick<Move, 'reason'> {
-  readonly actor: 'payment' | 'system';
-}
 
 /** An order that costs nothing is PAID without a payment: no payment provider takes 0 fen. */
 const NOTHING_TO_PAY: PaidBy = { actor: 'system', reason: 'NOTHING_TO_PAY' };
