@@ -15,6 +15,13 @@ import {
   type InstanceStats,
 } from '../../biz/instance/instance-log.js';
 import type { Page, PageRequest } from '../../biz/page.js';
+import {
+  INSTANCE_LOG_COLUMNS,
+  type InstanceJobRow,
+  type InstanceLogRow,
+  instanceJobsOf,
+  instanceLogOf,
+} from './instance-log-row.js';
 import type { Postgres, Statement } from './postgres.js';
 import { storableText } from './text.js';
 
@@ -22,9 +29,6 @@ const REASON_MAX = 1024;
 const BATCH_MAX = 512;
 /** Jobs that may wait for one statement; the workers of a process are far fewer. */
 const QUEUED_MAX = 10_000;
-
-const COLUMNS = `id, instance_id, product_id, user_id, source, source_id, order_id, name, cpus, memory_mb, gpu, image, trace,
-  status, reason, created_at, updated_at`;
 
 /** Sorted, so that two consumers that insert the same orders cannot deadlock. */
 const INSERT: Statement = {
@@ -35,16 +39,16 @@ const INSERT: Statement = {
       $8::int[], $9::int[], $10::int[], $11::text[], $12::text[]) AS t(instance_id)
     ORDER BY instance_id
     ON CONFLICT DO NOTHING
-    RETURNING ${COLUMNS}`,
+    RETURNING ${INSTANCE_LOG_COLUMNS}`,
 };
 
 const FIND_KNOWN: Statement = {
   name: 'instance_log_find_known',
   replan: true,
-  text: `SELECT ${COLUMNS} FROM instance_logs
+  text: `SELECT ${INSTANCE_LOG_COLUMNS} FROM instance_logs
       WHERE (source, product_id, source_id) IN (SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]))
     UNION
-    SELECT ${COLUMNS} FROM instance_logs WHERE instance_id = ANY ($4::bigint[])`,
+    SELECT ${INSTANCE_LOG_COLUMNS} FROM instance_logs WHERE instance_id = ANY ($4::bigint[])`,
 };
 
 // A message that is rejected again after an operator replayed it waits again.
@@ -70,7 +74,7 @@ function claim(name: string, waiting: string): Statement {
       WHERE id = ANY (ARRAY(
         SELECT id FROM instance_logs WHERE ${waiting} AND next_attempt_at <= now()
         ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
-      RETURNING ${COLUMNS}, attempts, report_attempts, next_attempt_at`,
+      RETURNING ${INSTANCE_LOG_COLUMNS}, attempts, report_attempts, next_attempt_at`,
   };
 }
 
@@ -134,7 +138,7 @@ const FILTER = `($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR sour
   AND ($3::text[] IS NULL OR source_id = ANY ($3)) AND ($4::bigint IS NULL OR product_id = $4)
   AND ($5::bigint IS NULL OR instance_id = $5) AND ($6::text IS NULL OR status = $6)`;
 
-const LIST = `SELECT ${COLUMNS} FROM instance_logs WHERE ${FILTER} ORDER BY created_at DESC, id DESC OFFSET $7 LIMIT $8`;
+const LIST = `SELECT ${INSTANCE_LOG_COLUMNS} FROM instance_logs WHERE ${FILTER} ORDER BY created_at DESC, id DESC OFFSET $7 LIMIT $8`;
 const COUNT = `SELECT count(*) AS total FROM instance_logs WHERE ${FILTER}`;
 
 const BY_SOURCE: Statement = {
@@ -202,17 +206,17 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
       orders.map((o) => o.size.image),
       orders.map((o) => o.trace ?? null),
     ];
-    const { rows } = await this.db.query<LogRow>(INSERT, values).catch(explain);
-    const logs = new LogIndex(rows.map(logOf));
+    const { rows } = await this.db.query<InstanceLogRow>(INSERT, values).catch(explain);
+    const logs = new LogIndex(rows.map(instanceLogOf));
     const known = orders.filter((o) => !logs.find(o));
     if (known.length > 0) {
-      const found = await this.db.query<LogRow>(FIND_KNOWN, [
+      const found = await this.db.query<InstanceLogRow>(FIND_KNOWN, [
         known.map((o) => o.source),
         known.map((o) => o.productId),
         known.map((o) => o.sourceId),
         known.map((o) => o.instanceId),
       ]);
-      logs.add(found.rows.map(logOf));
+      logs.add(found.rows.map(instanceLogOf));
     }
     return orders.map((order) => {
       const log = logs.find(order);
@@ -235,7 +239,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
   }
 
   override async claimToReport(limit: number, leaseMs: number): Promise<readonly InstanceJob[]> {
-    return jobsOf(await this.db.query<JobRow>(CLAIM_TO_REPORT, [limit, leaseMs]));
+    return instanceJobsOf(await this.db.query<InstanceJobRow>(CLAIM_TO_REPORT, [limit, leaseMs]));
   }
 
   override renew(job: InstanceJob, leaseMs: number): Promise<void> {
@@ -273,10 +277,10 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     ];
     // Unnamed, so that each is planned for its filters. One plan for all would read the whole table.
     const [list, count] = await Promise.all([
-      this.db.query<LogRow>({ name: '', text: LIST }, [...values, page.offset, page.limit]),
+      this.db.query<InstanceLogRow>({ name: '', text: LIST }, [...values, page.offset, page.limit]),
       this.db.query<{ total: bigint }>({ name: '', text: COUNT }, values),
     ]);
-    return { items: list.rows.map(logOf), total: count.rows[0]?.total ?? 0n };
+    return { items: list.rows.map(instanceLogOf), total: count.rows[0]?.total ?? 0n };
   }
 
   override async stats(since: Date): Promise<InstanceStats> {
@@ -291,13 +295,15 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
   }
 
   private async claimAll(leasesMs: readonly number[]): Promise<readonly (InstanceJob | undefined)[]> {
-    const jobs = jobsOf(await this.db.query<JobRow>(CLAIM_TO_CREATE, [leasesMs.length, Math.min(...leasesMs)]));
+    const jobs = instanceJobsOf(
+      await this.db.query<InstanceJobRow>(CLAIM_TO_CREATE, [leasesMs.length, Math.min(...leasesMs)]),
+    );
     return leasesMs.map((_, i) => jobs[i]);
   }
 
   private async settleAll(outcomes: readonly InstanceOutcome[]): Promise<readonly InstanceLogStatus[]> {
     const ids = outcomes.map((o) => o.job.id);
-    const { rows } = await this.db.query<Pick<LogRow, 'id' | 'status'>>(SETTLE, [
+    const { rows } = await this.db.query<Pick<InstanceLogRow, 'id' | 'status'>>(SETTLE, [
       ids,
       outcomes.map((o) => o.job.leaseEndsAt),
       outcomes.map((o) => o.status),
@@ -307,7 +313,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     const standing = new Map(rows.map((row) => [row.id, row.status]));
     if (standing.size < outcomes.length) {
       const missing = ids.filter((id) => !standing.has(id));
-      const found = await this.db.query<Pick<LogRow, 'id' | 'status'>>(STATUSES, [missing]);
+      const found = await this.db.query<Pick<InstanceLogRow, 'id' | 'status'>>(STATUSES, [missing]);
       for (const row of found.rows) standing.set(row.id, row.status);
     }
     return ids.map((id) => {
@@ -328,7 +334,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
   }
 
   private async renewAll(renewals: readonly Renewal[]): Promise<readonly undefined[]> {
-    const { rows } = await this.db.query<Pick<JobRow, 'id' | 'next_attempt_at'>>(RENEW, [
+    const { rows } = await this.db.query<Pick<InstanceJobRow, 'id' | 'next_attempt_at'>>(RENEW, [
       renewals.map((r) => r.job.id),
       renewals.map((r) => r.job.leaseEndsAt),
       Math.min(...renewals.map((r) => r.leaseMs)),
@@ -385,32 +391,6 @@ function explain(err: unknown): never {
   throw unavailable('the database cannot store instance logs now', { cause: err });
 }
 
-interface LogRow {
-  trace: string | null;
-  id: bigint;
-  instance_id: bigint;
-  product_id: bigint;
-  user_id: string;
-  source: string;
-  source_id: string;
-  order_id: bigint | null;
-  name: string;
-  cpus: number;
-  memory_mb: number;
-  gpu: number;
-  image: string;
-  status: InstanceLogStatus;
-  reason: string;
-  created_at: Date;
-  updated_at: Date;
-}
-
-interface JobRow extends LogRow {
-  attempts: number;
-  report_attempts: number;
-  next_attempt_at: Date;
-}
-
 interface SourceRow {
   source: string;
   total: bigint;
@@ -424,35 +404,4 @@ interface MinuteRow {
   minute: Date;
   source: string;
   count: bigint;
-}
-
-function logOf(row: LogRow): InstanceLog {
-  return {
-    id: row.id,
-    instanceId: row.instance_id,
-    productId: row.product_id,
-    userId: row.user_id,
-    source: row.source,
-    sourceId: row.source_id,
-    orderId: row.order_id ?? undefined,
-    name: row.name,
-    size: { cpus: row.cpus, memoryMb: row.memory_mb, gpu: row.gpu, image: row.image },
-    status: row.status,
-    reason: row.reason,
-    createdAt: row.created_at,
-    updatedAt: row.updated_at,
-    ...(row.trace !== null && { trace: row.trace }),
-  };
-}
-
-/** RETURNING has no order. */
-function jobsOf({ rows }: { rows: JobRow[] }): readonly InstanceJob[] {
-  return rows
-    .sort((a, b) => (a.id < b.id ? -1 : 1))
-    .map((row) => ({
-      ...logOf(row),
-      attempts: row.attempts,
-      reportAttempts: row.report_attempts,
-      leaseEndsAt: row.next_attempt_at,
-    }));
 }
