@@ -1,56 +1,25 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { gzip } from 'node:zlib';
 import type { DescMethod } from '@bufbuild/protobuf';
 import { checkConnectVersion, connectErrorJson, connectTimeoutOf, isConnect } from './connect.js';
 import { Cors } from './cors.js';
-import { type ErrorWriter, edgeErrors, httpStatusOf, httpStatusOfCode, isHttpStatus } from './error-reply.js';
-import {
-  httpHeadersOf,
-  isHeaderValue,
-  type MetadataRules,
-  parseGrpcTimeout,
-  type RequestMetadata,
-} from './metadata.js';
-import { acceptsGzip, bodyEncodingOf, negotiate, type ReplyFormat, streamContentType } from './negotiation.js';
+import type { Edge } from './edge.js';
+import { edgeErrors, httpStatusOf, httpStatusOfCode, isHttpStatus } from './error-reply.js';
+import { httpHeadersOf, isHeaderValue, parseGrpcTimeout, type RequestMetadata } from './metadata.js';
+import { bodyEncodingOf, negotiate, type ReplyFormat, streamContentType } from './negotiation.js';
 import type { BodyEncoding } from './request-binder.js';
 import { discardBody, readBody } from './request-body.js';
-import type { Router } from './router.js';
 import type { Route } from './routes.js';
+import { send, sendBody } from './send-reply.js';
 import { StreamReply } from './stream-reply.js';
 import { TranscodeError } from './transcode-error.js';
 import type {
   ErrorInfo,
   StreamReply as StreamReplyOfHost,
   TranscoderCall,
-  TranscoderHandler,
   TranscoderReply,
   UnaryReply,
 } from './types.js';
 import { readHttpBody } from './wire-to-json.js';
-
-/** State shared by all requests. */
-export interface Edge {
-  readonly router: Router<Route>;
-  readonly handler: TranscoderHandler;
-  readonly errorOf: (err: unknown) => ErrorInfo;
-  readonly errors: ErrorWriter;
-  readonly onEdgeError: (error: ErrorInfo, req: IncomingMessage | undefined, cause: unknown) => void;
-  readonly metadata: MetadataRules;
-  readonly exposed: ReadonlySet<string>;
-  readonly cors: Cors | undefined;
-  readonly envelope: boolean;
-  readonly envelopeHeader: string;
-  /** Alternating names and values. */
-  readonly replyHeaders: readonly string[];
-  readonly gzipMinBytes: number;
-  readonly maxBodyBytes: number;
-  readonly writeTimeoutMs: number;
-  readonly sseHeartbeatMs: number;
-  /** Replies end their connections. */
-  draining: boolean;
-  stopping: boolean;
-  readonly active: Set<Exchange>;
-}
 
 const NO_BODY: Uint8Array = new Uint8Array();
 
@@ -66,7 +35,7 @@ export class Exchange implements TranscoderCall {
   private query = '';
   private answered = false;
   private handling = false;
-  private lastOnConnection = false;
+  lastOnConnection = false;
   private continued = false;
   /** Set for requests of Connect clients. */
   private connect = false;
@@ -79,7 +48,7 @@ export class Exchange implements TranscoderCall {
   deadline: number | undefined;
 
   constructor(
-    private readonly edge: Edge,
+    readonly edge: Edge,
     readonly req: IncomingMessage,
     readonly res: ServerResponse,
     /** The client waits for `100 Continue` before it sends the body. */
@@ -166,8 +135,7 @@ export class Exchange implements TranscoderCall {
   }
 
   /**
-   * Nothing more can be read from the connection: the rest of this request is lost or late, or is followed by data that
-   * is
+   * Nothing more can be read from the connection: the rest of this request is lost or late, or is followed by data that is
    * not HTTP. A request that has been read completely still gets its reply.
    */
   readingFailed(error: TranscodeError): void {
@@ -228,7 +196,7 @@ export class Exchange implements TranscoderCall {
     if (cors !== undefined) {
       headers.push(...(Cors.isPreflight(this.req) ? cors.preflightHeaders(this.req, allow) : cors.headers(this.req)));
     }
-    this.send(204, headers, undefined, undefined);
+    send(this, 204, headers, undefined);
   }
 
   private negotiate(): void {
@@ -324,16 +292,16 @@ export class Exchange implements TranscoderCall {
     if (httpBody !== undefined) {
       const { contentType, data } = readHttpBody(httpBody(reply.message));
       this.answered = true;
-      this.compressAndSend(status, headers, mediaType(contentType), data, reply);
+      sendBody(this, status, headers, mediaType(contentType), data, this.connect ? undefined : reply.trailers);
     } else if (this.format === 'protobuf') {
       this.answered = true;
       const type = this.connect ? 'application/proto' : 'application/x-protobuf';
-      this.compressAndSend(status, headers, type, reply.message, reply);
+      sendBody(this, status, headers, type, reply.message, this.connect ? undefined : reply.trailers);
     } else {
       const json = this.route.reply.json(reply.message);
       const text = this.wantsEnvelope() ? this.route.envelope(json) : json;
       this.answered = true;
-      this.compressAndSend(status, headers, 'application/json', text, reply);
+      sendBody(this, status, headers, 'application/json', text, this.connect ? undefined : reply.trailers);
     }
   }
 
@@ -347,83 +315,6 @@ export class Exchange implements TranscoderCall {
     const headers = [...this.edge.replyHeaders];
     if (this.edge.cors !== undefined) headers.push(...this.edge.cors.headers(this.req));
     return headers;
-  }
-
-  private compressAndSend(
-    status: number,
-    headers: string[],
-    contentType: string,
-    body: string | Uint8Array,
-    reply: UnaryReply | undefined,
-  ): void {
-    headers.push('content-type', contentType);
-    if (body.length < this.edge.gzipMinBytes) {
-      this.send(status, headers, body, reply);
-      return;
-    }
-    headers.push('vary', 'Accept-Encoding');
-    if (this.req.method === 'HEAD' || !acceptsGzip(this.req.headers['accept-encoding'] as string | undefined)) {
-      this.send(status, headers, body, reply);
-      return;
-    }
-    gzip(body, (err, zipped) => {
-      if (err !== null) {
-        this.send(status, headers, body, reply);
-        return;
-      }
-      headers.push('content-encoding', 'gzip');
-      this.send(status, headers, zipped, reply);
-    });
-  }
-
-  private send(
-    status: number,
-    headers: string[],
-    body: string | Uint8Array | undefined,
-    reply: UnaryReply | undefined,
-  ): void {
-    const { res } = this;
-    if (res.destroyed) return;
-    if (this.edge.draining || this.lastOnConnection) headers.push('connection', 'close');
-    const trailers = this.trailersOf(reply);
-    if (trailers !== undefined) {
-      headers.push('trailer', trailers.map(([name]) => name).join(', '));
-    } else if (body !== undefined) {
-      const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
-      headers.push('content-length', String(length));
-    }
-    res.writeHead(status, headers);
-    if (trailers !== undefined) {
-      res.write(body);
-      res.addTrailers(trailers);
-      res.end();
-    } else {
-      res.end(body);
-    }
-    if (res.writableLength > 0) this.watchSlowClient();
-  }
-
-  /** node:http disconnects a client that reads nothing for `writeTimeoutMs`; this reports it. */
-  private watchSlowClient(): void {
-    const { res, req } = this;
-    const { socket } = req;
-    const onTimeout = (): void => {
-      this.edge.onEdgeError(edgeErrors.clientClosed('the client does not read its reply'), req, undefined);
-    };
-    socket.setTimeout(this.edge.writeTimeoutMs);
-    socket.once('timeout', onTimeout);
-    res.once('finish', () => socket.off('timeout', onTimeout));
-  }
-
-  private trailersOf(reply: UnaryReply | undefined): [string, string][] | undefined {
-    if (reply?.trailers === undefined || this.req.method === 'HEAD') return undefined;
-    // Trailers need chunked encoding, which HTTP/1.0 does not have.
-    if (this.req.httpVersion === '1.0' || this.connect) return undefined;
-    if (!/(?:^|,)\s*trailers\s*(?:;|,|$)/i.test(String(this.req.headers.te ?? ''))) return undefined;
-    const flat = httpHeadersOf(reply.trailers, 'grpc-trailer-', new Set());
-    const trailers: [string, string][] = [];
-    for (let i = 0; i + 1 < flat.length; i += 2) trailers.push([flat[i]!, flat[i + 1]!]);
-    return trailers.length === 0 ? undefined : trailers;
   }
 
   private sendStream(reply: StreamReplyOfHost): void {
@@ -512,9 +403,9 @@ export class Exchange implements TranscoderCall {
     }
     headers.push('content-type', 'application/json');
     if (this.connect) {
-      this.send(httpStatusOfCode(error.code), headers, connectErrorJson(error), undefined);
+      send(this, httpStatusOfCode(error.code), headers, connectErrorJson(error));
     } else {
-      this.send(httpStatusOf(error), headers, this.edge.errors.json(error), undefined);
+      send(this, httpStatusOf(error), headers, this.edge.errors.json(error));
     }
   }
 }

@@ -2,9 +2,10 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
 import { Cors } from './cors.js';
+import type { Edge } from './edge.js';
 import { DEFAULT_ENVELOPE_HEADER } from './envelope.js';
 import { ErrorWriter, edgeErrors } from './error-reply.js';
-import { type Edge, Exchange } from './exchange.js';
+import { Exchange } from './exchange.js';
 import { MetadataRules } from './metadata.js';
 import { compileRoutes } from './routes.js';
 import type { TranscodeError } from './transcode-error.js';
