@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { KubernetesObject, V1StatefulSet } from '@kubernetes/client-node';
+import type { CoreV1Event, KubernetesObject, V1StatefulSet } from '@kubernetes/client-node';
 import { unavailable } from '../../../gen/common/v1/errors.js';
 import { instanceName } from '../../biz/instance/instance.js';
 import {
@@ -54,6 +54,7 @@ export class KubernetesProvisioner extends Provisioner {
   private readonly images: ImageMap;
   private readonly template: InstanceTemplate;
   private readonly watch: PodWatch;
+  private readonly failures = new Map<string, { atMs: number; events: Promise<readonly CoreV1Event[]> }>();
   private changed: (instanceId: bigint) => void = () => {};
 
   /** @throws Error if the template cannot be read */
@@ -297,10 +298,22 @@ export class KubernetesProvisioner extends Provisioner {
 
   /** Why the cluster will never make the pod of a workload, such as a quota; undefined: no such reason is known. */
   private async rejectionOf({ metadata }: V1StatefulSet): Promise<string | undefined> {
-    const { name = '', namespace = '', uid = '' } = metadata ?? {};
-    const fieldSelector = `involvedObject.name=${name},involvedObject.uid=${uid},reason=FailedCreate`;
-    const { items } = await this.api.core.listNamespacedEvent({ namespace, fieldSelector, limit: 10 });
-    return items.map(({ message = '' }) => message).find(isRejection);
+    const { namespace = '', uid = '' } = metadata ?? {};
+    const events = await this.failedCreations(namespace);
+    return events.find((event) => event.involvedObject.uid === uid && isRejection(event.message ?? ''))?.message;
+  }
+
+  /** One list for all instances that have no pod: one for each took 28 requests an instance while the cluster was slow. */
+  private failedCreations(namespace: string): Promise<readonly CoreV1Event[]> {
+    const nowMs = performance.now();
+    const known = this.failures.get(namespace);
+    if (known && nowMs < known.atMs + POD_OVERDUE_MS) return known.events;
+    const events = this.api.core
+      .listNamespacedEvent({ namespace, fieldSelector: 'reason=FailedCreate', limit: PAGE })
+      .then(({ items }) => items);
+    this.failures.clear();
+    this.failures.set(namespace, { atMs: nowMs, events });
+    return events;
   }
 
   private async *workloads(): AsyncGenerator<V1StatefulSet> {
