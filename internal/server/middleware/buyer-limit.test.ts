@@ -38,7 +38,7 @@ describe('buyerLimit', () => {
     );
     assert.deepEqual(
       observed(ORDERS).map((m) => m.name),
-      ['order.v1.OrderService/CreateOrder'],
+      ['order.v1.OrderService/CreateOrder', 'cart.v1.CartService/CheckoutCart'],
     );
   });
 
