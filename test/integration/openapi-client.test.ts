@@ -209,7 +209,7 @@ describe('A client generated from openapi.yaml', function () {
     assert.deepEqual(namesOf(whole, 'product'), namesOf(served, 'product'));
     assert.deepEqual(
       [namesOf(whole, 'resource'), namesOf(served, 'resource')],
-      [['resource.v1.InstanceLogService'], []],
+      [['resource.v1.InstanceLogService', 'resource.v1.InstanceService'], []],
     );
     for (const operation of Object.values(whole.paths).flatMap((item) => Object.values(item))) {
       const service = operation['x-rpc'].split('/')[1] ?? '';

@@ -17,6 +17,7 @@ import {
 import { isProductDisabled, isProductNotFound, isProductVersionConflict } from '../../gen/product/v1/errors.js';
 import { type Product, ProductUsecase } from '../../internal/biz/catalog/product.js';
 import { StockGate } from '../../internal/biz/catalog/stock-gate.js';
+import { EntitlementRepo } from '../../internal/biz/entitlement/entitlement-state.js';
 import { IdGenerator } from '../../internal/biz/id-generator.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { InstanceUsecase } from '../../internal/biz/instance/instance.js';
@@ -25,6 +26,7 @@ import type { Order } from '../../internal/biz/order/order-state.js';
 import { ORDER_POLICY, PAYMENT_PROVIDERS, REFUND_POLICY } from '../../internal/biz/policy.js';
 import { productBizModule } from '../../internal/biz/product-module.js';
 import { AdvisoryLocks } from '../../internal/data/postgres/advisory-locks.js';
+import { PgEntitlementRepo } from '../../internal/data/postgres/entitlement.js';
 import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { productDataModule } from '../../internal/data/product-module.js';
@@ -68,6 +70,7 @@ describe('orders on PostgreSQL', () => {
         value(Postgres, db);
         value(IdGenerator, ids);
         value(PAYMENT_PROVIDERS, []);
+        value(EntitlementRepo, new PgEntitlementRepo(db, { offsetMs: 0 }));
         create(StockGate, [], () => new MemoryStockGate());
       }),
     );

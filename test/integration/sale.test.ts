@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { isInvalidArgument } from '../../gen/common/v1/errors.js';
 import { isSaleNotFound, isSaleStatusConflict, isSaleVersionConflict } from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
@@ -8,8 +6,8 @@ import { PurchaseCollector } from '../../internal/biz/seckill/purchase-collector
 import type { CreateSale, SaleView } from '../../internal/biz/seckill/sale.js';
 import { ADMIT } from '../../internal/data/redis/lua-script.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
-import { projectRoot } from '../../internal/local/project.js';
 import { SeckillService } from '../../internal/service/seckill.js';
+import { publishedScript } from '../support/bff.js';
 import { type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
@@ -392,17 +390,11 @@ describe('A sale', function () {
   it('sells the same units to a caller that runs the published script', async () => {
     const itemId = await plan({ total: 2n });
     await replica.sales.open(itemId);
-    const guide = readFileSync(join(projectRoot, 'docs/seckill-scripts.md'), 'utf8');
-    const names = /The keys, in this order:\s+```\n([^`]+)```/.exec(guide)?.[1] ?? '';
-    const keys = names
-      .trim()
-      .split(/\s+/)
-      .map((key) => key.replace('<item_id>', String(itemId)));
+    const { script, keys } = publishedScript(String(itemId));
     assert.deepEqual(
       keys,
       ADMIT.keys.map((key) => saleKeys('', itemId)[key]),
     );
-    const script = readFileSync(join(projectRoot, 'api/seckill/v1/admit.lua'), 'utf8');
     const epoch = await replica.redis.commands.hget(keys[0]!, 'epoch');
     const uids = [1, 1, 2, 3].map((user) => formatUserId(String(user)));
     const args = uids.flatMap((uid, i) => [uid, '1', `request-${i}`, '']);

@@ -11,6 +11,21 @@ export interface ScriptPurchase {
   readonly requestId: string;
 }
 
+/** The script of a sale and its keys, as docs/seckill-scripts.md names them. */
+export function publishedScript(itemId: string): { readonly script: string; readonly keys: readonly string[] } {
+  const guide = readFileSync(join(projectRoot, 'docs/seckill-scripts.md'), 'utf8');
+  const file = /SCRIPT LOAD "\$\(cat (\S+)\)"/.exec(guide)?.[1];
+  const names = /The keys, in this order[.:][\s\S]*?\n```\n([^`]+)```/.exec(guide)?.[1];
+  assert.ok(file && names, 'the guide names the script and its keys');
+  return {
+    script: readFileSync(join(projectRoot, file), 'utf8').trimEnd(),
+    keys: names
+      .trim()
+      .split(/\s+/)
+      .map((key) => key.replace('<item_id>', itemId)),
+  };
+}
+
 /** A BFF as written from docs/seckill-scripts.md alone; nothing in it comes from Kaimai's code. */
 export class Bff {
   private readonly redis: Redis;
@@ -22,16 +37,10 @@ export class Bff {
   unknownScript = 0;
 
   constructor(redisUrl: string, itemId: string, timeoutMs = 5_000) {
-    const guide = readFileSync(join(projectRoot, 'docs/seckill-scripts.md'), 'utf8');
-    const file = /SCRIPT LOAD "\$\(cat (\S+)\)"/.exec(guide)?.[1];
-    const names = /The keys, in this order[.:][\s\S]*?\n```\n([^`]+)```/.exec(guide)?.[1];
-    assert.ok(file && names, 'the guide names the script and its keys');
-    this.script = readFileSync(join(projectRoot, file), 'utf8').trimEnd();
+    const { script, keys } = publishedScript(itemId);
+    this.script = script;
     this.sha = createHash('sha1').update(this.script).digest('hex');
-    this.keys = names
-      .trim()
-      .split(/\s+/)
-      .map((key) => key.replace('<item_id>', itemId));
+    this.keys = keys;
     // "Send each call once."
     this.redis = new Redis(redisUrl, {
       maxRetriesPerRequest: 0,
