@@ -43,7 +43,7 @@ describe('Listeners and clients with TLS', () => {
     copyFileSync(file(`${name}.key`), join(dir, 'key.pem'));
   }
 
-  async function listen(): Promise<void> {
+  async function listen(host = '127.0.0.1'): Promise<void> {
     const { registry } = loadDescriptors();
     const unused = () => Promise.reject(new Error('not asked for in this test'));
     const service = {
@@ -61,7 +61,7 @@ describe('Listeners and clients with TLS', () => {
         POLL_MS,
       );
     };
-    grpc = new GrpcListener({ addr: '127.0.0.1:0', maxMessageBytes: 65_536, tls: tls() }, dispatcher);
+    grpc = new GrpcListener({ addr: `${host}:0`, maxMessageBytes: 65_536, tls: tls() }, dispatcher);
     const options = {
       ...{ addr: '127.0.0.1:0', envelope: false, strictBody: true, strictQuery: true, maxBodyBytes: 65_536 },
       ...{ errorShape: 'reason', corsOrigins: [], timeoutMs: 5_000, forwardHeaders: [], tls: tls() },
@@ -71,9 +71,12 @@ describe('Listeners and clients with TLS', () => {
     await http.start();
   }
 
-  async function askGrpc(tls: { ca?: string; cert?: string; key?: string; serverName?: string }): Promise<string> {
+  async function askGrpc(
+    tls: { ca?: string; cert?: string; key?: string; serverName?: string },
+    host = '127.0.0.1',
+  ): Promise<string> {
     const client = new GrpcClient({
-      addr: `127.0.0.1:${grpc.port}`,
+      addr: `${host}:${grpc.port}`,
       reasons: ALL_REASONS,
       timeoutMs: 5_000,
       tls: { ca: file('ca.pem'), cert: '', key: '', serverName: '', ...tls },
@@ -111,6 +114,16 @@ describe('Listeners and clients with TLS', () => {
     await assert.rejects(askGrpc({ ca: 'system' }), isUnavailable);
     await assert.rejects(askGrpc({ ca: '' }), isUnavailable);
     await assert.rejects(fetch(`https://127.0.0.1:${http.port}/v1/products/7`));
+  });
+
+  it('serve clients that call an address, if the certificate has that address', async () => {
+    await listen();
+    assert.equal(await askGrpc({}, 'dns:///127.0.0.1'), 'plan');
+    await grpc.stop(AbortSignal.timeout(2_000));
+    await http.stop(AbortSignal.timeout(2_000), Date.now() + 2_000);
+    await listen('127.0.0.2');
+    await assert.rejects(askGrpc({}, '127.0.0.2'), isUnavailable);
+    assert.equal(await askGrpc({ serverName: 'shop.test' }, '127.0.0.2'), 'plan');
   });
 
   it('require a certificate of clients if client_ca is set', async () => {

@@ -13,7 +13,7 @@ export interface InstanceWorkerOptions {
 }
 
 const CREATIONS: readonly CreationOutcome['kind'][] = ['created', 'failed', 'retry', 'taken', 'unavailable'];
-const REPORT_BATCH = 500;
+const REPORT_BATCH = 250;
 const REPORT_LANES = 2;
 
 /** Creates the instances of jobs that are due and reports their outcomes. Any number of replicas may run it. */

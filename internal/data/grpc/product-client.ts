@@ -13,6 +13,8 @@ import type { GrpcClient } from '../../kratos/transport/grpc/client.js';
 import { storableText } from '../postgres/text.js';
 
 const REASON_MAX = 1024;
+/** In a call for many. */
+const SHORT_REASON_MAX = 240;
 /** This report will never be accepted, however often it is repeated. */
 const REFUSALS = [INSTANCE_REQUEST_NOT_FOUND, INSTANCE_REPORT_CONFLICT, INVALID_ARGUMENT];
 /** UNKNOWN and INTERNAL: the service failed on this report, but may not fail on the next. */
@@ -35,7 +37,7 @@ export class GrpcInstanceReporter extends InstanceReporter {
     if (jobs.length === 1) return Promise.all(jobs.map((job) => this.reportOne(job)));
     try {
       const { results } = await this.product.call(InstanceServiceService.reportInstances, {
-        reports: jobs.map(requestOf),
+        reports: jobs.map((job) => requestOf(job, SHORT_REASON_MAX)),
       });
       return jobs.map((_, i) => outcomeOf(results[i]));
     } catch (err) {
@@ -50,7 +52,7 @@ export class GrpcInstanceReporter extends InstanceReporter {
 
   private async reportOne(job: InstanceJob): Promise<ReportOutcome> {
     try {
-      await this.product.call(InstanceServiceService.reportInstance, requestOf(job));
+      await this.product.call(InstanceServiceService.reportInstance, requestOf(job, REASON_MAX));
       return { kind: 'taken' };
     } catch (err) {
       if (!(err instanceof KratosError)) throw err;
@@ -61,12 +63,12 @@ export class GrpcInstanceReporter extends InstanceReporter {
   }
 }
 
-function requestOf(job: InstanceJob): ReportInstanceRequest {
+function requestOf(job: InstanceJob, reasonMax: number): ReportInstanceRequest {
   const created = job.status === 'SUCCESS';
   return {
     instanceId: job.instanceId,
     status: created ? Status.SUCCESS : Status.FAILED,
-    reason: created ? '' : storableText(job.reason, REASON_MAX),
+    reason: created ? '' : storableText(job.reason, reasonMax),
   };
 }
 

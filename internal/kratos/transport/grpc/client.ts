@@ -82,10 +82,10 @@ export class GrpcClient {
     this.reasons = reasonTable(options.reasons);
     this.client = new Client(
       options.addr,
-      options.tls ? clientCredentials(options.tls) : credentials.createInsecure(),
+      options.tls ? clientCredentials(options.tls, options.addr) : credentials.createInsecure(),
       {
         ...targetOptions(options),
-        ...(options.tls && tlsChannelOptions(options.tls)),
+        ...(options.tls && tlsChannelOptions(options.tls, options.addr)),
         'grpc.initial_reconnect_backoff_ms': 100,
         'grpc.min_reconnect_backoff_ms': 100,
         'grpc.max_reconnect_backoff_ms': 2_000,
