@@ -98,6 +98,17 @@ describe('Orders whose instances run on Kubernetes', function () {
   const one = async (sql: string): Promise<number> => Number((await db.query<{ n: string }>(sql)).rows[0]?.n);
   const completed = () => one('SELECT count(*) AS n FROM orders WHERE status = 3');
 
+  /** Fails with the reasons of those that are not. */
+  async function allCompleted(count: number): Promise<void> {
+    const open = `SELECT o.status AS "order", l.status, l.reason, l.attempts, l.report_error FROM orders o
+      LEFT JOIN instance_logs l ON l.order_id = o.id WHERE o.status <> 3`;
+    await eventually('every order is completed', async () => (await completed()) === count, WAIT).catch(
+      async (cause: unknown) => {
+        throw new Error(`not completed: ${JSON.stringify((await db.query(open)).rows)}`, { cause });
+      },
+    );
+  }
+
   async function audited(): Promise<void> {
     const pool = openPostgres(servers.postgresUrl, 'kaimai_product');
     const provisioner = new KubernetesProvisioner(provisionerOptions(suite), new SilentLogger(), new Metrics());
@@ -138,7 +149,7 @@ describe('Orders whose instances run on Kubernetes', function () {
       await buy(before + 1, ORDERS);
       await eventually('some exist', async () => (await suite.statefulSets()).length > existing, { everyMs: 5 });
       await kill();
-      await eventually('every order is completed', async () => (await completed()) === before + ORDERS, WAIT);
+      await allCompleted(before + ORDERS);
       assert.equal((await suite.statefulSets()).length, before + ORDERS);
       assert.equal(await one("SELECT count(*) AS n FROM instance_logs WHERE status = 'SUCCESS'"), before + ORDERS);
       await audited();
