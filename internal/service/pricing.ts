@@ -32,6 +32,8 @@ import {
   type UserCoupon as UserCouponMessage,
   type CouponValue as ValueMessage,
 } from '../../gen/pricing/v1/pricing.js';
+import type { CartOrderLine, CartUsecase } from '../biz/cart/cart.js';
+import { userCart } from '../biz/cart/cart-owner.js';
 import { formatUserId } from '../biz/identity.js';
 import type { Coupon, CouponPatch, CouponUsecase } from '../biz/pricing/coupon.js';
 import type { CouponUse, CouponValue, FreightRule, Quote, Scope } from '../biz/pricing/price-calculator.js';
@@ -54,10 +56,15 @@ export class PricingService implements ServiceOf<typeof PricingServiceService> {
     private readonly rules: PriceRuleUsecase,
     private readonly coupons: CouponUsecase,
     private readonly userCoupons: UserCouponUsecase,
+    private readonly carts: CartUsecase,
   ) {}
 
-  async quote({ lines, region, couponId }: QuoteRequest, ctx: CallContext): Promise<QuoteReply> {
-    const request = { userId: userOf(ctx), lines, region: given(region), couponId: couponId || undefined };
+  async quote(req: QuoteRequest, ctx: CallContext): Promise<QuoteReply> {
+    const userId = userOf(ctx);
+    const lines = await this.linesOf(req, userId);
+    if (lines.length === 0)
+      throw req.cart ? oneOf('the cart has no selected line that is on sale', 'cart') : missing('lines');
+    const request = { userId, lines, region: given(req.region), couponId: req.couponId || undefined };
     return quoteReply(await this.quotes.quote(request));
   }
 
@@ -97,8 +104,9 @@ export class PricingService implements ServiceOf<typeof PricingServiceService> {
   }
 
   async listMyCoupons(req: ListMyCouponsRequest, ctx: CallContext): Promise<ListMyCouponsReply> {
-    const { lines, offset, limit } = req;
+    const { offset, limit } = req;
     const [userId, state] = [userOf(ctx), stateOf(req.status)];
+    const lines = await this.linesOf(req, userId);
     if (lines.length === 0) {
       const { items, total } = await this.userCoupons.list(userId, state, { offset, limit });
       return { coupons: items.map((coupon) => userCouponReply(coupon)), total };
@@ -106,6 +114,16 @@ export class PricingService implements ServiceOf<typeof PricingServiceService> {
     const request = { userId, lines, region: given(req.region) };
     const { items, total } = await this.quotes.tryCoupons(request, state, { offset, limit });
     return { coupons: items.map(({ coupon, use }) => userCouponReply(coupon, use)), total };
+  }
+
+  /** The lines that a request names, or those of its caller's cart. */
+  private async linesOf(
+    { lines, cart }: Pick<QuoteRequest, 'lines' | 'cart'>,
+    userId: string,
+  ): Promise<readonly CartOrderLine[]> {
+    if (!cart) return lines;
+    if (lines.length > 0) throw oneOf('cart and lines exclude each other', 'cart');
+    return this.carts.orderableLines(userCart(userId));
   }
 
   async createPromotion(req: CreatePromotionRequest): Promise<PromotionMessage> {

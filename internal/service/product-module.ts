@@ -59,7 +59,7 @@ export const productServiceModule: ProviderSet = providers(({ provide }) => {
     PaymentSessionUsecase,
     PaymentSignatures,
   ]);
-  provide(PricingService, [QuoteUsecase, PriceRuleUsecase, CouponUsecase, UserCouponUsecase]);
+  provide(PricingService, [QuoteUsecase, PriceRuleUsecase, CouponUsecase, UserCouponUsecase, CartUsecase]);
   provide(CartService, [CartUsecase, CartCheckoutUsecase, GuestTokens]);
   provide(RefundService, [RefundUsecase, RefundRequestUsecase]);
   provide(UserService, [UserUsecase, Metrics]);

@@ -116,6 +116,14 @@ describe('Carts, on two replicas of the product process', function () {
     const lines = Object.entries(quantitiesOf(cart)).map(([skuId, quantity]) => ({ skuId, quantity }));
     const quote = await succeeds(as(user, 'POST', '/v1/quotes', { lines, region: '310115', couponId: mine.id }));
     assert.deepEqual(cart.quote, quote);
+    const ofCart = { cart: true, region: '310115' };
+    assert.deepEqual(await succeeds(as(user, 'POST', '/v1/quotes', { ...ofCart, couponId: mine.id }, two)), quote);
+    const tried = await succeeds(as(user, 'POST', '/v1/users/me/coupons:check', ofCart));
+    assert.deepEqual(tried.coupons[0].use, quote.coupon);
+    const invalid = (field: string) => [400, 'INVALID_ARGUMENT', field];
+    assert.deepEqual(await refusal(as(user, 'POST', '/v1/quotes', { ...ofCart, lines })), invalid('cart'));
+    assert.deepEqual(await refusal(as(user, 'POST', '/v1/quotes', {})), invalid('lines'));
+    assert.deepEqual(await refusal(as(user + 1, 'POST', '/v1/quotes', ofCart)), invalid('cart'));
     const amounts = { total: '30000', freight: '800', promotion: '1500', amount: '29300' };
     const amountsOf = (of: Record<string, unknown>) => ({
       ...{ total: of.totalAmountFen, freight: of.freightAmountFen, promotion: of.promotionAmountFen },

@@ -107,7 +107,8 @@ describe('prices of orders of goods', function () {
   });
 
   describe('as RPCs', () => {
-    const service = () => new PricingService(replica.quotes, replica.priceRules, replica.coupons, replica.userCoupons);
+    const service = () =>
+      new PricingService(replica.quotes, replica.priceRules, replica.coupons, replica.userCoupons, replica.carts);
     const create = (change: Partial<CreatePromotionRequest>) =>
       service().createPromotion({
         ...{ name: 'p', startsAt: undefined, endsAt: undefined, enabled: undefined },

@@ -52,11 +52,7 @@ export class CartUsecase {
 
   /** @throws COUPON_NOT_FOUND */
   async get(owner: CartOwner, options: CartQuoteOptions): Promise<ShownCart> {
-    const { lines } = await this.loader.read(owner);
-    if (lines.length === 0) return { lines: [], quote: undefined };
-    const found = await this.catalog.findAllGoods(lines.map((l) => l.skuId));
-    const goods = new Map(found.map((g) => [g.sku.id, g]));
-    const shown = lines.map((line) => shownLine(line, goods.get(line.skuId))).sort(newestFirst);
+    const { shown, goods } = await this.show(owner);
     const wanted = orderable(shown);
     if (wanted.length === 0) return { lines: shown, quote: undefined };
     const request = { ...options, userId: owner.id, lines: wanted };
@@ -64,6 +60,11 @@ export class CartUsecase {
     const result = (await this.pricing.open([request], priced)).quote(request);
     if (result.kind === 'unknown-coupon') throw noCoupon(result.couponId, 'coupon_id');
     return { lines: shown, quote: result.quote };
+  }
+
+  /** What a checkout would order now. */
+  async orderableLines(owner: CartOwner): Promise<readonly CartOrderLine[]> {
+    return orderable((await this.show(owner)).shown);
   }
 
   /** @throws SKU_NOT_FOUND, SKU_NOT_ON_SALE for a new line, CART_FULL, CART_MERGED */
@@ -98,12 +99,25 @@ export class CartUsecase {
     if (!guest.guest) throw new Error(`${cartName(guest)} is no guest cart`);
     return this.loader.run([guest, user], () => this.store.merge(guest, user));
   }
+
+  /** The lines, newest first, and the goods of those that exist. */
+  private async show(
+    owner: CartOwner,
+  ): Promise<{ readonly shown: readonly ShownLine[]; readonly goods: ReadonlyMap<bigint, Goods> }> {
+    const { lines } = await this.loader.read(owner);
+    const found = lines.length === 0 ? [] : await this.catalog.findAllGoods(lines.map((l) => l.skuId));
+    const goods = new Map(found.map((g) => [g.sku.id, g]));
+    return { shown: lines.map((line) => shownLine(line, goods.get(line.skuId))).sort(newestFirst), goods };
+  }
+}
+
+export interface CartOrderLine {
+  readonly skuId: bigint;
+  readonly quantity: number;
 }
 
 /** Lines that a checkout orders: selected ones that are on sale. */
-export function orderable(
-  lines: readonly ShownLine[],
-): readonly { readonly skuId: bigint; readonly quantity: number }[] {
+export function orderable(lines: readonly ShownLine[]): readonly CartOrderLine[] {
   return lines.flatMap(({ line: { skuId, quantity, selected }, marks }) =>
     selected && !marks.includes('NOT_ON_SALE') ? [{ skuId, quantity }] : [],
   );
