@@ -28,10 +28,10 @@ describe('The system, killed with SIGKILL in the middle of 200 purchases,', func
     await db.connect();
     redis = new Redis(servers.redisUrl);
     product = await processes.start('product', { env: servers.env() });
-    // Slow, so that instances are still being created when the resource domain is killed.
+    // Slow and few at a time, so that instances are still being created when the resource domain is killed.
     resource = await processes.start('resource', {
       env: { ...servers.env(), ...product.env() },
-      config: { resource: { simulator: { delay: '0.05s' } } },
+      config: { resource: { concurrency: 16, simulator: { delay: '0.05s' } } },
     });
     const spec = await admin('/v1/product-specs', { cpu: 1, memory: 1, image: 'debian-12' });
     const plan = await admin('/v1/products', { name: 'plan', priceFen: '1', specId: spec.id, status: 'ENABLED' });
