@@ -14,7 +14,7 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { url as inspectorUrl } from 'node:inspector';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
@@ -28,13 +28,28 @@ const EXIT_TIMEOUT_MS = 15_000;
 const SEPARATE = join('test', 'cluster');
 
 let passed = 0;
-let failed = 0;
+/** What failed: the title of a test or a hook, and the first line of its error. */
+const failures: string[] = [];
+let reportFile: string | undefined;
+
+function fail(title: string, reason: string): void {
+  failures.push(`${title}: ${reason.split('\n', 1)[0]}`);
+}
+
+// Also runs when an error that is not caught ends the process.
 process.on('exit', (code) => {
-  // An error outside of tests.
-  if (code !== 0 && failed === 0) failed = 1;
-  console.log(`${passed} passed, ${failed} failed`);
-  process.exitCode = failed > 0 ? 1 : 0;
+  if (code !== 0 && failures.length === 0) fail('outside of tests', `exit code ${code}`);
+  if (reportFile !== undefined) writeFileSync(reportFile, JSON.stringify({ passed, failures } satisfies Report));
+  // Once more at the end, where a log that was cut still has it.
+  else if (failures.length > 0) console.log(`Failed:\n  ${failures.join('\n  ')}`);
+  console.log(`${passed} passed, ${failures.length} failed`);
+  process.exitCode = failures.length > 0 ? 1 : 0;
 });
+
+interface Report {
+  passed: number;
+  failures: string[];
+}
 
 /** Mocha's spec report, without its own closing figures. */
 class Reporter extends Mocha.reporters.Spec {
@@ -62,16 +77,21 @@ function testFiles(parts: readonly string[]): string[] {
 async function runJobs(jobs: number, args: readonly string[]): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'kaimai-test-jobs-'));
   const runs = Array.from({ length: jobs }, async (_, index) => {
-    const program = [...process.execArgv, ...process.argv.slice(1, 2), ...args, '--shard', `${index}/${jobs}`];
     const file = join(folder, String(index));
+    const report = `${file}.json`;
+    const own = ['--shard', `${index}/${jobs}`, '--report', report];
+    const program = [...process.execArgv, ...process.argv.slice(1, 2), ...args, ...own];
     const output = openSync(file, 'w');
     await once(spawn(process.execPath, program, { stdio: ['ignore', output, output] }), 'close');
     closeSync(output);
-    const text = readFileSync(file, 'utf8');
-    process.stdout.write(text);
-    const figures = /(\d+) passed, (\d+) failed\s*$/.exec(text);
-    passed += Number(figures?.[1] ?? 0);
-    failed += Number(figures?.[2] ?? 1);
+    process.stdout.write(readFileSync(file, 'utf8'));
+    try {
+      const result = JSON.parse(readFileSync(report, 'utf8')) as Report;
+      passed += result.passed;
+      failures.push(...result.failures);
+    } catch {
+      fail(`tests of process ${index}`, 'it ended without a report');
+    }
   });
   await Promise.all(runs);
   rmSync(folder, { recursive: true });
@@ -89,21 +109,26 @@ async function runHere(files: readonly string[], grep: string | undefined): Prom
   for (const file of files) mocha.addFile(file);
   await mocha.loadFilesAsync();
   const runner = mocha.run(() => {
-    passed = runner.stats?.passes ?? 0;
-    failed = runner.stats?.failures ?? 0;
-    if (grep !== undefined && runner.stats?.tests === 0) {
-      console.error(`no test name matches ${grep}`);
-      failed += 1;
-    }
+    // A server that stops now ends the connections that a failed suite left open. Mocha would throw the error again.
+    process.removeAllListeners('uncaughtException');
+    process.on('uncaughtException', (err) => {
+      console.error(err);
+      fail('after the last test', String(err));
+    });
+    if (grep !== undefined && runner.stats?.tests === 0) fail('selection', `no test name matches ${grep}`);
     const timer = setTimeout(() => {
-      console.error(`still open after the last test: ${process.getActiveResourcesInfo().join(', ')}`);
-      failed += 1;
+      fail('after the last test', `still open: ${process.getActiveResourcesInfo().join(', ')}`);
       process.exit(1);
     }, EXIT_TIMEOUT_MS);
     timer.unref();
     // Last of the exit listeners: seen on Node 20, Node may wait for ever for requests of handles that were closed at the end.
     process.on('exit', () => process.exit());
   });
+  // Counted as they come, so that a process that is ended early has them too.
+  runner.on('pass', () => {
+    passed += 1;
+  });
+  runner.on('fail', (test, err: unknown) => fail(test.fullTitle(), err instanceof Error ? err.message : String(err)));
 }
 
 const { values, positionals } = parseArgs({
@@ -112,9 +137,11 @@ const { values, positionals } = parseArgs({
     jobs: { type: 'string', default: '1' },
     // Given by --jobs to the processes it starts: `I/N` is every Nth file from the Ith.
     shard: { type: 'string', default: '0/1' },
+    report: { type: 'string' },
   },
   allowPositionals: true,
 });
+reportFile = values.report;
 const [shard = 0, shards = 1] = values.shard.split('/').map(Number);
 const files = testFiles(positionals).filter((_, index) => index % shards === shard);
 if (Number(values.jobs) > 1) {
