@@ -5,8 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { projectRoot } from '../internal/local/project.js';
 
-describe('The check for breaking changes', function () {
-  this.timeout(60_000);
+describe('The check for breaking changes', () => {
   let dir: string;
   beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), 'kaimai-breaking-'));

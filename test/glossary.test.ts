@@ -17,8 +17,7 @@ const PLACES = [
 const FOREIGN = /^(docs\/glossary\.md|bench\/results|bench\/peers|test\/vectors)(\/|$)/;
 const TEXT = /(\.(ts|md|proto|lua|sql|yaml|yml|html|sh|cjs)|\/(run|breaking)|Makefile|Dockerfile)$/;
 
-describe('The glossary', function () {
-  this.timeout(60_000);
+describe('The glossary', () => {
   const glossary = readFileSync(join(projectRoot, GLOSSARY), 'utf8');
   const phrases = wordsToAvoid(glossary, 'In code, comments, messages and documents');
   const names = wordsToAvoid(glossary, 'Declared names in TypeScript');

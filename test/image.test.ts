@@ -49,8 +49,7 @@ function productionPackages(): string[] {
   });
 }
 
-describe('The image', function () {
-  this.timeout(120_000);
+describe('The image', () => {
   const dockerfile = readFileSync(join(projectRoot, 'Dockerfile'), 'utf8');
   let root: string;
   before(() => {

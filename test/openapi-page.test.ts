@@ -22,8 +22,7 @@ interface Operation {
   readonly requestBody?: { readonly content: Record<string, { readonly schema: object }> };
 }
 
-describe('The API page', function () {
-  this.timeout(60_000);
+describe('The API page', () => {
   const page = readFileSync(join(projectRoot, 'internal/kratos/transport/openapi/docs/page.html'), 'utf8');
   const script = /<script>([\s\S]*?)<\/script>/.exec(page)?.[1] ?? '';
   const document = parse(readFileSync(join(projectRoot, 'openapi.yaml'), 'utf8')) as JsonObject;

@@ -6,8 +6,7 @@ import { Validator } from '@seriousme/openapi-schema-validator';
 import { parse } from 'yaml';
 import { projectRoot } from '../internal/local/project.js';
 
-describe('openapi.yaml', function () {
-  this.timeout(60_000);
+describe('openapi.yaml', () => {
   const text = readFileSync(join(projectRoot, 'openapi.yaml'), 'utf8');
 
   it('is up to date with the protos', () => {

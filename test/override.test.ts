@@ -61,9 +61,7 @@ function sources(): Map<string, string> {
   return new Map(typescript.map((file) => [file, readFileSync(join(projectRoot, file), 'utf8')]));
 }
 
-describe('The override modifier', function () {
-  this.timeout(60_000);
-
+describe('The override modifier', () => {
   it('marks every member that overrides or implements a member of its base class', () => {
     assert.deepEqual(missingOverrides(sources()), []);
   });

@@ -8,8 +8,7 @@ import { SourceWatcher } from './source-watcher.js';
 
 const PRODUCT_MAIN = "export { shared } from '../../internal/shared.js';\n";
 
-describe('The source watcher', function () {
-  this.timeout(120_000);
+describe('The source watcher', () => {
   const root = mkdtempSync(join(tmpdir(), 'kaimai-watch-'));
   const controller = new AbortController();
   const restarts: string[] = [];
@@ -25,13 +24,11 @@ describe('The source watcher', function () {
 
   /** The restarts since the last call, once there is one. */
   async function nextRestart(): Promise<string> {
-    return eventually('a restart', () => restarts.shift(), { timeoutMs: 60_000 });
+    return eventually('a restart', () => restarts.shift());
   }
 
   async function nextReport(pattern: RegExp): Promise<string> {
-    return eventually(`a report like ${pattern}`, () => reports.find((text) => pattern.test(text)), {
-      timeoutMs: 60_000,
-    });
+    return eventually(`a report like ${pattern}`, () => reports.find((text) => pattern.test(text)));
   }
 
   before(async () => {

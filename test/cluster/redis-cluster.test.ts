@@ -70,8 +70,7 @@ describe('a Redis cluster', () => {
   });
 });
 
-describe('product on a Redis cluster', function () {
-  this.timeout(60_000);
+describe('product on a Redis cluster', () => {
   const servers = useServers('postgres', 'rabbitmq');
   const cluster = useRedisCluster();
   const processes = useProcesses();

@@ -9,8 +9,7 @@ import { eventually } from '../support/wait.js';
 import { useRedisSentinels } from './redis.js';
 import { Shop } from './shop.js';
 
-describe('product on a Redis with Sentinels', function () {
-  this.timeout(60_000);
+describe('product on a Redis with Sentinels', () => {
   const servers = useServers('postgres', 'rabbitmq');
   const sentinels = useRedisSentinels();
   const processes = useProcesses();

@@ -26,7 +26,6 @@ function useCluster<T extends Started>(name: string, start: (root: string) => Pr
   let root: string;
   let cluster: T | undefined;
   before(`a ${name}`, async function () {
-    this.timeout(60_000);
     if (redis.find() === undefined) missingProgram(this, 'redis-server');
     root = clusterRoot('redis');
     cluster = await start(root);

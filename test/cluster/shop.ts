@@ -102,9 +102,7 @@ export class Shop {
   /** Waits until no purchase waits, and checks every invariant. */
   async settled(db: Postgres, redis: RedisServer): Promise<void> {
     const { stream } = redis.keys.sale(BigInt(this.itemId));
-    await eventually('every purchase is settled', async () => (await redis.commands.xlen(stream)) === 0, {
-      timeoutMs: 30_000,
-    });
+    await eventually('every purchase is settled', async () => (await redis.commands.xlen(stream)) === 0);
     await eventually(
       'the audit finds nothing',
       async () => {
@@ -112,7 +110,7 @@ export class Shop {
         if (found.length > 0) throw new Error(found.join('; '));
         return true;
       },
-      { timeoutMs: 15_000, everyMs: 250 },
+      { everyMs: 250 },
     );
     const { rows } = await db.pool.query<{ n: bigint }>('SELECT count(*) AS n FROM dead_letters');
     assert.equal(rows[0]?.n, 0n, 'a purchase became a dead letter');

@@ -16,8 +16,7 @@ interface Reply {
   readonly body: any;
 }
 
-describe('Carts, on two replicas of the product process', function () {
-  this.timeout(120_000);
+describe('Carts, on two replicas of the product process', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let one: TestProcess;

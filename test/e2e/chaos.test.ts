@@ -18,8 +18,7 @@ function faultNamed([first = '', second]: readonly string[]): Fault {
   return second === undefined ? find(first) : both(find(first), find(second));
 }
 
-describe('chaos, a short round (make chaos has the long one)', function () {
-  this.timeout(180_000);
+describe('chaos, a short round (make chaos has the long one)', () => {
   let stage: Stage;
   let history: History;
   let itemId: bigint;

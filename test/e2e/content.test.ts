@@ -10,8 +10,7 @@ const NONE = { hasAccess: false, accessEndTime: null };
 // biome-ignore lint/suspicious/noExplicitAny: JSON of many shapes, whose fields the assertions name
 type Json = any;
 
-describe('Contents, on two replicas of the product process', function () {
-  this.timeout(120_000);
+describe('Contents, on two replicas of the product process', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;

@@ -6,8 +6,7 @@ import { projectRoot } from '../../internal/local/project.js';
 import { useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
 
-describe('kaimai demo', function () {
-  this.timeout(120_000);
+describe('kaimai demo', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
 

@@ -15,8 +15,7 @@ interface Reply {
 /** A buyer's calls of CreateOrder that come at once; they return slowly enough for the test to count them. */
 const BURST = 12;
 
-describe('Goods, on two replicas of the product process', function () {
-  this.timeout(120_000);
+describe('Goods, on two replicas of the product process', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   /** `quick` has short times to pay and to confirm. */

@@ -18,8 +18,7 @@ const PATIENT = {
   data: { database: { statementTimeout: '40s', connectTimeout: '40s' } },
 };
 
-describe('A replica that is stopped (SIGSTOP) inside a transaction', function () {
-  this.timeout(120_000);
+describe('A replica that is stopped (SIGSTOP) inside a transaction', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let hanging: TestProcess;

@@ -24,8 +24,7 @@ describe('The integration script of document 001', () => {
   let db: pg.Client;
   let orderId: string;
 
-  before(async function () {
-    this.timeout(60_000);
+  before(async () => {
     redis = new Redis(servers.redisUrl);
     db = new pg.Client({ connectionString: servers.postgresUrl });
     await db.connect();
@@ -52,8 +51,7 @@ describe('The integration script of document 001', () => {
     return JSON.parse(text) as T;
   };
 
-  it('1. starts the services as documented', async function () {
-    this.timeout(60_000);
+  it('1. starts the services as documented', async () => {
     product = await processes.start('product', { env: servers.env() });
     resource = await processes.start('resource', { env: { ...servers.env(), ...product.env() } });
     const spec = await call<{ id: string }>(product.http, 'POST', '/v1/product-specs', ADMIN, {
@@ -89,8 +87,7 @@ describe('The integration script of document 001', () => {
     }
   });
 
-  it('2. turns redis-cli XADD stream:seckill:1001 * uid 123 ts 1234567890 into an instance', async function () {
-    this.timeout(30_000);
+  it('2. turns redis-cli XADD stream:seckill:1001 * uid 123 ts 1234567890 into an instance', async () => {
     const streamId = await redis.call('XADD', 'stream:seckill:1001', '*', 'uid', USER, 'ts', '1234567890');
     const record = await eventually('the entry is an order that is paid', async () => {
       const r = await call<{ status: string; orderId: string }>(product.http, 'GET', `/v1/seckill/1001-${streamId}`, {
@@ -113,8 +110,7 @@ describe('The integration script of document 001', () => {
     await eventually('nothing is left in the stream', async () => (await redis.xlen('stream:seckill:1001')) === 0);
   });
 
-  it('3. turns curl -X POST http://localhost:8000/v1/orders/{id}/paid into an instance', async function () {
-    this.timeout(30_000);
+  it('3. turns curl -X POST http://localhost:8000/v1/orders/{id}/paid into an instance', async () => {
     const order = await call<{ id: string; orderNo: string; status: string }>(
       product.http,
       'POST',
@@ -183,8 +179,7 @@ describe('The integration script of document 001', () => {
     }
   });
 
-  it('6. creates an instance for the further source ACTIVITY, by GrantInstance', async function () {
-    this.timeout(30_000);
+  it('6. creates an instance for the further source ACTIVITY, by GrantInstance', async () => {
     const granted = await call<{ instanceId: string; source: string }>(
       product.http,
       'POST',
@@ -206,8 +201,7 @@ describe('The integration script of document 001', () => {
     assert.equal(log.instanceId, granted.instanceId);
   });
 
-  it('7. stops the services with exit code 0', async function () {
-    this.timeout(60_000);
+  it('7. stops the services with exit code 0', async () => {
     assert.equal(await resource.stop(), 'exited with code 0');
     assert.equal(await product.stop(), 'exited with code 0');
   });

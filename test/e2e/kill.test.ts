@@ -13,8 +13,7 @@ const BUYERS = 200;
 const STOCK = 150;
 const ADMIN = { 'x-user-role': 'ADMIN', 'content-type': 'application/json' };
 
-describe('The system, killed with SIGKILL in the middle of 200 purchases,', function () {
-  this.timeout(180_000);
+describe('The system, killed with SIGKILL in the middle of 200 purchases,', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let db: pg.Client;

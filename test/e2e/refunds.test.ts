@@ -31,8 +31,7 @@ interface Payment {
 }
 
 /** Every path that ends in money going back, on processes whose payment provider fails and loses callbacks. */
-describe('Payments and refunds', function () {
-  this.timeout(180_000);
+describe('Payments and refunds', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let db: pg.Client;
@@ -73,14 +72,13 @@ describe('Payments and refunds', function () {
   const as = (user: number) => ({ 'x-user-id': String(user) });
   const get = (id: string) => call<Order>('GET', `/v1/orders/${id}`, ADMIN);
   const becomes = async (id: string, status: string) => {
-    await eventually(`order ${id} is ${status}`, async () => (await get(id)).status === status, { timeoutMs: 60_000 });
+    await eventually(`order ${id} is ${status}`, async () => (await get(id)).status === status);
     return get(id);
   };
   const refundBecomes = (id: string, status: string) =>
     eventually(
       `refund ${id} is ${status}`,
       async () => (await call<Refund>('GET', `/v1/refunds/${id}`, ADMIN)).status === status,
-      { timeoutMs: 60_000 },
     );
 
   /** Asks until the provider answers. */

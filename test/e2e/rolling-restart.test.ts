@@ -15,8 +15,7 @@ const CALLERS = 8;
 /** Between two calls of a caller: often idle, so that the end meets connections in every state. */
 const PAUSE_MS = 5;
 
-describe('two replicas of product on one host', function () {
-  this.timeout(120_000);
+describe('two replicas of product on one host', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let products: TestProcess[];

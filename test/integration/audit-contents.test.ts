@@ -11,8 +11,7 @@ import { useServers } from '../support/servers.js';
 
 const RECEIVER = { name: '张三', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
 
-describe('kaimai audit of opened contents', function () {
-  this.timeout(60_000);
+describe('kaimai audit of opened contents', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   before(async () => {

@@ -10,8 +10,7 @@ import { useServers } from '../support/servers.js';
 const RECEIVER = { name: '张三', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
 
 /** Each case breaks what its own order has, so the violations of the others may stay. */
-describe('kaimai audit reports of coupons and discounts', function () {
-  this.timeout(60_000);
+describe('kaimai audit reports of coupons and discounts', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let owner: pg.Client;

@@ -16,8 +16,7 @@ import { eventually } from '../support/wait.js';
 
 const GROUP = 'product';
 
-describe('kaimai audit', function () {
-  this.timeout(60_000);
+describe('kaimai audit', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   /** The owner of the database, who may also change the schema and the tables of the resource domain. */

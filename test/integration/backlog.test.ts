@@ -4,8 +4,7 @@ import { useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('The backlog metrics', function () {
-  this.timeout(60_000);
+describe('The backlog metrics', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
 

@@ -11,8 +11,7 @@ import { eventually } from '../support/wait.js';
 const UNITS = 300;
 const BUYERS = 900;
 
-describe('A BFF that runs the admission script itself', function () {
-  this.timeout(60_000);
+describe('A BFF that runs the admission script itself', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let consumer: SeckillConsumer;

@@ -21,8 +21,7 @@ import { eventually } from '../support/wait.js';
 const REGION = '310115';
 const RECEIVER = { name: '张三', phone: '13800000000', region: REGION, address: 'Century Avenue 1' };
 
-describe('carts on two replicas', function () {
-  this.timeout(60_000);
+describe('carts on two replicas', () => {
   const servers = useServers('postgres', 'redis');
   let one: SeckillReplica;
   let two: SeckillReplica;

@@ -11,8 +11,7 @@ import { eventually } from '../support/wait.js';
  * up to a second, as long as they remember what they read. Purchases of this second are honoured like earlier ones: their
  * buyers see an order, and no unit is sold twice.
  */
-describe('A sale that is closed while its closer cannot reach Redis', function () {
-  this.timeout(30_000);
+describe('A sale that is closed while its closer cannot reach Redis', () => {
   const servers = useServers('postgres', 'redis');
   let proxy: FaultProxy;
   let closer: SeckillReplica;

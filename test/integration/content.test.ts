@@ -25,8 +25,7 @@ import { eventually } from '../support/wait.js';
 const DAY_MS = 86_400_000;
 const RECEIVER = { name: '张三', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
 
-describe('contents and entitlements', function () {
-  this.timeout(60_000);
+describe('contents and entitlements', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let other: SeckillReplica;

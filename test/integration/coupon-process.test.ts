@@ -20,8 +20,7 @@ interface Use {
   readonly savedAmountFen: string;
 }
 
-describe('coupons over JSON', function () {
-  this.timeout(60_000);
+describe('coupons over JSON', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let replicas: readonly TestProcess[];

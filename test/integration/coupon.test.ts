@@ -12,8 +12,7 @@ import { useServers } from '../support/servers.js';
 const RECEIVER = { name: '张三', phone: '13800000000', region: '310115', address: 'Century Avenue 1' };
 const PAGE = { offset: 0, limit: 100 };
 
-describe('coupons', function () {
-  this.timeout(60_000);
+describe('coupons', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let other: SeckillReplica;

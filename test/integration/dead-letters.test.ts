@@ -13,8 +13,7 @@ import { eventually } from '../support/wait.js';
 const USER = '00000000-0000-8000-8000-00000000007b';
 const LIST_HEADER = /^ID +CREATED \(UTC\) +ORIGIN +MESSAGE +REASON$/m;
 
-describe('kaimai dead-letters', function () {
-  this.timeout(60_000);
+describe('kaimai dead-letters', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let queue: string;

@@ -13,8 +13,7 @@ const PRICE_FEN = '9900';
 const SALE_PRICE_FEN = '100';
 
 /** The five interfaces of document 004, field by field. The user id is in a header of each request. */
-describe('The interfaces of document 004', function () {
-  this.timeout(60_000);
+describe('The interfaces of document 004', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;

@@ -17,8 +17,7 @@ import { eventually } from '../support/wait.js';
 
 type Body = Record<string, unknown>;
 
-describe('A fair sale of the product process', function () {
-  this.timeout(60_000);
+describe('A fair sale of the product process', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;

@@ -12,8 +12,7 @@ import { eventually } from '../support/wait.js';
 const FAR = { ...RECEIVER, region: '650000' };
 const INVARIANTS = [1, 2, 3, 5, 6, 7, 10, 12, 13, 15, 17];
 
-describe('an order that costs nothing', function () {
-  this.timeout(60_000);
+describe('an order that costs nothing', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let other: SeckillReplica;

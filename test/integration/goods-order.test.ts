@@ -11,8 +11,7 @@ import { RECEIVER, type SeckillReplica, startReplica } from '../support/seckill.
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('ordinary orders of goods', function () {
-  this.timeout(60_000);
+describe('ordinary orders of goods', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let other: SeckillReplica;

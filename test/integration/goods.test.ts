@@ -15,8 +15,7 @@ import { eventually } from '../support/wait.js';
 
 const PRICE_FEN = 100n;
 
-describe('flash sales of goods', function () {
-  this.timeout(60_000);
+describe('flash sales of goods', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
 

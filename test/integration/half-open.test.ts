@@ -7,8 +7,7 @@ import { useServers } from '../support/servers.js';
 
 const CONNECTIONS = 20;
 
-describe('The product process with half-open connections', function () {
-  this.timeout(60_000);
+describe('The product process with half-open connections', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;

@@ -3,8 +3,7 @@ import pg from 'pg';
 import { createLogins } from '../../internal/local/logins.js';
 import { OwnPostgres } from '../support/own-postgres.js';
 
-describe('The logins of services that `kaimai up` starts', function () {
-  this.timeout(60_000);
+describe('The logins of services that `kaimai up` starts', () => {
   let server: OwnPostgres;
 
   before(async function () {

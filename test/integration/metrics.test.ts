@@ -69,15 +69,11 @@ describe('The metrics of product and resource', function () {
   /** Waits until the series of product has this value. */
   function untilShown(series: string, isRight: (value: number) => boolean): Promise<string> {
     let last: number | undefined;
-    return eventually(
-      `${series}`,
-      async () => {
-        const text = await metricsOf(product);
-        last = seriesValue(text, series);
-        return last !== undefined && isRight(last) && text;
-      },
-      { timeoutMs: 60_000 },
-    ).catch((cause) => {
+    return eventually(`${series}`, async () => {
+      const text = await metricsOf(product);
+      last = seriesValue(text, series);
+      return last !== undefined && isRight(last) && text;
+    }).catch((cause) => {
       throw new Error(`${series} is ${last}`, { cause });
     });
   }

@@ -15,8 +15,7 @@ import { eventually } from '../support/wait.js';
 const STATEMENT_TIMEOUT_MS = 1_000;
 const BUYERS_AT_ONCE = 4;
 
-describe('A migration of a system that sells', function () {
-  this.timeout(60_000);
+describe('A migration of a system that sells', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let reader: pg.Client;

@@ -111,8 +111,7 @@ const MISTAKES: Readonly<Record<string, string>> = {
   'a field that the reply does not have': `(await api.GET('/v1/products')).data?.products[0]?.cpu;`,
 };
 
-describe('A client generated from openapi.yaml', function () {
-  this.timeout(120_000);
+describe('A client generated from openapi.yaml', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let folder: string;

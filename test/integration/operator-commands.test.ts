@@ -6,8 +6,7 @@ import { useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('The commands of an operator', function () {
-  this.timeout(90_000);
+describe('The commands of an operator', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let env: Record<string, string>;

@@ -7,8 +7,7 @@ import { PgOrderSearchRepo } from '../../internal/data/postgres/order-search.js'
 import { RECEIVER, type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 
-describe('what operators ask about orders', function () {
-  this.timeout(60_000);
+describe('what operators ask about orders', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let searches: OrderSearchUsecase;

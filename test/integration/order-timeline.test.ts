@@ -4,8 +4,7 @@ import { orderTimeline } from '../../internal/data/postgres/operations.js';
 import { type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 
-describe('The time line of an order', function () {
-  this.timeout(60_000);
+describe('The time line of an order', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
 

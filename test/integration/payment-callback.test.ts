@@ -5,8 +5,7 @@ import { useServers } from '../support/servers.js';
 
 const SECRET = 'a-secret-of-the-payment-provider';
 
-describe('The payment callback with a configured secret', function () {
-  this.timeout(60_000);
+describe('The payment callback with a configured secret', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;

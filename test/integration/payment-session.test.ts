@@ -16,8 +16,7 @@ import { RECEIVER, SeckillReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('payments', function () {
-  this.timeout(60_000);
+describe('payments', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let other: SeckillReplica;

@@ -15,8 +15,7 @@ import { useServers } from '../support/servers.js';
 const REGION = '310115';
 const RECEIVER = { name: '张三', phone: '13800000000', region: REGION, address: 'Century Avenue 1' };
 
-describe('prices of orders of goods', function () {
-  this.timeout(60_000);
+describe('prices of orders of goods', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let users = 7_000;

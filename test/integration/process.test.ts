@@ -35,8 +35,7 @@ async function freePort(): Promise<number> {
   }
 }
 
-describe('a process', function () {
-  this.timeout(60_000);
+describe('a process', () => {
   let dir: string;
   let child: ChildProcess;
   let lines: Line[];

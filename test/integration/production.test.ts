@@ -17,8 +17,7 @@ const SECRETS = {
   payment: secret(),
 };
 
-describe('The product process in production', function () {
-  this.timeout(60_000);
+describe('The product process in production', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;

@@ -257,7 +257,7 @@ describe('The client of PurchaseStream', () => {
       assert.ok(written < COUNT, `${written} messages were taken`);
       release();
       await writing;
-      await eventually('every result', () => numbers.length === COUNT, { timeoutMs: 20_000 });
+      await eventually('every result', () => numbers.length === COUNT);
       assert.deepEqual(
         numbers,
         Array.from({ length: COUNT }, (_, i) => i + 1),

@@ -8,8 +8,7 @@ import { SeckillReplica, startReplica, TOKEN_TTL_MS } from '../support/seckill.j
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('Purchase tokens', function () {
-  this.timeout(30_000);
+describe('Purchase tokens', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
 

@@ -14,8 +14,7 @@ import { useServers } from '../support/servers.js';
 
 const FAR = { ...RECEIVER, region: '650000' };
 
-describe('the receiver of an order of goods', function () {
-  this.timeout(60_000);
+describe('the receiver of an order of goods', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let users = 71_000;

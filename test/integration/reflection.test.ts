@@ -8,8 +8,7 @@ import { useServers } from '../support/servers.js';
 
 const run = promisify(execFile);
 
-describe('gRPC reflection', function () {
-  this.timeout(60_000);
+describe('gRPC reflection', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
 

@@ -10,8 +10,7 @@ import { RECEIVER, type SeckillReplica, startReplica } from '../support/seckill.
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('refunds of lines and of shipped goods', function () {
-  this.timeout(60_000);
+describe('refunds of lines and of shipped goods', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let other: SeckillReplica;

@@ -18,8 +18,7 @@ import { RECEIVER, type SeckillReplica, startReplica } from '../support/seckill.
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('refunds', function () {
-  this.timeout(60_000);
+describe('refunds', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
 

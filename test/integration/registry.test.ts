@@ -189,8 +189,7 @@ describe('Calls to discovery:/// addresses', () => {
   });
 });
 
-describe('EtcdRegistry', function () {
-  this.timeout(30_000);
+describe('EtcdRegistry', () => {
   const servers = useServers('etcd');
   const open: EtcdRegistry[] = [];
 
@@ -260,8 +259,7 @@ async function revokeAll(url: string): Promise<void> {
   for (const { ID } of leases) await post('lease/revoke', { ID });
 }
 
-describe('EtcdRegistry while etcd is down', function () {
-  this.timeout(60_000);
+describe('EtcdRegistry while etcd is down', () => {
   const etcd = useOwnEtcd();
   let a: Instance;
   let b: Instance;

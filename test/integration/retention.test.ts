@@ -60,8 +60,7 @@ class Counting extends TransactionRunner {
   override afterCommit(): void {}
 }
 
-describe('Retention', function () {
-  this.timeout(60_000);
+describe('Retention', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   /** The owner of the database. */

@@ -20,8 +20,7 @@ const HOUR_MS = 3_600_000;
 /** Balance, limits, stock ledger, settings. */
 const INVARIANTS = [1, 2, 3, 4, 5, 13, 16];
 
-describe('UpdateSale', function () {
-  this.timeout(60_000);
+describe('UpdateSale', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
 

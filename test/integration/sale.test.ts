@@ -14,8 +14,7 @@ import { eventually } from '../support/wait.js';
 
 const ALICE = formatUserId('1');
 
-describe('A sale', function () {
-  this.timeout(60_000);
+describe('A sale', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
 

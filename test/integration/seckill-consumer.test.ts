@@ -13,8 +13,7 @@ import { type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('The seckill consumer on PostgreSQL and Redis', function () {
-  this.timeout(30_000);
+describe('The seckill consumer on PostgreSQL and Redis', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let running: SeckillConsumer[] = [];
@@ -300,9 +299,7 @@ describe('The seckill consumer on PostgreSQL and Redis', function () {
     // A key that changes its type while it is read fails one read of all items.
     await replica.redis.commands.del(saleKeys('', broken.id).stream);
     await add(broken.id, 'uid', '1');
-    await eventually('the repaired item is settled', async () => (await ordered(broken.id)) === 1, {
-      timeoutMs: 20_000,
-    });
+    await eventually('the repaired item is settled', async () => (await ordered(broken.id)) === 1);
     await settled(broken.id);
     await replica.redis.commands.del(saleKeys('', broken.id).stream);
     await replica.redis.commands.set(saleKeys('', broken.id).stream, 'not a stream');

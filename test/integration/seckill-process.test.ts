@@ -5,8 +5,7 @@ import { type TestProcess, useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('The product process', function () {
-  this.timeout(90_000);
+describe('The product process', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;
@@ -178,9 +177,7 @@ describe('The product process', function () {
     await add(N / 2, N);
     await product.kill();
     product = await product.again();
-    await eventually('all are orders', async () => (await count('orders WHERE product_id = $1', itemId)) === N, {
-      timeoutMs: 40_000,
-    });
+    await eventually('all are orders', async () => (await count('orders WHERE product_id = $1', itemId)) === N);
     await eventually('the stream is empty', async () => (await redis.xlen(`stream:seckill:${itemId}`)) === 0);
     assert.equal(await count('orders WHERE product_id = $1', itemId), N);
     assert.equal(await count('instance_requests WHERE product_id = $1', itemId), N);

@@ -30,8 +30,7 @@ interface Body {
 }
 
 /** One process serves. Everything behind it happens when a test says so. */
-describe('A caller meets every state and refusal of a flash sale:', function () {
-  this.timeout(60_000);
+describe('A caller meets every state and refusal of a flash sale:', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;

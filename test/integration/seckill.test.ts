@@ -16,8 +16,7 @@ import { MAX_DELIVERIES, type SeckillReplica, startReplica } from '../support/se
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('A flash sale on PostgreSQL and Redis', function () {
-  this.timeout(30_000);
+describe('A flash sale on PostgreSQL and Redis', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let running: SeckillConsumer[] = [];

@@ -9,8 +9,7 @@ import { eventually } from '../support/wait.js';
 
 const PARCELS = { carrier: 'SF Express', trackingNumbers: ['SF1', 'SF2'] };
 
-describe('goods on their way to the buyer', function () {
-  this.timeout(60_000);
+describe('goods on their way to the buyer', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let other: SeckillReplica;

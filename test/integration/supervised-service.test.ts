@@ -10,8 +10,7 @@ import { pickAddresses, SupervisedService } from '../../internal/local/services.
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 
-describe('A supervised service', function () {
-  this.timeout(60_000);
+describe('A supervised service', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const folder = mkdtempSync(join(tmpdir(), 'kaimai-supervised-'));
   const children: SpawnedProcess[] = [];

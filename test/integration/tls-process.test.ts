@@ -12,8 +12,7 @@ const SERVER = { cert: file('server.pem'), key: file('server.key'), clientCa: fi
 const CLIENT = { cert: readFileSync(file('client.pem')), key: readFileSync(file('client.key')) };
 const ADMIN = { 'x-user-role': 'ADMIN' };
 
-describe('Product and resource with mTLS', function () {
-  this.timeout(60_000);
+describe('Product and resource with mTLS', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;

@@ -75,8 +75,7 @@ function treeOf(spans: readonly Span[]): string {
   return lines.join('\n');
 }
 
-describe('Tracing of the processes', function () {
-  this.timeout(120_000);
+describe('Tracing of the processes', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   const collector = new Collector();

@@ -33,8 +33,7 @@ const LIMIT = { maxAttempts: 2, maxAttemptsPerAddress: 6, windowMs: 60_000 };
 /** So slow that no token is added during a test. */
 const RATE = { per_second: 0.0001, burst: 200 };
 
-describe('users of the product process in auth.mode jwt', function () {
-  this.timeout(90_000);
+describe('users of the product process in auth.mode jwt', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;

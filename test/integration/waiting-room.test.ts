@@ -13,8 +13,7 @@ import { eventually } from '../support/wait.js';
 
 const TURN_MS = 60_000;
 
-describe('The waiting room', function () {
-  this.timeout(30_000);
+describe('The waiting room', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let other: SeckillReplica;

@@ -34,8 +34,7 @@ spec:
   ingress: [{ports: [{port: 22}]}]
 `;
 
-describe('An instance on Kubernetes', function () {
-  this.timeout(60_000);
+describe('An instance on Kubernetes', () => {
   const suite = useCluster();
   const { signal } = new AbortController();
   const open: KubernetesProvisioner[] = [];

@@ -10,8 +10,7 @@ const FOLDER = join(projectRoot, 'deploy/kubernetes');
 /** Of the Prometheus operator, without their schemas. */
 const MONITORING = ['ServiceMonitor', 'PrometheusRule'];
 
-describe('deploy/kubernetes on a real API server', function () {
-  this.timeout(60_000);
+describe('deploy/kubernetes on a real API server', () => {
   const suite = useCluster();
 
   async function kubectl(...args: string[]): Promise<string> {
@@ -49,7 +48,6 @@ describe('deploy/kubernetes on a real API server', function () {
         (await ready('product-api')) === 3 &&
         (await ready('product-background')) === 2 &&
         (await ready('resource')) === 2,
-      { timeoutMs: 40_000 },
     );
   });
 

@@ -13,8 +13,7 @@ import { eventually } from '../support/wait.js';
 const OVERLOADED = { status: 503, message: 'the API server is overloaded' };
 const NOT_YET = { status: 500, message: 'etcdserver: request timed out' };
 
-describe('An API server that misbehaves', function () {
-  this.timeout(60_000);
+describe('An API server that misbehaves', () => {
   const suite = useCluster();
   const { signal } = new AbortController();
   let proxy: ApiServerProxy;

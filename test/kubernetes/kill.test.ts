@@ -28,8 +28,7 @@ interface InstanceJson {
   readonly reason: string;
 }
 
-describe('Orders whose instances run on Kubernetes', function () {
-  this.timeout(180_000);
+describe('Orders whose instances run on Kubernetes', () => {
   const suite = useCluster();
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();

@@ -6,8 +6,7 @@ import { provisionerContract } from '../contract/provisioner.js';
 import { useCluster } from '../support/kubernetes.js';
 import { provisionerOptions } from '../support/kubernetes-provisioner.js';
 
-describe('ports of the resource domain on Kubernetes', function () {
-  this.timeout(60_000);
+describe('ports of the resource domain on Kubernetes', () => {
   const suite = useCluster();
 
   provisionerContract('of Kubernetes', async () => {

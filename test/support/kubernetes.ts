@@ -33,8 +33,7 @@ async function startCluster(): Promise<LocalCluster> {
   return cluster;
 }
 
-after('stop the Kubernetes cluster of the test run', async function () {
-  this.timeout(60_000);
+after('stop the Kubernetes cluster of the test run', async () => {
   if (!shared) return;
   await shared.then(
     (cluster) => cluster.stop(),
@@ -146,8 +145,7 @@ export function useCluster(): SuiteCluster {
     }
     await suite.open();
   });
-  after('remove the namespace', async function () {
-    this.timeout(30_000);
+  after('remove the namespace', async () => {
     await suite.close();
   });
   return suite;

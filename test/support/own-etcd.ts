@@ -78,8 +78,7 @@ export function useOwnEtcd(): OwnEtcd {
     this.timeout(START_TIMEOUT_MS);
     await etcd.restart();
   });
-  after('stop etcd', async function () {
-    this.timeout(30_000);
+  after('stop etcd', async () => {
     await etcd.end();
   });
   return etcd;

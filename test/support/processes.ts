@@ -38,7 +38,7 @@ export interface ProcessOptions {
   config?: Record<string, unknown>;
   /** Default: free ones. */
   addresses?: ServiceAddresses;
-  /** Default 30 s. */
+  /** Default 120 s. */
   timeoutMs?: number;
 }
 
@@ -120,7 +120,7 @@ export class TestProcesses {
       env: options.env ?? {},
       config: this.configuration(name, number, options.config),
       logFile,
-      timeoutMs: options.timeoutMs ?? 30_000,
+      timeoutMs: options.timeoutMs ?? 120_000,
       signal: new AbortController().signal,
       spawned: (spawned) => this.children.push(spawned),
     });
@@ -179,8 +179,7 @@ function processesInGroup(group: number): number[] {
 /** Registers the hook of the enclosing suite. */
 export function useProcesses(): TestProcesses {
   const processes = new TestProcesses();
-  after('stop the processes', async function () {
-    this.timeout(60_000);
+  after('stop the processes', async () => {
     await processes.end();
   });
   return processes;

@@ -103,8 +103,7 @@ export function useServers(...names: ServerName[]): SuiteServers {
   before(`servers: ${names.join(', ')}`, async function () {
     this.timeout(START_TIMEOUT_MS);
     // Registered here, so that it runs after the suite's own hooks, which close their connections.
-    this.test?.parent?.afterAll('give the servers back', async function () {
-      this.timeout(60_000);
+    this.test?.parent?.afterAll('give the servers back', async () => {
       await servers.release();
     });
     const suite = `kaimai_test_${randomBytes(5).toString('hex')}`;

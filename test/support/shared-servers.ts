@@ -89,8 +89,7 @@ async function sweep(): Promise<void> {
   }
 }
 
-after('stop the servers of the test run', async function () {
-  this.timeout(120_000);
+after('stop the servers of the test run', async () => {
   abort.abort();
   await Promise.allSettled(starting.values());
   await Promise.allSettled(endings.splice(0).map((work) => work()));

@@ -2,13 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
  * Polls the condition until it returns neither undefined nor false, and resolves with that. Fails after timeoutMs,
- * naming
- * what was waited for and the last error of the condition.
+ * naming what was waited for and the last error of the condition. The bound says when to give up, not how long something
+ * may take: a machine with other work is ten times as slow.
  */
 export async function eventually<T>(
   what: string,
   condition: () => T | undefined | false | Promise<T | undefined | false>,
-  { timeoutMs = 15_000, everyMs = 25 }: { timeoutMs?: number; everyMs?: number } = {},
+  { timeoutMs = 60_000, everyMs = 25 }: { timeoutMs?: number; everyMs?: number } = {},
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   let cause: unknown;

@@ -11,8 +11,7 @@ import { openApiDocument, toYaml } from './document.js';
 
 type Node = { [key: string]: Node } & { name?: string; type?: JsonValue };
 
-describe('The OpenAPI document', function () {
-  this.timeout(60_000);
+describe('The OpenAPI document', () => {
   let library: JsonObject;
   let kaimai: JsonObject;
 
