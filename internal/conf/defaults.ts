@@ -39,6 +39,7 @@ export const DEFAULTS: JsonObject = {
     roles: [],
     metricsAddr: '',
     streamMaxAge: '1800s',
+    maxConnectionAge: '300s',
     drainDelay: '0s',
     stopTimeout: '10s',
     environment: '',

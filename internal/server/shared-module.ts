@@ -130,7 +130,8 @@ export const sharedServerModule: ProviderSet = providers(({ provide, create, ass
   create(GrpcListener, [CONFIG, Dispatcher, Logger], (config, dispatcher, logger) => {
     const { grpc } = config.server;
     const { addr, maxMessageBytes, writeTimeoutMs } = grpc;
-    const options = { addr, maxMessageBytes, writeTimeoutMs, ...securityOf(config, grpc.tls, logger) };
+    const limits = { maxMessageBytes, writeTimeoutMs, maxConnectionAgeMs: config.server.maxConnectionAgeMs };
+    const options = { addr, ...limits, ...securityOf(config, grpc.tls, logger) };
     return new GrpcListener(options, dispatcher);
   });
   create(
@@ -141,6 +142,7 @@ export const sharedServerModule: ProviderSet = providers(({ provide, create, ass
         {
           ...config.server.http,
           ...securityOf(config, config.server.http.tls, logger),
+          maxConnectionAgeMs: config.server.maxConnectionAgeMs,
           envelopeHeader: ENVELOPE_HEADER,
           ownEnvelopes: OWN_ENVELOPES,
           forwardHeaders: FORWARDED_HEADERS,
@@ -313,7 +315,8 @@ function makeApp(parts: ValuesOf<typeof APP_PARTS>): App {
   const watched = worker.index === 0 ? parts.probes.filter((p) => here.has(p.server)) : [];
   if (watched.length > 0) servers.push(backlogWatch(watched, parts.backgroundMetrics, logger));
   const serves = takesRole(config.server.roles, 'api');
-  if (serves) servers.push(parts.cpu, handlers(dispatcher), grpc, http);
+  servers.push(parts.cpu);
+  if (serves) servers.push(handlers(dispatcher), grpc, http);
   reportReadiness(health);
   return new App({
     name: worker.process,
@@ -339,7 +342,8 @@ function makeApp(parts: ValuesOf<typeof APP_PARTS>): App {
   });
 }
 
-function exportProcess({ metrics: target, worker, health, cpu, limiter }: ValuesOf<typeof APP_PARTS>): void {
+function exportProcess(parts: ValuesOf<typeof APP_PARTS>): void {
+  const { metrics: target, worker, health, cpu, limiter, grpc, http } = parts;
   const labels = { process: worker.process, version: projectVersion(), node: process.version };
   target.gauge('build_info', '1, with the version of the program.', 'max', () => [[labels, 1]]);
   target.gauge(
@@ -350,6 +354,16 @@ function exportProcess({ metrics: target, worker, health, cpu, limiter }: Values
       return cpu.percent;
     },
   );
+  target.gauge(
+    'event_loop_utilization',
+    'Smoothed share of the time in which the event loop was busy, from 0 to 1; of several workers the highest.',
+    'max',
+    () => cpu.eventLoopUtilization,
+  );
+  target.gauge('server_connections', 'Open connections of callers, by transport.', 'sum', () => [
+    [{ transport: 'grpc' }, grpc.openConnections],
+    [{ transport: 'http' }, http.openConnections],
+  ]);
   healthMetrics(target, health);
   limiterMetrics(target, limiter);
   const readyCount = () => (health.ready ? 1 : 0);

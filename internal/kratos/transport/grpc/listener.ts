@@ -28,6 +28,7 @@ import type { ServerTls } from '../tls/server-tls.js';
 import { toKratosError } from '../to-kratos-error.js';
 import { oversizeReason, STATUS_DETAILS } from './oversize.js';
 import { RequestReader } from './request-reader.js';
+import { limitSessionAge } from './session-age.js';
 
 export interface GrpcOptions {
   /** host:port; port 0 picks a free one. */
@@ -39,6 +40,8 @@ export interface GrpcOptions {
   readonly tls?: ServerTls | undefined;
   /** Absent: any number of connections. */
   readonly connections?: ConnectionLimit | undefined;
+  /** Age at which a connection is told to leave, up to a tenth less. Default: never. */
+  readonly maxConnectionAgeMs?: number;
 }
 
 const WRITE_TIMEOUT_MS = 30_000;
@@ -91,6 +94,10 @@ export class GrpcListener implements Server {
     return this.boundPort;
   }
 
+  get openConnections(): number {
+    return this.sessions().length;
+  }
+
   start(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.server.bindAsync(this.options.addr, credentialsOf(this.options.tls), (err, port) => {
@@ -99,7 +106,10 @@ export class GrpcListener implements Server {
           return;
         }
         this.boundPort = port;
-        for (const listener of this.listeners()) this.options.connections?.attach(listener);
+        for (const listener of this.listeners()) {
+          this.options.connections?.attach(listener);
+          if (this.options.maxConnectionAgeMs) limitSessionAge(listener, this.options.maxConnectionAgeMs);
+        }
         this.options.tls?.watch((context) => {
           for (const listener of this.listeners()) (listener as TlsServer).setSecureContext(context);
         });

@@ -44,6 +44,8 @@ export interface HttpOptions {
   readonly tls?: ServerTls | undefined;
   /** Absent: any number of connections. */
   readonly connections?: ConnectionLimit | undefined;
+  /** Age from which a reply closes its connection, up to a tenth less. Default: never. */
+  readonly maxConnectionAgeMs?: number;
 }
 
 /** gRPC's own protocols are not served as JSON. */
@@ -94,6 +96,7 @@ export class HttpListener implements Server {
         maxBodyBytes: options.maxBodyBytes,
         requestTimeoutMs: options.timeoutMs,
         headersTimeoutMs: Math.min(options.timeoutMs, 10_000),
+        maxConnectionAgeMs: options.maxConnectionAgeMs ?? 0,
       },
     });
   }
@@ -102,6 +105,10 @@ export class HttpListener implements Server {
   get port(): number {
     if (this.boundPort === undefined) throw new Error('http is not listening yet');
     return this.boundPort;
+  }
+
+  get openConnections(): number {
+    return this.server.openConnections;
   }
 
   async start(): Promise<void> {

@@ -331,7 +331,7 @@ export class Exchange implements TranscoderCall {
         contentType = mediaType(first === undefined ? '' : readHttpBody(httpBody(first)).contentType);
       }
       this.answered = true;
-      if (edge.draining) headers.push('connection', 'close');
+      if (edge.draining || this.lastOnConnection) headers.push('connection', 'close');
       res.writeHead(200, [...headers, 'content-type', contentType]);
     };
     if (this.req.method === 'HEAD') {

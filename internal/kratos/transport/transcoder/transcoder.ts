@@ -7,6 +7,7 @@ import { DEFAULT_ENVELOPE_HEADER } from './envelope.js';
 import { ErrorWriter, edgeErrors } from './error-reply.js';
 import { Exchange } from './exchange.js';
 import { MetadataRules } from './metadata.js';
+import { OpenSockets } from './open-sockets.js';
 import { compileRoutes } from './routes.js';
 import type { TranscodeError } from './transcode-error.js';
 import type { ListenAddress, TranscoderLimits, TranscoderOptions, TranscoderServer } from './types.js';
@@ -28,6 +29,7 @@ const DEFAULT_LIMITS: Required<TranscoderLimits> = {
   writeTimeoutMs: 30_000,
   drainIdleMs: 500,
   maxRequestsPerConnection: 0,
+  maxConnectionAgeMs: 0,
   maxConnections: 0,
 };
 
@@ -71,14 +73,18 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
     active: new Set(),
   };
   const { plainRoutes } = options;
+  const sockets = new OpenSockets(limits.maxConnectionAgeMs);
   const answer = (req: IncomingMessage, res: ServerResponse, expectsContinue: boolean): void => {
+    const last = edge.draining || sockets.isOld(req.socket);
     if (plainRoutes) {
-      if (edge.draining) res.setHeader('connection', 'close');
+      if (last) res.setHeader('connection', 'close');
       if (plainRoutes(req, res)) return;
       // Without need it would keep Node from announcing that it closes the connection.
-      if (edge.draining) res.removeHeader('connection');
+      if (last) res.removeHeader('connection');
     }
-    new Exchange(edge, req, res, expectsContinue).run();
+    const exchange = new Exchange(edge, req, res, expectsContinue);
+    exchange.lastOnConnection = last;
+    exchange.run();
   };
   const listener = (req: IncomingMessage, res: ServerResponse): void => answer(req, res, false);
 
@@ -92,6 +98,7 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
   const server = options.tls
     ? createTlsServer({ ...settings, ...options.tls }, listener)
     : createServer(settings, listener);
+  sockets.watch(server);
   server.maxRequestsPerSocket = limits.maxRequestsPerConnection;
   if (limits.maxConnections > 0) server.maxConnections = limits.maxConnections;
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
@@ -109,6 +116,9 @@ export function createTranscoderServer(options: TranscoderOptions): TranscoderSe
     routes: table.routes,
     listener,
     server,
+    get openConnections() {
+      return sockets.count;
+    },
     start: (address) => listen(server, address),
     drain: () => {
       edge.draining = true;

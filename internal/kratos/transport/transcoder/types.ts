@@ -144,6 +144,8 @@ export interface TranscoderLimits {
   readonly drainIdleMs?: number;
   /** Requests per connection; 0 for no limit. Default 0. */
   readonly maxRequestsPerConnection?: number;
+  /** Age of a connection from which a reply closes it, up to a tenth less; 0 for none. Default 0. */
+  readonly maxConnectionAgeMs?: number;
   /** Open connections; 0 for no limit. Default 0. */
   readonly maxConnections?: number;
 }
@@ -225,6 +227,7 @@ export interface TranscoderServer {
   readonly listener: (req: IncomingMessage, res: ServerResponse) => void;
   /** The server that `start` makes listen: of node:https with `tls`, otherwise of node:http. */
   readonly server: NetServer;
+  readonly openConnections: number;
   /** Starts listening. Resolves with the actual address. */
   start(address: ListenAddress): Promise<{ host: string; port: number }>;
   /**
