@@ -26,7 +26,7 @@ export interface Lease {
 }
 
 /** Servers notice a closed socket a moment later. */
-const CLOSING_MS = 15_000;
+const CLOSING_MS = 5_000;
 
 async function remaining(list: () => Promise<string[]>): Promise<string[]> {
   let found: string[] = [];
