@@ -18,11 +18,13 @@ interface Result {
 describe('The bench', function () {
   this.timeout(TIMEOUT_MS);
 
-  it('measures every figure in a short round, and leaves no processes behind', async () => {
+  it('measures its figures in a short round, and leaves no processes behind', async () => {
     const out = mkdtempSync(join(tmpdir(), 'kaimai-bench-test-'));
     try {
       const program = join(projectRoot, 'dist/bench/main.js');
-      const args = ['--enable-source-maps', program, '--short', '--out', out];
+      // Without the instances on Kubernetes: test/kubernetes creates those.
+      const parts = 'rates,settlement,orders,calls,carts,joins,memory';
+      const args = ['--enable-source-maps', program, '--short', '--only', parts, '--out', out];
       const { stdout } = await promisify(execFile)(process.execPath, args, {
         cwd: projectRoot,
         timeout: TIMEOUT_MS - 30_000,
