@@ -9,6 +9,7 @@ import {
 } from '../../gen/order/v1/errors.js';
 import { RefundRequested } from '../../gen/order/v1/event.js';
 import { formatUserId } from '../../internal/biz/identity.js';
+import { TOPIC_INSTANCE_REMOVED as REMOVED } from '../../internal/biz/order/instance-removal.js';
 import type { Order } from '../../internal/biz/order/order-state.js';
 import { TOPIC_REFUND_REQUESTED } from '../../internal/biz/order/refund.js';
 import type { Refund } from '../../internal/biz/order/refund-state.js';
@@ -120,6 +121,36 @@ describe('refunds', () => {
     );
     assert.equal(record?.status, 'REFUNDED');
     // The same buyer may buy again, and gets the unit.
+    assert.equal((await replica.buy(plan, users + 1)).kind, 'QUEUED');
+    await eventually('the order exists', () => replica.idle(plan));
+  });
+
+  it('lets an operator decide about the refund of an instance, which runs until the approval', async () => {
+    const { itemId: plan } = await replica.openSale({ total: 1n, payMode: 'PAY_LATER', defaultLimit: 1 });
+    await replica.buy(plan, users + 1);
+    await eventually('the order exists', () => replica.idle(plan));
+    const [row] = await replica.rows<{ id: bigint }>('SELECT id FROM orders WHERE product_id = $1', plan);
+    const paid = await replica.pay(row!.id);
+    const instanceId = paid.instanceId!;
+    await assert.rejects(requestWhole(paid, 'too early'), isRefundNotPossible);
+    await replica.instances.reportInstance({ instanceId, status: 'SUCCESS', reason: '' });
+    const removals = () => replica.rows('SELECT * FROM outbox WHERE topic = $1 AND ref_id = $2', REMOVED, instanceId);
+    const refund = await requestWhole(paid, 'too slow');
+    assert.deepEqual([refund.status, refund.kind, refund.amountFen], ['REQUESTED', 'WHOLE', paid.amountFen]);
+    // A report that is repeated meanwhile changes nothing.
+    await replica.instances.reportInstance({ instanceId, status: 'SUCCESS', reason: '' });
+    assert.deepEqual(await statusOf(paid.id), ['REFUNDING', 'too slow']);
+    assert.equal((await removals()).length, 0);
+    await replica.refunds.refuse(refund.id, 'it is fast');
+    assert.deepEqual(await statusOf(paid.id), ['COMPLETED', '']);
+    const second = await requestWhole(paid, 'it is slow');
+    for (let i = 0; i < 2; i++) assert.equal((await replica.refunds.approve(second.id)).status, 'APPROVED');
+    assert.equal((await removals()).length, 1);
+    await work();
+    assert.equal(paidBack(second.id), paid.amountFen);
+    assert.deepEqual(await statusOf(paid.id), ['CANCELLED', 'REFUNDED']);
+    await replica.relayReturns();
+    // The unit is on sale again, also for this buyer.
     assert.equal((await replica.buy(plan, users + 1)).kind, 'QUEUED');
     await eventually('the order exists', () => replica.idle(plan));
   });

@@ -3,10 +3,14 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { parseAllDocuments } from 'yaml';
+import { RefundServiceService } from '../../gen/order/v1/refund.js';
+import { ALL_REASONS } from '../../gen/reasons.js';
+import { DEVELOPMENT_TOKEN } from '../../internal/conf/defaults.js';
 import { KubernetesProvisioner } from '../../internal/data/kubernetes/provisioner.js';
 import { InstancesCheck } from '../../internal/data/postgres/audit/instances.js';
 import { SilentLogger } from '../../internal/kratos/log/logger.js';
 import { Metrics } from '../../internal/kratos/metrics/metrics.js';
+import { GrpcClient } from '../../internal/kratos/transport/grpc/client.js';
 import { projectRoot } from '../../internal/local/project.js';
 import { openPostgres } from '../support/instances.js';
 import { useCluster } from '../support/kubernetes.js';
@@ -18,7 +22,7 @@ import { eventually } from '../support/wait.js';
 const ORDERS = 20;
 const BASE = join(projectRoot, 'deploy/kubernetes/base');
 const ADMIN = { 'x-user-role': 'ADMIN', 'content-type': 'application/json' };
-const WAIT = { timeoutMs: 90_000 };
+const WAIT = { timeoutMs: 150_000 };
 
 interface InstanceJson {
   readonly instanceId: string;
@@ -26,6 +30,12 @@ interface InstanceJson {
   readonly state: string;
   readonly address: string;
   readonly reason: string;
+}
+
+interface OrderJson {
+  readonly id: string;
+  readonly status: string;
+  readonly closeReason: string;
 }
 
 describe('Orders whose instances run on Kubernetes', () => {
@@ -50,7 +60,7 @@ describe('Orders whose instances run on Kubernetes', () => {
     product = await processes.start('product', { env, config });
     const kubernetes = {
       ...{ kubeconfig, namespace: suite.namespace, template: join(BASE, 'instance-template.yaml') },
-      ...{ images: ['*=registry.example/{image}'], ready_timeout: '60s', request_timeout: '2s' },
+      ...{ images: ['*=registry.example/{image}'], ready_timeout: '150s', request_timeout: '2s' },
     };
     resource = await processes.start('resource', {
       env: { ...env, ...product.env() },
@@ -84,6 +94,13 @@ describe('Orders whose instances run on Kubernetes', () => {
     const headers = { 'x-user-id': String(user) };
     const reply = await fetch(`http://${resource.http}${path}`, { method, headers });
     return { status: reply.status, body: (await reply.json()) as InstanceJson };
+  }
+
+  /** What a list shows to a user. */
+  async function list<T>(url: string, user: number): Promise<T> {
+    const reply = await fetch(url, { headers: { 'x-user-id': String(user) } });
+    assert.equal(reply.status, 200, url);
+    return (await reply.json()) as T;
   }
 
   /** Buys one instance for each of these users. */
@@ -131,14 +148,14 @@ describe('Orders whose instances run on Kubernetes', () => {
       'the API server',
       async () => {
         suite.cluster.kill('kube-apiserver');
-        await suite.cluster.startComponent('kube-apiserver');
+        await suite.cluster.restart('kube-apiserver');
       },
     ],
     [
       'etcd',
       async () => {
         suite.cluster.kill('etcd');
-        await suite.cluster.startComponent('etcd');
+        await suite.cluster.restart('etcd');
       },
     ],
   ] as const) {
@@ -156,8 +173,7 @@ describe('Orders whose instances run on Kubernetes', () => {
   }
 
   it('are listed for their owner, who deletes one for good', async () => {
-    const reply = await fetch(`http://${resource.http}/v1/instances`, { headers: { 'x-user-id': '1' } });
-    const { instances } = (await reply.json()) as { instances: readonly InstanceJson[] };
+    const { instances } = await list<{ instances: readonly InstanceJson[] }>(`http://${resource.http}/v1/instances`, 1);
     const [instance] = instances;
     assert.ok(instances.length === 1 && instance);
     assert.equal(instance.state, 'RUNNING');
@@ -172,28 +188,36 @@ describe('Orders whose instances run on Kubernetes', () => {
     await audited();
   });
 
-  it('are refunded as a whole, and the instance is removed', async () => {
-    const { rows } = await db.query<{ instance_id: string; name: string }>(
-      'SELECT instance_id, name FROM instance_logs WHERE user_id = $1',
-      ['00000000-0000-8000-8000-000000000002'],
-    );
-    const [{ instance_id: instanceId, name }] = rows as [{ instance_id: string; name: string }];
-    // As an approved refund of the order writes it.
-    await db.query(
-      `INSERT INTO outbox (topic, ref_id, payload) VALUES ('instance.removed', $1, convert_to($2, 'UTF8')::bytea)`,
-      [instanceId, JSON.stringify({ instanceId, reason: 'refund 1' })],
-    );
-    const path = `/v1/instances/${instanceId}`;
-    const state = await eventually(
+  it('are refunded when an operator approves it, and their instance is removed', async () => {
+    const user = { 'x-user-id': '2', 'content-type': 'application/json' };
+    const { instances } = await list<{ instances: readonly InstanceJson[] }>(`http://${resource.http}/v1/instances`, 2);
+    const [instance] = instances;
+    assert.ok(instances.length === 1 && instance);
+    const [order] = (await list<{ orders: readonly OrderJson[] }>(`http://${product.http}/v1/orders`, 2)).orders;
+    assert.equal(order?.status, 'COMPLETED');
+    const refund = await post(`/v1/orders/${order.id}/refunds`, { reason: 'too slow' }, user);
+    assert.equal((await life('GET', `/v1/instances/${instance.instanceId}`, 2)).body.state, 'RUNNING');
+    await post(`/v1/refunds/${refund.id}/approve`, {});
+    const removed = await eventually(
       'it is removed',
       async () => {
-        const { body } = await life('GET', path, 2);
+        const { body } = await life('GET', `/v1/instances/${instance.instanceId}`, 2);
         return body.state === 'REMOVED' && body;
       },
       WAIT,
     );
-    assert.equal(state.reason, 'refund 1');
-    assert.ok(!(await suite.statefulSets()).includes(name));
+    assert.equal(removed.reason, `refund ${refund.id}`);
+    assert.ok(!(await suite.statefulSets()).includes(instance.name));
+    await eventually('its pod is gone', async () => !(await suite.pods()).includes(`${instance.name}-0`), WAIT);
+    // The money of a prepaid sale goes back outside Kaimai.
+    const client = new GrpcClient({
+      ...{ addr: product.grpc, reasons: ALL_REASONS, timeoutMs: 30_000 },
+      metadata: { 'x-internal-token': DEVELOPMENT_TOKEN },
+    });
+    await client.call(RefundServiceService.completeRefund, { id: BigInt(refund.id) }).finally(() => client.close());
+    const [cancelled] = (await list<{ orders: readonly OrderJson[] }>(`http://${product.http}/v1/orders`, 2)).orders;
+    assert.deepEqual([cancelled?.status, cancelled?.closeReason], ['CANCELLED', 'REFUNDED']);
+    await audited();
   });
 
   it('lose an instance that another client deletes, one that is down is shown, and orphans are removed', async () => {

@@ -3,7 +3,7 @@
  * programs are missing, the suites are skipped, with one line that says so.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LocalCluster, writeKubeconfig } from '../../internal/local/kubernetes/cluster.js';
@@ -24,7 +24,8 @@ function sharedCluster(): Promise<LocalCluster> {
 
 async function startCluster(): Promise<LocalCluster> {
   folder = mkdtempSync(join(tmpdir(), 'kaimai-kubernetes-'));
-  const cluster = new LocalCluster({ folder, port: freePort, signal: new AbortController().signal, nodes: 2 });
+  const { signal } = new AbortController();
+  const cluster = new LocalCluster({ folder, port: freePort, signal, nodes: 2, auditLog: join(folder, 'audit.log') });
   // A run that is interrupted leaves nothing behind.
   process.once('exit', () => {
     for (const child of cluster.processes) killProcessNow(child);
@@ -101,20 +102,40 @@ export class SuiteCluster {
   }
 
   /** A kubeconfig of a new service account of this namespace, with the rules of a role. @returns its path */
-  async serviceAccount(name: string, rules: readonly unknown[]): Promise<string> {
+  async serviceAccount(
+    name: string,
+    rules: readonly unknown[],
+    kind: 'Role' | 'ClusterRole' = 'Role',
+  ): Promise<string> {
     const { cluster, namespace } = this;
-    const rbac = `/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}`;
+    const rbac = '/apis/rbac.authorization.k8s.io/v1';
+    const [prefix, scope] = kind === 'Role' ? ['', `${rbac}/namespaces/${namespace}/`] : ['cluster', `${rbac}/`];
+    // Those of the whole cluster outlive the namespace.
+    const role = kind === 'Role' ? name : `${namespace}-${name}`;
     await cluster.request('POST', `/api/v1/namespaces/${namespace}/serviceaccounts`, { metadata: { name } });
-    await cluster.request('POST', `${rbac}/roles`, { metadata: { name }, rules });
-    await cluster.request('POST', `${rbac}/rolebindings`, {
-      metadata: { name },
-      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name },
+    await cluster.request('POST', `${scope}${prefix}roles`, { metadata: { name: role }, rules });
+    await cluster.request('POST', `${scope}${prefix}rolebindings`, {
+      metadata: { name: role },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind, name: role },
       subjects: [{ kind: 'ServiceAccount', name, namespace }],
     });
     const file = this.file(`${name}.kubeconfig`);
     const token = await this.token(name);
     writeKubeconfig(file, { server: cluster.url, caFile: cluster.caFile, token });
     return file;
+  }
+
+  /** What a service account asked of the API server, as the rules of a role name it, and the status of each answer. */
+  requestsOf(serviceAccount: string): readonly { readonly rule: string; readonly status: number }[] {
+    const username = `system:serviceaccount:${this.namespace}:${serviceAccount}`;
+    const lines = readFileSync(join(folder ?? tmpdir(), 'audit.log'), 'utf8').split('\n');
+    const events = lines.filter((line) => line !== '').map((line) => JSON.parse(line) as AuditEvent);
+    return events.flatMap(({ user, verb, objectRef, responseStatus }) => {
+      if (user.username !== username || !objectRef?.resource) return [];
+      const { apiGroup = '', resource, subresource } = objectRef;
+      const path = subresource === undefined ? resource : `${resource}/${subresource}`;
+      return [{ rule: ruleOf(apiGroup, path, verb), status: responseStatus?.code ?? 0 }];
+    });
   }
 
   /** The path of a file of this suite. */
@@ -128,6 +149,32 @@ export class SuiteCluster {
     const reply = await this.cluster.request<{ status: { token: string } }>('POST', path, { spec: {} });
     return reply?.status.token ?? '';
   }
+}
+
+interface AuditEvent {
+  readonly user: { readonly username: string };
+  readonly verb: string;
+  readonly objectRef?: { readonly apiGroup?: string; readonly resource?: string; readonly subresource?: string };
+  readonly responseStatus?: { readonly code: number };
+}
+
+export interface PolicyRule {
+  readonly apiGroups: readonly string[];
+  readonly resources: readonly string[];
+  readonly verbs: readonly string[];
+}
+
+/** Each single permission of the rules, in alphabetical order. */
+export function permissionsOf(rules: readonly PolicyRule[]): readonly string[] {
+  return rules
+    .flatMap(({ apiGroups, resources, verbs }) =>
+      apiGroups.flatMap((group) => resources.flatMap((name) => verbs.map((verb) => ruleOf(group, name, verb)))),
+    )
+    .sort();
+}
+
+function ruleOf(apiGroup: string, resource: string, verb: string): string {
+  return `${verb} ${apiGroup === '' ? 'core' : apiGroup}/${resource}`;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: whatever the API server says

@@ -9,7 +9,7 @@ import { productNotFound } from '../../../gen/product/v1/errors.js';
 import type { ProductRepo, ProductSpec } from '../catalog/product.js';
 import type { IdGenerator } from '../id-generator.js';
 import type { OrderFulfilment } from '../order/fulfilment.js';
-import { canMove, completeOrders, moveOrder, type Order, type OrderRepo } from '../order/order-state.js';
+import { completeOrders, moveOrder, type Order, type OrderRepo } from '../order/order-state.js';
 import type { RefundUsecase } from '../order/refund.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 
@@ -292,15 +292,14 @@ export class InstanceUsecase implements OrderFulfilment {
   }
 
   private async settleOrder(tx: Transaction, orderId: bigint, report: InstanceReport): Promise<void> {
-    const to = report.status === 'SUCCESS' ? 'COMPLETED' : 'REFUNDING';
     const order = await this.orders.lock(tx, orderId, undefined);
     // An order that is refunded for another reason keeps its status. The report is recorded all the same.
-    if (!order || !canMove(order, to)) return;
-    if (to === 'REFUNDING') {
+    if (order?.status !== 'PAID') return;
+    if (report.status === 'FAILED') {
       await this.refunds.openWhole(tx, order, 'resource', `INSTANCE_FAILED: ${report.reason}`);
       return;
     }
-    const moved = await moveOrder(this.orders, tx, order, { to, actor: 'resource', reason: '' });
+    const moved = await moveOrder(this.orders, tx, order, { to: 'COMPLETED', actor: 'resource', reason: '' });
     if (!moved) throw new Error(`order ${orderId} changed while it was locked`);
   }
 

@@ -10,8 +10,10 @@ const ALLOWED: Readonly<Record<OrderType, readonly string[]>> = {
     'PENDING>CANCELLED',
     'PAID>COMPLETED',
     'PAID>REFUNDING',
+    'COMPLETED>REFUNDING',
     'REFUNDING>CANCELLED',
     'REFUNDING>PAID',
+    'REFUNDING>COMPLETED',
   ],
   GOODS: [
     'PENDING>PAID',

@@ -253,7 +253,7 @@ export abstract class OrderRepo {
  * PAID      → REFUNDING  the user before shipping; INSTANCE: creation failed for good
  * SHIPPED   → COMPLETED  the buyer confirms the receipt, or the confirm deadline passed
  * SHIPPED   → REFUNDING  refused, or return asked
- * COMPLETED → REFUNDING  GOODS and CONTENT only
+ * COMPLETED → REFUNDING  a refund is asked for within the after-sale window
  * REFUNDING → CANCELLED  refund done
  * REFUNDING → PAID / SHIPPED / COMPLETED  refund refused
  */
@@ -265,12 +265,12 @@ const TRANSITIONS: Readonly<Record<OrderStatus, Readonly<Partial<Record<OrderSta
     REFUNDING: ['INSTANCE', 'GOODS', 'CONTENT'],
   },
   SHIPPED: { COMPLETED: ['GOODS'], REFUNDING: ['GOODS'] },
-  COMPLETED: { REFUNDING: ['GOODS', 'CONTENT'] },
+  COMPLETED: { REFUNDING: ['INSTANCE', 'GOODS', 'CONTENT'] },
   REFUNDING: {
     CANCELLED: ['INSTANCE', 'GOODS', 'CONTENT'],
     PAID: ['INSTANCE', 'GOODS', 'CONTENT'],
     SHIPPED: ['GOODS'],
-    COMPLETED: ['GOODS', 'CONTENT'],
+    COMPLETED: ['INSTANCE', 'GOODS', 'CONTENT'],
   },
   CANCELLED: {},
 };

@@ -36,8 +36,8 @@ export class RefundRequestUsecase {
   ) {}
 
   /**
-   * Asks for what is left of an order of goods, for units of its lines, or for an order of a content. Asking for the whole again returns the refund
-   * under way, as does a repeated request id.
+   * Asks for what is left of an order, or for units of its lines. Asking for the whole again returns the refund under way,
+   * as does a repeated request id. A running instance is removed when its refund is approved.
    * @throws ORDER_NOT_FOUND, REFUND_NOT_POSSIBLE, REQUEST_ID_REUSED, INVALID_ARGUMENT lines
    */
   async request(wanted: RequestRefund): Promise<Refund> {
@@ -84,7 +84,8 @@ export class RefundRequestUsecase {
 
   /** @throws REFUND_NOT_POSSIBLE */
   private async statusFor(tx: Transaction, order: Order): Promise<'APPROVED' | 'REQUESTED'> {
-    if (order.orderType === 'INSTANCE') throw notPossible(order, 'is an order of an instance');
+    // Its report decides: SUCCESS completes the order, FAILED refunds it.
+    if (order.orderType === 'INSTANCE' && order.status === 'PAID') throw notPossible(order, 'waits for its instance');
     if (order.status === 'PAID') return 'APPROVED';
     if (order.status === 'SHIPPED') return 'REQUESTED';
     if (order.status !== 'COMPLETED') throw notPossible(order, `is ${order.status}`);

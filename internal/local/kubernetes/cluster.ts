@@ -2,7 +2,14 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot } from '../project.js';
-import { killProcessNow, type SpawnedProcess, spawnProcess, stopProcess, untilReady } from '../servers/process.js';
+import {
+  killProcessNow,
+  type SpawnedProcess,
+  spawnProcess,
+  stopProcess,
+  until,
+  untilReady,
+} from '../servers/process.js';
 import { findPrograms, missingPrograms, type Program } from './programs.js';
 
 export interface ClusterOptions {
@@ -12,6 +19,8 @@ export interface ClusterOptions {
   readonly signal: AbortSignal;
   /** Called right after each start of a process. */
   readonly spawned?: (child: SpawnedProcess) => void;
+  /** File for the requests of service accounts, one `audit.k8s.io/v1` Event in JSON a line; undefined: none. */
+  readonly auditLog?: string;
   /** Nodes that kwok plays. 0: no scheduler and no kwok, so that a test decides the state of each pod. */
   readonly nodes: number;
 }
@@ -20,6 +29,13 @@ export type Component = Exclude<Program, 'kubectl'>;
 
 const START_TIMEOUT_MS = 60_000;
 const STANDARD_PORTS = { client: 23790, peer: 23800, api: 26443 };
+
+const AUDIT_POLICY = {
+  apiVersion: 'audit.k8s.io/v1',
+  kind: 'Policy',
+  omitStages: ['RequestReceived'],
+  rules: [{ level: 'Metadata', userGroups: ['system:serviceaccounts'] }, { level: 'None' }],
+};
 
 /**
  * A Kubernetes cluster on loopback for development and tests: real etcd, API server, controller-manager and scheduler;
@@ -75,6 +91,7 @@ export class LocalCluster {
     mkdirSync(join(folder, 'certificates'), { recursive: true });
     const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
     this.write('service-accounts.key', privateKey.export({ type: 'pkcs1', format: 'pem' }).toString());
+    this.write('audit-policy.json', JSON.stringify(AUDIT_POLICY));
     this.write('tokens.csv', `${this.adminToken},admin,admin,"system:masters"\n`);
     writeKubeconfig(this.kubeconfig, { server: this.url, caFile: this.caFile, token: this.adminToken });
     try {
@@ -95,7 +112,14 @@ export class LocalCluster {
   async stop(): Promise<void> {
     for (const child of this.processes.toReversed()) await stopProcess(child);
     this.running.clear();
-    for (const entry of ['etcd', 'certificates', 'service-accounts.key', 'tokens.csv', 'kubeconfig']) {
+    for (const entry of [
+      'etcd',
+      'certificates',
+      'service-accounts.key',
+      'tokens.csv',
+      'audit-policy.json',
+      'kubeconfig',
+    ]) {
       rmSync(join(this.options.folder, entry), { recursive: true, force: true });
     }
   }
@@ -106,8 +130,20 @@ export class LocalCluster {
     if (child) killProcessNow(child);
   }
 
-  /** Starts a component that was killed, with its data and address. */
-  async startComponent(component: Component): Promise<void> {
+  /**
+   * Starts a component that was killed, with its data and address. kwok begins anew once pods can be stored again: it gives
+   * up a pod whose status it could not write (500, or a broken connection), where a kubelet tries again.
+   */
+  async restart(component: Component): Promise<void> {
+    await this.startComponent(component);
+    if (component === 'kwok' || !this.running.has('kwok')) return;
+    const { signal } = this.options;
+    await until('pods can be stored', () => this.storesPods(), { timeoutMs: START_TIMEOUT_MS, signal });
+    this.kill('kwok');
+    await this.startComponent('kwok');
+  }
+
+  private async startComponent(component: Component): Promise<void> {
     const { folder, signal } = this.options;
     const logFile = join(folder, `${component}.log`);
     const child = spawnProcess({
@@ -170,6 +206,20 @@ export class LocalCluster {
     }
   }
 
+  /** The API server has a connection to etcd of its own for each kind of object, and each recovers in its own time. */
+  private async storesPods(): Promise<boolean> {
+    const path = '/api/v1/namespaces/default/pods';
+    const name = `probe-${randomBytes(4).toString('hex')}`;
+    try {
+      const spec = { schedulerName: 'none', containers: [{ name: 'probe', image: 'probe' }] };
+      await this.request('POST', path, { metadata: { name }, spec });
+      await this.request('DELETE', `${path}/${name}?gracePeriodSeconds=0`);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   private async addNodes(count: number): Promise<void> {
     const size = { cpu: '100000', memory: '1000Ti', pods: '10000', 'nvidia.com/gpu': '8' };
     for (let i = 1; i <= count; i++) {
@@ -190,7 +240,7 @@ export class LocalCluster {
   }
 
   private argumentsOf(component: Component): string[] {
-    const { folder } = this.options;
+    const { folder, auditLog } = this.options;
     const { client, peer, api } = this.portsOf();
     const [clientUrl, peerUrl] = [`http://127.0.0.1:${client}`, `http://127.0.0.1:${peer}`];
     const [certificates, key] = [join(folder, 'certificates'), join(folder, 'service-accounts.key')];
@@ -223,6 +273,9 @@ export class LocalCluster {
           `--service-account-signing-key-file=${key}`,
           // Pods need no service account, whose controller would be one more to wait for.
           '--disable-admission-plugins=ServiceAccount',
+          ...(auditLog === undefined
+            ? []
+            : [`--audit-policy-file=${join(folder, 'audit-policy.json')}`, `--audit-log-path=${auditLog}`]),
         ];
       case 'kube-controller-manager':
         return [
