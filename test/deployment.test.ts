@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import { projectRoot } from '../internal/local/project.js';
 import { documentedMetrics } from './support/metrics-text.js';
@@ -9,6 +11,32 @@ const FOLDER = join(projectRoot, 'deploy/kubernetes');
 
 // biome-ignore lint/suspicious/noExplicitAny: Kubernetes objects
 type Json = any;
+
+describe('make test-kubernetes', () => {
+  const run = promisify(execFile);
+  const env = { ...process.env, GO: 'no-such-command', KAIMAI_KUBERNETES_BIN: '/nonexistent' };
+
+  it('is skipped with a line that says so where the programs are missing and there is no Go', async () => {
+    const build = run(join(FOLDER, 'local/build'), { env });
+    await assert.rejects(build, { code: 3, stderr: /^no Go on this machine: cannot build/ });
+    const { stdout } = await run('make', ['--no-print-directory', '-o', 'build', 'test-kubernetes'], {
+      ...{ env, cwd: projectRoot },
+    });
+    assert.equal(stdout, 'skipped: test/kubernetes\n');
+  });
+
+  it('fails if asked whether the programs are there, and they are not', async () => {
+    const check = run(join(FOLDER, 'local/build'), ['--check'], { env });
+    await assert.rejects(check, { code: 1, stderr: /^no Kubernetes programs in \/nonexistent: run/ });
+  });
+
+  it('has suites that are skipped with one line where the programs are missing', async () => {
+    const tests = [join(projectRoot, 'dist/test/run.js'), 'test/kubernetes/provisioner'];
+    const { stdout } = await run(process.execPath, tests, { env });
+    assert.equal(stdout.match(/skipped: no Kubernetes programs in \/nonexistent: run/g)?.length, 1, stdout);
+    assert.match(stdout, /\n0 passed, 0 failed\n$/);
+  }).timeout(120_000);
+});
 
 describe('deploy/kubernetes', () => {
   const read = (file: string) => readFileSync(join(FOLDER, file), 'utf8');

@@ -3,8 +3,8 @@
  *
  *     node dist/test/run.js [--grep PATTERN] [--jobs N] [PART…]
  *
- * Without arguments: every *.test.js under dist/ but those of test/cluster, which `make test-cluster` runs: their rounds
- * of faults depend on elections, which take their time on a busy machine. Each PART selects the files whose path contains it; PATTERN, a regular
+ * Without arguments: every *.test.js under dist/ but those that have a target of their own (see SEPARATE), and a line that
+ * says so. Each PART selects the files whose path contains it; PATTERN, a regular
  * expression, selects tests by their full name. The last line is always `N passed, N failed`, even when a test file
  * cannot be loaded or something keeps the process alive after the last test. The options are those of .mocharc.json, so
  * that mocha's own command line and editors behave the same.
@@ -25,7 +25,13 @@ import { projectRoot } from '../internal/local/project.js';
 /** How long the process may take to exit after the last test. */
 const EXIT_TIMEOUT_MS = 15_000;
 
-const SEPARATE = join('test', 'cluster');
+/** Folders that the make target of their name runs. */
+const SEPARATE = {
+  // Their rounds of faults depend on elections, which take their time on a busy machine.
+  'test-cluster': join('test', 'cluster'),
+  // They need programs that take ten minutes to build.
+  'test-kubernetes': join('test', 'kubernetes'),
+};
 
 let passed = 0;
 /** What failed: the title of a test or a hook, and the first line of its error. */
@@ -66,7 +72,10 @@ function testFiles(parts: readonly string[]): string[] {
     readdirSync(join(dist, folder), { recursive: true, encoding: 'utf8' }).map((file) => join(dist, folder, file)),
   );
   const tests = files.filter((file) => file.endsWith('.test.js')).sort();
-  if (parts.length === 0) return tests.filter((file) => !relative(dist, file).startsWith(SEPARATE));
+  if (parts.length === 0) {
+    const separate = Object.values(SEPARATE).map((folder) => join(folder, '/'));
+    return tests.filter((file) => !separate.some((folder) => relative(dist, file).startsWith(folder)));
+  }
   return tests.filter((file) => parts.some((part) => relative(dist, file).includes(part)));
 }
 
@@ -143,6 +152,9 @@ const { values, positionals } = parseArgs({
 });
 reportFile = values.report;
 const [shard = 0, shards = 1] = values.shard.split('/').map(Number);
+if (positionals.length === 0 && shards === 1) {
+  for (const [target, folder] of Object.entries(SEPARATE)) console.log(`skipped: ${folder}: run make ${target}`);
+}
 const files = testFiles(positionals).filter((_, index) => index % shards === shard);
 if (Number(values.jobs) > 1) {
   await runJobs(Number(values.jobs), [...(values.grep === undefined ? [] : ['--grep', values.grep]), ...positionals]);

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { appendFileSync, cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { parseAllDocuments, stringify } from 'yaml';
 import { projectRoot } from '../../internal/local/project.js';
 import { useCluster } from '../support/kubernetes.js';
 import { eventually } from '../support/wait.js';
@@ -51,6 +53,26 @@ describe('deploy/kubernetes on a real API server', () => {
     );
   });
 
+  it('is applied a second time without a change', async () => {
+    const output = await kubectl('apply', '--validate=strict', '-k', FOLDER);
+    const changed = output.split('\n').filter((line) => line !== '' && !line.endsWith(' unchanged'));
+    assert.deepEqual(changed, []);
+  });
+
+  it('grants the whole cluster instead of the namespace if each user has a namespace', async () => {
+    const folder = suite.file('deployment');
+    cpSync(FOLDER, folder, { recursive: true });
+    appendFileSync(join(folder, 'kustomization.yaml'), 'components: [namespace-per-user]\n');
+    const objects = parseAllDocuments(await kubectl('kustomize', folder)).map((document) => document.toJS());
+    const ofRole = objects.filter(({ apiVersion }) => apiVersion === 'rbac.authorization.k8s.io/v1');
+    assert.deepEqual(ofRole.map(({ kind }) => kind).sort(), ['ClusterRole', 'ClusterRoleBinding']);
+    const settings = objects.find(({ kind, metadata }) => kind === 'ConfigMap' && metadata.name === 'kaimai-resource');
+    assert.equal(settings.data.KAIMAI_RESOURCE_KUBERNETES_NAMESPACE_PER_USER, 'true');
+    const file = suite.file('per-user.yaml');
+    writeFileSync(file, ofRole.map((object) => stringify(object)).join('---\n'));
+    assert.match(await kubectl('apply', '--validate=strict', '--dry-run=server', '-f', file), /clusterrole.+created/);
+  });
+
   it('has monitors, rules and a dashboard for the Prometheus operator', async () => {
     for (const kind of MONITORING) {
       const plural = `${kind.toLowerCase()}s`;
@@ -68,6 +90,8 @@ describe('deploy/kubernetes on a real API server', () => {
       await eventually(`${kind} is served`, served);
     }
     const output = await kubectl('apply', '-k', join(FOLDER, 'monitoring'));
+    const again = await kubectl('apply', '-k', join(FOLDER, 'monitoring'));
+    assert.doesNotMatch(again, /configured|created/);
     assert.match(output, /configmap\/kaimai-dashboard created/);
     assert.match(output, /prometheusrule.monitoring.coreos.com\/kaimai created/);
     assert.equal(output.match(/servicemonitor.monitoring.coreos.com\/kaimai-\w+ created/g)?.length, 2);

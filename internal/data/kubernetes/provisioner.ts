@@ -57,14 +57,17 @@ export class KubernetesProvisioner extends Provisioner {
   private readonly failures = new Map<string, { atMs: number; events: Promise<readonly CoreV1Event[]> }>();
   private changed: (instanceId: bigint) => void = () => {};
 
-  /** @throws Error if the template cannot be read */
+  /** @throws Error if the template or the credentials cannot be read */
   constructor(
     private readonly options: KubernetesOptions,
     private readonly logger: Logger,
     metrics: Metrics,
+    access = new ClusterAccess(options.kubeconfig),
   ) {
     super();
-    this.api = new KubernetesApi(new ClusterAccess(options.kubeconfig), options, metrics);
+    // A process without credentials ends at its start, with the reason.
+    access.getCurrentCluster();
+    this.api = new KubernetesApi(access, options, metrics);
     this.images = new ImageMap(options.images);
     this.template = options.template === '' ? EMPTY_TEMPLATE : readTemplate(options.template);
     const namespace = options.namespacePerUser ? undefined : options.namespace;
