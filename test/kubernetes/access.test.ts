@@ -16,8 +16,7 @@ const READER = [
   { apiGroups: [''], resources: ['pods'], verbs: ['list', 'watch'] },
 ];
 
-describe('Access to the API server', function () {
-  this.timeout(60_000);
+describe('Access to the API server', () => {
   const suite = useCluster();
   const open: KubernetesProvisioner[] = [];
   const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port } = process.env;

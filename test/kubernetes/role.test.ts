@@ -15,8 +15,7 @@ import { eventually } from '../support/wait.js';
 const FOLDER = join(projectRoot, 'deploy/kubernetes');
 
 /** Compares the rules of the file with what the audit log of the API server says, after all that an instance can need. */
-describe('What the resource process may do on Kubernetes', function () {
-  this.timeout(60_000);
+describe('What the resource process may do on Kubernetes', () => {
   const suite = useCluster();
   const { signal } = new AbortController();
 

@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http';
 import { ApiException } from '@kubernetes/client-node';
 import { errorText } from '../../kratos/errors/error-text.js';
 
@@ -32,7 +33,7 @@ export function faultOf(err: unknown): ApiFault {
     return { kind: 'unanswered', reason: `no answer of the API server: ${causeText(err)}` };
   }
   const { code, body, headers } = err as ApiException<unknown>;
-  const reason = `${code} ${messageOf(body)}`;
+  const reason = `${code} ${messageOf(body) || (STATUS_CODES[code] ?? 'without a message')}`;
   switch (code) {
     case 400:
     case 422:
@@ -58,9 +59,9 @@ function retryAfterMs(headers: Readonly<Record<string, string>>): number | undef
   return Number.isFinite(seconds) && headers['retry-after'] !== undefined ? seconds * 1_000 : undefined;
 }
 
-/** The message of a metav1.Status, which the client hands over as text or as an object. */
+/** The message of a metav1.Status, which the client hands over as text or as an object; of some 401 it hands over nothing. */
 function messageOf(body: unknown): string {
-  const text = typeof body === 'string' ? body : JSON.stringify(body ?? '');
+  const text = typeof body === 'string' ? body : body === undefined ? '' : JSON.stringify(body);
   try {
     const { message } = JSON.parse(text) as { message?: unknown };
     if (typeof message === 'string') return message;

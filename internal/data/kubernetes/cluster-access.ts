@@ -78,8 +78,9 @@ export class ClusterAccess implements SecurityAuthentication {
     return this.config;
   }
 
-  /** Changes when one of the files does. @throws Error if one is missing */
+  /** Changes when one of the files does. @throws Error if one is missing, or outside of a pod */
   private filesVersion(): string {
+    if (this.kubeconfig === '') podServer();
     const files = this.kubeconfig === '' ? podFiles(this.serviceAccount) : [this.kubeconfig];
     // The inode tells a file from one that takes its place within a millisecond.
     const versions = Object.values(files).map((file) => statSync(file));
@@ -104,26 +105,26 @@ function fileConfig(file: string): KubeConfig {
   return config;
 }
 
-/** @throws Error outside of a pod */
 function podConfig(folder: string): KubeConfig {
-  const { KUBERNETES_SERVICE_HOST: host = '', KUBERNETES_SERVICE_PORT: port = '443' } = process.env;
-  if (host === '') {
-    throw new Error(
-      'resource.kubernetes.kubeconfig is empty, and this process is not in a pod of a Kubernetes cluster',
-    );
-  }
   const { token, ca } = podFiles(folder);
   const config = new KubeConfig();
   config.loadFromClusterAndUser(
     {
       name: 'pod',
-      server: `https://${host.includes(':') ? `[${host}]` : host}:${port}`,
+      server: podServer(),
       caData: readFileSync(ca).toString('base64'),
       skipTLSVerify: false,
     },
     { name: 'pod', token: readFileSync(token, 'utf8').trim() },
   );
   return config;
+}
+
+/** @throws Error outside of a pod */
+function podServer(): string {
+  const { KUBERNETES_SERVICE_HOST: host = '', KUBERNETES_SERVICE_PORT: port = '443' } = process.env;
+  if (host !== '') return `https://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  throw new Error('resource.kubernetes.kubeconfig is empty, and this process is not in a pod of a Kubernetes cluster');
 }
 
 function podFiles(folder: string): { readonly token: string; readonly ca: string } {
