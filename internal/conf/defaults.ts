@@ -32,6 +32,7 @@ export const DEFAULTS: JsonObject = {
       timeout: '10s',
       maxMessageBytes: 262144,
       writeTimeout: '30s',
+      fastUnary: true,
       tls: { cert: '', key: '', clientCa: '' },
     },
     workers: '1',

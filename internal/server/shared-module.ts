@@ -129,9 +129,9 @@ export const sharedServerModule: ProviderSet = providers(({ provide, create, ass
   assemble(Dispatcher, DISPATCHER_PARTS, makeDispatcher);
   create(GrpcListener, [CONFIG, Dispatcher, Logger], (config, dispatcher, logger) => {
     const { grpc } = config.server;
-    const { addr, maxMessageBytes, writeTimeoutMs } = grpc;
+    const { addr, maxMessageBytes, writeTimeoutMs, fastUnary } = grpc;
     const limits = { maxMessageBytes, writeTimeoutMs, maxConnectionAgeMs: config.server.maxConnectionAgeMs };
-    const options = { addr, ...limits, ...securityOf(config, grpc.tls, logger) };
+    const options = { addr, fastUnary, ...limits, ...securityOf(config, grpc.tls, logger) };
     return new GrpcListener(options, dispatcher);
   });
   create(
