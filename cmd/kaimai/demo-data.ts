@@ -1,4 +1,4 @@
-import pg from 'pg';
+import { connectClient } from '../../internal/data/postgres/hosts.js';
 
 const LOAD = `
 WITH spec AS (
@@ -36,8 +36,7 @@ SELECT count(*)::int AS loaded FROM plan`;
 
 /** Puts something on sale where nothing is yet. Returns how many products it added. */
 export async function loadDemoData(url: string): Promise<number> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
-  await client.connect();
+  const client = await connectClient(url);
   try {
     await client.query('BEGIN');
     // Two launchers on one database: the second finds the products of the first.

@@ -270,7 +270,7 @@ function startServerTask(name: ServerName, starting: Promise<RunningServer>): Li
     async task(ctx, task) {
       const server = await starting;
       ctx.servers.set(name, server);
-      task.title = `${title} ${new URL(server.url).host} (${server.origin})`;
+      task.title = `${title} ${hostsOf(server.url)} (${server.origin})`;
     },
   };
 }
@@ -406,4 +406,9 @@ function inOrder<K, V>(keys: readonly K[], map: ReadonlyMap<K, V>): V[] {
 
 function withoutLogin(url: string): string {
   return url.replace(/\/\/[^@/]*@/, '//');
+}
+
+/** The hosts of a URL, of which it may have several. */
+function hostsOf(url: string): string {
+  return /^\w+:\/\/([^/?#]*)/.exec(withoutLogin(url))?.[1] ?? url;
 }

@@ -171,6 +171,21 @@ seckill: {batch_size: "\${B}"}
     assert.ok(!violations.join().includes('short'), 'secrets are not repeated');
   });
 
+  it('takes several hosts of PostgreSQL, and says what is wrong with them', () => {
+    const load1 = (source: string) => load(MINIMUM, { KAIMAI_DATA_DATABASE_SOURCE: source }).data.database.source;
+    const source = 'postgres://u@a:1,b:2/db?target_session_attrs=read-write';
+    assert.equal(load1(source), source);
+    for (const [wrong, expected] of [
+      ['postgres://u@a,,b/db', /no host as number 2/],
+      ['postgres://u@a,b/db?target_session_attrs=standby', /read-write or primary/],
+    ] as const) {
+      assert.throws(
+        () => load1(wrong),
+        (err: Error) => /data\.database\.source/.test(err.message) && expected.test(err.message),
+      );
+    }
+  });
+
   it('does not log in as the superuser by default', () => {
     for (const name of ['product', 'resource']) {
       const { source } = loadBootstrap(`configs/${name}.yaml`, {}).data.database;

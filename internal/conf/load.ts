@@ -9,6 +9,7 @@ import { type ConfigSpec, loadConfig } from '../kratos/config/load-config.js';
 import type { Config } from './config.js';
 import { DEFAULTS, DEVELOPMENT_JWT_SECRET, DEVELOPMENT_TOKEN } from './defaults.js';
 import { loadDescriptors } from './descriptors.js';
+import { parsePostgresUrl, type SessionTarget } from './postgres-url.js';
 import { withPassword } from './url-password.js';
 
 /** The environment variables of settings. docs/configuration.md lists them. */
@@ -98,6 +99,7 @@ function check(config: Config): Violation[] {
   const { auth, registry } = config;
   violations.push(...checkEnvironment(config.server));
   violations.push(...checkTokens(auth), ...checkTls(config), ...checkRedis(config.data.redis));
+  violations.push(...checkDatabase(config.data.database));
   const production = config.server.environment === 'production';
   if (production && auth.internalToken === DEVELOPMENT_TOKEN) {
     add('auth.internal_token', 'the development token is refused in production');
@@ -168,6 +170,22 @@ function checkEnvironment({ environment, http, grpc }: Config['server']): Violat
         'may act as any user and as ADMIN',
     },
   ];
+}
+
+/** Hosts that the process could not use are refused before it starts. */
+function checkDatabase({ source }: Config['data']['database']): Violation[] {
+  const wrong = wrongPlace(source, ['read-write', 'primary']);
+  return wrong === undefined ? [] : [{ path: 'data.database.source', description: wrong }];
+}
+
+function wrongPlace(url: string, targets: readonly SessionTarget[]): string | undefined {
+  try {
+    const { target } = parsePostgresUrl(url);
+    if (target === undefined || targets.includes(target)) return undefined;
+    return `must have ${targets.join(' or ')} as target_session_attrs`;
+  } catch (err) {
+    return (err as Error).message;
+  }
 }
 
 /** Sentinels need a name to ask for, and a cluster's keys a hash tag of their own. */

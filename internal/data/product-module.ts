@@ -158,10 +158,10 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   create(BacklogProbe, [Postgres], unconfirmedBacklog);
   resource(AdvisoryLocks, {
     name: 'advisory locks',
-    needs: [CONFIG, Logger],
-    make: ({ data: { database } }, logger) =>
+    needs: [CONFIG, Postgres, Logger],
+    make: ({ data: { database } }, { hosts }, logger) =>
       new AdvisoryLocks(
-        database.source,
+        hosts,
         database.connectTimeoutMs,
         (err) => logger.warn('no advisory locks are held: no new ids, and no purchases are settled', { err }),
         database.pooler as Pooler,

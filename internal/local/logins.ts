@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import pg from 'pg';
-import { withPassword } from '../conf/url-password.js';
+import { withLogin } from '../conf/postgres-url.js';
+import { connectClient } from '../data/postgres/hosts.js';
 import type { ServiceName } from './services.js';
 
 /**
@@ -13,8 +13,7 @@ export async function createLogins(
   ownerUrl: string,
   names: readonly ServiceName[],
 ): Promise<ReadonlyMap<ServiceName, string>> {
-  const client = new pg.Client({ connectionString: ownerUrl, connectionTimeoutMillis: 10_000 });
-  await client.connect();
+  const client = await connectClient(ownerUrl);
   try {
     const urls = new Map<ServiceName, string>();
     for (const name of names) {
@@ -22,9 +21,7 @@ export async function createLogins(
       const { rowCount } = await client.query('SELECT FROM pg_roles WHERE rolname = $1', [name]);
       await client.query(`${rowCount === 0 ? 'CREATE' : 'ALTER'} ROLE ${name} LOGIN PASSWORD '${password}'`);
       await client.query(`GRANT kaimai_${name} TO ${name}`);
-      const url = new URL(ownerUrl);
-      url.username = name;
-      urls.set(name, withPassword(url.href, password));
+      urls.set(name, withLogin(ownerUrl, { user: name, password }));
     }
     return urls;
   } finally {

@@ -1,4 +1,4 @@
-import pg from 'pg';
+import { connectClient } from '../data/postgres/hosts.js';
 import { table } from './table.js';
 
 /** As the first two documents write them. */
@@ -41,8 +41,7 @@ const MAX_ROWS = 12;
 
 /** Runs the documents' statistics and returns them as tables. */
 export async function statistics(postgresUrl: string): Promise<string> {
-  const client = new pg.Client({ connectionString: postgresUrl, connectionTimeoutMillis: 10_000 });
-  await client.connect();
+  const client = await connectClient(postgresUrl);
   try {
     const parts: string[] = [];
     for (const { title, sql } of STATISTICS) {

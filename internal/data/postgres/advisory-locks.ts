@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { PostgresHosts, type StateRow, stateOf } from './hosts.js';
 import type { Pooler } from './session.js';
 
 /** Takes a lock on the connection that holds the locks of a process. @returns whether the process has it now */
@@ -31,12 +32,18 @@ export class AdvisoryLocks {
   private turn: Promise<void> = Promise.resolve();
   private closed = false;
 
+  private readonly hosts: PostgresHosts;
+
+  /** @param place the URL; or the hosts of the process' pool, so that both leave a server that was replaced */
   constructor(
-    private readonly source: string,
+    place: string | PostgresHosts,
     private readonly connectTimeoutMs: number,
     private readonly onError: (err: Error) => void = () => {},
     private readonly pooler: Pooler = 'none',
-  ) {}
+  ) {
+    this.hosts =
+      typeof place === 'string' ? new PostgresHosts(place, { target: 'read-write', connectTimeoutMs }) : place;
+  }
 
   /** Resolves when `holder` has its lock, or when that failed: then it gets the lock as soon as the database answers. */
   hold(holder: LockHolder): Promise<void> {
@@ -73,10 +80,23 @@ export class AdvisoryLocks {
     return this.turn;
   }
 
+  /** Each host has its turn once. */
   private async connect(): Promise<void> {
+    let failure: unknown;
+    for (const url of this.hosts.inTurn()) {
+      try {
+        return await this.connectTo(url);
+      } catch (err) {
+        failure = err;
+      }
+    }
+    throw failure;
+  }
+
+  private async connectTo(url: string): Promise<void> {
     const client = new pg.Client({
-      connectionString: this.source,
-      connectionTimeoutMillis: this.connectTimeoutMs,
+      connectionString: url,
+      connectionTimeoutMillis: this.hosts.connectTimeoutMs,
       query_timeout: this.connectTimeoutMs,
       keepAlive: true,
       keepAliveInitialDelayMillis: 2_000,
@@ -88,11 +108,15 @@ export class AdvisoryLocks {
     try {
       await client.connect();
       if (this.pooler === 'transaction') await client.query(BEGIN);
+      const { rows } = await client.query<StateRow>(`SELECT ${this.hosts.stateColumns}`);
+      const state = stateOf(rows[0]!);
+      this.hosts.accept(state);
       await refuseReadOnly(client);
       this.client = client;
       for (const holder of this.holders) await holder.take(this.tryLock(client));
-      this.checkLater(client);
+      this.checkLater(client, state.timeline);
     } catch (err) {
+      if (client === this.client) this.drop();
       client.end().catch(() => {});
       throw err;
     }
@@ -129,12 +153,16 @@ export class AdvisoryLocks {
     }, RETRY_MS);
   }
 
-  private checkLater(client: pg.Client): void {
+  private checkLater(client: pg.Client, timeline: number): void {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      refuseReadOnly(client).then(
+      const check = async () => {
+        if (this.hosts.isReplaced(timeline)) throw new Error('the server that holds the locks was replaced');
+        await refuseReadOnly(client);
+      };
+      check().then(
         () => {
-          if (!this.closed && client === this.client) this.checkLater(client);
+          if (!this.closed && client === this.client) this.checkLater(client, timeline);
         },
         (err: Error) => this.lost(client, err),
       );

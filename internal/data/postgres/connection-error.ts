@@ -36,6 +36,11 @@ export function isSilent(err: unknown): boolean {
   return err instanceof Error && err.message === 'Query read timeout';
 }
 
+/** Every connection of the pool stayed in use. */
+export function isWaitOver(err: unknown): boolean {
+  return err instanceof Error && err.message === 'timeout exceeded when trying to connect';
+}
+
 /** The server is away, going away, read-only or full; class 08 and the others as PostgreSQL's appendix A has them. */
 export function isConnectionError(err: unknown): boolean {
   const code = codeOf(err);
@@ -43,7 +48,7 @@ export function isConnectionError(err: unknown): boolean {
   // These errors of pg have no code.
   return (
     err instanceof Error &&
-    /Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|not queryable/.test(
+    /Connection terminated|timeout expired|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|not queryable/.test(
       err.message,
     )
   );

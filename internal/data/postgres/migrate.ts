@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { errorText } from '../../kratos/errors/error-text.js';
+import { connectClient } from './hosts.js';
 import { type Migration, type OutsideStatement, outsideStatements } from './migration-file.js';
 
 export interface MigrateOptions {
@@ -53,16 +54,8 @@ export async function migrate(
   }
 }
 
-async function connect(url: string): Promise<pg.Client> {
-  const client = new pg.Client({
-    connectionString: url,
-    connectionTimeoutMillis: 10_000,
-    application_name: 'kaimai-migrate',
-  });
-  // The next query fails with it.
-  client.on('error', () => {});
-  await client.connect();
-  return client;
+function connect(url: string): Promise<pg.Client> {
+  return connectClient(url, { application_name: 'kaimai-migrate' });
 }
 
 class Migrator {

@@ -3,19 +3,13 @@ import pg from 'pg';
 import { unavailable } from '../../../gen/common/v1/errors.js';
 import { type Transaction, TransactionRunner, together } from '../../biz/transaction.js';
 import type { Metrics } from '../../kratos/metrics/metrics.js';
-import {
-  asUnavailable,
-  isConflict,
-  isConnectionError,
-  isReadOnly,
-  isSilent,
-  READ_ONLY_SQL_TRANSACTION,
-} from './connection-error.js';
+import { asUnavailable, isConflict, isConnectionError, isReadOnly, isSilent, isWaitOver } from './connection-error.js';
+import { NotWanted, PostgresHosts } from './hosts.js';
 import { READ_ONLY, Session, type SessionOptions } from './session.js';
 import { VALUE_TYPES } from './value-types.js';
 
 export interface PostgresOptions extends SessionOptions {
-  /** Connection URL. */
+  /** Connection URL, which may name several hosts. */
   readonly source: string;
   readonly poolSize: number;
   /** Whether statements are prepared under their names. Default: not by a pooler in transaction mode. */
@@ -43,7 +37,7 @@ const ATTEMPTS = 5;
 const BACKOFF_MS = 20;
 /** Wait for the answer to a ping. */
 const PING_TIMEOUT_MS = 2_000;
-/** How long nothing connects again after a new connection turned out to be read-only. */
+/** How long nothing connects again after no host took writes. */
 const READ_ONLY_PAUSE_MS = 250;
 /**
  * The connection pool of a process, and its transactions.
@@ -58,6 +52,7 @@ const READ_ONLY_PAUSE_MS = 250;
  */
 export class Postgres extends TransactionRunner {
   readonly pool: pg.Pool;
+  readonly hosts: PostgresHosts;
   private readonly generations = new WeakMap<pg.PoolClient, number>();
   private generation = 0;
   /** By performance.now(). */
@@ -77,8 +72,12 @@ export class Postgres extends TransactionRunner {
       this.connectionErrors++;
       onError(err);
     };
+    this.hosts = new PostgresHosts(options.source, {
+      target: options.allowReadOnly === true ? 'any' : 'read-write',
+      connectTimeoutMs: options.connectTimeoutMs,
+    });
     this.pool = new pg.Pool({
-      connectionString: options.source,
+      Client: this.hosts.Client,
       max: options.poolSize,
       connectionTimeoutMillis: options.connectTimeoutMs,
       // The server cancels slow statements. This ends the wait for a server that does not answer at all.
@@ -91,8 +90,12 @@ export class Postgres extends TransactionRunner {
       application_name: options.applicationName,
       types: VALUE_TYPES,
       onConnect: async (client: pg.ClientBase) => {
-        const readOnly = await this.session.setUp(client);
-        if (readOnly && options.allowReadOnly !== true) this.readOnly();
+        try {
+          this.hosts.accept(await this.session.setUp(client, this.hosts, options.connectTimeoutMs));
+        } catch (err) {
+          this.hosts.failed(client);
+          throw err;
+        }
       },
     });
     this.transactionSlots = new Slots(transactionShare(options.poolSize), options.connectTimeoutMs);
@@ -194,11 +197,20 @@ export class Postgres extends TransactionRunner {
     }
   }
 
-  /** A connection that was not made before the server became read-only. */
+  /** A connection that was not made before the server became read-only. Each host has its turn once. */
   private async connect(): Promise<pg.PoolClient> {
-    if (performance.now() < this.readOnlyUntilMs) throw new ReadOnlyServer();
-    for (;;) {
-      const client = await this.pool.connect();
+    if (performance.now() < this.readOnlyUntilMs) throw new NotWanted('the database takes no writes');
+    for (let hosts = this.hosts.count; ; ) {
+      let client: pg.PoolClient;
+      try {
+        client = await this.pool.connect();
+      } catch (err) {
+        hosts -= 1;
+        if (hosts > 0 && isConnectionError(err) && !isWaitOver(err)) continue;
+        // Each caller would otherwise open connections of its own, only to hear the same.
+        if (isReadOnly(err) || this.hosts.count > 1) this.readOnlyUntilMs = performance.now() + READ_ONLY_PAUSE_MS;
+        throw err;
+      }
       if (this.generations.get(client) === this.generation) return client;
       client.release(true);
     }
@@ -207,19 +219,15 @@ export class Postgres extends TransactionRunner {
   private async refuseReadOnly(client: pg.ClientBase, timeoutMs: number): Promise<void> {
     const question = { text: READ_ONLY, query_timeout: timeoutMs };
     const { rows } = await client.query<{ read_only: string }>(question);
-    if (rows[0]?.read_only === 'on') this.readOnly();
-  }
-
-  /** Each caller would otherwise open a connection of its own, only to hear the same. */
-  private readOnly(): never {
-    this.readOnlyUntilMs = performance.now() + READ_ONLY_PAUSE_MS;
-    throw new ReadOnlyServer();
+    if (rows[0]?.read_only === 'on') throw new NotWanted('the database takes no writes');
   }
 
   /** Closes a connection that failed, and all of its generation if its server takes no writes or does not answer. */
   private discard(client: pg.PoolClient, err: unknown): void {
     client.release(true);
-    if (!(isReadOnly(err) || isSilent(err)) || this.generations.get(client) !== this.generation) return;
+    if (!(isReadOnly(err) || isSilent(err))) return;
+    this.hosts.failed(client);
+    if (this.generations.get(client) !== this.generation) return;
     this.generation += 1;
     this.onError(new Error('the server takes no writes or does not answer: connecting anew', { cause: err }));
   }
@@ -289,15 +297,6 @@ class Slots {
     const next = this.waiting.shift();
     if (next) next();
     else this.left += 1;
-  }
-}
-
-/** The server at the address takes no writes: it was demoted, or its successor is not promoted yet. */
-class ReadOnlyServer extends Error {
-  readonly code = READ_ONLY_SQL_TRANSACTION;
-
-  constructor() {
-    super('the database takes no writes');
   }
 }
 

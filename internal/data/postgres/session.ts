@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { type PostgresHosts, type ServerState, type StateRow, stateOf } from './hosts.js';
 
 /**
  * What is between a process and PostgreSQL: nothing, or a pooler such as PgBouncer that gives out its connections for a
@@ -32,7 +33,7 @@ export class Session {
   /** Begins a transaction. */
   readonly begin: string;
   private readonly pooler: Pooler;
-  private readonly connected: string;
+  private readonly settings: string;
 
   constructor(options: SessionOptions) {
     this.pooler = options.pooler ?? 'none';
@@ -48,20 +49,22 @@ export class Session {
     const local = settings.map(([name, value]) => `SET LOCAL ${name} = ${pg.escapeLiteral(value)}`);
     this.begin = this.perTransaction ? ['BEGIN', ...local].join('; ') : 'BEGIN';
     const set = settings.map(([name, value]) => `set_config('${name}', ${pg.escapeLiteral(value)}, false)`);
-    this.connected = `${READ_ONLY}, pg_backend_pid() AS pid${this.perTransaction ? '' : `, ${set.join(', ')}`}`;
+    this.settings = `pg_backend_pid() AS pid${this.perTransaction ? '' : `, ${set.join(', ')}`}`;
   }
 
   /**
-   * Sets up a new connection.
-   * @returns whether its server takes no writes
+   * Sets up a new connection, in one round trip.
+   * @param timeoutMs longest wait for the answer
    * @throws if a pooler answers where none is configured: it would mix up the sessions, and with them the locks
    */
-  async setUp(client: pg.ClientBase): Promise<boolean> {
-    const { rows } = await client.query<{ read_only: string; pid: number }>(this.connected);
+  async setUp(client: pg.ClientBase, hosts: PostgresHosts, timeoutMs: number): Promise<ServerState> {
+    const question = { text: `SELECT ${hosts.stateColumns}, ${this.settings}`, query_timeout: timeoutMs };
+    const { rows } = await client.query<StateRow & { pid: number }>(question);
+    const row = rows[0]!;
     // A pooler invents the process id that it tells its clients.
-    if (this.pooler === 'none' && rows[0]?.pid !== (client as { processID?: number }).processID) {
+    if (this.pooler === 'none' && row.pid !== (client as { processID?: number }).processID) {
       throw new Error('a connection pooler answers for PostgreSQL: set data.database.pooler to its mode');
     }
-    return rows[0]?.read_only === 'on';
+    return stateOf(row);
   }
 }

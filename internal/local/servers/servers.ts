@@ -9,6 +9,7 @@
 
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { parsePostgresUrl } from '../../conf/postgres-url.js';
 import { withPassword } from '../../conf/url-password.js';
 import { errorText } from '../../kratos/errors/error-text.js';
 import type { Supervised } from '../supervisor.js';
@@ -190,13 +191,17 @@ const STANDARD_PORTS: Record<string, number> = {
 };
 
 async function useGiven(kind: ServerKind, url: string): Promise<RunningServer> {
-  // etcd is given as a list of URLs.
-  const first = url.split(',')[0] ?? url;
-  const { hostname, port, protocol } = new URL(first.includes('://') ? first : `tcp://${first}`);
-  const number = Number(port) || STANDARD_PORTS[protocol];
-  const host = hostname.replace(/^\[|\]$/g, '') || '127.0.0.1';
-  if (number && !(await isListening(number, host, 5000))) {
-    throw new Error(`${kind.title}: nothing answers on ${host}:${number} (from ${kind.urlVariable})`);
+  // etcd and RabbitMQ are given as lists of URLs, PostgreSQL as a URL with several hosts.
+  const urls = kind.name === 'postgres' ? parsePostgresUrl(url).urls : url.split(',');
+  const silent: string[] = [];
+  for (const one of urls) {
+    const { hostname, port, protocol } = new URL(one.includes('://') ? one : `tcp://${one}`);
+    const number = Number(port) || STANDARD_PORTS[protocol];
+    const host = hostname.replace(/^\[|\]$/g, '') || '127.0.0.1';
+    if (number && !(await isListening(number, host, 5000))) silent.push(`${host}:${number}`);
+  }
+  if (silent.length === urls.length) {
+    throw new Error(`${kind.title}: nothing answers on ${silent.join(', ')} (from ${kind.urlVariable})`);
   }
   const origin = `from ${kind.urlVariable}`;
   return { name: kind.name, url, extras: {}, origin, processes: [], logFile: undefined, stop: async () => {} };

@@ -1,0 +1,137 @@
+import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { migrate } from '../../internal/data/postgres/migrate.js';
+import { loadMigrations } from '../../internal/data/postgres/migration-file.js';
+import type { Postgres } from '../../internal/data/postgres/postgres.js';
+import { RedisServer } from '../../internal/data/redis/redis.js';
+import { PostgresClusterProcesses } from '../../internal/local/clusters/postgres-cluster.js';
+import { projectRoot } from '../../internal/local/project.js';
+import { freePort } from '../../internal/local/servers/ports.js';
+import { postgres } from '../../internal/local/servers/postgres.js';
+import { openPostgres } from '../support/instances.js';
+import { type TestProcess, useProcesses } from '../support/processes.js';
+import { useServers } from '../support/servers.js';
+import { eventually } from '../support/wait.js';
+import { missingProgram } from './missing.js';
+import { clusterRoot } from './redis.js';
+import { Shop } from './shop.js';
+
+/** An order that was answered 200. */
+interface Ordered {
+  readonly userId: number;
+  readonly orderId: string;
+}
+
+const ORDER_LANES = 4;
+
+describe('product on a PostgreSQL with a synchronous standby', function () {
+  this.timeout(180_000);
+  const servers = useServers('redis', 'rabbitmq');
+  const processes = useProcesses();
+  let root: string;
+  let cluster: PostgresClusterProcesses;
+  let products: TestProcess[];
+  let db: Postgres;
+  let view: RedisServer;
+  const ordered: Ordered[] = [];
+  let nextUser = 1_000_000;
+
+  before(async function () {
+    if (postgres.find() === undefined) missingProgram(this, 'postgres');
+    root = clusterRoot('postgres');
+    cluster = await PostgresClusterProcesses.start({ root, port: freePort });
+    await migrate(cluster.url, await loadMigrations(join(projectRoot, 'migrations')));
+    const env = { ...servers.env(), KAIMAI_POSTGRES_URL: cluster.url };
+    products = await Promise.all([processes.start('product', { env }), processes.start('product', { env })]);
+    db = openPostgres(cluster.url, 'kaimai_product');
+    view = new RedisServer({ addr: servers.redisUrl, readTimeoutMs: 5_000, connectTimeoutMs: 5_000, keyPrefix: '' });
+    await view.ready(5_000);
+  });
+  after(async () => {
+    await Promise.all((products ?? []).map((product) => product.stop()));
+    view?.close();
+    await db?.close();
+    await cluster?.stop();
+    if (root) rmSync(root, { recursive: true, force: true });
+  });
+
+  async function order(shop: Shop): Promise<number> {
+    const userId = nextUser++;
+    const headers = { 'x-user-id': String(userId) };
+    const reply = await shop.call('POST', '/v1/orders', headers, { productId: shop.itemId }).catch(() => undefined);
+    if (reply?.status === 200) ordered.push({ userId, orderId: reply.body.id! });
+    return reply?.status ?? 0;
+  }
+
+  function orders(shop: Shop): { done(): Promise<ReadonlySet<number>> } {
+    let going = true;
+    const statuses = new Set<number>();
+    const lane = async () => {
+      while (going) {
+        const status = await order(shop);
+        statuses.add(status);
+        if (status !== 200) await sleep(20);
+      }
+    };
+    const all = Promise.all(Array.from({ length: ORDER_LANES }, lane));
+    return {
+      done: async () => {
+        going = false;
+        await all;
+        return statuses;
+      },
+    };
+  }
+
+  const orderCount = async () => {
+    const [row] = await cluster.primary.query<{ n: number }>('SELECT count(*)::int AS n FROM orders');
+    return row!.n;
+  };
+
+  it('sells on at the standby that is promoted, loses nothing that was answered, and leaves the old primary alone', async () => {
+    const shop = new Shop(() => products);
+    await shop.openSale(5_000);
+    const buyers = shop.crowd(4);
+    const callers = orders(shop);
+    await eventually('some are sold and some are ordered', () => shop.bought.length >= 50 && ordered.length >= 50, {
+      timeoutMs: 60_000,
+    });
+
+    const killedAt = performance.now();
+    await cluster.primary.kill();
+    const orderedBefore = ordered.length;
+    await cluster.promote();
+    console.log(`      promoted after ${Math.round(performance.now() - killedAt)} ms`);
+    await eventually('an order succeeds', () => ordered.length > orderedBefore, { timeoutMs: 60_000, everyMs: 5 });
+    console.log(`      first success after ${Math.round(performance.now() - killedAt)} ms`);
+
+    // The old primary comes back by itself, and would take writes.
+    await cluster.primary.start();
+    const left = await orderCount();
+    const [soldBefore, orderedMeanwhile] = [shop.bought.length, ordered.length];
+    await eventually(
+      'both go on',
+      () => shop.bought.length >= soldBefore + 50 && ordered.length >= orderedMeanwhile + 50,
+      { timeoutMs: 60_000 },
+    );
+    assert.equal(await orderCount(), left, 'an order was written to the server that was replaced');
+    await cluster.primary.stop();
+
+    await buyers.done();
+    const statuses = await callers.done();
+    assert.deepEqual(
+      [...statuses].filter((status) => ![200, 503, 0].includes(status)),
+      [],
+    );
+    await shop.settled(db, view);
+    assert.deepEqual(await shop.lost(), []);
+    const { rows } = await db.pool.query<{ id: bigint }>('SELECT id FROM orders WHERE id = ANY($1::bigint[])', [
+      ordered.map((o) => o.orderId),
+    ]);
+    assert.equal(rows.length, ordered.length, 'an order that was answered is gone');
+    const product = products[0]!;
+    assert.match(product.log(), /a connection to the database was lost/);
+  });
+});
