@@ -83,7 +83,7 @@ async function audit({ live, only, limit, keyPrefix, fix, yes, ...cluster }: Giv
     // Its transactions wait for Redis between two statements, and they lock nothing.
     idleInTransactionTimeoutMs: STATEMENT_TIMEOUT_MS,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    allowReadOnly: !yes,
+    target: yes ? 'read-write' : 'any',
     applicationName: 'kaimai-audit',
   });
   const redis = new RedisServer({

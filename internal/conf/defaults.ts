@@ -58,6 +58,9 @@ export const DEFAULTS: JsonObject = {
       statementTimeout: '10s',
       connectTimeout: '3s',
       pooler: 'none',
+      replicaSource: '',
+      replicaMaxLag: '10s',
+      replicaWait: '0.1s',
     },
     redis: {
       addr: '',

@@ -184,6 +184,10 @@ seckill: {batch_size: "\${B}"}
         (err: Error) => /data\.database\.source/.test(err.message) && expected.test(err.message),
       );
     }
+    assert.throws(
+      () => load(MINIMUM, { KAIMAI_DATA_DATABASE_REPLICA_SOURCE: 'postgres://a,b/db?target_session_attrs=read-write' }),
+      /data\.database\.replica_source.*standby or read-only or any/s,
+    );
   });
 
   it('does not log in as the superuser by default', () => {

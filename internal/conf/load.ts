@@ -82,6 +82,9 @@ function addDependentDefaults(json: JsonObject): void {
   if (database && redis && rabbitmq) {
     database.preparedStatements ??= database.pooler !== 'transaction';
     database.source = withPassword(String(database.source), String(database.password));
+    if (database.replicaSource !== '') {
+      database.replicaSource = withPassword(String(database.replicaSource), String(database.password));
+    }
     redis.addr = withPassword(String(redis.addr), String(redis.password));
     rabbitmq.url = withPassword(String(rabbitmq.url), String(rabbitmq.password));
   }
@@ -173,9 +176,14 @@ function checkEnvironment({ environment, http, grpc }: Config['server']): Violat
 }
 
 /** Hosts that the process could not use are refused before it starts. */
-function checkDatabase({ source }: Config['data']['database']): Violation[] {
-  const wrong = wrongPlace(source, ['read-write', 'primary']);
-  return wrong === undefined ? [] : [{ path: 'data.database.source', description: wrong }];
+function checkDatabase({ source, replicaSource }: Config['data']['database']): Violation[] {
+  const wrong = {
+    source: wrongPlace(source, ['read-write', 'primary']),
+    replica_source: wrongPlace(replicaSource, ['standby', 'read-only', 'any']),
+  };
+  return Object.entries(wrong).flatMap(([name, description]) =>
+    description === undefined ? [] : [{ path: `data.database.${name}`, description }],
+  );
 }
 
 function wrongPlace(url: string, targets: readonly SessionTarget[]): string | undefined {

@@ -24,6 +24,7 @@ import { CART_TIMES, CONTENT_PUBLISHER, CONTENT_QUEUE, PAYMENT_PROVIDERS, REFUND
 import { CouponRepo } from '../biz/pricing/coupon.js';
 import { PriceRuleRepo } from '../biz/pricing/price-rule.js';
 import { UserCouponRepo } from '../biz/pricing/user-coupon.js';
+import { ReadPositions } from '../biz/read-positions.js';
 import { RetentionLease, RetentionStore } from '../biz/retention/retention.js';
 import { Admission } from '../biz/seckill/admission.js';
 import { PurchaseConsumer, PurchaseStream } from '../biz/seckill/purchase-stream.js';
@@ -77,6 +78,7 @@ import { PgPaymentSessionRepo } from './postgres/payment-session.js';
 import { Postgres } from './postgres/postgres.js';
 import { PgPriceRuleRepo } from './postgres/price-rule.js';
 import { PgProductRepo } from './postgres/product.js';
+import { BLIND_MS, Reads } from './postgres/reads.js';
 import { PgRefundRepo } from './postgres/refund.js';
 import { PgGuestCartRetention } from './postgres/retention/guest-carts.js';
 import { PgDeadLetterRetention, PgInboxRetention } from './postgres/retention/inbox.js';
@@ -104,6 +106,7 @@ import { RedisAdmission } from './redis/admission.js';
 import { RedisCartStore } from './redis/cart.js';
 import { RedisLoginAttempts } from './redis/login-attempts.js';
 import { RedisPurchaseConsumer, RedisPurchaseStream } from './redis/purchase-stream.js';
+import { RedisReadPositions } from './redis/read-positions.js';
 import { RedisServer } from './redis/redis.js';
 import { RedisStockGate } from './redis/stock-gate.js';
 import { RedisWaitingRoom } from './redis/waiting-room.js';
@@ -117,21 +120,21 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(ProductRepo, PgProductRepo, [Postgres]);
   implement(CatalogRepo, PgCatalogRepo, [Postgres]);
   implement(ContentRepo, PgContentRepo, [Postgres]);
-  create(EntitlementRepo, [Postgres, CONFIG], (db, { content }) => {
-    return new PgEntitlementRepo(db, { offsetMs: content.clockOffsetMs });
+  create(EntitlementRepo, [Postgres, CONFIG, Reads], (db, { content }, reads) => {
+    return new PgEntitlementRepo(db, { offsetMs: content.clockOffsetMs }, reads);
   });
   create(BacklogProbe, [Postgres, CONFIG], (db, { content }) => entitlementBacklog(db, content.clockOffsetMs));
   implement(PriceRuleRepo, PgPriceRuleRepo, [Postgres]);
   implement(CouponRepo, PgCouponRepo, [Postgres]);
-  implement(UserCouponRepo, PgUserCouponRepo, [Postgres]);
+  implement(UserCouponRepo, PgUserCouponRepo, [Postgres, Reads]);
   implement(SavedCarts, PgSavedCarts, [Postgres]);
   implement(CartCheckoutRepo, PgCartCheckoutRepo, [Postgres]);
   implement(StockRepo, PgStockRepo, [Postgres, StockGate]);
-  implement(OrderSearchRepo, PgOrderSearchRepo, [Postgres]);
+  implement(OrderSearchRepo, PgOrderSearchRepo, [Postgres, Reads]);
   implement(ShipmentRepo, PgShipmentRepo, [Postgres]);
-  implement(OrderRepo, PgOrderRepo, [Postgres, Metrics]);
+  implement(OrderRepo, PgOrderRepo, [Postgres, Metrics, Reads]);
   implement(PaymentRepo, PgPaymentRepo, [Postgres, Metrics]);
-  implement(RefundRepo, PgRefundRepo, [Postgres, Metrics]);
+  implement(RefundRepo, PgRefundRepo, [Postgres, Metrics, Reads]);
   implement(PaymentSessionRepo, PgPaymentSessionRepo, [Postgres]);
   create(PAYMENT_PROVIDERS, [Postgres, CONFIG], (db, config) =>
     config.payment.simulatedProviders.map((name) => new SimulatedPaymentProvider(db, name, simulatorOptions(config))),
@@ -201,6 +204,10 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
     close: (redis) => redis.close(),
   });
   create(HealthProbe, [RedisServer], (redis) => ({ name: 'redis', critical: false, check: () => redis.ping() }));
+  create(ReadPositions, [RedisServer, CONFIG], (redis, { data }) => {
+    // What was written before is in every sample of the log that is older than the greatest lag.
+    return new RedisReadPositions(redis, data.database.replicaMaxLagMs + 2 * BLIND_MS);
+  });
   implement(Admission, RedisAdmission, [RedisServer]);
   implement(WaitingRoom, RedisWaitingRoom, [RedisServer]);
   implement(StockGate, RedisStockGate, [RedisServer]);

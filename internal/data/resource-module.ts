@@ -24,6 +24,7 @@ import { PgInstanceLifeRepo } from './postgres/instance-life.js';
 import { PgInstanceLogRepo } from './postgres/instance-log.js';
 import { Postgres } from './postgres/postgres.js';
 import { SimulatedProvisioner } from './postgres/provisioner-simulator.js';
+import { Reads } from './postgres/reads.js';
 import { PgRetentionLease } from './postgres/retention/lease.js';
 import { PgQueueDeadLetterRetention } from './postgres/retention/queue-dead-letters.js';
 import { RabbitConsumer } from './rabbitmq/consumer.js';
@@ -31,13 +32,13 @@ import { rabbitOptions, rabbitProbe } from './rabbitmq/rabbitmq.js';
 
 /** The resource domain's ports. It needs the shared module, CONFIG, Logger, Worker and Resources. */
 export const resourceDataModule: ProviderSet = providers(({ implement, resource, create, alias }) => {
-  implement(InstanceLogRepo, PgInstanceLogRepo, [Postgres]);
+  implement(InstanceLogRepo, PgInstanceLogRepo, [Postgres, Reads]);
   create(BacklogProbe, [Postgres], jobBacklog);
   alias(TransactionRunner, Postgres);
   create(RetentionLease, [Postgres], (db) => new PgRetentionLease(db, 'resource'));
   implement(RetentionStore, PgQueueDeadLetterRetention, [Postgres]);
   create(Provisioner, [Postgres, CONFIG, Resources, Logger, Metrics], openProvisioner);
-  implement(InstanceLifeRepo, PgInstanceLifeRepo, [Postgres]);
+  implement(InstanceLifeRepo, PgInstanceLifeRepo, [Postgres, Reads]);
 
   // The consumer's server opens and closes it.
   create(

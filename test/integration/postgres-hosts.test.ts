@@ -41,10 +41,9 @@ describe('a URL of PostgreSQL with several hosts', function () {
     await Promise.all([primary?.close(), standby?.close()]);
   });
 
-  function open(source: string, allowReadOnly = false): Postgres {
+  function open(source: string): Postgres {
     const db = new Postgres({
       source,
-      allowReadOnly,
       poolSize: 3,
       role: '',
       statementTimeoutMs: 5_000,
@@ -74,9 +73,9 @@ describe('a URL of PostgreSQL with several hosts', function () {
   });
 
   it('leads to a standby where one is wanted, and nowhere where there is none', async () => {
-    const db = open(withDead([primaryUrl, standbyUrl], '?target_session_attrs=standby'), true);
+    const db = open(withDead([primaryUrl, standbyUrl], '?target_session_attrs=standby'));
     assert.equal(await portSeenBy(db), portOf(standbyUrl));
-    const none = open(withDead([primaryUrl], '?target_session_attrs=standby'), true);
+    const none = open(withDead([primaryUrl], '?target_session_attrs=standby'));
     await assert.rejects(none.query(PORT, []), isUnavailable);
   });
 

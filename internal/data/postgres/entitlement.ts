@@ -11,6 +11,7 @@ import {
 import type { Transaction } from '../../biz/transaction.js';
 import { int4s, int8s, texts, uuids } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
+import { PrimaryReads, type Reads } from './reads.js';
 
 const TABLE = 'order_content_association';
 const COLUMNS = `id, order_id, user_id, content_id, content_title, content_type, goods_type, access_start_time, access_end_time,
@@ -153,12 +154,17 @@ export class PgEntitlementRepo extends EntitlementRepo {
   constructor(
     private readonly db: Postgres,
     private readonly clock: { readonly offsetMs: number },
+    private readonly reads: Reads = new PrimaryReads(db),
   ) {
     super();
   }
 
   override async lock(tx: Transaction, accesses: readonly Access[]): Promise<void> {
     await this.db.query(LOCK, columnsOf(accesses), tx);
+    this.db.writesFor(
+      tx,
+      accesses.map((a) => a.userId),
+    );
   }
 
   override async findPermanent(
@@ -182,6 +188,10 @@ export class PgEntitlementRepo extends EntitlementRepo {
         this.clock.offsetMs,
       ],
       tx,
+    );
+    this.db.writesFor(
+      tx,
+      entitlements.map((e) => e.userId),
     );
     return rowCount ?? 0;
   }
@@ -224,7 +234,7 @@ export class PgEntitlementRepo extends EntitlementRepo {
     limit: number,
   ): Promise<readonly Entitlement[]> {
     const values = [userId, status ?? null, belowId ?? null, limit];
-    return (await this.db.query<EntitlementRow>(LIST, values)).rows.map(entitlementOf);
+    return (await this.reads.query<EntitlementRow>(userId, LIST, values)).rows.map(entitlementOf);
   }
 
   override async expire(limit: number): Promise<number> {

@@ -9,6 +9,7 @@ import {
 } from '../../biz/instance/instance-life.js';
 import type { Page, PageRequest } from '../../biz/page.js';
 import type { Postgres, Statement } from './postgres.js';
+import { PrimaryReads, type Reads } from './reads.js';
 import { storableText } from './text.js';
 
 const REASON_MAX = 1024;
@@ -111,7 +112,10 @@ const TAKE_TURN: Statement = {
 export class PgInstanceLifeRepo extends InstanceLifeRepo {
   private readonly holder = randomUUID();
 
-  constructor(private readonly db: Postgres) {
+  constructor(
+    private readonly db: Postgres,
+    private readonly reads: Reads = new PrimaryReads(db),
+  ) {
     super();
   }
 
@@ -119,8 +123,8 @@ export class PgInstanceLifeRepo extends InstanceLifeRepo {
     const values = [filter.userId ?? null, filter.state ?? null];
     // Unnamed, so that each is planned for its filters.
     const [list, count] = await Promise.all([
-      this.db.query<InstanceRow>({ name: '', text: LIST }, [...values, page.offset, page.limit]),
-      this.db.query<{ total: bigint }>({ name: '', text: COUNT }, values),
+      this.reads.query<InstanceRow>(undefined, { name: '', text: LIST }, [...values, page.offset, page.limit]),
+      this.reads.query<{ total: bigint }>(undefined, { name: '', text: COUNT }, values),
     ]);
     return { items: list.rows.map(instanceOf), total: count.rows[0]?.total ?? 0n };
   }

@@ -23,6 +23,7 @@ import {
   instanceLogOf,
 } from './instance-log-row.js';
 import type { Postgres, Statement } from './postgres.js';
+import { PrimaryReads, type Reads } from './reads.js';
 import { storableText } from './text.js';
 
 const REASON_MAX = 1024;
@@ -181,7 +182,10 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
   private readonly postponing: Batcher<Postponement, undefined>;
   private readonly renewing: Batcher<Renewal, undefined>;
 
-  constructor(private readonly db: Postgres) {
+  constructor(
+    private readonly db: Postgres,
+    private readonly reads: Reads = new PrimaryReads(db),
+  ) {
     super();
     const limits = { maxBatch: BATCH_MAX, maxConcurrent: 1, maxQueued: QUEUED_MAX };
     this.claiming = new Batcher({ name: 'claims', run: (leases) => this.claimAll(leases), ...limits });
@@ -277,16 +281,16 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     ];
     // Unnamed, so that each is planned for its filters. One plan for all would read the whole table.
     const [list, count] = await Promise.all([
-      this.db.query<InstanceLogRow>({ name: '', text: LIST }, [...values, page.offset, page.limit]),
-      this.db.query<{ total: bigint }>({ name: '', text: COUNT }, values),
+      this.reads.query<InstanceLogRow>(undefined, { name: '', text: LIST }, [...values, page.offset, page.limit]),
+      this.reads.query<{ total: bigint }>(undefined, { name: '', text: COUNT }, values),
     ]);
     return { items: list.rows.map(instanceLogOf), total: count.rows[0]?.total ?? 0n };
   }
 
   override async stats(since: Date): Promise<InstanceStats> {
     const [bySource, byMinute] = await Promise.all([
-      this.db.query<SourceRow>(BY_SOURCE, [since]),
-      this.db.query<MinuteRow>(BY_MINUTE, [since]),
+      this.reads.query<SourceRow>(undefined, BY_SOURCE, [since]),
+      this.reads.query<MinuteRow>(undefined, BY_MINUTE, [since]),
     ]);
     return {
       bySource: bySource.rows.map(({ success_rate, ...row }) => ({ ...row, successRate: success_rate })),

@@ -7,6 +7,7 @@ import {
 import type { Order, OrderType } from '../../biz/order/order-state.js';
 import { ORDER_COLUMNS, type OrderRow, orderOf } from './order-row.js';
 import type { Postgres, Statement } from './postgres.js';
+import { PrimaryReads, type Reads } from './reads.js';
 import { ORDER_STATUS, orderStatusOf } from './status.js';
 
 interface Condition {
@@ -65,7 +66,10 @@ const STATS = stats(
 export class PgOrderSearchRepo extends OrderSearchRepo {
   static readonly STATS = STATS;
 
-  constructor(private readonly db: Postgres) {
+  constructor(
+    db: Postgres,
+    private readonly reads: Reads = new PrimaryReads(db),
+  ) {
     super();
   }
 
@@ -83,7 +87,7 @@ export class PgOrderSearchRepo extends OrderSearchRepo {
       name: ['order_search', ...given.map((c) => c.name)].join('_'),
       text: `SELECT ${ORDER_COLUMNS} FROM orders ${where === '' ? '' : `WHERE ${where}`} ORDER BY id DESC LIMIT $1`,
     };
-    const { rows } = await this.db.query<OrderRow>(statement, [limit, ...given.map((c) => c.value)]);
+    const { rows } = await this.reads.query<OrderRow>(undefined, statement, [limit, ...given.map((c) => c.value)]);
     return rows.map(orderOf);
   }
 
@@ -95,8 +99,8 @@ export class PgOrderSearchRepo extends OrderSearchRepo {
     const countsSlots = slots.from < slots.before && (utcOffsetMinutes * 60_000) % SLOT_MS === 0;
     const period = [from, before, utcOffsetMinutes];
     const { rows } = countsSlots
-      ? await this.db.query<StatsRow>(STATS, [...period, slots.from, slots.before])
-      : await this.db.query<StatsRow>(STATS_OF_ORDERS, period);
+      ? await this.reads.query<StatsRow>(undefined, STATS, [...period, slots.from, slots.before])
+      : await this.reads.query<StatsRow>(undefined, STATS_OF_ORDERS, period);
     return rows.map((row) => ({
       day: row.day,
       status: orderStatusOf(row.status),

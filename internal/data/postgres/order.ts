@@ -19,6 +19,7 @@ import { int2s, int4s, int8s, texts, uuids } from './column.js';
 import { itemsJson } from './order-item.js';
 import { ORDER_COLUMNS, type OrderRow, orderOf } from './order-row.js';
 import type { Postgres, Statement } from './postgres.js';
+import { PrimaryReads, type Reads } from './reads.js';
 import { ORDER_STATUS, orderStatusOf } from './status.js';
 
 /** @param content whether the orders are of contents; the others are inserted faster without the columns */
@@ -232,6 +233,7 @@ export class PgOrderRepo extends OrderRepo {
   constructor(
     private readonly db: Postgres,
     metrics: Metrics = new Metrics(),
+    private readonly reads: Reads = new PrimaryReads(db),
   ) {
     super();
     this.entered = metrics.counts(
@@ -273,6 +275,10 @@ export class PgOrderRepo extends OrderRepo {
       tx,
     );
     this.countEntered(tx, orders, rowCount);
+    this.db.writesFor(
+      tx,
+      orders.map((o) => o.userId),
+    );
     return rowCount === orders.length;
   }
 
@@ -305,6 +311,10 @@ export class PgOrderRepo extends OrderRepo {
       tx,
     );
     this.countEntered(tx, orders, rowCount);
+    this.db.writesFor(
+      tx,
+      orders.map((o) => o.userId),
+    );
     return rowCount === orders.length;
   }
 
@@ -346,7 +356,7 @@ export class PgOrderRepo extends OrderRepo {
     { offset, limit, afterId }: PageRequest & { readonly afterId?: bigint | undefined },
   ): Promise<Page<Order>> {
     const { values, ...statement } = list(filter, afterId);
-    const { rows } = await this.db.query<ListedRow>(statement, [userId, offset, limit, ...values]);
+    const { rows } = await this.reads.query<ListedRow>(userId, statement, [userId, offset, limit, ...values]);
     const items = rows.filter((row): row is ListedRow & OrderRow => row.id !== null).map(orderOf);
     return { items, total: rows[0]?.total ?? 0n };
   }
@@ -379,11 +389,16 @@ export class PgOrderRepo extends OrderRepo {
   ): Promise<Order> {
     const { rows } = await this.db.query<OrderRow>(SET_RECEIVER, [id, JSON.stringify(receiver), freightFen], tx);
     if (!rows[0]) throw new Error(`order ${id} does not exist`);
-    return orderOf(rows[0]);
+    const order = orderOf(rows[0]);
+    this.db.writesFor(tx, [order.userId]);
+    return order;
   }
 
   override async hide(id: bigint, userId: string): Promise<boolean> {
-    const { rowCount } = await this.db.query(HIDE, [id, userId]);
+    const { rowCount } = await this.db.run(async (tx) => {
+      this.db.writesFor(tx, [userId]);
+      return this.db.query(HIDE, [id, userId], tx);
+    });
     return rowCount === 1 || (await this.db.query(IS_HIDDEN, [id, userId])).rowCount === 1;
   }
 
@@ -403,6 +418,7 @@ export class PgOrderRepo extends OrderRepo {
       tx,
     );
     if (rows[0]) this.db.afterCommit(tx, () => this.entered[move.to].add());
+    this.db.writesFor(tx, [order.userId]);
     return rows[0] && orderOf(rows[0]);
   }
 

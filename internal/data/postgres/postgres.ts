@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { unavailable } from '../../../gen/common/v1/errors.js';
+import { type LogPosition, UNKNOWN_POSITION } from '../../biz/read-positions.js';
 import { type Transaction, TransactionRunner, together } from '../../biz/transaction.js';
+import type { SessionTarget } from '../../conf/postgres-url.js';
 import type { Metrics } from '../../kratos/metrics/metrics.js';
 import { asUnavailable, isConflict, isConnectionError, isReadOnly, isSilent, isWaitOver } from './connection-error.js';
 import { NotWanted, PostgresHosts } from './hosts.js';
@@ -16,8 +18,8 @@ export interface PostgresOptions extends SessionOptions {
   readonly preparedStatements?: boolean;
   /** Longest wait for a connection, new or from the pool. */
   readonly connectTimeoutMs: number;
-  /** Whether a server that takes no writes, such as a standby, will do. Default false. */
-  readonly allowReadOnly?: boolean;
+  /** What is wanted of the server, if the URL does not say. Default 'read-write'. */
+  readonly target?: SessionTarget;
   /** Shown in pg_stat_activity. */
   readonly applicationName: string;
 }
@@ -32,6 +34,16 @@ export interface Statement {
    */
   readonly replan?: boolean;
 }
+
+/** On a standby what it has replayed, elsewhere what was written: whatever was visible before is in the log up to there. */
+export const LOG_POSITION: Statement = {
+  name: 'log_position',
+  text: `SELECT (CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_replay_lsn(), '0/0')
+    ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn)::bigint AS position`,
+};
+
+/** Told after each commit that wrote for users; must not throw. */
+export type WrittenFor = (userIds: readonly string[], position: LogPosition) => Promise<void>;
 
 const ATTEMPTS = 5;
 const BACKOFF_MS = 20;
@@ -51,6 +63,8 @@ const READ_ONLY_PAUSE_MS = 250;
  * must not wait behind them.
  */
 export class Postgres extends TransactionRunner {
+  /** Awaited before a transaction is reported as committed. undefined: the users of writes are not noted. */
+  writtenFor: WrittenFor | undefined;
   readonly pool: pg.Pool;
   readonly hosts: PostgresHosts;
   private readonly generations = new WeakMap<pg.PoolClient, number>();
@@ -73,7 +87,7 @@ export class Postgres extends TransactionRunner {
       onError(err);
     };
     this.hosts = new PostgresHosts(options.source, {
-      target: options.allowReadOnly === true ? 'any' : 'read-write',
+      target: options.target ?? 'read-write',
       connectTimeoutMs: options.connectTimeoutMs,
     });
     this.pool = new pg.Pool({
@@ -113,17 +127,44 @@ export class Postgres extends TransactionRunner {
     values: readonly unknown[],
     tx?: Transaction,
   ): Promise<pg.QueryResult<Row>> {
-    const config = {
+    const config = this.configOf(statement, values);
+    if (tx !== undefined) return clientOf(tx).query<Row>(config);
+    return this.onConnection((client) => client.query<Row>(config));
+  }
+
+  /** Runs a statement, and says which position of the log its rows show at least. @throws UNAVAILABLE like `query` */
+  async queryWithPosition<Row extends pg.QueryResultRow>(
+    statement: Statement,
+    values: readonly unknown[],
+  ): Promise<{ readonly position: LogPosition; readonly result: pg.QueryResult<Row> }> {
+    const [asked, config] = [this.configOf(LOG_POSITION, []), this.configOf(statement, values)];
+    const [at, result] = await this.onConnection((client) =>
+      together(client.query<{ position: bigint }>(asked), client.query<Row>(config)),
+    );
+    return { position: at.rows[0]?.position ?? 0n, result };
+  }
+
+  /** Notes that `tx` writes for these users: their next reads show it, wherever they are answered. */
+  writesFor(tx: Transaction, userIds: readonly string[]): void {
+    if (this.writtenFor === undefined) return;
+    const { users } = tx as unknown as OpenTransaction;
+    for (const userId of userIds) users.add(userId);
+  }
+
+  private configOf(statement: Statement, values: readonly unknown[]) {
+    return {
       ...(this.prepared && statement.replan !== true && { name: statement.name }),
       text: statement.text,
       values: values as unknown[],
     };
-    if (tx !== undefined) return clientOf(tx).query<Row>(config);
+  }
+
+  private async onConnection<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
     let client: pg.PoolClient | undefined;
     try {
       client = await this.connect();
       if (this.session.perTransaction) await client.query(this.session.begin);
-      const result = await client.query<Row>(config);
+      const result = await work(client);
       if (this.session.perTransaction) await client.query('COMMIT');
       client.release();
       return result;
@@ -151,7 +192,7 @@ export class Postgres extends TransactionRunner {
     for (let attempt = 1; ; attempt++) {
       let committing = false;
       let client: pg.PoolClient | undefined;
-      const open: OpenTransaction = { client: undefined, afterCommit: [] };
+      const open: OpenTransaction = { client: undefined, afterCommit: [], users: new Set() };
       try {
         client = await this.connect();
         // BEGIN leaves with the first statement. Where it fails, the server refuses that statement as well.
@@ -163,8 +204,10 @@ export class Postgres extends TransactionRunner {
         // If a statement of the transaction failed, the reply to COMMIT is ROLLBACK, without an error.
         const { command } = await client.query('COMMIT');
         if (command !== 'COMMIT') throw new Error('a statement of the transaction failed, so it was rolled back');
+        const position = open.users.size > 0 ? await this.positionOn(client) : undefined;
         client.release();
         for (const hook of open.afterCommit) hook();
+        if (position !== undefined) await this.writtenFor?.([...open.users], position);
         return result;
       } catch (err) {
         open.client = undefined;
@@ -177,6 +220,16 @@ export class Postgres extends TransactionRunner {
         if (!again || attempt === ATTEMPTS) throw asUnavailable(err);
         await sleep(BACKOFF_MS * 2 ** (attempt - 1) * (0.5 + Math.random()));
       }
+    }
+  }
+
+  /** What the server has written by now. The transaction has ended, so that a failure is none of it. */
+  private async positionOn(client: pg.PoolClient): Promise<LogPosition> {
+    try {
+      const { rows } = await client.query<{ position: bigint }>(this.configOf(LOG_POSITION, []));
+      return rows[0]?.position ?? UNKNOWN_POSITION;
+    } catch {
+      return UNKNOWN_POSITION;
     }
   }
 
@@ -304,6 +357,8 @@ class Slots {
 interface OpenTransaction {
   client: pg.PoolClient | undefined;
   readonly afterCommit: (() => void)[];
+  /** Those whose next reads must show what it writes. */
+  readonly users: Set<string>;
 }
 
 export function clientOf(tx: Transaction): pg.PoolClient {

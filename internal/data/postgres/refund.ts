@@ -14,6 +14,7 @@ import type { Page, PageRequest } from '../../biz/page.js';
 import type { Transaction } from '../../biz/transaction.js';
 import { type Count, Metrics } from '../../kratos/metrics/metrics.js';
 import type { Postgres, Statement } from './postgres.js';
+import { PrimaryReads, type Reads } from './reads.js';
 import { ORDER_STATUS, orderStatusOf } from './status.js';
 import { storableText } from './text.js';
 
@@ -116,6 +117,7 @@ export class PgRefundRepo extends RefundRepo {
   constructor(
     private readonly db: Postgres,
     metrics: Metrics = new Metrics(),
+    private readonly reads: Reads = new PrimaryReads(db),
   ) {
     super();
     this.entered = metrics.counts(
@@ -138,6 +140,7 @@ export class PgRefundRepo extends RefundRepo {
     );
     if (rows[0]?.lines !== (r.lines?.length ?? 0)) throw new Error(`refund ${r.id} has lines that its order has not`);
     this.db.afterCommit(tx, () => this.entered[r.status].add());
+    this.db.writesFor(tx, [r.userId]);
   }
 
   override async find(id: bigint, userId: string | undefined): Promise<Refund | undefined> {
@@ -163,8 +166,8 @@ export class PgRefundRepo extends RefundRepo {
   override async list({ status, userId, orderId }: RefundFilter, page: PageRequest): Promise<Page<Refund>> {
     const filter = [status ?? null, userId ?? null, orderId ?? null];
     const [list, count] = await Promise.all([
-      this.db.query<RefundRow>(LIST, [...filter, page.offset, page.limit]),
-      this.db.query<{ total: bigint }>(COUNT, filter),
+      this.reads.query<RefundRow>(userId, LIST, [...filter, page.offset, page.limit]),
+      this.reads.query<{ total: bigint }>(userId, COUNT, filter),
     ]);
     return { items: list.rows.map(refundOf), total: count.rows[0]?.total ?? 0n };
   }
@@ -176,6 +179,7 @@ export class PgRefundRepo extends RefundRepo {
         : await this.db.query<RefundRow>(SET_STATUS, [refund.id, to, decision ?? null], tx);
     const changed = refundOf(rows[0] ?? gone(refund));
     this.db.afterCommit(tx, () => this.entered[to].add());
+    this.db.writesFor(tx, [changed.userId]);
     return changed;
   }
 

@@ -12,6 +12,7 @@ import type { Transaction } from '../../biz/transaction.js';
 import { int8s, texts, uuids } from './column.js';
 import { COUPON_COLUMNS, type CouponRow, couponOf } from './coupon.js';
 import type { Postgres, Statement } from './postgres.js';
+import { PrimaryReads, type Reads } from './reads.js';
 
 const STATE = `CASE WHEN u.status = 'UNUSED' AND c.ends_at <= clock_timestamp() THEN 'EXPIRED' ELSE u.status END`;
 const COLUMNS = `u.id AS user_coupon_id, u.user_id, ${STATE} AS state, u.order_id, u.granted,
@@ -86,7 +87,10 @@ const RESTORE: Statement = {
 };
 
 export class PgUserCouponRepo extends UserCouponRepo {
-  constructor(private readonly db: Postgres) {
+  constructor(
+    private readonly db: Postgres,
+    private readonly reads: Reads = new PrimaryReads(db),
+  ) {
     super();
   }
 
@@ -105,8 +109,8 @@ export class PgUserCouponRepo extends UserCouponRepo {
     { offset, limit }: PageRequest,
   ): Promise<Page<UserCoupon>> {
     const [list, count] = await Promise.all([
-      this.db.query<UserCouponRow>(LIST, [userId, state ?? null, offset, limit]),
-      this.db.query<{ total: bigint }>(COUNT, [userId, state ?? null]),
+      this.reads.query<UserCouponRow>(userId, LIST, [userId, state ?? null, offset, limit]),
+      this.reads.query<{ total: bigint }>(userId, COUNT, [userId, state ?? null]),
     ]);
     return { items: list.rows.map(userCouponOf), total: count.rows[0]?.total ?? 0n };
   }
@@ -149,6 +153,10 @@ export class PgUserCouponRepo extends UserCouponRepo {
         texts(coupons, (c) => c.requestId),
       ],
       tx,
+    );
+    this.db.writesFor(
+      tx,
+      coupons.map((c) => c.userId),
     );
   }
 

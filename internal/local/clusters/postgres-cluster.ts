@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { makePrivateDirectory, serverAccount } from '../servers/account.js';
-import { isAlive, killProcessNow, type SpawnedProcess, stopProcess, until } from '../servers/process.js';
 import { postgres } from '../servers/postgres.js';
+import { isAlive, killProcessNow, type SpawnedProcess, stopProcess, until } from '../servers/process.js';
 
 const START_MS = 60_000;
 /** What the standby calls itself, and what the primary waits for. */
