@@ -78,7 +78,7 @@ import { PgPaymentSessionRepo } from './postgres/payment-session.js';
 import { Postgres } from './postgres/postgres.js';
 import { PgPriceRuleRepo } from './postgres/price-rule.js';
 import { PgProductRepo } from './postgres/product.js';
-import { BLIND_MS, Reads } from './postgres/reads.js';
+import { Reads, rememberMs } from './postgres/reads.js';
 import { PgRefundRepo } from './postgres/refund.js';
 import { PgGuestCartRetention } from './postgres/retention/guest-carts.js';
 import { PgDeadLetterRetention, PgInboxRetention } from './postgres/retention/inbox.js';
@@ -204,10 +204,11 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
     close: (redis) => redis.close(),
   });
   create(HealthProbe, [RedisServer], (redis) => ({ name: 'redis', critical: false, check: () => redis.ping() }));
-  create(ReadPositions, [RedisServer, CONFIG], (redis, { data }) => {
-    // What was written before is in every sample of the log that is older than the greatest lag.
-    return new RedisReadPositions(redis, data.database.replicaMaxLagMs + 2 * BLIND_MS);
-  });
+  create(
+    ReadPositions,
+    [RedisServer, CONFIG],
+    (redis, { data }) => new RedisReadPositions(redis, rememberMs(data.database.replicaMaxLagMs)),
+  );
   implement(Admission, RedisAdmission, [RedisServer]);
   implement(WaitingRoom, RedisWaitingRoom, [RedisServer]);
   implement(StockGate, RedisStockGate, [RedisServer]);

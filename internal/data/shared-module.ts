@@ -9,7 +9,7 @@ import { Metrics } from '../kratos/metrics/metrics.js';
 import { EtcdRegistry } from '../kratos/registry/etcd.js';
 import { NoServiceRegistry, ServiceRegistry } from '../kratos/registry/service-registry.js';
 import { Postgres } from './postgres/postgres.js';
-import { PrimaryReads, ReadCounts, Reads, ReplicaReads } from './postgres/reads.js';
+import { PrimaryReads, ReadCounts, Reads, ReplicaReads, rememberMs } from './postgres/reads.js';
 import type { Pooler } from './postgres/session.js';
 import { UserPositions } from './postgres/user-positions.js';
 
@@ -65,7 +65,7 @@ function openReads(
     connectTimeoutMs: Math.min(database.connectTimeoutMs, REPLICA_CONNECT_MS),
     applicationName: `kaimai-${worker.process}-${worker.index}-reads`,
   });
-  const users = positions && new UserPositions(positions, logger);
+  const users = positions && new UserPositions(positions, rememberMs(database.replicaMaxLagMs), logger);
   if (users) db.writtenFor = (userIds, position) => users.raise(userIds, position);
   const { replicaMaxLagMs: maxLagMs, replicaWaitMs: waitMs } = database;
   return new ReplicaReads(db, replica, users, { maxLagMs, waitMs }, logger, counts);

@@ -29,6 +29,7 @@ import { AdvisoryLocks } from '../../internal/data/postgres/advisory-locks.js';
 import { PgEntitlementRepo } from '../../internal/data/postgres/entitlement.js';
 import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
+import { PrimaryReads, Reads } from '../../internal/data/postgres/reads.js';
 import { productDataModule } from '../../internal/data/product-module.js';
 import { sharedDataModule } from '../../internal/data/shared-module.js';
 import { providers } from '../../internal/kratos/app/wiring.js';
@@ -68,6 +69,7 @@ describe('orders on PostgreSQL', () => {
       [sharedDataModule, productDataModule, productBizModule],
       providers(({ value, create }) => {
         value(Postgres, db);
+        value(Reads, new PrimaryReads(db));
         value(IdGenerator, ids);
         value(PAYMENT_PROVIDERS, []);
         value(EntitlementRepo, new PgEntitlementRepo(db, { offsetMs: 0 }));

@@ -68,6 +68,7 @@ import { AdvisoryLocks } from '../../internal/data/postgres/advisory-locks.js';
 import { PgEntitlementRepo } from '../../internal/data/postgres/entitlement.js';
 import { LeasedIdGenerator } from '../../internal/data/postgres/id-generator.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
+import { PrimaryReads, Reads } from '../../internal/data/postgres/reads.js';
 import { SOLD_QUANTITY } from '../../internal/data/postgres/status.js';
 import { productDataModule } from '../../internal/data/product-module.js';
 import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-stream.js';
@@ -188,6 +189,7 @@ export class SeckillReplica {
         [sharedDataModule, productDataModule, productBizModule],
         providers(({ value, create }) => {
           value(Postgres, this.db);
+          value(Reads, new PrimaryReads(this.db));
           value(RedisServer, this.redis);
           value(AdvisoryLocks, this.locks);
           value(IdGenerator, this.ids);

@@ -73,11 +73,16 @@ export interface ReplicaOptions {
 /** How often the primary is asked where its log is. */
 const SAMPLE_MS = 1_000;
 /** Without an answer from the primary for this long, it is not known what the replica lacks. */
-export const BLIND_MS = 30_000;
+const BLIND_MS = 30_000;
 /** How long a replica that failed is left alone. */
 const AWAY_MS = 1_000;
 /** Between two looks at the position of a replica that is waited for. */
 const POLL_MS = 5;
+
+/** How long the writes for users are remembered: afterwards they are in each position that every read must show. */
+export function rememberMs(maxLagMs: number): number {
+  return maxLagMs + 2 * BLIND_MS;
+}
 
 interface Sample {
   /** By performance.now(): what was committed before is in the log up to `position`. */

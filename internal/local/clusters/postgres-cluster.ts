@@ -15,6 +15,8 @@ export interface PostgresClusterOptions {
   /** Must be traversable by every account when root starts servers. */
   readonly root: string;
   port(): Promise<number>;
+  /** Whether each commit waits until the standby has it. Default true. */
+  readonly synchronous?: boolean;
 }
 
 /** One server of the pair, which can be killed and started again. */
@@ -94,15 +96,15 @@ export class PostgresNode {
   }
 }
 
-/** A PostgreSQL and its synchronous standby: what the primary answers, the standby has on disk. */
+/** A PostgreSQL and its standby. Where that is synchronous, it has on disk what the primary answers. */
 export class PostgresClusterProcesses {
   private constructor(
     readonly primary: PostgresNode,
     readonly standby: PostgresNode,
   ) {}
 
-  /** Resolves when the primary waits for the standby with each commit. */
-  static async start({ root, port }: PostgresClusterOptions): Promise<PostgresClusterProcesses> {
+  /** Resolves when the standby follows, and the primary waits for it with each commit. */
+  static async start({ root, port, synchronous = true }: PostgresClusterOptions): Promise<PostgresClusterProcesses> {
     const primary = new PostgresNode(root, 'postgres-1', await port());
     let standby: PostgresNode | undefined;
     try {
@@ -110,13 +112,14 @@ export class PostgresClusterProcesses {
       standby = await primary.copy(root, 'postgres-2', await port());
       await standby.start();
       // After the copy: the standby waits for none once it is promoted.
-      await primary.query(`ALTER SYSTEM SET synchronous_standby_names = '${STANDBY}'`);
+      const awaited = synchronous ? STANDBY : '';
+      await primary.query(`ALTER SYSTEM SET synchronous_standby_names = '${awaited}'`);
       await primary.query('SELECT pg_reload_conf()');
       const follows = async () => {
         const [row] = await primary.query<{ sync_state: string }>('SELECT sync_state FROM pg_stat_replication');
-        return row?.sync_state === 'sync';
+        return row?.sync_state === (synchronous ? 'sync' : 'async');
       };
-      await until('the standby is synchronous', follows, { timeoutMs: START_MS });
+      await until('the standby follows', follows, { timeoutMs: START_MS });
     } catch (err) {
       await Promise.all([primary.stop(), standby?.stop()]);
       throw err;

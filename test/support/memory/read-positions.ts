@@ -9,13 +9,17 @@ export class MemoryReadPositions extends ReadPositions {
 
   override async raise(userIds: readonly string[], position: LogPosition): Promise<void> {
     for (const userId of userIds) {
-      const known = (await this.find(userId)) ?? 0n;
+      const known = this.known(userId) ?? 0n;
       const endsAtMs = performance.now() + this.keepMs;
       this.positions.set(userId, { position: known > position ? known : position, endsAtMs });
     }
   }
 
   override async find(userId: string): Promise<LogPosition | undefined> {
+    return this.known(userId);
+  }
+
+  private known(userId: string): LogPosition | undefined {
     const found = this.positions.get(userId);
     return found && found.endsAtMs > performance.now() ? found.position : undefined;
   }
