@@ -109,7 +109,11 @@ class Service extends SeckillOrderService {
     return { stream: { itemId, item: undefined }, entries, suspects: [] };
   }
 
-  override async handleSeckillOrder({ stream, entries }: PreparedEntries): Promise<Settlement> {
+  override async handleSeckillOrder(
+    { stream, entries }: PreparedEntries,
+    before: Promise<unknown>,
+  ): Promise<Settlement> {
+    await before;
     this.decided.push(...entries.map((e) => e.entry.streamId));
     await this.commit(
       stream.itemId,

@@ -298,8 +298,7 @@ export class SeckillConsumer implements Server {
     for (let failures = 0; ; ) {
       try {
         const prepared = await this.service.prepareSeckillOrder(stream.itemId, deliveries);
-        await before;
-        return await this.service.handleSeckillOrder(prepared);
+        return await this.service.handleSeckillOrder(prepared, before);
       } catch (err) {
         if (!isUnavailable(err) || this.stopping.signal.aborted) throw err;
         failures += 1;

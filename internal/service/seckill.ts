@@ -202,9 +202,12 @@ export class SeckillOrderService {
     return this.settlements.prepare(itemId, deliveries);
   }
 
-  /** @throws UNAVAILABLE: prepare and handle the same deliveries again */
-  handleSeckillOrder(prepared: PreparedEntries): Promise<Settlement> {
-    return this.settlements.commit(prepared);
+  /**
+   * @param before resolves when the item's batch before this one is committed
+   * @throws UNAVAILABLE: prepare and handle the same deliveries again; what `before` rejects with
+   */
+  handleSeckillOrder(prepared: PreparedEntries, before: Promise<unknown>): Promise<Settlement> {
+    return this.settlements.commit(prepared, before);
   }
 }
 

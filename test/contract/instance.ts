@@ -126,6 +126,29 @@ export function instanceRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual(await backend.it.topics(again.instanceId), []);
     });
 
+    it('stores requests of new sources with their events', async () => {
+      const asked = [newRequest({ orderId: freshId() }), newRequest()];
+      assert.equal(await run((tx) => backend.it.instances.insertNew(tx, asked.map(eventOf))), true);
+      for (const a of asked) {
+        const { createdAt: _, ...stored } = (await backend.it.instances.find(a.instanceId))!;
+        assert.deepEqual(stored, { ...a, status: 'REQUESTED', reason: '', reportedAt: undefined });
+        assert.deepEqual(await backend.it.topics(a.instanceId), ['instance.created']);
+      }
+    });
+
+    it('says that one of several sources is not new', async () => {
+      const known = newRequest();
+      await insert([known]);
+      const added = newRequest();
+      const batch = [added, { ...known, instanceId: freshId() }].map(eventOf);
+      const rolledBack = run(async (tx) => {
+        assert.equal(await backend.it.instances.insertNew(tx, batch), false);
+        throw new Error('undone');
+      });
+      await assert.rejects(rolledBack, /undone/);
+      assert.equal(await backend.it.instances.find(added.instanceId), undefined);
+    });
+
     it('locks a request and records its report', async () => {
       const asked = newRequest();
       await insert([asked]);

@@ -50,12 +50,12 @@ describe('The seckill consumer on PostgreSQL and Redis', () => {
     });
     const waiting: string[] = [];
     class Slow extends SeckillOrderService {
-      override async handleSeckillOrder(prepared: PreparedEntries) {
+      override async handleSeckillOrder(prepared: PreparedEntries, before: Promise<unknown>) {
         if (prepared.stream.itemId === itemId) {
           waiting.push(...prepared.entries.map((e) => e.entry.streamId));
           await opened;
         }
-        return super.handleSeckillOrder(prepared);
+        return super.handleSeckillOrder(prepared, before);
       }
     }
     return { service: new Slow(replica.settlements), open: () => open(), waiting };
@@ -126,9 +126,9 @@ describe('The seckill consumer on PostgreSQL and Redis', () => {
     const { itemId } = await replica.openSale();
     let failures = 3;
     class Flaky extends SeckillOrderService {
-      override handleSeckillOrder(prepared: PreparedEntries) {
+      override handleSeckillOrder(prepared: PreparedEntries, before: Promise<unknown>) {
         if (prepared.stream.itemId === itemId && failures-- > 0) return Promise.reject(unavailable('away'));
-        return super.handleSeckillOrder(prepared);
+        return super.handleSeckillOrder(prepared, before);
       }
     }
     await Promise.all([1, 2, 3].map((user) => replica.buy(itemId, user)));

@@ -58,6 +58,11 @@ export abstract class InstanceRepo {
    * @returns for each given request, in order, the stored one with its identity: the new or the earlier one
    */
   abstract insertRequests(tx: Transaction, events: readonly InstanceEvent[]): Promise<readonly InstanceRequest[]>;
+  /**
+   * Stores requests whose sources are new, each with its outbox row, in one statement.
+   * @returns false if one of the sources has a request already; then `tx` can only be rolled back
+   */
+  abstract insertNew(tx: Transaction, events: readonly InstanceEvent[]): Promise<boolean>;
   abstract find(instanceId: bigint): Promise<InstanceRequest | undefined>;
   /** The request, locked until `tx` ends. */
   abstract lock(tx: Transaction, instanceId: bigint): Promise<InstanceRequest | undefined>;
@@ -159,9 +164,8 @@ export class InstanceUsecase implements OrderFulfilment {
    * @throws INSTANCE_SOURCE_REUSED if a source has an instance already, which cannot be that of a new order
    */
   async storeNew(tx: Transaction, planned: readonly InstanceEvent[]): Promise<void> {
-    const stored = await this.store(tx, planned);
-    const other = stored.find((s, i) => s.instanceId !== planned[i]?.instanceId);
-    if (other) throw sourceReused(other);
+    if (await this.instances.insertNew(tx, planned)) return;
+    throw instanceSourceReused('a source of these new orders already has an instance');
   }
 
   private async store(tx: Transaction, planned: readonly InstanceEvent[]): Promise<readonly InstanceRequest[]> {

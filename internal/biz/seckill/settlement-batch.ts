@@ -102,6 +102,11 @@ export class SettlementBatch {
     return this.owners.has(purchase.userId) ? OWNED : this.ledger.reserve(purchase, sale);
   }
 
+  /** Units taken, by sale. */
+  get sold(): ReadonlyMap<bigint, number> {
+    return this.ledger.sold;
+  }
+
   get hasRejections(): boolean {
     return this.rows.some((row) => row.kind === 'REJECTED');
   }

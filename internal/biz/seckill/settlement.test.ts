@@ -20,6 +20,7 @@ import { PAYMENT_PROVIDERS, REFUND_POLICY } from '../policy.js';
 import { productBizModule } from '../product-module.js';
 import type { Transaction } from '../transaction.js';
 import { type Delivery, reusedStreamId } from './purchase-stream.js';
+import type { Sale } from './sale-state.js';
 import { SettlementUsecase } from './settlement.js';
 import type { InboxRow, Settlement } from './settlement-state.js';
 
@@ -30,10 +31,20 @@ class FailingSettlementRepo extends MemorySettlementRepo {
   /** Stream ids of each attempt to write outcomes. */
   readonly attempts: string[][] = [];
   fail: (streamIds: readonly string[], attempt: number) => Error | undefined = () => undefined;
+  /** Awaited before outcomes are written. */
+  hold: (streamIds: readonly string[]) => Promise<void> | undefined = () => undefined;
+  /** Called when a transaction asks for the lock. */
+  onLock: () => void = () => {};
+
+  override lock(tx: Transaction, itemId: bigint, epoch: bigint | undefined): Promise<readonly Sale[]> {
+    this.onLock();
+    return super.lock(tx, itemId, epoch);
+  }
 
   override async insertRows(tx: Transaction, itemId: bigint, rows: readonly InboxRow[]): Promise<void> {
     const streamIds = rows.map((row) => row.streamId);
     this.attempts.push(streamIds);
+    await this.hold(streamIds);
     const err = this.fail(streamIds, this.attempts.length);
     if (err) throw err;
     return super.insertRows(tx, itemId, rows);
@@ -71,6 +82,8 @@ describe('SettlementUsecase', () => {
       container.get(EntitlementRepo),
       container.get(OrderAccess),
       { maxDeliveries: MAX_DELIVERIES },
+      // Soon after the entries were added.
+      () => 0,
     );
     itemId = (await insertProduct(products)).id;
   });
@@ -159,5 +172,83 @@ describe('SettlementUsecase', () => {
       ['1-0', reusedStreamId('1-0', late)].map(async (id) => (await settlements.find(itemId, id))?.userId),
     );
     assert.deepEqual(users, [early, late]);
+  });
+
+  describe('a batch settled while the one before it is written', () => {
+    /** Settles both at a time. The first is held back until the second asks for the lock, too. */
+    const settleBoth = async (first: readonly Delivery[], second: readonly Delivery[]) => {
+      // A first batch of its own, because nothing is known of what comes before it.
+      await settle(entry('1-0', 1));
+      settlements.attempts.length = 0;
+      const [one, two] = [await usecase.prepare(itemId, first), await usecase.prepare(itemId, second)];
+      let asked = 0;
+      const bothAsked = new Promise<void>((resolve) => {
+        settlements.onLock = () => {
+          if (++asked === 2) resolve();
+        };
+      });
+      settlements.hold = (streamIds) => (streamIds[0] === first[0]?.streamId ? bothAsked : undefined);
+      const committed = usecase.commit(one);
+      return Promise.allSettled([committed, usecase.commit(two, committed)]);
+    };
+    const countsOf = (settled: PromiseSettledResult<Settlement>) =>
+      settled.status === 'fulfilled' ? settled.value.counts : settled.reason;
+    const orderIdOf = async (streamId: string) => (await settlements.find(itemId, streamId))?.orderId ?? 0n;
+
+    it('is written once and committed after it', async () => {
+      const sale = openSale({ id: freshId(), itemId, total: 3n });
+      await sales.insertSale(undefined, sale);
+      const both = await settleBoth([entry('2-0', 1)], [entry('3-0', 1)]);
+      assert.deepEqual(both.map(countsOf), [
+        { ORDER: 1, REJECTED: 0, DEAD: 0 },
+        { ORDER: 1, REJECTED: 0, DEAD: 0 },
+      ]);
+      assert.deepEqual(settlements.attempts, [['2-0'], ['3-0']]);
+      assert.equal(sales.sales.find(String(sale.id))?.sold, 3n);
+      assert.equal(orderCount(), 3);
+    });
+
+    it('is decided anew where a buyer of both reaches the limit with the first', async () => {
+      const sale = openSale({ id: freshId(), itemId, total: 9n, defaultLimit: 1 });
+      await sales.insertSale(undefined, sale);
+      const buyer = freshUser();
+      const both = await settleBoth([entry('2-0', 1, buyer)], [entry('3-0', 1, buyer), entry('4-0', 1)]);
+      assert.deepEqual(countsOf(both[1]!), { ORDER: 1, REJECTED: 1, DEAD: 0 });
+      assert.equal((await settlements.find(itemId, '3-0'))?.reason, 'LIMIT_REACHED');
+      assert.equal(sales.sales.find(String(sale.id))?.sold, 3n);
+      assert.equal(orderCount(), 3);
+    });
+
+    it('is decided anew where the sale was changed in between', async () => {
+      const sale = openSale({ id: freshId(), itemId, total: 9n });
+      await sales.insertSale(undefined, sale);
+      await settle(entry('1-0', 1));
+      const [one, two] = [
+        await usecase.prepare(itemId, [entry('2-0', 1)]),
+        await usecase.prepare(itemId, [entry('3-0', 1)]),
+      ];
+      await usecase.commit(one);
+      await store.run((tx) => sales.sales.update(tx, String(sale.id), (s) => ({ ...s, priceFen: 7n })));
+      await usecase.commit(two);
+      const prices = orders.orders.rows().flatMap((o) => (o.productId === itemId ? [o.priceFen] : []));
+      assert.deepEqual(prices, [1n, 1n, 7n]);
+    });
+
+    it('waits for it where it has to be settled again', async () => {
+      settlements.fail = (streamIds, attempt) =>
+        streamIds[0] === '2-0' && attempt === 1 ? new Error('planted') : undefined;
+      const both = await settleBoth([entry('2-0', 1)], [entry('3-0', 1)]);
+      assert.deepEqual(countsOf(both[1]!), { ORDER: 1, REJECTED: 0, DEAD: 0 });
+      assert.equal(orderCount(), 3);
+      assert.ok((await orderIdOf('2-0')) < (await orderIdOf('3-0')), 'the later entry became an order first');
+    });
+
+    it('is not settled where it was not', async () => {
+      settlements.fail = (streamIds) => (streamIds[0] === '2-0' ? unavailable('planted') : undefined);
+      const both = await settleBoth([entry('2-0', 1)], [entry('3-0', 1)]);
+      for (const settled of both) assert.ok(isUnavailable(countsOf(settled)));
+      assert.equal(await outcomeOf('3-0'), undefined);
+      assert.equal(orderCount(), 1);
+    });
   });
 });

@@ -1,3 +1,5 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { isUnavailable } from '../../../gen/common/v1/errors.js';
 import { errorText } from '../../kratos/errors/error-text.js';
 import type { Item, ItemDirectory } from '../catalog/item.js';
@@ -9,17 +11,12 @@ import type { InstanceUsecase } from '../instance/instance.js';
 import type { OrderRepo } from '../order/order-state.js';
 import { type Transaction, type TransactionRunner, together } from '../transaction.js';
 import {
-  belongsTo,
   compareStreamIds,
   type Delivery,
   derivedReqId,
   entryKey,
-  type MalformedEntry,
-  type Purchase,
   parseEntry,
-  reusedStreamId,
   type SettledEntry,
-  type StockCorrection,
 } from './purchase-stream.js';
 import type { Sale, UserOfSale } from './sale-state.js';
 import {
@@ -29,7 +26,9 @@ import {
   SettlementBatch,
   type SettlementStores,
 } from './settlement-batch.js';
+import { correctionOf, faultOf, inboxIdOf, lowestEpoch, newEntries, timeOf } from './settlement-entry.js';
 import { type Holding, SettlementLedger } from './settlement-ledger.js';
+import { SettlementOutlook, salesAfter } from './settlement-outlook.js';
 import type { FailedEntry, InboxRow, OutcomeKind, Settlement, SettlementRepo } from './settlement-state.js';
 
 /**
@@ -37,6 +36,9 @@ import type { FailedEntry, InboxRow, OutcomeKind, Settlement, SettlementRepo } f
  * this process's.
  */
 const MAY_BE_DELETED_MS = 12 * 3_600_000;
+
+/** Batches that are settled ahead at a time: each holds a connection while it waits for the batch before it. */
+const AHEAD_MAX = 2;
 
 export interface SettlementPolicy {
   /** Deliveries of an entry that fails on its own before it becomes a dead letter. */
@@ -66,6 +68,11 @@ export interface PreparedEntries {
  * Retention deletes inbox rows long after their sale has ended. An entry that is old enough for that to have happened is
  * rejected: only a copy of Redis that was put back can deliver it.
  *
+ * While a batch is written, the next one is settled ahead on another connection, as if it were known what the first leaves
+ * behind. Its transaction waits for the item's lock, so PostgreSQL goes from one batch to the next by itself. It is
+ * committed only if all that its decisions rest on was read as foreseen under that lock, and the batch before it has
+ * committed; else it is rolled back, and the batch is decided anew.
+ *
  * An inbox row of another user is no redelivery: the stream id was given twice, and the entry is settled under another.
  *
  * Entries leave the stream only after the commit. A death before it does nothing; after a death behind it the entries are
@@ -74,6 +81,9 @@ export interface PreparedEntries {
  */
 export class SettlementUsecase {
   private readonly stores: SettlementStores;
+  /** Of the last batch of each item. */
+  private readonly outlooks = new Map<bigint, SettlementOutlook>();
+  private ahead = 0;
 
   constructor(
     private readonly transactions: TransactionRunner,
@@ -118,19 +128,96 @@ export class SettlementUsecase {
 
   /**
    * Gives every entry its outcome. Batches of one item are committed in the order in which they were read.
+   *
+   * @param before resolves when the item's batch before this one is committed. Nothing is committed earlier.
    * @throws UNAVAILABLE when the database is away: no entry is lost, prepare and commit the same deliveries again
+   * @throws what `before` rejects with: nothing was settled
    */
-  async commit({ stream, entries, suspects }: PreparedEntries): Promise<Settlement> {
-    const progress = new Progress();
-    if (entries.length > 0) await this.settleFirst(stream, entries, progress);
-    for (const suspect of suspects) await this.settleHalving(stream, [suspect], progress);
-    return progress;
+  async commit(prepared: PreparedEntries, before: Promise<unknown> = Promise.resolve()): Promise<Settlement> {
+    const { stream, entries, suspects } = prepared;
+    const earlier = this.outlooks.get(stream.itemId);
+    const outlook = new SettlementOutlook();
+    this.outlooks.set(stream.itemId, outlook);
+    try {
+      const progress = new Progress();
+      if (suspects.length === 0 && earlier && this.mayGoAhead(prepared)) {
+        const sales = await Promise.race([earlier.sales, before.then(() => undefined)]);
+        if (sales && (await this.settleAhead(stream, entries, { sales, before, outlook }, progress))) return progress;
+      }
+      await before;
+      if (entries.length > 0) await this.settleFirst(stream, entries, outlook, progress);
+      for (const suspect of suspects) await this.settleHalving(stream, [suspect], progress);
+      return progress;
+    } finally {
+      outlook.tell(undefined);
+    }
   }
 
-  private async settleFirst(stream: ItemStream, entries: readonly PendingEntry[], progress: Progress): Promise<void> {
+  private mayGoAhead({ stream: { item }, entries }: PreparedEntries): boolean {
+    return (
+      entries.length > 0 &&
+      this.ahead < AHEAD_MAX &&
+      // The others look at what they write.
+      item?.orderType === 'INSTANCE' &&
+      entries.every((e) => e.entry.deliveries === 1) &&
+      this.areYoung(entries)
+    );
+  }
+
+  /**
+   * Writes a batch before it is known whether its decisions are right, and commits it only if they are.
+   * @returns whether it was committed; if not, or if that is unknown, it is to be settled as if nothing had been tried
+   */
+  private async settleAhead(
+    stream: ItemStream,
+    entries: readonly PendingEntry[],
+    { sales: foreseen, before, outlook }: Ahead,
+    progress: Progress,
+  ): Promise<boolean> {
+    let beforeCommitted = false;
+    before.then(
+      () => {
+        beforeCommitted = true;
+      },
+      () => {},
+    );
+    this.ahead += 1;
+    try {
+      const fresh = newEntries(entries, foreseen, new Map(), 0);
+      const batch = await this.decideAll(stream, foreseen, NO_FACTS, fresh);
+      if (batch.hasRejections) return false;
+      outlook.tell(salesAfter(foreseen, batch.sold));
+      const sales = await this.transactions.run(async (tx) => {
+        const [found, facts] = await together(
+          this.settlements.lock(tx, stream.itemId, lowestEpoch(entries)),
+          this.findFacts(tx, stream.item, fresh, { lookUp: false }),
+          batch.store(tx, this.stores),
+        );
+        if (facts.holdings.length > 0 || !isDeepStrictEqual(found, foreseen)) throw new NotForeseen();
+        // Its commit released the lock, but its reply may be read after this one. A batch that has yet to be committed, as
+        // after an error, waits for the lock that this one holds: it must not be waited for.
+        if (!beforeCommitted) await turn();
+        if (!beforeCommitted) throw new NotForeseen();
+        return found;
+      });
+      this.addOutcomes(entries, new Map(batch.rows.map((row) => [row.streamId, row])), sales, progress);
+      return true;
+    } catch {
+      return false;
+    } finally {
+      this.ahead -= 1;
+    }
+  }
+
+  private async settleFirst(
+    stream: ItemStream,
+    entries: readonly PendingEntry[],
+    outlook: SettlementOutlook,
+    progress: Progress,
+  ): Promise<void> {
     if (entries.every((e) => e.entry.deliveries === 1)) {
       try {
-        return await this.settleBatch(stream, entries, { lookUp: false }, progress);
+        return await this.settleBatch(stream, entries, { lookUp: false, outlook }, progress);
       } catch (err) {
         if (isUnavailable(err)) throw err;
       }
@@ -161,40 +248,41 @@ export class SettlementUsecase {
   private async settleBatch(
     stream: ItemStream,
     entries: readonly PendingEntry[],
-    options: { readonly lookUp: boolean },
+    options: DecideOptions,
     progress: Progress,
   ): Promise<void> {
     const { rows, sales } = await this.transactions.run((tx) => this.decide(tx, stream, entries, options), {
       idempotent: true,
     });
+    this.addOutcomes(entries, rows, sales, progress);
+  }
+
+  private addOutcomes(
+    entries: readonly PendingEntry[],
+    rows: ReadonlyMap<string, InboxRow>,
+    sales: readonly Sale[],
+    progress: Progress,
+  ): void {
     for (const { entry, parsed } of entries) {
       const row = rows.get(inboxIdOf(parsed, rows));
-      if (!row) throw new Error(`entry ${parsed.streamId} of item ${stream.itemId} has no outcome`);
+      if (!row) throw new Error(`entry ${parsed.streamId} has no outcome`);
       progress.counts[row.kind] += 1;
       const uid = parsed.kind === 'purchase' ? (entry.fields.get('uid') ?? '') : '';
       progress.settled.push({ streamId: parsed.streamId, uid, correction: correctionOf(row, parsed, sales) });
     }
   }
 
-  /** @param options.lookUp whether to read which entries and request numbers are known before deciding */
   private async decide(
     tx: Transaction,
     stream: ItemStream,
     entries: readonly PendingEntry[],
-    { lookUp }: { readonly lookUp: boolean },
+    { lookUp, outlook }: DecideOptions,
   ): Promise<{ rows: ReadonlyMap<string, InboxRow>; sales: readonly Sale[] }> {
     const { itemId, item } = stream;
     const sales = await this.settlements.lock(tx, itemId, lowestEpoch(entries));
     const rows = lookUp ? await this.findRows(tx, itemId, entries) : new Map<string, InboxRow>();
     const deletedBeforeMs = await this.findDeletedBefore(tx, itemId, entries);
-    const fresh = entries.flatMap(({ entry, parsed, fault }): NewEntry[] => {
-      const streamId = inboxIdOf(parsed, rows);
-      if (rows.has(streamId)) return [];
-      const sale = parsed.kind === 'purchase' ? sales.find((s) => belongsTo(parsed, s)) : undefined;
-      const tooOld = timeOf(streamId) < deletedBeforeMs;
-      if (streamId === parsed.streamId) return [{ entry, parsed, fault, sale, tooOld }];
-      return [{ entry: { ...entry, streamId }, parsed: { ...parsed, streamId }, fault, sale, tooOld }];
-    });
+    const fresh = newEntries(entries, sales, rows, deletedBeforeMs);
     if (fresh.length === 0) return { rows, sales };
 
     // Nearly always the buyers hold nothing yet. What follows from that is decided while the database looks.
@@ -208,6 +296,7 @@ export class SettlementUsecase {
         : await this.decideAll(stream, sales, facts, fresh);
     // A rejection's reason may be a request number in use, which only a look-up tells.
     if (!lookUp && batch.hasRejections) return this.decide(tx, stream, entries, { lookUp: true });
+    outlook?.tell(salesAfter(sales, batch.sold));
     await batch.store(tx, this.stores);
     for (const row of batch.rows) rows.set(row.streamId, row);
     return { rows, sales };
@@ -215,9 +304,13 @@ export class SettlementUsecase {
 
   /** 0 where it need not be asked: nearly every entry is younger than anything that retention may delete. */
   private async findDeletedBefore(tx: Transaction, itemId: bigint, entries: readonly PendingEntry[]): Promise<number> {
-    const youngMs = this.nowMs() - MAY_BE_DELETED_MS;
-    if (entries.every((e) => timeOf(e.parsed.streamId) >= youngMs)) return 0;
+    if (this.areYoung(entries)) return 0;
     return (await this.settlements.findDeletedBefore(tx, itemId)) ?? 0;
+  }
+
+  private areYoung(entries: readonly PendingEntry[]): boolean {
+    const youngMs = this.nowMs() - MAY_BE_DELETED_MS;
+    return entries.every((e) => timeOf(e.parsed.streamId) >= youngMs);
   }
 
   /** The inbox rows of the entries, by stream id; where another user has it, by the reused id too. */
@@ -285,6 +378,24 @@ export class SettlementUsecase {
   }
 }
 
+interface DecideOptions {
+  /** Whether to read which entries and request numbers are known before deciding. */
+  readonly lookUp: boolean;
+  /** Told as soon as the batch is decided. */
+  readonly outlook?: SettlementOutlook;
+}
+
+/** What a batch is settled ahead on. */
+interface Ahead {
+  /** As the batch before it leaves them. */
+  readonly sales: readonly Sale[];
+  readonly before: Promise<unknown>;
+  readonly outlook: SettlementOutlook;
+}
+
+/** A batch that was settled ahead does not hold. */
+class NotForeseen extends Error {}
+
 /** What is on record of the users and the request numbers of a batch. */
 interface Facts {
   readonly holdings: readonly Holding[];
@@ -301,56 +412,4 @@ class Progress implements Settlement {
   readonly settled: SettledEntry[] = [];
   readonly counts: Record<OutcomeKind, number> = { ORDER: 0, REJECTED: 0, DEAD: 0 };
   readonly failed: FailedEntry[] = [];
-}
-
-const NOT_ON_SALE = { INSTANCE: 'PRODUCT_DISABLED', GOODS: 'GOODS_UNPUBLISHED', CONTENT: 'CONTENT_UNPUBLISHED' };
-
-function faultOf(parsed: Purchase | MalformedEntry, item: Item | undefined): string | undefined {
-  if (parsed.kind === 'malformed') return parsed.reason;
-  if (!item) return 'unknown product';
-  if (!item.onSale) return NOT_ON_SALE[item.orderType];
-  if (item.orderType === 'INSTANCE' && parsed.quantity !== 1) return 'qty must be 1 for an instance plan';
-  if (item.orderType === 'CONTENT' && parsed.quantity !== 1) return 'qty must be 1 for a content';
-  return undefined;
-}
-
-/** When Redis added an entry, in ms since 1970. */
-function timeOf(streamId: string): number {
-  return Number(streamId.split('-', 1)[0]);
-}
-
-/** The id under which the inbox has an entry, or will have it. */
-function inboxIdOf(parsed: Purchase | MalformedEntry, rows: ReadonlyMap<string, InboxRow>): string {
-  const { streamId } = parsed;
-  const row = rows.get(streamId);
-  const userId = parsed.kind === 'purchase' ? parsed.userId : undefined;
-  return row === undefined || row.userId === userId ? streamId : reusedStreamId(streamId, userId ?? '');
-}
-
-/** undefined where the outcome is the one that the entry's units were taken for, or the sale admits no more. */
-function correctionOf(
-  row: InboxRow,
-  parsed: Purchase | MalformedEntry,
-  sales: readonly Sale[],
-): StockCorrection | undefined {
-  if (parsed.kind === 'malformed' || row.saleId === undefined || row.epoch === undefined) return undefined;
-  // An entry of an older epoch may have been lost with Redis before the load that would have counted it.
-  if (row.kind === 'ORDER' && parsed.epoch === row.epoch) return undefined;
-  if (sales.find((s) => s.id === row.saleId)?.status !== 'OPEN') return undefined;
-  return {
-    epoch: row.epoch,
-    entryEpoch: parsed.epoch,
-    userId: parsed.userId,
-    quantity: parsed.quantity,
-    outcome: row.kind === 'ORDER' ? 'ORDER' : 'REFUSED',
-  };
-}
-
-function lowestEpoch(entries: readonly PendingEntry[]): bigint | undefined {
-  let lowest: bigint | undefined;
-  for (const { parsed } of entries) {
-    if (parsed.kind === 'malformed' || parsed.epoch === undefined) continue;
-    if (lowest === undefined || parsed.epoch < lowest) lowest = parsed.epoch;
-  }
-  return lowest;
 }

@@ -1,3 +1,4 @@
+import pg from 'pg';
 import { Event } from '../../../gen/instance/v1/event.js';
 import type { InstanceEvent, InstanceReport, InstanceRequest, InstanceStatus } from '../../biz/instance/instance.js';
 import { InstanceRepo } from '../../biz/instance/instance.js';
@@ -36,6 +37,18 @@ const INSERT: Statement = {
       WHERE ref_id IN (SELECT instance_id FROM r))
     SELECT count(*)::int AS added, now() AS at FROM r`,
 };
+
+// A third less work than INSERT: no row is looked up before it is written, none is sorted, and none is joined with what was stored.
+const INSERT_NEW: Statement = {
+  name: 'instance_request_insert_new',
+  text: `WITH r AS (
+      INSERT INTO instance_requests (instance_id, product_id, user_id, source, source_id, order_id)
+      SELECT * FROM unnest($2::bigint[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::bigint[]))
+    INSERT INTO outbox (topic, ref_id, payload, headers)
+    SELECT $1, ref_id, payload, CASE WHEN trace IS NOT NULL THEN jsonb_build_object('traceparent', trace) END
+    FROM unnest($2::bigint[], $8::bytea[], $9::text[]) AS t(ref_id, payload, trace)`,
+};
+const UNIQUE_VIOLATION = '23505';
 
 const FIND_BY_SOURCE: Statement = {
   name: 'instance_request_find_by_source',
@@ -116,23 +129,7 @@ export class PgInstanceRepo extends InstanceRepo {
     tx: Transaction,
     events: readonly InstanceEvent[],
   ): Promise<readonly InstanceRequest[]> {
-    const here = this.trace.capture();
-    const payloads = payloadsOf(events);
-    const { rows } = await this.db.query<{ added: number; at: Date }>(
-      INSERT,
-      [
-        TOPIC_INSTANCE_CREATED,
-        int8s(events, (e) => e.instanceId),
-        int8s(events, (e) => e.productId),
-        uuids(events, (e) => e.userId),
-        texts(events, (e) => e.source),
-        texts(events, (e) => e.sourceId),
-        int8s(events, (e) => e.orderId),
-        byteas(payloads, (payload) => payload),
-        texts(events, (e) => e.trace ?? here),
-      ],
-      tx,
-    );
+    const { rows } = await this.db.query<{ added: number; at: Date }>(INSERT, this.columnsOf(events), tx);
     const [{ added, at }] = rows as [{ added: number; at: Date }];
     if (added === events.length) return events.map((e) => newRequestOf(e, at));
     const stored = new Map<string, InstanceRequest>();
@@ -148,6 +145,32 @@ export class PgInstanceRepo extends InstanceRepo {
         throw new Error(`instance request ${e.source} ${e.productId} ${e.sourceId} was neither inserted nor found`);
       return request;
     });
+  }
+
+  override async insertNew(tx: Transaction, events: readonly InstanceEvent[]): Promise<boolean> {
+    try {
+      await this.db.query(INSERT_NEW, this.columnsOf(events), tx);
+      return true;
+    } catch (err) {
+      if (err instanceof pg.DatabaseError && err.code === UNIQUE_VIOLATION) return false;
+      throw err;
+    }
+  }
+
+  private columnsOf(events: readonly InstanceEvent[]): readonly unknown[] {
+    const here = this.trace.capture();
+    const payloads = payloadsOf(events);
+    return [
+      TOPIC_INSTANCE_CREATED,
+      int8s(events, (e) => e.instanceId),
+      int8s(events, (e) => e.productId),
+      uuids(events, (e) => e.userId),
+      texts(events, (e) => e.source),
+      texts(events, (e) => e.sourceId),
+      int8s(events, (e) => e.orderId),
+      byteas(payloads, (payload) => payload),
+      texts(events, (e) => e.trace ?? here),
+    ];
   }
 
   override async find(instanceId: bigint): Promise<InstanceRequest | undefined> {

@@ -40,6 +40,16 @@ export class MemoryInstanceRepo extends InstanceRepo {
     });
   }
 
+  override insertNew(tx: Transaction, events: readonly InstanceEvent[]): Promise<boolean> {
+    return this.store.statement('instance.insertNew', tx, async () => {
+      for (const event of events) {
+        if (await this.requests.insert(tx, requestOf(event, this.store.now()), SOURCE_KEY)) return false;
+        await this.appendEvent(tx, event);
+      }
+      return true;
+    });
+  }
+
   protected appendEvent(tx: Transaction, event: InstanceEvent): Promise<void> {
     return this.outbox.appendEvent(tx, event);
   }
