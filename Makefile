@@ -26,8 +26,8 @@ LINT_CHECKS := lint-format lint-types lint-layers lint-proto lint-breaking lint-
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: build ## start everything on this machine; Ctrl-C stops it; K8S=1 creates instances on a Kubernetes cluster
-	@$(if $(K8S),deploy/kubernetes/local/build >/dev/null;) exec node dist/cmd/kaimai/main.js up $(if $(K8S),--kubernetes)
+run: build ## start everything on this machine; Ctrl-C stops it; K8S=1 creates instances on a Kubernetes cluster; CLUSTER=1 runs clustered engines
+	@$(if $(K8S),deploy/kubernetes/local/build >/dev/null;) exec node dist/cmd/kaimai/main.js up $(if $(K8S),--kubernetes) $(if $(CLUSTER),--cluster)
 
 dev: build ## like run, and restart product and resource when a file is saved
 	@exec node dist/cmd/kaimai/main.js up --watch --inspect

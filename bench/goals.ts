@@ -1,10 +1,11 @@
+import { capacityLines } from './capacity-lines.js';
 import type { Figures } from './figures.js';
 
 /** A line of the table: a figure, and the references it is compared with. */
 export interface Line {
   readonly work: string;
   readonly id: string;
-  readonly unit: '/s' | 'µs' | 'ms' | 's' | '×';
+  readonly unit: '/s' | 'µs' | 'ms' | 's' | 'B' | '×';
   readonly goals: readonly Goal[];
 }
 
@@ -290,6 +291,7 @@ export const LINES: readonly Line[] = [
   { work: 'CheckAccess, gRPC (ghz)', id: ID.accessGhz, unit: '/s', goals: [] },
   { work: 'GetOrderStats of 30 days, gRPC (ghz)', id: ID.statisticsGhz, unit: '/s', goals: [] },
   { work: 'storage of the orders, against joined tables', id: ID.storage, unit: '×', goals: [] },
+  ...capacityLines(),
   { work: 'storage of the copies, against the rest', id: ID.copies, unit: '×', goals: [] },
 ];
 

@@ -1,7 +1,7 @@
 /**
  * `make bench`: measures Kaimai against its references and peers; see bench/README.md.
  *
- *     node dist/bench/main.js [--short] [--only rates,settlement,orders,calls,carts,joins,memory,instances] [--rounds N] [--orders N] [--out folder]
+ *     node dist/bench/main.js [--short] [--only rates,settlement,orders,calls,carts,joins,memory,instances,capacity] [--rounds N] [--seconds N] [--orders N] [--out folder]
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { projectRoot } from '../internal/local/project.js';
 import type { Bench } from './bench.js';
 import { measureCalls } from './calls.js';
+import { measureCapacity } from './capacity.js';
 import { measureCarts } from './carts.js';
 import { Figures } from './figures.js';
 import { measureHotSku } from './hot-sku.js';
@@ -36,6 +37,7 @@ const PARTS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   joins: measureReads,
   memory: measureMemory,
   instances: measureInstances,
+  capacity: measureCapacity,
 };
 const RESULTS = join(projectRoot, 'bench/results');
 const README = join(projectRoot, 'bench/README.md');
@@ -46,6 +48,7 @@ const { values } = parseArgs({
     short: { type: 'boolean', default: false },
     only: { type: 'string', default: Object.keys(PARTS).join(',') },
     rounds: { type: 'string' },
+    seconds: { type: 'string' },
     orders: { type: 'string' },
     out: { type: 'string', default: RESULTS },
   },
@@ -54,6 +57,7 @@ const base = values.short ? SHORT : FULL;
 const plan: Plan = {
   ...base,
   rounds: Number(values.rounds ?? base.rounds),
+  seconds: Number(values.seconds ?? base.seconds),
   joinOrders: Number(values.orders ?? base.joinOrders),
 };
 const parts = values.only.split(',').map((name) => {

@@ -43,6 +43,7 @@ function short(value: number): string {
 function number(value: number, unit: Line['unit']): string {
   switch (unit) {
     case '/s':
+    case 'B':
       return Math.round(value).toLocaleString('en-US');
     case 'µs':
       return value.toFixed(1);

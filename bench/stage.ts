@@ -180,6 +180,20 @@ export class Stage {
     return `127.0.0.1:${await freePort()}`;
   }
 
+  /** Pids of a server's processes, if they are on this machine. */
+  pids(name: ServerName): number[] {
+    return this.running
+      .filter((server) => server.name === name)
+      .flatMap(({ processes }) => processes.map((p) => p.pid));
+  }
+
+  /** A folder for servers that a part starts itself; their accounts can pass through it. */
+  folderFor(name: string): string {
+    const folder = mkdtempSync(join(this.root, `${name}-`));
+    chmodSync(folder, 0o711);
+    return folder;
+  }
+
   /** Pid of the Redis server, if it is a process on this machine. */
   get redisPid(): number | undefined {
     return this.running.find((server) => server.name === 'redis')?.processes.at(-1)?.pid;

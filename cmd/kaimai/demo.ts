@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { Listr } from 'listr2';
 import { statistics } from '../../internal/local/statistics.js';
 import { table } from '../../internal/local/table.js';
-import { openApi } from './connections.js';
+import { openApi, openRedis } from './connections.js';
 import { failedInstance } from './demo/failed-instance.js';
 import { buyGoods } from './demo/goods.js';
 import {
@@ -31,7 +31,6 @@ export const demoCommand = new Command('demo')
 
 async function demo(options: DemoOptions): Promise<void> {
   const client = openApi();
-  const redisUrl = serverUrl('REDIS');
   const postgresUrl = serverUrl('POSTGRES');
   const state: DemoState = { productId: '', orders: [], seckills: [], steps: [] };
   // Without a terminal each update would be a line of its own.
@@ -41,7 +40,7 @@ async function demo(options: DemoOptions): Promise<void> {
       { title: 'Create a product', task: () => createProduct(client, state) },
       { title: 'Place and pay an ordinary order', task: () => ordinaryPurchase(client, state) },
       { title: 'Order three kinds of goods, ship them and confirm the receipt', task: () => buyGoods(client, state) },
-      { title: 'Add a purchase to the stream directly (XADD)', task: () => directEntry(redisUrl, state) },
+      { title: 'Add a purchase to the stream directly (XADD)', task: () => directEntry(openRedis, state) },
       { title: `Open a flash sale of ${options.stock} units`, task: () => openSale(client, state, options) },
       {
         title: `Let ${options.buyers} buyers compete`,

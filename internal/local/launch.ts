@@ -18,12 +18,16 @@ const RECORD = join(runFolder, 'up.json');
 interface LaunchRecord {
   launcher: ProcessId;
   services: ManagedProcess[];
+  /** Processes of clusters, which begin empty and so are not adopted. Absent in records of earlier versions. */
+  engines?: ManagedProcess[];
 }
 
 export class Launch {
   private readonly services = new Map<string, ManagedProcess>();
   private readonly starting: Promise<RunningServer>[] = [];
   private readonly servers: RunningServer[] = [];
+  private readonly engines: ManagedProcess[] = [];
+  private readonly endings: (() => Promise<void>)[] = [];
 
   private constructor() {}
 
@@ -42,6 +46,7 @@ export class Launch {
     }
     // Unlike servers, services are started again: the code may have changed since.
     await Promise.all((earlier?.services ?? []).map(stopProcess));
+    for (const engine of earlier?.engines ?? []) killProcessNow(engine);
     const launch = new Launch();
     launch.save();
     return launch;
@@ -61,9 +66,21 @@ export class Launch {
     this.save();
   }
 
+  /** Adds a process of a cluster; the cluster itself is added as a server. */
+  addEngine(process: ManagedProcess): void {
+    this.engines.push(process);
+    this.save();
+  }
+
+  /** Called before anything is stopped. */
+  atEnd(ending: () => Promise<void>): void {
+    this.endings.push(ending);
+  }
+
   /** Stops services, then servers, because services write to servers while they stop. Returns the errors. */
   async end(): Promise<unknown[]> {
     await Promise.allSettled(this.starting);
+    for (const ending of this.endings) await ending();
     const services = await Promise.allSettled([...this.services.values()].map(stopProcess));
     const servers = await Promise.allSettled(this.servers.map((server) => server.stop()));
     rmSync(RECORD, { force: true });
@@ -72,13 +89,15 @@ export class Launch {
 
   /** Kills everything at once, so that a pending `end` has nothing left to wait for. */
   kill(): void {
-    const processes = [...this.services.values(), ...this.servers.flatMap((server) => server.processes)];
+    const processes = [...this.services.values(), ...this.servers.flatMap((server) => server.processes)].concat(
+      this.engines,
+    );
     for (const managed of processes) killProcessNow(managed);
   }
 
   private save(): void {
     const launcher = { pid: process.pid, startedAt: startTime(process.pid) ?? '' };
-    const record: LaunchRecord = { launcher, services: [...this.services.values()] };
+    const record: LaunchRecord = { launcher, services: [...this.services.values()], engines: this.engines };
     writeFileSync(RECORD, JSON.stringify(record), { mode: 0o600 });
   }
 }

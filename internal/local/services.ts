@@ -51,6 +51,8 @@ export async function pickAddresses(
 }
 
 export interface ServiceOptions {
+  /** What the process is called in messages and in its log. Default: the name of the service. */
+  label?: string;
   addresses: ServiceAddresses;
   /** Added to this process's environment. */
   env: Record<string, string>;
@@ -73,16 +75,16 @@ export async function startService(name: ServiceName, options: ServiceOptions): 
   return { name, ...options.addresses, process: child, logFile: options.logFile };
 }
 
-type SpawnServiceOptions = Pick<ServiceOptions, 'addresses' | 'env' | 'logFile'>;
+type SpawnServiceOptions = Pick<ServiceOptions, 'label' | 'addresses' | 'env' | 'logFile'>;
 
 function spawnService(
   name: ServiceName,
-  { addresses, env, logFile }: SpawnServiceOptions,
+  { label, addresses, env, logFile }: SpawnServiceOptions,
   args: readonly string[],
   stdin?: 'open',
 ): SpawnedProcess {
   return spawnProcess({
-    name,
+    name: label ?? name,
     command: process.execPath,
     args: ['--enable-source-maps', ...args],
     env: { ...definedEnvironment(), ...env, ...listenVariables(addresses) },
@@ -124,9 +126,13 @@ export class SupervisedService implements Supervised {
 
   /** @param options.keepStandby hold a process ready for the next start (see standby.ts) */
   constructor(
-    readonly name: ServiceName,
+    private readonly service: ServiceName,
     private readonly options: Omit<ServiceOptions, 'signal'> & { keepStandby?: boolean },
   ) {}
+
+  get name(): string {
+    return this.options.label ?? this.service;
+  }
 
   /** Until Node has said how the process ended: the kernel shows that it is gone a moment earlier, without the reason. */
   isRunning(): boolean {
@@ -146,11 +152,11 @@ export class SupervisedService implements Supervised {
     const { standby } = this;
     this.standby = undefined;
     try {
-      if (!standby || !isAlive(standby)) return await startService(this.name, { ...this.options, signal, spawned });
+      if (!standby || !isAlive(standby)) return await startService(this.service, { ...this.options, signal, spawned });
       spawned(standby);
       standby.send('start');
       await untilServing(standby, { ...this.options, signal });
-      return { name: this.name, ...this.options.addresses, process: standby, logFile: this.options.logFile };
+      return { name: this.service, ...this.options.addresses, process: standby, logFile: this.options.logFile };
     } catch (error) {
       if (this.process) await stopProcess(this.process);
       throw error;
@@ -168,9 +174,9 @@ export class SupervisedService implements Supervised {
     const { inspectorPort = 0, config } = this.options;
     const standby = join(projectRoot, 'dist/internal/local/standby.js');
     return spawnService(
-      this.name,
+      this.service,
       this.options,
-      [standby, String(inspectorPort), mainOf(this.name), '-conf', config],
+      [standby, String(inspectorPort), mainOf(this.service), '-conf', config],
       'open',
     );
   }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { DemoClient } from './client.js';
-import { type DemoOptions, type DemoState, type PurchaseReply, type RecordReply, until } from './run.js';
+import { type DemoOptions, type DemoState, openNow, type PurchaseReply, type RecordReply, until } from './run.js';
 
 interface PaidOrderReply {
   readonly status: string;
@@ -12,7 +12,7 @@ interface PaidOrderReply {
 /** Sells an instance that cannot be created: its buyer is paid back, and another buyer gets the unit. */
 export async function failedInstance(client: DemoClient, state: DemoState, options: DemoOptions): Promise<void> {
   const deadlineAtMs = Date.now() + options.timeoutMs;
-  const itemId = await sellBrokenPlan(client);
+  const itemId = await sellBrokenPlan(client, deadlineAtMs);
   const { userId, orderId } = await purchase(client, itemId, deadlineAtMs);
   const read = () => client.user<PaidOrderReply>(userId, 'GET', `/v1/orders/${orderId}`);
   const started = await client.user<{ payUrl: string }>(userId, 'POST', `/v1/orders/${orderId}/pay`, {
@@ -57,7 +57,7 @@ async function purchase(client: DemoClient, itemId: string, deadlineAtMs: number
 }
 
 /** The simulated provisioner creates no instance of this image. */
-async function sellBrokenPlan(client: DemoClient): Promise<string> {
+async function sellBrokenPlan(client: DemoClient, deadlineAtMs: number): Promise<string> {
   const spec = await client.admin<{ id: string }>('POST', '/v1/product-specs', { cpu: 1, memory: 1, image: 'broken' });
   const { id } = await client.admin<{ id: string }>('POST', '/v1/products', {
     ...{ name: 'Demo plan that fails', priceFen: '9900', specId: spec.id, status: 'ENABLED' },
@@ -72,6 +72,6 @@ async function sellBrokenPlan(client: DemoClient): Promise<string> {
       defaultLimit: 1,
     },
   });
-  await client.admin('POST', `/v1/sales/${id}/open`, {});
+  await openNow(client, id, deadlineAtMs);
   return id;
 }

@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Redis } from 'ioredis';
-import type { DemoClient } from './client.js';
+import type { RedisServer } from '../../../internal/data/redis/redis.js';
+import { ApiError, type DemoClient } from './client.js';
+
+const OPEN_RETRY_MS = 200;
 
 export interface DemoOptions {
   readonly stock: number;
@@ -98,12 +100,25 @@ export async function openSale(client: DemoClient, state: DemoState, options: De
     priceFen: '4900',
     defaultLimit: 1,
   });
-  await client.admin('POST', `/v1/sales/${state.productId}/open`, {});
+  await openNow(client, state.productId, Date.now() + options.timeoutMs);
   state.steps.push({
     step: 'sale opened',
     result: `${options.stock} units at ¥49.00, one per buyer`,
     ids: `sale of ${state.productId}`,
   });
+}
+
+/** Another replica may be loading the sale at this moment, because its time has come. */
+export async function openNow(client: DemoClient, itemId: string, deadlineAtMs: number): Promise<void> {
+  for (;;) {
+    try {
+      await client.admin('POST', `/v1/sales/${itemId}/open`, {});
+      return;
+    } catch (err) {
+      if (!(err instanceof ApiError && err.reason === 'SALE_UNAVAILABLE') || Date.now() > deadlineAtMs) throw err;
+      await sleep(OPEN_RETRY_MS);
+    }
+  }
 }
 
 export async function rush(
@@ -137,17 +152,19 @@ export async function rush(
 }
 
 /** Adds a purchase as an operator would with redis-cli: past admission, straight to the stream. */
-export async function directEntry(redisUrl: string, state: DemoState): Promise<void> {
-  const redis = new Redis(redisUrl, { maxRetriesPerRequest: 1, lazyConnect: true });
+export async function directEntry(
+  openRedis: (keyPrefix: string) => Promise<RedisServer>,
+  state: DemoState,
+): Promise<void> {
+  const redis = await openRedis('');
   try {
-    await redis.connect();
-    const stream = `stream:seckill:${state.productId}`;
-    const id = await redis.xadd(stream, '*', 'uid', '123', 'ts', String(Math.floor(Date.now() / 1000)));
+    const { stream } = redis.keys.sale(BigInt(state.productId));
+    const id = await redis.commands.xadd(stream, '*', 'uid', '123', 'ts', String(Math.floor(Date.now() / 1000)));
     if (id === null) throw new Error(`XADD ${stream} returned no id`);
     state.seckills.push({ id: `${state.productId}-${id}`, userId: '123' });
     state.steps.push({ step: 'XADD to the stream', result: 'uid 123', ids: `${stream} ${id}` });
   } finally {
-    redis.disconnect();
+    redis.close();
   }
 }
 

@@ -15,6 +15,8 @@ export interface PostgresClusterOptions {
   /** Must be traversable by every account when root starts servers. */
   readonly root: string;
   port(): Promise<number>;
+  /** Called with each process. */
+  readonly spawned?: ((child: SpawnedProcess) => void) | undefined;
   /** Whether each commit waits until the standby has it. Default true. */
   readonly synchronous?: boolean;
 }
@@ -29,6 +31,7 @@ export class PostgresNode {
     root: string,
     private readonly name: string,
     private readonly port: number,
+    private readonly spawned?: (child: SpawnedProcess) => void,
   ) {
     this.dir = join(root, name);
     mkdirSync(this.dir, { recursive: true });
@@ -46,6 +49,7 @@ export class PostgresNode {
       port: async () => this.port,
       spawned: (child) => {
         this.child = child;
+        this.spawned?.(child);
       },
       signal: AbortSignal.timeout(START_MS),
     });
@@ -54,7 +58,7 @@ export class PostgresNode {
 
   /** A copy of this server that will follow it. */
   async copy(root: string, name: string, port: number): Promise<PostgresNode> {
-    const standby = new PostgresNode(root, name, port);
+    const standby = new PostgresNode(root, name, port, this.spawned);
     const account = serverAccount(postgres.account);
     const password = join(standby.dir, 'password');
     copyFileSync(join(this.dir, 'password'), password);
@@ -104,8 +108,13 @@ export class PostgresClusterProcesses {
   ) {}
 
   /** Resolves when the standby follows, and the primary waits for it with each commit. */
-  static async start({ root, port, synchronous = true }: PostgresClusterOptions): Promise<PostgresClusterProcesses> {
-    const primary = new PostgresNode(root, 'postgres-1', await port());
+  static async start({
+    root,
+    port,
+    spawned,
+    synchronous = true,
+  }: PostgresClusterOptions): Promise<PostgresClusterProcesses> {
+    const primary = new PostgresNode(root, 'postgres-1', await port(), spawned);
     let standby: PostgresNode | undefined;
     try {
       await primary.start();

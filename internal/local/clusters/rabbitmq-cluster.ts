@@ -20,7 +20,10 @@ export interface BrokerNode {
 export interface BrokerClusterOptions {
   /** Must be traversable by every account when root starts servers. */
   readonly root: string;
-  port(): Promise<number>;
+  /** Gives a port to listen on, for a standard one. */
+  port(standard?: number): Promise<number>;
+  /** Called with each process. */
+  readonly spawned?: (child: SpawnedProcess) => void;
 }
 
 /** Three RabbitMQ nodes in one cluster; the smaller side of a partition pauses. */
@@ -31,7 +34,7 @@ export class RabbitmqClusterProcesses {
   ) {}
 
   /** Resolves when the nodes run as one cluster. */
-  static async start({ root, port }: BrokerClusterOptions): Promise<RabbitmqClusterProcesses> {
+  static async start({ root, port, spawned: told }: BrokerClusterOptions): Promise<RabbitmqClusterProcesses> {
     const script = rabbitmq.find();
     if (script === undefined) throw new Error('rabbitmq-server was not found');
     const account = serverAccount(rabbitmq.account);
@@ -55,6 +58,7 @@ export class RabbitmqClusterProcesses {
         spawned: (child: SpawnedProcess) => {
           spawned.push(child);
           children.push(child);
+          told?.(child);
         },
       };
     };

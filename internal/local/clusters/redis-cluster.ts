@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { until } from '../servers/process.js';
+import { type SpawnedProcess, until } from '../servers/process.js';
 import { RedisNode } from './redis-nodes.js';
 
 const SLOTS = 16_384;
@@ -15,6 +15,8 @@ export interface ClusterOptions {
   /** How long a node may be silent before the others call it failed. Default 1,000. */
   readonly nodeTimeoutMs?: number;
   readonly appendfsync?: 'always' | 'everysec';
+  /** Called with each process of a node. */
+  readonly spawned?: (child: SpawnedProcess) => void;
 }
 
 /** A Redis Cluster of private processes: masters with one replica each, node i + masters being the replica of node i. */
@@ -44,7 +46,8 @@ export class RedisClusterProcesses {
         'maxmemory-policy noeviction',
       ];
       const name = `Redis node ${i + 1}`;
-      nodes.push(new RedisNode({ name, dir: join(options.root, `redis-${i + 1}`), port: await options.port(), lines }));
+      const dir = join(options.root, `redis-${i + 1}`);
+      nodes.push(new RedisNode({ name, dir, port: await options.port(), lines, spawned: options.spawned }));
     }
     const cluster = new RedisClusterProcesses(nodes, masters);
     try {

@@ -13,6 +13,8 @@ export interface NodeOptions {
   /** Lines of its configuration besides address, directory and log. */
   readonly lines: readonly string[];
   readonly sentinel?: boolean;
+  /** Called with each process of the node. */
+  readonly spawned?: ((child: SpawnedProcess) => void) | undefined;
 }
 
 /** One Redis process of a cluster on this machine, or a Sentinel, which can be killed and started again. */
@@ -64,6 +66,7 @@ export class RedisNode {
       graceMs: 10_000,
     });
     const { child } = this;
+    this.options.spawned?.(child);
     await until(
       `${name} did not answer`,
       async () => {
