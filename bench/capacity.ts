@@ -14,6 +14,8 @@ import { NO_BACKLOG_LIMIT, type Sale, type Space } from './stage.js';
 const SALES = 6;
 /** Sales that are bought from at a time: each load is a process of its own. */
 const LOADS = 3;
+/** Of a load. Fewer than a gateway has in a rush: on a busy machine the client gives up after 5 s. */
+const IN_FLIGHT = 128;
 const UNITS = 10_000_000;
 const BACKGROUND = ['seckill_consumer', 'outbox_relay', 'sale_keeper'];
 const DRAIN_MS = 300_000;
@@ -123,7 +125,8 @@ async function buyFrom({ plan }: Bench, sales: readonly Sale[], targets: readonl
     const loads = await Promise.all(
       sales.slice(i, i + LOADS).map(({ itemId }, k) => {
         const target = targets[k % targets.length]!;
-        return streamLoad({ target, token: DEVELOPMENT_TOKEN, itemId, seconds: plan.seconds, perMessage: 1 });
+        const load = { target, token: DEVELOPMENT_TOKEN, itemId, seconds: plan.seconds };
+        return streamLoad({ ...load, perMessage: 1, inFlight: IN_FLIGHT });
       }),
     );
     for (const load of loads) {

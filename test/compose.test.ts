@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parse } from 'yaml';
+import { type CollectionTag, parse } from 'yaml';
 import { bootstrapSpec, ENVIRONMENT_RULE } from '../internal/conf/load.js';
 import { FILE_SUFFIX, settingsOf } from '../internal/kratos/config/environment.js';
 import { projectRoot } from '../internal/local/project.js';
@@ -16,14 +16,30 @@ interface Service {
   readonly ports?: readonly string[];
 }
 
+/** A service of the clustered form. */
+interface Node extends Service {
+  readonly extends?: { readonly file: string; readonly service: string };
+  readonly command?: readonly string[];
+  readonly volumes?: readonly string[];
+  readonly networks?: { readonly default: { readonly ipv4_address: string } };
+}
+
 /** Variables that tell programs where servers and processes are; see docs/configuration.md. */
 const PLACE =
-  /^KAIMAI_((POSTGRES|REDIS|RABBITMQ)_(URL|PASSWORD)|(PRODUCT|RESOURCE)_(HTTP|GRPC|METRICS))$|^POSTGRES_[A-Z_]+$/;
+  /^KAIMAI_((POSTGRES|REDIS|RABBITMQ)_(URL|PASSWORD)|(PRODUCT|RESOURCE)_(HTTP|GRPC|METRICS))$|^POSTGRES_[A-Z_]+$|^RABBITMQ_CLUSTER_NODES$/;
+
+/** Compose replaces a list instead of adding to it. */
+const RESET: CollectionTag = { tag: '!reset', collection: 'seq', resolve: (value) => value };
+
+function read<T>(file: string): T {
+  return parse(readFileSync(join(projectRoot, file), 'utf8'), { merge: true, customTags: [RESET] }) as T;
+}
 
 describe('docker-compose.yml', () => {
-  const { services, secrets } = parse(readFileSync(join(projectRoot, 'docker-compose.yml'), 'utf8'), {
-    merge: true,
-  }) as { services: Record<string, Service>; secrets: Record<string, { file: string }> };
+  const { services, secrets } = read<{
+    services: Record<string, Service>;
+    secrets: Record<string, { file: string }>;
+  }>('docker-compose.yml');
 
   it('passes only variables that exist, and no secret but by a file that the service mounts', () => {
     const settings = settingsOf(bootstrapSpec().schema, ENVIRONMENT_RULE.prefix).map((s) => s.variable);
@@ -62,6 +78,59 @@ describe('docker-compose.yml', () => {
       assert.ok(service.mem_limit, name);
       assert.ok(service.logging?.options['max-size'], name);
       for (const port of service.ports ?? []) assert.match(port, /^127\.0\.0\.1:/, name);
+    }
+  });
+});
+
+describe('docker-compose.cluster.yml', () => {
+  const base = read<{ services: Record<string, Service> }>('docker-compose.yml').services;
+  const { services, volumes } = read<{ services: Record<string, Node>; volumes: Record<string, null> }>(
+    'docker-compose.cluster.yml',
+  );
+  const extended = (name: string): Service | undefined => base[services[name]?.extends?.service ?? name];
+
+  it('adds to services that exist, or limits a new one and its log', () => {
+    for (const [name, service] of Object.entries(services)) {
+      if (service.extends) assert.equal(service.extends.file, 'docker-compose.yml', name);
+      const whole = { ...extended(name), ...service };
+      assert.ok(whole.mem_limit, name);
+      assert.ok(whole.logging?.options['max-size'], name);
+      // Those of the service that it extends are taken already.
+      if (service.extends) assert.deepEqual(service.ports, [], name);
+      for (const volume of (service.volumes ?? []).filter((v) => !v.startsWith('.'))) {
+        assert.ok((volume.split(':')[0] ?? '') in volumes, `${name}: ${volume}`);
+      }
+    }
+  });
+
+  it('passes only variables that exist', () => {
+    const settings = settingsOf(bootstrapSpec().schema, ENVIRONMENT_RULE.prefix).map((s) => s.variable);
+    for (const [name, service] of Object.entries(services)) {
+      for (const variable of Object.keys(service.environment ?? {})) {
+        assert.ok(settings.includes(variable) || PLACE.test(variable), `${name}: ${variable}`);
+      }
+    }
+  });
+
+  it('names each node of Redis and of RabbitMQ to the processes and to the nodes', () => {
+    const of = (service: string) =>
+      Object.keys(services).filter((name) => name === service || services[name]?.extends?.service === service);
+    const redis = of('redis').map((name) => `${services[name]?.networks?.default.ipv4_address}:6379`);
+    assert.equal(redis.length, 6);
+    assert.deepEqual(services['redis-cluster']?.command, redis);
+    for (const name of ['product', 'product-2', 'resource']) {
+      const { KAIMAI_DATA_REDIS_NODES: nodes, KAIMAI_RABBITMQ_URL: url } = services[name]?.environment ?? {};
+      assert.equal(nodes, redis.join(','), name);
+      assert.equal(
+        url,
+        of('rabbitmq')
+          .map((node) => `amqp://kaimai@${node}:5672`)
+          .join(','),
+        name,
+      );
+    }
+    for (const node of of('rabbitmq')) {
+      assert.equal(services[node]?.environment?.RABBITMQ_CLUSTER_NODES, of('rabbitmq').join(' '));
     }
   });
 });

@@ -4,6 +4,9 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { parse, parseAllDocuments, stringify } from 'yaml';
+import { bootstrapSpec, ENVIRONMENT_RULE } from '../internal/conf/load.js';
+import { settingsOf } from '../internal/kratos/config/environment.js';
+import { findPrograms } from '../internal/local/kubernetes/programs.js';
 import { projectRoot } from '../internal/local/project.js';
 import { documentedMetrics } from './support/metrics-text.js';
 
@@ -97,5 +100,44 @@ describe('deploy/kubernetes', () => {
     const module = readFileSync(join(projectRoot, 'internal/server/product-module.ts'), 'utf8');
     const known = [...module.matchAll(/new Background\(\s*'(\w+)'/g)].map(([, role]) => role);
     assert.deepEqual([...new Set(roles)].sort(), [...new Set(known)].sort());
+  });
+
+  it('has a clustered form that kustomize builds, with settings and metrics that exist', async function () {
+    this.timeout(30_000);
+    const settings = settingsOf(bootstrapSpec().schema, ENVIRONMENT_RULE.prefix).map((s) => s.variable);
+    const [{ data }] = objects('clustered/configuration.yaml') as [Json];
+    for (const variable of Object.keys(data)) {
+      assert.ok(settings.includes(variable) || /^KAIMAI_(REDIS|RABBITMQ)_URL$/.test(variable), variable);
+    }
+    const metrics = documentedMetrics(join(projectRoot, 'docs/metrics.md')).map(({ name }) => name);
+    for (const file of ['clustered/product-autoscaler.yaml', 'clustered/autoscaling.yaml']) {
+      const [{ spec }] = objects(file) as [Json];
+      const asked = spec.metrics.flatMap((m: Json) => m.pods?.metric.name ?? m.external?.metric.name ?? []);
+      assert.equal(asked.length, 1, file);
+      for (const name of asked) assert.ok(metrics.includes(name), `${file} asks for ${name}`);
+    }
+    const programs = findPrograms();
+    if (!programs) return;
+    const { stdout } = await promisify(execFile)(programs.kubectl, ['kustomize', join(FOLDER, 'clustered')]);
+    const built: Json[] = parseAllDocuments(stdout).map((document) => document.toJS());
+    const named = (kind: string, name: string) => built.find((o) => o.kind === kind && o.metadata.name === name);
+    const variables = named('ConfigMap', 'kaimai').data;
+    assert.ok(variables.KAIMAI_DATA_REDIS_NODES && !('KAIMAI_REDIS_URL' in variables));
+    assert.equal(named('Deployment', 'resource').spec.replicas, 3);
+    assert.equal(named('PodDisruptionBudget', 'product-api').spec.maxUnavailable, '25%');
+    for (const { spec } of built.filter(({ kind }) => kind === 'Deployment')) {
+      assert.equal(spec.template.spec.topologySpreadConstraints.length, 2);
+    }
+    assert.equal(named('HorizontalPodAutoscaler', 'product-api').spec.metrics.length, 2);
+  });
+
+  it('has an example of engines with the nodes that the clustered form names', () => {
+    const engines = objects('clustered/engines.example.yaml');
+    const [{ data }] = objects('clustered/configuration.yaml') as [Json];
+    const redis = engines.find(({ kind }) => kind === 'StatefulSet');
+    const nodes = Array.from({ length: redis.spec.replicas }, (_, i) => `redis-${i}.${redis.spec.serviceName}:6379`);
+    assert.equal(data.KAIMAI_DATA_REDIS_NODES, nodes.join(','));
+    const { replicas } = engines.find(({ kind }) => kind === 'RabbitmqCluster').spec;
+    assert.equal(data.KAIMAI_RABBITMQ_URL.split(',').length, replicas);
   });
 });

@@ -77,6 +77,11 @@ describe('deploy/kubernetes on a real API server', () => {
     assert.match(await kubectl('apply', '--validate=strict', '--dry-run=server', '-f', file), /clusterrole.+created/);
   });
 
+  it('has a clustered form that the API server accepts with strict validation', async () => {
+    const output = await kubectl('apply', '--validate=strict', '--dry-run=server', '-k', join(FOLDER, 'clustered'));
+    assert.match(output, /horizontalpodautoscaler.autoscaling\/product-background (created|configured)/);
+  });
+
   it('has monitors, rules and a dashboard for the Prometheus operator', async () => {
     for (const kind of MONITORING) {
       const plural = `${kind.toLowerCase()}s`;
