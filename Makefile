@@ -76,7 +76,7 @@ assets: gen/.stamp
 	@rm -rf dist/internal/data/redis/lua && mkdir -p dist/internal/data/redis/lua && cp -r internal/data/redis/lua/. dist/internal/data/redis/lua/
 	@mkdir -p dist/internal/kratos/transport/openapi/docs && cp internal/kratos/transport/openapi/docs/page.html dist/internal/kratos/transport/openapi/docs/
 
-test-cluster: build ## Redis and RabbitMQ as clusters under faults; T=redis selects
+test-cluster: build ## Redis, RabbitMQ and PostgreSQL as clusters under faults; T=redis selects
 	@exec node --enable-source-maps dist/test/run.js $(if $(T),$(addprefix test/cluster/,$(T)),test/cluster)
 
 chaos: build ## rounds of faults under load on real processes (docs/chaos.md); C="--seed 7", "--list", "--write"

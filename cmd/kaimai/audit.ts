@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import { type AuditReport, AuditUsecase, INVARIANTS } from '../../internal/biz/audit/audit.js';
+import { parsePostgresUrl } from '../../internal/conf/postgres-url.js';
 import { auditChecks } from '../../internal/data/postgres/audit/checks.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { type RetentionMark, retentionMarks } from '../../internal/data/postgres/retention/marks.js';
@@ -74,8 +75,11 @@ interface Report extends AuditReport {
 
 async function audit({ live, only, limit, keyPrefix, fix, yes, ...cluster }: Given): Promise<Report> {
   if (yes && !fix) throw new Error('--yes goes with --fix');
+  const source = serverUrl('POSTGRES');
+  // Of several hosts the primary; a single one may be a standby.
+  const readsOnly = !yes && parsePostgresUrl(source).urls.length === 1;
   const db = new Postgres({
-    source: serverUrl('POSTGRES'),
+    source,
     pooler: databasePooler(),
     poolSize: 2,
     role: 'kaimai_product',
@@ -83,7 +87,7 @@ async function audit({ live, only, limit, keyPrefix, fix, yes, ...cluster }: Giv
     // Its transactions wait for Redis between two statements, and they lock nothing.
     idleInTransactionTimeoutMs: STATEMENT_TIMEOUT_MS,
     connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    target: yes ? 'read-write' : 'any',
+    target: readsOnly ? 'any' : 'read-write',
     applicationName: 'kaimai-audit',
   });
   const redis = new RedisServer({

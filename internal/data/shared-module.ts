@@ -39,14 +39,15 @@ export const sharedDataModule: ProviderSet = providers(({ resource, create }) =>
   resource(Reads, {
     name: 'postgres replica',
     needs: [CONFIG, Postgres, optional(ReadPositions), Logger, Worker, Metrics],
-    make: openReads,
+    make: makeReads,
+    open: async (reads) => reads.open(),
     close: (reads) => reads.close(),
   });
   create(HealthProbe, [Postgres], (db) => ({ name: 'postgres', critical: true, check: () => db.ping() }));
 });
 
 /** Half of the time that a statement has is left to the primary, if the replica does not answer. */
-function openReads(
+function makeReads(
   { data: { database } }: Config,
   db: Postgres,
   positions: ReadPositions | undefined,

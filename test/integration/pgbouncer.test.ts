@@ -8,6 +8,7 @@ import { loadMigrations } from '../../internal/data/postgres/migration-file.js';
 import { Postgres } from '../../internal/data/postgres/postgres.js';
 import type { Pooler } from '../../internal/data/postgres/session.js';
 import { projectRoot } from '../../internal/local/project.js';
+import { freePort } from '../../internal/local/servers/ports.js';
 import { OwnPgbouncer } from '../support/own-pgbouncer.js';
 import { useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
@@ -90,6 +91,31 @@ describe('Behind PgBouncer in transaction mode', () => {
       assert.equal((await pools[0]!.query(SESSION, [])).rows.length, 1);
     } finally {
       await Promise.all(pools.map((pool) => pool.close()));
+    }
+  });
+
+  it('is one of several hosts, through which a read says what it shows at least', async () => {
+    const dead = `127.0.0.1:${await freePort()}`;
+    const hosts = new URL(url).host;
+    const source = url.replace(`@${hosts}/`, `@${dead},${hosts}/`);
+    const settings = { role: 'kaimai_product', poolSize: 2, statementTimeoutMs: 5_000, connectTimeoutMs: 5_000 };
+    const pool = new Postgres({ ...settings, source, pooler: 'transaction', applicationName: 'test' });
+    let written = -1n;
+    pool.writtenFor = async (userIds, position) => {
+      assert.deepEqual(userIds, ['7']);
+      written = position;
+    };
+    try {
+      await pool.run(async (tx) => {
+        pool.writesFor(tx, ['7']);
+        await pool.query({ name: 'test_xid', text: 'SELECT pg_current_xact_id()' }, [], tx);
+      });
+      assert.ok(written > 0n);
+      const { position, result } = await pool.queryWithPosition<{ role: string }>(SESSION, []);
+      assert.ok(position >= written);
+      assert.equal(result.rows[0]?.role, 'kaimai_product');
+    } finally {
+      await pool.close();
     }
   });
 

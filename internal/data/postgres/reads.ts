@@ -20,6 +20,9 @@ export abstract class Reads {
     values: readonly unknown[],
   ): Promise<pg.QueryResult<Row>>;
 
+  /** Begins to watch the replica. */
+  open(): void {}
+
   abstract close(): Promise<void>;
 }
 
@@ -70,12 +73,10 @@ export interface ReplicaOptions {
   readonly waitMs: number;
 }
 
-/** How often the primary is asked where its log is. */
+/** How often both servers are asked where they are, and a replica that failed whether it is back. */
 const SAMPLE_MS = 1_000;
 /** Without an answer from the primary for this long, it is not known what the replica lacks. */
 const BLIND_MS = 30_000;
-/** How long a replica that failed is left alone. */
-const AWAY_MS = 1_000;
 /** Between two looks at the position of a replica that is waited for. */
 const POLL_MS = 5;
 
@@ -98,10 +99,9 @@ interface Sample {
 export class ReplicaReads extends Reads {
   private readonly current: Coalesced<LogPosition>;
   private readonly replayed: Coalesced<LogPosition>;
-  private readonly timer: NodeJS.Timeout;
+  private timer: NodeJS.Timeout | undefined;
   /** The newest one that is older than `maxLagMs`, if there is one, and those after it. */
   private samples: Sample[] = [];
-  private awayUntilMs = 0;
   private isAway = false;
 
   /** @param users undefined: no user's writes are remembered, so each read shows every earlier write */
@@ -116,9 +116,12 @@ export class ReplicaReads extends Reads {
     super();
     this.current = new Coalesced(() => positionOf(primary));
     this.replayed = new Coalesced(() => positionOf(replica));
-    this.timer = setInterval(() => void this.look(), SAMPLE_MS);
+  }
+
+  override open(): void {
+    this.timer = setInterval(() => this.look(), SAMPLE_MS);
     this.timer.unref();
-    void this.look();
+    this.look();
   }
 
   override async query<Row extends pg.QueryResultRow>(
@@ -140,14 +143,13 @@ export class ReplicaReads extends Reads {
     statement: Statement,
     values: readonly unknown[],
   ): Promise<pg.QueryResult<Row> | 'behind' | 'away'> {
-    if (performance.now() < this.awayUntilMs) return 'away';
+    if (this.isAway) return 'away';
     const needed = await this.needed(userId);
     if (needed === undefined) return 'behind';
     const giveUpAtMs = performance.now() + this.options.waitMs;
     try {
       for (;;) {
         const { position, result } = await this.replica.queryWithPosition<Row>(statement, values);
-        this.back();
         if (position >= needed) return result;
         // The rows are asked for again only once they are there.
         while ((await this.replayed.ask()) < needed) {
@@ -175,37 +177,41 @@ export class ReplicaReads extends Reads {
     }
   }
 
-  /** Asks both servers where they are. */
-  private async look(): Promise<void> {
+  /** Asks both servers where they are. One that does not answer delays nothing of the other. */
+  private look(): void {
     const atMs = performance.now();
-    const [position, replayed] = await Promise.all([
-      this.current.ask().catch(() => undefined),
-      performance.now() < this.awayUntilMs ? undefined : this.replayed.ask().catch(() => undefined),
-    ]);
-    if (position !== undefined) this.samples.push({ atMs, position });
-    const newestOld = this.samples.findLastIndex((s) => s.atMs <= performance.now() - this.options.maxLagMs);
-    if (newestOld > 0) this.samples = this.samples.slice(newestOld);
-    if (replayed === undefined) return;
-    const shown = this.samples.findLast((s) => s.position <= replayed);
-    const ageMs = shown === this.samples.at(-1) ? 0 : performance.now() - (shown?.atMs ?? this.samples[0]?.atMs ?? 0);
-    this.counts.lagSeconds = ageMs / 1_000;
+    this.current.ask().then(
+      (position) => {
+        this.samples.push({ atMs, position });
+        const newestOld = this.samples.findLastIndex((s) => s.atMs <= atMs - this.options.maxLagMs);
+        if (newestOld > 0) this.samples = this.samples.slice(newestOld);
+      },
+      // Its pool has said so.
+      () => {},
+    );
+    this.replayed.ask().then(
+      (position) => this.found(position),
+      (err: Error) => this.leave(err),
+    );
+  }
+
+  private found(replayed: LogPosition): void {
+    if (this.isAway) this.logger.info('the read replica answers again');
+    this.isAway = false;
+    const missing = this.samples.find((s) => s.position > replayed);
+    this.counts.lagSeconds = missing === undefined ? 0 : (performance.now() - missing.atMs) / 1_000;
   }
 
   private leave(err: Error): void {
-    this.awayUntilMs = performance.now() + AWAY_MS;
-    if (this.isAway) return;
+    if (!this.isAway && this.timer !== undefined) {
+      this.logger.warn('the read replica does not answer: lists and statistics are read from the primary', { err });
+    }
     this.isAway = true;
-    this.logger.warn('the read replica does not answer: lists and statistics are read from the primary', { err });
-  }
-
-  private back(): void {
-    if (!this.isAway) return;
-    this.isAway = false;
-    this.logger.info('the read replica answers again');
   }
 
   override async close(): Promise<void> {
     clearInterval(this.timer);
+    this.timer = undefined;
     await this.replica.close();
   }
 }
