@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { byteas, int2s, int4s, int8s, texts, uuids } from './column.js';
+import { byteas, int2s, int4s, int8s, texts, timestamps, uuids } from './column.js';
 
 /** One dimension, no NULLs, the element's type; how many, from index 1 on. */
 const header = (oid: number, count: number) =>
@@ -17,6 +17,11 @@ describe('a column of an array parameter', () => {
     assert.equal(
       hex(uuids(['00000000-0000-8000-8000-00000000Ab7f'], same)),
       `${header(2950, 1)}000000100000000000008000800000000000ab7f`,
+    );
+    const times = [new Date('2000-01-01T00:00:00.001Z'), new Date('1999-12-31T23:59:59.999Z')];
+    assert.equal(
+      hex(timestamps(times, same)),
+      `${header(1184, 2)}0000000800000000000003e8${'00000008fffffffffffffc18'}`,
     );
   });
 

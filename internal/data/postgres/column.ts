@@ -6,6 +6,8 @@
 
 const HEADER_BYTES = 20;
 const NULL_LENGTH = -1;
+/** PostgreSQL counts microseconds from 2000-01-01. */
+const POSTGRES_EPOCH_MS = Date.UTC(2000, 0, 1);
 
 type Of<Row, Value> = (row: Row) => Value | null | undefined;
 
@@ -22,6 +24,13 @@ export function int2s<Row>(rows: readonly Row[], of: Of<Row, number>): Buffer {
 }
 
 /** @throws when a value is not a UUID */
+/** In whole milliseconds, as a Date has them. */
+export function timestamps<Row>(rows: readonly Row[], of: (row: Row) => Date): Buffer {
+  return fixed(1184, 8, rows, of, (view, at, value) => {
+    view.setBigInt64(at, BigInt(value.getTime() - POSTGRES_EPOCH_MS) * 1_000n);
+  });
+}
+
 export function uuids<Row>(rows: readonly Row[], of: Of<Row, string>): Buffer {
   return fixed(2950, 16, rows, of, setUuid);
 }

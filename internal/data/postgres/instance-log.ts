@@ -15,6 +15,7 @@ import {
   type InstanceStats,
 } from '../../biz/instance/instance-log.js';
 import type { Page, PageRequest } from '../../biz/page.js';
+import { int4s, int8s, texts, timestamps, uuids } from './column.js';
 import {
   INSTANCE_LOG_COLUMNS,
   type InstanceJobRow,
@@ -197,18 +198,18 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
 
   override async insert(orders: readonly InstanceOrder[]): Promise<readonly InstanceLog[]> {
     const values = [
-      orders.map((o) => o.instanceId),
-      orders.map((o) => o.productId),
-      orders.map((o) => o.userId),
-      orders.map((o) => o.source),
-      orders.map((o) => o.sourceId),
-      orders.map((o) => o.orderId ?? null),
-      orders.map((o) => o.name),
-      orders.map((o) => o.size.cpus),
-      orders.map((o) => o.size.memoryMb),
-      orders.map((o) => o.size.gpu),
-      orders.map((o) => o.size.image),
-      orders.map((o) => o.trace ?? null),
+      int8s(orders, (o) => o.instanceId),
+      int8s(orders, (o) => o.productId),
+      uuids(orders, (o) => o.userId),
+      texts(orders, (o) => o.source),
+      texts(orders, (o) => o.sourceId),
+      int8s(orders, (o) => o.orderId),
+      texts(orders, (o) => o.name),
+      int4s(orders, (o) => o.size.cpus),
+      int4s(orders, (o) => o.size.memoryMb),
+      int4s(orders, (o) => o.size.gpu),
+      texts(orders, (o) => o.size.image),
+      texts(orders, (o) => o.trace),
     ];
     const { rows } = await this.db.query<InstanceLogRow>(INSERT, values).catch(explain);
     const logs = new LogIndex(rows.map(instanceLogOf));
@@ -308,11 +309,11 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
   private async settleAll(outcomes: readonly InstanceOutcome[]): Promise<readonly InstanceLogStatus[]> {
     const ids = outcomes.map((o) => o.job.id);
     const { rows } = await this.db.query<Pick<InstanceLogRow, 'id' | 'status'>>(SETTLE, [
-      ids,
-      outcomes.map((o) => o.job.leaseEndsAt),
-      outcomes.map((o) => o.status),
-      outcomes.map((o) => storableText(o.reason, REASON_MAX)),
-      outcomes.map((o) => o.address),
+      int8s(ids, (id) => id),
+      timestamps(outcomes, (o) => o.job.leaseEndsAt),
+      texts(outcomes, (o) => o.status),
+      texts(outcomes, (o) => storableText(o.reason, REASON_MAX)),
+      texts(outcomes, (o) => o.address),
     ]);
     const standing = new Map(rows.map((row) => [row.id, row.status]));
     if (standing.size < outcomes.length) {
@@ -331,8 +332,8 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     reports: readonly { job: InstanceJob; refusal: string }[],
   ): Promise<readonly undefined[]> {
     await this.db.query(MARK_REPORTED, [
-      reports.map((r) => r.job.id),
-      reports.map((r) => storableText(r.refusal, REASON_MAX)),
+      int8s(reports, (r) => r.job.id),
+      texts(reports, (r) => storableText(r.refusal, REASON_MAX)),
     ]);
     return reports.map(() => undefined);
   }

@@ -94,7 +94,7 @@ export class PgOutboxRepo extends OutboxRepo {
   }
 
   override async markPublished(rows: readonly OutboxRow[]): Promise<void> {
-    await this.db.query(MARK_PUBLISHED, [rows.map((r) => r.id)]);
+    await this.db.query(MARK_PUBLISHED, [int8s(rows, (r) => r.id)]);
   }
 
   override async markFailed(failures: readonly OutboxFailure[]): Promise<void> {

@@ -9,6 +9,7 @@ import {
 } from '../../biz/instance/instance-job.js';
 import type { InstanceJob } from '../../biz/instance/instance-log.js';
 import { errorText } from '../../kratos/errors/error-text.js';
+import { int4s, int8s, texts, timestamps, uuids } from './column.js';
 import type { Postgres, Statement } from './postgres.js';
 
 export interface SimulatorOptions {
@@ -133,15 +134,15 @@ export class SimulatedProvisioner extends Provisioner {
 
   private async createAll(jobs: readonly InstanceJob[]): Promise<readonly ProvisionOutcome[]> {
     const created = await this.db.query<InstanceRow>(CREATE, [
-      jobs.map((j) => j.name),
-      jobs.map((j) => j.instanceId),
-      jobs.map((j) => j.userId),
-      jobs.map((j) => j.productId),
-      jobs.map((j) => j.size.cpus),
-      jobs.map((j) => j.size.memoryMb),
-      jobs.map((j) => j.size.gpu),
-      jobs.map((j) => j.size.image),
-      jobs.map((j) => j.leaseEndsAt),
+      texts(jobs, (j) => j.name),
+      int8s(jobs, (j) => j.instanceId),
+      uuids(jobs, (j) => j.userId),
+      int8s(jobs, (j) => j.productId),
+      int4s(jobs, (j) => j.size.cpus),
+      int4s(jobs, (j) => j.size.memoryMb),
+      int4s(jobs, (j) => j.size.gpu),
+      texts(jobs, (j) => j.size.image),
+      timestamps(jobs, (j) => j.leaseEndsAt),
     ]);
     const standing = new Map(created.rows.map((row) => [row.name, row]));
     const others = jobs.filter((j) => !standing.has(j.name)).map((j) => j.name);
