@@ -124,6 +124,7 @@ export const DEFAULTS: JsonObject = {
     userRate: { perSecond: 10, burst: 20 },
     addressRate: { perSecond: 0, burst: 1 },
     afterSaleWindow: '604800s',
+    archiveAfter: '0s',
   },
   refund: { maxAttempts: 10, retryBackoff: '5s', lease: '60s', pollInterval: '1s' },
   content: { expireInterval: '10s', batchSize: 1000, clockOffset: '0s' },

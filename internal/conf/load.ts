@@ -144,6 +144,10 @@ function check(config: Config): Violation[] {
   for (const [kind, ms] of Object.entries(kept)) {
     if (ms > 0 && ms < MIN_RETENTION_MS) add(`retention.${kind}`, 'must be 0s or at least one day');
   }
+  const { archiveAfterMs, afterSaleWindowMs } = config.order;
+  if (archiveAfterMs > 0 && (archiveAfterMs < MIN_RETENTION_MS || archiveAfterMs <= afterSaleWindowMs)) {
+    add('order.archive_after', 'must be 0s, or at least one day and longer than order.after_sale_window');
+  }
   for (const [i, proxy] of config.server.trustedProxies.entries()) {
     const [address = '', bits] = proxy.split('/');
     const family = isIP(address);

@@ -84,6 +84,7 @@ import { PgGuestCartRetention } from './postgres/retention/guest-carts.js';
 import { PgDeadLetterRetention, PgInboxRetention } from './postgres/retention/inbox.js';
 import { PgRetentionLease } from './postgres/retention/lease.js';
 import { PgOrderEventRetention } from './postgres/retention/order-events.js';
+import { PgOrderArchive } from './postgres/retention/orders.js';
 import { PgOutboxRetention } from './postgres/retention/outbox.js';
 import { PgSaleRepo } from './postgres/sale.js';
 import { PgSaleAccounts } from './postgres/sale-account.js';
@@ -157,6 +158,7 @@ export const productDataModule: ProviderSet = providers(({ implement, resource, 
   implement(RetentionStore, PgDeadLetterRetention, [Postgres, PurchaseStream]);
   implement(RetentionStore, PgOrderEventRetention, [Postgres]);
   implement(RetentionStore, PgGuestCartRetention, [Postgres]);
+  implement(RetentionStore, PgOrderArchive, [Postgres]);
   create(BacklogProbe, [Postgres], overdueBacklog);
   create(BacklogProbe, [Postgres], unconfirmedBacklog);
   resource(AdvisoryLocks, {

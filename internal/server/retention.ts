@@ -13,13 +13,13 @@ const LOGGED_MAX = 1_000;
 
 /** Each kind is exported as 0 before a row of it is deleted. */
 const NONE: Readonly<Record<RetentionKind, 0>> = {
-  ...{ outbox: 0, inbox: 0, order_events: 0, dead_letters: 0, guest_carts: 0 },
+  ...{ outbox: 0, inbox: 0, order_events: 0, dead_letters: 0, guest_carts: 0, orders: 0 },
 };
 
-export function retentionPolicy({ retention: r }: Config): RetentionPolicy {
+export function retentionPolicy({ retention: r, order }: Config): RetentionPolicy {
   const keepMs = {
     ...{ outbox: r.outboxMs, inbox: r.inboxMs, order_events: r.orderEventsMs, dead_letters: r.deadLettersMs },
-    guest_carts: r.guestCartsMs,
+    ...{ guest_carts: r.guestCartsMs, orders: order.archiveAfterMs },
   };
   return { intervalMs: r.intervalMs, batchSize: r.batchSize, keepMs };
 }
@@ -29,7 +29,7 @@ export function retention(usecase: RetentionUsecase, logger: Logger, registry: R
   const log = logger.child({ server: 'retention' });
   const deletions = new Counter({
     name: 'kaimai_retention_deleted_total',
-    help: 'Old rows deleted, by kind.',
+    help: 'Old rows deleted, by kind; of the kind orders: moved to the archive.',
     labelNames: ['kind'] as const,
     registers: [registry],
   });

@@ -10,7 +10,7 @@ import { orderRepoContract } from './order.js';
 import { outboxContract } from './outbox.js';
 import { paymentRepoContract } from './payment.js';
 import { paymentSessionRepoContract } from './payment-session.js';
-import { openPostgresBackend } from './postgres-backend.js';
+import { openArchivingBackend, openPostgresBackend } from './postgres-backend.js';
 import { priceRuleRepoContract } from './price-rule.js';
 import { productRepoContract } from './product.js';
 import { refundRepoContract } from './refund.js';
@@ -44,6 +44,9 @@ const contracts: readonly ((name: string, open: OpenBackend) => void)[] = [
   userRepoContract,
 ];
 
+/** Those that read or change orders that may be finished. */
+const ofFinishedOrders = [orderRepoContract, shipmentRepoContract, paymentRepoContract, refundRepoContract];
+
 describe('ports of biz in memory', () => {
   for (const contract of contracts) contract('in memory', openMemoryBackend);
 });
@@ -51,4 +54,7 @@ describe('ports of biz in memory', () => {
 describe('ports of biz on PostgreSQL', () => {
   const servers = useServers('postgres');
   for (const contract of contracts) contract('on PostgreSQL', () => openPostgresBackend(servers.postgresUrl));
+  for (const contract of ofFinishedOrders) {
+    contract('on PostgreSQL with finished orders in the archive', () => openArchivingBackend(servers.postgresUrl));
+  }
 });

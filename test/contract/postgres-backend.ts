@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { type Transaction, TransactionRunner } from '../../internal/biz/transaction.js';
 import { PgSavedCarts } from '../../internal/data/postgres/cart.js';
 import { PgCartCheckoutRepo } from '../../internal/data/postgres/cart-checkout.js';
 import { PgCatalogRepo } from '../../internal/data/postgres/catalog.js';
@@ -19,6 +20,7 @@ import { PgSaleAccounts } from '../../internal/data/postgres/sale-account.js';
 import { PgSaleUnitsRepo } from '../../internal/data/postgres/sale-units.js';
 import { PgSettlementRepo } from '../../internal/data/postgres/settlement.js';
 import { PgShipmentRepo } from '../../internal/data/postgres/shipment.js';
+import { ORDER_STATUS } from '../../internal/data/postgres/status.js';
 import { PgStockRepo } from '../../internal/data/postgres/stock.js';
 import { PgUserRepo } from '../../internal/data/postgres/user.js';
 import { PgUserCouponRepo } from '../../internal/data/postgres/user-coupon.js';
@@ -134,6 +136,42 @@ export async function openPostgresBackend(url: string): Promise<Backend> {
     },
     close: () => db.close(),
   };
+}
+
+/** The same with an archive that every order moves to as soon as it is finished. */
+export async function openArchivingBackend(url: string): Promise<Backend> {
+  const backend = await openPostgresBackend(url);
+  const pool = new pg.Pool({ connectionString: url, max: 2 });
+  const finished = `SELECT id FROM ONLY orders WHERE status IN (${ORDER_STATUS.CANCELLED}, ${ORDER_STATUS.COMPLETED})`;
+  return {
+    ...backend,
+    transactions: new Archiving(backend.transactions, () =>
+      pool.query(`SELECT archive_orders(ARRAY(${finished}), 'infinity')`),
+    ),
+    close: async () => {
+      await pool.end();
+      await backend.close();
+    },
+  };
+}
+
+class Archiving extends TransactionRunner {
+  constructor(
+    private readonly inner: TransactionRunner,
+    private readonly archive: () => Promise<unknown>,
+  ) {
+    super();
+  }
+
+  override async run<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+    const result = await this.inner.run(work);
+    await this.archive();
+    return result;
+  }
+
+  override afterCommit(tx: Transaction, work: () => void): void {
+    this.inner.afterCommit(tx, work);
+  }
 }
 
 const prepared = new Set<string>();

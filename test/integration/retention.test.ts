@@ -12,6 +12,7 @@ import { PgGuestCartRetention } from '../../internal/data/postgres/retention/gue
 import { PgDeadLetterRetention, PgInboxRetention } from '../../internal/data/postgres/retention/inbox.js';
 import { PgRetentionLease } from '../../internal/data/postgres/retention/lease.js';
 import { PgOrderEventRetention } from '../../internal/data/postgres/retention/order-events.js';
+import { PgOrderArchive } from '../../internal/data/postgres/retention/orders.js';
 import { PgOutboxRetention } from '../../internal/data/postgres/retention/outbox.js';
 import { RedisPurchaseStream } from '../../internal/data/redis/purchase-stream.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
@@ -28,11 +29,12 @@ const EVERYTHING = {
   order_events: KEEP_MS,
   dead_letters: KEEP_MS,
   guest_carts: KEEP_MS,
+  orders: 0,
 };
 
 /** Moves everything 40 days into the past, the stream ids with it. */
 const AGE = `
-  UPDATE orders SET created_at = created_at - interval '40 days', paid_at = paid_at - interval '40 days',
+  UPDATE orders SET created_at = created_at - interval '40 days', updated_at = updated_at - interval '40 days', paid_at = paid_at - interval '40 days',
     completed_at = completed_at - interval '40 days', pay_deadline = pay_deadline - interval '40 days';
   UPDATE order_events SET at = at - interval '40 days';
   UPDATE outbox SET created_at = created_at - interval '40 days', published_at = published_at - interval '40 days';
@@ -71,7 +73,7 @@ describe('Retention', () => {
     owner = new pg.Pool({ connectionString: servers.postgresUrl, max: 1 });
   });
   beforeEach(async () => {
-    await owner.query(`TRUNCATE orders, order_events, sales, stream_inbox, outbox, dead_letters, instance_requests,
+    await owner.query(`TRUNCATE orders, order_events, order_stats, sales, stream_inbox, outbox, dead_letters, instance_requests,
       instance_logs, simulated_instances, payments, refunds, retention_marks, retention_leases CASCADE`);
     await replica.redis.commands.flushdb();
   });
@@ -95,6 +97,7 @@ describe('Retention', () => {
       new PgDeadLetterRetention(db, stream),
       new PgOrderEventRetention(db),
       new PgGuestCartRetention(db),
+      new PgOrderArchive(db),
     ];
     const all = { intervalMs: 3_600_000, batchSize: 100, keepMs: EVERYTHING, ...policy };
     return new RetentionUsecase(transactions, new PgRetentionLease(db, 'product'), stores, all);
@@ -186,7 +189,7 @@ describe('Retention', () => {
     assert.equal(await count('retention_marks'), 0, 'nothing is finished');
     await owner.query(`UPDATE sales SET status = 2; UPDATE dead_letters SET resolved_at = now() - interval '40 days'`);
     assert.deepEqual(
-      await pass({ keepMs: { outbox: 0, inbox: 0, order_events: 0, dead_letters: 0, guest_carts: 0 } }),
+      await pass({ keepMs: { outbox: 0, inbox: 0, order_events: 0, dead_letters: 0, guest_carts: 0, orders: 0 } }),
       [],
     );
     assert.equal(await count('retention_marks'), 0, 'everything is kept for ever');
@@ -202,6 +205,61 @@ describe('Retention', () => {
       'SELECT count(*)::int AS events FROM order_events GROUP BY order_id ORDER BY order_id',
     );
     assert.deepEqual(rows, [{ events: 1 }, { events: 1 }, { events: 2 }]);
+  });
+
+  it('moves finished orders to the archive, where reads and the audit find them, and nothing else', async () => {
+    await finishedSale();
+    await owner.query(`${AGE};
+      UPDATE orders SET status = 1, completed_at = NULL WHERE id = (SELECT min(id) FROM orders);
+      UPDATE instance_requests SET status = 'REQUESTED' WHERE order_id = (SELECT min(id) FROM orders)`);
+    const before = await owner.query('SELECT * FROM orders ORDER BY id');
+    const violations = await audit();
+    assert.deepEqual(await pass({ keepMs: { ...EVERYTHING, orders: KEEP_MS } }), []);
+    assert.deepEqual([await count('ONLY orders'), await count('orders_archive')], [1, 2]);
+    assert.deepEqual([await count('ONLY order_events'), await count('order_events_archive')], [2, 2]);
+    assert.deepEqual((await owner.query('SELECT * FROM orders ORDER BY id')).rows, before.rows);
+    assert.deepEqual(await audit(), violations);
+    assert.ok(
+      violations.every((v) => v.startsWith('10 ')),
+      violations.join(),
+    );
+  });
+
+  it('isolates and names an order that cannot move to the archive, and moves the others', async () => {
+    await finishedSale();
+    const poisoned = (await owner.query<{ id: string }>('SELECT min(id)::text AS id FROM orders')).rows[0]!.id;
+    await owner.query(`${AGE}; ALTER TABLE orders_archive ADD CONSTRAINT poisoned CHECK (id <> ${poisoned})`);
+    try {
+      const failures = await pass({ keepMs: { ...EVERYTHING, orders: KEEP_MS } });
+      assert.deepEqual(
+        failures.map(({ kind, row }) => [kind, row]),
+        [['orders', poisoned]],
+      );
+      assert.deepEqual([await count('ONLY orders'), await count('orders_archive')], [1, 2]);
+    } finally {
+      await owner.query('ALTER TABLE orders_archive DROP CONSTRAINT poisoned');
+    }
+  });
+
+  it('moves no order to the archive while their sale is not over, a refund is open, or a payment may come', async () => {
+    const itemId = await finishedSale();
+    const [sale] = (await owner.query<{ id: string }>(`SELECT id FROM sales WHERE item_id = ${itemId}`)).rows;
+    await owner.query(`${AGE};
+      UPDATE sales SET admission_closed_at = NULL;
+      UPDATE orders SET sale_id = NULL WHERE id <> (SELECT min(id) FROM orders);
+      INSERT INTO refunds (id, order_id, user_id, amount, reason, kind, status)
+        SELECT 1, id, user_id, 0, '', 'WHOLE', 'REQUESTED' FROM orders ORDER BY id DESC LIMIT 1;
+      INSERT INTO payment_sessions (id, order_id, provider, amount, expires_at, next_look_up_at)
+        SELECT 1, id, 'p', 0, now(), now() FROM orders ORDER BY id OFFSET 1 LIMIT 1`);
+    const archive = { keepMs: { ...EVERYTHING, orders: KEEP_MS } };
+    assert.deepEqual(await pass(archive), []);
+    assert.equal(await count('orders_archive'), 0);
+    await owner.query(`UPDATE sales SET admission_closed_at = now() WHERE id = ${sale?.id};
+      UPDATE refunds SET status = 'REFUSED';
+      UPDATE payment_sessions SET status = 'CLOSED', ended_at = now()`);
+    assert.deepEqual(await pass(archive), []);
+    assert.equal(await count('orders_archive'), 3);
+    await owner.query('DELETE FROM refunds; DELETE FROM payment_sessions');
   });
 
   it('deletes the carts of guests some time after their tokens expired, and none of users', async () => {

@@ -5,7 +5,7 @@ export const INVARIANTS: ReadonlyMap<number, string> = new Map([
   [3, "per user and sale: live units are within the user's limit, and the buyers hash agrees"],
   [4, 'every stream entry is in the inbox, pending, undelivered or dead; an idle stream is empty'],
   [5, 'every inbox row has exactly one outcome: order, rejected, dead'],
-  [6, 'no duplicate request number of an item, source of an instance, or instance id'],
+  [6, 'no duplicate order, request number of an item, source of an instance, or instance id'],
   [
     7,
     'every PAID or COMPLETED INSTANCE order has one instance, one instance request and one event; no event without an order or grant',
@@ -28,6 +28,7 @@ export const INVARIANTS: ReadonlyMap<number, string> = new Map([
     17,
     'a coupon is held by one unpaid order or used by one paid one, and as many are given out as it counts; the discounts of an order and of its lines add up',
   ],
+  [18, 'the statistics of orders are what the orders add up to'],
 ]);
 
 export interface InvariantViolation {

@@ -27,7 +27,7 @@ describe('RetentionUsecase', () => {
       override async release(): Promise<void> {}
     }
     const transactions = { run: (work: (tx: Transaction) => Promise<unknown>) => work({} as Transaction) };
-    const keepMs = { outbox: 1, inbox: 1, order_events: 1, dead_letters: 1, guest_carts: 1 };
+    const keepMs = { outbox: 1, inbox: 1, order_events: 1, dead_letters: 1, guest_carts: 1, orders: 1 };
     const retention = new RetentionUsecase(
       transactions as TransactionRunner,
       new OwnLease(),

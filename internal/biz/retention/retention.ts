@@ -1,8 +1,8 @@
 import { isUnavailable } from '../../../gen/common/v1/errors.js';
 import type { Transaction, TransactionRunner } from '../transaction.js';
 
-/** A kind of row that is deleted some time after it is of no more use. */
-export type RetentionKind = 'outbox' | 'inbox' | 'order_events' | 'dead_letters' | 'guest_carts';
+/** A kind of row that is deleted some time after it is of no more use. `orders` are moved to the archive instead. */
+export type RetentionKind = 'outbox' | 'inbox' | 'order_events' | 'dead_letters' | 'guest_carts' | 'orders';
 
 export interface RetentionPolicy {
   /** From the end of one pass to the begin of the next, over all replicas. */

@@ -93,6 +93,9 @@ const FIND_ALL: Statement = {
 
 const LOCK: Statement = { name: 'order_lock', text: `${FIND.text} FOR UPDATE` };
 
+// The archive has finished orders only.
+const UNARCHIVE: Statement = { name: 'order_unarchive', text: 'SELECT unarchive_orders(ARRAY[$1::bigint])' };
+
 const FIND_BY_REQUEST: Statement = {
   name: 'order_find_by_request',
   text: `SELECT ${ORDER_COLUMNS} FROM orders WHERE user_id = $1 AND request_id = $2`,
@@ -328,7 +331,7 @@ export class PgOrderRepo extends OrderRepo {
   }
 
   override async lock(tx: Transaction, id: bigint, userId: string | undefined): Promise<Order | undefined> {
-    const { rows } = await this.db.query<OrderRow>(LOCK, [id, userId ?? null], tx);
+    const { rows } = await askAgainIfGone(() => this.db.query<OrderRow>(LOCK, [id, userId ?? null], tx));
     return rows[0] && orderOf(rows[0]);
   }
 
@@ -397,12 +400,13 @@ export class PgOrderRepo extends OrderRepo {
   override async hide(id: bigint, userId: string): Promise<boolean> {
     const { rowCount } = await this.db.run(async (tx) => {
       this.db.writesFor(tx, [userId]);
-      return this.db.query(HIDE, [id, userId], tx);
+      return askAgainIfGone(() => this.db.query(HIDE, [id, userId], tx));
     });
     return rowCount === 1 || (await this.db.query(IS_HIDDEN, [id, userId])).rowCount === 1;
   }
 
   override async compareAndSet(tx: Transaction, order: Order, move: Move): Promise<Order | undefined> {
+    if (order.status === 'COMPLETED') await this.db.query(UNARCHIVE, [order.id], tx);
     const { rows } = await this.db.query<OrderRow>(
       MOVE,
       [
@@ -459,6 +463,15 @@ export class PgOrderRepo extends OrderRepo {
       for (const { status } of orders) this.entered[status].add();
     });
   }
+}
+
+/**
+ * A statement that waits for the lock of an order which then moves to the archive, or back, does not see where it went. The
+ * next one does.
+ */
+async function askAgainIfGone<T extends { readonly rowCount: number | null }>(ask: () => Promise<T>): Promise<T> {
+  const answer = await ask();
+  return answer.rowCount === 0 ? ask() : answer;
 }
 
 function contentColumns(orders: readonly NewOrder[]): unknown[] {

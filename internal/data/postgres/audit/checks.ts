@@ -10,6 +10,7 @@ import { INBOX_OUTCOMES } from './inbox-outcomes.js';
 import { INSTANCE_REQUESTS } from './instance-requests.js';
 import { INSTANCES, InstancesCheck } from './instances.js';
 import { OPENED_CONTENTS } from './opened-contents.js';
+import { ORDER_STATS } from './order-stats.js';
 import { OUTBOX } from './outbox.js';
 import { OVERDUE_ORDERS } from './overdue-orders.js';
 import { PAYMENTS } from './payments.js';
@@ -36,6 +37,7 @@ const SQL_INVARIANTS: readonly SqlInvariant[] = [
   STOCK,
   REFUNDS,
   COUPONS,
+  ORDER_STATS,
 ];
 
 /**

@@ -2,10 +2,25 @@ import type { SqlInvariant, SqlRule } from './sql-check.js';
 
 const INSTANCE_TABLES = ['instance_requests', 'instance_logs'] as const;
 
-/** Unique indexes prevent all of these, so a violation means that an index is missing. */
+/** A copy of an order in the archive would be counted twice, and no index covers both tables. */
+const IN_BOTH: readonly SqlRule[] = [
+  {
+    name: 'orders_in_both',
+    text: `SELECT format('order %s', id) AS id, 'is both in orders and in the archive' AS detail
+      FROM ONLY orders JOIN orders_archive USING (id) ORDER BY id LIMIT $1`,
+  },
+  {
+    name: 'order_requests_in_both',
+    text: `SELECT format('request %s of user %s', request_id, user_id) AS id, format('orders %s, %s', a.id, o.id) AS detail
+      FROM ONLY orders o JOIN orders_archive a USING (user_id, request_id) WHERE a.id <> o.id ORDER BY o.id LIMIT $1`,
+  },
+];
+
+/** Unique indexes and a trigger prevent all of these, so a violation means that one is missing. */
 export const DUPLICATES: SqlInvariant = {
   invariant: 6,
   rules: [
+    ...IN_BOTH,
     {
       name: 'req_ids',
       // An order of a sku has no product. The stream of its entry identifies the item.

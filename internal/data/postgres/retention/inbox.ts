@@ -9,16 +9,14 @@ import type { PurchaseStream } from '../../../biz/seckill/purchase-stream.js';
 import type { Transaction } from '../../../biz/transaction.js';
 import type { Postgres, Statement } from '../postgres.js';
 import { LOCK_ITEM } from '../settlement.js';
-import { SALE_STATUS } from '../status.js';
+import { BEFORE } from './keyed.js';
 import { addMark } from './marks.js';
+import { saleOver } from './sale-over.js';
 
-const BEFORE = `now() - $2::float8 * interval '1 ms'`;
 /** The same, or an earlier time that `limitOf` gave. */
 const BEFORE_OLDEST = `least(${BEFORE}, to_timestamp($4::float8 / 1000))`;
 
-/** The sale of row `i` has ended for good: Redis was told, and the unsold units have been returned. Some rows have no sale. */
-const SALE_OVER = `(i.sale_id IS NULL OR EXISTS (SELECT FROM sales s WHERE s.id = i.sale_id AND s.status = ${SALE_STATUS.CLOSED}
-  AND s.admission_closed_at IS NOT NULL AND (s.order_type <> 'GOODS' OR s.released_at IS NOT NULL)))`;
+const SALE_OVER = saleOver('i.sale_id');
 /** The clock of Redis wrote the first part of the id, and that of PostgreSQL created_at. Numbers, because an id may exceed every time. */
 const OLD_ENTRY = `i.created_at < ${BEFORE_OLDEST}
   AND split_part(i.stream_id, '-', 1)::numeric < extract(epoch FROM ${BEFORE_OLDEST})::numeric * 1000`;

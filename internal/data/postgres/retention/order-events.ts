@@ -1,11 +1,8 @@
-import { type ExpiredPage, type ExpiredRows, RetentionStore } from '../../../biz/retention/retention.js';
-import type { Transaction } from '../../../biz/transaction.js';
 import type { Postgres, Statement } from '../postgres.js';
 import { ORDER_STATUS } from '../status.js';
+import { BEFORE, KeyedRetention } from './keyed.js';
 import { addMark } from './marks.js';
-import { type FoundRow, pageOf } from './outbox.js';
 
-const BEFORE = `now() - $2::float8 * interval '1 ms'`;
 const CLOSED = `(${ORDER_STATUS.CANCELLED}, ${ORDER_STATUS.COMPLETED})`;
 
 const FIND: Statement = {
@@ -32,20 +29,8 @@ const DELETE: Statement = {
  * Events of orders that are cancelled or completed, long after their last one. The first event stays: it alone tells
  * whether the order was created as paid, and the audit of the payments asks that.
  */
-export class PgOrderEventRetention extends RetentionStore {
-  override readonly kind = 'order_events';
-
-  constructor(private readonly db: Postgres) {
-    super();
-  }
-
-  override async find(keepMs: number, from = '0', limit = 0): Promise<ExpiredPage> {
-    const { rows } = await this.db.query<FoundRow>(FIND, [from, keepMs, limit]);
-    return pageOf(rows, limit);
-  }
-
-  override async delete(tx: Transaction, { keys }: ExpiredRows, keepMs: number): Promise<number> {
-    const { rows } = await this.db.query<{ n: number }>(DELETE, [keys, keepMs], tx);
-    return rows[0]?.n ?? 0;
+export class PgOrderEventRetention extends KeyedRetention {
+  constructor(db: Postgres) {
+    super(db, 'order_events', { find: FIND, delete: DELETE });
   }
 }

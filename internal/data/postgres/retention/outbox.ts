@@ -1,10 +1,7 @@
-import { type ExpiredPage, type ExpiredRows, RetentionStore } from '../../../biz/retention/retention.js';
-import type { Transaction } from '../../../biz/transaction.js';
 import { TOPIC_INSTANCE_CREATED } from '../instance.js';
 import type { Postgres, Statement } from '../postgres.js';
+import { BEFORE, KeyedRetention } from './keyed.js';
 import { addMark } from './marks.js';
-
-const BEFORE = `now() - $2::float8 * interval '1 ms'`;
 
 // Without a result the instance resender may have to publish the row again, and without a log its message was lost.
 const DELETABLE = `b.published_at < ${BEFORE} AND b.created_at < ${BEFORE} AND (b.topic <> '${TOPIC_INSTANCE_CREATED}' OR (
@@ -25,37 +22,8 @@ const DELETE: Statement = {
 };
 
 /** Published outbox rows; those that request an instance after its result came. */
-export class PgOutboxRetention extends RetentionStore {
-  override readonly kind = 'outbox';
-
-  constructor(private readonly db: Postgres) {
-    super();
+export class PgOutboxRetention extends KeyedRetention {
+  constructor(db: Postgres) {
+    super(db, 'outbox', { find: FIND, delete: DELETE });
   }
-
-  override async find(keepMs: number, from = '0', limit = 0): Promise<ExpiredPage> {
-    const { rows } = await this.db.query<FoundRow>(FIND, [from, keepMs, limit]);
-    return pageOf(rows, limit);
-  }
-
-  override async delete(tx: Transaction, { keys }: ExpiredRows, keepMs: number): Promise<number> {
-    const { rows } = await this.db.query<{ n: number }>(DELETE, [keys, keepMs], tx);
-    return rows[0]?.n ?? 0;
-  }
-}
-
-/** A row of a table whose keys grow with time. */
-export interface FoundRow {
-  key: string;
-  /** Too young to be deleted, and so are those behind it. */
-  young: boolean;
-  deletable: boolean;
-}
-
-/** A table ends where all rows are young: one of them may have been written late. */
-export function pageOf(rows: readonly FoundRow[], limit: number): ExpiredPage {
-  const more = rows.length === limit && !rows.every((row) => row.young);
-  return {
-    rows: rows.filter((row) => row.deletable).map(({ key }) => ({ scope: '', key })),
-    next: more ? rows.at(-1)?.key : undefined,
-  };
 }

@@ -1,10 +1,8 @@
 import { Event } from '../../../../gen/instance/v1/event.js';
-import { type ExpiredPage, type ExpiredRows, RetentionStore } from '../../../biz/retention/retention.js';
-import type { Transaction } from '../../../biz/transaction.js';
+import type { ExpiredPage } from '../../../biz/retention/retention.js';
 import type { Postgres, Statement } from '../postgres.js';
+import { BEFORE, KeyedRetention } from './keyed.js';
 import { addMark } from './marks.js';
-
-const BEFORE = `now() - $2::float8 * interval '1 ms'`;
 
 const FIND: Statement = {
   name: 'retention_queue_dead_letters_find',
@@ -30,11 +28,9 @@ const DELETE: Statement = {
  * Resolved dead letters of the queue. A letter that asks for an instance stays until the instance has a log: without
  * either, the product domain would take the request for lost, and send it again.
  */
-export class PgQueueDeadLetterRetention extends RetentionStore {
-  override readonly kind = 'dead_letters';
-
-  constructor(private readonly db: Postgres) {
-    super();
+export class PgQueueDeadLetterRetention extends KeyedRetention {
+  constructor(db: Postgres) {
+    super(db, 'dead_letters', { find: FIND, delete: DELETE });
   }
 
   override async find(keepMs: number, from = '0', limit = 0): Promise<ExpiredPage> {
@@ -53,11 +49,6 @@ export class PgQueueDeadLetterRetention extends RetentionStore {
       rows: rows.filter((r) => r.resolved && isUseless(instances.get(r.key))).map(({ key }) => ({ scope: '', key })),
       next: rows.length === limit ? rows.at(-1)?.key : undefined,
     };
-  }
-
-  override async delete(tx: Transaction, { keys }: ExpiredRows, keepMs: number): Promise<number> {
-    const { rows } = await this.db.query<{ n: number }>(DELETE, [keys, keepMs], tx);
-    return rows[0]?.n ?? 0;
   }
 }
 
