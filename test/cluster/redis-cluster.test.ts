@@ -1,14 +1,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { userCart } from '../../internal/biz/cart/cart-owner.js';
 import type { Postgres } from '../../internal/data/postgres/postgres.js';
-import { RedisCartStore } from '../../internal/data/redis/cart.js';
-import { RedisLoginAttempts } from '../../internal/data/redis/login-attempts.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
-import { RedisStockGate } from '../../internal/data/redis/stock-gate.js';
-import { admissionContract, redisAdmissionBackend } from '../contract/admission.js';
-import { freshUser } from '../contract/backend.js';
-import { newGuest } from '../contract/saved-carts.js';
 import { openPostgres } from '../support/instances.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
@@ -17,58 +10,6 @@ import { useRedisCluster } from './redis.js';
 import { Shop } from './shop.js';
 
 const TIMEOUTS = { readTimeoutMs: 1_000, connectTimeoutMs: 1_000, keyPrefix: '' };
-
-describe('a Redis cluster', () => {
-  const cluster = useRedisCluster();
-
-  admissionContract('on a Redis cluster', () => redisAdmissionBackend({ addr: '', nodes: cluster().addresses }));
-
-  describe('with what has no sale', () => {
-    let redis: RedisServer;
-    before(async () => {
-      redis = new RedisServer({ ...TIMEOUTS, addr: '', nodes: cluster().addresses });
-      await redis.ready(5_000);
-    });
-    after(() => redis?.close());
-
-    it('says that it serves', () => redis.ping());
-
-    it('counts login attempts of a name and of an address, which lie on different servers', async () => {
-      const attempts = new RedisLoginAttempts(redis, { maxAttempts: 2, windowMs: 60_000, maxAttemptsPerAddress: 4 });
-      for (const name of ['a', 'a', 'b', 'b']) assert.equal(await attempts.take(name, '10.0.0.1'), undefined);
-      assert.ok(((await attempts.take('c', '10.0.0.1')) ?? 0) > 0, 'the address has no attempt left');
-      await attempts.uncount('c', '10.0.0.1');
-      await attempts.clear('b', '10.0.0.1');
-      assert.equal(await attempts.take('b', '10.0.0.1'), undefined);
-    });
-
-    it('merges a guest cart with the cart of its user, and lists it to be saved', async () => {
-      const carts = new RedisCartStore(redis, { saveAfterMs: 0, ttlMs: 60_000 });
-      const [guest, user] = [newGuest(), userCart(freshUser())];
-      for (const owner of [guest, user]) {
-        await carts.load(owner, { version: 0n, taken: 0n, merged: false, changed: false, lines: [] });
-        const put = { skuId: 1005n, quantity: 2, selected: true, priceFen: 100n, mayAdd: true };
-        assert.equal((await carts.put(owner, put)).kind, 'PUT');
-      }
-      assert.equal((await carts.merge(guest, user)).kind, 'MERGED');
-      const merged = await carts.read(user);
-      assert.deepEqual(merged.kind === 'CART' && merged.lines.map((l) => l.quantity), [4]);
-      // The guest cart is saved together with the user's.
-      assert.deepEqual(
-        (await carts.claimUnsaved(10, 1_000)).map((owner) => owner.id),
-        [user.id],
-      );
-    });
-
-    it('has the stock gates of several skus', async () => {
-      const gate = new RedisStockGate(redis);
-      const skus = Array.from({ length: 20 }, (_, i) => BigInt(i + 1));
-      gate.publish(skus.map((skuId) => ({ skuId, free: skuId * 10n, seq: 1n })));
-      await eventually('all are there', async () => (await gate.read(skus)).size === skus.length);
-      assert.equal((await gate.read([7n])).get(7n), 70n);
-    });
-  });
-});
 
 describe('product on a Redis cluster', () => {
   const servers = useServers('postgres', 'rabbitmq');

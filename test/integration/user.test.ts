@@ -192,26 +192,6 @@ describe('users of the product process in auth.mode jwt', () => {
     assert.equal((await me(others)).status, 200);
   });
 
-  it('counts one password that is tried on many names from one address', async () => {
-    const settings = { addr: servers.redisUrl, readTimeoutMs: 1_000, connectTimeoutMs: 1_000, keyPrefix: 'y:' };
-    const redis = new RedisServer(settings);
-    const attempts = new RedisLoginAttempts(redis, LIMIT);
-    try {
-      await redis.ready(5_000);
-      for (let i = 0; i < LIMIT.maxAttemptsPerAddress - 1; i++)
-        assert.equal(await attempts.take(`n${i}`, 'a'), undefined);
-      // A right password gives its attempt back, and only that.
-      assert.equal(await attempts.take('right', 'a'), undefined);
-      await attempts.clear('right', 'a');
-      assert.equal(await attempts.take('last', 'a'), undefined);
-      const waitMs = await attempts.take('one more', 'a');
-      assert.ok(waitMs !== undefined && waitMs > 0 && waitMs <= LIMIT.windowMs);
-      assert.equal(await attempts.take('one more', 'b'), undefined);
-    } finally {
-      redis.close();
-    }
-  });
-
   it('limits registrations and logins of an address, before a password is hashed', async () => {
     const from = (path: string, address: string, username: string) =>
       call('POST', path, { username, password: 'short' }, { 'x-forwarded-for': address });
@@ -300,35 +280,16 @@ describe('users of the product process in auth.mode jwt', () => {
     assert.deepEqual(answer.body.metadata, { algorithm: 'EdDSA' });
   });
 
-  it('counts login attempts in Redis until the window ends, and accepts logins while Redis is unavailable', async () => {
-    const settings = { addr: servers.redisUrl, readTimeoutMs: 1_000, connectTimeoutMs: 1_000, keyPrefix: 'x:' };
-    const redis = new RedisServer(settings);
-    const attempts = new RedisLoginAttempts(redis, LIMIT);
-    try {
-      await redis.ready(5_000);
-      const take = () => attempts.take('ann', '10.0.0.1');
-      const many = await Promise.all(Array.from({ length: 5 }, take));
-      assert.equal(many.filter((wait) => wait === undefined).length, 2);
-      assert.equal(await attempts.take('ann', '10.0.0.2'), undefined);
-      const keys = await redis.commands.keys('x:login:attempts:*');
-      // Two of the name from each address, and two of the addresses.
-      assert.equal(keys.length, 4);
-      for (const key of keys) assert.ok((await redis.commands.pttl(key)) > 0);
-      await attempts.clear('ann', '10.0.0.1');
-      assert.equal(await take(), undefined);
-      // The window has ended meanwhile, so the undone attempt must not create a key that never expires.
-      await redis.commands.del(...keys);
-      await attempts.uncount('ann', '10.0.0.1');
-      for (const key of await redis.commands.keys('x:*')) assert.ok((await redis.commands.pttl(key)) > 0);
-    } finally {
-      redis.close();
-    }
+  it('counts no login attempts while Redis is unavailable, so that people can log in', async () => {
     const away = async (counter: RedisLoginAttempts) => {
       assert.equal(await counter.take('ann', '10.0.0.1'), undefined);
       await counter.uncount('ann', '10.0.0.1');
       await counter.clear('ann', '10.0.0.1');
     };
-    await away(attempts);
+    const settings = { addr: servers.redisUrl, readTimeoutMs: 1_000, connectTimeoutMs: 1_000, keyPrefix: '' };
+    const closed = new RedisServer(settings);
+    closed.close();
+    await away(new RedisLoginAttempts(closed, LIMIT));
     const refusing = (...errors: string[]) => {
       const aborted = Object.assign(new Error('EXECABORT Transaction discarded because of previous errors.'), {
         previousErrors: errors.map((message) => new Error(message)),

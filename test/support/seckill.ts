@@ -74,7 +74,6 @@ import { productDataModule } from '../../internal/data/product-module.js';
 import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-stream.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import type { RedisPlace } from '../../internal/data/redis/redis-connection.js';
-import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { sharedDataModule } from '../../internal/data/shared-module.js';
 import { providers } from '../../internal/kratos/app/wiring.js';
 import { SilentLogger } from '../../internal/kratos/log/logger.js';
@@ -363,12 +362,12 @@ export class SeckillReplica {
 
   /** Adds an entry to the item's stream, as a foreign client does. @returns its stream id */
   add(itemId: bigint, ...fields: string[]): Promise<string> {
-    return this.redis.commands.xadd(saleKeys('', itemId).stream, '*', ...fields) as Promise<string>;
+    return this.redis.commands.xadd(this.redis.keys.sale(itemId).stream, '*', ...fields) as Promise<string>;
   }
 
   /** The entries of the item's stream, as if each had been delivered `count` times. */
   async deliveries(itemId: bigint, count = 1): Promise<Delivery[]> {
-    const entries = await this.redis.commands.xrange(saleKeys('', itemId).stream, '-', '+');
+    const entries = await this.redis.commands.xrange(this.redis.keys.sale(itemId).stream, '-', '+');
     return entries.map(([streamId, raw]) => ({
       streamId,
       fields: new Map(Array.from({ length: raw.length / 2 }, (_, i) => [raw[2 * i]!, raw[2 * i + 1]!])),
@@ -387,13 +386,13 @@ export class SeckillReplica {
   }
 
   async idle(itemId: bigint): Promise<boolean> {
-    return (await this.redis.commands.xlen(saleKeys('', itemId).stream)) === 0;
+    return (await this.redis.commands.xlen(this.redis.keys.sale(itemId).stream)) === 0;
   }
 
   /** Violated invariants of an item at rest: its orders, its sale in PostgreSQL and Redis, and its stream agree. */
   async faultsOf(itemId: bigint): Promise<readonly string[]> {
     const faults: string[] = [];
-    const keys = saleKeys('', itemId);
+    const keys = this.redis.keys.sale(itemId);
     const expect = (what: string, actual: unknown, wanted: unknown) => {
       if (String(actual) !== String(wanted)) faults.push(`${what}: ${actual}, not ${wanted}`);
     };
@@ -454,6 +453,11 @@ export class SeckillReplica {
 }
 
 /** A replica on the servers of a suite. Call it in a hook, and close it after the suite. */
+/** A replica on another Redis than the suite's. */
+export function replicaOn(servers: SuiteServers, redis: RedisPlace): SeckillReplica {
+  return new SeckillReplica(servers, undefined, undefined, undefined, redis);
+}
+
 export async function startReplica(servers: SuiteServers): Promise<SeckillReplica> {
   const replica = new SeckillReplica(servers);
   await replica.start();
