@@ -7,7 +7,7 @@ import { type TestProcess, useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 import { useRedisCluster } from './redis.js';
-import { Shop } from './shop.js';
+import { PLENTY, Shop } from './shop.js';
 
 const TIMEOUTS = { readTimeoutMs: 1_000, connectTimeoutMs: 1_000, keyPrefix: '' };
 
@@ -33,33 +33,46 @@ describe('product on a Redis cluster', () => {
     view?.close();
     await db?.close();
   });
-  afterEach(() => cluster()?.untilServing());
+  const shops: Shop[] = [];
+  afterEach(async () => {
+    await Promise.all(shops.splice(0).map((s) => s.close()));
+    await cluster()?.untilServing();
+  });
 
-  const shop = () => new Shop(() => [product]);
+  const shop = () => {
+    const s = new Shop(() => [product]);
+    shops.push(s);
+    return s;
+  };
+  const epochOf = async (s: Shop) => BigInt((await view.commands.hget(keysOf(s).meta, 'epoch')) ?? 0);
+  const sellsOn = async (s: Shop) => {
+    const before = s.bought.length;
+    await eventually('it sells on', () => s.bought.length >= before + 50);
+  };
   const keysOf = ({ itemId }: Shop) => view.keys.sale(BigInt(itemId));
 
   it('sells several items at a time, each on the server of its own keys, and a stranger’s entries too', async () => {
-    const shops = [shop(), shop(), shop(), shop()];
-    for (const s of shops) await s.openSale(30);
+    const four = [shop(), shop(), shop(), shop()];
+    for (const s of four) await s.openSale(30);
     await Promise.all(
-      shops.map(async (s) => {
+      four.map(async (s) => {
         for (let i = 0; i < 20; i++) assert.equal(await s.buy(), 'QUEUED');
         // Any client that writes the item as a hash tag reaches the sale.
         for (let i = 0; i < 10; i++) await view.commands.xadd(keysOf(s).stream, '*', 'uid', `9${i}`, 'ts', Date.now());
       }),
     );
-    for (const s of shops) {
+    for (const s of four) {
       await s.settled(db, view);
       assert.equal(await s.orders(db), 30);
       assert.match(await s.buy(), /SOLD_OUT/);
     }
-    const servers = new Set(await Promise.all(shops.map(async (s) => (await cluster().masterOf(keysOf(s).meta)).port)));
+    const servers = new Set(await Promise.all(four.map(async (s) => (await cluster().masterOf(keysOf(s).meta)).port)));
     assert.ok(servers.size > 1, 'the items were meant to lie on several servers');
   });
 
   it('follows a slot that moves to another server in the middle of a sale', async () => {
     const s = shop();
-    await s.openSale(1_000);
+    await s.openSale(PLENTY);
     const crowd = s.crowd(8);
     await eventually('some are sold', () => s.bought.length >= 50);
     const move = await cluster().beginMove(keysOf(s).meta);
@@ -67,42 +80,61 @@ describe('product on a Redis cluster', () => {
     await sleep(300);
     await move.finish();
     await s.sellsAgain();
-    const soldBefore = s.bought.length;
-    await eventually('it sells on', () => s.bought.length >= soldBefore + 50);
+    await sellsOn(s);
     const outcomes = await crowd.done();
     assert.deepEqual(
-      [...outcomes.keys()].filter((o) => !/^(QUEUED|503|SOLD_OUT)$/.test(o)),
+      [...outcomes.keys()].filter((o) => !/^(QUEUED|503)$/.test(o)),
       [],
     );
     await s.settled(db, view);
-    assert.ok((await s.orders(db)) <= 1_000);
     assert.deepEqual(await s.lost(), []);
+  });
+
+  it('answers 503 while all keys of a sale are on one server and their slot is on another, and follows ASK', async () => {
+    const s = shop();
+    await s.openSale(PLENTY);
+    const crowd = s.crowd(4);
+    await eventually('some are sold', () => s.bought.length >= 20);
+    const epoch = await epochOf(s);
+    const move = await cluster().beginMove(keysOf(s).meta);
+    while ((await move.moveKeys(100)) > 0);
+    // Redis runs no script of which a key is not there, as those of a sale without VIP users, until the slot has moved.
+    await eventually('purchases are refused', async () => (await s.buy()) === '503');
+    assert.equal(await epochOf(s), epoch);
+    await view.commands.xadd(keysOf(s).stream, '*', 'uid', '90', 'ts', Date.now());
+    assert.equal(await cluster().masterOf(keysOf(s).meta), move.from);
+    await move.finish();
+    await s.sellsAgain();
+    await sellsOn(s);
+    const outcomes = await crowd.done();
+    assert.deepEqual(
+      [...outcomes.keys()].filter((o) => !/^(QUEUED|503)$/.test(o)),
+      [],
+    );
+    await s.settled(db, view);
+    assert.deepEqual(await s.lost(), []);
+    const ordersOfStranger =
+      "SELECT 1 FROM orders WHERE product_id = $1 AND user_id = '00000000-0000-8000-8000-00000000005a'";
+    assert.equal((await db.pool.query(ordersOfStranger, [s.itemId])).rowCount, 1);
   });
 
   it('sells on after the death of a master, and oversells nothing', async () => {
     const s = shop();
-    await s.openSale(2_000);
+    await s.openSale(PLENTY);
+    const epoch = await epochOf(s);
     const crowd = s.crowd(8);
     await eventually('some are sold', () => s.bought.length >= 50);
     const master = await cluster().masterOf(keysOf(s).meta);
     await master.kill();
-    await eventually(
-      'the others call it failed',
-      async () => {
-        const other = cluster().nodes.find((n) => n !== master)!;
-        return /cluster_state:fail/.test(String(await other.client.cluster('INFO')));
-      },
-      { everyMs: 10 },
-    );
-    await cluster().untilServing();
+    await cluster().untilFailedOver(keysOf(s).meta, master);
     await s.sellsAgain();
-    const soldBefore = s.bought.length;
-    await eventually('it sells on', () => s.bought.length >= soldBefore + 50);
+    await sellsOn(s);
+    await eventually('the sale is loaded under a new epoch', async () => (await epochOf(s)) > epoch);
+    await sellsOn(s);
     await crowd.done();
     await master.start();
     await cluster().untilReplicated();
     await s.settled(db, view);
-    assert.ok((await s.orders(db)) <= 2_000);
   });
 
   it('oversells nothing when a failover loses the last purchases', async () => {
@@ -112,29 +144,15 @@ describe('product on a Redis cluster', () => {
     await s.settled(db, view);
     const master = await cluster().masterOf(keysOf(s).meta);
     const replica = await cluster().replicaOf(master);
-    const [epochBefore] = await view.commands.hmget(keysOf(s).meta, 'epoch');
+    const epoch = await epochOf(s);
     replica.freeze();
     for (let i = 0; i < 30; i++) assert.equal(await s.buy(), 'QUEUED');
     await master.kill();
     replica.thaw();
-    await eventually(
-      'the others call it failed',
-      async () => {
-        return /cluster_state:fail/.test(String(await replica.client.cluster('INFO').catch(() => '')));
-      },
-      { everyMs: 10 },
-    );
-    await cluster().untilServing();
+    await cluster().untilFailedOver(keysOf(s).meta, master);
     await s.sellsAgain();
-    await eventually('the sale is loaded under a new epoch', async () => {
-      const [epoch] = await view.commands.hmget(keysOf(s).meta, 'epoch');
-      return BigInt(epoch ?? 0) > BigInt(epochBefore!);
-    });
-    let outcome = '';
-    await eventually('it is sold out', async () => {
-      outcome = await s.buy();
-      return outcome === 'SOLD_OUT';
-    });
+    await eventually('the sale is loaded under a new epoch', async () => (await epochOf(s)) > epoch);
+    await eventually('it is sold out', async () => (await s.buy()) === 'SOLD_OUT');
     await master.start();
     await cluster().untilReplicated();
     await s.settled(db, view);

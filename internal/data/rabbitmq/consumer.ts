@@ -15,11 +15,17 @@ interface Session {
   readonly channel: Channel;
   readonly over: AbortController;
   readonly arrived: ConsumeMessage[];
+  /** Takes one message at a time, until one comes that no consumer had before. */
+  probing: boolean;
 }
 
 /**
  * Delivers all messages that have arrived while the last batch was handled: single ones at low load, many at high load. It
  * never waits for a batch to fill.
+ *
+ * A new subscription takes one message at a time while these are redelivered ones. A message that kills its consumer is
+ * thereby alone with it, and reaches the delivery limit of a quorum queue alone: the others of its batch would go with it to
+ * the dead-letter queue.
  */
 export class RabbitConsumer extends QueueConsumer {
   private readonly link: RabbitLink;
@@ -38,11 +44,10 @@ export class RabbitConsumer extends QueueConsumer {
     this.link = new RabbitLink(options, logger, connectionLosses(metrics, 'consumer', options), async (model) => {
       await declareQueue(model, options, logger);
       const channel = await model.createChannel();
-      const session: Session = { channel, over: new AbortController(), arrived: [] };
+      const session: Session = { channel, over: new AbortController(), arrived: [], probing: true };
       channel.on('error', (err) => logger.error('RabbitMQ closed the consumer channel', { err }));
       channel.on('close', () => this.ended(session));
-      await channel.prefetch(options.prefetch);
-      await channel.consume(options.queue, (message) => this.take(session, message));
+      await this.subscribe(session, 1);
       this.session = session;
     });
   }
@@ -88,6 +93,24 @@ export class RabbitConsumer extends QueueConsumer {
     return { units: messageCount + session.arrived.length, oldestAgeMs };
   }
 
+  private async subscribe(session: Session, prefetch: number): Promise<void> {
+    // It applies to the subscriptions that follow.
+    await session.channel.prefetch(prefetch);
+    await session.channel.consume(this.options.queue, (message) => this.take(session, message));
+  }
+
+  private async widen(session: Session, probe: string): Promise<void> {
+    session.probing = false;
+    try {
+      await session.channel.cancel(probe);
+      await this.subscribe(session, this.options.prefetch);
+    } catch (err) {
+      if (session.over.signal.aborted || this.stopping) return;
+      this.logger.error('RabbitMQ took no subscription', { err });
+      this.link.drop('the subscription failed');
+    }
+  }
+
   private take(session: Session, message: ConsumeMessage | null): void {
     if (message === null) {
       this.logger.error('RabbitMQ ended the subscription: the queue was deleted', { queue: this.options.queue });
@@ -95,6 +118,8 @@ export class RabbitConsumer extends QueueConsumer {
       return;
     }
     if (this.stopping) return;
+    const { redelivered, consumerTag } = message.fields;
+    if (session.probing && !redelivered) void this.widen(session, consumerTag);
     session.arrived.push(message);
     this.work(session);
   }

@@ -100,19 +100,28 @@ export class RabbitDeadLetters extends DeadLetterStore {
   }
 
   private connection(): Promise<ChannelModel> {
-    this.model ??= this.connectToAny();
+    this.model ??= this.connectToAny().catch((err: unknown) => {
+      this.model = undefined;
+      throw err;
+    });
     return this.model;
   }
 
-  /** The first node that answers. */
+  /** The first node that answers. The next call connects again where the connection is lost. */
   private async connectToAny(): Promise<ChannelModel> {
     const brokers = new Brokers(this.url);
     for (let left = brokers.count; ; left--) {
       try {
-        return await connect(brokers.target, {
+        const model = await connect(brokers.target, {
           timeout: CONNECT_TIMEOUT_MS,
           clientProperties: { connection_name: 'kaimai-dead-letters' },
         });
+        // Without a listener the error would end the process. It ends the calls under way, too.
+        model.on('error', () => {});
+        model.on('close', () => {
+          this.model = undefined;
+        });
+        return model;
       } catch (err) {
         if (left <= 1) throw err;
         brokers.next();

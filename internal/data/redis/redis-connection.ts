@@ -83,7 +83,21 @@ function connectToCluster(nodes: readonly string[], password: string | undefined
       retryDelayOnClusterDown: 0,
     },
   );
+  cluster.on('+node', handleLostAsking);
   return guarded(cluster);
+}
+
+/**
+ * ioredis sends ASKING before a command that is redirected by ASK, and drops its promise. Where the connection is lost with
+ * it, the rejection would end the process; the command itself is told of the loss.
+ */
+function handleLostAsking(node: Redis): void {
+  const asking = node.asking.bind(node);
+  node.asking = ((...args: Parameters<typeof asking>) => {
+    const reply = asking(...args);
+    reply.catch(() => {});
+    return reply;
+  }) as typeof node.asking;
 }
 
 /** Fails commands at once while the cluster is away, where ioredis would keep them without a time limit. */

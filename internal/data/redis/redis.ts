@@ -139,8 +139,11 @@ const ECHO = /, with args beginning with:[\s\S]*/;
 const READONLY = /\bREADONLY\b/;
 const AWAY =
   /Connection is closed|Command timed out|Blocking command timed out|isn't writeable|maxRetriesPerRequest|max retries per request|Cluster is not ready|Cluster is ended|Too many Cluster redirections|Failed to refresh slots cache|None of startup nodes is available|sentinels are unreachable|ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|EAI_AGAIN/i;
-/** Redis is there and can do nothing now: it loads its data, is a replica, lost its replicas or is full. */
-const REFUSED = /^(LOADING|READONLY|MASTERDOWN|NOREPLICAS|OOM|MISCONF|BUSY|CLUSTERDOWN|TRYAGAIN)\b/;
+/**
+ * Redis is there and can do nothing now: it loads its data, is a replica, lost its replicas, is full, or the slot is on its
+ * way to another server (of which a pipeline is not redirected by ASK).
+ */
+const REFUSED = /^(LOADING|READONLY|MASTERDOWN|NOREPLICAS|OOM|MISCONF|BUSY|CLUSTERDOWN|TRYAGAIN|ASK|MOVED)\b/;
 
 /** Whether the server is away or can do nothing now, so that trying again later may help. */
 export function isRedisAway(err: unknown): boolean {

@@ -1,9 +1,11 @@
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { makePrivateDirectory, serverAccount } from '../servers/account.js';
 import { killProcessNow, type SpawnedProcess, stopProcess, until } from '../servers/process.js';
-import { rabbitmq, startEpmd, startNode } from '../servers/rabbitmq.js';
+import { erlangEnvironment, rabbitmq, rabbitmqctl, startEpmd, startNode } from '../servers/rabbitmq.js';
 
 const NODES = 3;
 const START_MS = 120_000;
@@ -31,6 +33,8 @@ export class RabbitmqClusterProcesses {
   private constructor(
     readonly nodes: readonly BrokerNode[],
     private readonly others: readonly SpawnedProcess[],
+    private readonly script: string,
+    private readonly env: Readonly<Record<string, string>>,
   ) {}
 
   /** Resolves when the nodes run as one cluster. */
@@ -83,8 +87,10 @@ export class RabbitmqClusterProcesses {
       const cluster = new RabbitmqClusterProcesses(
         nodes,
         spawned.filter((child) => !running.has(child)),
+        script,
+        { ...erlangEnvironment(epmdPort), HOME: home },
       );
-      await until('the nodes form a cluster', () => cluster.isWhole(), { timeoutMs: START_MS });
+      await cluster.untilWhole();
       return cluster;
     } catch (err) {
       for (const child of spawned) killProcessNow(child);
@@ -119,28 +125,74 @@ export class RabbitmqClusterProcesses {
     process.kill(node.process.pid, 'SIGCONT');
   }
 
+  /**
+   * Cuts a node off from the others while its clients reach it: its Erlang cookie for them and theirs for it differ from now
+   * on, so every connection between them is refused, in both directions.
+   */
+  async partition(node: BrokerNode): Promise<void> {
+    const cut = 'erlang:set_cookie(N, partitioned), erlang:disconnect_node(N)';
+    await this.eval(node, `[begin ${cut} end || N <- ${this.othersOf(node)}].`);
+  }
+
+  async heal(node: BrokerNode): Promise<void> {
+    await this.eval(node, `[erlang:set_cookie(N, erlang:get_cookie()) || N <- ${this.othersOf(node)}].`);
+  }
+
+  /** Resolves when all nodes run in one cluster. */
+  async untilWhole(): Promise<void> {
+    await until('the nodes form a cluster', () => this.isWhole(), { timeoutMs: START_MS });
+  }
+
+  /** Resolves when the node takes no connections, as the smaller side of a partition. */
+  async untilPaused(node: BrokerNode): Promise<void> {
+    const paused = async () => (await this.askNode(node, '/api/overview')) === undefined;
+    await until(`${node.name} pauses`, paused, { timeoutMs: START_MS });
+  }
+
   async stop(): Promise<void> {
     for (const { process } of this.nodes) killProcessNow(process);
     await Promise.all(this.others.map((child) => stopProcess(child)));
   }
 
+  /** Asks every node: one that rejoins knows the others later than they know it. */
   private async isWhole(): Promise<boolean> {
-    const nodes = (await this.ask('/api/nodes').catch(() => [])) as { running: boolean }[];
-    return nodes.filter((n) => n.running).length === NODES;
+    const views = await Promise.all(this.nodes.map((node) => this.askNode(node, '/api/nodes')));
+    return views.every((view) => {
+      return ((view ?? []) as { running: boolean }[]).filter((n) => n.running).length === NODES;
+    });
+  }
+
+  private othersOf(node: BrokerNode): string {
+    const others = this.nodes.filter((other) => other !== node);
+    return `[${others.map((other) => `'${other.name}'`).join(', ')}]`;
+  }
+
+  private async eval(node: BrokerNode, expression: string): Promise<void> {
+    const { env } = this;
+    const args = ['-n', node.name, 'eval', expression];
+    await promisify(execFile)(rabbitmqctl(this.script), args, { env, ...serverAccount(rabbitmq.account) });
   }
 
   /** The reply of the management API of a node that answers. */
   private async ask(path: string): Promise<unknown> {
     for (const node of this.nodes) {
-      if (node.process.exit !== undefined) continue;
-      const url = new URL(path, node.managementUrl);
-      const authorization = `Basic ${Buffer.from(`${url.username}:${url.password}`).toString('base64')}`;
-      url.username = url.password = '';
-      const reply = await fetch(url, { headers: { authorization }, signal: AbortSignal.timeout(2_000) }).catch(
-        () => {},
-      );
-      if (reply?.ok) return reply.json();
+      const reply = await this.askNode(node, path);
+      if (reply !== undefined) return reply;
     }
     throw new Error('no node answers');
+  }
+
+  /** undefined: it does not answer. */
+  private async askNode(node: BrokerNode, path: string): Promise<unknown> {
+    if (node.process.exit !== undefined) return undefined;
+    const url = new URL(path, node.managementUrl);
+    const authorization = `Basic ${Buffer.from(`${url.username}:${url.password}`).toString('base64')}`;
+    url.username = url.password = '';
+    try {
+      const reply = await fetch(url, { headers: { authorization }, signal: AbortSignal.timeout(2_000) });
+      return reply.ok ? await reply.json() : undefined;
+    } catch {
+      return undefined;
+    }
   }
 }

@@ -3,7 +3,9 @@ import { type SpawnedProcess, until } from '../servers/process.js';
 import { RedisNode } from './redis-nodes.js';
 
 const SLOTS = 16_384;
-const START_MS = 20_000;
+const START_MS = 60_000;
+/** On a busy machine an election may need several rounds, which are seconds apart. */
+const FAILOVER_MS = 60_000;
 
 export interface ClusterOptions {
   /** Must be traversable by every account when root starts servers. */
@@ -88,6 +90,13 @@ export class RedisClusterProcesses {
     return node;
   }
 
+  /** Resolves when another node than `master` serves the key. */
+  async untilFailedOver(key: string, master: RedisNode): Promise<void> {
+    const moved = async () => (await this.masterOf(key)) !== master;
+    await until(`a replica of ${master.address} is promoted`, moved, { timeoutMs: FAILOVER_MS });
+    await this.untilServing();
+  }
+
   /** Begins to move the slot of a key to another master: from now on both serve a part of its keys. */
   async beginMove(key: string): Promise<SlotMove> {
     const slot = (await this.nodes[0]!.client.cluster('KEYSLOT', key)) as number;
@@ -114,9 +123,9 @@ export class RedisClusterProcesses {
     const inStep = async (node: RedisNode) => {
       const info = await node.client.info('replication').catch(() => '');
       if (info.includes('role:slave')) return info.includes('master_link_status:up');
-      return info === '' || /^slave0:.*state=online/m.test(info);
+      return /^slave0:.*state=online/m.test(info);
     };
-    const all = async () => (await Promise.all(this.nodes.map(inStep))).every(Boolean);
+    const all = async () => (await Promise.all(this.living().map(inStep))).every(Boolean);
     await until('all replicas are in step', all, { timeoutMs: START_MS });
   }
 
@@ -152,14 +161,18 @@ export class RedisClusterProcesses {
   }
 
   private async everyNode(pattern: RegExp): Promise<boolean> {
-    const infos = await Promise.all(this.nodes.map((node) => node.client.cluster('INFO').catch(() => undefined)));
-    const living = infos.filter((info) => info !== undefined);
-    return living.length > 0 && living.every((info) => pattern.test(String(info)));
+    const infos = await Promise.all(this.living().map((node) => node.client.cluster('INFO').catch(() => '')));
+    return infos.length > 0 && infos.every((info) => pattern.test(String(info)));
+  }
+
+  /** A dead node is not asked: its client would answer after its next try to connect, up to 2 s later. */
+  private living(): readonly RedisNode[] {
+    return this.nodes.filter((node) => node.isAlive);
   }
 
   /** The reply of a node that answers. */
   private async ask(question: (node: RedisNode) => Promise<unknown>): Promise<unknown> {
-    for (const node of this.nodes) {
+    for (const node of this.living()) {
       const reply = await question(node).catch(() => undefined);
       if (reply !== undefined) return reply;
     }

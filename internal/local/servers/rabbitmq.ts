@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { serverAccount } from './account.js';
 import { findProgram, isExecutable, versionsIn } from './binaries.js';
 import { isListening } from './ports.js';
@@ -31,6 +31,11 @@ function find(): string | undefined {
   return script ?? findProgram('rabbitmq-server');
 }
 
+/** @param script of the server, which its command line lies beside */
+export function rabbitmqctl(script: string): string {
+  return join(dirname(script), 'rabbitmqctl');
+}
+
 function findEpmd(): string | undefined {
   const erlang = '/usr/lib/erlang';
   const bundled = versionsIn(erlang)
@@ -47,7 +52,7 @@ async function start(script: string, ctx: StartContext): Promise<Endpoint> {
   return startNode(script, ctx, { epmdPort, node, home: ctx.dir, lines: [] });
 }
 
-function erlangEnvironment(epmdPort: number): Record<string, string> {
+export function erlangEnvironment(epmdPort: number): Record<string, string> {
   return {
     PATH: process.env.PATH ?? '',
     LANG: 'C.UTF-8',

@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict';
+import { createServer, type Server, type Socket } from 'node:net';
+import { connectToRedis } from './redis-connection.js';
+
+/** A server that answers each command, given in lower case, with what `reply` returns; undefined closes the connection. */
+async function fakeRedis(reply: (command: string) => string | undefined): Promise<Server> {
+  const server = createServer((socket: Socket) => {
+    socket.on('error', () => {});
+    socket.on('data', (data) => {
+      for (const [, text = ''] of data.toString().matchAll(/\*\d+\r\n((?:\$\d+\r\n[^\r]*\r\n)+)/g)) {
+        const command = text
+          .replace(/\$\d+\r\n/g, '')
+          .trim()
+          .replaceAll('\r\n', ' ')
+          .toLowerCase();
+        const answer = reply(command);
+        if (answer === undefined) socket.destroy();
+        else socket.write(answer);
+      }
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return server;
+}
+
+const portOf = (server: Server) => (server.address() as { port: number }).port;
+const bulk = (text: string) => `$${text.length}\r\n${text}\r\n`;
+
+describe('A connection to a Redis cluster', () => {
+  it('fails a command whose server is lost after ASK, and nothing else', async () => {
+    const asked: string[] = [];
+    const target = await fakeRedis((command) => {
+      asked.push(command);
+      return command === 'asking' ? undefined : '+OK\r\n';
+    });
+    const source: Server = await fakeRedis((command) => {
+      if (command === 'cluster slots') {
+        return `*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n${bulk('127.0.0.1')}:${portOf(source)}\r\n`;
+      }
+      if (command === 'cluster info') return bulk('cluster_state:ok');
+      if (command.startsWith('get ')) return `-ASK 0 127.0.0.1:${portOf(target)}\r\n`;
+      return '+OK\r\n';
+    });
+    const unhandled: unknown[] = [];
+    const onUnhandled = (err: unknown) => unhandled.push(err);
+    const listeners = process.rawListeners('unhandledRejection') as ((err: unknown) => void)[];
+    process.removeAllListeners('unhandledRejection');
+    process.on('unhandledRejection', onUnhandled);
+    const nodes = [`127.0.0.1:${portOf(source)}`];
+    const cluster = connectToRedis({ addr: '', nodes }, { enableReadyCheck: false, connectTimeout: 5_000 });
+    cluster.on('error', () => {});
+    try {
+      await new Promise<void>((resolve) => cluster.once('ready', () => resolve()));
+      await assert.rejects(cluster.get('key'), /Connection is closed|redirections/);
+      await new Promise(setImmediate);
+      assert.ok(asked.includes('asking'), asked.join(', '));
+      assert.deepEqual(unhandled, []);
+    } finally {
+      cluster.disconnect();
+      process.removeListener('unhandledRejection', onUnhandled);
+      for (const listener of listeners) process.on('unhandledRejection', listener);
+      source.close();
+      target.close();
+    }
+  });
+});
