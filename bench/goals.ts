@@ -1,4 +1,3 @@
-import { capacityLines } from './capacity-lines.js';
 import type { Figures } from './figures.js';
 
 /** A line of the table: a figure, and the references it is compared with. */
@@ -291,7 +290,6 @@ export const LINES: readonly Line[] = [
   { work: 'CheckAccess, gRPC (ghz)', id: ID.accessGhz, unit: '/s', goals: [] },
   { work: 'GetOrderStats of 30 days, gRPC (ghz)', id: ID.statisticsGhz, unit: '/s', goals: [] },
   { work: 'storage of the orders, against joined tables', id: ID.storage, unit: '×', goals: [] },
-  ...capacityLines(),
   { work: 'storage of the copies, against the rest', id: ID.copies, unit: '×', goals: [] },
 ];
 

@@ -169,13 +169,13 @@ export interface StreamOptions {
   readonly seconds: number;
   /** Purchases of a message. */
   readonly perMessage: number;
-  /** Purchases that wait for their result at a time. Default 1,024. */
-  readonly inFlight?: number;
+  /** How long the client waits for a result. Default 5,000. */
+  readonly timeoutMs?: number;
 }
 
 /** Purchases over PurchaseStream by the published client, each by another user, in a separate process. */
 export async function streamLoad({ itemId, ...options }: StreamOptions): Promise<Load> {
-  const settings = { inFlight: STREAM_IN_FLIGHT, ...options, itemId: String(itemId), streams: STREAMS };
+  const settings = { ...options, itemId: String(itemId), streams: STREAMS, inFlight: STREAM_IN_FLIGHT };
   const program = fileURLToPath(new URL('./stream-load.js', import.meta.url));
   const report = await runTool(process.execPath, [program, JSON.stringify(settings)], {
     timeoutMs: options.seconds * 1_000 + MARGIN_MS,

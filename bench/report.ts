@@ -1,10 +1,13 @@
+import { capacityLines } from './capacity-lines.js';
 import type { Figures } from './figures.js';
 import { type Goal, LINES, type Line, verdicts } from './goals.js';
 
 /** The results as a table in Markdown. */
 export function table(figures: Figures): string {
   const head = ['work', 'median', 'rounds', 'against', 'ratio', 'goal', ''];
-  const rows = LINES.flatMap((line) => rowsOf(line, figures));
+  // Only what a run with this part has measured: it is none of the usual ones.
+  const capacity = capacityLines().filter(({ id }) => figures.of(id).length > 0);
+  const rows = [...LINES, ...capacity].flatMap((line) => rowsOf(line, figures));
   return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 

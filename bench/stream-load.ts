@@ -11,11 +11,15 @@ interface Settings {
   /** Purchases that wait for their result at a time, over all streams. */
   readonly inFlight: number;
   readonly perMessage: number;
+  readonly timeoutMs?: number;
 }
 
 const settings = JSON.parse(process.argv[2] ?? '{}') as Settings;
 const { target: addr, token, streams, perMessage: maxPerMessage } = settings;
-const client = new PurchaseStreamClient({ addr, token, streams, maxPerMessage });
+const client = new PurchaseStreamClient({
+  ...{ addr, token, streams, maxPerMessage },
+  ...(settings.timeoutMs !== undefined && { timeoutMs: settings.timeoutMs }),
+});
 const itemId = BigInt(settings.itemId);
 const endAt = performance.now() + settings.seconds * 1_000;
 let user = 0;
