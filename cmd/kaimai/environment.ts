@@ -1,3 +1,4 @@
+import { parsePostgresUrl } from '../../internal/conf/postgres-url.js';
 import { withPassword } from '../../internal/conf/url-password.js';
 import type { Pooler } from '../../internal/data/postgres/session.js';
 import type { RedisPlace } from '../../internal/data/redis/redis-connection.js';
@@ -31,7 +32,8 @@ export function given(name: string): string | undefined {
 
 /** @returns `KAIMAI_<SERVER>_URL` with the password in `KAIMAI_<SERVER>_PASSWORD`, if that is set */
 export function serverUrl(server: 'POSTGRES' | 'REDIS' | 'RABBITMQ'): string {
-  return withPassword(required(`KAIMAI_${server}_URL`), given(`KAIMAI_${server}_PASSWORD`) ?? '');
+  const url = withPassword(required(`KAIMAI_${server}_URL`), given(`KAIMAI_${server}_PASSWORD`) ?? '');
+  return server === 'POSTGRES' ? checkedUrl(url, 'KAIMAI_POSTGRES_URL') : url;
 }
 
 /** Where Redis is, as the processes are told of it. */
@@ -54,5 +56,15 @@ export function redisPlace(): RedisPlace {
 
 /** @param option the value of --url, if there was one */
 export function databaseUrl(option: string | undefined): string {
-  return option ?? serverUrl('POSTGRES');
+  return option === undefined ? serverUrl('POSTGRES') : checkedUrl(option, '--url');
+}
+
+/** @throws Error that names where the URL comes from, if its hosts make no sense */
+function checkedUrl(url: string, name: string): string {
+  try {
+    parsePostgresUrl(url);
+  } catch (err) {
+    throw new Error(`${name} ${(err as Error).message}`);
+  }
+  return url;
 }

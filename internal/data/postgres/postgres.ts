@@ -259,9 +259,11 @@ export class Postgres extends TransactionRunner {
         client = await this.pool.connect();
       } catch (err) {
         hosts -= 1;
-        if (hosts > 0 && isConnectionError(err) && !isWaitOver(err)) continue;
+        const isHosts = isConnectionError(err) && !isWaitOver(err);
+        if (isHosts && hosts > 0) continue;
         // Each caller would otherwise open connections of its own, only to hear the same.
-        if (isReadOnly(err) || this.hosts.count > 1) this.readOnlyUntilMs = performance.now() + READ_ONLY_PAUSE_MS;
+        if (isReadOnly(err) || (isHosts && this.hosts.count > 1))
+          this.readOnlyUntilMs = performance.now() + READ_ONLY_PAUSE_MS;
         throw err;
       }
       if (this.generations.get(client) === this.generation) return client;
