@@ -1,6 +1,8 @@
 import { BlockList, isIP } from 'node:net';
 import type { Call } from './call.js';
 
+const MAX_KNOWN_PEERS = 10_000;
+
 /**
  * Determines the client address of a call: its peer, or what a trusted proxy reports. In X-Forwarded-For that is the
  * last address that does not belong to a trusted proxy; the client itself may have written the ones before.
@@ -8,6 +10,7 @@ import type { Call } from './call.js';
 export class ClientAddresses {
   private readonly trusted = new BlockList();
   private readonly trustsAny: boolean;
+  private readonly keys = new Map<string, string>();
 
   /** @param proxies addresses and networks in CIDR notation */
   constructor(proxies: readonly string[]) {
@@ -22,8 +25,9 @@ export class ClientAddresses {
 
   /** The IPv4 address, or the /64 of an IPv6 address, since a client usually has a whole /64. */
   keyOf(call: Call): string {
+    if (!this.trustsAny) return this.keyOfPeer(call.peer);
     const peer = plain(call.peer.slice(0, call.peer.lastIndexOf(':')));
-    if (!this.trustsAny || !this.isTrusted(peer)) return network(peer);
+    if (!this.isTrusted(peer)) return network(peer);
     const hops = call.metadataAll('x-forwarded-for').join(',').split(',');
     for (let i = hops.length - 1; i >= 0; i--) {
       const hop = plain(hops[i]!.trim());
@@ -34,6 +38,17 @@ export class ClientAddresses {
     const real = call.metadata('x-real-ip');
     const address = typeof real === 'string' ? plain(real.trim()) : '';
     return network(isIP(address) === 0 ? peer : address);
+  }
+
+  /** Remembered, because connections are used repeatedly. */
+  private keyOfPeer(peer: string): string {
+    let key = this.keys.get(peer);
+    if (key === undefined) {
+      key = network(plain(peer.slice(0, peer.lastIndexOf(':'))));
+      if (this.keys.size >= MAX_KNOWN_PEERS) this.keys.clear();
+      this.keys.set(peer, key);
+    }
+    return key;
   }
 
   /** Whether an address that a socket reports is that of a trusted proxy. */

@@ -34,7 +34,10 @@ export function quickRules(
       return value === undefined ? optional : check(value);
     });
   }
-  return (request) => checks.every((check) => check(request));
+  return (request) => {
+    for (const check of checks) if (!check(request)) return false;
+    return true;
+  };
 }
 
 /** `google.protobuf.FeatureSet.FieldPresence` */

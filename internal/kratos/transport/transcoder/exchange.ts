@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { DescMethod } from '@bufbuild/protobuf';
 import { checkConnectVersion, connectErrorJson, connectTimeoutOf, isConnect } from './connect.js';
 import { Cors } from './cors.js';
@@ -77,8 +78,7 @@ export class Exchange implements TranscoderCall {
   }
 
   get peer(): string {
-    const { remoteAddress, remotePort } = this.req.socket;
-    return `${remoteAddress ?? ''}:${remotePort ?? ''}`;
+    return peerOf(this.req.socket);
   }
 
   get signal(): AbortSignal {
@@ -408,6 +408,20 @@ export class Exchange implements TranscoderCall {
       send(this, httpStatusOf(error), headers, this.edge.errors.json(error));
     }
   }
+}
+
+/** Peers by connection, so that the text is made once and not for each request. */
+const peers = new WeakMap<Socket, string>();
+
+function peerOf(socket: Socket): string {
+  let peer = peers.get(socket);
+  if (peer === undefined) {
+    const { remoteAddress, remotePort } = socket;
+    peer = `${remoteAddress ?? ''}:${remotePort ?? ''}`;
+    // A socket that has gone has no address.
+    if (remoteAddress !== undefined) peers.set(socket, peer);
+  }
+  return peer;
 }
 
 function mediaType(declared: string): string {

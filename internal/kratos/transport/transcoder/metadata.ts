@@ -25,10 +25,24 @@ const METADATA_NAME = /^[0-9a-z_.-]+$/;
  */
 const RESERVED_NAME = /^(?:grpc-|grpcgateway-|x-forwarded-|x-real-ip$|authorization$)/;
 
+/** What becomes of a header. */
+interface Use {
+  readonly role: 'forwarded-for' | 'forwarded-host' | undefined;
+  /** Its name as metadata. */
+  readonly name: string | undefined;
+  /** Its additional name as metadata, for standard HTTP headers. */
+  readonly gatewayName: string | undefined;
+}
+
+/** Bounds of the spellings of header names whose use is remembered: clients choose them. */
+const MAX_KNOWN_NAMES = 256;
+const MAX_KNOWN_LENGTH = 64;
+
 /** Decides which request headers become metadata; created once. */
 export class MetadataRules {
   private readonly forwarded: ReadonlySet<string>;
   private readonly reserved: ReadonlySet<string>;
+  private readonly known = new Map<string, Use>();
 
   constructor(forwardHeaders: readonly string[]) {
     this.reserved = new Set(forwardHeaders.map((name) => name.toLowerCase()));
@@ -42,26 +56,42 @@ export class MetadataRules {
     let forwardedFor = '';
     let forwardedHost: string | undefined;
     for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-      const name = rawHeaders[i]!.toLowerCase();
+      const { role, name, gatewayName } = this.useOf(rawHeaders[i]!);
       const value = rawHeaders[i + 1]!;
-      if (name === 'x-forwarded-for') {
-        forwardedFor += forwardedFor === '' ? value : `, ${value}`;
-        continue;
-      }
-      if (name === 'x-forwarded-host') forwardedHost = value;
-      if (name.startsWith(PREFIX)) {
-        const own = name.slice(PREFIX.length);
-        if (METADATA_NAME.test(own) && !this.isReserved(own)) addEntry(entries, own, value);
-      } else if (this.forwarded.has(name) || name.startsWith('x-forwarded-')) {
-        addEntry(entries, name, value);
-      }
-      if (PERMANENT.has(name)) entries.push([`grpcgateway-${name}`, value]);
+      if (role === 'forwarded-for') forwardedFor += forwardedFor === '' ? value : `, ${value}`;
+      else if (role === 'forwarded-host') forwardedHost = value;
+      if (name !== undefined) addEntry(entries, name, value);
+      if (gatewayName !== undefined) entries.push([gatewayName, value]);
     }
     const peer = req.socket.remoteAddress;
     if (peer !== undefined) entries.push(['x-forwarded-for', forwardedFor === '' ? peer : `${forwardedFor}, ${peer}`]);
     const { host } = req.headers;
     if (forwardedHost === undefined && host !== undefined) entries.push(['x-forwarded-host', host]);
     return new RequestMetadata(entries);
+  }
+
+  private useOf(rawName: string): Use {
+    const known = this.known.get(rawName);
+    if (known !== undefined) return known;
+    const name = rawName.toLowerCase();
+    const use: Use =
+      name === 'x-forwarded-for'
+        ? { role: 'forwarded-for', name: undefined, gatewayName: undefined }
+        : {
+            role: name === 'x-forwarded-host' ? 'forwarded-host' : undefined,
+            name: this.metadataNameOf(name),
+            gatewayName: PERMANENT.has(name) ? `grpcgateway-${name}` : undefined,
+          };
+    if (this.known.size < MAX_KNOWN_NAMES && rawName.length <= MAX_KNOWN_LENGTH) this.known.set(rawName, use);
+    return use;
+  }
+
+  private metadataNameOf(name: string): string | undefined {
+    if (name.startsWith(PREFIX)) {
+      const own = name.slice(PREFIX.length);
+      return METADATA_NAME.test(own) && !this.isReserved(own) ? own : undefined;
+    }
+    return this.forwarded.has(name) || name.startsWith('x-forwarded-') ? name : undefined;
   }
 
   private isReserved(name: string): boolean {
@@ -82,6 +112,8 @@ function addEntry(entries: [string, MetadataValue][], name: string, value: strin
   }
 }
 
+const NO_VALUES: readonly MetadataValue[] = [];
+
 export class RequestMetadata implements MetadataView {
   constructor(private readonly entries: readonly (readonly [string, MetadataValue])[]) {}
 
@@ -91,7 +123,13 @@ export class RequestMetadata implements MetadataView {
   }
 
   getAll(name: string): readonly MetadataValue[] {
-    return this.entries.filter((entry) => entry[0] === name).map((entry) => entry[1]);
+    let found: MetadataValue[] | undefined;
+    for (const entry of this.entries) {
+      if (entry[0] !== name) continue;
+      if (found === undefined) found = [entry[1]];
+      else found.push(entry[1]);
+    }
+    return found ?? NO_VALUES;
   }
 
   has(name: string): boolean {
