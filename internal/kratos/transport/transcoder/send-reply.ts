@@ -56,14 +56,11 @@ export function send(
   if (res.destroyed) return;
   if (to.edge.draining || to.lastOnConnection) headers.push('connection', 'close');
   const trailers = trailersOf(to, trailing);
-  let encoding: 'utf8' | 'latin1' = 'utf8';
   if (trailers !== undefined) {
     headers.push('trailer', trailers.map(([name]) => name).join(', '));
   } else if (body !== undefined) {
     const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
     headers.push('content-length', String(length));
-    // Only ASCII, which Node writes faster if it knows.
-    if (length === body.length) encoding = 'latin1';
   }
   res.writeHead(status, headers);
   if (trailers !== undefined) {
@@ -71,7 +68,7 @@ export function send(
     res.addTrailers(trailers);
     res.end();
   } else {
-    res.end(body, encoding);
+    res.end(body);
   }
   if (res.writableLength > 0) watchSlowClient(to);
 }
