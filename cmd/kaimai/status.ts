@@ -1,5 +1,7 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { backlogs, openSales } from '../../internal/data/postgres/operations.js';
+import { RedisAdmission } from '../../internal/data/redis/admission.js';
+import { RedisPurchaseStream } from '../../internal/data/redis/purchase-stream.js';
 import { errorText } from '../../internal/kratos/errors/error-text.js';
 import { table } from '../../internal/local/table.js';
 import { openPostgres, openRedis } from './connections.js';
@@ -22,6 +24,8 @@ export const statusCommand = new Command('status')
     console.log(table(['process', 'state'], processes));
     const db = openPostgres('status', 'kaimai_product');
     const redis = await openRedis(keyPrefix);
+    const admission = new RedisAdmission(redis);
+    const stream = new RedisPurchaseStream(redis);
     try {
       const now = Date.now();
       const rows: string[][] = [];
@@ -35,24 +39,16 @@ export const statusCommand = new Command('status')
       for (const { name, count, oldest } of await backlogs(db)) add(name, count, oldest);
       const sales: string[][] = [];
       for (const sale of await openSales(db)) {
-        const keys = redis.keys.sale(sale.itemId);
-        const [stock, length, first] = await Promise.all([
-          redis.commands.get(keys.stock),
-          redis.commands.xlen(keys.stream),
-          redis.commands.xrange(keys.stream, '-', '+', 'COUNT', 1),
-        ]);
-        const oldestId = first[0]?.[0];
-        add(
-          `purchases of item ${sale.itemId}`,
-          length,
-          oldestId ? new Date(Number(oldestId.split('-')[0])) : undefined,
-        );
+        const { itemId, segments } = sale;
+        const { loaded, backlog } = await admission.state(itemId, segments);
+        const oldestId = (await stream.oldest(itemId, segments))?.streamId;
+        add(`purchases of item ${itemId}`, backlog, oldestId ? new Date(Number(oldestId.split('-')[0])) : undefined);
         sales.push([
           String(sale.itemId),
           sale.name,
           String(sale.total),
           String(sale.sold),
-          stock ?? 'not loaded',
+          loaded === undefined ? 'not loaded' : String(loaded.stock),
           sale.endsAt?.toISOString() ?? '',
         ]);
       }

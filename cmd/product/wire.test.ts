@@ -1,6 +1,6 @@
 import { IdGenerator } from '../../internal/biz/id-generator.js';
 import { RabbitPublisher } from '../../internal/data/rabbitmq/publisher.js';
-import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-stream.js';
+import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-consumer.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { providers } from '../../internal/kratos/app/wiring.js';
 import { CountingIds } from '../../test/support/memory/id-generator.js';

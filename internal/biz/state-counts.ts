@@ -9,6 +9,7 @@ export interface SaleUnits {
   readonly status: SaleStatus;
   readonly total: number;
   readonly sold: number;
+  readonly segments: number;
 }
 
 export interface SalesState {

@@ -6,7 +6,7 @@ import { type LogFields, Logger } from '../kratos/log/logger.js';
 import { saleKeeper } from './sale-keeper.js';
 
 const NOTHING: ReconcileResult = {
-  ...{ opened: 0, closed: 0, released: 0, propagated: 0 },
+  ...{ opened: 0, closed: 0, released: 0, propagated: 0, spread: 0n },
   ...{ reloaded: [], leased: [], drifts: [], failures: [], drifting: new Map() },
 };
 

@@ -57,6 +57,7 @@ class Report {
   private readonly propagations: Counter;
   private readonly refusals: Counter;
   private readonly failures: Counter;
+  private readonly spreadUnits: Counter;
   /** By message and item. */
   private readonly loggedAtMs = new Map<string, number>();
 
@@ -98,9 +99,15 @@ class Report {
       help: 'Sales that a round of the sale keeper failed at',
       registers,
     });
+    this.spreadUnits = new Counter({
+      name: 'kaimai_sale_spread_units_total',
+      help: 'Units that the sale keeper moved between segments of a sale',
+      registers,
+    });
   }
 
-  add({ opened, closed, released, reloaded, propagated, leased, drifts, drifting, failures }: ReconcileResult): void {
+  add(result: ReconcileResult): void {
+    const { opened, closed, released, reloaded, spread, propagated, leased, drifts, drifting, failures } = result;
     if (opened + closed > 0) this.logger.info('sales opened and closed on schedule', { opened, closed });
     if (released > 0) this.logger.info('unsold units of closed sales returned to their skus', { sales: released });
     if (propagated > 0)
@@ -120,6 +127,8 @@ class Report {
       this.failures.inc();
       this.logSometimes(itemId, 'sale could not be reconciled', () => ({ err: cause }));
     }
+    this.spreadUnits.inc(Number(spread));
+    if (spread > 0n) this.logger.info('units moved between segments of sales', { units: String(spread) });
     this.propagations.inc(propagated);
     for (const kind of KINDS) this.drift.set({ kind }, drifting.get(kind) ?? 0);
   }

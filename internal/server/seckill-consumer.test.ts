@@ -97,7 +97,7 @@ class Service extends SeckillOrderService {
     super(undefined as never);
   }
 
-  override async findItemIds() {
+  override async findItems() {
     return [];
   }
 

@@ -179,7 +179,7 @@ export class SeckillConsumer implements Server {
   private async discover(): Promise<void> {
     const nowMs = performance.now();
     if (nowMs < this.discoverAtMs) return;
-    for (const itemId of await this.consumer.discover(await this.service.findItemIds())) {
+    for (const itemId of await this.consumer.discover(await this.service.findItems())) {
       if (!this.streams.has(itemId)) this.streams.set(itemId, new ConsumerStream(itemId));
     }
     this.metrics.streams.set(this.streams.size);
@@ -214,7 +214,10 @@ export class SeckillConsumer implements Server {
       const kept = stream.keptCount > 0 ? stream.takeKept(batchSize) : NOTHING_KEPT;
       open.atMs = Math.min(open.atMs, kept.readAtMs);
       const all = kept.deliveries.length === 0 ? (read ?? []) : withoutDoubles([...kept.deliveries, ...(read ?? [])]);
-      if (all.length > 0) return [{ stream, deliveries: all, readAtMs: Math.min(readAtMs, kept.readAtMs) }];
+      if (all.length > 0) {
+        const batch = { stream, readAtMs: Math.min(readAtMs, kept.readAtMs) };
+        return chunksOf(all, batchSize).map((deliveries) => ({ ...batch, deliveries }));
+      }
       if (read) {
         stream.readsPending = false;
         this.recover(stream);
@@ -335,6 +338,13 @@ export class SeckillConsumer implements Server {
     this.logger.info('a purchase stream works again', { itemId });
     stream.recover();
   }
+}
+
+/** Segments of an item are read together, each with up to a batch. */
+function chunksOf(deliveries: readonly Delivery[], size: number): readonly (readonly Delivery[])[] {
+  if (deliveries.length <= size) return [deliveries];
+  const count = Math.ceil(deliveries.length / size);
+  return Array.from({ length: count }, (_, i) => deliveries.slice(i * size, (i + 1) * size));
 }
 
 /** Of an entry that was kept and read again, the last copy counts: Redis knows how often it was delivered. */

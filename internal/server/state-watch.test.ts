@@ -57,8 +57,8 @@ describe('stateWatch', () => {
       lateToOpen: 1,
       lateToClose: 0,
       current: [
-        { itemId: 1001n, status: 'OPEN', total: 10, sold: 3 },
-        { itemId: 1002n, status: 'SCHEDULED', total: 20, sold: 0 },
+        { itemId: 1001n, status: 'OPEN', total: 10, sold: 3, segments: 1 },
+        { itemId: 1002n, status: 'SCHEDULED', total: 20, sold: 0, segments: 1 },
       ],
     };
     const text = await watch(counts, async () => ({ loaded }) as AdmissionState);
@@ -80,7 +80,7 @@ describe('stateWatch', () => {
   it('exports no number of what cannot be counted, and goes on with the rest', async () => {
     const counts = new FakeCounts();
     counts.failing = true;
-    counts.state = { ...counts.state, current: [{ itemId: 1001n, status: 'OPEN', total: 10, sold: 3 }] };
+    counts.state = { ...counts.state, current: [{ itemId: 1001n, status: 'OPEN', total: 10, sold: 3, segments: 1 }] };
     const text = await watch(counts, async () => {
       throw new Error('Redis is away');
     });

@@ -80,10 +80,10 @@ export function stateWatch(
 
 async function unitsLeft(sales: readonly SaleUnits[], admission: Admission): Promise<ReadonlyMap<bigint, number>> {
   const left = new Map<bigint, number>();
-  for (const { itemId, status } of sales) {
+  for (const { itemId, segments, status } of sales) {
     if (status !== 'OPEN') continue;
     try {
-      const { loaded } = await admission.state(itemId);
+      const { loaded } = await admission.state(itemId, segments);
       if (loaded) left.set(itemId, Number(loaded.stock));
     } catch {
       // The sale keeper logs and counts the failures of Redis; the rest is counted without it.

@@ -37,7 +37,7 @@ import {
 } from '../../gen/seckill/v1/seckill.js';
 import { formatUserId } from '../biz/identity.js';
 import type { PurchaseCollector, PurchaseStreamPolicy } from '../biz/seckill/purchase-collector.js';
-import type { Delivery } from '../biz/seckill/purchase-stream.js';
+import type { Delivery, ItemSegments } from '../biz/seckill/purchase-stream.js';
 import type { SaleUsecase, SaleView } from '../biz/seckill/sale.js';
 import { needsToken, type SalePatch } from '../biz/seckill/sale-state.js';
 import type { SaleWatch } from '../biz/seckill/sale-watch.js';
@@ -118,6 +118,7 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
         defaultLimit: req.defaultLimit,
         requireToken: req.requireToken,
         admitRate: req.admitRate,
+        ...(req.segments !== undefined && { segments: req.segments }),
       }),
     );
   }
@@ -193,8 +194,8 @@ export class SeckillOrderService {
   constructor(private readonly settlements: SettlementUsecase) {}
 
   /** Items that may have a purchase stream. @throws UNAVAILABLE */
-  findItemIds(): Promise<readonly bigint[]> {
-    return this.settlements.findItemIds();
+  findItems(): Promise<readonly ItemSegments[]> {
+    return this.settlements.findItems();
   }
 
   /** @throws UNAVAILABLE */
@@ -309,6 +310,7 @@ function saleReply({ sale, remaining, serverTime, availability }: SaleView): Sal
     version: sale.version,
     requireToken: needsToken(sale),
     admitRate: sale.admitRate,
+    segments: sale.segments,
     itemType: ItemType[sale.orderType],
     returned: sale.returned,
   };

@@ -8,4 +8,5 @@ describe('the double of Redis', () => {
 describe('Redis', () => {
   const servers = useServers('redis');
   admissionContract('on Redis', () => redisAdmissionBackend({ addr: servers.redisUrl }));
+  admissionContract('of sales in segments', () => redisAdmissionBackend({ addr: servers.redisUrl }), 4);
 });

@@ -3,7 +3,8 @@ import type { Admission, AdmissionLoad, PurchaseRequest } from '../../internal/b
 import type { PurchaseStream, SettledEntry, StockCorrection } from '../../internal/biz/seckill/purchase-stream.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import { RedisAdmission } from '../../internal/data/redis/admission.js';
-import { RedisPurchaseConsumer, RedisPurchaseStream } from '../../internal/data/redis/purchase-stream.js';
+import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-consumer.js';
+import { RedisPurchaseStream } from '../../internal/data/redis/purchase-stream.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import type { RedisPlace } from '../../internal/data/redis/redis-connection.js';
 import { MemoryAdmission, MemoryPurchaseStream } from '../support/memory/admission.js';
@@ -47,7 +48,8 @@ export async function redisAdmissionBackend(place: RedisPlace): Promise<Admissio
   };
 }
 
-export function admissionContract(name: string, open: () => Promise<AdmissionBackend>): void {
+/** @param segments of each sale: the contract is the same for any number */
+export function admissionContract(name: string, open: () => Promise<AdmissionBackend>, segments = 1): void {
   describe(`Admission ${name}`, () => {
     let backend: AdmissionBackend;
     before(async () => {
@@ -56,11 +58,12 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
     after(() => backend?.close());
 
     const newSale = (changes: Partial<Sale> = {}): Sale =>
-      openSale({ id: freshId(), itemId: freshId(), total: 5n, defaultLimit: 3, orderType: 'GOODS', ...changes });
+      openSale({ id: freshId(), itemId: freshId(), total: 5n, defaultLimit: 3, orderType: 'GOODS', segments, ...changes });
     const load = async (sale: Sale, changes: Partial<AdmissionLoad> = {}) => {
-      const lease = (await backend.admission.leaseLoad(sale.itemId))!;
+      const lease = (await backend.admission.leaseLoad(sale.itemId, segments))!;
       await lease.suspend();
-      const state = { sale, stock: sale.total, counted: { from: '0-0', to: '0-0' }, buyers: new Map(), vipLimits: [] };
+      const counted = Array.from({ length: segments }, () => ({ from: '0-0', to: '0-0' }));
+      const state = { sale, stock: sale.total, counted, buyers: new Map(), vipLimits: [] };
       const loaded = await lease.load({ ...state, backlogLimit: 100, ...changes });
       await lease.release();
       return loaded;
@@ -77,9 +80,9 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       assert.equal(result.kind, 'QUEUED');
       return (result as { streamId: string }).streamId;
     };
-    const stockOf = async ({ itemId }: Sale) => (await backend.admission.state(itemId)).loaded?.stock;
+    const stockOf = async ({ itemId }: Sale) => (await backend.admission.state(itemId, segments)).loaded?.stock;
     const unitsOf = async ({ itemId }: Sale, userId: string) =>
-      (await backend.admission.unitsOf(itemId, [userId])).get(userId);
+      (await backend.admission.unitsOf(itemId, [userId], segments)).get(userId);
     const finish = (sale: Sale, streamId: string, correction?: Partial<StockCorrection> & { userId: string }) =>
       backend.finish(sale.itemId, [
         {
@@ -100,16 +103,23 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       assert.equal((await buy(sale, a, 1)).kind, 'SOLD_OUT');
       assert.equal(await stockOf(sale), 0n);
       assert.equal(await unitsOf(sale, a), 2);
-      const entries = await backend.stream.waiting(sale.itemId);
+      const entries = await backend.stream.waiting(sale.itemId, segments);
+      const fieldsOf = (names: readonly string[]) => entries.map(({ fields }) => names.map((name) => fields.get(name)));
+      const expected = [
+        [a, '2', '1'],
+        [b, '3', '1'],
+      ];
+      assert.deepEqual(new Set(fieldsOf(['uid', 'qty', 'epoch'])), new Set(expected));
+      const reqIds = fieldsOf(['req_id']).map(([id]) => BigInt(id ?? 0));
+      assert.equal(new Set(reqIds).size, 2);
+      assert.ok(reqIds.every((id) => id >> 32n === 1n));
+      const found = await backend.stream.find(sale.itemId, streamId);
+      assert.equal(found?.fields.get('uid'), a);
       assert.deepEqual(
-        entries.map(({ fields }) => ['uid', 'qty', 'epoch', 'req_id'].map((field) => fields.get(field))),
-        [
-          [a, '2', '1', String((1n << 32n) + 1n)],
-          [b, '3', '1', String((1n << 32n) + 2n)],
-        ],
+        entries.find((e) => e.streamId === streamId),
+        found,
       );
-      assert.deepEqual(await backend.stream.find(sale.itemId, streamId), entries[0]);
-      assert.deepEqual(await backend.stream.oldest(sale.itemId), entries[0]);
+      assert.deepEqual(await backend.stream.oldest(sale.itemId, segments), entries[0]);
     });
 
     it('answers a repeated request id or token with the first purchase, also after the end', async () => {
@@ -122,7 +132,7 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       assert.equal(await stockOf(sale), 3n);
       await backend.admission.close(sale);
       const asked = [a, b].map((userId) => ({ userId, quantity: 1, requestId: 'r', traceparent: '' }));
-      const found = await backend.admission.findAdmitted(sale.itemId, [...asked, { ...asked[0]!, requestId: 'other' }]);
+      const found = await backend.admission.findAdmitted(sale.itemId, [...asked, { ...asked[0]!, requestId: 'other' }], segments);
       assert.deepEqual([found[0], found[2]], [(first as { streamId: string }).streamId, undefined]);
     });
 
@@ -135,10 +145,12 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
 
     it('admits no more than the backlog allows', async () => {
       const sale = await loaded({}, { backlogLimit: 1 });
-      const streamId = await queued(sale, freshUser());
-      assert.equal((await buy(sale, freshUser())).kind, 'BACKLOG_FULL');
+      // One user, because each segment has its part of the limit.
+      const userId = freshUser();
+      const streamId = await queued(sale, userId);
+      assert.equal((await buy(sale, userId)).kind, 'BACKLOG_FULL');
       await finish(sale, streamId);
-      await queued(sale, freshUser());
+      await queued(sale, userId);
     });
 
     it('does nothing under another epoch, or where nothing is loaded', async () => {
@@ -164,7 +176,7 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       await backend.admission.close(sale);
       assert.equal(await load(sale), 'CLOSED');
       assert.equal(await load({ ...sale, epoch: 3n }), 'STALE');
-      assert.equal((await backend.admission.state(sale.itemId)).closedEpoch, 4n);
+      assert.equal((await backend.admission.state(sale.itemId, segments)).closedEpoch, 4n);
       assert.equal(await load({ ...sale, epoch: 5n }), 'LOADED');
       await backend.admission.close(sale);
       assert.equal(await stockOf(sale), 5n);
@@ -172,13 +184,13 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
 
     it('lets one caller at a time load, and stops admission meanwhile', async () => {
       const sale = await loaded();
-      const lease = (await backend.admission.leaseLoad(sale.itemId))!;
-      assert.equal(await backend.admission.leaseLoad(sale.itemId), undefined);
+      const lease = (await backend.admission.leaseLoad(sale.itemId, segments))!;
+      assert.equal(await backend.admission.leaseLoad(sale.itemId, segments), undefined);
       await queued(sale, freshUser());
       await lease.suspend();
       assert.equal((await buy(sale, freshUser())).kind, 'STALE');
       await lease.release();
-      assert.notEqual(await backend.admission.leaseLoad(sale.itemId), undefined);
+      assert.notEqual(await backend.admission.leaseLoad(sale.itemId, segments), undefined);
     });
 
     it('changes settings from the version that the caller found', async () => {
@@ -197,7 +209,7 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       assert.equal(await backend.admission.configure(sale, change), true);
       assert.equal(await backend.admission.configure(sale, change), false);
       assert.equal(await backend.admission.configure({ ...sale, epoch: 2n }, { ...change, from: 2n }), false);
-      const { loaded: now } = await backend.admission.state(sale.itemId);
+      const { loaded: now } = await backend.admission.state(sale.itemId, segments);
       assert.deepEqual([now?.settingsVersion, now?.defaultLimit, now?.admitRate], [2n, 1, 7]);
       assert.deepEqual([now?.total, now?.stock, now?.endsAt], [7n, 7n, endsAt]);
       assert.deepEqual([(await buy(sale, a, 2)).kind, (await buy(sale, b, 2)).kind], ['QUEUED', 'LIMIT_REACHED']);
@@ -209,7 +221,7 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       assert.deepEqual(await backend.admission.withdraw(sale, 1n), { kind: 'SHORT', stock: 3n });
       assert.deepEqual(await backend.admission.withdraw({ ...sale, settingsVersion: 2n }, 4n), { kind: 'OTHER' });
       for (let i = 0; i < 2; i++) assert.deepEqual(await backend.admission.withdraw(sale, 4n), { kind: 'WITHDRAWN' });
-      const { loaded: now } = await backend.admission.state(sale.itemId);
+      const { loaded: now } = await backend.admission.state(sale.itemId, segments);
       assert.deepEqual([now?.total, now?.stock], [4n, 2n]);
     });
 
@@ -217,7 +229,7 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       const sale = await loaded({ epoch: 4n });
       const [userId, returnId] = [freshUser(), freshId()];
       await queued(sale, userId, 2);
-      const units = { returnId, itemId: sale.itemId, userId, quantity: 2, epoch: 4n };
+      const units = { returnId, itemId: sale.itemId, userId, quantity: 2, epoch: 4n, segments };
       assert.equal(await backend.admission.returnUnits({ ...units, epoch: 5n }), false);
       assert.equal(await backend.admission.returnUnits({ ...units, epoch: 3n }), true);
       assert.equal(await stockOf(sale), 3n);
@@ -225,8 +237,8 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       assert.equal(await backend.admission.returnUnits(units), true);
       assert.equal(await stockOf(sale), 5n);
       assert.equal(await unitsOf(sale, userId), 0);
-      assert.deepEqual([...(await backend.admission.findReturned(sale.itemId, [returnId, 1n]))], [returnId]);
-      assert.deepEqual([...(await backend.admission.sampleBuyers(sale.itemId, 5))], []);
+      assert.deepEqual([...(await backend.admission.findReturned(sale.itemId, [returnId, 1n], segments))], [returnId]);
+      assert.deepEqual([...(await backend.admission.sampleBuyers(sale.itemId, 5, segments))], []);
     });
 
     it('gives back once what a refused entry held', async () => {
@@ -237,7 +249,7 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       for (let i = 0; i < 2; i++) await finish(sale, streamId, refused);
       assert.equal(await stockOf(sale), 5n);
       assert.equal(await unitsOf(sale, userId), 0);
-      assert.deepEqual(await backend.stream.waiting(sale.itemId), []);
+      assert.deepEqual(await backend.stream.waiting(sale.itemId, segments), []);
     });
 
     it('takes the units of a foreign entry’s order once, also below 0', async () => {
@@ -258,7 +270,7 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       const [a, b] = [freshUser(), freshUser()];
       const first = await backend.add(sale.itemId, { uid: a });
       const second = await backend.add(sale.itemId, { uid: b });
-      await load(sale, { stock: 4n, counted: { from: first, to: first }, buyers: new Map([[a, 1]]) });
+      await load(sale, { stock: 4n, counted: [{ from: first, to: first }], buyers: new Map([[a, 1]]) });
       await finish(sale, first, { userId: a });
       assert.equal(await stockOf(sale), 4n);
       await finish(sale, second, { userId: b });
@@ -270,10 +282,10 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       const userId = freshUser();
       const streamId = await backend.add(sale.itemId, { uid: userId });
       assert.deepEqual([...(await finish(sale, streamId, { userId }))], [streamId]);
-      assert.equal((await backend.stream.waiting(sale.itemId)).length, 1);
+      assert.equal((await backend.stream.waiting(sale.itemId, segments)).length, 1);
       await load({ ...sale, epoch: 5n });
       assert.deepEqual([...(await finish(sale, streamId, { userId }))], []);
-      assert.equal((await backend.stream.waiting(sale.itemId)).length, 0);
+      assert.equal((await backend.stream.waiting(sale.itemId, segments)).length, 0);
       assert.equal(await stockOf(sale), 5n);
     });
 
@@ -282,17 +294,17 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       const [a, b] = [freshUser(), freshUser()];
       const streamId = await queued(sale, a);
       await finish(sale, streamId, { userId: b });
-      assert.equal((await backend.stream.waiting(sale.itemId)).length, 1);
+      assert.equal((await backend.stream.waiting(sale.itemId, segments)).length, 1);
       assert.equal(await stockOf(sale), 3n);
       await finish(sale, streamId, { userId: a, entryEpoch: 1n, outcome: 'REFUSED' });
-      assert.equal((await backend.stream.waiting(sale.itemId)).length, 0);
+      assert.equal((await backend.stream.waiting(sale.itemId, segments)).length, 0);
       assert.equal(await stockOf(sale), 4n);
     });
 
     it('reads a stream that is longer than one page, each entry once and in order', async () => {
       const sale = newSale();
       const ids = await Promise.all(Array.from({ length: 5_001 }, () => backend.add(sale.itemId, { uid: '1' })));
-      const entries = await backend.stream.waiting(sale.itemId);
+      const entries = await backend.stream.waiting(sale.itemId, segments);
       assert.deepEqual(
         entries.map((e) => e.streamId),
         ids,
@@ -301,7 +313,7 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
 
     it('marks each change of a sale', async () => {
       const sale = await loaded();
-      const mark = async () => (await backend.admission.state(sale.itemId)).mark;
+      const mark = async () => (await backend.admission.state(sale.itemId, segments)).mark;
       const before = await mark();
       assert.equal(await mark(), before);
       await queued(sale, freshUser());

@@ -24,7 +24,7 @@ export function saleRepoContract(name: string, open: OpenBackend): void {
           payMode: 'PAY_LATER',
         },
         ...{ startsAt: new Date(Date.now() - HOUR_MS), endsAt: undefined, payTimeoutMs: 60_000, defaultLimit: 2 },
-        ...{ requireToken: false, admitRate: 0, ...changes },
+        ...{ requireToken: false, admitRate: 0, segments: 1, ...changes },
       };
       return (await run((tx) => sales().insert(tx, planned)))!;
     };

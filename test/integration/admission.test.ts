@@ -39,10 +39,11 @@ const SALE = {
   endsAt: undefined,
   defaultLimit: 1,
   admitRate: 0,
+  segments: 1,
   settingsVersion: 1n,
 };
 const EMPTY_LOAD = {
-  counted: { from: '0-0', to: '0-0' },
+  counted: [{ from: '0-0', to: '0-0' }],
   buyers: new Map<string, number>(),
   vipLimits: [],
   backlogLimit: 1_000,
@@ -618,7 +619,7 @@ describe('Admission in Redis', () => {
       for (const id of ids) await server.commands.xadd(keys.stream, id, 'uid', '1');
       await server.commands.xgroup('CREATE', keys.stream, 'product', '0').catch(() => {});
     };
-    const counted = { from: '400-0', to: '500-3' };
+    const counted = [{ from: '400-0', to: '500-3' }];
     const loadTen = () => load({ sale: { epoch: 2n, defaultLimit: 9 }, stock: 10n, counted });
 
     it('give back what a load had counted when they are refused, and pay nothing when they become orders', async () => {

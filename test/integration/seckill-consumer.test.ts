@@ -5,7 +5,7 @@ import { formatUserId } from '../../internal/biz/identity.js';
 import type { SettledEntry } from '../../internal/biz/seckill/purchase-stream.js';
 import type { PurchaseOutcome } from '../../internal/biz/seckill/seckill.js';
 import type { PreparedEntries } from '../../internal/biz/seckill/settlement.js';
-import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-stream.js';
+import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-consumer.js';
 import { consumersKey, saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { SeckillOrderService } from '../../internal/service/seckill.js';

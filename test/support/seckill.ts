@@ -71,7 +71,7 @@ import { Postgres } from '../../internal/data/postgres/postgres.js';
 import { PrimaryReads, Reads } from '../../internal/data/postgres/reads.js';
 import { SOLD_QUANTITY } from '../../internal/data/postgres/status.js';
 import { productDataModule } from '../../internal/data/product-module.js';
-import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-stream.js';
+import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-consumer.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import type { RedisPlace } from '../../internal/data/redis/redis-connection.js';
 import { sharedDataModule } from '../../internal/data/shared-module.js';

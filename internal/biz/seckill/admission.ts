@@ -40,12 +40,13 @@ export interface LoadedSale {
   readonly total: bigint;
   /** Units left to admit. Below 0 after entries that took more than there was. */
   readonly stock: bigint;
-  readonly counted: CountedEntries;
+  /** One for each segment. */
+  readonly counted: readonly CountedEntries[];
   /** The server that was loaded, as `AdmissionState.server` names it. */
   readonly server: string;
 }
 
-/** The stream ids of the entries that a load counted as waiting: none for `0-0` to `0-0`. */
+/** The stream ids of the entries of a segment that a load counted as waiting: none for `0-0` to `0-0`. */
 export interface CountedEntries {
   readonly from: string;
   readonly to: string;
@@ -61,6 +62,8 @@ export interface AdmissionState {
   readonly unreadable: readonly string[];
   /** undefined where nothing is loaded, or not all of it. */
   readonly loaded: LoadedSale | undefined;
+  /** The epochs under which something is loaded, be it one segment alone. */
+  readonly admitting: readonly bigint[];
   /** The epoch that was closed; undefined where no sale was. */
   readonly closedEpoch: bigint | undefined;
   /** Entries in the stream. */
@@ -75,7 +78,8 @@ export interface AdmissionLoad {
   readonly sale: Sale;
   /** Units to give out; below 0 where more units wait in the stream than are left. */
   readonly stock: bigint;
-  readonly counted: CountedEntries;
+  /** One for each segment. */
+  readonly counted: readonly CountedEntries[];
   /** User → units, with those that wait in the stream. */
   readonly buyers: ReadonlyMap<string, number>;
   readonly vipLimits: readonly UnitsOfUser[];
@@ -112,6 +116,8 @@ export interface UnitsReturn {
   readonly quantity: number;
   /** The sale's when the order was cancelled. */
   readonly epoch: bigint;
+  /** The sale's; undefined: 1. */
+  readonly segments?: number;
 }
 
 /** The right to load an item. It is renewed while it is held, and lapses within seconds when its holder dies. */
@@ -126,32 +132,45 @@ export interface LoadLease {
   release(): Promise<void>;
 }
 
-type EpochOfItem = Pick<Sale, 'itemId' | 'epoch'>;
+/** Without segments it has one. */
+export type EpochOfItem = Pick<Sale, 'itemId' | 'epoch'> & Partial<Pick<Sale, 'segments'>>;
 
 /**
  * The fast gate in front of the orders. What it says is provisional: PostgreSQL has the last word.
- * Each method @throws SALE_UNAVAILABLE when the gate does not answer or cannot read what it holds of the item. A
- * request
+ * A sale of several segments is one to its callers: they say how many it has, 1 where they do not.
+ * Each method @throws SALE_UNAVAILABLE when the gate does not answer or cannot read what it holds of the item. A request
  * may then have been granted or not; one with a request id can be repeated without harm.
  */
 export abstract class Admission {
   abstract admit(sale: EpochOfItem, request: PurchaseRequest): Promise<AdmissionResult>;
-  /** Many requests in their order. @returns one for each */
+  /** Many requests, those of each segment in their order. @returns one for each */
   abstract admitAll(sale: EpochOfItem, requests: readonly PurchaseRequest[]): Promise<readonly AdmissionResult[]>;
   /**
    * Admits nothing: it is how repeated requests of a closed sale are answered.
    * @returns for each request the stream id that its request id or token was admitted with in the last 10 minutes
    */
-  abstract findAdmitted(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly (string | undefined)[]>;
-  abstract state(itemId: bigint): Promise<AdmissionState>;
+  abstract findAdmitted(
+    itemId: bigint,
+    requests: readonly PurchaseRequest[],
+    segments?: number,
+  ): Promise<readonly (string | undefined)[]>;
+  abstract state(itemId: bigint, segments?: number): Promise<AdmissionState>;
   /** Returns when the gate, or a part of it, answers. */
   abstract ping(): Promise<void>;
   /** Units that these users have, by admission's count. */
-  abstract unitsOf(itemId: bigint, userIds: readonly string[]): Promise<ReadonlyMap<string, number>>;
+  abstract unitsOf(
+    itemId: bigint,
+    userIds: readonly string[],
+    segments?: number,
+  ): Promise<ReadonlyMap<string, number>>;
   /** Some buyers at random, with their units. */
-  abstract sampleBuyers(itemId: bigint, count: number): Promise<ReadonlyMap<string, number>>;
+  abstract sampleBuyers(itemId: bigint, count: number, segments?: number): Promise<ReadonlyMap<string, number>>;
   /** Those of the returns whose units came back in this epoch. */
-  abstract findReturned(itemId: bigint, returnIds: readonly bigint[]): Promise<ReadonlySet<bigint>>;
+  abstract findReturned(
+    itemId: bigint,
+    returnIds: readonly bigint[],
+    segments?: number,
+  ): Promise<ReadonlySet<bigint>>;
   /** @returns false where admission has another epoch or another settings version: nothing was done */
   abstract configure(sale: EpochOfItem, change: SettingsChange): Promise<boolean>;
   /**
@@ -170,6 +189,11 @@ export abstract class Admission {
    * @returns false where the epoch is not loaded yet, so that it has to be tried again
    */
   abstract returnUnits(units: UnitsReturn): Promise<boolean>;
+  /**
+   * Moves units from segments that have many to those that have few. What a process that died had begun to move arrives.
+   * @returns the units that were moved
+   */
+  abstract spread(sale: EpochOfItem): Promise<bigint>;
   /** Lets one caller at a time load an item. @returns undefined where another caller has the lease */
-  abstract leaseLoad(itemId: bigint): Promise<LoadLease | undefined>;
+  abstract leaseLoad(itemId: bigint, segments?: number): Promise<LoadLease | undefined>;
 }

@@ -6,7 +6,7 @@ import type { Sale } from './sale-state.js';
 
 /** One entry of an item's stream, as stored. */
 export interface StreamEntry {
-  /** `<ms>-<sequence>`. */
+  /** `<ms>-<sequence>`, and in segment k > 0 `-<k>` behind it. */
   readonly streamId: string;
   readonly fields: ReadonlyMap<string, string>;
 }
@@ -36,15 +36,15 @@ export interface SettledEntry {
   readonly correction: StockCorrection | undefined;
 }
 
-/** The streams of admitted purchases, to be looked at. @throws UNAVAILABLE when they cannot be read */
+/** The streams of admitted purchases, to be looked at: those of all segments of an item as one. @throws UNAVAILABLE when they cannot be read */
 export abstract class PurchaseStream {
   abstract find(itemId: bigint, streamId: string): Promise<StreamEntry | undefined>;
   /** The first entry that is in the stream now, delivered or not. */
-  abstract oldest(itemId: bigint): Promise<StreamEntry | undefined>;
+  abstract oldest(itemId: bigint, segments?: number): Promise<StreamEntry | undefined>;
   /** All entries that are in the stream now, delivered or not, in the order of their ids. */
-  abstract waiting(itemId: bigint): Promise<readonly StreamEntry[]>;
+  abstract waiting(itemId: bigint, segments?: number): Promise<readonly StreamEntry[]>;
   /** Whether an entry that the item's stream lost may still be in a consumer's memory and become an order. */
-  abstract mayBeInMemory(itemId: bigint): Promise<boolean>;
+  abstract mayBeInMemory(itemId: bigint, streamId: string): Promise<boolean>;
 }
 
 export interface ReadRequest {
@@ -62,17 +62,23 @@ export interface ReadResult {
   readonly unreadable: ReadonlyMap<bigint, unknown>;
 }
 
-/** One consumer of the group `product`. @throws UNAVAILABLE when the streams cannot be reached */
+/** An item that may be bought. */
+export interface ItemSegments {
+  readonly itemId: bigint;
+  readonly segments: number;
+}
+
+/** One consumer of the group `product`. It reads the streams of all segments of an item as one. @throws UNAVAILABLE when the streams cannot be reached */
 export abstract class PurchaseConsumer {
   /** @returns those of `candidates` that have a stream, and the items of every other stream that was found so far */
-  abstract discover(candidates: readonly bigint[]): Promise<readonly bigint[]>;
+  abstract discover(candidates: readonly ItemSegments[]): Promise<readonly bigint[]>;
   /**
    * Creates the streams and the consumer group where they are missing.
    * @returns the items whose key cannot be used as a stream, with the error
    */
   abstract join(itemIds: readonly bigint[]): Promise<ReadonlyMap<bigint, unknown>>;
   /**
-   * Up to `count` entries of each item. Waits up to `blockMs` if every request is for new entries and there are none. An
+   * Up to `count` entries of each segment of each item. Waits up to `blockMs` if every request is for new entries and there are none. An
    * item that cannot be read does not keep the others from being read.
    */
   abstract read(requests: readonly ReadRequest[], count: number, blockMs: number): Promise<ReadResult>;

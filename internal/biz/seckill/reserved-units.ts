@@ -12,7 +12,7 @@ export interface SaleUnits {
 }
 
 /** A sale after units went back to it. */
-export interface SaleAfterReturn extends Pick<Sale, 'id' | 'itemId' | 'epoch' | 'status'> {
+export interface SaleAfterReturn extends Pick<Sale, 'id' | 'itemId' | 'epoch' | 'segments' | 'status'> {
   /** Whether the sale has given up its unsold units, so that it holds none any more. */
   readonly released: boolean;
 }
@@ -101,8 +101,11 @@ function reservedLines({ id, saleId, items }: Order) {
   return items.map(({ skuId, quantity }) => ({ id, saleId, skuId, quantity }));
 }
 
-function returnRow({ returnId, order, quantity }: ReturningUnits, { itemId, epoch }: SaleAfterReturn): NewOutboxRow {
+function returnRow(
+  { returnId, order, quantity }: ReturningUnits,
+  { itemId, epoch, segments }: SaleAfterReturn,
+): NewOutboxRow {
   const { userId } = order;
-  const payload = Buffer.from(encodeUnitsReturn({ returnId, itemId, userId, quantity, epoch }));
+  const payload = Buffer.from(encodeUnitsReturn({ returnId, itemId, userId, quantity, epoch, segments }));
   return { topic: TOPIC_SECKILL_RETURN, refId: returnId, payload };
 }

@@ -8,14 +8,15 @@ import {
   type StreamEntry,
 } from './purchase-stream.js';
 import type { Sale } from './sale-state.js';
+import { segmentOf } from './segment.js';
 import type { InboxRow } from './settlement-state.js';
 
 /** What admission holds of an open sale at one moment. */
 export interface AdmissionSnapshot {
   readonly epoch: bigint;
   readonly stock: bigint;
-  /** Entries that were counted as waiting when the sale was loaded. */
-  readonly counted: CountedEntries;
+  /** Entries that were counted as waiting when the sale was loaded, of each segment. */
+  readonly counted: readonly CountedEntries[];
   readonly entries: readonly StreamEntry[];
 }
 
@@ -62,7 +63,10 @@ function holdsUnits(purchase: Purchase, sale: Sale, snapshot: AdmissionSnapshot)
   return wasCounted(purchase.streamId, snapshot.counted) && belongsTo(purchase, sale);
 }
 
+const NONE: CountedEntries = { from: '0-0', to: '0-0' };
+
 /** Whether a load counted the entry: entries lie between the first and the last that waited then. */
-export function wasCounted(streamId: string, { from, to }: CountedEntries): boolean {
+export function wasCounted(streamId: string, counted: readonly CountedEntries[]): boolean {
+  const { from, to } = counted[segmentOf(streamId)] ?? NONE;
   return compareStreamIds(from, streamId) <= 0 && compareStreamIds(streamId, to) <= 0;
 }

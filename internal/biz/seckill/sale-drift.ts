@@ -77,8 +77,8 @@ export function settingsDrift(sale: Sale, loaded: LoadedSale): readonly Drift[] 
 }
 
 /** Whether a closed sale still admits: under one of its epochs, or with keys that tell nothing. */
-export function isStillOpen(sale: Sale, { loaded }: AdmissionState): boolean {
-  return loaded !== undefined && sale.firstEpoch <= loaded.epoch && loaded.epoch <= sale.epoch;
+export function isStillOpen(sale: Sale, { admitting }: AdmissionState): boolean {
+  return admitting.some((epoch) => sale.firstEpoch <= epoch && epoch <= sale.epoch);
 }
 
 /** Counts the units of open sales in Redis and in PostgreSQL. */
@@ -98,12 +98,12 @@ export class SaleUnitsComparison {
    * @throws SALE_UNAVAILABLE, UNAVAILABLE
    */
   async drift(sale: Sale): Promise<readonly Drift[] | undefined> {
-    const { itemId } = sale;
-    const before = await this.admission.state(itemId);
+    const { itemId, segments } = sale;
+    const before = await this.admission.state(itemId, segments);
     const { loaded } = before;
     if (loaded?.epoch !== sale.epoch || before.backlog > MAX_BACKLOG) return undefined;
-    const entries = await this.stream.waiting(itemId);
-    const sampled = await this.admission.sampleBuyers(itemId, SAMPLED_BUYERS);
+    const entries = await this.stream.waiting(itemId, segments);
+    const sampled = await this.admission.sampleBuyers(itemId, SAMPLED_BUYERS, segments);
     const account = await this.accounts.read({
       saleId: sale.id,
       streamIds: entries.flatMap(outcomeIdsOf),
@@ -115,12 +115,13 @@ export class SaleUnitsComparison {
     if (account.lastSampled === undefined) this.sampledTo.delete(sale.id);
     else this.sampledTo.set(sale.id, account.lastSampled);
     const [units, returned, after] = await Promise.all([
-      this.admission.unitsOf(itemId, [...account.buyers.keys()]),
+      this.admission.unitsOf(itemId, [...account.buyers.keys()], segments),
       this.admission.findReturned(
         itemId,
         account.returns.map((r) => r.returnId),
+        segments,
       ),
-      this.admission.state(itemId),
+      this.admission.state(itemId, segments),
     ]);
     if (after.mark !== before.mark) return undefined;
     const { epoch, stock, counted } = loaded;

@@ -1,9 +1,10 @@
 import { isUnavailable } from '../../../gen/common/v1/errors.js';
-import { isSaleUnavailable, saleStatusConflict } from '../../../gen/seckill/v1/errors.js';
+import { isSaleUnavailable, saleStatusConflict, saleUnavailable } from '../../../gen/seckill/v1/errors.js';
 import type { TransactionRunner } from '../transaction.js';
 import type { Admission, CountedEntries, LoadLease } from './admission.js';
 import { belongsTo, type PurchaseStream, parseEntry, reusedStreamId, type StreamEntry } from './purchase-stream.js';
 import { driftOf, needsLoad } from './sale-drift.js';
+import { segmentOf, segmentsOf } from './segment.js';
 import type { Sale, SalePolicy, SaleRepo } from './sale-state.js';
 import type { VipLimitRepo } from './vip-limit.js';
 
@@ -53,10 +54,11 @@ export class SaleLoader {
    * @throws SALE_UNAVAILABLE, SALE_STATUS_CONFLICT when the item has no live sale
    */
   async load(itemId: bigint, isNeeded: () => Promise<boolean> = async () => true): Promise<LoadResult> {
-    const lease = await this.admission.leaseLoad(itemId);
+    const segments = (await this.sales.findCurrent(itemId))?.segments ?? 1;
+    const lease = await this.admission.leaseLoad(itemId, segments);
     if (!lease) return 'LEASED';
     try {
-      return (await isNeeded()) ? await this.loadLeased(itemId, lease) : 'SUPERSEDED';
+      return (await isNeeded()) ? await this.loadLeased(itemId, segments, lease) : 'SUPERSEDED';
     } finally {
       await lease.release();
     }
@@ -69,7 +71,8 @@ export class SaleLoader {
    */
   async propagate(itemId: bigint): Promise<boolean> {
     for (let attempt = 0; attempt < PROPAGATE_ATTEMPTS; attempt++) {
-      const { loaded } = await this.admission.state(itemId);
+      const segments = (await this.sales.findCurrent(itemId))?.segments;
+      const { loaded } = await this.admission.state(itemId, segments);
       // Read after admission's version, so that it is not older than what another process told meanwhile.
       const sale = await this.sales.findCurrent(itemId);
       if (sale?.status !== 'OPEN' || loaded?.epoch !== sale.epoch) return false;
@@ -94,16 +97,17 @@ export class SaleLoader {
   private async isLoaded(itemId: bigint): Promise<boolean> {
     const sale = await this.sales.findCurrent(itemId);
     if (sale?.status !== 'OPEN') return false;
-    const state = await this.admission.state(itemId);
+    const state = await this.admission.state(itemId, sale.segments);
     return !needsLoad(driftOf(sale, state), state);
   }
 
-  private async loadLeased(itemId: bigint, lease: LoadLease): Promise<LoadResult> {
+  private async loadLeased(itemId: bigint, segments: number, lease: LoadLease): Promise<LoadResult> {
     await lease.suspend();
-    const entries = await this.stream.waiting(itemId);
+    const entries = await this.stream.waiting(itemId, segments);
     const opened = await this.transactions.run(async (tx) => {
       const live = await this.sales.lockLive(tx, itemId);
       if (!live) return undefined;
+      if (live.segments !== segments) throw saleUnavailable(`item ${itemId} has another sale now; try again`);
       const sale = await this.sales.open(tx, live.id);
       const ids = entries.map((e) => e.streamId);
       const snapshot = await this.sales.snapshot(tx, sale, ids);
@@ -131,7 +135,7 @@ export class SaleLoader {
     }
     const { vipLimits } = snapshot;
     const { backlogLimit } = this.policy;
-    const loaded = await lease.load({ sale, stock, counted: rangeOf(entries), buyers, vipLimits, backlogLimit });
+    const loaded = await lease.load({ sale, stock, counted: rangesOf(entries, segments), buyers, vipLimits, backlogLimit });
     if (loaded === 'LOADED') await this.closeIfOver(sale);
     return loaded === 'LOADED' ? 'LOADED' : 'SUPERSEDED';
   }
@@ -143,9 +147,12 @@ export class SaleLoader {
   }
 }
 
-/** What entries that are read in the order of their ids span. */
-function rangeOf(entries: readonly StreamEntry[]): CountedEntries {
-  return { from: entries[0]?.streamId ?? '0-0', to: entries.at(-1)?.streamId ?? '0-0' };
+/** What entries that are read in the order of their ids span in each segment. */
+function rangesOf(entries: readonly StreamEntry[], segments: number): readonly CountedEntries[] {
+  return segmentsOf(segments).map((segment) => {
+    const ids = entries.flatMap(({ streamId }) => (segmentOf(streamId) === segment ? [streamId] : []));
+    return { from: ids[0] ?? '0-0', to: ids.at(-1) ?? '0-0' };
+  });
 }
 
 function notLive(itemId: bigint) {

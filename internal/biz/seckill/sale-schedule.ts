@@ -22,6 +22,8 @@ export interface ReconcileResult {
   readonly released: number;
   /** Sales that were loaded anew, with what was wrong. */
   readonly reloaded: readonly ItemDrift[];
+  /** Units that went from one segment of a sale to another. */
+  readonly spread: bigint;
   /** Sales whose admission was told of settings, or of the end, that it had missed. */
   readonly propagated: number;
   /** Items that another process was loading. */
@@ -63,6 +65,7 @@ const BY_STATE: ReadonlySet<DriftKind> = new Set<DriftKind>([
 const BY_COUNT: ReadonlySet<DriftKind> = new Set<DriftKind>(['BALANCE', 'BUYERS']);
 
 type Round = { -readonly [K in 'opened' | 'closed' | 'released' | 'propagated']: number } & {
+  spread: bigint;
   readonly reloaded: ItemDrift[];
   readonly leased: bigint[];
   readonly drifts: ItemDrift[];
@@ -93,7 +96,7 @@ export class SaleSchedule {
    */
   async reconcile(): Promise<ReconcileResult> {
     const round: Round = {
-      ...{ opened: 0, closed: 0, released: 0, propagated: 0 },
+      ...{ opened: 0, closed: 0, released: 0, propagated: 0, spread: 0n },
       ...{ reloaded: [], leased: [], drifts: [], failures: [] },
     };
     const due = await this.repo.findDue(OPEN_LEAD_MS);
@@ -123,13 +126,15 @@ export class SaleSchedule {
     }
     const toCount = this.chooseToCount(open);
     await this.forEach(round, open, async (sale) => {
-      if (!(await this.checkState(sale, round)) && toCount.has(sale.id)) await this.countUnits(sale, round);
+      if (await this.checkState(sale, round)) return;
+      if (sale.segments > 1) round.spread += await this.admission.spread(sale);
+      if (toCount.has(sale.id)) await this.countUnits(sale, round);
     });
   }
 
   /** @returns whether the sale was found wanting, so that there is no use in counting its units */
   private async checkState(sale: Sale, round: Round): Promise<boolean> {
-    const state = await this.admission.state(sale.itemId);
+    const state = await this.admission.state(sale.itemId, sale.segments);
     const drifts = driftOf(sale, state);
     const rounds = this.log.note(sale.id, BY_STATE, drifts);
     const [first] = drifts;
@@ -156,7 +161,10 @@ export class SaleSchedule {
   /** Loads a sale whose difference persists, unless another process has done so since it was looked at. */
   private replace(sale: Sale, drift: Drift, round: Round): Promise<void> {
     return this.reload(sale, drift, round, () =>
-      this.loader.load(sale.itemId, async () => (await this.admission.state(sale.itemId)).loaded?.epoch === sale.epoch),
+      this.loader.load(sale.itemId, async () => {
+        const { loaded } = await this.admission.state(sale.itemId, sale.segments);
+        return loaded?.epoch === sale.epoch;
+      }),
     );
   }
 
@@ -173,7 +181,7 @@ export class SaleSchedule {
   }
 
   private async enforceClose(sale: ClosedSale, round: Round): Promise<void> {
-    const isOpen = isStillOpen(sale, await this.admission.state(sale.itemId));
+    const isOpen = isStillOpen(sale, await this.admission.state(sale.itemId, sale.segments));
     const drift: Drift = { kind: 'NOT_CLOSED', detail: 'it is closed in PostgreSQL, and Redis admits to it' };
     const isMissed = isOpen && sale.confirmed;
     this.log.note(sale.id, BY_STATE, isMissed ? [drift] : []);

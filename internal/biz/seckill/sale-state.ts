@@ -30,6 +30,8 @@ export interface Sale {
   readonly requireToken: boolean;
   /** Users that the waiting room admits each second, in the order of their arrival; 0: no waiting room. */
   readonly admitRate: number;
+  /** Parts that admission splits its units, its stream and its buyers into; see segment.ts. */
+  readonly segments: number;
   /** Grows with each opening; 0 before the first. Fences off whatever admission held before. */
   readonly epoch: bigint;
   /** Of the first opening. */

@@ -75,8 +75,8 @@ export class SaleStock {
       return parsed.kind === 'purchase' && belongsTo(parsed, sale);
     };
     // While a long stream drains, its first entry says enough.
-    const oldest = await this.stream.oldest(sale.itemId);
-    return oldest !== undefined && (ofSale(oldest) || (await this.stream.waiting(sale.itemId)).some(ofSale));
+    const oldest = await this.stream.oldest(sale.itemId, sale.segments);
+    return oldest !== undefined && (ofSale(oldest) || (await this.stream.waiting(sale.itemId, sale.segments)).some(ofSale));
   }
 }
 

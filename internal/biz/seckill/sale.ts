@@ -32,6 +32,8 @@ export interface CreateSale {
   readonly requireToken?: boolean;
   /** Users that the waiting room admits each second; 0: no waiting room. */
   readonly admitRate?: number;
+  /** 1 to 64; undefined: 1. */
+  readonly segments?: number;
 }
 
 /** Whether buyers get something now. */
@@ -118,6 +120,7 @@ export class SaleUsecase {
       defaultLimit: wanted.defaultLimit ?? 1,
       requireToken: wanted.requireToken ?? false,
       admitRate: wanted.admitRate ?? 0,
+      segments: wanted.segments ?? 1,
     };
     const sale = await this.transactions.run(async (tx) => {
       const inserted = await this.sales.insert(tx, planned);
@@ -278,7 +281,7 @@ export class SaleUsecase {
 
   private async viewOf(sale: Sale | SaleSummary): Promise<SaleView> {
     // A sale can be looked at while admission is away.
-    const state = sale.status === 'OPEN' ? await this.admission.state(sale.itemId).catch(ifAway) : undefined;
+    const state = sale.status === 'OPEN' ? await this.admission.state(sale.itemId, sale.segments).catch(ifAway) : undefined;
     const loaded = state?.unreadable.length === 0 && state.loaded?.epoch === sale.epoch ? state.loaded : undefined;
     const remaining = loaded !== undefined && loaded.stock > 0n ? loaded.stock : 0n;
     const serverTime = state?.now ?? new Date();

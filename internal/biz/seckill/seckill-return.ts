@@ -16,13 +16,16 @@ export function encodeUnitsReturn(units: UnitsReturn): string {
 }
 
 export function decodeUnitsReturn(text: string): UnitsReturn {
-  const raw = JSON.parse(text) as Record<keyof UnitsReturn | 'orderId', string | number>;
+  const raw = JSON.parse(text) as Record<Exclude<keyof UnitsReturn, 'segments'> | 'orderId', string | number> & {
+    segments?: number;
+  };
   return {
     returnId: BigInt(raw.returnId ?? raw.orderId),
     itemId: BigInt(raw.itemId),
     userId: String(raw.userId),
     quantity: Number(raw.quantity),
     epoch: BigInt(raw.epoch),
+    segments: Number(raw.segments ?? 1),
   };
 }
 

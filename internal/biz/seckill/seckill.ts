@@ -16,6 +16,7 @@ import type { PurchaseTokens } from './purchase-token.js';
 import { mayReturn } from './sale.js';
 import type { SaleCache } from './sale-cache.js';
 import { needsToken, type Sale, type SaleSummary } from './sale-state.js';
+import { MAX_SEGMENTS, segmentStreamId } from './segment.js';
 import type { SettlementOutcome, SettlementRepo } from './settlement-state.js';
 
 export interface ItemPurchaseRequest extends PurchaseRequest {
@@ -139,7 +140,7 @@ export class SeckillUsecase {
   private async getLostPurchase(seckillId: string, userId: string): Promise<PurchaseRecord> {
     const { itemId, streamId } = parseSeckillId(seckillId);
     const recent = Date.now() - Number(streamId.split('-', 1)[0]) < IN_MEMORY_MAX_MS;
-    const inMemory = recent && (await this.stream.mayBeInMemory(itemId).catch(orSaleUnavailable));
+    const inMemory = recent && (await this.stream.mayBeInMemory(itemId, streamId).catch(orSaleUnavailable));
     if (inMemory) {
       return { seckillId, itemId, quantity: 0, status: 'NOT_KNOWN_YET', orderId: undefined, reason: '' };
     }
@@ -210,12 +211,12 @@ export class SeckillUsecase {
 
   /** Of a closed sale: a repeated request still learns that it was granted, and no other is. */
   private async findAdmitted(
-    { itemId, epoch }: Sale,
+    { itemId, epoch, segments }: Sale,
     requests: readonly PurchaseRequest[],
   ): Promise<readonly PurchaseOutcome[]> {
     const isRepeatable = requests.some((r) => r.requestId !== '' || r.tokenId !== undefined);
     if (epoch === 0n || !isRepeatable) return requests.map(() => ({ kind: 'ENDED' }));
-    const streamIds = await this.admission.findAdmitted(itemId, requests);
+    const streamIds = await this.admission.findAdmitted(itemId, requests, segments);
     return requests.map((_, i) => {
       const streamId = streamIds[i];
       return streamId === undefined ? { kind: 'ENDED' } : { kind: 'QUEUED', seckillId: `${itemId}-${streamId}` };
@@ -279,11 +280,12 @@ function onlyOne() {
 }
 
 function parseSeckillId(seckillId: string): { itemId: bigint; streamId: string } {
-  const match = /^([0-9]{1,19})-([0-9]{1,20})-([0-9]{1,20})$/.exec(seckillId);
-  const [item, ms, sequence] = (match?.slice(1) ?? []).map(BigInt);
+  const match = /^([0-9]{1,19})-([0-9]{1,20})-([0-9]{1,20})(?:-([1-9][0-9]?))?$/.exec(seckillId);
+  const [item, ms, sequence, segment = 0n] = (match?.slice(1) ?? []).flatMap((n) => (n === undefined ? [] : BigInt(n)));
   if (item === undefined || ms === undefined || sequence === undefined) throw noPurchase(seckillId);
   if (item > INT64_MAX || ms > UINT64_MAX || sequence > UINT64_MAX) throw noPurchase(seckillId);
-  return { itemId: item, streamId: `${ms}-${sequence}` };
+  if (segment >= MAX_SEGMENTS) throw noPurchase(seckillId);
+  return { itemId: item, streamId: segmentStreamId(`${ms}-${sequence}`, Number(segment)) };
 }
 
 function orSaleUnavailable(err: unknown): never {

@@ -1,7 +1,7 @@
 import type { Item } from '../catalog/item.js';
 import type { OrderStatus } from '../order/order-state.js';
 import type { Transaction } from '../transaction.js';
-import type { SettledEntry, StreamEntry } from './purchase-stream.js';
+import type { ItemSegments, SettledEntry, StreamEntry } from './purchase-stream.js';
 import type { Sale, UserOfSale } from './sale-state.js';
 import type { Holding } from './settlement-ledger.js';
 
@@ -47,8 +47,8 @@ export interface Settlement {
 }
 
 export abstract class SettlementRepo {
-  /** Items that may be bought now and so may have a stream: those of sales that are not closed, and plans on sale. */
-  abstract findItemIds(): Promise<readonly bigint[]>;
+  /** Items that may be bought now and so may have streams: those of sales that are not closed, and plans on sale. */
+  abstract findItems(): Promise<readonly ItemSegments[]>;
   /**
    * Keeps every other transaction from settling this item until `tx` ends. Locks and returns those of its sales that are
    * not closed or have an epoch of at least `epoch`.

@@ -15,6 +15,7 @@ import {
   type Delivery,
   derivedReqId,
   entryKey,
+  type ItemSegments,
   parseEntry,
   type SettledEntry,
 } from './purchase-stream.js';
@@ -102,8 +103,8 @@ export class SettlementUsecase {
   }
 
   /** Items that may be bought now, so that their streams are worth looking for. @throws UNAVAILABLE */
-  findItemIds(): Promise<readonly bigint[]> {
-    return this.settlements.findItemIds();
+  findItems(): Promise<readonly ItemSegments[]> {
+    return this.settlements.findItems();
   }
 
   /**

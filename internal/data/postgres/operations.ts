@@ -37,16 +37,17 @@ export interface OpenSale {
   readonly total: number;
   readonly sold: number;
   readonly endsAt: Date | undefined;
+  readonly segments: number;
 }
 
 const OPEN_SALES: Statement = {
   name: 'operations_open_sales',
-  text: `SELECT item_id, name, total::int AS total, sold::int AS sold, ends_at FROM sales
+  text: `SELECT item_id, name, total::int AS total, sold::int AS sold, ends_at, segments FROM sales
     WHERE status = ${SALE_STATUS.OPEN} ORDER BY id`,
 };
 
 export async function openSales(db: Postgres): Promise<readonly OpenSale[]> {
-  const { rows } = await db.query<{ item_id: bigint; name: string; total: number; sold: number; ends_at: Date | null }>(
+  const { rows } = await db.query<Omit<OpenSale, 'itemId' | 'endsAt'> & { item_id: bigint; ends_at: Date | null }>(
     OPEN_SALES,
     [],
   );

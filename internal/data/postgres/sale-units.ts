@@ -14,7 +14,7 @@ const RETURN_UNITS: Statement = {
     UPDATE sales SET sold = sold - t.quantity, updated_at = now(),
       returned = CASE WHEN released_at IS NULL THEN returned ELSE returned + t.quantity END
     FROM t JOIN locked ON locked.id = t.sale_id WHERE sales.id = t.sale_id
-    RETURNING sales.id, sales.item_id, sales.epoch, sales.status, sales.released_at IS NOT NULL AS released`,
+    RETURNING sales.id, sales.item_id, sales.epoch, sales.segments, sales.status, sales.released_at IS NOT NULL AS released`,
 };
 
 export class PgSaleUnitsRepo extends SaleUnitsRepo {
@@ -29,6 +29,7 @@ export class PgSaleUnitsRepo extends SaleUnitsRepo {
       id: row.id,
       itemId: row.item_id,
       epoch: row.epoch,
+      segments: row.segments,
       status: saleStatusOf(row.status),
       released: row.released,
     }));
@@ -39,6 +40,7 @@ interface SaleRow {
   id: bigint;
   item_id: bigint;
   epoch: bigint;
+  segments: number;
   status: number;
   released: boolean;
 }

@@ -16,7 +16,7 @@ import type { Postgres, Statement } from './postgres.js';
 import { ORDER_STATUS, SALE_STATUS, SOLD_QUANTITY, saleStatusOf } from './status.js';
 
 export const SALE_COLUMNS = `id, item_id, order_type, name, status, starts_at, ends_at, total, sold, returned, price, pay_mode,
-  pay_timeout_ms, default_limit, epoch, first_epoch, version, require_token, admit_rate, settings_version`;
+  pay_timeout_ms, default_limit, epoch, first_epoch, version, require_token, admit_rate, segments, settings_version`;
 
 // An index of unpaid orders answers this, however many orders the sale has.
 const SUMMARY_COLUMNS = `${SALE_COLUMNS}, EXISTS (
@@ -25,8 +25,8 @@ const SUMMARY_COLUMNS = `${SALE_COLUMNS}, EXISTS (
 const INSERT: Statement = {
   name: 'sale_insert',
   text: `INSERT INTO sales (id, item_id, order_type, name, starts_at, ends_at, total, price, pay_mode, pay_timeout_ms,
-      default_limit, require_token, admit_rate)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+      default_limit, require_token, admit_rate, segments)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
     ON CONFLICT (item_id) WHERE status <> ${SALE_STATUS.CLOSED} DO NOTHING
     RETURNING ${SALE_COLUMNS}`,
 };
@@ -163,6 +163,7 @@ export class PgSaleRepo extends SaleRepo {
       sale.defaultLimit,
       sale.requireToken,
       sale.admitRate,
+      sale.segments,
     ];
     const { rows } = await this.db.query<SaleRow>(INSERT, values, tx);
     return rows[0] && saleOf(rows[0]);
@@ -280,6 +281,7 @@ export interface SaleRow {
   version: bigint;
   require_token: boolean;
   admit_rate: number;
+  segments: number;
   settings_version: bigint;
 }
 
@@ -316,6 +318,7 @@ export function saleOf(row: SaleRow): Sale {
     version: row.version,
     requireToken: row.require_token,
     admitRate: row.admit_rate,
+    segments: row.segments,
     settingsVersion: row.settings_version,
   };
 }

@@ -1,4 +1,5 @@
 import type { Item } from '../../biz/catalog/item.js';
+import type { ItemSegments } from '../../biz/seckill/purchase-stream.js';
 import type { Sale, UserOfSale } from '../../biz/seckill/sale-state.js';
 import type { Holding } from '../../biz/seckill/settlement-ledger.js';
 import {
@@ -14,11 +15,11 @@ import type { Postgres, Statement } from './postgres.js';
 import { SALE_COLUMNS, type SaleRow, saleOf } from './sale.js';
 import { orderStatusOf, PRODUCT_STATUS, SALE_STATUS, SOLD_QUANTITY } from './status.js';
 
-// Bounded, because the consumer watches one Redis key for each of these items.
-const FIND_ITEM_IDS: Statement = {
-  name: 'settlement_find_item_ids',
-  text: `SELECT item_id AS id FROM sales WHERE status <> ${SALE_STATUS.CLOSED}
-    UNION (SELECT id FROM products WHERE status = ${PRODUCT_STATUS.ENABLED} ORDER BY id DESC LIMIT 5000)`,
+// Bounded, because the consumer watches a Redis key for each segment of these items.
+const FIND_ITEMS: Statement = {
+  name: 'settlement_find_items',
+  text: `SELECT item_id AS id, segments FROM sales WHERE status <> ${SALE_STATUS.CLOSED}
+    UNION (SELECT id, 1::smallint FROM products WHERE status = ${PRODUCT_STATUS.ENABLED} ORDER BY id DESC LIMIT 5000)`,
 };
 
 // An item may be sold without any sale whose row could be locked.
@@ -108,9 +109,9 @@ export class PgSettlementRepo extends SettlementRepo {
     super();
   }
 
-  override async findItemIds(): Promise<readonly bigint[]> {
-    const { rows } = await this.db.query<{ id: bigint }>(FIND_ITEM_IDS, []);
-    return rows.map((row) => row.id);
+  override async findItems(): Promise<readonly ItemSegments[]> {
+    const { rows } = await this.db.query<{ id: bigint; segments: number }>(FIND_ITEMS, []);
+    return rows.map((row) => ({ itemId: row.id, segments: row.segments }));
   }
 
   override async lock(tx: Transaction, itemId: bigint, epoch: bigint | undefined): Promise<readonly Sale[]> {

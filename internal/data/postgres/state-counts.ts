@@ -32,7 +32,7 @@ const SALES: Statement = {
 
 const CURRENT: Statement = {
   name: 'state_current_sales',
-  text: `SELECT item_id, status, total::float8 AS total, sold::float8 AS sold FROM sales
+  text: `SELECT item_id, status, total::float8 AS total, sold::float8 AS sold, segments FROM sales
     WHERE status = ${SALE_STATUS.OPEN} OR status = ${SALE_STATUS.SCHEDULED} AND starts_at < now() + interval '1 day'
     ORDER BY status DESC, starts_at, id LIMIT $1`,
 };
@@ -70,17 +70,24 @@ export class PgStateCounts extends StateCounts {
       if (status === SALE_STATUS.SCHEDULED) late.lateToOpen = started;
       if (status === SALE_STATUS.OPEN) late.lateToClose = ended;
     }
-    const { rows } = await this.db.query<{ item_id: bigint; status: number; total: number; sold: number }>(CURRENT, [
-      limit,
-    ]);
+    const { rows } = await this.db.query<CurrentRow>(CURRENT, [limit]);
     const current = rows.map((r) => ({
       itemId: r.item_id,
       status: saleStatusOf(r.status),
       total: r.total,
       sold: r.sold,
+      segments: r.segments,
     }));
     return { byStatus, ...late, current };
   }
+}
+
+interface CurrentRow {
+  item_id: bigint;
+  status: number;
+  total: number;
+  sold: number;
+  segments: number;
 }
 
 function zeros<Key extends string>(keys: readonly Key[]): Record<Key, number> {

@@ -1,12 +1,10 @@
-import { randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { saleUnavailable } from '../../../gen/seckill/v1/errors.js';
 import { Batcher } from '../../biz/batcher.js';
 import {
   Admission,
   type AdmissionLoad,
   type AdmissionResult,
   type AdmissionState,
+  type EpochOfItem,
   type LoadLease,
   type PurchaseRequest,
   type SettingsChange,
@@ -14,422 +12,361 @@ import {
   type Withdrawal,
 } from '../../biz/seckill/admission.js';
 import type { Sale } from '../../biz/seckill/sale-state.js';
-import {
-  ADMIT,
-  CLOSE,
-  CONFIGURE,
-  FIND_ADMITTED,
-  INSPECT,
-  LEASE,
-  LOAD,
-  RETURN_UNITS,
-  SUSPEND,
-  WITHDRAW,
-} from './lua-script.js';
-import { isRedisAway, isUnreadable, type RedisServer } from './redis.js';
-import { nextKeys, type SaleKeys } from './seckill-keys.js';
+import { homeSegment, segmentsOf, shareOf } from '../../biz/seckill/segment.js';
+import type { RedisServer } from './redis.js';
+import { orSaleUnavailable, SegmentAdmission } from './segment-admission.js';
+import { SegmentRefill } from './segment-refill.js';
+import { asOneState, isSold } from './segmented-sale.js';
+import { stockOf, UnitMoves } from './unit-moves.js';
 
-/** Purchases of one script call. More would keep other callers of Redis waiting for longer than a round trip. */
-const MAX_BATCH = 128;
-/**
- * Script calls under way at a time. Redis answers after it wrote to disk, so that with one, a purchase waits for two
- * such
- * writes; with two the slowest hundredth of purchases waited half as long. More gave nothing.
- */
-const MAX_RUNNING = 2;
-/** Purchases of one item that may wait for their script call: about a second's worth. */
-const MAX_WAITING = 20_000;
-/** How long an item stays known as sold out; units that come back are seen after at most this. */
+/** How long a sale stays known as without units in any segment; units that come back are seen after at most this. */
 const SOLD_OUT_MS = 200;
-/** Number of idle items whose lanes are kept. */
-const MAX_LANES = 10_000;
-/** Fields of one HSET while a sale is loaded. */
-const CHUNK = 2_000;
-/**
- * How long a load lease lasts without renewal. A holder that died keeps a sale unloaded for as long, so it is short; a
- * holder that lives renews it three times in that time.
- */
-const LEASE_MS = 3_000;
-/** Tries to release a lease, RELEASE_RETRY_MS apart; after them it lapses by itself. */
-const RELEASE_ATTEMPTS = 10;
-const RELEASE_RETRY_MS = 100;
-/** How long what a broken load left behind may stay. */
-const STAGING_TTL_S = 600;
-/** How long a closed sale's keys stay, for repeated requests and late callers. */
-const KEEP_CLOSED_MS = 24 * 3_600_000;
-/** How long a key that stood in the stream's place stays. */
-const KEEP_BROKEN_MS = 7 * 24 * 3_600_000;
-const LAST_STREAM_ID = '18446744073709551615-18446744073709551615';
+const MAX_BATCH = 128;
+/** Purchases of one home segment that may wait for units of other segments. */
+const MAX_WAITING = 20_000;
+/** Number of idle segments whose refills are kept. */
+const MAX_REFILLS = 10_000;
 
-type EpochOfItem = Pick<Sale, 'itemId' | 'epoch'>;
-
-/** One item's way to its script, under one epoch. */
-interface Lane {
+interface Refill {
   readonly epoch: bigint;
-  /** By performance.now(): until then the item is known to be sold out. */
-  soldOutUntilMs: number;
   readonly batcher: Batcher<PurchaseRequest, AdmissionResult>;
 }
 
-/** Admission by Lua scripts in Redis, on a connection of its own. */
+/**
+ * Admission by Lua scripts in Redis. A sale of one segment is that segment's; of a sale of several, each segment has the
+ * users whose home it is, and what is asked of the sale is asked of all.
+ */
 export class RedisAdmission extends Admission {
-  private readonly lanes = new Map<bigint, Lane>();
-  /** The same for all leases of this process: one whose reply was lost is taken again at once. */
-  private readonly leaseToken = randomUUID();
-  private readonly leasedItems = new Set<bigint>();
+  private readonly first: SegmentAdmission;
+  private readonly segments: SegmentAdmission[];
+  private readonly moves: UnitMoves;
+  private readonly refill: SegmentRefill;
+  private readonly refills = new Map<string, Refill>();
+  /** By item: the epoch that is sold out, and by performance.now() until when that is known. */
+  private readonly soldOut = new Map<bigint, { readonly epoch: bigint; readonly untilMs: number }>();
 
   constructor(private readonly server: RedisServer) {
     super();
+    this.first = new SegmentAdmission(server, 0);
+    this.segments = [this.first];
+    this.moves = new UnitMoves(server);
+    this.refill = new SegmentRefill(server);
   }
 
   override admit(sale: EpochOfItem, request: PurchaseRequest): Promise<AdmissionResult> {
-    const lane = this.laneOf(sale.itemId, sale.epoch);
-    // A repeated request id or token may name a purchase that was granted.
-    if (lane.soldOutUntilMs > performance.now() && request.requestId === '' && !request.tokenId) return SOLD_OUT;
-    return lane.batcher.tryAdd(request) ?? BACKLOG_FULL;
+    if ((sale.segments ?? 1) === 1) return this.first.admit(sale, request);
+    return this.admitAtHome(sale, request);
   }
 
   override async admitAll(
     sale: EpochOfItem,
     requests: readonly PurchaseRequest[],
   ): Promise<readonly AdmissionResult[]> {
-    const lane = this.laneOf(sale.itemId, sale.epoch);
-    const batches: Promise<readonly AdmissionResult[]>[] = [];
-    // Sent one after another on one connection, so they run in this order.
-    for (let i = 0; i < requests.length; i += MAX_BATCH) {
-      batches.push(this.admitBatch(lane, sale.itemId, requests.slice(i, i + MAX_BATCH)));
-    }
-    return (await Promise.all(batches)).flat();
+    const { segments = 1 } = sale;
+    if (segments === 1) return this.first.admitAll(sale, requests);
+    return inParts(requests, segments, (r) => r.userId, (home, own) => this.admitAllAtHome(sale, home, own));
   }
 
   override async findAdmitted(
     itemId: bigint,
     requests: readonly PurchaseRequest[],
+    segments = 1,
   ): Promise<readonly (string | undefined)[]> {
-    if (requests.length === 0) return [];
-    const args = requests.flatMap((r) => [r.userId, requestField(r)]);
-    const ids = await orSaleUnavailable(FIND_ADMITTED.run(this.server.admission, this.keysOf(itemId), args));
-    return (ids as string[]).map((id) => id || undefined);
+    if (segments === 1) return this.first.findAdmitted(itemId, requests);
+    return inParts(requests, segments, (r) => r.userId, (home, own) => this.at(home).findAdmitted(itemId, own));
   }
 
-  override async state(itemId: bigint): Promise<AdmissionState> {
-    const reply = await orSaleUnavailable(INSPECT.run(this.server.commands, this.keysOf(itemId), []));
-    return stateOf(reply as [number, ...string[]]);
+  override async state(itemId: bigint, segments = 1): Promise<AdmissionState> {
+    if (segments === 1) return this.first.state(itemId);
+    const states = await this.each(segments, (segment) => segment.state(itemId));
+    const epoch = states[0]?.loaded?.epoch;
+    const sale = { itemId, epoch: epoch ?? 0n, segments };
+    const levels = epoch === undefined ? undefined : await this.moves.levels(sale);
+    const underWay = levels?.flatMap((level) => level.moves) ?? [];
+    const arrived = await Promise.all(underWay.map((move) => this.moves.hasArrived(sale, move)));
+    return asOneState(
+      states,
+      levels,
+      underWay.filter((_, i) => !arrived[i]),
+    );
   }
 
   override async ping(): Promise<void> {
     await orSaleUnavailable(this.server.commands.ping());
   }
 
-  override async unitsOf(itemId: bigint, userIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
-    if (userIds.length === 0) return new Map();
-    const { buyers } = this.keysOf(itemId);
-    const units = await orSaleUnavailable(this.server.commands.hmget(buyers, ...userIds));
-    return new Map(userIds.map((userId, i) => [userId, Number(units[i] ?? 0)]));
+  override async unitsOf(
+    itemId: bigint,
+    userIds: readonly string[],
+    segments = 1,
+  ): Promise<ReadonlyMap<string, number>> {
+    if (segments === 1) return this.first.unitsOf(itemId, userIds);
+    // Entries that another program added count in the segment that they were added to.
+    return sumOf(await this.each(segments, (segment) => segment.unitsOf(itemId, userIds)));
   }
 
-  override async sampleBuyers(itemId: bigint, count: number): Promise<ReadonlyMap<string, number>> {
-    const { buyers } = this.keysOf(itemId);
-    const flat = (await orSaleUnavailable(this.server.commands.hrandfield(buyers, count, 'WITHVALUES'))) as string[];
-    return new Map(Array.from({ length: flat.length / 2 }, (_, i) => [flat[2 * i]!, Number(flat[2 * i + 1])]));
+  override async sampleBuyers(itemId: bigint, count: number, segments = 1): Promise<ReadonlyMap<string, number>> {
+    if (segments === 1) return this.first.sampleBuyers(itemId, count);
+    const each = Math.ceil(count / segments);
+    const sampled = sumOf(await this.each(segments, (segment) => segment.sampleBuyers(itemId, each)));
+    return this.unitsOf(itemId, [...sampled.keys()], segments);
   }
 
-  override async findReturned(itemId: bigint, returnIds: readonly bigint[]): Promise<ReadonlySet<bigint>> {
-    if (returnIds.length === 0) return new Set();
-    const { returned } = this.keysOf(itemId);
-    const found = await orSaleUnavailable(this.server.commands.smismember(returned, ...returnIds.map(String)));
-    return new Set(returnIds.filter((_, i) => found[i] === 1));
+  override async findReturned(
+    itemId: bigint,
+    returnIds: readonly bigint[],
+    segments = 1,
+  ): Promise<ReadonlySet<bigint>> {
+    const found = await this.each(segments, (segment) => segment.findReturned(itemId, returnIds));
+    return new Set(found.flatMap((ids) => [...ids]));
   }
 
-  override async configure({ itemId, epoch }: EpochOfItem, change: SettingsChange): Promise<boolean> {
-    const { from, to, total, endsAt, defaultLimit, admitRate, vipLimits } = change;
-    const args = [
-      ...[epoch, from, to, total, endsAt?.getTime() ?? '', defaultLimit, admitRate].map(String),
-      ...vipLimits.flatMap((v) => [v.userId, String(v.units)]),
-    ];
-    const reply = await orSaleUnavailable(CONFIGURE.run(this.server.commands, this.keysOf(itemId), args));
-    this.expectUnits(itemId);
-    return reply === 'APPLIED';
+  override async configure(sale: EpochOfItem, change: SettingsChange): Promise<boolean> {
+    const { segments = 1, itemId, epoch } = sale;
+    if (segments === 1) return this.first.configure(sale, change);
+    const { loaded } = await this.state(itemId, segments);
+    if (loaded?.epoch !== epoch || loaded.settingsVersion !== change.from) return false;
+    const states = await this.each(segments, (segment) => segment.state(itemId));
+    // Those that another caller was told of already keep what it gave them.
+    const behind = states.flatMap(({ loaded: own }, k) => {
+      return own && own.settingsVersion < change.to ? [{ segment: k, own }] : [];
+    });
+    const more = change.total - loaded.total;
+    const applied = await Promise.all(
+      behind.map(({ segment, own }, i) =>
+        this.at(segment).configure(sale, {
+          ...change,
+          from: own.settingsVersion,
+          total: own.total + shareOf(more, i, behind.length),
+          vipLimits: change.vipLimits.filter((v) => homeSegment(v.userId, segments) === segment),
+        }),
+      ),
+    );
+    this.soldOut.delete(itemId);
+    return applied.every((isApplied) => isApplied);
   }
 
-  override async withdraw({ itemId, epoch, settingsVersion }: Sale, total: bigint): Promise<Withdrawal> {
-    const args = [epoch, settingsVersion, total].map(String);
-    const reply = await orSaleUnavailable(WITHDRAW.run(this.server.commands, this.keysOf(itemId), args));
-    const [kind, stock = '0'] = reply as [Withdrawal['kind'], string?];
-    return kind === 'SHORT' ? { kind, stock: BigInt(stock) } : { kind };
+  override async withdraw(sale: Sale, total: bigint): Promise<Withdrawal> {
+    if (sale.segments === 1) return this.first.withdraw(sale, total);
+    const { itemId, epoch, segments } = sale;
+    // The sale is locked, so the totals of its segments stay as they are read, whatever its units do.
+    const states = await this.each(segments, (segment) => segment.state(itemId));
+    const parts = states.flatMap(({ loaded }, segment) => (loaded ? [{ ...loaded, segment }] : []));
+    const isThis = parts.every((p) => p.epoch === epoch && p.settingsVersion === sale.settingsVersion);
+    if (parts.length < segments || !isThis) return { kind: 'OTHER' };
+    let less = parts.reduce((sum, p) => sum + p.total, 0n) - total;
+    const withdrawn: typeof parts = [];
+    const underWay = (await this.moves.levels(sale))?.flatMap((level) => level.moves) ?? [];
+    await Promise.all(underWay.map((move) => this.moves.finish(sale, move)));
+    for (let pass = 0; less > 0n && pass < 2; pass++) {
+      for (const part of parts) {
+        if (less <= 0n) break;
+        const { stock = 0n, total: own = 0n } = (await this.at(part.segment).state(itemId)).loaded ?? {};
+        const units = stock < less ? stock : less;
+        if (units <= 0n) continue;
+        const { kind } = await this.at(part.segment).withdraw(sale, own - units);
+        if (kind !== 'WITHDRAWN') continue;
+        withdrawn.push(part);
+        less -= units;
+      }
+    }
+    if (less < 0n) await this.at(0).withdraw(sale, parts[0]!.total - less);
+    if (less <= 0n) return { kind: 'WITHDRAWN' };
+    for (const part of withdrawn) await this.at(part.segment).withdraw(sale, part.total);
+    const { loaded } = await this.state(itemId, segments);
+    return loaded?.epoch === epoch ? { kind: 'SHORT', stock: loaded.stock } : { kind: 'OTHER' };
   }
 
-  override async close({ itemId, epoch }: EpochOfItem): Promise<void> {
-    const args = [String(epoch), String(KEEP_CLOSED_MS), String(KEEP_BROKEN_MS)];
-    await orSaleUnavailable(CLOSE.run(this.server.commands, this.keysOf(itemId), args));
+  override async close(sale: EpochOfItem): Promise<void> {
+    const { segments = 1 } = sale;
+    if (segments === 1) return this.first.close(sale);
+    // A segment whose server is away must not keep the others from closing.
+    const closed = await Promise.allSettled(segmentsOf(segments).map((k) => this.at(k).close(sale)));
+    for (const result of closed) if (result.status === 'rejected') throw result.reason;
   }
 
   override async returnUnits(units: UnitsReturn): Promise<boolean> {
-    const args = [String(units.epoch), String(units.returnId), units.userId, String(units.quantity)];
-    const keys = this.keysOf(units.itemId);
-    const reply = await RETURN_UNITS.run(this.server.commands, keys, args).catch((err: unknown) => {
-      // A sale that cannot be read is as good as lost: the next load brings the units.
-      if (isUnreadable(err)) return 'NOT_READY';
-      throw asSaleUnavailable(err);
-    });
-    this.expectUnits(units.itemId);
-    return reply !== 'NOT_READY';
+    this.soldOut.delete(units.itemId);
+    return this.at(homeSegment(units.userId, units.segments ?? 1)).returnUnits(units);
   }
 
-  override async leaseLoad(itemId: bigint): Promise<LoadLease | undefined> {
-    // Within this process the token tells nothing apart.
-    if (this.leasedItems.has(itemId)) return undefined;
-    this.leasedItems.add(itemId);
-    try {
-      if (await this.holdLease(itemId)) return this.renewedLease(itemId);
-    } catch (err) {
-      this.leasedItems.delete(itemId);
-      throw err;
-    }
-    this.leasedItems.delete(itemId);
-    return undefined;
-  }
-
-  /** Other processes hear of more units when their own knowledge runs out. */
-  private expectUnits(itemId: bigint): void {
-    const lane = this.lanes.get(itemId);
-    if (lane) lane.soldOutUntilMs = 0;
-  }
-
-  private async holdLease(itemId: bigint): Promise<boolean> {
-    const args = [this.leaseToken, String(LEASE_MS)];
-    return (await orSaleUnavailable(LEASE.run(this.server.commands, this.keysOf(itemId), args))) === 'HELD';
-  }
-
-  private renewedLease(itemId: bigint): LoadLease {
-    // A renewal that fails is followed by the next; what a lapsed lease may do wrong, the epoch keeps harmless.
-    const renewal = setInterval(() => this.holdLease(itemId).catch(() => {}), LEASE_MS / 3);
-    renewal.unref();
-    return {
-      suspend: () => this.suspend(itemId),
-      load: (state) => this.load(state),
-      release: async () => {
-        clearInterval(renewal);
-        await this.releaseLease(itemId);
-        this.leasedItems.delete(itemId);
-      },
-    };
-  }
-
-  private async releaseLease(itemId: bigint): Promise<void> {
-    for (let attempt = 1; attempt <= RELEASE_ATTEMPTS; attempt++) {
-      try {
-        await LEASE.run(this.server.commands, this.keysOf(itemId), [this.leaseToken, '0']);
-        return;
-      } catch (err) {
-        if (!isRedisAway(err)) throw err;
-        await sleep(RELEASE_RETRY_MS);
+  override async spread(sale: EpochOfItem): Promise<bigint> {
+    const levels = await this.moves.levels(sale);
+    if (!levels) return 0n;
+    const underWay = levels.flatMap((level) => level.moves);
+    await Promise.all(underWay.map((move) => this.moves.finish(sale, move)));
+    const total = stockOf(levels);
+    const even = total > 0n ? total / BigInt(levels.length) : 0n;
+    // Segments that have less than half of their part, or less than nothing, get what others have too much of.
+    const poor = levels.filter((l) => l.stock < 0n || l.stock < even / 2n).map((l) => ({ ...l, wants: even - l.stock }));
+    let moved = 0n;
+    for (const { segment: from, stock } of levels.toSorted((a, b) => Number(b.stock - a.stock))) {
+      let spare = stock - even;
+      for (const to of poor) {
+        const units = spare < to.wants ? spare : to.wants;
+        if (units <= 0n) continue;
+        const move = await this.moves.takeOut(sale, { from, to: to.segment, units });
+        if (!move) break;
+        await this.moves.finish(sale, move);
+        spare -= move.units;
+        to.wants -= move.units;
+        moved += move.units;
       }
     }
+    return moved;
   }
 
-  private async suspend(itemId: bigint): Promise<void> {
-    const args = [this.leaseToken, String(KEEP_BROKEN_MS)];
-    const reply = await orSaleUnavailable(SUSPEND.run(this.server.commands, this.keysOf(itemId), args));
-    if (reply === 'LOST') throw saleUnavailable(`the load lease of item ${itemId} has lapsed; try again`);
-  }
-
-  private async load(state: AdmissionLoad): Promise<'LOADED' | 'STALE' | 'CLOSED'> {
-    const { sale } = state;
-    const keys = this.keysOf(sale.itemId);
-    const next = nextKeys(keys, sale.epoch);
-    await this.stage(next.nextBuyers, state.buyers);
-    const vip = new Map(state.vipLimits.map((v) => [v.userId, v.units]));
-    await this.stage(next.nextVip, vip);
-    const meta = {
-      sale_id: String(sale.id),
-      version: String(sale.settingsVersion),
-      total: String(sale.total),
-      starts_ms: String(sale.startsAt.getTime()),
-      ends_ms: sale.endsAt === undefined ? '' : String(sale.endsAt.getTime()),
-      limit: String(sale.defaultLimit),
-      admit_rate: String(sale.admitRate),
-      backlog: String(state.backlogLimit),
-      fence_from: state.counted.from,
-      fence: state.counted.to,
+  override async leaseLoad(itemId: bigint, segments = 1): Promise<LoadLease | undefined> {
+    if (segments === 1) return this.first.leaseLoad(itemId);
+    const leases: LoadLease[] = [];
+    const release = async () => {
+      await Promise.all(leases.map((lease) => lease.release()));
     };
-    const reply = await orSaleUnavailable(
-      LOAD.run(this.server.commands, { ...keys, ...next }, [
-        String(sale.epoch),
-        String(sale.epoch << 32n),
-        String(state.buyers.size),
-        String(vip.size),
-        String(state.stock),
-        ...Object.entries(meta).flat(),
-      ]),
+    try {
+      // In their order, so that of two callers one gets all.
+      for (const segment of segmentsOf(segments)) {
+        const lease = await this.at(segment).leaseLoad(itemId);
+        if (!lease) break;
+        leases.push(lease);
+      }
+    } catch (err) {
+      await release();
+      throw err;
+    }
+    if (leases.length < segments) {
+      await release();
+      return undefined;
+    }
+    return {
+      suspend: async () => {
+        await Promise.all(leases.map((lease) => lease.suspend()));
+      },
+      load: async (state) => {
+        const loaded = await Promise.all(leases.map((lease, segment) => lease.load(partOf(state, segment))));
+        return loaded.find((result) => result !== 'LOADED') ?? 'LOADED';
+      },
+      release,
+    };
+  }
+
+  private at(segment: number): SegmentAdmission {
+    for (let k = this.segments.length; k <= segment; k++) this.segments.push(new SegmentAdmission(this.server, k));
+    return this.segments[segment]!;
+  }
+
+  private each<T>(segments: number, work: (segment: SegmentAdmission) => Promise<T>): Promise<T[]> {
+    return Promise.all(segmentsOf(segments).map((k) => work(this.at(k))));
+  }
+
+  private async admitAtHome(sale: EpochOfItem, request: PurchaseRequest): Promise<AdmissionResult> {
+    const home = homeSegment(request.userId, sale.segments ?? 1);
+    const result = await this.at(home).admit(sale, request);
+    if (result.kind !== 'SOLD_OUT' || this.isSoldOut(sale)) return result;
+    return this.refillOf(sale, home).batcher.tryAdd(request) ?? { kind: 'BACKLOG_FULL' };
+  }
+
+  private async admitAllAtHome(
+    sale: EpochOfItem,
+    home: number,
+    requests: readonly PurchaseRequest[],
+  ): Promise<readonly AdmissionResult[]> {
+    const results = [...(await this.at(home).admitAll(sale, requests))];
+    const open = results.flatMap((result, i) => (result.kind === 'SOLD_OUT' ? [i] : []));
+    if (open.length === 0 || this.isSoldOut(sale)) return results;
+    const again = await this.admitRefilled(
+      sale,
+      home,
+      open.map((i) => requests[i]!),
     );
-    if (reply === 'INCOMPLETE') throw saleUnavailable(`the load of item ${sale.itemId} was disturbed; try again`);
-    return reply === 'THERE' ? 'LOADED' : (reply as 'LOADED' | 'STALE' | 'CLOSED');
+    open.forEach((i, at) => {
+      results[i] = again[at]!;
+    });
+    return results;
   }
 
-  private keysOf(itemId: bigint): SaleKeys {
-    return this.server.keys.sale(itemId);
+  private async admitRefilled(
+    sale: EpochOfItem,
+    home: number,
+    requests: readonly PurchaseRequest[],
+  ): Promise<readonly AdmissionResult[]> {
+    const admission = this.at(home);
+    const results = await this.refill.admit(sale, { segment: home, admission }, requests);
+    if (isSold(requests, results)) {
+      if (this.soldOut.size >= MAX_REFILLS) this.soldOut.clear();
+      this.soldOut.set(sale.itemId, { epoch: sale.epoch, untilMs: performance.now() + SOLD_OUT_MS });
+    }
+    return results;
   }
 
-  /** Purchases of one item and epoch share their script calls. */
-  private laneOf(itemId: bigint, epoch: bigint): Lane {
-    const known = this.lanes.get(itemId);
-    if (known?.epoch === epoch) return known;
-    if (this.lanes.size >= MAX_LANES) this.forgetIdleLanes();
-    const lane: Lane = {
-      epoch,
-      soldOutUntilMs: 0,
+  private isSoldOut({ itemId, epoch }: EpochOfItem): boolean {
+    const known = this.soldOut.get(itemId);
+    return known?.epoch === epoch && known.untilMs > performance.now();
+  }
+
+  /** Purchases of one home segment wait together for units of others. */
+  private refillOf(sale: EpochOfItem, home: number): Refill {
+    const key = `${sale.itemId}#${home}`;
+    const known = this.refills.get(key);
+    if (known?.epoch === sale.epoch) return known;
+    if (this.refills.size >= MAX_REFILLS) {
+      for (const [k, { batcher }] of this.refills) if (batcher.idle) this.refills.delete(k);
+    }
+    const refill: Refill = {
+      epoch: sale.epoch,
       batcher: new Batcher({
         name: 'purchases',
-        run: (requests) => this.admitBatch(lane, itemId, requests),
+        run: (requests) => this.admitRefilled(sale, home, requests),
         maxBatch: MAX_BATCH,
-        maxConcurrent: MAX_RUNNING,
+        maxConcurrent: 1,
         maxQueued: MAX_WAITING,
       }),
     };
-    this.lanes.set(itemId, lane);
-    return lane;
-  }
-
-  private forgetIdleLanes(): void {
-    for (const [itemId, lane] of this.lanes) if (lane.batcher.idle) this.lanes.delete(itemId);
-  }
-
-  /** One result for each request. A call that fails as a whole is split, until the request at fault fails alone. */
-  private async admitBatch(
-    lane: Lane,
-    itemId: bigint,
-    requests: readonly PurchaseRequest[],
-  ): Promise<readonly AdmissionResult[]> {
-    try {
-      return await this.admitTogether(lane, itemId, requests);
-    } catch (cause) {
-      // What concerns the whole sale concerns each half. A script raises before it writes, so nothing was done.
-      if (isRedisAway(cause) || isUnreadable(cause)) throw asSaleUnavailable(cause);
-      if (requests.length === 1) return [{ kind: 'FAILED', cause }];
-      const half = requests.length >> 1;
-      const first = await this.admitBatch(lane, itemId, requests.slice(0, half));
-      return [...first, ...(await this.admitBatch(lane, itemId, requests.slice(half)))];
-    }
-  }
-
-  private async admitTogether(
-    lane: Lane,
-    itemId: bigint,
-    requests: readonly PurchaseRequest[],
-  ): Promise<readonly AdmissionResult[]> {
-    const args = [String(lane.epoch)];
-    for (const r of requests) args.push(r.userId, String(r.quantity), requestField(r), r.traceparent);
-    const { reply, replicated } = await this.runAdmit(itemId, args);
-    const [status, , left, ...outcomes] = reply as [string, number, number, ...string[]];
-    if (status !== 'OK') return requests.map(() => STALE);
-    const admitted = outcomes.map((outcome) => resultOf(outcome, replicated));
-    lane.soldOutUntilMs = left <= 0 && admitted.at(-1)?.kind === 'SOLD_OUT' ? performance.now() + SOLD_OUT_MS : 0;
-    return admitted;
-  }
-
-  private async runAdmit(itemId: bigint, args: readonly string[]): Promise<{ reply: unknown; replicated: boolean }> {
-    const { admission, waitReplicas, readTimeoutMs } = this.server;
-    const keys = this.keysOf(itemId);
-    if (waitReplicas === 0) return { reply: await ADMIT.run(admission, keys, args), replicated: true };
-    // Half of the time limit, so that the reply still comes in time.
-    const wait = { replicas: waitReplicas, timeoutMs: Math.ceil(readTimeoutMs / 2) };
-    const { reply, replicas } = await ADMIT.runAndWait(admission, keys, args, wait);
-    return { reply, replicated: replicas >= waitReplicas };
-  }
-
-  private async stage(key: string, users: ReadonlyMap<string, number>): Promise<void> {
-    const redis = this.server.commands;
-    await orSaleUnavailable(redis.del(key));
-    let chunk: string[] = [];
-    const flush = async () => {
-      if (chunk.length > 0) await orSaleUnavailable(redis.hset(key, ...chunk));
-      chunk = [];
-    };
-    for (const [userId, units] of users) {
-      chunk.push(userId, String(units));
-      if (chunk.length >= 2 * CHUNK) await flush();
-    }
-    await flush();
-    if (users.size > 0) await orSaleUnavailable(redis.expire(key, STAGING_TTL_S));
+    this.refills.set(key, refill);
+    return refill;
   }
 }
 
-const STALE: AdmissionResult = { kind: 'STALE' };
-const SOLD_OUT = Promise.resolve<AdmissionResult>({ kind: 'SOLD_OUT' });
-const BACKLOG_FULL = Promise.resolve<AdmissionResult>({ kind: 'BACKLOG_FULL' });
-const UNCONFIRMED: AdmissionResult = { kind: 'UNCONFIRMED' };
-const QUEUED = 'QUEUED ';
-const INVALID = 'INVALID ';
-
-/** A request id and a token's id as the scripts take them: the second behind a zero byte. */
-function requestField({ requestId, tokenId }: PurchaseRequest): string {
-  return tokenId ? `${requestId}\0${tokenId}` : requestId;
+/** Runs `work` on the items of each home segment. @returns the results in the order of the items */
+async function inParts<Item, Result>(
+  items: readonly Item[],
+  segments: number,
+  userOf: (item: Item) => string,
+  work: (home: number, own: readonly Item[]) => Promise<readonly Result[]>,
+): Promise<readonly Result[]> {
+  const parts = Map.groupBy(items.keys(), (i) => homeSegment(userOf(items[i]!), segments));
+  const results = new Array<Result>(items.length);
+  await Promise.all(
+    [...parts].map(async ([home, places]) => {
+      const own = await work(
+        home,
+        places.map((i) => items[i]!),
+      );
+      places.forEach((i, at) => {
+        results[i] = own[at]!;
+      });
+    }),
+  );
+  return results;
 }
 
-/** @param replicated whether enough replicas have what was admitted */
-function resultOf(outcome: string, replicated: boolean): AdmissionResult {
-  if (outcome.startsWith(QUEUED)) {
-    return replicated ? { kind: 'QUEUED', streamId: outcome.slice(QUEUED.length) } : UNCONFIRMED;
-  }
-  if (outcome.startsWith(INVALID)) return { kind: 'INVALID', field: outcome.slice(INVALID.length) };
-  switch (outcome) {
-    case 'SOLD_OUT':
-    case 'NOT_STARTED':
-    case 'ENDED':
-    case 'LIMIT_REACHED':
-    case 'BACKLOG_FULL':
-      return { kind: outcome };
-    case 'FAILED':
-      return STALE;
-    default:
-      throw new Error(`admit answered ${outcome}`);
-  }
+function sumOf(maps: readonly ReadonlyMap<string, number>[]): ReadonlyMap<string, number> {
+  const sums = new Map<string, number>();
+  for (const map of maps) for (const [user, units] of map) sums.set(user, (sums.get(user) ?? 0) + units);
+  return sums;
 }
 
-/** The reply of inspect.lua. */
-function stateOf([nowMs, unreadable = '', ...texts]: readonly [number, ...string[]]): AdmissionState {
-  const [epoch, saleId, version, startsMs, endsMs, limit, admitRate, closed, from, to, server, total] =
-    texts as string[];
-  const [runId, stock, req, returned, buyers, backlog, lastId] = texts.slice(12) as string[];
-  const isWhole = unreadable === '' && closed !== '1' && epoch !== '' && total !== '' && stock !== '' && req !== '';
+/** What a load puts into one segment. */
+function partOf(state: AdmissionLoad, segment: number): AdmissionLoad {
+  const { sale, stock, counted, buyers, vipLimits, backlogLimit } = state;
+  const { segments } = sale;
+  const isHome = (userId: string) => homeSegment(userId, segments) === segment;
   return {
-    now: new Date(nowMs),
-    server: runId!,
-    unreadable: unreadable === '' ? [] : [...new Set(unreadable.split(' '))],
-    loaded: isWhole
-      ? {
-          saleId: BigInt(saleId!),
-          epoch: BigInt(epoch!),
-          settingsVersion: BigInt(version!),
-          startsAt: new Date(Number(startsMs)),
-          endsAt: endsMs === '' ? undefined : new Date(Number(endsMs)),
-          defaultLimit: Number(limit),
-          admitRate: Number(admitRate),
-          total: BigInt(total!),
-          stock: BigInt(stock!),
-          counted: { from: from || '0-0', to: to || '0-0' },
-          server: server!,
-        }
-      : undefined,
-    closedEpoch: closed === '1' && epoch !== '' && unreadable === '' ? BigInt(epoch!) : undefined,
-    backlog: Number(backlog),
-    streamExhausted: lastId === LAST_STREAM_ID,
-    mark: [epoch, version, total, closed, stock, req, returned, buyers, backlog, lastId].join(' '),
+    ...state,
+    sale: { ...sale, total: shareOf(sale.total, segment, segments) },
+    stock: shareOf(stock, segment, segments),
+    counted: counted.slice(segment, segment + 1),
+    buyers: new Map([...buyers].filter(([userId]) => isHome(userId))),
+    vipLimits: vipLimits.filter((v) => isHome(v.userId)),
+    backlogLimit: Math.ceil(backlogLimit / segments),
   };
-}
-
-function asSaleUnavailable(cause: unknown): unknown {
-  if (isRedisAway(cause)) return saleUnavailable('admission does not answer; try again shortly', { cause });
-  if (isUnreadable(cause)) return saleUnavailable('admission is being restored; try again shortly', { cause });
-  return cause;
-}
-
-/** The reply. @throws SALE_UNAVAILABLE when Redis is away, or holds something else than it should */
-export async function orSaleUnavailable<T>(reply: Promise<T>): Promise<T> {
-  try {
-    return await reply;
-  } catch (err) {
-    throw asSaleUnavailable(err);
-  }
 }

@@ -102,6 +102,7 @@ export const INSPECT = new LuaScript('inspect', [
   'waitingRoom',
   'tickets',
 ]);
+export const LEVEL = new LuaScript('level', ['meta', 'stock']);
 export const LEASE = new LuaScript('lease', ['loading']);
 export const LOAD = new LuaScript('load', [
   'meta',
@@ -117,6 +118,8 @@ export const LOAD = new LuaScript('load', [
   'waitingRoom',
   'tickets',
 ]);
+export const MOVE_IN = new LuaScript('move_in', ['meta', 'stock', 'returned']);
+export const MOVE_OUT = new LuaScript('move_out', ['meta', 'stock']);
 export const RETURN_UNITS = new LuaScript('return_units', ['meta', 'stock', 'buyers', 'returned']);
 export const STOCK_GATE = new LuaScript('stock_gate', ['gate']);
 export const SUSPEND = new LuaScript('suspend', ['meta', 'loading', 'stream', 'broken']);
@@ -141,7 +144,10 @@ export const SCRIPTS: readonly LuaScript<string>[] = [
   FINISH,
   INSPECT,
   LEASE,
+  LEVEL,
   LOAD,
+  MOVE_IN,
+  MOVE_OUT,
   RETURN_UNITS,
   STOCK_GATE,
   SUSPEND,

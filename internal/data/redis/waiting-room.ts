@@ -1,16 +1,31 @@
 import type { Sale } from '../../biz/seckill/sale-state.js';
 import { WaitingRoom, type WaitingRoomReply, type WaitingRoomTerms } from '../../biz/seckill/waiting-room.js';
-import { orSaleUnavailable } from './admission.js';
+import { orSaleUnavailable } from './segment-admission.js';
+import { SegmentRefill } from './segment-refill.js';
 import { WAITING_ROOM } from './lua-script.js';
 import type { RedisServer } from './redis.js';
 
 /** The waiting rooms in Redis, whose clock calls the tickets; see waiting_room.lua. */
 export class RedisWaitingRoom extends WaitingRoom {
+  private readonly refill: SegmentRefill;
+
   constructor(private readonly server: RedisServer) {
     super();
+    this.refill = new SegmentRefill(server);
   }
 
   override async ask(
+    sale: Pick<Sale, 'itemId' | 'epoch' | 'segments'>,
+    userId: string,
+    terms: WaitingRoomTerms,
+  ): Promise<WaitingRoomReply> {
+    const reply = await this.askOnce(sale, userId, terms);
+    // It looks at the units of segment 0, whose keys it shares. Others may have some.
+    if (reply.kind !== 'SOLD_OUT' || sale.segments === 1 || !(await this.refill.bringOne(sale, 0))) return reply;
+    return this.askOnce(sale, userId, terms);
+  }
+
+  private async askOnce(
     sale: Pick<Sale, 'itemId' | 'epoch'>,
     userId: string,
     terms: WaitingRoomTerms,

@@ -3,6 +3,7 @@ import {
   Admission,
   type AdmissionResult,
   type AdmissionState,
+  type EpochOfItem,
   type LoadLease,
   type PurchaseRequest,
   type SettingsChange,
@@ -12,8 +13,6 @@ import {
 import { PurchaseStream, type SettledEntry, type StreamEntry } from '../../../internal/biz/seckill/purchase-stream.js';
 import type { Sale } from '../../../internal/biz/seckill/sale-state.js';
 import { type MemoryRedis, saleAway, streamAway } from './redis.js';
-
-type EpochOfItem = Pick<Sale, 'itemId' | 'epoch'>;
 
 export class MemoryAdmission extends Admission {
   private leases = 0;
@@ -78,6 +77,11 @@ export class MemoryAdmission extends Admission {
 
   override returnUnits(units: UnitsReturn): Promise<boolean> {
     return this.call('returnUnits', () => this.redis.returnUnits(units));
+  }
+
+  /** A sale's units lie together here, however many segments it has. */
+  override async spread(): Promise<bigint> {
+    return 0n;
   }
 
   /** It is not renewed: a holder that takes longer loses it. */

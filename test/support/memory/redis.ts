@@ -5,6 +5,7 @@ import type {
   AdmissionResult,
   AdmissionState,
   CountedEntries,
+  EpochOfItem,
   LoadedSale,
   PurchaseRequest,
   SettingsChange,
@@ -18,8 +19,6 @@ import {
 } from '../../../internal/biz/seckill/purchase-stream.js';
 import type { Sale } from '../../../internal/biz/seckill/sale-state.js';
 import { type Around, Conflict, ConnectionLost, ProcessDied } from './store.js';
-
-type EpochOfItem = Pick<Sale, 'itemId' | 'epoch'>;
 
 interface Meta extends Omit<LoadedSale, 'stock' | 'endsAt'> {
   readonly endsMs: number;
@@ -141,6 +140,7 @@ export class MemoryRedis {
       server: this.serverId,
       unreadable: [],
       loaded: loaded && stock !== undefined ? loadedSale(loaded, stock) : undefined,
+      admitting: loaded ? [loaded.epoch] : [],
       closedEpoch: meta?.closed ? meta.epoch : undefined,
       backlog: keys?.stream.length ?? 0,
       streamExhausted: false,
@@ -323,7 +323,7 @@ export class MemoryRedis {
   }
 
   private wasCounted({ meta }: ItemKeys, streamId: string): boolean {
-    const { from, to } = meta?.loaded?.counted ?? NOTHING;
+    const { from, to } = meta?.loaded?.counted[0] ?? NOTHING;
     return compareStreamIds(from, streamId) <= 0 && compareStreamIds(streamId, to) <= 0;
   }
 

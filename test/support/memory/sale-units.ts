@@ -51,8 +51,8 @@ export class MemorySaleUnitsRepo extends SaleUnitsRepo {
         });
         if (sale) after.set(saleId, sale);
       }
-      return [...after.values()].map(({ id, itemId, epoch, status, released }) => ({
-        ...{ id, itemId, epoch, status, released },
+      return [...after.values()].map(({ id, itemId, epoch, segments, status, released }) => ({
+        ...{ id, itemId, epoch, segments, status, released },
       }));
     });
   }

@@ -1,5 +1,6 @@
 import type { Item } from '../../../internal/biz/catalog/item.js';
 import { soldQuantity } from '../../../internal/biz/order/order-state.js';
+import type { ItemSegments } from '../../../internal/biz/seckill/purchase-stream.js';
 import type { Sale, UserOfSale } from '../../../internal/biz/seckill/sale-state.js';
 import type { Holding } from '../../../internal/biz/seckill/settlement-ledger.js';
 import {
@@ -30,6 +31,7 @@ export function openSale(sale: Pick<Sale, 'id' | 'itemId' | 'total'> & Partial<S
     defaultLimit: 1,
     requireToken: false,
     admitRate: 0,
+    segments: 1,
     epoch: 1n,
     firstEpoch: 1n,
     version: 1n,
@@ -51,9 +53,9 @@ export class MemorySettlementRepo extends SettlementRepo {
     this.deadLetters = new MemoryTable(store, 'dead_letters', (d) => `${d.itemId} ${d.streamId}`);
   }
 
-  override findItemIds(): Promise<readonly bigint[]> {
-    return this.store.statement('settlement.findItemIds', undefined, async () =>
-      this.saleUnits.sales.rows().flatMap((s) => (s.status === 'CLOSED' ? [] : [s.itemId])),
+  override findItems(): Promise<readonly ItemSegments[]> {
+    return this.store.statement('settlement.findItems', undefined, async () =>
+      this.saleUnits.sales.rows().filter((s) => s.status !== 'CLOSED'),
     );
   }
 

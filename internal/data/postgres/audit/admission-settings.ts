@@ -43,7 +43,7 @@ export class AdmissionSettingsCheck extends AuditCheck {
   }
 
   private async violationOf(sale: Sale): Promise<string | undefined> {
-    const state = await this.admission.state(sale.itemId);
+    const state = await this.admission.state(sale.itemId, sale.segments);
     if (sale.status === 'CLOSED') return isStillOpen(sale, state) ? 'it is closed, and Redis still admits' : undefined;
     const drifts = driftOf(sale, state).filter((d) => !REPORTED_ELSEWHERE.has(d.kind));
     return drifts.length === 0 ? undefined : drifts.map((d) => d.detail).join('; ');

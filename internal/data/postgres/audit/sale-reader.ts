@@ -1,12 +1,13 @@
-import type { CountedEntries } from '../../../biz/seckill/admission.js';
+import type { AdmissionState } from '../../../biz/seckill/admission.js';
 import { outcomeIdsOf, type PurchaseStream, type StreamEntry } from '../../../biz/seckill/purchase-stream.js';
 import { type AdmissionSnapshot, type ExplainedDifference, explainedBy } from '../../../biz/seckill/sale-balance.js';
 import type { Sale } from '../../../biz/seckill/sale-state.js';
 import { decodeUnitsReturn, TOPIC_SECKILL_RETURN } from '../../../biz/seckill/seckill-return.js';
 import type { InboxRow, SettlementRepo } from '../../../biz/seckill/settlement-state.js';
 import type { Transaction } from '../../../biz/transaction.js';
+import { RedisAdmission } from '../../redis/admission.js';
 import { RedisPurchaseStream } from '../../redis/purchase-stream.js';
-import { orUnavailable, type RedisServer } from '../../redis/redis.js';
+import type { RedisServer } from '../../redis/redis.js';
 import type { Postgres, Statement } from '../postgres.js';
 import { SALE_COLUMNS, type SaleRow, saleOf } from '../sale.js';
 import { PgSettlementRepo } from '../settlement.js';
@@ -46,6 +47,7 @@ export interface SaleComparison {
 
 /** Reads open sales from PostgreSQL and Redis at once. */
 export class SaleReader {
+  readonly admission: RedisAdmission;
   private readonly stream: PurchaseStream;
   private readonly settlements: SettlementRepo;
 
@@ -53,6 +55,7 @@ export class SaleReader {
     readonly db: Postgres,
     readonly redis: RedisServer,
   ) {
+    this.admission = new RedisAdmission(redis);
     this.stream = new RedisPurchaseStream(redis);
     this.settlements = new PgSettlementRepo(db);
   }
@@ -66,26 +69,26 @@ export class SaleReader {
    * sides are not of the same moment.
    */
   async compare(sale: Sale): Promise<{ comparison: SaleComparison | undefined; moved: boolean }> {
-    const before = await this.mark(sale.itemId);
-    const entries = await this.stream.waiting(sale.itemId);
+    const { itemId, segments } = sale;
+    const before = await this.admission.state(itemId, segments);
+    const entries = await this.stream.waiting(itemId, segments);
     const comparison = await onSnapshot(this.db, (tx) => this.readBoth(tx, sale, before, entries));
-    const after = await this.mark(sale.itemId);
-    return { comparison, moved: before.text !== after.text };
+    const after = await this.admission.state(itemId, segments);
+    return { comparison, moved: before.mark !== after.mark };
   }
 
   private async readBoth(
     tx: Transaction,
     { id, itemId }: Sale,
-    mark: Mark,
+    { loaded }: AdmissionState,
     entries: readonly StreamEntry[],
   ): Promise<SaleComparison | undefined> {
     const [row] = (await this.db.query<SaleRow & { live: bigint }>(OPEN_SALE, [id], tx)).rows;
     if (!row) return undefined;
     const sale = saleOf(row);
-    if (mark.epoch !== sale.epoch || mark.stock === undefined) {
-      return { sale, live: row.live, snapshot: undefined, explained: [] };
-    }
-    const snapshot: AdmissionSnapshot = { epoch: mark.epoch, stock: mark.stock, counted: mark.counted, entries };
+    if (loaded?.epoch !== sale.epoch) return { sale, live: row.live, snapshot: undefined, explained: [] };
+    const { epoch, stock, counted } = loaded;
+    const snapshot: AdmissionSnapshot = { epoch, stock, counted, entries };
     const outcomes = new Map<string, InboxRow>();
     for (let i = 0; i < entries.length; i += PAGE) {
       const ids = entries.slice(i, i + PAGE).flatMap(outcomeIdsOf);
@@ -102,50 +105,10 @@ export class SaleReader {
       .map((row) => decodeUnitsReturn(row.payload.toString()))
       .filter((r) => r.itemId === sale.itemId && r.epoch === sale.epoch);
     if (returns.length === 0) return [];
-    const { returned } = this.redis.keys.sale(sale.itemId);
-    const done = await orUnavailable(
-      this.redis.commands.smismember(returned, ...returns.map((r) => String(r.returnId))),
-    );
+    const ids = returns.map((r) => r.returnId);
+    const done = await this.admission.findReturned(sale.itemId, ids, sale.segments);
     return returns
-      .filter((_, i) => done[i] === 0)
+      .filter((r) => !done.has(r.returnId))
       .map(({ userId, quantity }) => ({ userId, stockUnits: quantity, buyerUnits: quantity }));
   }
-
-  /** Admission, settlement and returns all change something of this. It is read at one moment. */
-  private async mark(itemId: bigint): Promise<Mark> {
-    const keys = this.redis.keys.sale(itemId);
-    const replies = await orUnavailable(
-      this.redis.commands
-        .multi()
-        .hmget(keys.meta, 'epoch', 'fence_from', 'fence')
-        .get(keys.stock)
-        .get(keys.req)
-        .scard(keys.returned)
-        .xlen(keys.stream)
-        .xrevrange(keys.stream, '+', '-', 'COUNT', 1)
-        .exec(),
-    );
-    const values = (replies ?? []).map(([err, value]) => {
-      if (err) throw err;
-      return value;
-    });
-    const [[epoch, from, to], stock] = values as [[epoch: Text, from: Text, to: Text], stock: Text];
-    return {
-      text: JSON.stringify(values),
-      epoch: epoch === null ? undefined : BigInt(epoch),
-      stock: stock === null ? undefined : BigInt(stock),
-      counted: { from: from ?? '0-0', to: to ?? '0-0' },
-    };
-  }
 }
-
-/** What Redis holds of a sale. */
-interface Mark {
-  /** Everything that was read, to compare two marks. */
-  readonly text: string;
-  readonly epoch: bigint | undefined;
-  readonly stock: bigint | undefined;
-  readonly counted: CountedEntries;
-}
-
-type Text = string | null;

@@ -1,7 +1,9 @@
 import { AuditCheck, type CheckResult, type InvariantViolation } from '../../../biz/audit/audit.js';
-import { compareStreamIds, type PurchaseStream, type StreamEntry } from '../../../biz/seckill/purchase-stream.js';
+import { compareStreamIds, type StreamEntry } from '../../../biz/seckill/purchase-stream.js';
+import { segmentStreamId, withoutSegment } from '../../../biz/seckill/segment.js';
 import { GROUP, RedisPurchaseStream } from '../../redis/purchase-stream.js';
 import { orUnavailable, type RedisServer } from '../../redis/redis.js';
+import type { SegmentStream } from '../../redis/seckill-keys.js';
 import type { Postgres, Statement } from '../postgres.js';
 
 /** Entries of one query. */
@@ -34,7 +36,7 @@ interface StreamFacts {
 /** An entry leaves its stream once its outcome is committed, so the streams of a system at rest are empty. */
 export class StreamEntriesCheck extends AuditCheck {
   override readonly invariant = 4;
-  private readonly stream: PurchaseStream;
+  private readonly stream: RedisPurchaseStream;
 
   constructor(
     private readonly db: Postgres,
@@ -46,45 +48,50 @@ export class StreamEntriesCheck extends AuditCheck {
 
   override async check(limit: number): Promise<CheckResult> {
     const violations: InvariantViolation[] = [];
-    for await (const itemId of this.items()) {
+    for (const [itemId, streams] of await this.findStreams()) {
       if (violations.length >= limit) break;
-      const facts = await this.factsOf(itemId);
-      if (!facts) continue;
-      const entries = await this.stream.waiting(itemId);
-      for (let i = 0; i < entries.length && violations.length < limit; i += PAGE) {
-        violations.push(...(await this.describe(itemId, facts, entries.slice(i, i + PAGE))));
+      let settled = 0;
+      for (const stream of streams) {
+        const facts = await this.factsOf(stream);
+        if (!facts) continue;
+        settled += (facts.added ?? 0) - facts.length;
+        const entries = await this.stream.waitingIn(itemId, stream.segment);
+        for (let i = 0; i < entries.length && violations.length < limit; i += PAGE) {
+          violations.push(...(await this.describe(stream, facts, entries.slice(i, i + PAGE))));
+        }
+        violations.push(...(await this.pendingWithoutEntry(stream, facts)));
       }
-      violations.push(...(await this.pendingWithoutEntry(itemId, facts)));
-      // Read after the stream, so that entries which are settled meanwhile can only increase the count.
+      // Read after the streams, so that entries which are settled meanwhile can only increase the count.
       const { rows } = await this.db.query<{ n: bigint }>(COUNT_OUTCOMES, [itemId]);
-      const gone = (facts.added ?? 0) - facts.length - Number(rows[0]?.n ?? 0);
+      const gone = settled - Number(rows[0]?.n ?? 0);
       if (gone > 0)
         violations.push({ id: `stream of item ${itemId}`, detail: `${gone} entries left it without an outcome` });
     }
     return { violations: violations.slice(0, limit) };
   }
 
-  private async *items(): AsyncGenerator<bigint> {
-    const seen = new Set<bigint>();
-    for (let cursor = '0'; ; ) {
-      const pattern = this.redis.keys.streamPattern();
-      const [next, keys] = await orUnavailable(
-        this.redis.commands.scan(cursor, 'MATCH', pattern, 'COUNT', SCAN_COUNT, 'TYPE', 'stream'),
-      );
-      for (const key of keys) {
-        const itemId = this.redis.keys.itemOfStream(key);
-        if (itemId === undefined || seen.has(itemId)) continue;
-        seen.add(itemId);
-        yield itemId;
+  /** The streams of each item. */
+  private async findStreams(): Promise<ReadonlyMap<bigint, readonly SegmentStream[]>> {
+    const found = new Map<string, SegmentStream>();
+    const pattern = this.redis.keys.streamPattern();
+    for (const master of this.redis.masters()) {
+      for (let cursor = '0'; ; ) {
+        const scan = master.scan(cursor, 'MATCH', pattern, 'COUNT', SCAN_COUNT, 'TYPE', 'stream');
+        const [next, keys] = await orUnavailable(scan);
+        for (const key of keys) {
+          const stream = this.redis.keys.streamOf(key);
+          if (stream) found.set(key, stream);
+        }
+        cursor = next;
+        if (cursor === '0') break;
       }
-      cursor = next;
-      if (cursor === '0') return;
     }
+    return Map.groupBy(found.values(), (stream) => stream.itemId);
   }
 
   /** undefined: the stream does not exist. */
-  private async factsOf(itemId: bigint): Promise<StreamFacts | undefined> {
-    const { stream } = this.redis.keys.sale(itemId);
+  private async factsOf({ itemId, segment }: SegmentStream): Promise<StreamFacts | undefined> {
+    const { stream } = this.redis.keys.sale(itemId, segment);
     const replies = await orUnavailable(
       this.redis.commands.multi().xinfo('STREAM', stream).xinfo('GROUPS', stream).exec(),
     );
@@ -101,17 +108,18 @@ export class StreamEntriesCheck extends AuditCheck {
   }
 
   private async describe(
-    itemId: bigint,
+    stream: SegmentStream,
     facts: StreamFacts,
     entries: readonly StreamEntry[],
   ): Promise<InvariantViolation[]> {
+    const { itemId } = stream;
     const ids = entries.map((e) => e.streamId);
     const { rows } = await this.db.query<{ stream_id: string; outcome: string }>(FIND_OUTCOMES, [itemId, ids]);
     const outcomes = new Map(rows.map((row) => [row.stream_id, row.outcome]));
-    const pending = new Map((await this.pending(itemId, facts, ids[0]!, ids.at(-1)!, PAGE)).map((p) => [p[0], p]));
+    const pending = new Map((await this.pending(stream, facts, ids[0]!, ids.at(-1)!, PAGE)).map((p) => [p[0], p]));
     return ids.map((id) => {
       const outcome = outcomes.get(id);
-      const [, consumer, idleMs, deliveries] = pending.get(id) ?? [];
+      const [, consumer, idleMs, deliveries] = pending.get(withoutSegment(id)) ?? [];
       const detail =
         outcome !== undefined
           ? `it is ${outcome} but is still in the stream`
@@ -124,11 +132,12 @@ export class StreamEntriesCheck extends AuditCheck {
     });
   }
 
-  private async pendingWithoutEntry(itemId: bigint, facts: StreamFacts): Promise<InvariantViolation[]> {
-    const { stream } = this.redis.keys.sale(itemId);
+  private async pendingWithoutEntry(of: SegmentStream, facts: StreamFacts): Promise<InvariantViolation[]> {
+    const { itemId, segment } = of;
+    const { stream } = this.redis.keys.sale(itemId, segment);
     const found: InvariantViolation[] = [];
     for (let from = '-'; ; ) {
-      const page = await this.pending(itemId, facts, from, '+', PAGE);
+      const page = await this.pending(of, facts, from, '+', PAGE);
       const replies = await orUnavailable(
         page.reduce((multi, [id]) => multi.xrange(stream, id, id), this.redis.commands.pipeline()).exec(),
       );
@@ -136,7 +145,9 @@ export class StreamEntriesCheck extends AuditCheck {
         const [err, there] = replies?.[i] ?? [];
         if (err) throw err;
         if (Array.isArray(there) && there.length > 0) return;
-        found.push({ id: `entry ${itemId}-${id}`, detail: `pending at ${consumer}, but not in the stream` });
+        found.push({
+          id: `entry ${itemId}-${segmentStreamId(id, segment)}`,
+           detail: `pending at ${consumer}, but not in the stream` });
       });
       if (page.length < PAGE) return found;
       from = `(${page.at(-1)![0]}`;
@@ -144,15 +155,15 @@ export class StreamEntriesCheck extends AuditCheck {
   }
 
   private async pending(
-    itemId: bigint,
+    { itemId, segment }: SegmentStream,
     facts: StreamFacts,
     from: string,
     to: string,
     count: number,
   ): Promise<Pending[]> {
     if (facts.delivered === undefined) return [];
-    const { stream } = this.redis.keys.sale(itemId);
-    return (await orUnavailable(this.redis.commands.xpending(stream, GROUP, from, to, count))) as Pending[];
+    const { stream } = this.redis.keys.sale(itemId, segment);
+    return (await orUnavailable(this.redis.commands.xpending(stream, GROUP, withoutSegment(from), withoutSegment(to), count))) as Pending[];
   }
 }
 

@@ -1,5 +1,7 @@
 import { AuditCheck, type CheckResult, type InvariantViolation } from '../../../biz/audit/audit.js';
 import { NIL_UUID } from '../../../biz/identity.js';
+import type { Sale } from '../../../biz/seckill/sale-state.js';
+import { segmentsOf } from '../../../biz/seckill/segment.js';
 import { orUnavailable } from '../../redis/redis.js';
 import type { Statement } from '../postgres.js';
 import { SOLD_QUANTITY } from '../status.js';
@@ -63,8 +65,8 @@ export class BuyersCheck extends AuditCheck {
     violations: InvariantViolation[],
     limit: number,
   ): Promise<void> {
-    const { db, redis } = this.sales;
-    const { buyers } = redis.keys.sale(sale.itemId);
+    const { db, admission } = this.sales;
+    const { itemId, segments } = sale;
     const explainedUnits = new Map<string, number>();
     for (const { userId, buyerUnits } of explained) {
       explainedUnits.set(userId, (explainedUnits.get(userId) ?? 0) + buyerUnits);
@@ -82,24 +84,34 @@ export class BuyersCheck extends AuditCheck {
       const { rows } = await db.query<{ user_id: string; units: number }>(BUYERS_AFTER, [sale.id, after]);
       if (rows.length === 0) break;
       const users = rows.map((row) => row.user_id);
-      const inRedis = await orUnavailable(redis.commands.hmget(buyers, ...users));
-      for (const [i, row] of rows.entries()) judge(row.user_id, row.units, Number(inRedis[i] ?? 0));
+      const inRedis = await admission.unitsOf(itemId, users, segments);
+      for (const row of rows) judge(row.user_id, row.units, inRedis.get(row.user_id) ?? 0);
       for (const user of users) if (explainedUnits.has(user)) judged.add(user);
       after = users.at(-1)!;
     }
     // Users without an order: those of the buyers hash, and those of waiting entries.
-    for (let cursor = '0'; violations.length < limit; ) {
-      const [next, flat] = await orUnavailable(redis.commands.hscan(buyers, cursor, 'COUNT', PAGE));
-      const page = new Map(Array.from({ length: flat.length / 2 }, (_, i) => [flat[2 * i]!, Number(flat[2 * i + 1])]));
-      const { rows } = await db.query<{ user_id: string }>(WHO_HOLDS_UNITS, [sale.id, [...page.keys()]]);
+    for await (const page of this.buyersOf(sale)) {
+      const { rows } = await db.query<{ user_id: string }>(WHO_HOLDS_UNITS, [sale.id, page]);
       const live = new Set(rows.map((row) => row.user_id));
-      for (const [userId, units] of page) {
-        judged.add(userId);
-        if (!live.has(userId)) judge(userId, 0, units);
-      }
-      cursor = next;
-      if (cursor === '0') break;
+      const without = page.filter((userId) => !live.has(userId) && !judged.has(userId));
+      for (const [userId, units] of await admission.unitsOf(itemId, without, segments)) judge(userId, 0, units);
+      for (const userId of page) judged.add(userId);
+      if (violations.length >= limit) break;
     }
     for (const userId of explainedUnits.keys()) if (!judged.has(userId)) judge(userId, 0, 0);
+  }
+
+  /** The users in the buyers hashes of a sale, in pages. */
+  private async *buyersOf({ itemId, segments }: Sale): AsyncGenerator<readonly string[]> {
+    const { redis } = this.sales;
+    for (const segment of segmentsOf(segments)) {
+      const { buyers } = redis.keys.sale(itemId, segment);
+      for (let cursor = '0'; ; ) {
+        const [next, flat] = await orUnavailable(redis.commands.hscan(buyers, cursor, 'COUNT', PAGE));
+        yield flat.filter((_, i) => i % 2 === 0);
+        cursor = next;
+        if (cursor === '0') break;
+      }
+    }
   }
 }

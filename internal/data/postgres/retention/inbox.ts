@@ -21,6 +21,11 @@ const SALE_OVER = saleOver('i.sale_id');
 const OLD_ENTRY = `i.created_at < ${BEFORE_OLDEST}
   AND split_part(i.stream_id, '-', 1)::numeric < extract(epoch FROM ${BEFORE_OLDEST})::numeric * 1000`;
 
+const SEGMENTS: Statement = {
+  name: 'retention_segments',
+  text: 'SELECT coalesce(max(segments), 1)::int AS segments FROM sales WHERE item_id = $1',
+};
+
 /** Behind every stream id of an item, whose first character is a digit. */
 const LAST = 'z';
 
@@ -79,7 +84,8 @@ abstract class EntryRetention extends RetentionStore {
   }
 
   override async limitOf(scope: string): Promise<number | undefined> {
-    const oldest = await this.stream.oldest(BigInt(scope));
+    const { rows } = await this.db.query<{ segments: number }>(SEGMENTS, [scope]);
+    const oldest = await this.stream.oldest(BigInt(scope), rows[0]?.segments ?? 1);
     // An id may exceed every time. Then nothing is older than everything.
     return oldest && Math.min(Number(oldest.streamId.split('-', 1)[0]), MAX_TIME_MS);
   }

@@ -1,0 +1,127 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { AdmissionResult, EpochOfItem, PurchaseRequest } from '../../biz/seckill/admission.js';
+import type { SegmentAdmission } from './segment-admission.js';
+import { type Level, stockOf, UnitMoves, type UnitMove } from './unit-moves.js';
+import type { RedisServer } from './redis.js';
+
+/** Looks at all segments for one set of purchases. Each that is not the last finds units that others then take. */
+const MAX_ATTEMPTS = 64;
+/** From this attempt on it waits for a random time, so that buyers of several segments do not take from each other in turn. */
+const PATIENT_ATTEMPTS = 4;
+const MAX_PAUSE_MS = 8;
+
+type Refilled =
+  | { readonly kind: 'FILLED'; readonly moves: readonly UnitMove[] }
+  | { readonly kind: 'EMPTY' }
+  | { readonly kind: 'STALE' };
+
+/**
+ * Purchases that found their home segment without units. Units of other segments are moved there, and the purchases are
+ * made again; so a user's limit and request ids are never judged anywhere but at home. SOLD_OUT is the answer only where
+ * all segments were without units at one moment.
+ */
+export class SegmentRefill {
+  private readonly moves: UnitMoves;
+
+  constructor(server: RedisServer) {
+    this.moves = new UnitMoves(server);
+  }
+
+  /** @returns one result for each request: STALE where units moved to and fro for too long */
+  async admit(
+    sale: EpochOfItem,
+    home: { readonly segment: number; readonly admission: SegmentAdmission },
+    requests: readonly PurchaseRequest[],
+  ): Promise<readonly AdmissionResult[]> {
+    const results: AdmissionResult[] = requests.map(() => ({ kind: 'SOLD_OUT' }));
+    let open = requests.map((_, i) => i);
+    for (let attempt = 0; attempt < MAX_ATTEMPTS && open.length > 0; attempt++) {
+      if (attempt >= PATIENT_ATTEMPTS) await sleep(Math.random() * MAX_PAUSE_MS);
+      const filled = await this.fill(
+        sale,
+        home.segment,
+        open.map((i) => requests[i]!.quantity),
+      );
+      if (filled.kind === 'STALE') break;
+      if (filled.kind === 'EMPTY') return results;
+      // Sent together on one connection, so that hardly another caller can take the units in between.
+      const putIn = Promise.all(filled.moves.map((move) => this.moves.putIn(sale, move)));
+      const again = home.admission.admitAll(
+        sale,
+        open.map((i) => requests[i]!),
+      );
+      const [, outcomes] = await Promise.all([putIn, again]);
+      // A note that stays is harmless: the move has arrived, and the sale keeper removes it.
+      await Promise.allSettled(filled.moves.map((move) => this.moves.forget(sale, move)));
+      open.forEach((i, at) => {
+        results[i] = outcomes[at]!;
+      });
+      open = open.filter((i) => results[i]?.kind === 'SOLD_OUT');
+    }
+    for (const i of open) results[i] = { kind: 'STALE' };
+    return results;
+  }
+
+  /**
+   * Brings a unit to a segment that has none. @returns whether it has one now, unless others were faster; false where all
+   * segments are empty
+   */
+  async bringOne(sale: EpochOfItem, segment: number): Promise<boolean> {
+    const filled = await this.fill(sale, segment, [1]);
+    if (filled.kind === 'FILLED') await Promise.all(filled.moves.map((move) => this.moves.finish(sale, move)));
+    return filled.kind === 'FILLED';
+  }
+
+  /**
+   * Takes units for purchases of these quantities out of other segments.
+   * @returns FILLED also where the segment itself has units by now; the moves are to be put in
+   */
+  private async fill(sale: EpochOfItem, segment: number, quantities: readonly number[]): Promise<Refilled> {
+    const levels = await this.settled(sale);
+    if (!levels) return { kind: 'STALE' };
+    const smallest = BigInt(Math.min(...quantities));
+    if (stockOf(levels.filter((l) => l.stock > 0n)) < smallest) {
+      const again = await this.settled(sale);
+      if (!again) return { kind: 'STALE' };
+      // Without a move that arrived in between, what the segments had was not where it had not been looked at yet.
+      const unmoved = again.every((level, i) => level.movedIn === levels[i]?.movedIn);
+      const still = stockOf(again.filter((l) => l.stock > 0n)) < smallest;
+      return unmoved && still ? { kind: 'EMPTY' } : { kind: 'FILLED', moves: [] };
+    }
+    const wanted = quantities.reduce((sum, quantity) => sum + BigInt(quantity), 0n);
+    return { kind: 'FILLED', moves: await this.takeOut(sale, segment, wanted, levels) };
+  }
+
+  private async takeOut(
+    sale: EpochOfItem,
+    segment: number,
+    wanted: bigint,
+    levels: readonly Level[],
+  ): Promise<readonly UnitMove[]> {
+    const moves: UnitMove[] = [];
+    let missing = wanted - (levels[segment]?.stock ?? 0n);
+    const others = levels.filter((l) => l.segment !== segment && l.stock > 0n);
+    for (const { segment: from, stock } of others.sort((a, b) => Number(b.stock - a.stock))) {
+      if (missing <= 0n) break;
+      // Half of a segment that has many, so that the next purchases need no move.
+      const half = stock / 2n;
+      const units = missing > half ? missing : half;
+      const move = await this.moves.takeOut(sale, { from, to: segment, units });
+      if (!move) continue;
+      moves.push(move);
+      missing -= move.units;
+    }
+    return moves;
+  }
+
+  /** The levels when no move is under way: the ones that others began are seen through. */
+  private async settled(sale: EpochOfItem): Promise<readonly Level[] | undefined> {
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const levels = await this.moves.levels(sale);
+      const underWay = levels?.flatMap((level) => level.moves) ?? [];
+      if (underWay.length === 0) return levels;
+      await Promise.all(underWay.map((move) => this.moves.finish(sale, move)));
+    }
+    return undefined;
+  }
+}

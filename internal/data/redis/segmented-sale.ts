@@ -1,0 +1,44 @@
+import type { AdmissionResult, AdmissionState, LoadedSale, PurchaseRequest } from '../../biz/seckill/admission.js';
+import type { Level, UnitMove } from './unit-moves.js';
+
+/** What admission holds of a sale of several segments. @param underWay moves whose units are in no segment */
+export function asOneState(
+  states: readonly AdmissionState[],
+  levels: readonly Level[] | undefined,
+  underWay: readonly UnitMove[],
+): AdmissionState {
+  const [first] = states as readonly [AdmissionState, ...AdmissionState[]];
+  const loaded = asOneSale(states, underWay);
+  return {
+    now: first.now,
+    server: states.map((s) => s.server).join(' '),
+    unreadable: states.flatMap(({ unreadable }, k) => unreadable.map((name) => `${name} of segment ${k}`)),
+    loaded,
+    admitting: states.flatMap((s) => s.admitting),
+    closedEpoch: states.every((s) => s.closedEpoch === first.closedEpoch) ? first.closedEpoch : undefined,
+    backlog: states.reduce((sum, s) => sum + s.backlog, 0),
+    streamExhausted: states.some((s) => s.streamExhausted),
+    mark: JSON.stringify([states.map((s) => s.mark), levels?.map((l) => [l.movedIn, l.moves.map((m) => m.id)])]),
+  };
+}
+
+/** undefined where a segment has not what the others have. */
+function asOneSale(states: readonly AdmissionState[], underWay: readonly UnitMove[]): LoadedSale | undefined {
+  const parts = states.flatMap((s) => s.loaded ?? []);
+  const [first] = parts;
+  if (!first || parts.length < states.length || parts.some((p) => p.epoch !== first.epoch)) return undefined;
+  const oldest = parts.reduce((a, b) => (b.settingsVersion < a.settingsVersion ? b : a));
+  const moving = underWay.reduce((sum, move) => sum + move.units, 0n);
+  return {
+    ...oldest,
+    total: parts.reduce((sum, p) => sum + p.total, 0n),
+    stock: parts.reduce((sum, p) => sum + p.stock, moving),
+    counted: parts.flatMap((p) => p.counted),
+    server: parts.map((p) => p.server).join(' '),
+  };
+}
+
+/** Whether a single unit was refused, so that no segment has any. */
+export function isSold(requests: readonly PurchaseRequest[], results: readonly AdmissionResult[]): boolean {
+  return requests.some(({ quantity }, i) => quantity === 1 && results[i]?.kind === 'SOLD_OUT');
+}
