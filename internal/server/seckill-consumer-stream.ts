@@ -22,6 +22,8 @@ export class ConsumerStream {
   joined = false;
   /** Whether this consumer may have pending entries: entries that were delivered to it and not finished. */
   readsPending = true;
+  /** Whether the last read met something else than a stream, be it in one segment alone. */
+  unreadable = false;
   /** Resolves when the last batch that was read is committed; rejects if that batch or one before it failed. */
   committed: Promise<unknown> = Promise.resolve();
   private notBeforeMs = 0;

@@ -208,7 +208,12 @@ export class SeckillConsumer implements Server {
       this.logger.warn('consumer groups are gone and are created again', { items: groupless.length });
     }
     for (const itemId of groupless) this.streamOf(itemId).joined = false;
-    for (const [itemId, err] of unreadable) this.setAside(this.streamOf(itemId), err);
+    for (const stream of streams) stream.unreadable = unreadable.has(stream.itemId);
+    for (const [itemId, err] of unreadable) {
+      this.setAside(this.streamOf(itemId), err);
+      // The other segments are read on meanwhile.
+      if (deliveries.has(itemId)) this.streamOf(itemId).retryLater(readAtMs);
+    }
     return streams.flatMap((stream): ConsumerBatch[] => {
       const read = deliveries.get(stream.itemId);
       const kept = stream.keptCount > 0 ? stream.takeKept(batchSize) : NOTHING_KEPT;
@@ -332,7 +337,7 @@ export class SeckillConsumer implements Server {
   }
 
   private recover(stream: ConsumerStream): void {
-    if (!stream.faulty) return;
+    if (!stream.faulty || stream.unreadable) return;
     const itemId = String(stream.itemId);
     this.metrics.faulty.remove({ item_id: itemId });
     this.logger.info('a purchase stream works again', { itemId });

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { segmentsOf } from '../../internal/biz/seckill/segment.js';
 import type { Postgres } from '../../internal/data/postgres/postgres.js';
 import type { RedisServer } from '../../internal/data/redis/redis.js';
 import { violationsOf } from '../support/audit.js';
@@ -122,9 +123,13 @@ export class Shop {
   }
 
   /** Waits until no purchase waits, and checks every invariant. */
-  async settled(db: Postgres, redis: RedisServer): Promise<void> {
-    const { stream } = redis.keys.sale(BigInt(this.itemId));
-    await eventually('every purchase is settled', async () => (await redis.commands.xlen(stream)) === 0);
+  async settled(db: Postgres, redis: RedisServer, segments = 1): Promise<void> {
+    const streams = segmentsOf(segments).map((segment) => redis.keys.sale(BigInt(this.itemId), segment).stream);
+    const areEmpty = async () => {
+      const lengths = await Promise.all(streams.map((stream) => redis.commands.xlen(stream)));
+      return lengths.every((length) => length === 0);
+    };
+    await eventually('every purchase is settled', areEmpty, { timeoutMs: 60_000 * segments });
     await eventually(
       'the audit finds nothing',
       async () => {

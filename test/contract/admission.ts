@@ -58,7 +58,15 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
     after(() => backend?.close());
 
     const newSale = (changes: Partial<Sale> = {}): Sale =>
-      openSale({ id: freshId(), itemId: freshId(), total: 5n, defaultLimit: 3, orderType: 'GOODS', segments, ...changes });
+      openSale({
+        id: freshId(),
+        itemId: freshId(),
+        total: 5n,
+        defaultLimit: 3,
+        orderType: 'GOODS',
+        segments,
+        ...changes,
+      });
     const load = async (sale: Sale, changes: Partial<AdmissionLoad> = {}) => {
       const lease = (await backend.admission.leaseLoad(sale.itemId, segments))!;
       await lease.suspend();
@@ -132,7 +140,11 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       assert.equal(await stockOf(sale), 3n);
       await backend.admission.close(sale);
       const asked = [a, b].map((userId) => ({ userId, quantity: 1, requestId: 'r', traceparent: '' }));
-      const found = await backend.admission.findAdmitted(sale.itemId, [...asked, { ...asked[0]!, requestId: 'other' }], segments);
+      const found = await backend.admission.findAdmitted(
+        sale.itemId,
+        [...asked, { ...asked[0]!, requestId: 'other' }],
+        segments,
+      );
       assert.deepEqual([found[0], found[2]], [(first as { streamId: string }).streamId, undefined]);
     });
 

@@ -158,19 +158,11 @@ export abstract class Admission {
   /** Returns when the gate, or a part of it, answers. */
   abstract ping(): Promise<void>;
   /** Units that these users have, by admission's count. */
-  abstract unitsOf(
-    itemId: bigint,
-    userIds: readonly string[],
-    segments?: number,
-  ): Promise<ReadonlyMap<string, number>>;
+  abstract unitsOf(itemId: bigint, userIds: readonly string[], segments?: number): Promise<ReadonlyMap<string, number>>;
   /** Some buyers at random, with their units. */
   abstract sampleBuyers(itemId: bigint, count: number, segments?: number): Promise<ReadonlyMap<string, number>>;
   /** Those of the returns whose units came back in this epoch. */
-  abstract findReturned(
-    itemId: bigint,
-    returnIds: readonly bigint[],
-    segments?: number,
-  ): Promise<ReadonlySet<bigint>>;
+  abstract findReturned(itemId: bigint, returnIds: readonly bigint[], segments?: number): Promise<ReadonlySet<bigint>>;
   /** @returns false where admission has another epoch or another settings version: nothing was done */
   abstract configure(sale: EpochOfItem, change: SettingsChange): Promise<boolean>;
   /**

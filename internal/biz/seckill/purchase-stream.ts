@@ -58,7 +58,7 @@ export interface ReadResult {
   readonly deliveries: ReadonlyMap<bigint, readonly Delivery[]>;
   /** Items whose consumer group is gone, as after a flush: join them again. */
   readonly groupless: readonly bigint[];
-  /** Items whose key cannot be read as a stream, with the error. */
+  /** Items whose key cannot be read as a stream, with the error. Other segments of the item may have deliveries. */
   readonly unreadable: ReadonlyMap<bigint, unknown>;
 }
 

@@ -106,6 +106,8 @@ function returnRow(
   { itemId, epoch, segments }: SaleAfterReturn,
 ): NewOutboxRow {
   const { userId } = order;
-  const payload = Buffer.from(encodeUnitsReturn({ returnId, itemId, userId, quantity, epoch, segments }));
+  const payload = Buffer.from(
+    encodeUnitsReturn({ returnId, itemId, userId, quantity, epoch, ...(segments > 1 && { segments }) }),
+  );
   return { topic: TOPIC_SECKILL_RETURN, refId: returnId, payload };
 }

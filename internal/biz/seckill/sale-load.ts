@@ -4,8 +4,8 @@ import type { TransactionRunner } from '../transaction.js';
 import type { Admission, CountedEntries, LoadLease } from './admission.js';
 import { belongsTo, type PurchaseStream, parseEntry, reusedStreamId, type StreamEntry } from './purchase-stream.js';
 import { driftOf, needsLoad } from './sale-drift.js';
-import { segmentOf, segmentsOf } from './segment.js';
 import type { Sale, SalePolicy, SaleRepo } from './sale-state.js';
+import { segmentOf, segmentsOf } from './segment.js';
 import type { VipLimitRepo } from './vip-limit.js';
 
 /** VIP limits of one call of `configure`. */
@@ -135,7 +135,14 @@ export class SaleLoader {
     }
     const { vipLimits } = snapshot;
     const { backlogLimit } = this.policy;
-    const loaded = await lease.load({ sale, stock, counted: rangesOf(entries, segments), buyers, vipLimits, backlogLimit });
+    const loaded = await lease.load({
+      sale,
+      stock,
+      counted: rangesOf(entries, segments),
+      buyers,
+      vipLimits,
+      backlogLimit,
+    });
     if (loaded === 'LOADED') await this.closeIfOver(sale);
     return loaded === 'LOADED' ? 'LOADED' : 'SUPERSEDED';
   }

@@ -76,7 +76,9 @@ export class SaleStock {
     };
     // While a long stream drains, its first entry says enough.
     const oldest = await this.stream.oldest(sale.itemId, sale.segments);
-    return oldest !== undefined && (ofSale(oldest) || (await this.stream.waiting(sale.itemId, sale.segments)).some(ofSale));
+    return (
+      oldest !== undefined && (ofSale(oldest) || (await this.stream.waiting(sale.itemId, sale.segments)).some(ofSale))
+    );
   }
 }
 

@@ -281,7 +281,8 @@ export class SaleUsecase {
 
   private async viewOf(sale: Sale | SaleSummary): Promise<SaleView> {
     // A sale can be looked at while admission is away.
-    const state = sale.status === 'OPEN' ? await this.admission.state(sale.itemId, sale.segments).catch(ifAway) : undefined;
+    const state =
+      sale.status === 'OPEN' ? await this.admission.state(sale.itemId, sale.segments).catch(ifAway) : undefined;
     const loaded = state?.unreadable.length === 0 && state.loaded?.epoch === sale.epoch ? state.loaded : undefined;
     const remaining = loaded !== undefined && loaded.stock > 0n ? loaded.stock : 0n;
     const serverTime = state?.now ?? new Date();

@@ -25,7 +25,7 @@ export function decodeUnitsReturn(text: string): UnitsReturn {
     userId: String(raw.userId),
     quantity: Number(raw.quantity),
     epoch: BigInt(raw.epoch),
-    segments: Number(raw.segments ?? 1),
+    ...(raw.segments !== undefined && { segments: raw.segments }),
   };
 }
 

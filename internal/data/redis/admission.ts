@@ -64,7 +64,12 @@ export class RedisAdmission extends Admission {
   ): Promise<readonly AdmissionResult[]> {
     const { segments = 1 } = sale;
     if (segments === 1) return this.first.admitAll(sale, requests);
-    return inParts(requests, segments, (r) => r.userId, (home, own) => this.admitAllAtHome(sale, home, own));
+    return inParts(
+      requests,
+      segments,
+      (r) => r.userId,
+      (home, own) => this.admitAllAtHome(sale, home, own),
+    );
   }
 
   override async findAdmitted(
@@ -73,7 +78,12 @@ export class RedisAdmission extends Admission {
     segments = 1,
   ): Promise<readonly (string | undefined)[]> {
     if (segments === 1) return this.first.findAdmitted(itemId, requests);
-    return inParts(requests, segments, (r) => r.userId, (home, own) => this.at(home).findAdmitted(itemId, own));
+    return inParts(
+      requests,
+      segments,
+      (r) => r.userId,
+      (home, own) => this.at(home).findAdmitted(itemId, own),
+    );
   }
 
   override async state(itemId: bigint, segments = 1): Promise<AdmissionState> {
@@ -198,7 +208,9 @@ export class RedisAdmission extends Admission {
     const total = stockOf(levels);
     const even = total > 0n ? total / BigInt(levels.length) : 0n;
     // Segments that have less than half of their part, or less than nothing, get what others have too much of.
-    const poor = levels.filter((l) => l.stock < 0n || l.stock < even / 2n).map((l) => ({ ...l, wants: even - l.stock }));
+    const poor = levels
+      .filter((l) => l.stock < 0n || l.stock < even / 2n)
+      .map((l) => ({ ...l, wants: even - l.stock }));
     let moved = 0n;
     for (const { segment: from, stock } of levels.toSorted((a, b) => Number(b.stock - a.stock))) {
       let spare = stock - even;

@@ -14,6 +14,7 @@ import {
   FIND_ADMITTED,
   FINISH,
   INSPECT,
+  LEVEL,
   type LuaScript,
   SCRIPTS,
   WITHDRAW,
@@ -28,6 +29,7 @@ const files = (folder: string) =>
 const FLAGS = new Map<LuaScript<string>, string>([
   [FIND_ADMITTED, '#!lua flags=no-writes'],
   [INSPECT, '#!lua flags=no-writes'],
+  [LEVEL, '#!lua flags=no-writes'],
   [FINISH, '#!lua flags=allow-oom'],
   [CLOSE, '#!lua flags=allow-oom'],
   [CONFIGURE, '#!lua flags=allow-oom'],

@@ -67,9 +67,7 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     await Promise.all(
       unknown.map(async ({ itemId, segments }) => {
         const streams = segmentsOf(segments).map((segment) => ({ itemId, segment }));
-        const exist = await Promise.all(
-          streams.map((s) => orUnavailable(this.server.commands.exists(this.keyOf(s)))),
-        );
+        const exist = await Promise.all(streams.map((s) => orUnavailable(this.server.commands.exists(this.keyOf(s)))));
         // Where one is there the others will be: `join` creates them.
         if (exist.includes(1)) for (const stream of streams) this.add(stream);
       }),
@@ -293,9 +291,18 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     const itemIds = [...new Set(streams.map((s) => s.itemId))];
     for (;;) {
       const due = new Set(itemIds.filter((itemId) => this.polling.isDue(itemId)));
-      const reads = due.size > 0 ? await this.readEach(streams.filter((s) => due.has(s.itemId)), count) : [];
+      const reads =
+        due.size > 0
+          ? await this.readEach(
+              streams.filter((s) => due.has(s.itemId)),
+              count,
+            )
+          : [];
       for (const [itemId, own] of Map.groupBy(reads, (r) => r.itemId)) {
-        this.polling.note(itemId, own.some((r) => (r.deliveries?.length ?? 0) > 0));
+        this.polling.note(
+          itemId,
+          own.some((r) => (r.deliveries?.length ?? 0) > 0),
+        );
       }
       if (reads.some((r) => r.deliveries?.length !== 0)) return reads;
       // What found nothing is said once in a while, so that a stream counts as recovered.
@@ -337,7 +344,7 @@ function resultOf(reads: readonly StreamRead[]): ReadResult {
       else unreadable.set(itemId, err);
     }
     const entries = own.flatMap((r) => r.deliveries ?? []);
-    if (failed.length === 0 || entries.length > 0) deliveries.set(itemId, own.length > 1 ? inOrder(entries) : entries);
+    if (failed.length < own.length) deliveries.set(itemId, own.length > 1 ? inOrder(entries) : entries);
   }
   return { deliveries, groupless: [...groupless], unreadable };
 }

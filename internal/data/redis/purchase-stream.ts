@@ -1,8 +1,4 @@
-import {
-  compareStreamIds,
-  PurchaseStream,
-  type StreamEntry,
-} from '../../biz/seckill/purchase-stream.js';
+import { compareStreamIds, PurchaseStream, type StreamEntry } from '../../biz/seckill/purchase-stream.js';
 import { segmentOf, segmentStreamId, segmentsOf, withoutSegment } from '../../biz/seckill/segment.js';
 import { CONSUMERS } from './lua-script.js';
 import { orUnavailable, type RedisServer } from './redis.js';
@@ -74,4 +70,3 @@ export function entryOf([id, raw]: readonly [string, string[] | null], segment: 
   for (let i = 0; raw !== null && i + 1 < raw.length; i += 2) fields.set(raw[i]!, raw[i + 1]!);
   return { streamId: segmentStreamId(id, segment), fields };
 }
-

@@ -92,10 +92,7 @@ export class SegmentAdmission {
     return lane.batcher.tryAdd(request) ?? BACKLOG_FULL;
   }
 
-  async admitAll(
-    sale: EpochOfItem,
-    requests: readonly PurchaseRequest[],
-  ): Promise<readonly AdmissionResult[]> {
+  async admitAll(sale: EpochOfItem, requests: readonly PurchaseRequest[]): Promise<readonly AdmissionResult[]> {
     const lane = this.laneOf(sale.itemId, sale.epoch);
     const batches: Promise<readonly AdmissionResult[]>[] = [];
     // Sent one after another on one connection, so they run in this order.
@@ -105,10 +102,7 @@ export class SegmentAdmission {
     return (await Promise.all(batches)).flat();
   }
 
-  async findAdmitted(
-    itemId: bigint,
-    requests: readonly PurchaseRequest[],
-  ): Promise<readonly (string | undefined)[]> {
+  async findAdmitted(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly (string | undefined)[]> {
     if (requests.length === 0) return [];
     const args = requests.flatMap((r) => [r.userId, requestField(r)]);
     const ids = await orSaleUnavailable(FIND_ADMITTED.run(this.server.admission, this.keysOf(itemId), args));
@@ -374,7 +368,9 @@ function requestField({ requestId, tokenId }: PurchaseRequest): string {
 /** @param replicated whether enough replicas have what was admitted */
 function resultOf(outcome: string, segment: number, replicated: boolean): AdmissionResult {
   if (outcome.startsWith(QUEUED)) {
-    return replicated ? { kind: 'QUEUED', streamId: segmentStreamId(outcome.slice(QUEUED.length), segment) } : UNCONFIRMED;
+    return replicated
+      ? { kind: 'QUEUED', streamId: segmentStreamId(outcome.slice(QUEUED.length), segment) }
+      : UNCONFIRMED;
   }
   if (outcome.startsWith(INVALID)) return { kind: 'INVALID', field: outcome.slice(INVALID.length) };
   switch (outcome) {
@@ -399,18 +395,18 @@ function stateOf([nowMs, unreadable = '', ...texts]: readonly [number, ...string
   const isWhole = unreadable === '' && closed !== '1' && epoch !== '' && total !== '' && stock !== '' && req !== '';
   const loaded: LoadedSale | undefined = isWhole
     ? {
-          saleId: BigInt(saleId!),
-          epoch: BigInt(epoch!),
-          settingsVersion: BigInt(version!),
-          startsAt: new Date(Number(startsMs)),
-          endsAt: endsMs === '' ? undefined : new Date(Number(endsMs)),
-          defaultLimit: Number(limit),
-          admitRate: Number(admitRate),
-          total: BigInt(total!),
-          stock: BigInt(stock!),
-          counted: [{ from: from || '0-0', to: to || '0-0' }],
-          server: server!,
-        }
+        saleId: BigInt(saleId!),
+        epoch: BigInt(epoch!),
+        settingsVersion: BigInt(version!),
+        startsAt: new Date(Number(startsMs)),
+        endsAt: endsMs === '' ? undefined : new Date(Number(endsMs)),
+        defaultLimit: Number(limit),
+        admitRate: Number(admitRate),
+        total: BigInt(total!),
+        stock: BigInt(stock!),
+        counted: [{ from: from || '0-0', to: to || '0-0' }],
+        server: server!,
+      }
     : undefined;
   return {
     now: new Date(nowMs),

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AdmissionResult, EpochOfItem, PurchaseRequest } from '../../biz/seckill/admission.js';
-import type { SegmentAdmission } from './segment-admission.js';
-import { type Level, stockOf, UnitMoves, type UnitMove } from './unit-moves.js';
 import type { RedisServer } from './redis.js';
+import type { SegmentAdmission } from './segment-admission.js';
+import { type Level, stockOf, type UnitMove, UnitMoves } from './unit-moves.js';
 
 /** Looks at all segments for one set of purchases. Each that is not the last finds units that others then take. */
 const MAX_ATTEMPTS = 64;

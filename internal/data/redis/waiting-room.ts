@@ -1,9 +1,9 @@
 import type { Sale } from '../../biz/seckill/sale-state.js';
 import { WaitingRoom, type WaitingRoomReply, type WaitingRoomTerms } from '../../biz/seckill/waiting-room.js';
-import { orSaleUnavailable } from './segment-admission.js';
-import { SegmentRefill } from './segment-refill.js';
 import { WAITING_ROOM } from './lua-script.js';
 import type { RedisServer } from './redis.js';
+import { orSaleUnavailable } from './segment-admission.js';
+import { SegmentRefill } from './segment-refill.js';
 
 /** The waiting rooms in Redis, whose clock calls the tickets; see waiting_room.lua. */
 export class RedisWaitingRoom extends WaitingRoom {

@@ -147,7 +147,8 @@ export class StreamEntriesCheck extends AuditCheck {
         if (Array.isArray(there) && there.length > 0) return;
         found.push({
           id: `entry ${itemId}-${segmentStreamId(id, segment)}`,
-           detail: `pending at ${consumer}, but not in the stream` });
+          detail: `pending at ${consumer}, but not in the stream`,
+        });
       });
       if (page.length < PAGE) return found;
       from = `(${page.at(-1)![0]}`;
@@ -163,7 +164,9 @@ export class StreamEntriesCheck extends AuditCheck {
   ): Promise<Pending[]> {
     if (facts.delivered === undefined) return [];
     const { stream } = this.redis.keys.sale(itemId, segment);
-    return (await orUnavailable(this.redis.commands.xpending(stream, GROUP, withoutSegment(from), withoutSegment(to), count))) as Pending[];
+    return (await orUnavailable(
+      this.redis.commands.xpending(stream, GROUP, withoutSegment(from), withoutSegment(to), count),
+    )) as Pending[];
   }
 }
 
