@@ -25,8 +25,8 @@ export interface Level {
 
 /**
  * Moves units of a running sale between its segments, which may lie on different servers. First they are taken out and the
- * move is noted, in one script; then they are put in, once for each move; then the note goes. Whoever dies in between
- * leaves the note, and whoever reads it puts the units in. All of it belongs to one epoch: a load counts anew.
+ * move is noted, in one script; then they are put in, once for each move; then the note goes. A process that dies in
+ * between leaves the note, and the next one that reads it puts the units in. All of it belongs to one epoch: a load counts anew.
  */
 export class UnitMoves {
   constructor(private readonly server: RedisServer) {}

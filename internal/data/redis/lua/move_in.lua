@@ -1,6 +1,6 @@
 #!lua
--- move_in: puts units that move_out took from another segment into this one, once for each move. Whoever meets a move under
--- way may call it.
+-- move_in: puts units that move_out took from another segment into this one, once for each move. Each process that meets a
+-- move under way may call it.
 --
 -- KEYS
 --   1 meta      hash    seckill:<item_id>:meta      moved_in: how many moves have arrived

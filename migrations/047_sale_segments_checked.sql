@@ -1,0 +1,3 @@
+-- no transaction
+
+ALTER TABLE sales VALIDATE CONSTRAINT sales_segments_in_bounds;
