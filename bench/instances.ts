@@ -10,7 +10,7 @@ import type { Bench } from './bench.js';
 import { ID } from './goals.js';
 
 const NAMESPACE = 'bench';
-const TIMEOUT_MS = 300_000;
+const TIMEOUT_MS = 900_000;
 const POLL_MS = 200;
 
 interface Completed {

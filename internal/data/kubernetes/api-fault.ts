@@ -11,8 +11,8 @@ export type ApiFault =
   | { readonly kind: 'rejected'; readonly reason: string }
   /** 401, or 403 for this account: an operator has to change the credentials or the role. */
   | { readonly kind: 'forbidden'; readonly reason: string }
-  /** 429: nothing was done. */
-  | { readonly kind: 'throttled'; readonly reason: string; readonly retryAfterMs: number | undefined }
+  /** 429 beyond the retry budget: nothing was done. */
+  | { readonly kind: 'throttled'; readonly reason: string }
   /** 5xx: the request may have been carried out. */
   | { readonly kind: 'failed'; readonly reason: string; readonly retryAfterMs: number | undefined }
   /** No answer, or half of one: the request may have been carried out. */
@@ -47,7 +47,7 @@ export function faultOf(err: unknown): ApiFault {
     case 409:
       return { kind: 'conflict', reason };
     case 429:
-      return { kind: 'throttled', reason, retryAfterMs: retryAfterMs(headers) };
+      return { kind: 'throttled', reason };
     default:
       if (code >= 500) return { kind: 'failed', reason, retryAfterMs: retryAfterMs(headers) };
       return { kind: 'rejected', reason };

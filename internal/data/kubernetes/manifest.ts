@@ -41,6 +41,8 @@ export function workloadOf(
     apiVersion: 'apps/v1',
     kind: 'StatefulSet',
     spec: {
+      // What a template claims goes with the instance, unless the template says otherwise.
+      persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete', whenScaled: 'Retain' },
       template: {
         spec: {
           automountServiceAccountToken: false,

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { CoreV1Event, KubernetesObject, V1StatefulSet } from '@kubernetes/client-node';
+import type { KubernetesObject, V1StatefulSet } from '@kubernetes/client-node';
 import { unavailable } from '../../../gen/common/v1/errors.js';
 import { instanceName } from '../../biz/instance/instance.js';
 import {
@@ -11,8 +11,9 @@ import {
 import type { InstanceJob, InstanceOrder } from '../../biz/instance/instance-log.js';
 import type { Logger } from '../../kratos/log/logger.js';
 import type { Metrics } from '../../kratos/metrics/metrics.js';
-import { type ApiFault, faultOf, isRejection } from './api-fault.js';
+import { type ApiFault, faultOf } from './api-fault.js';
 import { ClusterAccess } from './cluster-access.js';
+import { FailedCreations } from './failed-creations.js';
 import { EMPTY_TEMPLATE, type InstanceTemplate, readTemplate } from './instance-template.js';
 import { KubernetesApi, type KubernetesApiOptions } from './kubernetes-api.js';
 import { differingLabels, INSTANCE_SELECTOR, labelledInstance, labelsOf, MANAGED_BY } from './labels.js';
@@ -54,7 +55,7 @@ export class KubernetesProvisioner extends Provisioner {
   private readonly images: ImageMap;
   private readonly template: InstanceTemplate;
   private readonly watch: PodWatch;
-  private readonly failures = new Map<string, { atMs: number; events: Promise<readonly CoreV1Event[]> }>();
+  private readonly failures: FailedCreations;
   private changed: (instanceId: bigint) => void = () => {};
 
   /** @throws Error if the template or the credentials cannot be read */
@@ -68,6 +69,7 @@ export class KubernetesProvisioner extends Provisioner {
     // A process without credentials ends at its start, with the reason.
     access.getCurrentCluster();
     this.api = new KubernetesApi(access, options, metrics);
+    this.failures = new FailedCreations(this.api.core, POD_OVERDUE_MS);
     this.images = new ImageMap(options.images);
     this.template = options.template === '' ? EMPTY_TEMPLATE : readTemplate(options.template);
     const namespace = options.namespacePerUser ? undefined : options.namespace;
@@ -89,8 +91,8 @@ export class KubernetesProvisioner extends Provisioner {
   }
 
   async close(): Promise<void> {
-    await this.watch.close();
-    await this.api.close();
+    // Together: the watch may be waiting for an answer.
+    await Promise.all([this.watch.close(), this.api.close()]);
   }
 
   override async create(job: InstanceJob, signal: AbortSignal): Promise<ProvisionOutcome> {
@@ -189,9 +191,10 @@ export class KubernetesProvisioner extends Provisioner {
       } else {
         throw new Outcome(outcomeOf(fault));
       }
+      const waitMs = Math.max(retryMs * (0.75 + Math.random() / 2), askedWaitMs(fault));
       // The API server answers, so the fault is one of this object.
-      if (performance.now() + retryMs > giveUpAtMs) throw new Outcome({ kind: 'retry', reason: fault.reason });
-      await sleep(retryMs * (0.75 + Math.random() / 2), undefined, { signal });
+      if (performance.now() + waitMs > giveUpAtMs) throw new Outcome({ kind: 'retry', reason: fault.reason });
+      await sleep(waitMs, undefined, { signal });
     }
   }
 
@@ -281,7 +284,7 @@ export class KubernetesProvisioner extends Provisioner {
     }, remainingMs);
     const overdue = setInterval(() => {
       if (this.watch.get(job.name) !== undefined) return;
-      this.rejectionOf(workload).then(
+      this.failures.rejectionOf(workload).then(
         (reason) => reason !== undefined && fail(reason),
         () => {},
       );
@@ -297,26 +300,6 @@ export class KubernetesProvisioner extends Provisioner {
       clearInterval(overdue);
       signal.removeEventListener('abort', onAbort);
     }
-  }
-
-  /** Why the cluster will never make the pod of a workload, such as a quota; undefined: no such reason is known. */
-  private async rejectionOf({ metadata }: V1StatefulSet): Promise<string | undefined> {
-    const { namespace = '', uid = '' } = metadata ?? {};
-    const events = await this.failedCreations(namespace);
-    return events.find((event) => event.involvedObject.uid === uid && isRejection(event.message ?? ''))?.message;
-  }
-
-  /** One list for all instances that have no pod: one for each took 28 requests an instance while the cluster was slow. */
-  private failedCreations(namespace: string): Promise<readonly CoreV1Event[]> {
-    const nowMs = performance.now();
-    const known = this.failures.get(namespace);
-    if (known && nowMs < known.atMs + POD_OVERDUE_MS) return known.events;
-    const events = this.api.core
-      .listNamespacedEvent({ namespace, fieldSelector: 'reason=FailedCreate', limit: PAGE })
-      .then(({ items }) => items);
-    this.failures.clear();
-    this.failures.set(namespace, { atMs: nowMs, events });
-    return events;
   }
 
   private async *workloads(): AsyncGenerator<V1StatefulSet> {
@@ -338,14 +321,16 @@ export class KubernetesProvisioner extends Provisioner {
   private async repeated<T>(request: () => Promise<T>): Promise<T> {
     const giveUpAtMs = performance.now() + this.options.retryBudgetMs;
     for (let retryMs = FIRST_RETRY_MS; ; retryMs = Math.min(retryMs * 2, LAST_RETRY_MS)) {
+      let waitMs = retryMs * (0.75 + Math.random() / 2);
       try {
         return await request();
       } catch (err) {
-        const { kind } = faultOf(err);
-        const passing = kind === 'failed' || kind === 'unanswered';
-        if (!passing || performance.now() + retryMs > giveUpAtMs) throw err;
+        const fault = faultOf(err);
+        waitMs = Math.max(waitMs, askedWaitMs(fault));
+        const passing = fault.kind === 'failed' || fault.kind === 'unanswered';
+        if (!passing || performance.now() + waitMs > giveUpAtMs) throw err;
       }
-      await sleep(retryMs * (0.75 + Math.random() / 2));
+      await sleep(waitMs);
     }
   }
 
@@ -366,6 +351,11 @@ function workloadReference(name: string, namespace: string): V1StatefulSet {
 
 function isOwnedBy({ metadata }: KubernetesObject, owner: KubernetesObject): boolean {
   return metadata?.ownerReferences?.some(({ uid }) => uid === owner.metadata?.uid) ?? false;
+}
+
+/** What the API server asks to wait before another try. */
+function askedWaitMs(fault: ApiFault): number {
+  return (fault.kind === 'failed' ? fault.retryAfterMs : undefined) ?? 0;
 }
 
 function outcomeOf(fault: ApiFault): ProvisionOutcome {

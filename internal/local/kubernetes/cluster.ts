@@ -287,6 +287,7 @@ export class LocalCluster {
           '--kube-api-qps=500',
           '--kube-api-burst=1000',
           '--concurrent-statefulset-syncs=50',
+          '--horizontal-pod-autoscaler-sync-period=2s',
         ];
       case 'kube-scheduler':
         return [
