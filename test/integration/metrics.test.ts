@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { projectRoot } from '../../internal/local/project.js';
@@ -16,6 +18,13 @@ import { eventually } from '../support/wait.js';
 
 const REFERENCE = join(projectRoot, 'docs/metrics.md');
 const ADMIN = { 'x-user-role': 'ADMIN' };
+/** Names a cluster that is never asked. */
+const KUBECONFIG = {
+  clusters: [{ name: 'none', cluster: { server: 'https://127.0.0.1:1' } }],
+  users: [{ name: 'none', user: { token: 'none' } }],
+  contexts: [{ name: 'none', context: { cluster: 'none', user: 'none' } }],
+  'current-context': 'none',
+};
 
 describe('The metrics of product and resource', function () {
   this.timeout(240_000);
@@ -156,7 +165,10 @@ describe('The metrics of product and resource', function () {
     };
     const sampled = new Set<string>();
     // The provisioner of Kubernetes has metrics of its own, and asks for no cluster before the first instance.
-    const kubernetes = { kubeconfig: '/dev/null' };
+    const folder = mkdtempSync(join(tmpdir(), 'kaimai-metrics-'));
+    after(() => rmSync(folder, { recursive: true }));
+    const kubernetes = { kubeconfig: join(folder, 'kubeconfig') };
+    writeFileSync(kubernetes.kubeconfig, JSON.stringify(KUBECONFIG));
     const onKubernetes = await processes.start('resource', {
       env: { ...servers.env(), ...product.env() },
       config: { server: { roles: ['api'] }, resource: { provisioner: 'kubernetes', kubernetes } },

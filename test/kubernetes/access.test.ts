@@ -121,7 +121,7 @@ describe('Access to the API server', () => {
     );
   });
 
-  it('begins no more requests than the limit allows, whoever makes them', async () => {
+  it('begins no more requests than the limit allows, of all callers together', async () => {
     const made = provisioner({ requests: { perSecond: 20, burst: 3 } });
     const startedMs = performance.now();
     await Promise.all(Array.from({ length: 22 }, () => made.list()));

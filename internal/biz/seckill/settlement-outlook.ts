@@ -13,7 +13,7 @@ export class SettlementOutlook {
   }
 
   /** Only the first call counts. */
-  tell(sales: readonly Sale[] | undefined): void {
+  settle(sales: readonly Sale[] | undefined): void {
     this.resolve(sales);
   }
 }

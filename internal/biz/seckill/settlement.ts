@@ -150,7 +150,7 @@ export class SettlementUsecase {
       for (const suspect of suspects) await this.settleHalving(stream, [suspect], progress);
       return progress;
     } finally {
-      outlook.tell(undefined);
+      outlook.settle(undefined);
     }
   }
 
@@ -187,7 +187,7 @@ export class SettlementUsecase {
       const fresh = newEntries(entries, foreseen, new Map(), 0);
       const batch = await this.decideAll(stream, foreseen, NO_FACTS, fresh);
       if (batch.hasRejections) return false;
-      outlook.tell(salesAfter(foreseen, batch.sold));
+      outlook.settle(salesAfter(foreseen, batch.sold));
       const sales = await this.transactions.run(async (tx) => {
         const [found, facts] = await together(
           this.settlements.lock(tx, stream.itemId, lowestEpoch(entries)),
@@ -297,7 +297,7 @@ export class SettlementUsecase {
         : await this.decideAll(stream, sales, facts, fresh);
     // A rejection's reason may be a request number in use, which only a look-up tells.
     if (!lookUp && batch.hasRejections) return this.decide(tx, stream, entries, { lookUp: true });
-    outlook?.tell(salesAfter(sales, batch.sold));
+    outlook?.settle(salesAfter(sales, batch.sold));
     await batch.store(tx, this.stores);
     for (const row of batch.rows) rows.set(row.streamId, row);
     return { rows, sales };
@@ -394,7 +394,7 @@ interface Ahead {
   readonly outlook: SettlementOutlook;
 }
 
-/** A batch that was settled ahead does not hold. */
+/** What a batch was settled ahead on turned out to be otherwise. */
 class NotForeseen extends Error {}
 
 /** What is on record of the users and the request numbers of a batch. */
