@@ -39,6 +39,20 @@ describe('loadBootstrap', () => {
     throw new Error('no violation was found');
   }
 
+  it('refuses an archive that would take orders which may still be returned', () => {
+    const of = (archiveAfter: string) =>
+      load(`${MINIMUM}order: {archive_after: ${archiveAfter}, after_sale_window: 172800s}\n`);
+    for (const archiveAfter of ['3600s', '86400s', '172800s']) {
+      const violations = violationsOf(() => of(archiveAfter));
+      assert.match(
+        violations.join(),
+        /^order\.archive_after: must be 0s, or at least one day and longer than/,
+        archiveAfter,
+      );
+    }
+    for (const archiveAfter of ['0s', '172801s']) assert.doesNotThrow(() => of(archiveAfter));
+  });
+
   it('fills in the defaults and counts durations in ms', () => {
     const c = load(`${MINIMUM}outbox: {poll_interval: 0.05s}\n`);
     assert.equal(c.outbox.pollIntervalMs, 50);
