@@ -5,6 +5,8 @@ export interface Capacity {
   readonly masters: number;
   /** Of product, for callers. */
   readonly replicas: number;
+  /** Of the one sale that all purchases are of; undefined: several sales without segments. */
+  readonly segments?: number;
 }
 
 export const FORMS: readonly Capacity[] = [
@@ -12,6 +14,7 @@ export const FORMS: readonly Capacity[] = [
   { masters: 2, replicas: 1 },
   { masters: 3, replicas: 1 },
   { masters: 3, replicas: 2 },
+  { masters: 3, replicas: 1, segments: 6 },
 ];
 
 const CPU = [
@@ -34,15 +37,17 @@ const BYTES = [
 /** A figure for each purchase. */
 export type Part = (typeof CPU)[number] | (typeof BYTES)[number];
 
-export function capacityId({ masters, replicas }: Capacity, part: Part): string {
-  return `capacity, ${masters} masters, ${replicas} replicas: ${part}`;
+export function capacityId({ masters, replicas, segments }: Capacity, part: Part): string {
+  return `capacity, ${masters} masters, ${replicas} replicas${segments === undefined ? '' : `, ${segments} segments`}: ${part}`;
 }
 
 /** The lines of the table. */
 export function capacityLines(): Line[] {
   return FORMS.flatMap((form) => {
-    const { masters, replicas } = form;
-    const of = `${masters} Redis ${masters === 1 ? 'master' : 'masters'}, ${replicas === 1 ? 'one replica' : `${replicas} replicas`} of product`;
+    const { masters, replicas, segments } = form;
+    const of =
+      `${masters} Redis ${masters === 1 ? 'master' : 'masters'}, ${replicas === 1 ? 'one replica' : `${replicas} replicas`} of product` +
+      (segments === undefined ? '' : `, one sale in ${segments} segments`);
     return [
       ...CPU.map((part): Line => ({ work: `CPU, ${part}; ${of}`, id: capacityId(form, part), unit: 'µs', goals: [] })),
       ...BYTES.map((part): Line => ({ work: `${part}; ${of}`, id: capacityId(form, part), unit: 'B', goals: [] })),

@@ -1,4 +1,4 @@
-/** What a purchase costs each part, with Redis on one, two and three masters. */
+/** What a purchase costs each part, with Redis on one, two and three masters, and with one sale in segments. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DEVELOPMENT_TOKEN } from '../internal/conf/defaults.js';
 import { RedisServer } from '../internal/data/redis/redis.js';
@@ -47,7 +47,13 @@ async function measureForm(bench: Bench, form: Capacity, round: string): Promise
     const apis = await Promise.all(
       Array.from({ length: form.replicas }, () => stage.service('product', space, api, env)),
     );
-    const sales = await spreadSales(bench, apis[0]!, cluster, redis);
+    const sales =
+      form.segments === undefined
+        ? await spreadSales(bench, apis[0]!, cluster, redis)
+        : new Array<Sale>(SALES).fill(await stage.openSale(apis[0]!, UNITS, form.segments));
+    const segments = Array.from({ length: form.segments ?? 1 }, (_, segment) => segment);
+    const items = [...new Set(sales.map(({ itemId }) => itemId))];
+    const streams = items.flatMap((itemId) => segments.map((segment) => redis.keys.sale(itemId, segment).stream));
     const masters = cluster.nodes.slice(0, form.masters);
     const replicas = cluster.nodes.slice(form.masters);
     const meter = new Meter({
@@ -80,7 +86,7 @@ async function measureForm(bench: Bench, form: Capacity, round: string): Promise
       RabbitMQ: () => sum(stage.pids('rabbitmq').map(cpuSecondsOf)),
     });
     const wal = await walBytes(bench, space);
-    await drained(bench, space, redis, sales, bought);
+    await drained(bench, space, redis, streams, bought);
     for (const [part, seconds] of settled.since()) add(`${part}, settlement`, (seconds * 1e6) / bought);
     const after = await walBytes(bench, space);
     add('PostgreSQL log', (after.log - wal.log) / bought);
@@ -143,12 +149,12 @@ async function drained(
   { stage }: Bench,
   space: Space,
   redis: RedisServer,
-  sales: readonly Sale[],
+  streams: readonly string[],
   bought: number,
 ): Promise<void> {
   const deadline = performance.now() + DRAIN_MS;
   const waiting = async () => {
-    const lengths = await Promise.all(sales.map(({ keys }) => redis.commands.xlen(keys.stream)));
+    const lengths = await Promise.all(streams.map((stream) => redis.commands.xlen(stream)));
     if (sum(lengths) > 0) return sum(lengths);
     const text = 'SELECT count(*) FILTER (WHERE published_at IS NULL) AS left, count(*) AS all FROM outbox';
     const [row] = await stage.sql<{ left: string; all: string }>(space.postgresUrl, text);

@@ -200,7 +200,7 @@ export class Stage {
   }
 
   /** Opens a sale of a product. Its limit allows all purchases of a load generator that uses a single user. */
-  async openSale(product: Client, units: number): Promise<Sale> {
+  async openSale(product: Client, units: number, segments = 1): Promise<Sale> {
     const spec = await post<{ id: string }>(product, '/v1/product-specs', { cpu: 2, memory: 4, image: 'debian-12' });
     const plan = await post<{ id: string }>(product, '/v1/products', {
       name: 'Bench plan',
@@ -208,7 +208,7 @@ export class Stage {
       specId: spec.id,
       status: 'ENABLED',
     });
-    await post(product, '/v1/sales', { itemId: plan.id, total: String(units), defaultLimit: 1_000_000 });
+    await post(product, '/v1/sales', { itemId: plan.id, total: String(units), defaultLimit: 1_000_000, segments });
     const sale = await post<{ epoch: string }>(product, `/v1/sales/${plan.id}/open`, {});
     const itemId = BigInt(plan.id);
     return { itemId, epoch: sale.epoch, keys: saleKeys('', itemId) };

@@ -102,8 +102,7 @@ describe('deploy/kubernetes', () => {
     assert.deepEqual([...new Set(roles)].sort(), [...new Set(known)].sort());
   });
 
-  it('has a clustered form that kustomize builds, with settings and metrics that exist', async function () {
-    this.timeout(30_000);
+  it('has a clustered form that kustomize builds, with settings and metrics that exist', async () => {
     const settings = settingsOf(bootstrapSpec().schema, ENVIRONMENT_RULE.prefix).map((s) => s.variable);
     const [{ data }] = objects('clustered/configuration.yaml') as [Json];
     for (const variable of Object.keys(data)) {

@@ -53,6 +53,9 @@ import { PurchaseCounts } from './purchase-counts.js';
 import { PurchaseSession } from './purchase-session.js';
 import { patchOf } from './update-mask.js';
 
+/** How long OpenSale waits for the sale keeper of another process, which opens a sale when its time has come. */
+const LOAD_WAIT_MS = 3_000;
+
 export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
   private readonly purchases: PurchaseCounts;
 
@@ -124,7 +127,7 @@ export class SeckillService implements ServiceOf<typeof SeckillServiceService> {
   }
 
   async openSale(req: OpenSaleRequest): Promise<SaleMessage> {
-    return saleReply(await this.sales.open(req.itemId));
+    return saleReply(await this.sales.open(req.itemId, LOAD_WAIT_MS));
   }
 
   async updateSale(req: UpdateSaleRequest): Promise<SaleMessage> {

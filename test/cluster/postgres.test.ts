@@ -48,7 +48,6 @@ function promotion(pooled: boolean): void {
   const bouncers: OwnPgbouncer[] = [];
 
   before(async function () {
-    this.timeout(120_000);
     if (pooled && !OwnPgbouncer.available) missingProgram(this, 'pgbouncer');
     if (postgres.find() === undefined) missingProgram(this, 'postgres');
     root = clusterRoot('postgres');
@@ -117,15 +116,12 @@ function promotion(pooled: boolean): void {
     return row!.n;
   };
 
-  it('sells on at the standby that is promoted, loses nothing that was answered, and leaves the old primary alone', async function () {
-    this.timeout(180_000);
+  it('sells on at the standby that is promoted, loses nothing that was answered, and leaves the old primary alone', async () => {
     const shop = new Shop(() => products);
     await shop.openSale(5_000);
     const buyers = shop.crowd(4);
     const callers = orders(shop);
-    await eventually('some are sold and some are ordered', () => shop.bought.length >= 50 && ordered.length >= 50, {
-      timeoutMs: 60_000,
-    });
+    await eventually('some are sold and some are ordered', () => shop.bought.length >= 50 && ordered.length >= 50);
 
     const killedAt = performance.now();
     await cluster.primary.kill();
@@ -142,7 +138,6 @@ function promotion(pooled: boolean): void {
     await eventually(
       'both go on',
       () => shop.bought.length >= soldBefore + 50 && ordered.length >= orderedMeanwhile + 50,
-      { timeoutMs: 60_000 },
     );
     assert.equal(await orderCount(), left, 'an order was written to the server that was replaced');
     await cluster.primary.stop();

@@ -14,6 +14,7 @@ import { useRedisCluster, useRedisSentinels } from './redis.js';
 function storeContracts(name: string, place: () => RedisPlace): void {
   const servers = useServers('postgres');
   admissionContract(name, () => redisAdmissionBackend(place()));
+  admissionContract(`of sales in segments ${name}`, () => redisAdmissionBackend(place()), 4);
   waitingRoomContract(name, servers, place);
   purchaseTokenContract(name, servers, place);
   loginAttemptsContract(name, place);

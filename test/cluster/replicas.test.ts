@@ -140,9 +140,7 @@ describe('Four replicas of product and two of resource behind etcd and TCP balan
 
   async function sellsOn(): Promise<void> {
     const [purchases, orders] = [bought.size, ordered.size];
-    await eventually('purchases and orders go on', () => bought.size >= purchases + PACE && ordered.size > orders + 1, {
-      timeoutMs: 60_000,
-    });
+    await eventually('purchases and orders go on', () => bought.size >= purchases + PACE && ordered.size > orders + 1);
   }
 
   /** Purchases that a replica has answered since its start. */
@@ -193,9 +191,7 @@ describe('Four replicas of product and two of resource behind etcd and TCP balan
         return Number((await db.pool.query<{ n: bigint }>(text)).rows[0]?.n);
       };
       const ofSale = `product_id = ${itemId}`;
-      await eventually('every purchase is an order', async () => (await orders(ofSale)) >= bought.size, {
-        timeoutMs: 60_000,
-      });
+      await eventually('every purchase is an order', async () => (await orders(ofSale)) >= bought.size);
       await eventually('every order is completed', async () => (await orders('status <> 3')) === 0, {
         timeoutMs: 120_000,
       });

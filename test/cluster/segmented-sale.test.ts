@@ -74,9 +74,7 @@ describe(`A sale of ${UNITS} units in ${SEGMENTS} segments to ${BUYERS} buyers o
       await eventually(`${units} are bought`, () => queued() >= units, { timeoutMs: 60_000, everyMs: 5 });
       const master = await masterOf(segment);
       await master.kill();
-      await eventually('another server has its slots', async () => (await masterOf(segment)) !== master, {
-        timeoutMs: 60_000,
-      });
+      await eventually('another server has its slots', async () => (await masterOf(segment)) !== master);
       await cluster().untilServing();
       await master.start();
       await cluster().untilReplicated();

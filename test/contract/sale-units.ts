@@ -29,7 +29,7 @@ export function saleUnitsRepoContract(name: string, open: OpenBackend): void {
       assert.deepEqual([await backend.it.sold(a.id), await backend.it.sold(b.id)], [1n, 0n]);
       assert.deepEqual(
         [...sales].sort((x, y) => Number(x.id - y.id)),
-        [a, b].map((sale) => ({ ...sale, epoch: 1n, status: 'OPEN', released: false })),
+        [a, b].map((sale) => ({ ...sale, epoch: 1n, status: 'OPEN', released: false, segments: 1 })),
       );
     });
 

@@ -20,8 +20,7 @@ function together(urls: readonly string[], query = ''): string {
 
 const portOf = (url: string) => Number(new URL(url).port);
 
-describe('a URL of PostgreSQL with several hosts', function () {
-  this.timeout(60_000);
+describe('a URL of PostgreSQL with several hosts', () => {
   let primary: OwnPostgres;
   let standby: OwnPostgres;
   let primaryUrl: string;

@@ -121,7 +121,7 @@ describe('a process', () => {
   it('serves only what its roles include', async () => {
     run({ roles: ['shared'] });
     const line = await serving('bare');
-    assert.deepEqual(line.servers, ['ops', 'config watcher', 'health', 'shared']);
+    assert.deepEqual(line.servers, ['ops', 'config watcher', 'health', 'shared', 'cpu meter']);
     assert.equal((await fetch(`http://127.0.0.1:${ports.ops}/readyz`)).status, 200);
     await assert.rejects(fetch(`http://127.0.0.1:${ports.http}/healthz`));
     child.kill('SIGTERM');

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Registry } from 'prom-client';
 import { OutboxUsecase, PublishingHandler } from '../../internal/biz/outbox.js';
 import { PgOutboxRepo } from '../../internal/data/postgres/outbox.js';
@@ -15,6 +16,7 @@ import { eventually } from '../support/wait.js';
 
 const TOPIC = 'instance.created';
 const ROWS = 20_000;
+const DEFINITION_MS = 4_000;
 const logger = new SilentLogger();
 
 describe('RabbitMQ killed in the middle of publishing', function () {
@@ -44,6 +46,9 @@ describe('RabbitMQ killed in the middle of publishing', function () {
     const rabbit: RabbitOptions = { url: broker.url, queue: 'killed', queueType: 'classic', applicationName: 'test' };
     const publisher = new RabbitPublisher({ ...rabbit, confirmTimeoutMs: 5_000 }, logger);
     await publisher.open();
+    // RabbitMQ writes the definition of a queue to disk up to two seconds after it has confirmed it (disk_log of Erlang). A
+    // queue that is killed before that is gone with all its messages.
+    await sleep(DEFINITION_MS);
     const outbox = new OutboxUsecase(new PgOutboxRepo(db), [new PublishingHandler(TOPIC, publisher)], {
       batchSize: 200,
       leaseMs: 2_000,

@@ -39,8 +39,7 @@ interface Replica {
   close(): Promise<void>;
 }
 
-describe('a read replica of PostgreSQL', function () {
-  this.timeout(60_000);
+describe('a read replica of PostgreSQL', () => {
   let primary: OwnPostgres;
   let standby: OwnPostgres;
   const opened: Replica[] = [];

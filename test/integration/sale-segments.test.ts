@@ -24,8 +24,7 @@ function newUsers(count: number, home?: number, segments = SEGMENTS): number[] {
   return users;
 }
 
-describe('A sale in segments', function () {
-  this.timeout(60_000);
+describe('A sale in segments', () => {
   const servers = useServers('postgres', 'redis');
   let replica: SeckillReplica;
   let other: SeckillReplica;

@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isInvalidArgument } from '../../gen/common/v1/errors.js';
-import { isSaleNotFound, isSaleStatusConflict, isSaleVersionConflict } from '../../gen/seckill/v1/errors.js';
+import {
+  isSaleNotFound,
+  isSaleStatusConflict,
+  isSaleUnavailable,
+  isSaleVersionConflict,
+} from '../../gen/seckill/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { PurchaseCollector } from '../../internal/biz/seckill/purchase-collector.js';
 import type { CreateSale, SaleView } from '../../internal/biz/seckill/sale.js';
@@ -78,6 +84,17 @@ describe('A sale', () => {
       assert.deepEqual(await view(itemId), ['OPEN', 5n, 'AVAILABLE']);
       const { epoch, firstEpoch } = (await replica.sales.get(itemId)).sale;
       assert.equal(epoch, firstEpoch);
+    });
+
+    it('is opened by a caller as soon as the process that loads it is done', async () => {
+      const itemId = await plan({});
+      const lease = await replica.admission.leaseLoad(itemId, 1);
+      assert.ok(lease);
+      await assert.rejects(replica.sales.open(itemId), isSaleUnavailable);
+      const opened = replica.sales.open(itemId, 60_000);
+      await sleep(100);
+      await lease.release();
+      assert.equal((await opened).sale.status, 'OPEN');
     });
 
     it('is loaded again when Redis has lost any of its keys or is another server', async () => {

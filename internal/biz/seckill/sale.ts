@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { invalidArgument } from '../../../gen/common/v1/errors.js';
 import { productNotFound } from '../../../gen/product/v1/errors.js';
 import {
@@ -66,6 +67,8 @@ export interface VipLimitView {
 }
 
 const NAME_MAX = 128;
+/** How often a load by another process is looked at. */
+const LOOK_INTERVAL_MS = 50;
 
 /*
  * SCHEDULED → OPEN          open(), or the schedule a moment before starts_at: a new epoch, then admission is loaded under it
@@ -135,13 +138,18 @@ export class SaleUsecase {
 
   /**
    * Opens admission. Repeating it, also after it failed midway, is safe.
+   * @param waitMs how long to wait for another process that loads the sale, which the sale keeper does when a sale starts
    * @throws SALE_NOT_FOUND, SALE_STATUS_CONFLICT when it is closed, SALE_UNAVAILABLE when admission could not be loaded
    */
-  async open(itemId: bigint): Promise<SaleView> {
+  async open(itemId: bigint, waitMs = 0): Promise<SaleView> {
     const sale = await this.current(itemId);
     if (sale.status === 'CLOSED') throw closed(sale);
-    if ((await this.loader.ensureLoaded(itemId)) === 'LEASED') {
-      throw saleUnavailable(`the sale of item ${itemId} is being loaded; try again shortly`);
+    const giveUpAtMs = performance.now() + waitMs;
+    while ((await this.loader.ensureLoaded(itemId)) === 'LEASED') {
+      if (performance.now() >= giveUpAtMs) {
+        throw saleUnavailable(`the sale of item ${itemId} is being loaded; try again shortly`);
+      }
+      await sleep(LOOK_INTERVAL_MS);
     }
     return this.get(itemId);
   }

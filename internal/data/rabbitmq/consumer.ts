@@ -15,17 +15,20 @@ interface Session {
   readonly channel: Channel;
   readonly over: AbortController;
   readonly arrived: ConsumeMessage[];
-  /** Takes one message at a time, until one comes that no consumer had before. */
-  probing: boolean;
+  /** Most messages that are unacknowledged. */
+  prefetch: number;
+  /** undefined while it is replaced by one that takes more. */
+  consumerTag: string | undefined;
 }
 
 /**
  * Delivers all messages that have arrived while the last batch was handled: single ones at low load, many at high load. It
  * never waits for a batch to fill.
  *
- * A new subscription takes one message at a time while these are redelivered ones. A message that kills its consumer is
- * thereby alone with it, and reaches the delivery limit of a quorum queue alone: the others of its batch would go with it to
- * the dead-letter queue.
+ * A new subscription takes one redelivered message, then two, then four, and so on up to `prefetch`; all of it at once when a
+ * message comes that no consumer had before. A message that kills its consumer is soon the first and alone with it, and reaches
+ * the delivery limit of a quorum queue alone: all that are unacknowledged with it would go to the dead-letter queue too.
+ * Taking every redelivered message alone was 3 times as slow after a restart of RabbitMQ, which redelivers the whole queue.
  */
 export class RabbitConsumer extends QueueConsumer {
   private readonly link: RabbitLink;
@@ -44,10 +47,16 @@ export class RabbitConsumer extends QueueConsumer {
     this.link = new RabbitLink(options, logger, connectionLosses(metrics, 'consumer', options), async (model) => {
       await declareQueue(model, options, logger);
       const channel = await model.createChannel();
-      const session: Session = { channel, over: new AbortController(), arrived: [], probing: true };
+      const session: Session = {
+        channel,
+        over: new AbortController(),
+        arrived: [],
+        prefetch: 1,
+        consumerTag: undefined,
+      };
       channel.on('error', (err) => logger.error('RabbitMQ closed the consumer channel', { err }));
       channel.on('close', () => this.ended(session));
-      await this.subscribe(session, 1);
+      await this.subscribe(session);
       this.session = session;
     });
   }
@@ -93,17 +102,22 @@ export class RabbitConsumer extends QueueConsumer {
     return { units: messageCount + session.arrived.length, oldestAgeMs };
   }
 
-  private async subscribe(session: Session, prefetch: number): Promise<void> {
+  private async subscribe(session: Session): Promise<void> {
     // It applies to the subscriptions that follow.
-    await session.channel.prefetch(prefetch);
-    await session.channel.consume(this.options.queue, (message) => this.take(session, message));
+    await session.channel.prefetch(session.prefetch);
+    const taking = await session.channel.consume(this.options.queue, (message) => this.take(session, message));
+    session.consumerTag = taking.consumerTag;
   }
 
-  private async widen(session: Session, probe: string): Promise<void> {
-    session.probing = false;
+  /** Replaces the subscription by one that takes more. */
+  private async widen(session: Session, prefetch: number): Promise<void> {
+    const { consumerTag } = session;
+    if (consumerTag === undefined || prefetch <= session.prefetch) return;
+    session.consumerTag = undefined;
+    session.prefetch = prefetch;
     try {
-      await session.channel.cancel(probe);
-      await this.subscribe(session, this.options.prefetch);
+      await session.channel.cancel(consumerTag);
+      await this.subscribe(session);
     } catch (err) {
       if (session.over.signal.aborted || this.stopping) return;
       this.logger.error('RabbitMQ took no subscription', { err });
@@ -118,8 +132,7 @@ export class RabbitConsumer extends QueueConsumer {
       return;
     }
     if (this.stopping) return;
-    const { redelivered, consumerTag } = message.fields;
-    if (session.probing && !redelivered) void this.widen(session, consumerTag);
+    if (!message.fields.redelivered) void this.widen(session, this.options.prefetch);
     session.arrived.push(message);
     this.work(session);
   }
@@ -142,7 +155,9 @@ export class RabbitConsumer extends QueueConsumer {
       this.workingSinceMs = performance.now();
       try {
         const verdicts = await this.handle!(batch.map(deliveryOf), session.over.signal);
-        if (!session.over.signal.aborted) settle(session.channel, batch, verdicts);
+        if (session.over.signal.aborted) return;
+        settle(session.channel, batch, verdicts);
+        void this.widen(session, Math.min(2 * session.prefetch, this.options.prefetch));
       } catch (err) {
         if (session.over.signal.aborted) return;
         this.logger.error('messages could not be handled and will be redelivered', { err, messages: batch.length });
