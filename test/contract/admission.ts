@@ -323,6 +323,22 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       );
     });
 
+    it('tells what is left of a sale, and whether all of it was counted', async () => {
+      const sale = await loaded();
+      const left = async (epoch = sale.epoch) => {
+        const { units, complete } = await backend.admission.unitsLeft({ itemId: sale.itemId, epoch, segments });
+        return [units, complete];
+      };
+      assert.deepEqual(await left(), [5n, true]);
+      await queued(sale, freshUser(), 3);
+      assert.deepEqual(await left(), [2n, true]);
+      assert.deepEqual(await left(sale.epoch + 1n), [0n, false]);
+      await queued(sale, freshUser(), 2);
+      assert.deepEqual(await left(), [0n, true]);
+      await backend.admission.close({ itemId: sale.itemId, epoch: sale.epoch, segments });
+      assert.deepEqual(await left(), [0n, false]);
+    });
+
     it('marks each change of a sale', async () => {
       const sale = await loaded();
       const mark = async () => (await backend.admission.state(sale.itemId, segments)).mark;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { isInvalidArgument } from '../../gen/common/v1/errors.js';
 import { formatUserId } from '../../internal/biz/identity.js';
-import type { CreateSale } from '../../internal/biz/seckill/sale.js';
+import type { CreateSale, SaleView } from '../../internal/biz/seckill/sale.js';
 import { homeSegment, segmentOf, segmentsOf } from '../../internal/biz/seckill/segment.js';
 import { MOVE_OUT } from '../../internal/data/redis/lua-script.js';
 import { RedisPurchaseStream } from '../../internal/data/redis/purchase-stream.js';
@@ -148,6 +148,69 @@ describe('A sale in segments', () => {
     assert.deepEqual(count(await kindsOf(itemId, newUsers(5, 2))), { QUEUED: 4, SOLD_OUT: 1 });
     await settled(itemId);
     assert.equal(await sold(itemId), 4);
+  });
+
+  it('shows the units of the other segments while one cannot be read, and is not called sold out', async () => {
+    const itemId = await open({ total: 8n });
+    const { meta } = keysOf(itemId, 1);
+    const show = async () => {
+      const view = await replica.sales.get(itemId);
+      return [Number(view.remaining), view.availability];
+    };
+    assert.deepEqual(await show(), [8, 'AVAILABLE']);
+    const lose = async () => {
+      await redis().rename(meta, `${meta}:kept`);
+      await redis().set(meta, 'no hash');
+    };
+    const restore = async () => redis().rename(`${meta}:kept`, meta);
+    await lose();
+    assert.deepEqual(await show(), [6, 'AVAILABLE']);
+    await restore();
+    assert.deepEqual(count(await kindsOf(itemId, newUsers(8, 2))), { QUEUED: 8 });
+    await settled(itemId);
+    assert.deepEqual(await show(), [0, 'SOLD_OUT']);
+    await lose();
+    assert.deepEqual(await show(), [0, 'NONE_LEFT_NOW']);
+    await restore();
+  });
+
+  it('can be watched as one sale: totals of all segments, sold out when all are empty, until its end', async () => {
+    const itemId = await open({ total: 4n });
+    const seen: SaleView[] = [];
+    const stop = new AbortController();
+    const watching = (async () => {
+      for await (const view of replica.watches.watch(itemId, stop.signal)) seen.push(view);
+    })();
+    const shows = (what: string, remaining: bigint, availability: string) =>
+      eventually(what, () => seen.at(-1)?.remaining === remaining && seen.at(-1)?.availability === availability);
+    try {
+      await shows('all units', 4n, 'AVAILABLE');
+      // Of one segment: the second purchase needs a unit of another one.
+      const users = newUsers(4, 3);
+      for (const [i, user] of users.slice(0, 3).entries()) {
+        assert.equal((await replica.buy(itemId, user)).kind, 'QUEUED');
+        await shows('a purchase', BigInt(3 - i), 'AVAILABLE');
+      }
+      assert.deepEqual((await stocksOf(itemId)).toSorted(), [0, 0, 0, 1]);
+      // Units that are on their way are still to be had.
+      const from = (await stocksOf(itemId)).indexOf(1);
+      await takeOut(itemId, from, (from + 1) % SEGMENTS, 1);
+      await settled(itemId);
+      await eventually('three are sold', () => seen.at(-1)?.sale.sold === 3n);
+      await shows('the last unit', 1n, 'AVAILABLE');
+      assert.equal((await replica.buy(itemId, users[3]!)).kind, 'QUEUED');
+      await settled(itemId);
+      await shows('the end of the stock', 0n, 'SOLD_OUT');
+      assert.deepEqual(await stocksOf(itemId), [0, 0, 0, 0]);
+      await replica.sales.close(itemId);
+      // A sale that is over changes no more: the watch ends by itself.
+      await watching;
+    } finally {
+      stop.abort();
+    }
+    assert.equal(seen.at(-1)?.availability, 'ENDED');
+    const soldOut = seen.find((v) => v.availability === 'SOLD_OUT');
+    assert.deepEqual([soldOut?.sale.sold, soldOut?.remaining], [4n, 0n], 'it is sold out when all segments are empty');
   });
 
   it('has its units spread by the keeper', async () => {

@@ -74,6 +74,16 @@ export interface AdmissionState {
   readonly mark: string;
 }
 
+/** What admission can still give out, as far as it is known. */
+export interface UnitsLeft {
+  /** The clock that windows are judged by. */
+  readonly now: Date;
+  /** At least 0, and not more than there are. */
+  readonly units: bigint;
+  /** Whether every part of the sale was counted: none is away, unreadable or not loaded under the epoch. */
+  readonly complete: boolean;
+}
+
 export interface AdmissionLoad {
   readonly sale: Sale;
   /** Units to give out; below 0 where more units wait in the stream than are left. */
@@ -155,6 +165,11 @@ export abstract class Admission {
     segments?: number,
   ): Promise<readonly (string | undefined)[]>;
   abstract state(itemId: bigint, segments?: number): Promise<AdmissionState>;
+  /**
+   * For callers who look at a sale. A part that does not answer soon is left out.
+   * @throws SALE_UNAVAILABLE when no part answers
+   */
+  abstract unitsLeft(sale: EpochOfItem): Promise<UnitsLeft>;
   /** Returns when the gate, or a part of it, answers. */
   abstract ping(): Promise<void>;
   /** Units that these users have, by admission's count. */

@@ -43,7 +43,7 @@ export type Availability = 'NOT_STARTED' | 'AVAILABLE' | 'NONE_LEFT_NOW' | 'SOLD
 /** A sale and what admission knows of it. */
 export interface SaleView {
   readonly sale: Sale;
-  /** Units that admission can still give out; 0 while it is not open. */
+  /** Units that admission can still give out, as far as it answers; 0 while it is not open. */
   readonly remaining: bigint;
   /** The clock that the window is judged by. */
   readonly serverTime: Date;
@@ -289,12 +289,9 @@ export class SaleUsecase {
 
   private async viewOf(sale: Sale | SaleSummary): Promise<SaleView> {
     // A sale can be looked at while admission is away.
-    const state =
-      sale.status === 'OPEN' ? await this.admission.state(sale.itemId, sale.segments).catch(ifAway) : undefined;
-    const loaded = state?.unreadable.length === 0 && state.loaded?.epoch === sale.epoch ? state.loaded : undefined;
-    const remaining = loaded !== undefined && loaded.stock > 0n ? loaded.stock : 0n;
-    const serverTime = state?.now ?? new Date();
-    const availability = availabilityOf(sale, loaded !== undefined, remaining, serverTime);
+    const left = sale.status === 'OPEN' ? await this.admission.unitsLeft(sale).catch(ifAway) : undefined;
+    const { units: remaining, now: serverTime, complete } = left ?? { units: 0n, now: new Date(), complete: false };
+    const availability = availabilityOf(sale, complete, remaining, serverTime);
     return { sale, remaining, serverTime, availability };
   }
 }
@@ -304,11 +301,12 @@ export function mayReturn(sale: SaleSummary): boolean {
   return sale.sold < sale.total || sale.unpaid;
 }
 
-function availabilityOf(sale: Sale | SaleSummary, loaded: boolean, remaining: bigint, now: Date): Availability {
+/** @param complete whether `remaining` counts all of the sale, without which it is not known to be sold out */
+function availabilityOf(sale: Sale | SaleSummary, complete: boolean, remaining: bigint, now: Date): Availability {
   if (sale.status === 'CLOSED' || (sale.endsAt !== undefined && sale.endsAt <= now)) return 'ENDED';
   if (sale.status === 'SCHEDULED' || sale.startsAt > now) return 'NOT_STARTED';
   if (remaining > 0n) return 'AVAILABLE';
-  return loaded && 'unpaid' in sale && !mayReturn(sale) ? 'SOLD_OUT' : 'NONE_LEFT_NOW';
+  return complete && 'unpaid' in sale && !mayReturn(sale) ? 'SOLD_OUT' : 'NONE_LEFT_NOW';
 }
 
 function versionConflict(itemId: bigint, version: bigint) {

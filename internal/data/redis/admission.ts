@@ -8,6 +8,7 @@ import {
   type LoadLease,
   type PurchaseRequest,
   type SettingsChange,
+  type UnitsLeft,
   type UnitsReturn,
   type Withdrawal,
 } from '../../biz/seckill/admission.js';
@@ -18,12 +19,15 @@ import { orSaleUnavailable, SegmentAdmission } from './segment-admission.js';
 import { SegmentRefill } from './segment-refill.js';
 import { asOneState, isSold } from './segmented-sale.js';
 import { stockOf, UnitMoves } from './unit-moves.js';
+import { unitsLeft } from './units-left.js';
 
 /** How long a sale stays known as without units in any segment; units that come back are seen after at most this. */
 const SOLD_OUT_MS = 200;
 const MAX_BATCH = 128;
 /** Purchases of one home segment that may wait for units of other segments. */
 const MAX_WAITING = 20_000;
+/** How long a look at a sale waits for segments that do not answer. */
+const LOOK_MS = 300;
 /** Number of idle segments whose refills are kept. */
 const MAX_REFILLS = 10_000;
 
@@ -99,6 +103,20 @@ export class RedisAdmission extends Admission {
       levels,
       underWay.filter((_, i) => !arrived[i]),
     );
+  }
+
+  override async unitsLeft(sale: EpochOfItem): Promise<UnitsLeft> {
+    const { segments = 1, itemId, epoch } = sale;
+    if (segments > 1)
+      return unitsLeft(
+        sale,
+        segmentsOf(segments).map((k) => this.at(k)),
+        this.moves,
+        LOOK_MS,
+      );
+    const { now, loaded, unreadable } = await this.first.state(itemId);
+    const isWhole = unreadable.length === 0 && loaded?.epoch === epoch;
+    return { now, units: isWhole && loaded.stock > 0n ? loaded.stock : 0n, complete: isWhole };
   }
 
   override async ping(): Promise<void> {

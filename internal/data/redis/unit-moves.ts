@@ -71,7 +71,8 @@ export class UnitMoves {
     return (await orSaleUnavailable(this.server.commands.sismember(returned, `move:${id}`))) === 1;
   }
 
-  private async level({ itemId, epoch }: EpochOfItem, segment: number): Promise<Level | undefined> {
+  /** @returns undefined where the segment is not loaded under the epoch */
+  async level({ itemId, epoch }: EpochOfItem, segment: number): Promise<Level | undefined> {
     const keys = this.server.keys.sale(itemId, segment);
     const reply = (await orSaleUnavailable(LEVEL.run(this.server.admission, keys, []))) as string[];
     const [there, stock, movedIn, ...noted] = reply;

@@ -7,6 +7,7 @@ import {
   type LoadLease,
   type PurchaseRequest,
   type SettingsChange,
+  type UnitsLeft,
   type UnitsReturn,
   type Withdrawal,
 } from '../../../internal/biz/seckill/admission.js';
@@ -38,6 +39,12 @@ export class MemoryAdmission extends Admission {
 
   override state(itemId: bigint): Promise<AdmissionState> {
     return this.call('state', () => this.redis.inspect(itemId));
+  }
+
+  override async unitsLeft({ itemId, epoch }: EpochOfItem): Promise<UnitsLeft> {
+    const { now, loaded } = await this.state(itemId);
+    const stock = loaded?.epoch === epoch ? loaded.stock : undefined;
+    return { now, units: stock !== undefined && stock > 0n ? stock : 0n, complete: stock !== undefined };
   }
 
   override ping(): Promise<void> {
