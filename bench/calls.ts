@@ -3,7 +3,7 @@ import type { Bench } from './bench.js';
 import { interleave, type Measure } from './figures.js';
 import { ID } from './goals.js';
 import { hotSku, RECEIVER } from './hot-sku.js';
-import { ghz } from './load.js';
+import { ghz, requireNoFailures } from './load.js';
 import { NO_BACKLOG_LIMIT, type Sale } from './stage.js';
 
 const UNITS = 100_000_000;
@@ -44,9 +44,9 @@ export async function measureCalls(bench: Bench): Promise<void> {
         id,
         run: async () => {
           const options = { scenario, data, target: product.grpc, seconds: plan.seconds };
-          const { perSecond, answered, failed } = await ghz(program, options);
-          if (failed > 0) throw new Error(`${failed} of ${failed + answered} calls failed`);
-          return perSecond;
+          const load = await ghz(program, options);
+          requireNoFailures(load);
+          return load.perSecond;
         },
       }),
     );

@@ -6,7 +6,7 @@ import { RedisClusterProcesses } from '../internal/local/clusters/redis-cluster.
 import { freePort } from '../internal/local/servers/ports.js';
 import type { Bench } from './bench.js';
 import { type Capacity, capacityId, FORMS, type Part } from './capacity-lines.js';
-import { streamLoad } from './load.js';
+import { requireNoFailures, streamLoad } from './load.js';
 import { COUNTS, cpuSecondsOf } from './processes.js';
 import { NO_BACKLOG_LIMIT, type Sale, type Space } from './stage.js';
 
@@ -136,7 +136,7 @@ async function buyFrom(bench: Bench, sales: readonly Sale[], targets: readonly s
       }),
     );
     for (const load of loads) {
-      if (load.failed > 0) throw new Error(`${load.failed} purchases failed`);
+      requireNoFailures(load);
       bought += load.answered;
     }
   }

@@ -12,7 +12,7 @@ import { freePort } from '../internal/local/servers/ports.js';
 import type { Bench } from './bench.js';
 import { interleave, type Measure } from './figures.js';
 import { cpuOf, ID } from './goals.js';
-import { ghz, variedLoad } from './load.js';
+import { ghz, type Load, requireNoFailures, variedLoad } from './load.js';
 import { COUNTS, cpuSecondsOf } from './processes.js';
 import type { Listening, Space } from './stage.js';
 
@@ -148,17 +148,12 @@ async function insertSkus({ stage }: Bench, space: Space): Promise<readonly bigi
 }
 
 /** The rate of a load, and the CPU time of the server and of Redis for each reply. */
-async function counted(
-  { stage, figures }: Bench,
-  id: string,
-  pid: number,
-  run: () => Promise<{ readonly perSecond: number; readonly answered: number; readonly failed: number }>,
-): Promise<number> {
+async function counted({ stage, figures }: Bench, id: string, pid: number, run: () => Promise<Load>): Promise<number> {
   const { redisPid } = stage;
   const seconds = () => cpuSecondsOf(pid) + (redisPid === undefined ? 0 : cpuSecondsOf(redisPid));
   const before = COUNTS ? seconds() : 0;
-  const { perSecond, answered, failed } = await run();
-  if (failed > 0) throw new Error(`${failed} of ${answered + failed} calls failed`);
-  if (COUNTS && answered > 0) figures.add(cpuOf(id), ((seconds() - before) * 1e6) / answered);
-  return perSecond;
+  const load = await run();
+  requireNoFailures(load);
+  if (COUNTS && load.answered > 0) figures.add(cpuOf(id), ((seconds() - before) * 1e6) / load.answered);
+  return load.perSecond;
 }

@@ -16,7 +16,7 @@ export class Figures {
     this.values.delete(id);
   }
 
-  /** Records why a figure is missing. */
+  /** Records what went wrong with a figure: why it, or a round of it, is missing. */
   skip(id: string, reason: string): void {
     this.reasons.set(id, reason);
   }

@@ -36,7 +36,7 @@ const same = (bytes: Buffer) => bytes;
 const latenciesMs: number[] = [];
 let calls = 0;
 let answered = 0;
-let failed = 0;
+const errors: Record<string, number> = {};
 
 function call(client: Client): Promise<void> {
   const startedAt = performance.now();
@@ -45,7 +45,7 @@ function call(client: Client): Promise<void> {
   const body = bodies[Math.floor(calls++ / identities.length) % bodies.length]!;
   return new Promise((resolve) => {
     client.makeUnaryRequest(settings.path, same, same, body, metadata, (err) => {
-      if (err) failed += 1;
+      if (err) errors[err.message] = (errors[err.message] ?? 0) + 1;
       else answered += 1;
       if (settings.perSecond !== undefined && !err) latenciesMs.push(performance.now() - startedAt);
       resolve();
@@ -66,4 +66,4 @@ async function caller(client: Client): Promise<void> {
 
 await Promise.all(Array.from({ length: settings.inFlight }, (_, i) => caller(clients[i % clients.length]!)));
 for (const client of clients) client.close();
-process.stdout.write(JSON.stringify({ answered, failed, latenciesMs }));
+process.stdout.write(JSON.stringify({ answered, errors, latenciesMs }));

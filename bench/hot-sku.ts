@@ -22,7 +22,7 @@ import { RedisStockGate } from '../internal/data/redis/stock-gate.js';
 import type { Bench } from './bench.js';
 import { interleave, type Measure } from './figures.js';
 import { ID } from './goals.js';
-import { ghz } from './load.js';
+import { ghz, requireNoFailures } from './load.js';
 import type { Space } from './stage.js';
 
 const BUYERS = 100;
@@ -166,9 +166,9 @@ function overRpc({ stage, plan, generators, figures }: Bench, space: Space): Mea
           const skuId = await hotSku({ stage }, space);
           const data = { lines: [{ sku_id: String(skuId), quantity: 1 }], receiver: RECEIVER };
           const options = { scenario: 'create-order', data, target: product.grpc, seconds: plan.seconds };
-          const { perSecond, answered, failed } = await ghz(program, options);
-          if (failed > 0) throw new Error(`${failed} of ${failed + answered} calls failed`);
-          return perSecond;
+          const load = await ghz(program, options);
+          requireNoFailures(load);
+          return load.perSecond;
         } finally {
           await product.stop();
         }

@@ -13,6 +13,9 @@ export interface Generators {
   readonly redisBenchmark: string | undefined;
 }
 
+/** Number of calls by what they failed with. */
+export type Errors = Readonly<Record<string, number>>;
+
 /** Result of one load. */
 export interface Load {
   /** Successful replies per second. */
@@ -20,8 +23,22 @@ export interface Load {
   readonly answered: number;
   /** Calls without a reply, or with an error. */
   readonly failed: number;
+  /** The failed calls by their error, as far as the generator tells. */
+  readonly errors: Errors;
   readonly p50Ms: number | undefined;
   readonly p99Ms: number | undefined;
+}
+
+/** @throws with the errors of the calls that failed */
+export function requireNoFailures({ answered, failed, errors }: Load): void {
+  if (failed === 0) return;
+  throw new Error(`${failed} of ${answered + failed} calls failed: ${causesOf(errors)}`);
+}
+
+/** The errors with their numbers, in a line. */
+export function causesOf(errors: Errors): string {
+  const causes = Object.entries(errors).map(([error, count]) => `${count} × ${error}`);
+  return causes.length === 0 ? 'the load generator does not say why' : causes.slice(0, MAX_ERRORS).join('; ');
 }
 
 /** Concurrent calls, the same for every generator. */
@@ -29,7 +46,9 @@ export const IN_FLIGHT = 128;
 const CONNECTIONS = 16;
 const MARGIN_MS = 30_000;
 const USER = '1';
-const GHZ_TIMEOUT_MS = 120_000;
+const COUNT_TIMEOUT_MS = 120_000;
+/** Different errors that are named. */
+const MAX_ERRORS = 5;
 
 export interface CallOptions {
   /** Path of the method or of the route. */
@@ -105,10 +124,12 @@ async function h2load(
     const count = (of: string) => Number(new RegExp(`(\\d+) ${of}`).exec(report)?.[1] ?? Number.NaN);
     const answered = count('2xx');
     const times = timed ? latencies(readFileSync(log, 'utf8')) : [];
+    const errors = { 'HTTP 4xx': count('4xx'), 'HTTP 5xx': count('5xx') };
     return {
       perSecond: answered / seconds,
       answered,
-      failed: count('4xx') + count('5xx'),
+      failed: errors['HTTP 4xx'] + errors['HTTP 5xx'],
+      errors: occurred(errors),
       p50Ms: percentile(times, 0.5),
       p99Ms: percentile(times, 0.99),
     };
@@ -147,14 +168,15 @@ async function grpcJsLoad(
   const report = await runTool(process.execPath, [program, JSON.stringify(settings)], {
     timeoutMs: options.seconds * 1_000 + MARGIN_MS,
   });
-  const { answered, failed, latenciesMs } = JSON.parse(report) as {
+  const { answered, errors, latenciesMs } = JSON.parse(report) as {
     answered: number;
-    failed: number;
+    errors: Errors;
     latenciesMs: number[];
   };
   const times = options.perSecond === undefined ? [] : latenciesMs.sort((a, b) => a - b);
   const perSecond = answered / options.seconds;
-  return { perSecond, answered, failed, p50Ms: percentile(times, 0.5), p99Ms: percentile(times, 0.99) };
+  const failed = sum(errors);
+  return { perSecond, answered, failed, errors, p50Ms: percentile(times, 0.5), p99Ms: percentile(times, 0.99) };
 }
 
 /** The client's default. */
@@ -166,7 +188,11 @@ export interface StreamOptions {
   readonly target: string;
   readonly token: string;
   readonly itemId: bigint;
-  readonly seconds: number;
+  /** Duration; absent: until `count` purchases are made. */
+  readonly seconds?: number;
+  readonly count?: number;
+  /** The users are numbered from here. Default 1. */
+  readonly firstUser?: number;
   /** Purchases of a message. */
   readonly perMessage: number;
   /** How long the client waits for a result. Default 5,000. */
@@ -178,10 +204,11 @@ export async function streamLoad({ itemId, ...options }: StreamOptions): Promise
   const settings = { ...options, itemId: String(itemId), streams: STREAMS, inFlight: STREAM_IN_FLIGHT };
   const program = fileURLToPath(new URL('./stream-load.js', import.meta.url));
   const report = await runTool(process.execPath, [program, JSON.stringify(settings)], {
-    timeoutMs: options.seconds * 1_000 + MARGIN_MS,
+    timeoutMs: options.seconds === undefined ? COUNT_TIMEOUT_MS : options.seconds * 1_000 + MARGIN_MS,
   });
-  const { answered, failed } = JSON.parse(report) as { answered: number; failed: number };
-  return { perSecond: answered / options.seconds, answered, failed, p50Ms: undefined, p99Ms: undefined };
+  const { answered, errors, seconds } = JSON.parse(report) as { answered: number; errors: Errors; seconds: number };
+  const perSecond = answered / seconds;
+  return { perSecond, answered, failed: sum(errors), errors, p50Ms: undefined, p99Ms: undefined };
 }
 
 async function autocannon({ path, body, target, seconds }: CallOptions): Promise<Load> {
@@ -191,13 +218,23 @@ async function autocannon({ path, body, target, seconds }: CallOptions): Promise
     timeoutMs: seconds * 1_000 + 4 * MARGIN_MS,
   });
   const result = JSON.parse(report) as { '2xx': number; non2xx: number; errors: number };
+  const errors = { 'other HTTP status': result.non2xx, 'no reply': result.errors };
   return {
     perSecond: result['2xx'] / seconds,
     answered: result['2xx'],
-    failed: result.non2xx + result.errors,
+    failed: sum(errors),
+    errors: occurred(errors),
     p50Ms: undefined,
     p99Ms: undefined,
   };
+}
+
+function sum(errors: Errors): number {
+  return Object.values(errors).reduce((total, count) => total + count, 0);
+}
+
+function occurred(errors: Errors): Errors {
+  return Object.fromEntries(Object.entries(errors).filter(([, count]) => count > 0));
 }
 
 /** A gRPC message frame: uncompressed, with its length. */
@@ -226,6 +263,8 @@ interface GhzReport {
   readonly count: number;
   readonly rps: number;
   readonly statusCodeDistribution: Readonly<Record<string, number>>;
+  /** By the text of the error, which begins with its code. */
+  readonly errorDistribution: Errors | null;
   readonly latencyDistribution: readonly { readonly percentage: number; readonly latency: number }[] | null;
 }
 
@@ -252,7 +291,9 @@ export async function ghz(program: string, options: GhzOptions): Promise<Load> {
     args.push(`--metadata={"x-user-id":"${options.run}{{printf \`%09d\` .RequestNumber}}"}`);
   }
   args.push('--format=json', options.target);
-  const report = JSON.parse(await runTool(program, args, { timeoutMs: GHZ_TIMEOUT_MS, cwd: projectRoot })) as GhzReport;
+  const report = JSON.parse(
+    await runTool(program, args, { timeoutMs: COUNT_TIMEOUT_MS, cwd: projectRoot }),
+  ) as GhzReport;
   const latency = (percentage: number) => {
     const found = report.latencyDistribution?.find((l) => l.percentage === percentage);
     return found && found.latency / 1_000_000;
@@ -262,6 +303,7 @@ export async function ghz(program: string, options: GhzOptions): Promise<Load> {
     perSecond: (report.rps * answered) / Math.max(1, report.count),
     answered,
     failed: report.count - answered,
+    errors: report.errorDistribution ?? {},
     p50Ms: latency(50),
     p99Ms: latency(99),
   };
@@ -298,6 +340,7 @@ export async function redisBenchmark(program: string, options: RedisBenchmarkOpt
     perSecond: figures.at(-7) ?? Number.NaN,
     answered: options.count,
     failed: 0,
+    errors: {},
     p50Ms: figures.at(-4),
     p99Ms: figures.at(-2),
   };

@@ -9,7 +9,7 @@ import type { Bench } from './bench.js';
 import { interleave, type Measure } from './figures.js';
 import { cpuOf, ID } from './goals.js';
 import { measureLatency } from './latency.js';
-import { ghz, jsonLoad, type Load, redisBenchmark, streamLoad, unaryLoad } from './load.js';
+import { ghz, jsonLoad, type Load, redisBenchmark, requireNoFailures, streamLoad, unaryLoad } from './load.js';
 import { COUNTS, cpuSecondsOf } from './processes.js';
 import {
   ADMIT_FILE,
@@ -233,7 +233,7 @@ async function checked(
   await takeAdmitted(space, sale);
   const load = await run();
   const admitted = await takeAdmitted(space, sale);
-  if (load.failed > 0) throw new Error(`${load.failed} of ${load.answered + load.failed} calls failed`);
+  requireNoFailures(load);
   if (admits && admitted < load.answered * purchases) {
     throw new Error(`${load.answered} calls got a reply, but only ${admitted} purchases were admitted`);
   }

@@ -12,7 +12,7 @@ import { Postgres, type Statement } from '../internal/data/postgres/postgres.js'
 import type { Bench } from './bench.js';
 import { interleave, type Measure } from './figures.js';
 import { ID } from './goals.js';
-import { ghz } from './load.js';
+import { ghz, requireNoFailures } from './load.js';
 import { CONTENTS, CONTENTS_AFTER, fillOrders, STORAGE } from './reads-data.js';
 import type { Space } from './stage.js';
 
@@ -183,14 +183,9 @@ async function overRpc({ stage, plan, generators, figures }: Bench, space: Space
   return scenarios.map(([id, scenario, data]) => ({
     id,
     run: async () => {
-      const { perSecond, answered, failed } = await ghz(program, {
-        scenario,
-        data,
-        target: product.grpc,
-        seconds: plan.seconds,
-      });
-      if (failed > 0) throw new Error(`${failed} of ${failed + answered} calls failed`);
-      return perSecond;
+      const load = await ghz(program, { scenario, data, target: product.grpc, seconds: plan.seconds });
+      requireNoFailures(load);
+      return load.perSecond;
     },
   }));
 }

@@ -13,9 +13,9 @@ export function table(figures: Figures): string {
 
 function rowsOf(line: Line, figures: Figures): string[][] {
   const value = figures.median(line.id);
+  const reason = figures.skipped[line.id]?.split('\n')[0];
   if (value === undefined) {
-    const reason = figures.skipped[line.id] ?? 'not part of this run';
-    return [[line.work, '–', '', '', '', '', `not measured: ${reason.split('\n')[0]}`]];
+    return [[line.work, '–', '', '', '', '', `not measured: ${reason ?? 'not part of this run'}`]];
   }
   const spread = figures.of(line.id).map((v) => number(v, line.unit));
   const first = [
@@ -24,13 +24,12 @@ function rowsOf(line: Line, figures: Figures): string[][] {
     spread.length > 1 ? spread.join(' · ') : '',
   ];
   const found = verdicts(line, figures);
-  if (found.length === 0) return [[...first, '', '', '', '']];
-  return found.map(({ goal, ratio, met }, i) => [
-    ...(i === 0 ? first : ['', '', '']),
-    goal.reference,
-    ratio.toFixed(2),
-    ...goalOf(goal, met),
-  ]);
+  if (found.length === 0) return [[...first, '', '', '', reason ?? '']];
+  return found.map(({ goal, ratio, met }, i) => {
+    const [aim, verdict] = goalOf(goal, met);
+    const note = [verdict, i === 0 ? reason : ''].filter(Boolean).join('; ');
+    return [...(i === 0 ? first : ['', '', '']), goal.reference, ratio.toFixed(2), aim, note];
+  });
 }
 
 /** The goal and whether it is met; empty for a ratio that is only reported. */

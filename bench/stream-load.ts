@@ -6,7 +6,11 @@ interface Settings {
   readonly target: string;
   readonly token: string;
   readonly itemId: string;
-  readonly seconds: number;
+  /** Duration; absent: until `count` purchases are made. */
+  readonly seconds?: number;
+  readonly count?: number;
+  /** Default 1. */
+  readonly firstUser?: number;
   readonly streams: number;
   /** Purchases that wait for their result at a time, over all streams. */
   readonly inFlight: number;
@@ -21,19 +25,23 @@ const client = new PurchaseStreamClient({
   ...(settings.timeoutMs !== undefined && { timeoutMs: settings.timeoutMs }),
 });
 const itemId = BigInt(settings.itemId);
-const endAt = performance.now() + settings.seconds * 1_000;
-let user = 0;
+const { seconds = Number.POSITIVE_INFINITY, count = Number.POSITIVE_INFINITY, firstUser = 1 } = settings;
+const startedAt = performance.now();
+const endAt = startedAt + seconds * 1_000;
+let sent = 0;
 let answered = 0;
-let failed = 0;
+const errors: Record<string, number> = {};
 
 async function buyer(): Promise<void> {
-  while (performance.now() < endAt) {
-    const { code } = await client.purchase({ itemId, userId: String(++user) });
-    if (code === Code.CODE_UNSPECIFIED) failed++;
+  while (sent < count && performance.now() < endAt) {
+    const { code, reason } = await client.purchase({ itemId, userId: String(firstUser + sent++) });
+    if (code === Code.CODE_UNSPECIFIED) errors[reason] = (errors[reason] ?? 0) + 1;
     else answered++;
   }
 }
 
 await Promise.all(Array.from({ length: settings.inFlight }, buyer));
 await client.close();
-process.stdout.write(JSON.stringify({ answered, failed }));
+process.stdout.write(
+  JSON.stringify({ answered, errors, seconds: Math.min(seconds, (performance.now() - startedAt) / 1_000) }),
+);
