@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
+import { Worker } from 'node:worker_threads';
 import { connectToRedis } from './redis-connection.js';
 
 /** A server that answers each command, given in lower case, with what `reply` returns; undefined closes the connection. */
@@ -62,5 +64,47 @@ describe('A connection to a Redis cluster', () => {
       source.close();
       target.close();
     }
+  });
+});
+
+/** In a thread of its own: answers OK to all commands but GETDEL, also while the thread of the test is paused. */
+const OTHER_THREAD = `
+const { parentPort } = require('node:worker_threads');
+const server = require('node:net').createServer((socket) => {
+  socket.on('error', () => {});
+  socket.on('data', (data) => {
+    for (const [command] of data.toString().matchAll(/\\*\\d+\\r\\n(\\$\\d+\\r\\n[^\\r]*\\r\\n)+/g)) {
+      if (!/getdel/i.test(command)) socket.write('+OK\\r\\n');
+    }
+  });
+});
+server.listen(0, '127.0.0.1', () => parentPort.postMessage(server.address().port));
+`;
+const LIMIT_MS = 50;
+
+describe('The time limit of a command', () => {
+  let thread: Worker;
+  let redis: ReturnType<typeof connectToRedis>;
+
+  before(async () => {
+    thread = new Worker(OTHER_THREAD, { eval: true });
+    const [port] = (await once(thread, 'message')) as [number];
+    redis = connectToRedis({ addr: `127.0.0.1:${port}` }, { enableReadyCheck: false, commandTimeout: LIMIT_MS });
+    await once(redis, 'ready');
+  });
+
+  after(async () => {
+    redis.disconnect();
+    await thread.terminate();
+  });
+
+  it('does not fail a command whose reply came while the process was paused', async () => {
+    const reply = redis.get('key');
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 4 * LIMIT_MS);
+    assert.equal(await reply, 'OK');
+  });
+
+  it('fails a command that gets no reply', async () => {
+    await assert.rejects(redis.getdel('key'), /^Error: Command timed out$/);
   });
 });

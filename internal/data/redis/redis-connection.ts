@@ -1,4 +1,4 @@
-import { Cluster, type Command, Redis, type RedisOptions } from 'ioredis';
+import { Cluster, Command, Redis, type RedisOptions } from 'ioredis';
 
 /** Where Redis is. `nodes` win over `sentinels`, and these over `addr`. */
 export interface RedisPlace {
@@ -29,6 +29,21 @@ const MAX_REDIRECTIONS = 10;
 const TRY_AGAIN_MS = 50;
 const DEFAULT_PORT = 6379;
 const DEFAULT_SENTINEL_PORT = 26379;
+
+/**
+ * Node runs timers before it reads from sockets. After a pause of this process, by its CPU quota or a snapshot of its
+ * machine, ioredis would fail commands whose replies have come: purchases that were granted. So the limit passes only
+ * when nothing came in the turn of the event loop after it.
+ */
+Command.prototype.setTimeout = function (limitMs: number): void {
+  const timer = setTimeout(() => {
+    setImmediate(() => {
+      if (!this.isSettled) this.reject(new Error('Command timed out'));
+    });
+  }, limitMs);
+  const clear = () => clearTimeout(timer);
+  this.promise.then(clear, clear);
+};
 
 /** Connects to Redis. What cannot be sent now fails, and what was sent is never sent again by itself. */
 export function connectToRedis(place: RedisPlace, options: Options): Connected {
