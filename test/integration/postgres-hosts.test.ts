@@ -105,3 +105,49 @@ describe('a URL of PostgreSQL with several hosts', () => {
     }
   });
 });
+
+describe('a primary that is frozen', () => {
+  let primary: OwnPostgres;
+  let standby: OwnPostgres;
+
+  before(async function () {
+    if (!OwnPostgres.available) this.skip();
+    primary = await OwnPostgres.start();
+    standby = await primary.standby();
+  });
+  after(async () => {
+    primary?.resume();
+    await Promise.all([primary?.close(), standby?.close()]);
+  });
+
+  it('loses the connections that are in use when the promoted server is found', async () => {
+    const db = new Postgres({
+      source: together([primary.url, standby.url]),
+      poolSize: 3,
+      role: '',
+      // Nothing ends the wait but the loss of the connection.
+      statementTimeoutMs: 3_600_000,
+      connectTimeoutMs: 1_000,
+      applicationName: 'test',
+    });
+    const locks = new AdvisoryLocks(db.hosts, 1_000);
+    const name = new LeasedName(locks, 'replica');
+    try {
+      await Promise.all([db.query(PORT, []), db.query(PORT, []), db.query(PORT, []), name.hold()]);
+      primary.pause();
+      const statements = [db.query(PORT, []), db.query(PORT, [])].map((it) => assert.rejects(it, isUnavailable));
+      const transaction = db.run((tx) => db.query<{ port: number }>(PORT, [], tx));
+      await standby.promote();
+      await Promise.all(statements);
+      assert.equal((await transaction).rows[0]?.port, portOf(standby.url), 'the transaction was not repeated there');
+      await eventually('the name is held', () => name.hold());
+      primary.resume();
+      await db.query(WRITE, []);
+      const [row] = await primary.query<{ it: string | null }>("SELECT to_regclass('written')::text AS it");
+      assert.equal(row?.it, null, 'the primary that was replaced was written to');
+    } finally {
+      await locks.close();
+      await db.close();
+    }
+  });
+});

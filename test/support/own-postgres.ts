@@ -1,6 +1,6 @@
 /** A PostgreSQL for one suite, which can be killed, paused, copied as a standby, promoted and demoted. */
 import { execFile } from 'node:child_process';
-import { chmodSync, chownSync, copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -11,9 +11,10 @@ import { projectRoot } from '../../internal/local/project.js';
 import { isRoot, isTraversable, makePrivateDirectory, serverAccount } from '../../internal/local/servers/account.js';
 import { freePort } from '../../internal/local/servers/ports.js';
 import { postgres } from '../../internal/local/servers/postgres.js';
-import { isAlive, killProcessNow, type ManagedProcess, startTime } from '../../internal/local/servers/process.js';
+import { isAlive, killProcessNow } from '../../internal/local/servers/process.js';
 import type { RunningServer } from '../../internal/local/servers/server.js';
 import { startServer } from '../../internal/local/servers/servers.js';
+import { backendsOf, freeze } from './backends.js';
 import { LimitedDisk, type OwnServerOptions } from './limited-disk.js';
 import { eventually } from './wait.js';
 
@@ -21,7 +22,7 @@ export class OwnPostgres {
   private readonly root = mkdtempSync(join(isRoot && !isTraversable(tmpdir()) ? '/var/tmp' : tmpdir(), 'kaimai-pg-'));
   private readonly abort = new AbortController();
   private server: RunningServer | undefined;
-  private paused: number[] = [];
+  private thaw = () => {};
 
   /** undefined unless it was asked for, and where mounting is not permitted. */
   readonly disk: LimitedDisk | undefined;
@@ -70,7 +71,7 @@ export class OwnPostgres {
   /** Sends SIGKILL to it and its backends: nothing is flushed. Resolves when they have exited. */
   async kill(): Promise<void> {
     // Each backend leads a process group of its own.
-    const backends = childrenOf(this.pid);
+    const backends = backendsOf(this.pid);
     for (const managed of this.server?.processes ?? []) killProcessNow(managed);
     for (const backend of backends) killProcessNow(backend);
     await eventually('the end of PostgreSQL', () => !backends.some(isAlive));
@@ -78,13 +79,12 @@ export class OwnPostgres {
 
   /** SIGSTOP to it and its backends. */
   pause(): void {
-    this.paused = [this.pid, ...childrenOf(this.pid).map((backend) => backend.pid)];
-    for (const pid of this.paused) signal(pid, 'SIGSTOP');
+    this.thaw = freeze(this.pid);
   }
 
   resume(): void {
-    for (const pid of this.paused) signal(pid, 'SIGCONT');
-    this.paused = [];
+    this.thaw();
+    this.thaw = () => {};
   }
 
   /** A streaming standby that has caught up with this server. */
@@ -156,29 +156,4 @@ export class OwnPostgres {
     this.disk?.unmount();
     rmSync(this.root, { recursive: true, force: true });
   }
-}
-
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name);
-  } catch {
-    // A backend has ended meanwhile.
-  }
-}
-
-function childrenOf(pid: number): ManagedProcess[] {
-  const children: ManagedProcess[] = [];
-  for (const entry of readdirSync('/proc')) {
-    if (!/^\d+$/.test(entry)) continue;
-    try {
-      const stat = readFileSync(`/proc/${entry}/stat`, 'utf8');
-      const [, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      const startedAt = startTime(Number(entry));
-      if (Number(parent) !== pid || startedAt === undefined) continue;
-      children.push({ name: 'backend', pid: Number(entry), startedAt, stopSignal: 'SIGKILL', graceMs: 1_000 });
-    } catch {
-      // It has exited.
-    }
-  }
-  return children;
 }

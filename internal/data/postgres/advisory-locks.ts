@@ -111,6 +111,7 @@ export class AdvisoryLocks {
       const { rows } = await client.query<StateRow>(`SELECT ${this.hosts.stateColumns}`);
       const state = stateOf(rows[0]!);
       this.hosts.accept(state);
+      this.hosts.found(url);
       await refuseReadOnly(client);
       this.client = client;
       for (const holder of this.holders) await holder.take(this.tryLock(client));

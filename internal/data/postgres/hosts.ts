@@ -29,6 +29,8 @@ export interface HostsOptions {
 export class PostgresHosts {
   readonly target: SessionTarget;
   readonly connectTimeoutMs: number;
+  /** Told when a server was found that was promoted in place of another; must not throw. */
+  promoted: () => void = () => {};
   private readonly urls: readonly string[];
   private readonly hostOfClient = new WeakMap<object, number>();
   private current = 0;
@@ -92,6 +94,11 @@ export class PostgresHosts {
     if (this.hostOfClient.get(client) === this.current) this.current = (this.current + 1) % this.count;
   }
 
+  /** The next connection is made to this host, which was found to be what is wanted. */
+  found(url: string): void {
+    this.current = Math.max(0, this.urls.indexOf(url));
+  }
+
   /** @throws NotWanted when the server is not what is wanted */
   accept({ readOnly, inRecovery, timeline }: ServerState): void {
     const { target } = this;
@@ -100,7 +107,9 @@ export class PostgresHosts {
     if (target === 'standby' && !inRecovery) throw new NotWanted('the database is not a standby');
     if (target === 'read-only' && !readOnly) throw new NotWanted('the database takes writes');
     if (this.isReplaced(timeline)) throw new NotWanted('the database was replaced by one that was promoted');
+    const promoted = this.newestTimeline > 0 && timeline > this.newestTimeline;
     this.newestTimeline = Math.max(this.newestTimeline, timeline);
+    if (promoted) this.promoted();
   }
 
   /** Whether a server of that timeline was replaced by another, as far as this process has seen. */

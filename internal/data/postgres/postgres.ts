@@ -59,6 +59,9 @@ const READ_ONLY_PAUSE_MS = 250;
  * A connection that rejects a write, is read-only or does not answer ends its generation: all connections that were opened
  * before are closed instead of reused, and new ones resolve the address again.
  *
+ * A primary that hangs keeps its connections in use for as long as a statement may take. When the promoted server is found,
+ * these end at once: their callers would wait for nothing, and a commit that the old primary takes when it wakes up is lost.
+ *
  * A share of the connections is never used for transactions, because these may wait for locks of a hanging replica, and reads
  * must not wait behind them.
  */
@@ -68,6 +71,8 @@ export class Postgres extends TransactionRunner {
   readonly pool: pg.Pool;
   readonly hosts: PostgresHosts;
   private readonly generations = new WeakMap<pg.PoolClient, number>();
+  private readonly timelines = new WeakMap<pg.ClientBase, number>();
+  private readonly inUse = new Set<pg.PoolClient>();
   private generation = 0;
   /** By performance.now(). */
   private readOnlyUntilMs = 0;
@@ -105,7 +110,9 @@ export class Postgres extends TransactionRunner {
       types: VALUE_TYPES,
       onConnect: async (client: pg.ClientBase) => {
         try {
-          this.hosts.accept(await this.session.setUp(client, this.hosts, options.connectTimeoutMs));
+          const state = await this.session.setUp(client, this.hosts, this.hosts.connectTimeoutMs);
+          this.hosts.accept(state);
+          this.timelines.set(client, state.timeline);
         } catch (err) {
           this.hosts.failed(client);
           throw err;
@@ -119,6 +126,9 @@ export class Postgres extends TransactionRunner {
       this.generations.set(client, this.generation);
       client.on('error', this.onError);
     });
+    this.pool.on('acquire', (client) => this.inUse.add(client));
+    this.pool.on('release', (_, client) => this.inUse.delete(client));
+    this.hosts.promoted = () => this.leaveReplaced();
   }
 
   /** Runs a statement, in `tx` or on its own. @throws UNAVAILABLE when the database is unavailable */
@@ -285,6 +295,16 @@ export class Postgres extends TransactionRunner {
     if (this.generations.get(client) !== this.generation) return;
     this.generation += 1;
     this.onError(new Error('the server takes no writes or does not answer: connecting anew', { cause: err }));
+  }
+
+  /** Ends every connection to a server that was replaced. */
+  private leaveReplaced(): void {
+    this.generation += 1;
+    for (const client of this.inUse) {
+      if (!this.hosts.isReplaced(this.timelines.get(client) ?? 0)) continue;
+      // `end` would wait for the answers to what was sent.
+      (client as unknown as { connection: pg.Connection }).connection.stream.destroy();
+    }
   }
 
   /** Exports the usage of the pool. */

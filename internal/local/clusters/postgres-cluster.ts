@@ -42,6 +42,11 @@ export class PostgresNode {
     return this.child !== undefined && isAlive(this.child);
   }
 
+  /** Of the process that accepts connections. */
+  get pid(): number {
+    return this.child!.pid;
+  }
+
   /** Starts it with the data that it has, or with none. */
   async start(): Promise<void> {
     const { url } = await postgres.start(programs(), {
