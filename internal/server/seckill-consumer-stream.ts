@@ -47,13 +47,17 @@ export class ConsumerStream {
     for (const delivery of deliveries) this.kept.set(entryKey(delivery), { delivery, readAtMs });
   }
 
-  get keptCount(): number {
-    return this.kept.size;
+  /** Those that can be settled now: `reaches` says whether the server of an entry answers. */
+  keptCount(reaches: (streamId: string) => boolean): number {
+    return this.keptWithin(reaches).length;
   }
 
   /** Hands out up to `count` kept entries, which are kept no longer. */
-  takeKept(count: number): { readonly deliveries: readonly Delivery[]; readonly readAtMs: number } {
-    const taken = [...this.kept.values()].slice(0, count);
+  takeKept(
+    count: number,
+    reaches: (streamId: string) => boolean,
+  ): { readonly deliveries: readonly Delivery[]; readonly readAtMs: number } {
+    const taken = this.keptWithin(reaches).slice(0, count);
     for (const { delivery } of taken) this.kept.delete(entryKey(delivery));
     return { deliveries: taken.map((k) => k.delivery), readAtMs: Math.min(...taken.map((k) => k.readAtMs)) };
   }
@@ -63,6 +67,10 @@ export class ConsumerStream {
     let oldestMs = Number.POSITIVE_INFINITY;
     for (const { readAtMs } of this.kept.values()) oldestMs = Math.min(oldestMs, readAtMs);
     return oldestMs;
+  }
+
+  private keptWithin(reaches: (streamId: string) => boolean): readonly KeptEntry[] {
+    return [...this.kept.values()].filter(({ delivery }) => reaches(delivery.streamId));
   }
 
   retryLater(nowMs: number): void {

@@ -8,6 +8,7 @@ import {
   type ReadResult,
   type SettledEntry,
 } from '../biz/seckill/purchase-stream.js';
+import { segmentOf } from '../biz/seckill/segment.js';
 import type { PreparedEntries } from '../biz/seckill/settlement.js';
 import type { Settlement } from '../biz/seckill/settlement-state.js';
 import { Logger, SilentLogger } from '../kratos/log/logger.js';
@@ -26,6 +27,9 @@ class Streams extends PurchaseConsumer {
   /** Delivered and not finished. A flush of Redis empties it. */
   readonly pending = new Map<string, Delivery>();
   readonly unreadable = new Set<bigint>();
+  /** Segments of ITEM whose server is away. */
+  readonly away = new Set<number>();
+  back: bigint[] = [];
   /** Decides which entries have to be finished later. */
   onFinish: (itemId: bigint, streamIds: readonly string[]) => readonly string[] = () => [];
 
@@ -49,7 +53,11 @@ class Streams extends PurchaseConsumer {
       else if (from === 'pending') deliveries.set(itemId, this.readPending(itemId));
       else deliveries.set(itemId, this.readNew(itemId));
     }
-    return { deliveries, groupless: [], unreadable };
+    const away = new Map(this.away.size > 0 ? [[ITEM, unavailable('planted')]] : []);
+    return { deliveries, groupless: [], unreadable, away, back: this.back.splice(0) };
+  }
+  override reaches(_: bigint, streamId: string) {
+    return !this.away.has(segmentOf(streamId));
   }
   override async claim() {
     return [];
@@ -69,7 +77,9 @@ class Streams extends PurchaseConsumer {
   override interrupt() {}
 
   private readPending(itemId: bigint): Delivery[] {
-    const found = [...this.pending].filter(([key]) => key.startsWith(`${itemId} `));
+    const found = [...this.pending].filter(
+      ([key, { streamId }]) => key.startsWith(`${itemId} `) && this.reaches(itemId, streamId),
+    );
     return found.map(([key, entry]) => {
       const again = { ...entry, deliveries: entry.deliveries + 1 };
       this.pending.set(key, again);
@@ -78,8 +88,10 @@ class Streams extends PurchaseConsumer {
   }
 
   private readNew(itemId: bigint): Delivery[] {
-    const streamId = this.entries.get(itemId)?.shift();
-    if (streamId === undefined) return [];
+    const waiting = this.entries.get(itemId) ?? [];
+    const at = waiting.findIndex((id) => this.reaches(itemId, id));
+    if (at < 0) return [];
+    const [streamId = ''] = waiting.splice(at, 1);
     const entry = { streamId, fields: new Map(), deliveries: 1 };
     this.pending.set(`${itemId} ${streamId}`, entry);
     return [entry];
@@ -341,6 +353,33 @@ describe('SeckillConsumer', () => {
     broken = false;
     await until('the repaired stream', () => new Set(streams.pending.keys()).size === 0);
     assert.deepEqual(logger.errors, ['a purchase stream fails and is set aside']);
+  });
+
+  it('settles the other segments while the server of one is away, keeps its entries, and logs the outage once', async () => {
+    const streams = new Streams(new Map([[ITEM, ['1-0-1', '2-0-1', '3-0', '4-0', '5-0', '6-0', '7-0-1']]]));
+    streams.onFinish = (itemId, streamIds) => streamIds.filter((id) => !streams.reaches(itemId, id));
+    // The server goes away with entries in hand, as many as are kept at most.
+    const service = new Service(async (_, [entry]) => {
+      if (entry?.streamId === '1-0-1' && entry.deliveries === 1) streams.away.add(1);
+    });
+    const logger = new RecordingLogger();
+    await start(streams, service, logger, 1);
+    await until('the other segment', () => ['3-0', '4-0', '5-0', '6-0'].every((id) => streams.finished.includes(id)));
+    const reads = streams.reads.length;
+    await until('more reads', () => streams.reads.length > reads + 50);
+    assert.equal(service.decided.filter((id) => id === '1-0-1').length, 1, 'what is kept is not settled again');
+    assert.ok(!streams.finished.includes('1-0-1'));
+    assert.deepEqual(logger.errors, ['seckill_consumer: purchase streams cannot be reached, and the others go on']);
+    // Redis lost the pending list with the server.
+    streams.pending.clear();
+    const pendingReads = () => streams.reads.filter((read) => read.startsWith('pending')).length;
+    const before = pendingReads();
+    streams.away.clear();
+    streams.back.push(ITEM);
+    await until('all entries', () => new Set(streams.finished).size === 7);
+    assert.ok(pendingReads() > before, 'entries of a reply that was lost are pending');
+    await until('the end of the outage', () => logger.infos.length === 1);
+    assert.deepEqual(logger.infos, ['seckill_consumer: all purchase streams can be reached again']);
   });
 
   it('reports how old its oldest unsettled entry is, and leaves when it stops', async () => {

@@ -50,7 +50,8 @@ interface OpenRead {
  * the same name after a failure or a restart, by another consumer's claim after a death. A flush of Redis deletes pending
  * lists; that is why entries that could not be finished are kept in memory as well.
  *
- * A stream that cannot be read or settled is set aside with a growing backoff; the others go on.
+ * A stream that cannot be read or settled is set aside with a growing backoff; the others go on. So they do while one server
+ * of a cluster is away: entries of its streams that are in hand are kept until it is back.
  */
 export class SeckillConsumer implements Server {
   readonly name = 'seckill_consumer';
@@ -66,6 +67,8 @@ export class SeckillConsumer implements Server {
   private discoverAtMs = 0;
   /** Streams that were set aside since the last round ended. */
   private isolated = 0;
+  /** Whether a server was away in the last read. */
+  private outage = false;
   private readonly stopping = new AbortController();
 
   /** @param onCommitted told of each batch that is committed, so that what it left in the outbox is published at once */
@@ -200,10 +203,18 @@ export class SeckillConsumer implements Server {
     const readAtMs = performance.now();
     // A stream whose entries cannot be finished is not read on, so that the memory they take is bounded.
     const requests = streams
-      .filter((s) => s.keptCount < batchSize)
+      .filter((s) => s.keptCount(this.reachOf(s)) < batchSize)
       .map((s) => ({ itemId: s.itemId, from: s.readsPending ? ('pending' as const) : ('new' as const) }));
-    const blockMs = streams.some((s) => s.keptCount > 0) ? 1 : this.blockMs(readAtMs);
-    const { deliveries, groupless, unreadable } = await this.consumer.read(requests, batchSize, blockMs);
+    const blockMs = streams.some((s) => s.keptCount(this.reachOf(s)) > 0) ? 1 : this.blockMs(readAtMs);
+    const { deliveries, groupless, unreadable, away, back } = await this.consumer.read(requests, batchSize, blockMs);
+    this.noteOutage(away);
+    for (const { itemId } of requests) {
+      if (away.has(itemId) && !deliveries.has(itemId)) this.streamOf(itemId).retryLater(readAtMs);
+    }
+    for (const itemId of back) {
+      const stream = this.streams.get(itemId);
+      if (stream) stream.joined = false;
+    }
     if (groupless.length > 0) {
       this.logger.warn('consumer groups are gone and are created again', { items: groupless.length });
     }
@@ -216,7 +227,8 @@ export class SeckillConsumer implements Server {
     }
     return streams.flatMap((stream): ConsumerBatch[] => {
       const read = deliveries.get(stream.itemId);
-      const kept = stream.keptCount > 0 ? stream.takeKept(batchSize) : NOTHING_KEPT;
+      const reaches = this.reachOf(stream);
+      const kept = stream.keptCount(reaches) > 0 ? stream.takeKept(batchSize, reaches) : NOTHING_KEPT;
       open.atMs = Math.min(open.atMs, kept.readAtMs);
       const all = kept.deliveries.length === 0 ? (read ?? []) : withoutDoubles([...kept.deliveries, ...(read ?? [])]);
       if (all.length > 0) {
@@ -317,6 +329,25 @@ export class SeckillConsumer implements Server {
         await sleep(waitMs, undefined, { signal: this.stopping.signal }).catch(() => {});
       }
     }
+  }
+
+  private reachOf({ itemId }: ConsumerStream): (streamId: string) => boolean {
+    return (streamId) => this.consumer.reaches(itemId, streamId);
+  }
+
+  /** Logged once for an outage, however many streams and tries it takes. */
+  private noteOutage(away: ReadonlyMap<bigint, unknown>): void {
+    const isOutage = away.size > 0;
+    if (isOutage === this.outage) return;
+    this.outage = isOutage;
+    if (!isOutage) {
+      this.logger.info(`${this.name}: all purchase streams can be reached again`);
+      return;
+    }
+    const [err] = away.values();
+    this.isolated += away.size;
+    const details = { items: away.size, err };
+    this.logger.error(`${this.name}: purchase streams cannot be reached, and the others go on`, details);
   }
 
   private streamOf(itemId: bigint): ConsumerStream {

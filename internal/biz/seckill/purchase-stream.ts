@@ -60,6 +60,13 @@ export interface ReadResult {
   readonly groupless: readonly bigint[];
   /** Items whose key cannot be read as a stream, with the error. Other segments of the item may have deliveries. */
   readonly unreadable: ReadonlyMap<bigint, unknown>;
+  /**
+   * Items with a stream whose server is away while others answer, with the error. The stream is left out, and tried again in
+   * the background. Other segments of the item may have deliveries.
+   */
+  readonly away: ReadonlyMap<bigint, unknown>;
+  /** Items with a stream that was away and is no longer: join them again, since a reply may have been lost with it. */
+  readonly back: readonly bigint[];
 }
 
 /** An item that may be bought. */
@@ -68,7 +75,10 @@ export interface ItemSegments {
   readonly segments: number;
 }
 
-/** One consumer of the group `product`. It reads the streams of all segments of an item as one. @throws UNAVAILABLE when the streams cannot be reached */
+/**
+ * One consumer of the group `product`. It reads the streams of all segments of an item as one. A stream whose server is away
+ * is left out where other servers may answer. @throws UNAVAILABLE when no stream can be reached
+ */
 export abstract class PurchaseConsumer {
   /** @returns those of `candidates` that have a stream, and the items of every other stream that was found so far */
   abstract discover(candidates: readonly ItemSegments[]): Promise<readonly bigint[]>;
@@ -82,12 +92,15 @@ export abstract class PurchaseConsumer {
    * item that cannot be read does not keep the others from being read.
    */
   abstract read(requests: readonly ReadRequest[], count: number, blockMs: number): Promise<ReadResult>;
+  /** Whether the server of an entry's stream answers, as far as is known. */
+  abstract reaches(itemId: bigint, streamId: string): boolean;
   /** Takes over entries that another consumer has held for longer than `idleMs`. */
   abstract claim(itemId: bigint, idleMs: number, count: number): Promise<readonly Delivery[]>;
   /**
    * Removes entries from the stream and corrects admission's stock. An entry of another user that got the same stream id
    * meanwhile stays.
-   * @returns the ids of entries that have to be finished later, because admission has not loaded their sale yet
+   * @returns the ids of entries that have to be finished later, because admission has not loaded their sale yet, or their
+   * stream is away
    */
   abstract finish(itemId: bigint, entries: readonly SettledEntry[]): Promise<ReadonlySet<string>>;
   /**

@@ -15,6 +15,8 @@ import { entryOf, GROUP, inOrder, type RawEntry } from './purchase-stream.js';
 import { asUnavailable, isRedisAway, orUnavailable, type RedisServer } from './redis.js';
 import type { SegmentStream } from './seckill-keys.js';
 import { StreamPolling } from './stream-polling.js';
+import { StreamReach } from './stream-reach.js';
+import { StreamScan } from './stream-scan.js';
 
 /** Entries of one call of the script that removes them. */
 const MAX_FINISH = 1_000;
@@ -22,9 +24,6 @@ const MAX_FINISH = 1_000;
 const CORRECTION_ARGS = 7;
 /** Pending entries of this consumer that may lie between the delivered ones. */
 const MAX_OTHERS = 2_000;
-/** SCAN steps of one discovery, so that a server full of other keys is searched bit by bit. */
-const SCAN_STEPS = 20;
-const SCAN_COUNT = 1_000;
 
 type RawReply = [key: string, entries: RawEntry[]][] | null;
 
@@ -44,10 +43,10 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
   /** Waits for entries of all streams at once; undefined in a cluster, where no command can. */
   private readonly blocking: Redis | undefined;
   private readonly polling = new StreamPolling();
+  private readonly reach: StreamReach;
+  private readonly scan: StreamScan;
   /** The segments of each item whose streams were found. */
   private readonly found = new Map<bigint, Set<number>>();
-  /** Where the scan of each server goes on, by its address. */
-  private readonly cursors = new Map<string, string>();
   /** The name of the last read; undefined: it has read nothing. */
   private lastName: string | undefined;
 
@@ -58,28 +57,33 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
   ) {
     super();
     this.blocking = server.isCluster ? undefined : server.blocking('kaimai-consumer');
+    this.reach = new StreamReach((stream) => server.commands.xlen(this.keyOf(stream)));
+    this.scan = new StreamScan(server, (stream) => this.add(stream));
   }
 
   override async discover(candidates: readonly ItemSegments[]): Promise<readonly bigint[]> {
-    await this.scan();
+    await this.scan.run();
     this.polling.expect(candidates.map((c) => c.itemId));
     const unknown = candidates.filter(({ itemId, segments }) => (this.found.get(itemId)?.size ?? 0) < segments);
     await Promise.all(
       unknown.map(async ({ itemId, segments }) => {
         const streams = segmentsOf(segments).map((segment) => ({ itemId, segment }));
-        const exist = await Promise.all(streams.map((s) => orUnavailable(this.server.commands.exists(this.keyOf(s)))));
+        const exist = await Promise.all(
+          streams.map((s) => this.unlessAway(s, async () => (await this.server.commands.exists(this.keyOf(s))) === 1)),
+        );
         // Where one is there the others will be: `join` creates them.
-        if (exist.includes(1)) for (const stream of streams) this.add(stream);
+        if (exist.includes(true)) for (const stream of streams) this.add(stream);
       }),
     );
     return [...this.found.keys()];
   }
 
-  /** The entries of all streams that were found; the age is that of the oldest one, by the time in its id. */
+  /** The entries of all streams that were found and are not away; the age is that of the oldest one, by the time in its id. */
   async backlog(): Promise<Backlog> {
     let units = 0;
     let oldestAtMs = Number.POSITIVE_INFINITY;
     for (const stream of this.allStreams()) {
+      if (this.reach.isAway(stream)) continue;
       const key = this.keyOf(stream);
       const first = await orUnavailable(this.server.commands.xrange(key, '-', '+', 'COUNT', 1)).catch(unlessWrongType);
       if (!first?.[0]) continue;
@@ -101,46 +105,70 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     return unusable;
   }
 
-  private async joinOne(stream: SegmentStream): Promise<unknown> {
-    try {
-      // From the first entry on: entries that were added before the group existed count too.
-      await this.server.commands.xgroup('CREATE', this.keyOf(stream), GROUP, '0', 'MKSTREAM');
-    } catch (err) {
-      if (isRedisAway(err)) throw asUnavailable(err);
-      if (!/^BUSYGROUP\b/.test((err as Error).message)) return err;
-    }
-    return undefined;
+  /** @returns the fault of a key that cannot be used; a stream that is away is joined when it is back */
+  private joinOne(stream: SegmentStream): Promise<unknown> {
+    return this.unlessAway(stream, async () => {
+      try {
+        // From the first entry on: entries that were added before the group existed count too.
+        await this.server.commands.xgroup('CREATE', this.keyOf(stream), GROUP, '0', 'MKSTREAM');
+      } catch (err) {
+        if (isRedisAway(err)) throw err;
+        if (!/^BUSYGROUP\b/.test((err as Error).message)) return err;
+      }
+      return undefined;
+    });
   }
 
   override async read(requests: readonly ReadRequest[], count: number, blockMs: number): Promise<ReadResult> {
-    const pending = requests.filter((r) => r.from === 'pending').flatMap((r) => this.streamsOf(r.itemId));
-    const fresh = requests.filter((r) => r.from === 'new').flatMap((r) => this.streamsOf(r.itemId));
-    const reads: StreamRead[] = [];
-    for (const stream of pending) {
-      reads.push(await this.readOne(stream, () => this.readPending(stream, count)));
-    }
+    this.reach.retry();
+    const name = await this.takeName();
+    const streamsFrom = (from: ReadRequest['from']) =>
+      this.reachable(requests.filter((r) => r.from === from).flatMap((r) => this.streamsOf(r.itemId)));
+    const pending = streamsFrom('pending');
+    const fresh = streamsFrom('new');
+    const reads = await Promise.all(
+      pending.map((stream) => this.readOne(stream, () => this.readPending(stream, name, count))),
+    );
     if (fresh.length > 0) {
       const waitMs = pending.length > 0 ? undefined : blockMs;
-      const read = this.blocking ? this.readNew(fresh, count, waitMs) : this.pollNew(fresh, count, waitMs);
+      const read = this.blocking ? this.readNew(fresh, name, count, waitMs) : this.pollNew(fresh, name, count, waitMs);
       reads.push(...(await read));
+    } else if (pending.length === 0 && requests.length > 0) {
+      await this.polling.wait([], performance.now() + blockMs);
     }
-    return resultOf(reads);
+    return {
+      ...resultOf(reads.filter((read) => read !== undefined)),
+      away: this.reach.items,
+      back: this.reach.takeBack().map(({ itemId }) => itemId),
+    };
+  }
+
+  override reaches(itemId: bigint, streamId: string): boolean {
+    return !this.reach.isAway({ itemId, segment: segmentOf(streamId) });
   }
 
   override async claim(itemId: bigint, idleMs: number, count: number): Promise<readonly Delivery[]> {
     const claimed: Delivery[] = [];
+    const name = await this.takeName();
     for (const stream of this.streamsOf(itemId)) {
-      if (claimed.length < count) claimed.push(...(await this.claimIn(stream, idleMs, count - claimed.length)));
+      const left = count - claimed.length;
+      if (left === 0) break;
+      claimed.push(...((await this.unlessAway(stream, () => this.claimIn(stream, name, idleMs, left))) ?? []));
     }
     return claimed;
   }
 
   override async finish(itemId: bigint, entries: readonly SettledEntry[]): Promise<ReadonlySet<string>> {
-    const later = new Set<string>();
-    for (const [segment, own] of Map.groupBy(entries, (e) => segmentOf(e.streamId))) {
-      for (const id of await this.finishIn({ itemId, segment }, own)) later.add(segmentStreamId(id, segment));
-    }
-    return later;
+    const parts = Map.groupBy(entries, (e) => segmentOf(e.streamId));
+    const later = await Promise.all(
+      [...parts].map(async ([segment, own]) => {
+        const stream = { itemId, segment };
+        const unfinished = await this.unlessAway(stream, () => this.finishIn(stream, own));
+        // What was finished before the server went away is finished again, which changes nothing.
+        return unfinished?.map((id) => segmentStreamId(id, segment)) ?? own.map((e) => e.streamId);
+      }),
+    );
+    return new Set(later.flat());
   }
 
   override async report(oldestReadMs: number | undefined): Promise<void> {
@@ -148,11 +176,13 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     if (this.lastName === undefined) return;
     const age = oldestReadMs === undefined ? 'none' : String(Math.ceil(oldestReadMs));
     const args = [this.lastName, age];
-    const keys = new Set(this.allStreams().map((s) => this.server.keys.consumers(s.itemId, s.segment)));
-    const reports = [...keys].map((consumers) => CONSUMERS.run(this.server.commands, { consumers }, args));
-    // One server of a cluster that is away must not keep the others from hearing it.
+    const streams = new Map(this.allStreams().map((s) => [this.server.keys.consumers(s.itemId, s.segment), s]));
+    const reports = [...streams].map(([consumers, stream]) =>
+      this.unlessAway(stream, () => CONSUMERS.run(this.server.commands, { consumers }, args)),
+    );
+    // One that fails must not keep the others from being sent.
     const failed = (await Promise.allSettled(reports)).find((r) => r.status === 'rejected');
-    if (failed) throw asUnavailable(failed.reason);
+    if (failed) throw failed.reason;
   }
 
   override interrupt(): void {
@@ -183,34 +213,42 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     return this.lastName;
   }
 
-  private async scan(): Promise<void> {
-    await Promise.all(this.server.masters().map((master) => orUnavailable(this.scanServer(master))));
-  }
-
-  private async scanServer(master: Redis): Promise<void> {
-    const server = `${master.options.host}:${master.options.port}`;
-    const pattern = this.server.keys.streamPattern();
-    for (let step = 0; step < SCAN_STEPS; step++) {
-      const from = this.cursors.get(server) ?? '0';
-      const [cursor, keys] = await master.scan(from, 'MATCH', pattern, 'COUNT', SCAN_COUNT, 'TYPE', 'stream');
-      this.cursors.set(server, cursor);
-      for (const key of keys) {
-        const stream = this.server.keys.streamOf(key);
-        if (stream) this.add(stream);
-      }
-      if (cursor === '0') return;
+  /**
+   * Runs a command on a stream, unless it is known to be away. On one server nothing is left out: what cannot reach one
+   * stream can reach none.
+   * @returns undefined where it is away
+   * @throws UNAVAILABLE on one server
+   */
+  private async unlessAway<T>(stream: SegmentStream, command: () => Promise<T>): Promise<T | undefined> {
+    if (this.reach.isAway(stream)) return undefined;
+    try {
+      return await command();
+    } catch (err) {
+      if (!isRedisAway(err) && !isUnavailable(err)) throw err;
+      if (!this.server.isCluster) throw asUnavailable(err);
+      this.reach.leaveOut(stream, err);
+      return undefined;
     }
   }
 
-  private async claimIn(stream: SegmentStream, idleMs: number, count: number): Promise<readonly Delivery[]> {
+  private reachable(streams: readonly SegmentStream[]): readonly SegmentStream[] {
+    return streams.filter((stream) => !this.reach.isAway(stream));
+  }
+
+  private async claimIn(
+    stream: SegmentStream,
+    name: string,
+    idleMs: number,
+    count: number,
+  ): Promise<readonly Delivery[]> {
     const redis = this.server.commands;
-    const reply = redis.xautoclaim(this.keyOf(stream), GROUP, await this.takeName(), idleMs, '0-0', 'COUNT', count);
+    const reply = redis.xautoclaim(this.keyOf(stream), GROUP, name, idleMs, '0-0', 'COUNT', count);
     const claimed = await orUnavailable(reply).catch((err: unknown) => {
       // The reader meets the same error and handles it.
       if (!(err instanceof Error) || !UNREADABLE.test(err.message)) throw err;
     });
     const raw = (claimed?.[1] ?? []) as RawEntry[];
-    return raw.length === 0 ? [] : this.withDeliveries(stream, raw);
+    return raw.length === 0 ? [] : this.withDeliveries(stream, name, raw);
   }
 
   private async finishIn({ itemId, segment }: SegmentStream, entries: readonly SettledEntry[]): Promise<string[]> {
@@ -233,27 +271,28 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     return later;
   }
 
-  private async readPending(stream: SegmentStream, count: number): Promise<readonly Delivery[]> {
+  private async readPending(stream: SegmentStream, name: string, count: number): Promise<readonly Delivery[]> {
     const key = this.keyOf(stream);
     const redis = this.server.commands;
-    const reply = await redis.xreadgroup('GROUP', GROUP, await this.takeName(), 'COUNT', count, 'STREAMS', key, '0');
+    const reply = await redis.xreadgroup('GROUP', GROUP, name, 'COUNT', count, 'STREAMS', key, '0');
     const raw = (reply as RawReply)?.[0]?.[1] ?? [];
     const gone = raw.filter(([, fields]) => fields === null).map(([id]) => id);
     // Another client deleted them from the stream; without their fields they cannot be settled.
     if (gone.length > 0) await redis.xack(key, GROUP, ...gone);
     const entries = raw.filter(([, fields]) => fields !== null);
-    return entries.length === 0 ? [] : this.withDeliveries(stream, entries);
+    return entries.length === 0 ? [] : this.withDeliveries(stream, name, entries);
   }
 
   /** One command for all streams. It fails as a whole if one stream cannot be read; then each is read by itself. */
   private async readNew(
     streams: readonly SegmentStream[],
+    name: string,
     count: number,
     blockMs: number | undefined,
-  ): Promise<readonly StreamRead[]> {
+  ): Promise<readonly (StreamRead | undefined)[]> {
     const keys = streams.map((s) => this.keyOf(s));
     const from = [...keys, ...keys.map(() => '>')];
-    const options = ['GROUP', GROUP, await this.takeName(), 'COUNT', count] as const;
+    const options = ['GROUP', GROUP, name, 'COUNT', count] as const;
     try {
       const reply = (await (blockMs === undefined
         ? this.server.commands.xreadgroup(...options, 'STREAMS', ...from)
@@ -265,13 +304,17 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
       }));
     } catch (err) {
       if (!(err instanceof Error) || !UNREADABLE.test(err.message)) throw asUnavailable(err);
-      return this.readEach(streams, count);
+      return this.readEach(streams, name, count);
     }
   }
 
   /** One command for each stream, which may be on any server. */
-  private async readEach(streams: readonly SegmentStream[], count: number): Promise<readonly StreamRead[]> {
-    const options = ['GROUP', GROUP, await this.takeName(), 'COUNT', count] as const;
+  private async readEach(
+    streams: readonly SegmentStream[],
+    name: string,
+    count: number,
+  ): Promise<readonly (StreamRead | undefined)[]> {
+    const options = ['GROUP', GROUP, name, 'COUNT', count] as const;
     const reads = streams.map((stream) =>
       this.readOne(stream, async () => {
         const reply = this.server.commands.xreadgroup(...options, 'STREAMS', this.keyOf(stream), '>');
@@ -284,20 +327,17 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
   /** Asks the streams of the items that are due, and waits for the next item while there is nothing. */
   private async pollNew(
     streams: readonly SegmentStream[],
+    name: string,
     count: number,
     blockMs: number | undefined,
   ): Promise<readonly StreamRead[]> {
     const endMs = performance.now() + (blockMs ?? 0);
-    const itemIds = [...new Set(streams.map((s) => s.itemId))];
     for (;;) {
+      const there = this.reachable(streams);
+      const itemIds = [...new Set(there.map((s) => s.itemId))];
       const due = new Set(itemIds.filter((itemId) => this.polling.isDue(itemId)));
-      const reads =
-        due.size > 0
-          ? await this.readEach(
-              streams.filter((s) => due.has(s.itemId)),
-              count,
-            )
-          : [];
+      const asked = there.filter((s) => due.has(s.itemId));
+      const reads = (await this.readEach(asked, name, count)).filter((read) => read !== undefined);
       for (const [itemId, own] of Map.groupBy(reads, (r) => r.itemId)) {
         this.polling.note(
           itemId,
@@ -311,21 +351,27 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
     }
   }
 
-  /** @throws UNAVAILABLE; any other error is about this stream alone */
-  private async readOne(stream: SegmentStream, read: () => Promise<readonly Delivery[]>): Promise<StreamRead> {
-    try {
-      return { ...stream, deliveries: await read() };
-    } catch (err) {
-      if (isRedisAway(err) || isUnavailable(err)) throw asUnavailable(err);
-      return { ...stream, err };
-    }
+  /** @returns undefined where the stream is away; any other error is about this stream alone */
+  private readOne(stream: SegmentStream, read: () => Promise<readonly Delivery[]>): Promise<StreamRead | undefined> {
+    return this.unlessAway(stream, async () => {
+      try {
+        return { ...stream, deliveries: await read() };
+      } catch (err) {
+        if (isRedisAway(err) || isUnavailable(err)) throw err;
+        return { ...stream, err };
+      }
+    });
   }
 
-  private async withDeliveries(stream: SegmentStream, raw: readonly RawEntry[]): Promise<readonly Delivery[]> {
+  private async withDeliveries(
+    stream: SegmentStream,
+    name: string,
+    raw: readonly RawEntry[],
+  ): Promise<readonly Delivery[]> {
     const [first, last] = [raw[0]![0], raw.at(-1)![0]];
     const redis = this.server.commands;
     const pending = (await orUnavailable(
-      redis.xpending(this.keyOf(stream), GROUP, first, last, raw.length + MAX_OTHERS, await this.takeName()),
+      redis.xpending(this.keyOf(stream), GROUP, first, last, raw.length + MAX_OTHERS, name),
     )) as [string, string, number, number][];
     const counts = new Map(pending.map(([id, , , deliveries]) => [id, deliveries]));
     return raw.map((entry) => ({ ...entryOf(entry, stream.segment), deliveries: counts.get(entry[0]) ?? 1 }));
@@ -333,7 +379,7 @@ export class RedisPurchaseConsumer extends PurchaseConsumer {
 }
 
 /** The streams of an item as one: what one of them yields counts although another one fails. */
-function resultOf(reads: readonly StreamRead[]): ReadResult {
+function resultOf(reads: readonly StreamRead[]): Pick<ReadResult, 'deliveries' | 'groupless' | 'unreadable'> {
   const deliveries = new Map<bigint, readonly Delivery[]>();
   const groupless = new Set<bigint>();
   const unreadable = new Map<bigint, unknown>();
