@@ -34,9 +34,11 @@ const errors: Record<string, number> = {};
 
 async function buyer(): Promise<void> {
   while (sent < count && performance.now() < endAt) {
-    const { code, reason } = await client.purchase({ itemId, userId: String(firstUser + sent++) });
-    if (code === Code.CODE_UNSPECIFIED) errors[reason] = (errors[reason] ?? 0) + 1;
-    else answered++;
+    const { code, reason, message } = await client.purchase({ itemId, userId: String(firstUser + sent++) });
+    if (code === Code.CODE_UNSPECIFIED) {
+      const error = `${reason}: ${message}`;
+      errors[error] = (errors[error] ?? 0) + 1;
+    } else answered++;
   }
 }
 
