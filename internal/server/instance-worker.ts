@@ -23,7 +23,12 @@ export class InstanceWorker implements BackgroundServer {
   private readonly reporting: Loop<readonly InstanceJob[]>;
   private readonly stopping = new AbortController();
 
-  constructor(jobs: InstanceJobUsecase, options: InstanceWorkerOptions, logger: Logger, metrics: Metrics) {
+  constructor(
+    private readonly jobs: InstanceJobUsecase,
+    options: InstanceWorkerOptions,
+    logger: Logger,
+    metrics: Metrics,
+  ) {
     const log = logger.child({ server: this.name });
     const creations = metrics.counts(
       'instance_attempts_total',
@@ -87,6 +92,7 @@ export class InstanceWorker implements BackgroundServer {
     this.stopping.abort();
     await this.creating.stop(deadline);
     await this.reporting.stop(deadline);
+    if (!deadline.aborted) await this.jobs.leaveReports().catch(() => {});
   }
 }
 

@@ -212,6 +212,7 @@ describe('resource domain', () => {
 
     it('stores messages that differ from an earlier request as dead letters and changes nothing', async () => {
       const order = instanceOrder(1n);
+      await record(order);
       const [log] = await record(order);
       startConsumer();
       await send(
@@ -325,6 +326,25 @@ describe('resource domain', () => {
       await eventually('all are reported', done);
       await auditDone(3);
       assert.deepEqual(reporter.taken.map((r) => r.id).sort(), [1n, 2n, 3n]);
+    });
+
+    it('reports the result that a dead worker had kept, once its lease is over', async () => {
+      await record(instanceOrder(1n));
+      await createNext(jobsOf());
+      const other = jobsOf();
+      assert.equal(await other.claimReports(10), undefined);
+      await db.pool.query('UPDATE instance_logs SET next_attempt_at = now()');
+      assert.equal(await other.report((await other.claimReports(10))!), undefined);
+      await auditDone(1);
+    });
+
+    it('gives up kept results when a worker stops, so that another one claims them at once', async () => {
+      await record(instanceOrder(1n), instanceOrder(2n));
+      const stopped = jobsOf();
+      await createNext(stopped);
+      await createNext(stopped);
+      await stopped.leaveReports();
+      assert.equal((await jobsOf().claimReports(10))?.length, 2);
     });
 
     it('keeps the lease of a job while it runs, however long that takes', async () => {

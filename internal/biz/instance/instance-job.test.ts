@@ -19,6 +19,8 @@ describe('InstanceJobUsecase', () => {
   let removal: () => Promise<void>;
   /** The status that a job has after `settle`. */
   let current: InstanceLogStatus | undefined;
+  /** Results that others left. */
+  let waiting: InstanceJob[];
   const { signal } = new AbortController();
 
   class FakeProvisioner extends Provisioner {
@@ -51,6 +53,7 @@ describe('InstanceJobUsecase', () => {
     },
     countAttempt: async (_job: InstanceJob, _reason: string, ms: number) => void calls.push(`retry after ${ms}`),
     release: async () => void calls.push('release'),
+    claimToReport: async (limit: number) => waiting.splice(0, limit),
     markReported: async () => void calls.push('reported'),
   } as unknown as InstanceLogRepo;
   const options = { maxAttempts: 3, retryBackoffMs: 100, leaseMs: 1_000 };
@@ -58,7 +61,8 @@ describe('InstanceJobUsecase', () => {
     error: (message: string, fields: LogFields) =>
       void errors.push(`${message}: ${fields.instanceId} ${fields.reason}`),
   });
-  const usecase = new InstanceJobUsecase(logs, new FakeProvisioner(), new FakeReporter(), options, logger);
+  const newUsecase = () => new InstanceJobUsecase(logs, new FakeProvisioner(), new FakeReporter(), options, logger);
+  const usecase = newUsecase();
   const jobOf = (changes: Partial<InstanceJob> = {}): InstanceJob => ({
     ...{
       id: 1n,
@@ -80,6 +84,37 @@ describe('InstanceJobUsecase', () => {
     outcome = { kind: 'running', address: '10.0.0.7' };
     removal = async () => {};
     current = undefined;
+    waiting = [];
+  });
+
+  it('reports its own results without claiming them, and those that others left in every fourth batch', async () => {
+    const worker = newUsecase();
+    for (const id of [1n, 2n, 3n, 4n]) await worker.create(jobOf({ id }), signal);
+    waiting = [jobOf({ id: 9n, status: 'SUCCESS' })];
+    const batches = [];
+    for (let i = 0; i < 6; i++) batches.push((await worker.claimReports(1))?.map((j) => `${j.id} ${j.status}`));
+    assert.deepEqual(batches, [['1 SUCCESS'], ['2 SUCCESS'], ['3 SUCCESS'], ['9 SUCCESS'], ['4 SUCCESS'], undefined]);
+  });
+
+  it('keeps no result that another worker has overruled', async () => {
+    const worker = newUsecase();
+    current = 'FAILED';
+    await worker.create(jobOf(), signal);
+    assert.equal(await worker.claimReports(1), undefined);
+  });
+
+  it('keeps a bounded number of results, and leaves the others to any worker', async () => {
+    const worker = newUsecase();
+    for (let id = 1n; id <= 1_001n; id++) await worker.create(jobOf({ id }), signal);
+    assert.equal((await worker.claimReports(2_000))?.length, 1_000);
+  });
+
+  it('leaves the results that it has kept to other workers when it stops', async () => {
+    const worker = newUsecase();
+    await worker.create(jobOf(), signal);
+    await worker.leaveReports();
+    assert.deepEqual(calls, ['settle SUCCESS', 'release']);
+    assert.equal(await worker.claimReports(1), undefined);
   });
 
   it('removes what may exist of a failed instance before it reports the failure', async () => {

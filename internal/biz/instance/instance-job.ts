@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { errorText } from '../../kratos/errors/error-text.js';
 import type { Logger } from '../../kratos/log/logger.js';
 import { NoTrace, type Trace } from '../../kratos/tracing/trace.js';
@@ -115,6 +116,10 @@ export type CreationOutcome =
 export type StallReason = string | undefined;
 
 const LAST_RETRY_MS = 60_000;
+/** Results that a process keeps in order to report them itself. They are reported long before their leases end. */
+const KEPT_MAX = 1_000;
+/** So that results which did not fit, or that a dead worker left, are not reported last. */
+const CLAIMED_EVERY = 4;
 
 /*
  * The steps of a job. Each is committed before the next begins and may be repeated, so a crash loses nothing: when the
@@ -127,8 +132,15 @@ const LAST_RETRY_MS = 60_000;
  * FAILED is set before the instance that may exist is removed. No worker creates an instance for a FAILED job, so the
  * removal cannot hit an instance that another worker has created for a SUCCESS. The report of a failure waits for the
  * removal. Only the holder of the lease sets FAILED, because the next holder may succeed.
+ *
+ * A worker reports its own results without claiming them again, which would write each row once more: it keeps the lease
+ * until then.
  */
 export class InstanceJobUsecase {
+  /** On record, and under leases of this worker. */
+  private readonly kept: InstanceJob[] = [];
+  private reportRounds = 0;
+
   constructor(
     private readonly logs: InstanceLogRepo,
     private readonly provisioner: Provisioner,
@@ -170,10 +182,20 @@ export class InstanceJobUsecase {
     }
   }
 
-  /** Claims at most `limit` jobs whose outcome is to be reported; undefined if there are none. */
+  /** At most `limit` jobs whose outcome is to be reported, of this worker or claimed; undefined if there are none. */
   async claimReports(limit: number): Promise<readonly InstanceJob[] | undefined> {
-    const jobs = await this.logs.claimToReport(limit, this.options.leaseMs);
+    // The results that were recorded by one statement are kept one after the other in this turn of the event loop.
+    await setImmediate();
+    this.reportRounds += 1;
+    if (this.kept.length > 0 && this.reportRounds % CLAIMED_EVERY !== 0) return this.kept.splice(0, limit);
+    const claimed = await this.logs.claimToReport(limit, this.options.leaseMs);
+    const jobs = claimed.length > 0 ? claimed : this.kept.splice(0, limit);
     return jobs.length === 0 ? undefined : jobs;
+  }
+
+  /** Leaves results that it has kept to other workers, which would otherwise wait until the leases end. */
+  async leaveReports(): Promise<void> {
+    await Promise.all(this.kept.splice(0).map((job) => this.logs.release(job, 0)));
   }
 
   /** Reports the outcomes of claimed jobs. */
@@ -248,10 +270,13 @@ export class InstanceJobUsecase {
 
   private async settle(outcome: InstanceOutcome): Promise<CreationOutcome> {
     const { job, status, reason } = outcome;
-    const current = await this.logs.settle(outcome);
+    const keeps = this.kept.length < KEPT_MAX;
+    const current = await this.logs.settle(keeps ? { ...outcome, keepMs: this.options.leaseMs } : outcome);
     // The lease ended meanwhile, and the next holder has given up the job: this instance must not exist.
     if (current === 'FAILED' && status === 'SUCCESS') await this.provisioner.remove(job);
     if (current !== status) return { kind: 'taken' };
+    // If it was another worker that recorded this result, both report it, which changes nothing.
+    if (keeps) this.kept.push({ ...job, status, reason });
     if (status === 'SUCCESS') return { kind: 'created' };
     const { instanceId, source, sourceId } = job;
     this.logger.error('an instance could not be created', { instanceId: String(instanceId), source, sourceId, reason });

@@ -59,6 +59,8 @@ export interface InstanceOutcome {
   readonly reason: string;
   /** Empty: it has none. */
   readonly address: string;
+  /** How long the caller keeps the job, in order to report it. Default: not at all, so that any worker may claim it. */
+  readonly keepMs?: number;
 }
 
 export interface InstanceLogFilter {
@@ -89,10 +91,11 @@ export abstract class InstanceLogRepo {
   /**
    * Stores the new orders as PROCESSING.
    *
-   * @returns for each given order, in order, the log with its identity or else its instance id: the new or the earlier one
+   * @returns for each given order, in order, the log with its identity or else its instance id if any of them was known
+   * before; undefined: it is stored as given
    * @throws DataRejected when the database rejects a value
    */
-  abstract insert(orders: readonly InstanceOrder[]): Promise<readonly InstanceLog[]>;
+  abstract insert(orders: readonly InstanceOrder[]): Promise<readonly (InstanceLog | undefined)[]>;
   /** Stores messages that can never become an instance. One that an operator has resolved before waits again. */
   abstract insertDeadLetters(letters: readonly InstanceDeadLetter[]): Promise<void>;
   /** Claims the oldest PROCESSING job that is due. */
@@ -107,7 +110,7 @@ export abstract class InstanceLogRepo {
   abstract release(job: InstanceJob, retryAfterMs: number): Promise<void>;
   /**
    * Compare-and-set from PROCESSING. FAILED also needs the lease: after its end another worker may have the job, and may
-   * succeed.
+   * succeed. It ends the lease, or moves its end to `keepMs` from now.
    *
    * @returns the status that the job has now: the given one, the one that another worker has set before, or PROCESSING
    */
@@ -186,7 +189,7 @@ export class InstanceLogUsecase {
   }
 
   /** If the database rejects the batch, its halves are stored separately, until the faulty order stands alone. */
-  private async insert(orders: readonly InstanceOrder[]): Promise<readonly (InstanceLog | DataRejected)[]> {
+  private async insert(orders: readonly InstanceOrder[]): Promise<readonly (InstanceLog | DataRejected | undefined)[]> {
     if (orders.length === 0) return [];
     try {
       return await this.logs.insert(orders);

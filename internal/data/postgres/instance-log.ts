@@ -33,16 +33,20 @@ const BATCH_MAX = 512;
 const QUEUED_MAX = 10_000;
 
 /** Sorted, so that two consumers that insert the same orders cannot deadlock. */
-const INSERT: Statement = {
-  name: 'instance_log_insert',
-  text: `INSERT INTO instance_logs (instance_id, product_id, user_id, source, source_id, order_id, name, cpus, memory_mb,
+const INSERT_SORTED = `INSERT INTO instance_logs (instance_id, product_id, user_id, source, source_id, order_id, name, cpus, memory_mb,
       gpu, image, trace)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::text[],
       $8::int[], $9::int[], $10::int[], $11::text[], $12::text[]) AS t(instance_id)
-    ORDER BY instance_id
-    ON CONFLICT DO NOTHING
-    RETURNING ${INSTANCE_LOG_COLUMNS}`,
+    ORDER BY instance_id`;
+
+// Nearly every message is new. No row is then looked up in the three unique indexes before it is written, and none is returned.
+const INSERT_NEW: Statement = { name: 'instance_log_insert_new', text: INSERT_SORTED };
+
+const INSERT: Statement = {
+  name: 'instance_log_insert',
+  text: `${INSERT_SORTED} ON CONFLICT DO NOTHING RETURNING ${INSTANCE_LOG_COLUMNS}`,
 };
+const UNIQUE_VIOLATION = '23505';
 
 const FIND_KNOWN: Statement = {
   name: 'instance_log_find_known',
@@ -93,12 +97,12 @@ const SETTLE: Statement = {
   name: 'instance_log_settle',
   replan: true,
   text: `UPDATE instance_logs l SET status = s.status, reason = s.reason, address = s.address, updated_at = now(),
-      next_attempt_at = now()
-    FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::text[])
-      AS s(id, lease_ends_at, status, reason, address)
+      next_attempt_at = ${LEASE} + s.keep_ms * interval '1 ms'
+    FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::int[])
+      AS s(id, lease_ends_at, status, reason, address, keep_ms)
     WHERE l.id = s.id AND l.status || '' = 'PROCESSING'
       AND (s.status = 'SUCCESS' OR l.next_attempt_at = s.lease_ends_at)
-    RETURNING l.id, l.status`,
+    RETURNING l.id, l.status, l.next_attempt_at`,
 };
 
 const STATUSES: Statement = {
@@ -196,7 +200,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
     this.postponing = new Batcher({ name: 'postponements', run: (jobs) => this.postponeAll(jobs), ...limits });
   }
 
-  override async insert(orders: readonly InstanceOrder[]): Promise<readonly InstanceLog[]> {
+  override async insert(orders: readonly InstanceOrder[]): Promise<readonly (InstanceLog | undefined)[]> {
     const values = [
       int8s(orders, (o) => o.instanceId),
       int8s(orders, (o) => o.productId),
@@ -211,6 +215,7 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
       texts(orders, (o) => o.size.image),
       texts(orders, (o) => o.trace),
     ];
+    if (await this.insertNew(values)) return orders.map(() => undefined);
     const { rows } = await this.db.query<InstanceLogRow>(INSERT, values).catch(explain);
     const logs = new LogIndex(rows.map(instanceLogOf));
     const known = orders.filter((o) => !logs.find(o));
@@ -228,6 +233,17 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
       if (!log) throw new Error(`instance order ${order.instanceId} was neither inserted nor found`);
       return log;
     });
+  }
+
+  /** @returns false if one of them has a log already; then none is stored */
+  private async insertNew(values: readonly unknown[]): Promise<boolean> {
+    try {
+      await this.db.query(INSERT_NEW, values);
+      return true;
+    } catch (err) {
+      if (err instanceof pg.DatabaseError && err.code === UNIQUE_VIOLATION) return false;
+      return explain(err);
+    }
   }
 
   override async insertDeadLetters(letters: readonly InstanceDeadLetter[]): Promise<void> {
@@ -308,13 +324,16 @@ export class PgInstanceLogRepo extends InstanceLogRepo {
 
   private async settleAll(outcomes: readonly InstanceOutcome[]): Promise<readonly InstanceLogStatus[]> {
     const ids = outcomes.map((o) => o.job.id);
-    const { rows } = await this.db.query<Pick<InstanceLogRow, 'id' | 'status'>>(SETTLE, [
+    const { rows } = await this.db.query<Pick<InstanceJobRow, 'id' | 'status' | 'next_attempt_at'>>(SETTLE, [
       int8s(ids, (id) => id),
       timestamps(outcomes, (o) => o.job.leaseEndsAt),
       texts(outcomes, (o) => o.status),
       texts(outcomes, (o) => storableText(o.reason, REASON_MAX)),
       texts(outcomes, (o) => o.address),
+      int4s(outcomes, (o) => o.keepMs ?? 0),
     ]);
+    const ends = new Map(rows.map((row) => [row.id, row.next_attempt_at]));
+    for (const { job } of outcomes) job.leaseEndsAt = ends.get(job.id) ?? job.leaseEndsAt;
     const standing = new Map(rows.map((row) => [row.id, row.status]));
     if (standing.size < outcomes.length) {
       const missing = ids.filter((id) => !standing.has(id));
