@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { type CollectionTag, parse } from 'yaml';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { type CollectionTag, parse, parseDocument, type YAMLSeq } from 'yaml';
 import { bootstrapSpec, ENVIRONMENT_RULE } from '../internal/conf/load.js';
 import { FILE_SUFFIX, settingsOf } from '../internal/kratos/config/environment.js';
 import { projectRoot } from '../internal/local/project.js';
@@ -31,8 +33,10 @@ const PLACE =
 /** Compose replaces a list instead of adding to it. */
 const RESET: CollectionTag = { tag: '!reset', collection: 'seq', resolve: (value) => value };
 
+const textOf = (file: string): string => readFileSync(join(projectRoot, file), 'utf8');
+
 function read<T>(file: string): T {
-  return parse(readFileSync(join(projectRoot, file), 'utf8'), { merge: true, customTags: [RESET] }) as T;
+  return parse(textOf(file), { merge: true, customTags: [RESET] }) as T;
 }
 
 describe('docker-compose.yml', () => {
@@ -95,11 +99,19 @@ describe('docker-compose.cluster.yml', () => {
       const whole = { ...extended(name), ...service };
       assert.ok(whole.mem_limit, name);
       assert.ok(whole.logging?.options['max-size'], name);
-      // Those of the service that it extends are taken already.
-      if (service.extends) assert.deepEqual(service.ports, [], name);
       for (const volume of (service.volumes ?? []).filter((v) => !v.startsWith('.'))) {
         assert.ok((volume.split(':')[0] ?? '') in volumes, `${name}: ${volume}`);
       }
+    }
+  });
+
+  it('publishes no port twice: each service that extends another resets its ports itself, as Compose ignores it in an anchor', () => {
+    const written = parseDocument(textOf('docker-compose.cluster.yml'), { customTags: [RESET] });
+    const extending = Object.keys(services).filter((name) => services[name]?.extends);
+    assert.ok(extending.length > 0);
+    for (const name of extending) {
+      const ports = written.getIn(['services', name, 'ports']) as YAMLSeq | undefined;
+      assert.deepEqual([ports?.tag, ports?.items], [RESET.tag, []], name);
     }
   });
 
@@ -132,5 +144,44 @@ describe('docker-compose.cluster.yml', () => {
     for (const node of of('rabbitmq')) {
       assert.equal(services[node]?.environment?.RABBITMQ_CLUSTER_NODES, of('rabbitmq').join(' '));
     }
+  });
+});
+
+describe('deploy/redis/form-cluster.sh', () => {
+  const NODES = ['10.0.0.1:6379', '10.0.0.2:6379'];
+  let folder: string;
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'kaimai-form-cluster-'));
+  });
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+  /** @param answers what `cluster info` says in turn, the last one ever after @returns the commands other than that */
+  function commands(answers: readonly string[]): string[] {
+    const at = (file: string) => join(folder, file);
+    writeFileSync(at('password'), 'x');
+    writeFileSync(at('answers'), answers.map((answer) => `${answer}\n`).join(''));
+    writeFileSync(at('commands'), '');
+    const stub = `#!/bin/sh
+      case "$*" in
+        *'cluster info') head -n 1 '${at('answers')}' | tr ' ' '\n'; [ "$(wc -l < '${at('answers')}')" = 1 ] || sed -i 1d '${at('answers')}' ;;
+        *) echo "$*" >> '${at('commands')}' ;;
+      esac`;
+    writeFileSync(at('redis-cli'), stub, { mode: 0o755 });
+    const script = textOf('deploy/redis/form-cluster.sh').replace('/run/secrets/redis_password', at('password'));
+    execFileSync('sh', ['-c', script, 'form-cluster.sh', ...NODES], {
+      env: { PATH: `${folder}${delimiter}${process.env.PATH}` },
+    });
+    return readFileSync(at('commands'), 'utf8').split('\n').slice(0, -1);
+  }
+
+  it('makes a cluster of nodes that know no others', () => {
+    const made = commands(['cluster_state:fail cluster_known_nodes:1']);
+    assert.deepEqual(made, [`--cluster create ${NODES.join(' ')} --cluster-replicas 1 --cluster-yes`]);
+  });
+
+  it('waits for a cluster that was made before and does not serve yet, and makes none', () => {
+    const state = (name: string) => `cluster_state:${name} cluster_known_nodes:6`;
+    assert.deepEqual(commands([state('fail'), state('fail'), state('ok')]), []);
   });
 });
