@@ -29,6 +29,7 @@ describe('a URL of PostgreSQL with several hosts', () => {
   const opened: Postgres[] = [];
 
   before(async function () {
+    // It stops and promotes servers, so it needs the programs of PostgreSQL, not one given by URL.
     if (!OwnPostgres.available) this.skip();
     primary = await OwnPostgres.start();
     standby = await primary.standby();

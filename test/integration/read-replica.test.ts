@@ -45,6 +45,7 @@ describe('a read replica of PostgreSQL', () => {
   const opened: Replica[] = [];
 
   before(async function () {
+    // It stops and promotes servers, so it needs the programs of PostgreSQL, not one given by URL.
     if (!OwnPostgres.available) this.skip();
     primary = await OwnPostgres.start();
     await primary.query('CREATE TABLE notes (id BIGSERIAL PRIMARY KEY, user_id UUID NOT NULL, text TEXT NOT NULL)');

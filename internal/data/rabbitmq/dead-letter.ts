@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { type Channel, type ChannelModel, connect, type GetMessage } from 'amqplib';
 import { type DeadLetter, type DeadLetterFilter, DeadLetterStore } from '../../biz/dead-letter/dead-letter.js';
 import { Brokers } from './brokers.js';
-import { deadLetterQueue } from './rabbitmq.js';
+import { closeConnection, deadLetterQueue } from './rabbitmq.js';
 
 const CONNECT_TIMEOUT_MS = 5_000;
 /** Messages that one call reads; a longer queue is a case for the broker's own tools. */
@@ -70,7 +70,8 @@ export class RabbitDeadLetters extends DeadLetterStore {
   }
 
   async close(): Promise<void> {
-    await (await this.model)?.close();
+    const model = await this.model;
+    if (model) await closeConnection(model);
   }
 
   private resolve(

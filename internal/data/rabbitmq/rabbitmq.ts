@@ -210,14 +210,31 @@ async function onChannel(model: ChannelModel, work: (channel: Channel) => Promis
   await channel.close();
 }
 
-/** Waits a bounded time for a close. Returns at once if it is closed already. */
-async function within(ms: number, closing: Promise<void> | undefined): Promise<void> {
+/** Closes a connection, in a bounded time also where the broker does not answer. */
+export async function closeConnection(model: ChannelModel): Promise<void> {
+  // The promise of amqplib never settles if the socket closes before the broker has answered.
+  const closed = new Promise<void>((resolve) => model.once('close', () => resolve()));
+  const answered = await within(CLOSE_TIMEOUT_MS, Promise.race([model.close(), closed]));
+  if (!answered) await destroy(model, 'close took too long');
+}
+
+/**
+ * Waits a bounded time for a close. Returns at once if it is closed already.
+ *
+ * @returns false: the time is over
+ */
+async function within(ms: number, closing: Promise<void> | undefined): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms);
+  const timeout = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), ms);
   });
-  await Promise.race([closing?.catch(() => {}), timeout]);
+  const closed = Promise.resolve(closing).then(
+    () => true,
+    () => true,
+  );
+  const answered = await Promise.race([closed, timeout]);
   clearTimeout(timer);
+  return answered;
 }
 
 /**
