@@ -12,6 +12,8 @@ class NoReply extends Error {
 interface Call {
   readonly name: string;
   readonly die: () => void;
+  /** Whatever else its process was doing goes no further. */
+  dead: boolean;
   /** Its process does not die: other calls wait for the same result. */
   readonly shared?: boolean;
 }
@@ -38,6 +40,7 @@ export class Faults {
   /** Around each statement. */
   readonly around: Around = async (operation, work) => {
     await this.scheduler.turn();
+    this.endIfDead();
     const fault = this.next();
     this.note(operation, fault);
     switch (fault) {
@@ -60,11 +63,25 @@ export class Faults {
     }
   };
 
+  /** Waits for a lock. */
+  async pause(wait: Promise<void>): Promise<void> {
+    await this.scheduler.after(wait);
+    this.endIfDead();
+  }
+
   /** Calls another process, which may never answer. @throws NoReply */
   async call<T>(name: string, work: () => Promise<T>): Promise<T> {
     const { context } = this.scheduler;
     const result = await new Promise<T>((resolve, reject) => {
-      this.scheduler.context = { name, die: () => reject(new NoReply(name)) } satisfies Call;
+      const own: Call = {
+        name,
+        dead: false,
+        die: () => {
+          own.dead = true;
+          reject(new NoReply(name));
+        },
+      };
+      this.scheduler.context = own;
       // Takes a turn first: nothing else may run between setting the context and the first turn, which keeps it.
       this.scheduler.turn().then(work).then(resolve, reject);
       this.scheduler.context = context;
@@ -118,6 +135,11 @@ export class Faults {
     const fault = this.random.pick(['lost before', 'lost after', 'died before', 'died after', 'conflict'] as const);
     const isDeath = fault === 'died before' || fault === 'died after';
     return isDeath && (this.scheduler.context as Call | undefined)?.shared ? 'lost before' : fault;
+  }
+
+  /** The process may have died in another part of its work. */
+  private endIfDead(): void {
+    if ((this.scheduler.context as Call | undefined)?.dead) throw new ProcessDied(() => {});
   }
 
   private died(): ProcessDied {

@@ -2,7 +2,7 @@ import type { Container } from 'inversify';
 import { isInvalidArgument, isUnavailable } from '../../gen/common/v1/errors.js';
 import { isSaleStatusConflict, isSaleUnavailable, isSaleVersionConflict } from '../../gen/seckill/v1/errors.js';
 import { OutboxHandler } from '../../internal/biz/outbox.js';
-import type { Delivery } from '../../internal/biz/seckill/purchase-stream.js';
+import type { Delivery, StreamEntry } from '../../internal/biz/seckill/purchase-stream.js';
 import { SaleUsecase } from '../../internal/biz/seckill/sale.js';
 import { SaleUnitsComparison } from '../../internal/biz/seckill/sale-drift.js';
 import { SaleSchedule } from '../../internal/biz/seckill/sale-schedule.js';
@@ -10,6 +10,7 @@ import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import { SeckillUsecase } from '../../internal/biz/seckill/seckill.js';
 import { TOPIC_SECKILL_RETURN } from '../../internal/biz/seckill/seckill-return.js';
 import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
+import type { Settlement } from '../../internal/biz/seckill/settlement-state.js';
 import type { World } from './world.js';
 
 const CLICKS = 4;
@@ -21,7 +22,8 @@ const KEEPER_ROUNDS = 40;
 export class Replica {
   readonly sales: SaleUsecase;
   readonly seckill: SeckillUsecase;
-  readonly settlements: SettlementUsecase;
+  /** Of the running process. */
+  settlements: SettlementUsecase;
   readonly schedule: SaleSchedule;
   readonly comparison: SaleUnitsComparison;
   readonly returns: OutboxHandler;
@@ -96,40 +98,79 @@ export class FlashSales {
     await Promise.all(Array.from({ length: requestId === '' ? 1 : 1 + random.int(2) }, click));
   }
 
-  /** What a consumer does in one round: it reads some entries of one item, settles them and takes them off the stream. */
+  /**
+   * What a consumer does in one round: it reads some entries of one item, settles them and takes them off the stream. Perhaps
+   * it reads a second batch while the first one is settled.
+   */
   async consume(consumer: Replica): Promise<void> {
     const { random, redis, stream, scheduler, faults, bugs } = this.world;
     const waiting = redis.itemIds.filter((itemId) => redis.entries(itemId).length > 0);
     const readable = [...new Set([...waiting, ...consumer.kept.keys()])];
     if (readable.length === 0) return;
     const itemId = random.pick(readable);
-    const read = redis.entries(itemId).slice(0, 1 + random.int(BATCH));
     const kept = consumer.kept.get(itemId) ?? [];
-    const deliveries = [...kept, ...read.map((e) => ({ ...e, deliveries: 1 + random.int(2) }))];
+    const entries = redis.entries(itemId);
+    // Entries gather, as they do while the consumers are busy.
+    if (kept.length === 0 && entries.length < BATCH && random.chance(0.6)) return;
+    const overlaps = entries.length > 1 && random.chance(0.7);
+    const first = entries.slice(0, 1 + random.int(overlaps ? Math.min(BATCH, entries.length - 1) : BATCH));
+    const second = overlaps ? entries.slice(first.length, first.length + 1 + random.int(BATCH)) : [];
+    // A second batch is settled ahead only where its entries are new.
+    const deliveries = random.chance(0.7) ? 1 : 2;
+    const delivered = (read: readonly StreamEntry[]) => read.map((e) => ({ ...e, deliveries }));
+    const batches = [[...kept, ...delivered(first)], delivered(second)].filter((batch) => batch.length > 0);
     if (bugs.entriesLeaveFirst) {
-      const settled = read.map(({ streamId }) => ({ streamId, uid: '', correction: undefined }));
+      const settled = first.map(({ streamId }) => ({ streamId, uid: '', correction: undefined }));
       await stream.finish(itemId, settled).catch(unlessAway);
     }
     await scheduler.turn();
     const later = await faults.attempt('consume', async () => {
-      const prepared = await consumer.settlements.prepare(itemId, deliveries);
-      const { settled, failed } = await consumer.settlements.commit(prepared).catch((err: unknown) => {
-        unlessAway(err);
-        return { settled: undefined, failed: [] };
+      let before: Promise<unknown> = Promise.resolve();
+      const left = batches.map((batch) => {
+        const committed = this.commit(consumer, itemId, batch, before);
+        before = committed;
+        before.catch(() => {});
+        return this.finish(itemId, batch, committed);
       });
-      for (const { streamId, cause } of failed) throw new Error(`entry ${streamId} fails by itself`, { cause });
-      const away = new Set(deliveries.map((d) => d.streamId));
-      return settled === undefined ? away : stream.finish(itemId, settled).catch(() => away);
+      return (await Promise.all(left)).flat();
     });
     if (!later) return this.died(consumer);
-    const left = deliveries.filter((d) => later.has(d.streamId)).map((d) => ({ ...d, deliveries: 2 }));
-    if (left.length > 0) consumer.kept.set(itemId, left);
-    else consumer.kept.delete(itemId);
+    if (later.length > 0) {
+      consumer.kept.set(
+        itemId,
+        later.map((d) => ({ ...d, deliveries: 2 })),
+      );
+    } else consumer.kept.delete(itemId);
+  }
+
+  /** @param before rejects if the batch before this one was not committed: then this one is not either */
+  private async commit(
+    { settlements }: Replica,
+    itemId: bigint,
+    batch: readonly Delivery[],
+    before: Promise<unknown>,
+  ): Promise<Settlement> {
+    return settlements.commit(await settlements.prepare(itemId, batch), before);
+  }
+
+  /** @returns those that have to be finished later */
+  private async finish(
+    itemId: bigint,
+    batch: readonly Delivery[],
+    committed: Promise<Settlement>,
+  ): Promise<readonly Delivery[]> {
+    const settlement = await committed.catch(unlessAway);
+    if (!settlement) return batch;
+    for (const { streamId, cause } of settlement.failed)
+      throw new Error(`entry ${streamId} fails by itself`, { cause });
+    const later = await this.world.stream.finish(itemId, settlement.settled).catch(unlessAway);
+    return later ? batch.filter((d) => later.has(d.streamId)) : batch;
   }
 
   /** Entries that are still in the stream are delivered again. The others' corrections are lost until the keeper counts. */
   private died(consumer: Replica): void {
     consumer.kept.clear();
+    consumer.settlements = this.world.newReplica().get(SettlementUsecase);
     this.world.losses.memory = true;
   }
 

@@ -1,12 +1,17 @@
 import type { Container } from 'inversify';
 import { CatalogUsecase } from '../../internal/biz/catalog/catalog.js';
+import { ItemDirectory } from '../../internal/biz/catalog/item.js';
 import { type Product, ProductUsecase } from '../../internal/biz/catalog/product.js';
+import { StockRepo } from '../../internal/biz/catalog/stock.js';
 import { StockGate } from '../../internal/biz/catalog/stock-gate.js';
+import { EntitlementRepo } from '../../internal/biz/entitlement/entitlement-state.js';
+import { OrderAccess } from '../../internal/biz/entitlement/order-access.js';
 import { IdGenerator } from '../../internal/biz/id-generator.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { type InstanceEvent, InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { GoodsOrderUsecase } from '../../internal/biz/order/goods-order.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
+import { OrderRepo } from '../../internal/biz/order/order-state.js';
 import { ReceiverUsecase } from '../../internal/biz/order/receiver.js';
 import { RefundUsecase } from '../../internal/biz/order/refund.js';
 import { RefundRequestUsecase } from '../../internal/biz/order/refund-request.js';
@@ -28,6 +33,9 @@ import type { StreamEntry } from '../../internal/biz/seckill/purchase-stream.js'
 import { SaleUsecase } from '../../internal/biz/seckill/sale.js';
 import { SaleCache } from '../../internal/biz/seckill/sale-cache.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
+import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
+import { SettlementRepo } from '../../internal/biz/seckill/settlement-state.js';
+import { TransactionRunner } from '../../internal/biz/transaction.js';
 import { type ProviderSet, providers } from '../../internal/kratos/app/wiring.js';
 import { MemoryPurchaseStream } from '../support/memory/admission.js';
 import { MemoryCatalogRepo } from '../support/memory/catalog.js';
@@ -198,7 +206,7 @@ export class World {
     this.faults = new Faults(this.random, this.scheduler, this.random.pick([0, 0.02, 0.05, 0.1]));
     this.store = new MemoryStore({
       around: (operation, work) => this.faults.around(operation, work),
-      pause: (wait) => this.scheduler.after(wait),
+      pause: (wait) => this.faults.pause(wait),
       now: () => new Date(this.nowMs),
       process: () => this.scheduler.context,
     });
@@ -219,6 +227,23 @@ export class World {
         const findCurrent = (itemId: bigint) => this.faults.shared(() => sales.findCurrent(itemId));
         return new SaleCache({ findCurrent }, () => this.nowMs);
       });
+      // Its next turn is one of the simulation.
+      create(
+        SettlementUsecase,
+        [
+          TransactionRunner,
+          IdGenerator,
+          ItemDirectory,
+          OrderRepo,
+          InstanceUsecase,
+          SettlementRepo,
+          StockRepo,
+          EntitlementRepo,
+          OrderAccess,
+          SETTLEMENT_POLICY,
+        ],
+        (...ports) => new SettlementUsecase(...ports, Date.now, () => this.scheduler.turn()),
+      );
     });
     const modules = replaced([memoryDataModule, productBizModule], ofThisWorld);
     const [data, biz] = bugs.replacements ? replaced(modules, bugs.replacements) : modules;
@@ -284,7 +309,7 @@ export class World {
       };
       const sale = async (payMode: Sale['payMode'], goods?: { skuId: bigint; stock: bigint }) => {
         const itemId = goods?.skuId ?? (await product(payMode)).id;
-        const total = goods ? goods.stock - BigInt(this.random.int(3)) : BigInt(1 + this.random.int(4));
+        const total = goods ? goods.stock - BigInt(this.random.int(3)) : BigInt(1 + this.random.int(7));
         const endsAt = this.random.chance(0.2) ? new Date(this.nowMs + 1.5 * PAY_TIMEOUT_MS) : undefined;
         await this.saleUsecase.create({
           ...{ itemId, name: '', startsAt: new Date(this.nowMs), endsAt, total, payMode, payTimeoutMs: PAY_TIMEOUT_MS },

@@ -98,6 +98,8 @@ export class SettlementUsecase {
     access: OrderAccess,
     private readonly policy: SettlementPolicy,
     private readonly nowMs: () => number = Date.now,
+    /** Resolves when replies that have arrived are read. */
+    private readonly nextTurn: () => Promise<void> = turn,
   ) {
     this.stores = { stock, instances, orders, settlements, access };
   }
@@ -197,7 +199,7 @@ export class SettlementUsecase {
         if (facts.holdings.length > 0 || !isDeepStrictEqual(found, foreseen)) throw new NotForeseen();
         // Its commit released the lock, but its reply may be read after this one. A batch that has yet to be committed, as
         // after an error, waits for the lock that this one holds: it must not be waited for.
-        if (!beforeCommitted) await turn();
+        if (!beforeCommitted) await this.nextTurn();
         if (!beforeCommitted) throw new NotForeseen();
         return found;
       });
