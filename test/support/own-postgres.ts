@@ -4,13 +4,13 @@ import { chmodSync, chownSync, copyFileSync, mkdtempSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import pg from 'pg';
+import type pg from 'pg';
 import { migrate } from '../../internal/data/postgres/migrate.js';
 import { loadMigrations } from '../../internal/data/postgres/migration-file.js';
 import { projectRoot } from '../../internal/local/project.js';
 import { isRoot, isTraversable, makePrivateDirectory, serverAccount } from '../../internal/local/servers/account.js';
 import { freePort } from '../../internal/local/servers/ports.js';
-import { postgres } from '../../internal/local/servers/postgres.js';
+import { postgres, queryOnce } from '../../internal/local/servers/postgres.js';
 import { isAlive, killProcessNow } from '../../internal/local/servers/process.js';
 import type { RunningServer } from '../../internal/local/servers/server.js';
 import { startServer } from '../../internal/local/servers/servers.js';
@@ -139,15 +139,8 @@ export class OwnPostgres {
     });
   }
 
-  async query<Row extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> {
-    const client = new pg.Client({ connectionString: this.url, connectionTimeoutMillis: 5_000, query_timeout: 60_000 });
-    client.on('error', () => {});
-    await client.connect();
-    try {
-      return (await client.query<Row>(text, values)).rows;
-    } finally {
-      await client.end();
-    }
+  query<Row extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> {
+    return queryOnce(this.url, text, values);
   }
 
   async close(): Promise<void> {

@@ -15,17 +15,12 @@ import {
 import type { Sale } from '../../biz/seckill/sale-state.js';
 import { homeSegment, segmentsOf, shareOf } from '../../biz/seckill/segment.js';
 import type { RedisServer } from './redis.js';
-import { orSaleUnavailable, SegmentAdmission } from './segment-admission.js';
+import { MAX_BATCH, MAX_WAITING, orSaleUnavailable, SegmentAdmission, SOLD_OUT_MS } from './segment-admission.js';
 import { SegmentRefill } from './segment-refill.js';
 import { asOneState, isSold } from './segmented-sale.js';
 import { stockOf, UnitMoves } from './unit-moves.js';
 import { unitsLeft } from './units-left.js';
 
-/** How long a sale stays known as without units in any segment; units that come back are seen after at most this. */
-const SOLD_OUT_MS = 200;
-const MAX_BATCH = 128;
-/** Purchases of one home segment that may wait for units of other segments. */
-const MAX_WAITING = 20_000;
 /** How long a look at a sale waits for segments that do not answer. */
 const LOOK_MS = 300;
 /** Number of idle segments whose refills are kept. */

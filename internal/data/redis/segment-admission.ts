@@ -32,17 +32,16 @@ import { isRedisAway, isUnreadable, type RedisServer } from './redis.js';
 import { nextKeys, type SaleKeys } from './seckill-keys.js';
 
 /** Purchases of one script call. More would keep other callers of Redis waiting for longer than a round trip. */
-const MAX_BATCH = 128;
+export const MAX_BATCH = 128;
 /**
- * Script calls under way at a time. Redis answers after it wrote to disk, so that with one, a purchase waits for two
- * such
+ * Script calls under way at a time. Redis answers after it wrote to disk, so that with one, a purchase waits for two such
  * writes; with two the slowest hundredth of purchases waited half as long. More gave nothing.
  */
 const MAX_RUNNING = 2;
-/** Purchases of one item that may wait for their script call: about a second's worth. */
-const MAX_WAITING = 20_000;
-/** How long an item stays known as sold out; units that come back are seen after at most this. */
-const SOLD_OUT_MS = 200;
+/** Purchases of one segment that may wait for their script call: about a second's worth. */
+export const MAX_WAITING = 20_000;
+/** How long a sale or a segment stays known as sold out; units that come back are seen after at most this. */
+export const SOLD_OUT_MS = 200;
 /** Number of idle items whose lanes are kept. */
 const MAX_LANES = 10_000;
 /** Fields of one HSET while a sale is loaded. */

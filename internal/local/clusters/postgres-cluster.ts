@@ -2,9 +2,9 @@ import { execFile } from 'node:child_process';
 import { chmodSync, chownSync, copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import pg from 'pg';
+import type pg from 'pg';
 import { makePrivateDirectory, serverAccount } from '../servers/account.js';
-import { postgres } from '../servers/postgres.js';
+import { postgres, queryOnce } from '../servers/postgres.js';
 import { isAlive, killProcessNow, type SpawnedProcess, stopProcess, until } from '../servers/process.js';
 
 const START_MS = 60_000;
@@ -81,15 +81,8 @@ export class PostgresNode {
     return standby;
   }
 
-  async query<Row extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> {
-    const client = new pg.Client({ connectionString: this.url, connectionTimeoutMillis: 5_000, query_timeout: 60_000 });
-    client.on('error', () => {});
-    await client.connect();
-    try {
-      return (await client.query<Row>(text, values)).rows;
-    } finally {
-      await client.end();
-    }
+  query<Row extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> {
+    return queryOnce(this.url, text, values);
   }
 
   /** SIGKILL: nothing is flushed. Its backends end with it. */
