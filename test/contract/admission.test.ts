@@ -3,6 +3,7 @@ import { admissionContract, memoryAdmissionBackend, redisAdmissionBackend } from
 
 describe('the double of Redis', () => {
   admissionContract('in memory', memoryAdmissionBackend);
+  admissionContract('of sales in segments in memory', memoryAdmissionBackend, 4);
 });
 
 describe('Redis', () => {

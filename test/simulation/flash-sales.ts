@@ -9,6 +9,7 @@ import { SaleSchedule } from '../../internal/biz/seckill/sale-schedule.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import { SeckillUsecase } from '../../internal/biz/seckill/seckill.js';
 import { TOPIC_SECKILL_RETURN } from '../../internal/biz/seckill/seckill-return.js';
+import { homeSegment } from '../../internal/biz/seckill/segment.js';
 import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
 import type { Settlement } from '../../internal/biz/seckill/settlement-state.js';
 import type { World } from './world.js';
@@ -75,7 +76,7 @@ export class FlashSales {
     if (saleUnits.sales.find(String(sale.id))?.status === 'CLOSED' && random.chance(0.8)) {
       fields.set('epoch', String(sale.firstEpoch));
     }
-    const streamId = redis.add(sale.itemId, fields);
+    const streamId = redis.at(homeSegment(uid, sale.segments)).add(sale.itemId, fields);
     entries.push({ itemId: sale.itemId, streamId, fields });
   }
 
@@ -104,12 +105,12 @@ export class FlashSales {
    */
   async consume(consumer: Replica): Promise<void> {
     const { random, redis, stream, scheduler, faults, bugs } = this.world;
-    const waiting = redis.itemIds.filter((itemId) => redis.entries(itemId).length > 0);
+    const waiting = redis.itemIds.filter((itemId) => this.world.waiting(itemId).length > 0);
     const readable = [...new Set([...waiting, ...consumer.kept.keys()])];
     if (readable.length === 0) return;
     const itemId = random.pick(readable);
     const kept = consumer.kept.get(itemId) ?? [];
-    const entries = redis.entries(itemId);
+    const entries = this.world.waiting(itemId);
     // Entries gather, as they do while the consumers are busy.
     if (kept.length === 0 && entries.length < BATCH && random.chance(0.6)) return;
     const overlaps = entries.length > 1 && random.chance(0.7);
@@ -223,17 +224,18 @@ export class FlashSales {
     }
   }
 
-  /** In some runs Redis loses all its data, or a replica takes over that has missed the latest. */
+  /** In some runs a Redis server loses all its data, or a replica takes over that has missed the latest. */
   async loseData(): Promise<void> {
     const { random, scheduler, redis, losses } = this.world;
     if (random.chance(0.5)) return;
     for (let turns = random.int(80); turns > 0; turns--) await scheduler.turn();
-    const copy = redis.copy();
+    const server = random.chance(0.5) ? redis : random.pick(redis.servers);
+    const copy = server.copy();
     for (let turns = random.int(30); turns > 0; turns--) await scheduler.turn();
     losses.redis = true;
-    if (random.chance(0.5)) return redis.flush();
+    if (random.chance(0.5)) return server.flush();
     const behindMs = random.pick([0, 0, 0, 10]);
-    redis.failOver(copy, behindMs);
+    server.failOver(copy, behindMs);
     // Two purchases of one user that get the same id are taken for one.
     if (behindMs > 0) losses.memory = true;
   }
@@ -244,7 +246,7 @@ export class FlashSales {
     const [replica] = this.replicas;
     if (!replica) throw new Error('no replica');
     const busy = () =>
-      redis.itemIds.some((id) => redis.entries(id).length > 0) || this.replicas.some((r) => r.kept.size > 0);
+      redis.itemIds.some((id) => this.world.waiting(id).length > 0) || this.replicas.some((r) => r.kept.size > 0);
     await this.keep(replica);
     while (busy()) {
       await this.keep(replica);

@@ -1,6 +1,7 @@
 import { type Order, REFUNDED, soldQuantity } from '../../internal/biz/order/order-state.js';
 import { reusedStreamId } from '../../internal/biz/seckill/purchase-stream.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
+import { segmentsOf } from '../../internal/biz/seckill/segment.js';
 import { couponViolations } from './coupons.js';
 import type { ResourceDomain } from './resource-domain.js';
 import { stockViolations } from './stock-invariants.js';
@@ -38,7 +39,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
   }
 
   for (const itemId of world.redis.itemIds) {
-    const left = world.redis.entries(itemId).length;
+    const left = world.waiting(itemId).length;
     expect(left === 0, 'empty stream', () => `${left} entries of item ${itemId} are still in the stream`);
   }
   for (const { itemId, streamId } of world.entries) {
@@ -304,20 +305,38 @@ function admissionViolations(
     const limit = Math.max(sale.defaultLimit, MOST_LIMIT * limits.length);
     expect(units <= limit, 'limit per user', () => `sale ${sale.id}: user ${userId} has ${units} of ${limit}`);
   }
-  const { loaded, closedEpoch } = redis.inspect(sale.itemId);
+  const servers = segmentsOf(sale.segments).map((k) => redis.at(k));
+  const states = servers.map((server) => server.inspect(sale.itemId));
   if (sale.status !== 'OPEN') {
-    expect(loaded === undefined, 'admission', () => `sale ${sale.id} is ${sale.status} and still admitted to`);
-    expect(
-      closedEpoch === sale.epoch || losses.redis,
-      'admission',
-      () => `Redis has epoch ${closedEpoch} of sale ${sale.id} as closed`,
-    );
+    for (const [k, { loaded, closedEpoch }] of states.entries()) {
+      const segment = `segment ${k} of sale ${sale.id}`;
+      expect(loaded === undefined, 'admission', () => `${segment} is ${sale.status} and still admitted to`);
+      expect(
+        closedEpoch === sale.epoch || losses.redis,
+        'admission',
+        () => `Redis has epoch ${closedEpoch} of ${segment} as closed`,
+      );
+    }
     return;
   }
-  expect(loaded?.epoch === sale.epoch, 'admission', () => `sale ${sale.id} is not loaded under epoch ${sale.epoch}`);
-  const total = (loaded?.stock ?? 0n) + sale.sold;
-  expect(total === sale.total, 'admission', () => `sale ${sale.id}: ${loaded?.stock} in Redis, ${sale.sold} live`);
-  const known = redis.unitsOf(sale.itemId);
+  for (const { loaded } of states) {
+    expect(loaded?.epoch === sale.epoch, 'admission', () => `sale ${sale.id} is not loaded under epoch ${sale.epoch}`);
+  }
+  // Moves that did not arrive are units of the sale, too.
+  const moves = servers
+    .flatMap((server) => server.level(sale)?.moves ?? [])
+    .filter(({ id, to }) => !redis.at(to).returnedOf(sale.itemId).has(`move:${id}`));
+  const inRedis = [...states.map(({ loaded }) => loaded?.stock ?? 0n), ...moves.map(({ units }) => units)];
+  const left = inRedis.reduce((a, b) => a + b, 0n);
+  expect(
+    left + sale.sold === sale.total,
+    'admission',
+    () => `sale ${sale.id}: ${left} of ${sale.total} in Redis, ${sale.sold} live`,
+  );
+  const known = new Map<string, number>();
+  for (const [userId, units] of servers.flatMap((server) => [...server.unitsOf(sale.itemId)])) {
+    known.set(userId, (known.get(userId) ?? 0) + units);
+  }
   for (const userId of new Set([...held.keys(), ...known.keys()])) {
     expect(
       known.get(userId) === held.get(userId),

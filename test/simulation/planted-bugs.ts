@@ -8,7 +8,7 @@ import type { Refund } from '../../internal/biz/order/refund-state.js';
 import { ReservedUnits } from '../../internal/biz/order/reserved-units.js';
 import { Outbox } from '../../internal/biz/outbox.js';
 import type { CouponHold, UserCoupon } from '../../internal/biz/pricing/user-coupon.js';
-import type { AdmissionLoad, UnitsReturn } from '../../internal/biz/seckill/admission.js';
+import type { AdmissionLoad, EpochOfItem, UnitsReturn } from '../../internal/biz/seckill/admission.js';
 import {
   type SaleAfterReturn,
   SaleReservedUnits,
@@ -26,7 +26,8 @@ import { MemoryOrderRepo } from '../support/memory/order.js';
 import { MemoryOutbox } from '../support/memory/outbox.js';
 import { MemoryPaymentRepo } from '../support/memory/payment.js';
 import { MemoryPaymentProvider } from '../support/memory/payment-provider.js';
-import { type MemoryItemKeys, MemoryRedis } from '../support/memory/redis.js';
+import { MemoryRedis } from '../support/memory/redis.js';
+import type { MemoryItemKeys, NotedMove } from '../support/memory/redis-keys.js';
 import { MemoryRefundRepo } from '../support/memory/refund.js';
 import { MemorySaleUnitsRepo } from '../support/memory/sale-units.js';
 import { MemorySettlementRepo } from '../support/memory/settlement.js';
@@ -313,6 +314,21 @@ class LoadsAllThatIsUnsold extends MemoryRedis {
   }
 }
 
+class ForgetsArrivals extends MemoryRedis {
+  override moveIn(sale: EpochOfItem, id: string, units: bigint): void {
+    super.moveIn(sale, id, units);
+    this.forgetReturned(sale.itemId, `move:${id}`);
+  }
+}
+
+class NotesNoMoves extends MemoryRedis {
+  override moveOut(sale: EpochOfItem, id: string, move: NotedMove): bigint {
+    const units = super.moveOut(sale, id, move);
+    super.forgetMove(sale.itemId, id);
+    return units;
+  }
+}
+
 class NeverCloses extends MemoryRedis {
   override close(): void {}
 }
@@ -413,6 +429,8 @@ export const PLANTED_BUGS: Readonly<Record<string, Bugs>> = {
   'the stock is corrected at each delivery of an entry': { redis: ForgetsCorrections },
   'the units of an order return to Redis at each delivery': { redis: ReturnsToRedisAgain },
   'a load counts no entry as waiting': { redis: LoadsAllThatIsUnsold },
+  'units that move to another segment arrive at each attempt': { redis: ForgetsArrivals },
+  'units leave a segment without a note of their move': { redis: NotesNoMoves },
   'the end of a sale does not reach Redis': { redis: NeverCloses },
   'a Redis server that takes over is not noticed': { redis: TakesOverUnnoticed },
   'a request id is forgotten at once': { redis: ForgetsRequests },

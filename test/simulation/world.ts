@@ -36,8 +36,10 @@ import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
 import { SettlementRepo } from '../../internal/biz/seckill/settlement-state.js';
 import { TransactionRunner } from '../../internal/biz/transaction.js';
+import type { Pace } from '../../internal/data/redis/pace.js';
+import { inOrder } from '../../internal/data/redis/purchase-stream.js';
 import { type ProviderSet, providers } from '../../internal/kratos/app/wiring.js';
-import { MemoryPurchaseStream } from '../support/memory/admission.js';
+import { MemoryAdmission, MemoryPurchaseStream } from '../support/memory/admission.js';
 import { MemoryCatalogRepo } from '../support/memory/catalog.js';
 import { MemoryCouponRepo } from '../support/memory/coupon.js';
 import { MemoryInstanceRepo } from '../support/memory/instance.js';
@@ -133,6 +135,11 @@ export class History {
 
 const MAX_TURNS = 60_000;
 const USERS = 3;
+/** From this one on, users that follow each other have different homes in sales of 2 and of 3 segments. */
+const FIRST_USER = 3;
+const SEGMENTS = [1, 2, 3];
+/** How far the clock of admission goes between two looks. */
+const LOOK_MS = 50;
 const TIME_ZERO_MS = Date.UTC(2026, 0, 1);
 export const PAY_TIMEOUT_MS = 60_000;
 
@@ -196,6 +203,15 @@ export class World {
   private readonly data: Container;
   private readonly biz: ProviderSet;
   private ageMs = 0;
+  private looks = 0;
+  /** A pause ends at some turn; whatever does not answer has died with its caller. */
+  private readonly pace: Pace = {
+    now: () => LOOK_MS * ++this.looks,
+    pause: () => this.scheduler.turn(),
+    waitFor: async (work) => {
+      await work;
+    },
+  };
 
   constructor(
     readonly seed: number,
@@ -223,6 +239,7 @@ export class World {
     });
     const ofThisWorld = providers(({ value, create }) => {
       value(MemoryRedis, this.redis);
+      value(MemoryAdmission, new MemoryAdmission(this.redis, this.pace));
       create(SaleCache, [MemorySaleRepo], (sales) => {
         const findCurrent = (itemId: bigint) => this.faults.shared(() => sales.findCurrent(itemId));
         return new SaleCache({ findCurrent }, () => this.nowMs);
@@ -284,12 +301,17 @@ export class World {
     return TIME_ZERO_MS + this.ageMs;
   }
 
+  /** The entries of an item in the streams of all its segments. */
+  waiting(itemId: bigint): readonly StreamEntry[] {
+    return inOrder(this.redis.servers.flatMap((server) => server.entries(itemId)));
+  }
+
   pass(ms: number): void {
     this.ageMs += ms;
   }
 
   user(i: number): string {
-    return formatUserId(String(i + 1));
+    return formatUserId(String(FIRST_USER + i));
   }
 
   randomUser(): string {
@@ -314,6 +336,7 @@ export class World {
         await this.saleUsecase.create({
           ...{ itemId, name: '', startsAt: new Date(this.nowMs), endsAt, total, payMode, payTimeoutMs: PAY_TIMEOUT_MS },
           priceFen: payMode === 'PREPAID' ? 0n : 100n,
+          segments: this.random.pick(SEGMENTS),
           defaultLimit: goods ? 2 + this.random.int(3) : 1 + this.random.int(2),
         });
         return (await this.saleUsecase.open(itemId)).sale;

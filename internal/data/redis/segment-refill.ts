@@ -1,8 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { AdmissionResult, EpochOfItem, PurchaseRequest } from '../../biz/seckill/admission.js';
-import type { RedisServer } from './redis.js';
-import type { SegmentAdmission } from './segment-admission.js';
-import { type Level, stockOf, type UnitMove, UnitMoves } from './unit-moves.js';
+import type { Admission, AdmissionResult, EpochOfItem, PurchaseRequest } from '../../biz/seckill/admission.js';
+import type { Pace } from './pace.js';
+import { type Level, stockOf, type UnitMove, type UnitMoves } from './unit-moves.js';
 
 /** Looks at all segments for one set of purchases. Each that is not the last finds units that others then take. */
 const MAX_ATTEMPTS = 64;
@@ -21,22 +19,21 @@ type Refilled =
  * all segments were without units at one moment.
  */
 export class SegmentRefill {
-  private readonly moves: UnitMoves;
-
-  constructor(server: RedisServer) {
-    this.moves = new UnitMoves(server);
-  }
+  constructor(
+    private readonly moves: UnitMoves,
+    private readonly pace: Pace,
+  ) {}
 
   /** @returns one result for each request: STALE where units moved to and fro for too long */
   async admit(
     sale: EpochOfItem,
-    home: { readonly segment: number; readonly admission: SegmentAdmission },
+    home: { readonly segment: number; readonly admission: Pick<Admission, 'admitAll'> },
     requests: readonly PurchaseRequest[],
   ): Promise<readonly AdmissionResult[]> {
     const results: AdmissionResult[] = requests.map(() => ({ kind: 'SOLD_OUT' }));
     let open = requests.map((_, i) => i);
     for (let attempt = 0; attempt < MAX_ATTEMPTS && open.length > 0; attempt++) {
-      if (attempt >= PATIENT_ATTEMPTS) await sleep(Math.random() * MAX_PAUSE_MS);
+      if (attempt >= PATIENT_ATTEMPTS) await this.pace.pause(MAX_PAUSE_MS);
       const filled = await this.fill(
         sale,
         home.segment,

@@ -1,4 +1,11 @@
-import type { AdmissionResult, AdmissionState, LoadedSale, PurchaseRequest } from '../../biz/seckill/admission.js';
+import type {
+  AdmissionLoad,
+  AdmissionResult,
+  AdmissionState,
+  LoadedSale,
+  PurchaseRequest,
+} from '../../biz/seckill/admission.js';
+import { homeSegment, shareOf } from '../../biz/seckill/segment.js';
 import type { Level, UnitMove } from './unit-moves.js';
 
 /** What admission holds of a sale of several segments. @param underWay moves whose units are in no segment */
@@ -41,4 +48,49 @@ function asOneSale(states: readonly AdmissionState[], underWay: readonly UnitMov
 /** Whether a single unit was refused, so that no segment has any. */
 export function isSold(requests: readonly PurchaseRequest[], results: readonly AdmissionResult[]): boolean {
   return requests.some(({ quantity }, i) => quantity === 1 && results[i]?.kind === 'SOLD_OUT');
+}
+
+/** Runs `work` on the items of each home segment. @returns the results in the order of the items */
+export async function inParts<Item, Result>(
+  items: readonly Item[],
+  segments: number,
+  userOf: (item: Item) => string,
+  work: (home: number, own: readonly Item[]) => Promise<readonly Result[]>,
+): Promise<readonly Result[]> {
+  const parts = Map.groupBy(items.keys(), (i) => homeSegment(userOf(items[i]!), segments));
+  const results = new Array<Result>(items.length);
+  await Promise.all(
+    [...parts].map(async ([home, places]) => {
+      const own = await work(
+        home,
+        places.map((i) => items[i]!),
+      );
+      places.forEach((i, at) => {
+        results[i] = own[at]!;
+      });
+    }),
+  );
+  return results;
+}
+
+export function sumOf(maps: readonly ReadonlyMap<string, number>[]): ReadonlyMap<string, number> {
+  const sums = new Map<string, number>();
+  for (const map of maps) for (const [user, units] of map) sums.set(user, (sums.get(user) ?? 0) + units);
+  return sums;
+}
+
+/** What a load puts into one segment. */
+export function partOf(state: AdmissionLoad, segment: number): AdmissionLoad {
+  const { sale, stock, counted, buyers, vipLimits, backlogLimit } = state;
+  const { segments } = sale;
+  const isHome = (userId: string) => homeSegment(userId, segments) === segment;
+  return {
+    ...state,
+    sale: { ...sale, total: shareOf(sale.total, segment, segments) },
+    stock: shareOf(stock, segment, segments),
+    counted: counted.slice(segment, segment + 1),
+    buyers: new Map([...buyers].filter(([userId]) => isHome(userId))),
+    vipLimits: vipLimits.filter((v) => isHome(v.userId)),
+    backlogLimit: Math.ceil(backlogLimit / segments),
+  };
 }

@@ -28,8 +28,16 @@ export interface Level {
  * move is noted, in one script; then they are put in, once for each move; then the note goes. A process that dies in
  * between leaves the note, and the next one that reads it puts the units in. All of it belongs to one epoch: a load counts anew.
  */
-export class UnitMoves {
-  constructor(private readonly server: RedisServer) {}
+export abstract class UnitMoves {
+  /** @returns the move; undefined where there is nothing to take */
+  abstract takeOut(sale: EpochOfItem, move: Omit<UnitMove, 'id'>): Promise<UnitMove | undefined>;
+  /** On the connection of purchases, so that a purchase which is sent right after it finds the units. */
+  abstract putIn(sale: EpochOfItem, move: UnitMove): Promise<void>;
+  /** Call it when the units are put in. */
+  abstract forget(sale: EpochOfItem, move: UnitMove): Promise<void>;
+  abstract hasArrived(sale: EpochOfItem, move: UnitMove): Promise<boolean>;
+  /** @returns undefined where the segment is not loaded under the epoch */
+  abstract level(sale: EpochOfItem, segment: number): Promise<Level | undefined>;
 
   /** @returns undefined where not all segments are loaded under the epoch */
   async levels(sale: EpochOfItem): Promise<readonly Level[] | undefined> {
@@ -37,8 +45,18 @@ export class UnitMoves {
     return levels.every((level) => level !== undefined) ? levels : undefined;
   }
 
-  /** @returns the move; undefined where there is nothing to take */
-  async takeOut(
+  async finish(sale: EpochOfItem, move: UnitMove): Promise<void> {
+    await this.putIn(sale, move);
+    await this.forget(sale, move);
+  }
+}
+
+export class RedisUnitMoves extends UnitMoves {
+  constructor(private readonly server: RedisServer) {
+    super();
+  }
+
+  override async takeOut(
     { itemId, epoch }: EpochOfItem,
     { from, to, units }: Omit<UnitMove, 'id'>,
   ): Promise<UnitMove | undefined> {
@@ -49,30 +67,22 @@ export class UnitMoves {
     return taken > 0 ? { id, from, to, units: BigInt(taken) } : undefined;
   }
 
-  /** On the connection of purchases, so that a purchase which is sent right after it finds the units. */
-  async putIn({ itemId, epoch }: EpochOfItem, { id, to, units }: UnitMove): Promise<void> {
+  override async putIn({ itemId, epoch }: EpochOfItem, { id, to, units }: UnitMove): Promise<void> {
     const args = [String(epoch), id, String(units)];
     await orSaleUnavailable(MOVE_IN.run(this.server.admission, this.server.keys.sale(itemId, to), args));
   }
 
-  /** Call it when the units are put in. */
-  async forget({ itemId }: EpochOfItem, { id, from }: UnitMove): Promise<void> {
+  override async forget({ itemId }: EpochOfItem, { id, from }: UnitMove): Promise<void> {
     const { meta } = this.server.keys.sale(itemId, from);
     await orSaleUnavailable(this.server.admission.hdel(meta, `move:${id}`));
   }
 
-  async finish(sale: EpochOfItem, move: UnitMove): Promise<void> {
-    await this.putIn(sale, move);
-    await this.forget(sale, move);
-  }
-
-  async hasArrived({ itemId }: EpochOfItem, { id, to }: UnitMove): Promise<boolean> {
+  override async hasArrived({ itemId }: EpochOfItem, { id, to }: UnitMove): Promise<boolean> {
     const { returned } = this.server.keys.sale(itemId, to);
     return (await orSaleUnavailable(this.server.commands.sismember(returned, `move:${id}`))) === 1;
   }
 
-  /** @returns undefined where the segment is not loaded under the epoch */
-  async level({ itemId, epoch }: EpochOfItem, segment: number): Promise<Level | undefined> {
+  override async level({ itemId, epoch }: EpochOfItem, segment: number): Promise<Level | undefined> {
     const keys = this.server.keys.sale(itemId, segment);
     const reply = (await orSaleUnavailable(LEVEL.run(this.server.admission, keys, []))) as string[];
     const [there, stock, movedIn, ...noted] = reply;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { isSaleUnavailable, saleUnavailable } from '../../../gen/seckill/v1/errors.js';
 import type { AdmissionState, LoadedSale } from '../../biz/seckill/admission.js';
+import { REAL_PACE } from './pace.js';
 import type { UnitMove } from './unit-moves.js';
 import { unitsLeft } from './units-left.js';
 
@@ -31,7 +32,7 @@ function left(segments: readonly (Segment | Promise<never>)[], arrived: (move: U
     },
     hasArrived: (_: unknown, move: UnitMove) => arrived(move),
   };
-  return unitsLeft(sale, states, moves, LIMIT_MS);
+  return unitsLeft(sale, states, moves, (work) => REAL_PACE.waitFor(work, LIMIT_MS));
 }
 
 describe('The units left of a sale in segments', () => {

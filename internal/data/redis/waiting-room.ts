@@ -1,9 +1,11 @@
 import type { Sale } from '../../biz/seckill/sale-state.js';
 import { WaitingRoom, type WaitingRoomReply, type WaitingRoomTerms } from '../../biz/seckill/waiting-room.js';
 import { WAITING_ROOM } from './lua-script.js';
+import { REAL_PACE } from './pace.js';
 import type { RedisServer } from './redis.js';
 import { orSaleUnavailable } from './segment-admission.js';
 import { SegmentRefill } from './segment-refill.js';
+import { RedisUnitMoves } from './unit-moves.js';
 
 /** The waiting rooms in Redis, whose clock calls the tickets; see waiting_room.lua. */
 export class RedisWaitingRoom extends WaitingRoom {
@@ -11,7 +13,7 @@ export class RedisWaitingRoom extends WaitingRoom {
 
   constructor(private readonly server: RedisServer) {
     super();
-    this.refill = new SegmentRefill(server);
+    this.refill = new SegmentRefill(new RedisUnitMoves(server), REAL_PACE);
   }
 
   override async ask(

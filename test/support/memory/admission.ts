@@ -1,57 +1,50 @@
 import { saleUnavailable } from '../../../gen/seckill/v1/errors.js';
-import {
-  Admission,
-  type AdmissionResult,
-  type AdmissionState,
-  type EpochOfItem,
-  type LoadLease,
-  type PurchaseRequest,
-  type SettingsChange,
-  type UnitsLeft,
-  type UnitsReturn,
-  type Withdrawal,
+import type {
+  AdmissionResult,
+  AdmissionState,
+  EpochOfItem,
+  LoadLease,
+  PurchaseRequest,
+  SettingsChange,
+  UnitsReturn,
+  Withdrawal,
 } from '../../../internal/biz/seckill/admission.js';
 import { PurchaseStream, type SettledEntry, type StreamEntry } from '../../../internal/biz/seckill/purchase-stream.js';
 import type { Sale } from '../../../internal/biz/seckill/sale-state.js';
+import { segmentOf, segmentsOf } from '../../../internal/biz/seckill/segment.js';
+import { AdmissionInSegments, type Segment } from '../../../internal/data/redis/admission-in-segments.js';
+import { REAL_PACE } from '../../../internal/data/redis/pace.js';
+import { inOrder } from '../../../internal/data/redis/purchase-stream.js';
+import { type Level, type UnitMove, UnitMoves } from '../../../internal/data/redis/unit-moves.js';
 import { type MemoryRedis, saleAway, streamAway } from './redis.js';
 
-export class MemoryAdmission extends Admission {
+/** One segment of the sales of all items, on its server. */
+class MemorySegment implements Segment {
   private leases = 0;
 
-  constructor(private readonly redis: MemoryRedis) {
-    super();
-  }
+  constructor(private readonly redis: MemoryRedis) {}
 
-  override async admit(sale: EpochOfItem, request: PurchaseRequest): Promise<AdmissionResult> {
+  async admit(sale: EpochOfItem, request: PurchaseRequest): Promise<AdmissionResult> {
     return (await this.admitAll(sale, [request]))[0]!;
   }
 
-  override admitAll(sale: EpochOfItem, requests: readonly PurchaseRequest[]): Promise<readonly AdmissionResult[]> {
+  admitAll(sale: EpochOfItem, requests: readonly PurchaseRequest[]): Promise<readonly AdmissionResult[]> {
     return this.call('admit', () => this.redis.admit(sale, requests));
   }
 
-  override findAdmitted(
-    itemId: bigint,
-    requests: readonly PurchaseRequest[],
-  ): Promise<readonly (string | undefined)[]> {
+  findAdmitted(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly (string | undefined)[]> {
     return this.call('findAdmitted', () => this.redis.findAdmitted(itemId, requests));
   }
 
-  override state(itemId: bigint): Promise<AdmissionState> {
+  state(itemId: bigint): Promise<AdmissionState> {
     return this.call('state', () => this.redis.inspect(itemId));
   }
 
-  override async unitsLeft({ itemId, epoch }: EpochOfItem): Promise<UnitsLeft> {
-    const { now, loaded } = await this.state(itemId);
-    const stock = loaded?.epoch === epoch ? loaded.stock : undefined;
-    return { now, units: stock !== undefined && stock > 0n ? stock : 0n, complete: stock !== undefined };
-  }
-
-  override ping(): Promise<void> {
+  ping(): Promise<void> {
     return this.call('ping', () => undefined);
   }
 
-  override unitsOf(itemId: bigint, userIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
+  unitsOf(itemId: bigint, userIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
     return this.call('unitsOf', () => {
       const units = this.redis.unitsOf(itemId);
       return new Map(userIds.map((userId) => [userId, units.get(userId) ?? 0]));
@@ -59,40 +52,35 @@ export class MemoryAdmission extends Admission {
   }
 
   /** The first ones: a test must not depend on chance. */
-  override sampleBuyers(itemId: bigint, count: number): Promise<ReadonlyMap<string, number>> {
+  sampleBuyers(itemId: bigint, count: number): Promise<ReadonlyMap<string, number>> {
     return this.call('sampleBuyers', () => new Map([...this.redis.unitsOf(itemId)].slice(0, count)));
   }
 
-  override findReturned(itemId: bigint, returnIds: readonly bigint[]): Promise<ReadonlySet<bigint>> {
+  findReturned(itemId: bigint, returnIds: readonly bigint[]): Promise<ReadonlySet<bigint>> {
     return this.call('findReturned', () => {
       const returned = this.redis.returnedOf(itemId);
       return new Set(returnIds.filter((id) => returned.has(String(id))));
     });
   }
 
-  override configure(sale: EpochOfItem, change: SettingsChange): Promise<boolean> {
+  configure(sale: EpochOfItem, change: SettingsChange): Promise<boolean> {
     return this.call('configure', () => this.redis.configure(sale, change));
   }
 
-  override withdraw(sale: Sale, total: bigint): Promise<Withdrawal> {
+  withdraw(sale: Sale, total: bigint): Promise<Withdrawal> {
     return this.call('withdraw', () => this.redis.withdraw(sale, total));
   }
 
-  override close(sale: EpochOfItem): Promise<void> {
+  close(sale: EpochOfItem): Promise<void> {
     return this.call('close', () => this.redis.close(sale));
   }
 
-  override returnUnits(units: UnitsReturn): Promise<boolean> {
+  returnUnits(units: UnitsReturn): Promise<boolean> {
     return this.call('returnUnits', () => this.redis.returnUnits(units));
   }
 
-  /** A sale's units lie together here, however many segments it has. */
-  override async spread(): Promise<bigint> {
-    return 0n;
-  }
-
   /** It is not renewed: a holder that takes longer loses it. */
-  override async leaseLoad(itemId: bigint): Promise<LoadLease | undefined> {
+  async leaseLoad(itemId: bigint): Promise<LoadLease | undefined> {
     const token = `lease ${++this.leases}`;
     if (!(await this.call('lease', () => this.redis.lease(itemId, token)))) return undefined;
     return {
@@ -110,7 +98,53 @@ export class MemoryAdmission extends Admission {
   }
 }
 
-/** All streams of a server. */
+class MemoryUnitMoves extends UnitMoves {
+  private made = 0;
+
+  constructor(private readonly redis: MemoryRedis) {
+    super();
+  }
+
+  override level(sale: EpochOfItem, segment: number): Promise<Level | undefined> {
+    return this.call('level', () => this.redis.at(segment).level(sale));
+  }
+
+  override async takeOut(sale: EpochOfItem, { from, to, units }: Omit<UnitMove, 'id'>): Promise<UnitMove | undefined> {
+    const id = String(++this.made);
+    const taken = await this.call('moveOut', () => this.redis.at(from).moveOut(sale, id, { to, units }));
+    return taken > 0n ? { id, from, to, units: taken } : undefined;
+  }
+
+  override putIn(sale: EpochOfItem, { id, to, units }: UnitMove): Promise<void> {
+    return this.call('moveIn', () => this.redis.at(to).moveIn(sale, id, units));
+  }
+
+  override forget({ itemId }: EpochOfItem, { id, from }: UnitMove): Promise<void> {
+    return this.call('forgetMove', () => this.redis.at(from).forgetMove(itemId, id));
+  }
+
+  override hasArrived({ itemId }: EpochOfItem, { id, to }: UnitMove): Promise<boolean> {
+    return this.call('hasArrived', () => this.redis.at(to).returnedOf(itemId).has(`move:${id}`));
+  }
+
+  private call<T>(operation: string, work: () => T): Promise<T> {
+    return this.redis.call(`redis.${operation}`, saleAway, work);
+  }
+}
+
+/** The admission of the product, on segments in memory. */
+export class MemoryAdmission extends AdmissionInSegments {
+  constructor(redis: MemoryRedis, pace = REAL_PACE) {
+    super((segment) => new MemorySegment(redis.at(segment)), new MemoryUnitMoves(redis), pace);
+  }
+
+  /** By itself: a process that dies in a simulation must not take along the purchases that other processes sent. */
+  override async admit(sale: EpochOfItem, request: PurchaseRequest): Promise<AdmissionResult> {
+    return (await this.admitAll(sale, [request]))[0]!;
+  }
+}
+
+/** The streams of all servers. */
 export class MemoryPurchaseStream extends PurchaseStream {
   /** Whether a consumer may hold entries that the stream has lost. */
   inMemory = false;
@@ -120,15 +154,21 @@ export class MemoryPurchaseStream extends PurchaseStream {
   }
 
   override find(itemId: bigint, streamId: string): Promise<StreamEntry | undefined> {
-    return this.call('find', () => this.redis.entries(itemId).find((e) => e.streamId === streamId));
+    return this.call('find', () =>
+      this.redis
+        .at(segmentOf(streamId))
+        .entries(itemId)
+        .find((e) => e.streamId === streamId),
+    );
   }
 
-  override oldest(itemId: bigint): Promise<StreamEntry | undefined> {
-    return this.call('oldest', () => this.redis.entries(itemId)[0]);
+  override async oldest(itemId: bigint, segments?: number): Promise<StreamEntry | undefined> {
+    return (await this.waiting(itemId, segments))[0];
   }
 
-  override waiting(itemId: bigint): Promise<readonly StreamEntry[]> {
-    return this.call('waiting', () => this.redis.entries(itemId));
+  override async waiting(itemId: bigint, segments = 1): Promise<readonly StreamEntry[]> {
+    const each = segmentsOf(segments).map((k) => this.call('waiting', () => this.redis.at(k).entries(itemId)));
+    return inOrder((await Promise.all(each)).flat());
   }
 
   override mayBeInMemory(): Promise<boolean> {
@@ -136,8 +176,10 @@ export class MemoryPurchaseStream extends PurchaseStream {
   }
 
   /** As `PurchaseConsumer` does it. */
-  finish(itemId: bigint, entries: readonly SettledEntry[]): Promise<ReadonlySet<string>> {
-    return this.call('finish', () => this.redis.finish(itemId, entries));
+  async finish(itemId: bigint, entries: readonly SettledEntry[]): Promise<ReadonlySet<string>> {
+    const parts = [...Map.groupBy(entries, (e) => segmentOf(e.streamId))];
+    const later = parts.map(([k, own]) => this.call('finish', () => this.redis.at(k).finish(itemId, own)));
+    return new Set((await Promise.all(later)).flatMap((ids) => [...ids]));
   }
 
   private call<T>(operation: string, work: () => T): Promise<T> {

@@ -18,49 +18,46 @@ import {
   type StreamEntry,
 } from '../../../internal/biz/seckill/purchase-stream.js';
 import type { Sale } from '../../../internal/biz/seckill/sale-state.js';
+import { segmentStreamId } from '../../../internal/biz/seckill/segment.js';
+import type { Level } from '../../../internal/data/redis/unit-moves.js';
+import { type MemoryItemKeys, type MemoryMeta, type NotedMove, noKeys } from './redis-keys.js';
 import { type Around, Conflict, ConnectionLost, ProcessDied } from './store.js';
-
-interface Meta extends Omit<LoadedSale, 'stock' | 'endsAt'> {
-  readonly endsMs: number;
-  readonly backlogLimit: number;
-}
-
-/** The keys of one item, as `seckill-keys.ts` names them. */
-interface ItemKeys {
-  /** A marker of close has only an epoch. */
-  meta: { readonly epoch: bigint; readonly closed: boolean; readonly loaded: Meta | undefined } | undefined;
-  stock: bigint | undefined;
-  req: bigint;
-  buyers: Map<string, number>;
-  vip: Map<string, number>;
-  returned: Set<string>;
-  /** By user and request id. */
-  seen: Map<string, { readonly streamId: string; readonly window: number }>;
-  loading: { readonly token: string; readonly untilMs: number } | undefined;
-  stream: StreamEntry[];
-  lastId: { readonly ms: number; readonly sequence: number };
-}
 
 const SEEN_WINDOW_MS = 600_000;
 const LEASE_MS = 3_000;
 const NOTHING: CountedEntries = { from: '0-0', to: '0-0' };
 
 /**
- * The data of a Redis server, and the scripts of `internal/data/redis/lua` in TypeScript: each method is one script or
+ * The data of a Redis server, which has one segment of each item, and the scripts of `internal/data/redis/lua` in TypeScript: each method is one script or
  * command, so it runs as a whole. The contract tests of admission compare the two.
  */
 export class MemoryRedis {
   serverId = 'redis-1';
-  private items = new Map<bigint, ItemKeys>();
+  private items = new Map<bigint, MemoryItemKeys>();
   private changes = 0;
-  private servers = 1;
+  private takeovers = 0;
   /** The server's clock is ahead of `now` by this; each entry takes a millisecond. */
   private aheadMs = 0;
+  /** Those of the segments from 1 on. */
+  private readonly others: this[] = [];
 
   constructor(
     readonly now: () => number = Date.now,
     private readonly around: Around = (_operation, work) => work(),
+    private readonly segment = 0,
   ) {}
+
+  /** The server of a segment: each segment has its own. Ask the one of segment 0. */
+  at(segment: number): this {
+    const Server = this.constructor as new (...args: ConstructorParameters<typeof MemoryRedis>) => this;
+    for (let k = this.others.length + 1; k <= segment; k++) this.others.push(new Server(this.now, this.around, k));
+    return segment === 0 ? this : this.others[segment - 1]!;
+  }
+
+  /** Of all segments that were asked for. */
+  get servers(): readonly this[] {
+    return [this, ...this.others];
+  }
 
   /** One command on its way there and back. @throws what `lost` makes where there is no reply */
   async call<T>(operation: string, lost: (cause: unknown) => unknown, work: () => T): Promise<T> {
@@ -81,15 +78,15 @@ export class MemoryRedis {
   }
 
   /** What a replica has that hears no more from now on. */
-  copy(): ReadonlyMap<bigint, ItemKeys> {
+  copy(): ReadonlyMap<bigint, MemoryItemKeys> {
     return structuredClone(this.items);
   }
 
   /** Another server takes over, with the data of `copy`. One whose clock is behind gives stream ids a second time. */
-  failOver(copy: ReadonlyMap<bigint, ItemKeys>, behindMs = 0): void {
+  failOver(copy: ReadonlyMap<bigint, MemoryItemKeys>, behindMs = 0): void {
     this.items = new Map(structuredClone(copy));
     this.aheadMs -= behindMs;
-    this.serverId = `redis-${++this.servers}`;
+    this.serverId = `redis-${++this.takeovers + 1}`;
   }
 
   /** XADD, by any client. */
@@ -98,17 +95,19 @@ export class MemoryRedis {
     const nowMs = this.now() + this.aheadMs++;
     const { ms, sequence } = keys.lastId;
     keys.lastId = nowMs > ms ? { ms: nowMs, sequence: 0 } : { ms, sequence: sequence + 1 };
-    const streamId = `${keys.lastId.ms}-${keys.lastId.sequence}`;
+    const streamId = segmentStreamId(`${keys.lastId.ms}-${keys.lastId.sequence}`, this.segment);
     keys.stream.push({ streamId, fields });
     return streamId;
   }
 
+  /** Of this server. */
   entries(itemId: bigint): readonly StreamEntry[] {
     return [...(this.items.get(itemId)?.stream ?? [])];
   }
 
+  /** Of all servers. */
   get itemIds(): readonly bigint[] {
-    return [...this.items.keys()];
+    return [...new Set(this.servers.flatMap(({ items }) => [...items.keys()]))];
   }
 
   unitsOf(itemId: bigint): ReadonlyMap<string, number> {
@@ -229,11 +228,43 @@ export class MemoryRedis {
     const loaded = { ...settings, counted, backlogLimit, server: this.serverId };
     keys.meta = { epoch, closed: false, loaded };
     keys.stock = stock;
-    keys.req = epoch << 32n;
+    keys.req = (epoch << 32n) + BigInt(this.segment * Math.floor(2 ** 32 / sale.segments));
     keys.buyers = new Map(buyers);
     keys.vip = new Map(vipLimits.map((v) => [v.userId, v.units]));
     keys.returned = new Set();
+    keys.moves = { out: new Map(), arrived: 0 };
     return 'LOADED';
+  }
+
+  level({ itemId, epoch }: EpochOfItem): Level | undefined {
+    const { meta, stock, moves } = this.items.get(itemId) ?? {};
+    if (meta?.loaded?.epoch !== epoch || meta.closed || stock === undefined || !moves) return undefined;
+    const noted = [...moves.out].map(([id, move]) => ({ id, from: this.segment, ...move }));
+    return { segment: this.segment, stock, movedIn: moves.arrived, moves: noted };
+  }
+
+  /** @returns the units that were taken */
+  moveOut(sale: EpochOfItem, id: string, { to, units: wanted }: NotedMove): bigint {
+    const { stock = 0n } = this.level(sale) ?? {};
+    const units = wanted < stock ? wanted : stock;
+    if (units <= 0n) return 0n;
+    const keys = this.write(sale.itemId);
+    keys.stock = stock - units;
+    keys.moves.out.set(id, { to, units });
+    return units;
+  }
+
+  moveIn({ itemId, epoch }: EpochOfItem, id: string, units: bigint): void {
+    const { meta, stock, returned } = this.items.get(itemId) ?? {};
+    if (meta?.epoch !== epoch || stock === undefined || returned?.has(`move:${id}`)) return;
+    const keys = this.write(itemId);
+    keys.returned.add(`move:${id}`);
+    keys.moves.arrived++;
+    keys.stock = stock + units;
+  }
+
+  forgetMove(itemId: bigint, id: string): void {
+    this.write(itemId).moves.out.delete(id);
   }
 
   /** The script `finish`. @returns the entries that must wait */
@@ -258,21 +289,21 @@ export class MemoryRedis {
   }
 
   /** An entry that held units of the stock keeps fewer of them, or more, once. */
-  protected correct(keys: ItemKeys, id: string, userId: string, units: { holds: number; keeps: number }): void {
+  protected correct(keys: MemoryItemKeys, id: string, userId: string, units: { holds: number; keeps: number }): void {
     if (units.holds === units.keeps || keys.returned.has(id)) return;
     keys.returned.add(id);
     this.changeUnits(keys, userId, units.holds - units.keeps);
   }
 
   /** Units of a user become free. */
-  protected changeUnits(keys: ItemKeys, userId: string, free: number): void {
+  protected changeUnits(keys: MemoryItemKeys, userId: string, free: number): void {
     keys.stock = (keys.stock ?? 0n) + BigInt(free);
     const has = (keys.buyers.get(userId) ?? 0) - free;
     if (has > 0) keys.buyers.set(userId, has);
     else keys.buyers.delete(userId);
   }
 
-  private admitOne(itemId: bigint, keys: ItemKeys, sale: Meta, request: PurchaseRequest): AdmissionResult {
+  private admitOne(itemId: bigint, keys: MemoryItemKeys, sale: MemoryMeta, request: PurchaseRequest): AdmissionResult {
     const seen = this.seenId(keys, request);
     if (seen !== undefined) {
       this.remember(keys, request, seen);
@@ -294,7 +325,7 @@ export class MemoryRedis {
     return { kind: 'QUEUED', streamId };
   }
 
-  protected remember(keys: ItemKeys, request: PurchaseRequest, streamId: string): void {
+  protected remember(keys: MemoryItemKeys, request: PurchaseRequest, streamId: string): void {
     const window = this.window();
     for (const field of seenFields(request)) {
       if (this.seenIn(keys, field) === undefined) keys.seen.set(field, { streamId, window });
@@ -305,7 +336,7 @@ export class MemoryRedis {
     this.items.get(itemId)?.returned.delete(id);
   }
 
-  private seenId(keys: ItemKeys, request: PurchaseRequest): string | undefined {
+  private seenId(keys: MemoryItemKeys, request: PurchaseRequest): string | undefined {
     for (const field of seenFields(request)) {
       const id = this.seenIn(keys, field);
       if (id !== undefined) return id;
@@ -313,7 +344,7 @@ export class MemoryRedis {
     return undefined;
   }
 
-  private seenIn(keys: ItemKeys, field: string): string | undefined {
+  private seenIn(keys: MemoryItemKeys, field: string): string | undefined {
     const seen = keys.seen.get(field);
     return seen !== undefined && seen.window >= this.window() - 1 ? seen.streamId : undefined;
   }
@@ -322,23 +353,18 @@ export class MemoryRedis {
     return Math.floor(this.now() / SEEN_WINDOW_MS);
   }
 
-  private wasCounted({ meta }: ItemKeys, streamId: string): boolean {
+  private wasCounted({ meta }: MemoryItemKeys, streamId: string): boolean {
     const { from, to } = meta?.loaded?.counted[0] ?? NOTHING;
     return compareStreamIds(from, streamId) <= 0 && compareStreamIds(streamId, to) <= 0;
   }
 
-  private write(itemId: bigint): ItemKeys {
+  private write(itemId: bigint): MemoryItemKeys {
     this.changes++;
-    const keys = this.items.get(itemId) ?? {
-      ...{ meta: undefined, stock: undefined, req: 0n, buyers: new Map(), vip: new Map(), returned: new Set() },
-      ...{ seen: new Map(), loading: undefined, stream: [], lastId: { ms: 0, sequence: 0 } },
-    };
+    const keys = this.items.get(itemId) ?? noKeys();
     this.items.set(itemId, keys);
     return keys;
   }
 }
-
-export type { ItemKeys as MemoryItemKeys };
 
 export function saleAway(cause: unknown): unknown {
   return saleUnavailable('admission does not answer', { cause });
@@ -352,7 +378,7 @@ function endOf({ endsAt }: Pick<Sale, 'endsAt'>): number {
   return endsAt?.getTime() ?? Number.POSITIVE_INFINITY;
 }
 
-function loadedSale({ endsMs, backlogLimit: _, ...sale }: Meta, stock: bigint): LoadedSale {
+function loadedSale({ endsMs, backlogLimit: _, ...sale }: MemoryMeta, stock: bigint): LoadedSale {
   return { ...sale, stock, endsAt: endsMs === Number.POSITIVE_INFINITY ? undefined : new Date(endsMs) };
 }
 
