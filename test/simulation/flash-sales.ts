@@ -82,7 +82,7 @@ export class FlashSales {
 
   /** Clicks, perhaps several times with one request id, until an answer arrives. */
   private async buyer(sale: Sale): Promise<void> {
-    const { random, faults, history } = this.world;
+    const { random, faults, history, units } = this.world;
     const userId = this.world.randomUser();
     const requestId = random.chance(0.7) ? `click-${++this.nextRequest}` : '';
     const quantity = sale.orderType === 'GOODS' ? 1 + random.int(3) : 1;
@@ -90,7 +90,12 @@ export class FlashSales {
     const click = async () => {
       for (let n = 0; n < CLICKS; n++) {
         const { seckill } = random.pick(this.replicas);
+        const watched = units.begin(sale);
         const outcome = await faults.attempt('purchase', () => seckill.purchase(wanted).catch(unlessAway));
+        units.end(watched);
+        if (outcome?.kind === 'SOLD_OUT' && watched.fewest >= quantity) {
+          history.falselySoldOut.push(`${quantity} of item ${sale.itemId} were sold out at ${watched.fewest} units`);
+        }
         if (outcome?.kind === 'QUEUED') history.queued.push({ ...wanted, seckillId: outcome.seckillId });
         // Without a request id another try would be another purchase.
         if (outcome !== undefined || requestId === '') return;

@@ -236,6 +236,7 @@ export function violationsOf(world: World, resource: ResourceDomain): string[] {
       () => `refund ${id} was promised and is gone`,
     );
   }
+  for (const what of history.falselySoldOut) expect(false, 'answers to callers', () => what);
   const captured = payments.reduce((sum, p) => sum + p.amountFen, 0n);
   const ofPayments = refunds
     .filter((r) => r.paymentId !== undefined && r.status !== 'REFUSED')
@@ -323,9 +324,7 @@ function admissionViolations(
     expect(loaded?.epoch === sale.epoch, 'admission', () => `sale ${sale.id} is not loaded under epoch ${sale.epoch}`);
   }
   // Moves that did not arrive are units of the sale, too.
-  const moves = servers
-    .flatMap((server) => server.level(sale)?.moves ?? [])
-    .filter(({ id, to }) => !redis.at(to).returnedOf(sale.itemId).has(`move:${id}`));
+  const moves = redis.movesUnderWay(sale.itemId, sale.epoch);
   const inRedis = [...states.map(({ loaded }) => loaded?.stock ?? 0n), ...moves.map(({ units }) => units)];
   const left = inRedis.reduce((a, b) => a + b, 0n);
   expect(

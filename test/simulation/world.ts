@@ -62,6 +62,7 @@ import { containerOf, replaced } from '../support/wiring.js';
 import { Faults } from './faults.js';
 import { Random } from './random.js';
 import { Scheduler } from './scheduler.js';
+import { UnitsWatch } from './units-watch.js';
 
 /** Bugs planted to see that a run finds them. Empty: the product as it is. */
 export interface Bugs {
@@ -129,6 +130,8 @@ export class History {
   /** Source and source id → ids of the instances in the answers. */
   readonly granted = new Map<string, Set<bigint>>();
   readonly queued: QueuedPurchase[] = [];
+  /** Purchases that were told SOLD_OUT while their sale had units for them all the time. */
+  readonly falselySoldOut: string[] = [];
   /** Item and user of each limit that an operator changed, which may refuse purchases that were admitted before. */
   readonly limited = new Set<string>();
 }
@@ -138,8 +141,8 @@ const USERS = 3;
 /** From this one on, users that follow each other have different homes in sales of 2 and of 3 segments. */
 const FIRST_USER = 3;
 const SEGMENTS = [1, 2, 3];
-/** How far the clock of admission goes between two looks. */
-const LOOK_MS = 50;
+/** How far the clock of admission goes between two looks: so far that each SOLD_OUT is a fresh one. */
+const LOOK_MS = 1_000;
 const TIME_ZERO_MS = Date.UTC(2026, 0, 1);
 export const PAY_TIMEOUT_MS = 60_000;
 
@@ -162,6 +165,7 @@ export class World {
   readonly orderRepo: MemoryOrderRepo;
   readonly provider: MemoryPaymentProvider;
   readonly redis: MemoryRedis;
+  readonly units: UnitsWatch;
   readonly stream: MemoryPurchaseStream;
   readonly saleRepo: MemorySaleRepo;
   readonly vipLimits: MemoryVipLimitRepo;
@@ -229,8 +233,14 @@ export class World {
     this.faults.onDeath = (process) => this.store.rollBackOf(process);
     this.redis = new (bugs.redis ?? MemoryRedis)(
       () => this.nowMs,
-      (operation, work) => this.faults.around(operation, work),
+      (operation, work) =>
+        this.faults.around(operation, async () => {
+          const result = await work();
+          this.units.look();
+          return result;
+        }),
     );
+    this.units = new UnitsWatch(this.redis);
     this.provider = new (bugs.provider ?? MemoryPaymentProvider)('testpay');
     const faulty = providers(({ value, create }) => {
       value(MemoryStore, this.store);

@@ -19,7 +19,7 @@ import {
 } from '../../../internal/biz/seckill/purchase-stream.js';
 import type { Sale } from '../../../internal/biz/seckill/sale-state.js';
 import { segmentStreamId } from '../../../internal/biz/seckill/segment.js';
-import type { Level } from '../../../internal/data/redis/unit-moves.js';
+import type { Level, UnitMove } from '../../../internal/data/redis/unit-moves.js';
 import { type MemoryItemKeys, type MemoryMeta, type NotedMove, noKeys } from './redis-keys.js';
 import { type Around, Conflict, ConnectionLost, ProcessDied } from './store.js';
 
@@ -44,7 +44,7 @@ export class MemoryRedis {
   constructor(
     readonly now: () => number = Date.now,
     private readonly around: Around = (_operation, work) => work(),
-    private readonly segment = 0,
+    protected readonly segment = 0,
   ) {}
 
   /** The server of a segment: each segment has its own. Ask the one of segment 0. */
@@ -241,6 +241,12 @@ export class MemoryRedis {
     if (meta?.loaded?.epoch !== epoch || meta.closed || stock === undefined || !moves) return undefined;
     const noted = [...moves.out].map(([id, move]) => ({ id, from: this.segment, ...move }));
     return { segment: this.segment, stock, movedIn: moves.arrived, moves: noted };
+  }
+
+  /** Units that are in no segment of the item, by their moves. */
+  movesUnderWay(itemId: bigint, epoch: bigint): readonly UnitMove[] {
+    const noted = this.servers.flatMap((server) => server.level({ itemId, epoch })?.moves ?? []);
+    return noted.filter(({ id, to }) => !this.at(to).items.get(itemId)?.returned.has(`move:${id}`));
   }
 
   /** @returns the units that were taken */
