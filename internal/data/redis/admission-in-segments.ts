@@ -151,9 +151,10 @@ export class AdmissionInSegments extends Admission {
   override async configure(sale: EpochOfItem, change: SettingsChange): Promise<boolean> {
     const { segments = 1, itemId, epoch } = sale;
     if (segments === 1) return this.first.configure(sale, change);
-    const { loaded } = await this.state(itemId, segments);
-    if (loaded?.epoch !== epoch || loaded.settingsVersion !== change.from) return false;
+    // One look for both: what is missing of the total is shared among the segments that the same look found behind.
     const states = await this.each(segments, (segment) => segment.state(itemId));
+    const { loaded } = asOneState(states, undefined, []);
+    if (loaded?.epoch !== epoch || loaded.settingsVersion !== change.from) return false;
     // Those that another caller was told of already keep what it gave them.
     const behind = states.flatMap(({ loaded: own }, k) => {
       return own && own.settingsVersion < change.to ? [{ segment: k, own }] : [];
