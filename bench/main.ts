@@ -2,6 +2,7 @@
  * `make bench`: measures Kaimai against its references and peers; see bench/README.md.
  *
  *     node dist/bench/main.js [--short] [--only rates,settlement,orders,calls,carts,joins,memory,instances,capacity] [--rounds N] [--seconds N] [--orders N] [--out folder]
+ *     node dist/bench/main.js --growth
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -13,6 +14,7 @@ import { measureCalls } from './calls.js';
 import { measureCapacity } from './capacity.js';
 import { measureCarts } from './carts.js';
 import { Figures } from './figures.js';
+import { simulateGrowth } from './growth.js';
 import { measureHotSku } from './hot-sku.js';
 import { measureInstances } from './instances.js';
 import { latencyPicture } from './latency.js';
@@ -52,8 +54,13 @@ const { values } = parseArgs({
     seconds: { type: 'string' },
     orders: { type: 'string' },
     out: { type: 'string', default: RESULTS },
+    growth: { type: 'boolean', default: false },
   },
 });
+if (values.growth) {
+  await simulateGrowth((line) => console.log(line));
+  process.exit();
+}
 const base = values.short ? SHORT : FULL;
 const plan: Plan = {
   ...base,

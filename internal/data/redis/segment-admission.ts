@@ -37,7 +37,7 @@ export const MAX_BATCH = 128;
  * Script calls under way at a time. Redis answers after it wrote to disk, so that with one, a purchase waits for two such
  * writes; with two the slowest hundredth of purchases waited half as long. More gave nothing.
  */
-const MAX_RUNNING = 2;
+export const MAX_RUNNING = 2;
 /** Purchases of one segment that may wait for their script call: about a second's worth. */
 export const MAX_WAITING = 20_000;
 /** How long a sale or a segment stays known as sold out; units that come back are seen after at most this. */
