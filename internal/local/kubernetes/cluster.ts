@@ -3,6 +3,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot } from '../project.js';
 import {
+  isAlive,
   killProcessNow,
   type SpawnedProcess,
   spawnProcess,
@@ -135,12 +136,21 @@ export class LocalCluster {
    * up a pod whose status it could not write (500, or a broken connection), where a kubelet tries again.
    */
   async restart(component: Component): Promise<void> {
-    await this.startComponent(component);
+    await this.startAgain(component);
     if (component === 'kwok' || !this.running.has('kwok')) return;
     const { signal } = this.options;
     await until('pods can be stored', () => this.storesPods(), { timeoutMs: START_TIMEOUT_MS, signal });
     this.kill('kwok');
-    await this.startComponent('kwok');
+    await this.startAgain('kwok');
+  }
+
+  /** A process that was killed holds its port until it is gone. */
+  private async startAgain(component: Component): Promise<void> {
+    const { signal } = this.options;
+    const killed = this.running.get(component);
+    const isGone = () => killed === undefined || !isAlive(killed);
+    await until(`the end of ${component}`, isGone, { timeoutMs: START_TIMEOUT_MS, signal });
+    await this.startComponent(component);
   }
 
   private async startComponent(component: Component): Promise<void> {
