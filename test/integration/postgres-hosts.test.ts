@@ -112,6 +112,7 @@ describe('a primary that is frozen', () => {
   let standby: OwnPostgres;
 
   before(async function () {
+    // It freezes and promotes servers of its own, so it needs the programs of PostgreSQL.
     if (!OwnPostgres.available) this.skip();
     primary = await OwnPostgres.start();
     standby = await primary.standby();
