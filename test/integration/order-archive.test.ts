@@ -109,7 +109,9 @@ describe('The archive of finished orders', () => {
       assert.deepEqual(seen, expected);
     }
     moving = false;
-    for (const moved of await Promise.all(movers)) assert.ok(moved > 0, 'nothing moved');
+    // Both movers take the same orders: one of them may always come second, and find nothing to move.
+    const moved = await Promise.all(movers);
+    assert.ok(moved.reduce((sum, count) => sum + count) > 0, 'nothing moved');
   });
 
   /** Runs `work`, which waits for a lock of the order, while a move of the order has not been committed. */
