@@ -40,6 +40,7 @@ export class Worker {
     this.loop = new EventLoop(simulation, cores);
     // The collector asks for nothing else of the usecase.
     const usecase = {
+      homeOf: (itemId: bigint, userId: string) => homeSegment(userId, this.sales.get(itemId)!.segments),
       purchaseAll: async (itemId: bigint, requests: readonly { readonly userId: string }[]) => {
         const sale = this.sales.get(itemId)!;
         const answers = await this.admitAll(

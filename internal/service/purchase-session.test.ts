@@ -15,13 +15,17 @@ import { PurchaseSession } from './purchase-session.js';
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-/** Decides nothing until it is told to. Item 404 has no sale. */
+/** Decides nothing until it is told to. Item 404 has no sale, and user 8 has a segment of item 2's sale. */
 class Decisions {
   readonly asked: { itemId: bigint; requests: readonly PurchaseRequest[]; answer: (o: BatchOutcome[]) => void }[] = [];
 
   purchaseAll(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly BatchOutcome[]> {
     if (itemId === 404n) return Promise.reject(saleNotFound('item 404 has no sale'));
     return new Promise((answer) => this.asked.push({ itemId, requests, answer }));
+  }
+
+  homeOf(itemId: bigint, userId: string): number {
+    return itemId === 2n && userId.endsWith('8') ? 1 : 0;
   }
 
   /** Answers the oldest call. @returns the users that it asked for */
@@ -120,6 +124,23 @@ describe('A stream of purchases', () => {
     );
     await caller.decisions.decide();
     assert.deepEqual(caller.numbers, [5, 4, 9]);
+  });
+
+  it('makes the purchases of each segment of a sale by themselves: none waits for another segment', async () => {
+    const caller = new Caller(100);
+    caller.send({ number: 1, itemId: 2n }, { number: 2, itemId: 2n, userId: '8' }, { number: 3, itemId: 2n });
+    await turn();
+    await turn();
+    const { asked } = caller.decisions;
+    assert.deepEqual(
+      asked.map(({ requests }) => requests.map((r) => r.requestId)),
+      [['1', '3'], ['2']],
+    );
+    asked.reverse();
+    await caller.decisions.decide();
+    assert.deepEqual(caller.numbers, [2]);
+    await caller.decisions.decide();
+    assert.deepEqual(caller.numbers, [2, 1, 3]);
   });
 
   it('ends after the caller has ended its side and has every result', async () => {

@@ -5,6 +5,7 @@ import type { Postgres } from '../../internal/data/postgres/postgres.js';
 import { RedisServer } from '../../internal/data/redis/redis.js';
 import { openPostgres } from '../support/instances.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
+import { type Click, PurchaseClient, type Way } from '../support/purchase-client.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
 import { useRedisCluster } from './redis.js';
@@ -12,6 +13,8 @@ import { Shop } from './shop.js';
 
 const SEGMENTS = 4;
 const UNITS = 400;
+/** The ways in which the purchases of several callers are made together. */
+const TOGETHER: readonly Way[] = ['batch', 'stream'];
 
 describe('While a master with a segment of a sale hangs', () => {
   const servers = useServers('postgres', 'rabbitmq');
@@ -59,8 +62,22 @@ describe('While a master with a segment of a sale hangs', () => {
     };
     const homeOf = (user: number) => homeSegment(formatUserId(String(user)), SEGMENTS);
     const users = Array.from({ length: 400 }, (_, i) => i + 1);
-    const [stranded = 0] = users.filter((user) => !there.includes(homeOf(user)));
+    const [stranded = 0, ...alsoStranded] = users.filter((user) => !there.includes(homeOf(user)));
     const served = users.filter((user) => there.includes(homeOf(user))).slice(0, 40);
+    const together = users.filter((user) => there.includes(homeOf(user))).slice(40, 60);
+    const clicksOf = (way: Way) => {
+      const [own, far] = way === 'batch' ? [together.slice(0, 10), 0] : [together.slice(10), 1];
+      return [alsoStranded[far]!, ...own].map((user) => ({ user, requestId: `${way} ${user}` }));
+    };
+
+    const client = new PurchaseClient(product, { sockets: 1, timeoutMs: 5_000 });
+    const codes = async (clicks: readonly Click[], way: Way): Promise<string[]> => {
+      const calls = way === 'batch' ? [clicks] : clicks.map((click) => [click]);
+      const answers = await Promise.all(
+        calls.map((call) => client.purchase(itemId, call, way).catch(() => call.map(() => undefined))),
+      );
+      return answers.flat().map((answer) => answer?.code ?? 'again');
+    };
 
     master.freeze();
     try {
@@ -71,17 +88,29 @@ describe('While a master with a segment of a sale hangs', () => {
         assert.equal(await buy(shop.itemId, user), 'QUEUED');
         assert.equal(await buy(other.itemId, user), 'QUEUED');
       }
-      assert.deepEqual(await show(), [String(left - served.length), 'AVAILABLE']);
+      // Callers whose purchases share a script call, and one among them whose segment does not answer.
+      for (const way of TOGETHER) {
+        const [unanswered, ...answered] = await codes(clicksOf(way), way);
+        assert.equal(unanswered, 'again', way);
+        assert.ok(
+          answered.every((code) => code === 'QUEUED'),
+          `${way}: ${answered.join(' ')}`,
+        );
+      }
+      const sold = served.length + together.length;
+      assert.deepEqual(await show(), [String(left - sold), 'AVAILABLE']);
       await eventually('they are settled', async () => {
-        return (await shop.orders(db)) === served.length && (await other.orders(db)) === served.length;
+        return (await shop.orders(db)) === sold && (await other.orders(db)) === served.length;
       });
     } finally {
       master.thaw();
     }
-    await eventually('all units are shown', async () => (await show())[0] === String(UNITS - served.length));
+    await eventually('all segments are shown', async () => Number((await show())[0]) > UNITS - 100);
     await eventually('the segment sells again', async () => (await buy(shop.itemId, stranded)) === 'QUEUED');
+    for (const way of TOGETHER) assert.deepEqual(await codes(clicksOf(way).slice(0, 1), way), ['QUEUED'], way);
     await shop.settled(db, redis, SEGMENTS);
-    assert.equal(await shop.orders(db), served.length + 1);
+    assert.equal(await shop.orders(db), served.length + together.length + 1 + TOGETHER.length);
+    client.close();
     const outages = product
       .log()
       .split('\n')

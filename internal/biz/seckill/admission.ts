@@ -20,7 +20,10 @@ export type AdmissionResult =
   | { readonly kind: 'BACKLOG_FULL' }
   /** The request itself is out of bounds; `field` says where. Nothing was done. */
   | { readonly kind: 'INVALID'; readonly field: string }
-  /** It was admitted, but too few replicas of the gate have it in time: it may still be lost. */
+  /**
+   * It is not known to be admitted for good: too few replicas of the gate have it in time, or the segment that decides on it
+   * does not answer.
+   */
   | { readonly kind: 'UNCONFIRMED' }
   /** This request alone could not be judged. Nothing was done. */
   | { readonly kind: 'FAILED'; readonly cause: unknown }

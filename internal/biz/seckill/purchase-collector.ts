@@ -19,7 +19,7 @@ export type CollectedWaiter = Waiter<CollectedPurchase, BatchOutcome>;
 const MAX_BATCH = 128;
 /** As many as the admission runs at a time for unary purchases. */
 const MAX_RUNNING = 2;
-/** Purchases of an item that may wait for a call. */
+/** Purchases of one segment of an item's sale that may wait for a call. */
 const MAX_WAITING = 20_000;
 /** Items remembered before those without purchases are forgotten. */
 const MAX_ITEMS = 1_000;
@@ -30,33 +30,46 @@ const TOO_LATE: BatchOutcome = {
   message: 'the time for the purchase has passed before it was begun',
 };
 
-/** Collects the purchases of many callers, and makes those of one item together. */
+type PurchaseBatcher = Batcher<CollectedPurchase, BatchOutcome>;
+
+/** Collects the purchases of many callers, and makes those of one segment of an item's sale together. */
 export class PurchaseCollector {
-  private readonly batchers = new Map<bigint, Batcher<CollectedPurchase, BatchOutcome>>();
+  /** By item, in the order of the segments. */
+  private readonly batchers = new Map<bigint, (PurchaseBatcher | undefined)[]>();
 
   constructor(private readonly seckill: SeckillUsecase) {}
 
   /**
    * The waiter gets the outcome, or what `SeckillUsecase.purchaseAll` throws.
-   * @returns false if too many purchases of the item wait already
+   * @returns false if too many purchases of the user's segment wait already
    */
   add(itemId: bigint, waiter: CollectedWaiter): boolean {
-    return (this.batchers.get(itemId) ?? this.newBatcher(itemId)).offer(waiter);
+    const ofItem = this.batchers.get(itemId) ?? this.newItem(itemId);
+    const home = this.seckill.homeOf(itemId, waiter.item.userId);
+    const batcher = ofItem[home] ?? this.newBatcher(itemId);
+    ofItem[home] = batcher;
+    return batcher.offer(waiter);
   }
 
-  private newBatcher(itemId: bigint): Batcher<CollectedPurchase, BatchOutcome> {
+  private newItem(itemId: bigint): (PurchaseBatcher | undefined)[] {
     if (this.batchers.size >= MAX_ITEMS) {
-      for (const [id, batcher] of this.batchers) if (batcher.idle) this.batchers.delete(id);
+      for (const [id, batchers] of this.batchers) {
+        if (batchers.every((batcher) => batcher === undefined || batcher.idle)) this.batchers.delete(id);
+      }
     }
-    const batcher = new Batcher<CollectedPurchase, BatchOutcome>({
+    const ofItem: (PurchaseBatcher | undefined)[] = [];
+    this.batchers.set(itemId, ofItem);
+    return ofItem;
+  }
+
+  private newBatcher(itemId: bigint): PurchaseBatcher {
+    return new Batcher<CollectedPurchase, BatchOutcome>({
       name: 'purchases',
       run: (requests) => this.purchaseAll(itemId, requests),
       maxBatch: MAX_BATCH,
       maxConcurrent: MAX_RUNNING,
       maxQueued: MAX_WAITING,
     });
-    this.batchers.set(itemId, batcher);
-    return batcher;
   }
 
   private async purchaseAll(itemId: bigint, requests: readonly CollectedPurchase[]): Promise<readonly BatchOutcome[]> {

@@ -27,6 +27,11 @@ export class SaleCache {
     return known !== undefined && known.untilMs > this.now() ? known.sale : undefined;
   }
 
+  /** Number of segments of the item's sale as it was last read, however long ago; 1 if it never was. */
+  segmentsOf(itemId: bigint): number {
+    return this.known.get(itemId)?.sale?.segments ?? 1;
+  }
+
   /** The item's sale that is not closed, else its last. @throws UNAVAILABLE for one that was never read */
   async find(itemId: bigint): Promise<SaleSummary | undefined> {
     const known = this.known.get(itemId);

@@ -16,7 +16,7 @@ import type { PurchaseTokens } from './purchase-token.js';
 import { mayReturn } from './sale.js';
 import type { SaleCache } from './sale-cache.js';
 import { needsToken, type Sale, type SaleSummary } from './sale-state.js';
-import { MAX_SEGMENTS, segmentStreamId } from './segment.js';
+import { homeSegment, MAX_SEGMENTS, segmentStreamId } from './segment.js';
 import type { SettlementOutcome, SettlementRepo } from './settlement-state.js';
 
 export interface ItemPurchaseRequest extends PurchaseRequest {
@@ -113,6 +113,14 @@ export class SeckillUsecase {
     );
     let next = 0;
     return outcomes.map((outcome) => batchOutcome(outcome === STALE ? (again[next++] ?? STALE) : outcome));
+  }
+
+  /**
+   * The segment that decides on the user's purchases of the item, as far as this process knows: purchases that are made
+   * together need fewer script calls, and wait for no other server, if they have it in common.
+   */
+  homeOf(itemId: bigint, userId: string): number {
+    return homeSegment(userId, this.sales.segmentsOf(itemId));
   }
 
   /** @throws PURCHASE_NOT_FOUND, for another user's purchase too; SALE_UNAVAILABLE while nothing can be said */

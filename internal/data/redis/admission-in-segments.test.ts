@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
+import { isSaleUnavailable } from '../../../gen/seckill/v1/errors.js';
 import { MemoryAdmission } from '../../../test/support/memory/admission.js';
 import { MemoryRedis } from '../../../test/support/memory/redis.js';
 import { openSale } from '../../../test/support/memory/settlement.js';
-import type { SettingsChange } from '../../biz/seckill/admission.js';
+import { ConnectionLost } from '../../../test/support/memory/store.js';
+import { formatUserId } from '../../biz/identity.js';
+import type { AdmissionResult, PurchaseRequest, SettingsChange } from '../../biz/seckill/admission.js';
+import { homeSegment } from '../../biz/seckill/segment.js';
 
 const SEGMENTS = 3;
 const SALE = openSale({ id: 1n, itemId: 2n, total: 6n, segments: SEGMENTS });
@@ -11,7 +15,61 @@ const CHANGE: SettingsChange = {
   ...{ defaultLimit: 1, admitRate: 0, vipLimits: [] },
 };
 
+async function opened(redis: MemoryRedis): Promise<MemoryAdmission> {
+  const admission = new MemoryAdmission(redis);
+  const lease = await admission.leaseLoad(SALE.itemId, SEGMENTS);
+  await lease!.load({
+    ...{ sale: SALE, stock: SALE.total, buyers: new Map(), vipLimits: [], backlogLimit: 100 },
+    counted: Array.from({ length: SEGMENTS }, () => ({ from: '0-0', to: '0-0' })),
+  });
+  await lease!.release();
+  return admission;
+}
+
+/** Purchases of users whose homes are these segments, one for each. */
+function requestsAt(...homes: readonly number[]): PurchaseRequest[] {
+  let user = 0;
+  return homes.map((home) => {
+    do user += 1;
+    while (homeSegment(formatUserId(String(user)), SEGMENTS) !== home);
+    return { userId: formatUserId(String(user)), quantity: 1, requestId: '', traceparent: '' };
+  });
+}
+
 describe('Admission in segments', () => {
+  it('answers the purchases of the other segments while one does not answer', async () => {
+    const redis = new MemoryRedis();
+    const admission = await opened(redis);
+    const admit = redis.at(1).admit;
+    redis.at(1).admit = () => {
+      throw new ConnectionLost('not sent');
+    };
+    const requests = requestsAt(0, 1, 2, 1);
+    const kinds = (results: readonly AdmissionResult[]) => results.map((r) => r.kind);
+    assert.deepEqual(kinds(await admission.admitAll(SALE, requests)), [
+      'QUEUED',
+      'UNCONFIRMED',
+      'QUEUED',
+      'UNCONFIRMED',
+    ]);
+    await assert.rejects(admission.admitAll(SALE, [requests[1]!, requests[3]!]), isSaleUnavailable);
+    redis.at(1).admit = admit;
+    assert.deepEqual(kinds(await admission.admitAll(SALE, [requests[1]!, requests[3]!])), ['QUEUED', 'QUEUED']);
+  });
+
+  it('answers those that a segment has units for while another, whose units the rest need, does not answer', async () => {
+    const redis = new MemoryRedis();
+    const admission = await opened(redis);
+    redis.at(2).level = () => {
+      throw new ConnectionLost('not sent');
+    };
+    const results = await admission.admitAll(SALE, requestsAt(0, 0, 0, 1));
+    assert.deepEqual(
+      results.map((r) => r.kind),
+      ['QUEUED', 'QUEUED', 'UNCONFIRMED', 'QUEUED'],
+    );
+  });
+
   it('gives a changed total to the sale once, although another process has told one segment of it meanwhile', async () => {
     let atConfigure = () => {};
     let looks = 0;
@@ -20,12 +78,7 @@ describe('Admission in segments', () => {
       if (operation === 'redis.configure') atConfigure();
       return work();
     });
-    const admission = new MemoryAdmission(redis);
-    const lease = await admission.leaseLoad(SALE.itemId, SEGMENTS);
-    await lease!.load({
-      ...{ sale: SALE, stock: SALE.total, buyers: new Map(), vipLimits: [], backlogLimit: 100 },
-      counted: Array.from({ length: SEGMENTS }, () => ({ from: '0-0', to: '0-0' })),
-    });
+    const admission = await opened(redis);
     atConfigure = () => {
       atConfigure = () => {};
       assert.ok(redis.configure(SALE, { ...CHANGE, total: 3n }));

@@ -1,3 +1,4 @@
+import { isSaleUnavailable } from '../../../gen/seckill/v1/errors.js';
 import { Batcher } from '../../biz/batcher.js';
 import {
   Admission,
@@ -24,6 +25,8 @@ import { unitsLeft } from './units-left.js';
 const LOOK_MS = 300;
 /** Number of idle segments whose refills are kept. */
 const MAX_REFILLS = 10_000;
+
+const UNCONFIRMED: AdmissionResult = { kind: 'UNCONFIRMED' };
 
 interface Refill {
   readonly epoch: bigint;
@@ -67,12 +70,21 @@ export class AdmissionInSegments extends Admission {
   ): Promise<readonly AdmissionResult[]> {
     const { segments = 1 } = sale;
     if (segments === 1) return this.first.admitAll(sale, requests);
-    return inParts(
+    let away: unknown;
+    const results = await inParts(
       requests,
       segments,
       (r) => r.userId,
-      (home, own) => this.admitAllAtHome(sale, home, own),
+      (home, own) =>
+        this.admitAllAtHome(sale, home, own).catch((err: unknown) => {
+          if (!isSaleUnavailable(err)) throw err;
+          away = err;
+          return own.map(() => UNCONFIRMED);
+        }),
     );
+    // What the other segments have decided stands.
+    if (away !== undefined && results.every((result) => result === UNCONFIRMED)) throw away;
+    return results;
   }
 
   override async findAdmitted(
@@ -303,13 +315,18 @@ export class AdmissionInSegments extends Admission {
     const results = [...(await this.at(home).admitAll(sale, requests))];
     const open = results.flatMap((result, i) => (result.kind === 'SOLD_OUT' ? [i] : []));
     if (open.length === 0 || this.isSoldOut(sale)) return results;
-    const again = await this.admitRefilled(
+    const refilled = this.admitRefilled(
       sale,
       home,
       open.map((i) => requests[i]!),
     );
+    const again = await refilled.catch((err: unknown) => {
+      // Those that the units of the segment were enough for are admitted.
+      if (!isSaleUnavailable(err) || open.length === requests.length) throw err;
+      return undefined;
+    });
     open.forEach((i, at) => {
-      results[i] = again[at]!;
+      results[i] = again?.[at] ?? UNCONFIRMED;
     });
     return results;
   }
