@@ -14,6 +14,7 @@ export const FORMS: readonly Capacity[] = [
   { masters: 2, replicas: 1 },
   { masters: 3, replicas: 1 },
   { masters: 3, replicas: 2 },
+  { masters: 3, replicas: 1, segments: 1 },
   { masters: 3, replicas: 1, segments: 6 },
 ];
 
@@ -47,7 +48,7 @@ export function capacityLines(): Line[] {
     const { masters, replicas, segments } = form;
     const of =
       `${masters} Redis ${masters === 1 ? 'master' : 'masters'}, ${replicas === 1 ? 'one replica' : `${replicas} replicas`} of product` +
-      (segments === undefined ? '' : `, one sale in ${segments} segments`);
+      (segments === undefined ? '' : segments === 1 ? ', one sale' : `, one sale in ${segments} segments`);
     return [
       ...CPU.map((part): Line => ({ work: `CPU, ${part}; ${of}`, id: capacityId(form, part), unit: 'µs', goals: [] })),
       ...BYTES.map((part): Line => ({ work: `${part}; ${of}`, id: capacityId(form, part), unit: 'B', goals: [] })),

@@ -83,6 +83,7 @@ let generators: Generators = { ghz: undefined, h2load: undefined, redisBenchmark
 const peers = await obtainPeers(plan.buildPeers && parts.includes(measureRates));
 const stage = new Stage();
 let interrupted = false;
+let failed = false;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => {
     interrupted = true;
@@ -94,11 +95,19 @@ try {
   await stage.start(onLine);
   // Not earlier: redis-benchmark comes with Redis, which the stage may have just installed.
   generators = await obtainGenerators();
-  for (const part of parts) await part({ stage, plan, peers, generators, figures, onLine });
+  for (const part of parts) {
+    await part({ stage, plan, peers, generators, figures, onLine }).catch((err: unknown) => {
+      // What is measured is written all the same.
+      if (interrupted) throw err;
+      failed = true;
+      console.error(err);
+    });
+  }
 } finally {
   if (!interrupted) await stage.end();
 }
 write(machine);
+if (failed) process.exitCode = 1;
 
 async function obtainGenerators(): Promise<Generators> {
   const ghz = await obtainGhz(plan.buildPeers).catch((err: Error) => {
@@ -129,7 +138,7 @@ function write(of: Machine): void {
   const text = table(figures);
   console.log(`\n${text}\n\n${join(values.out, `${date}.json`)}`);
   // A partial run must not replace the published results.
-  if (values.out !== RESULTS || parts.length !== Object.keys(PARTS).length || plan.name !== 'full') return;
+  if (failed || values.out !== RESULTS || parts.length !== Object.keys(PARTS).length || plan.name !== 'full') return;
   const readme = readFileSync(README, 'utf8');
   const [from, to] = MARKS.map((mark) => readme.indexOf(mark));
   if (from === undefined || to === undefined || from < 0 || to < from) return;
