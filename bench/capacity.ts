@@ -17,6 +17,8 @@ const LOADS = 3;
 /** The cost is measured and not the latency, so a busy machine does not end the run. */
 const TIMEOUT_MS = 60_000;
 const UNITS = 10_000_000;
+/** More than a load has purchases: each is made by another user. */
+const USERS = 10_000_000;
 const BACKGROUND = ['seckill_consumer', 'outbox_relay', 'sale_keeper'];
 const DRAIN_MS = 300_000;
 
@@ -131,8 +133,9 @@ async function buyFrom(bench: Bench, sales: readonly Sale[], targets: readonly s
     const loads = await Promise.all(
       sales.slice(i, i + LOADS).map(({ itemId }, k) => {
         const target = targets[k % targets.length]!;
-        const load = { target, token: DEVELOPMENT_TOKEN, itemId, seconds: bench.plan.seconds };
-        return streamLoad({ ...load, perMessage: 1, timeoutMs: TIMEOUT_MS });
+        const firstUser = 1 + (i + k) * USERS;
+        const load = { target, token: DEVELOPMENT_TOKEN, itemId, seconds: bench.plan.seconds, firstUser };
+        return streamLoad({ ...load, scattered: true, perMessage: 1, timeoutMs: TIMEOUT_MS });
       }),
     );
     for (const load of loads) {

@@ -193,6 +193,8 @@ export interface StreamOptions {
   readonly count?: number;
   /** The users are numbered from here. Default 1. */
   readonly firstUser?: number;
+  /** Whether their numbers follow no order, as those of a real sale. */
+  readonly scattered?: boolean;
   /** Purchases of a message. */
   readonly perMessage: number;
   /** How long the client waits for a result. Default 5,000. */

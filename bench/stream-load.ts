@@ -11,6 +11,8 @@ interface Settings {
   readonly count?: number;
   /** Default 1. */
   readonly firstUser?: number;
+  /** Numbers that follow no order, which costs the indexes of PostgreSQL more. */
+  readonly scattered?: boolean;
   readonly streams: number;
   /** Purchases that wait for their result at a time, over all streams. */
   readonly inFlight: number;
@@ -32,9 +34,16 @@ let sent = 0;
 let answered = 0;
 const errors: Record<string, number> = {};
 
+/** Odd, so that no two numbers below 2^32 become the same. */
+const SCATTER = 2_654_435_761n;
+
+function userOf(n: number): string {
+  return settings.scattered ? String(BigInt.asUintN(32, BigInt(n) * SCATTER)) : String(n);
+}
+
 async function buyer(): Promise<void> {
   while (sent < count && performance.now() < endAt) {
-    const { code, reason, message } = await client.purchase({ itemId, userId: String(firstUser + sent++) });
+    const { code, reason, message } = await client.purchase({ itemId, userId: userOf(firstUser + sent++) });
     if (code === Code.CODE_UNSPECIFIED) {
       const error = `${reason}: ${message}`;
       errors[error] = (errors[error] ?? 0) + 1;

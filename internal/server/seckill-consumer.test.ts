@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Registry } from 'prom-client';
 import { unavailable } from '../../gen/common/v1/errors.js';
 import {
@@ -19,8 +20,10 @@ const ITEM = 1001n;
 const OTHER = 1002n;
 const WRONG_TYPE = new Error('WRONGTYPE Operation against a key holding the wrong kind of value');
 
-/** Streams in memory. Each read of new entries returns one entry. */
+/** Streams in memory. */
 class Streams extends PurchaseConsumer {
+  /** Entries that a read returns of a stream. */
+  perRead = 1;
   readonly reads: string[] = [];
   readonly finished: string[] = [];
   readonly reports: (number | undefined)[] = [];
@@ -89,12 +92,13 @@ class Streams extends PurchaseConsumer {
 
   private readNew(itemId: bigint): Delivery[] {
     const waiting = this.entries.get(itemId) ?? [];
-    const at = waiting.findIndex((id) => this.reaches(itemId, id));
-    if (at < 0) return [];
-    const [streamId = ''] = waiting.splice(at, 1);
-    const entry = { streamId, fields: new Map(), deliveries: 1 };
-    this.pending.set(`${itemId} ${streamId}`, entry);
-    return [entry];
+    const read = waiting.filter((id) => this.reaches(itemId, id)).slice(0, this.perRead);
+    return read.map((streamId) => {
+      waiting.splice(waiting.indexOf(streamId), 1);
+      const entry = { streamId, fields: new Map(), deliveries: 1 };
+      this.pending.set(`${itemId} ${streamId}`, entry);
+      return entry;
+    });
   }
 }
 
@@ -205,6 +209,17 @@ describe('SeckillConsumer', () => {
     await until('the end', () => streams.finished.length === 3);
     assert.deepEqual(service.decided, ['1-0', '2-0', '3-0']);
     assert.deepEqual(streams.finished, ['1-0', '2-0', '3-0']);
+  });
+
+  it('decides the batches of segments in their order, also where a read makes more of them than are settled side by side', async () => {
+    const entries = Array.from({ length: 20 }, (_, i) => `${i + 1}-0`);
+    const streams = new Streams(new Map([[ITEM, [...entries]]]));
+    streams.perRead = 8;
+    let slower = 20;
+    const service = new Service(() => sleep(Math.max(0, slower--)));
+    await start(streams, service, new SilentLogger(), 1);
+    await until('the end', () => streams.finished.length === entries.length);
+    assert.deepEqual(service.decided, entries);
   });
 
   it('decides nothing behind a batch that failed, and settles its entries again in stream order', async () => {

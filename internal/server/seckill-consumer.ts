@@ -27,7 +27,7 @@ const REPORT_MS = 500;
 const MAX_BLOCK_MS = 500;
 const MAX_BACKOFF_MS = 2_000;
 const IDLE_MS = 50;
-/** Items whose batches are settled side by side. */
+/** Batches that are settled side by side: of several items, or of the segments of one. */
 const SIDE_BY_SIDE = 4;
 const NOTHING_KEPT = { deliveries: [], readAtMs: Number.POSITIVE_INFINITY };
 
@@ -62,6 +62,8 @@ export class SeckillConsumer implements Server {
   private readonly metrics: SeckillConsumerMetrics;
   /** The batches that were read last and may still be settled. */
   private underWay: Promise<void> = Promise.resolve();
+  /** Resolves when all batches that were read have begun, so that those of a stream begin in its order. */
+  private allBegun: Promise<void> = Promise.resolve();
   /** Reads whose entries are not all settled. */
   private readonly openReads = new Set<OpenRead>();
   private discoverAtMs = 0;
@@ -126,7 +128,10 @@ export class SeckillConsumer implements Server {
         read,
       );
       const before = this.underWay;
-      this.underWay = this.settleAll(batches).finally(() => this.openReads.delete(read));
+      const earlier = this.allBegun;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.allBegun = promise;
+      this.underWay = earlier.then(() => this.settleAll(batches, resolve)).finally(() => this.openReads.delete(read));
       // The next round meets what it fails with.
       this.underWay.catch(() => {});
       await before;
@@ -250,16 +255,24 @@ export class SeckillConsumer implements Server {
     return Math.max(1, Math.floor(Math.min(MAX_BLOCK_MS, this.options.blockMs, ...waits)));
   }
 
-  private async settleAll(batches: readonly ConsumerBatch[]): Promise<void> {
-    for (let i = 0; i < batches.length; i += SIDE_BY_SIDE) {
-      const settled = await Promise.allSettled(
-        batches.slice(i, i + SIDE_BY_SIDE).map((batch) => this.settleInOrder(batch)),
-      );
-      const failed = settled.find((s) => s.status === 'rejected');
-      if (!failed) continue;
-      for (const { stream, deliveries, readAtMs } of batches.slice(i + SIDE_BY_SIDE)) stream.keep(deliveries, readAtMs);
-      throw failed.reason;
+  /** @param onBegun called when no further batch of these will begin: those of the next read may */
+  private async settleAll(batches: readonly ConsumerBatch[], onBegun: () => void): Promise<void> {
+    const running = new Set<Promise<void>>();
+    const failures: unknown[] = [];
+    let begun = 0;
+    for (; begun < batches.length; begun++) {
+      while (running.size >= SIDE_BY_SIDE) await Promise.race(running);
+      if (failures.length > 0) break;
+      const settling = this.settleInOrder(batches[begun]!)
+        .catch((err: unknown) => void failures.push(err))
+        .finally(() => running.delete(settling));
+      running.add(settling);
     }
+    onBegun();
+    await Promise.all(running);
+    if (failures.length === 0) return;
+    for (const { stream, deliveries, readAtMs } of batches.slice(begun)) stream.keep(deliveries, readAtMs);
+    throw failures[0];
   }
 
   private settleInOrder(batch: ConsumerBatch): Promise<void> {

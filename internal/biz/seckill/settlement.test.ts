@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isUnavailable, unavailable } from '../../../gen/common/v1/errors.js';
 import { freshId, freshUser, insertProduct } from '../../../test/contract/backend.js';
 import { memoryDataModule } from '../../../test/support/memory/module.js';
@@ -18,10 +19,10 @@ import { IdGenerator } from '../id-generator.js';
 import { InstanceUsecase } from '../instance/instance.js';
 import { PAYMENT_PROVIDERS, REFUND_POLICY } from '../policy.js';
 import { productBizModule } from '../product-module.js';
-import type { Transaction } from '../transaction.js';
+import { type Transaction, TransactionRunner } from '../transaction.js';
 import { type Delivery, reusedStreamId } from './purchase-stream.js';
 import type { Sale } from './sale-state.js';
-import { SettlementUsecase } from './settlement.js';
+import { type PreparedEntries, SettlementUsecase } from './settlement.js';
 import type { InboxRow, Settlement } from './settlement-state.js';
 
 const MAX_DELIVERIES = 3;
@@ -62,17 +63,29 @@ describe('SettlementUsecase', () => {
       value(REFUND_POLICY, { maxAttempts: 1, retryBackoffMs: 1, leaseMs: 1, afterSaleWindowMs: 60_000 });
     }),
   ]);
+  class SlowTransactions extends TransactionRunner {
+    override async run<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+      await onBegin();
+      return store.run(work);
+    }
+    override afterCommit(tx: Transaction, work: () => void): void {
+      store.afterCommit(tx, work);
+    }
+  }
   const products = container.get(ProductRepo);
   const orders = container.get(MemoryOrderRepo);
   const sales = container.get(MemorySaleUnitsRepo);
   let settlements: FailingSettlementRepo;
+  /** Awaited before a transaction begins. */
+  let onBegin: () => Promise<void>;
   let usecase: SettlementUsecase;
   let itemId: bigint;
 
   beforeEach(async () => {
     settlements = new FailingSettlementRepo(store, orders, sales, container.get(MemoryVipLimitRepo));
+    onBegin = async () => {};
     usecase = new SettlementUsecase(
-      store,
+      new SlowTransactions(),
       container.get(IdGenerator),
       container.get(ItemDirectory),
       orders,
@@ -206,6 +219,24 @@ describe('SettlementUsecase', () => {
       assert.deepEqual(settlements.attempts, [['2-0'], ['3-0']]);
       assert.equal(sales.sales.find(String(sale.id))?.sold, 3n);
       assert.equal(orderCount(), 3);
+    });
+
+    it('asks for the lock after it, however long the one before it waits for its connection', async () => {
+      await sales.insertSale(undefined, openSale({ id: freshId(), itemId, total: 9n }));
+      await settle(entry('1-0', 1));
+      settlements.attempts.length = 0;
+      const prepared: PreparedEntries[] = [];
+      for (const n of [2, 3, 4, 5, 6]) prepared.push(await usecase.prepare(itemId, [entry(`${n}-0`, 1)]));
+      const waits = [40, 30, 20, 10];
+      onBegin = () => sleep(waits.shift() ?? 0);
+      let before: Promise<unknown> = Promise.resolve();
+      const committed = prepared.map((batch) => {
+        const commit = usecase.commit(batch, before);
+        before = commit;
+        return commit;
+      });
+      await Promise.all(committed);
+      assert.deepEqual(settlements.attempts, [['2-0'], ['3-0'], ['4-0'], ['5-0'], ['6-0']]);
     });
 
     it('is decided anew where a buyer of both reaches the limit with the first', async () => {

@@ -145,7 +145,8 @@ export class SettlementUsecase {
       const progress = new Progress();
       if (suspects.length === 0 && earlier && this.mayGoAhead(prepared)) {
         const sales = await Promise.race([earlier.sales, before.then(() => undefined)]);
-        if (sales && (await this.settleAhead(stream, entries, { sales, before, outlook }, progress))) return progress;
+        const isAhead = sales !== undefined && this.ahead < AHEAD_MAX;
+        if (isAhead && (await this.settleAhead(stream, entries, { sales, before, outlook }, progress))) return progress;
       }
       await before;
       if (entries.length > 0) await this.settleFirst(stream, entries, outlook, progress);
@@ -159,7 +160,6 @@ export class SettlementUsecase {
   private mayGoAhead({ stream: { item }, entries }: PreparedEntries): boolean {
     return (
       entries.length > 0 &&
-      this.ahead < AHEAD_MAX &&
       // The others look at what they write.
       item?.orderType === 'INSTANCE' &&
       entries.every((e) => e.entry.deliveries === 1) &&
@@ -189,14 +189,20 @@ export class SettlementUsecase {
       const fresh = newEntries(entries, foreseen, new Map(), 0);
       const batch = await this.decideAll(stream, foreseen, NO_FACTS, fresh);
       if (batch.hasRejections) return false;
-      outlook.settle(salesAfter(foreseen, batch.sold));
+      const lock = async (tx: Transaction) => {
+        const found = await this.settlements.lock(tx, stream.itemId, lowestEpoch(entries));
+        const isForeseen = isDeepStrictEqual(found, foreseen);
+        // Not before it has the lock: the batch behind it asks for the lock then, and must not get it first.
+        if (isForeseen) outlook.settle(salesAfter(foreseen, batch.sold));
+        return { found, isForeseen };
+      };
       const sales = await this.transactions.run(async (tx) => {
-        const [found, facts] = await together(
-          this.settlements.lock(tx, stream.itemId, lowestEpoch(entries)),
+        const [{ found, isForeseen }, facts] = await together(
+          lock(tx),
           this.findFacts(tx, stream.item, fresh, { lookUp: false }),
           batch.store(tx, this.stores),
         );
-        if (facts.holdings.length > 0 || !isDeepStrictEqual(found, foreseen)) throw new NotForeseen();
+        if (facts.holdings.length > 0 || !isForeseen) throw new NotForeseen();
         // Its commit released the lock, but its reply may be read after this one. A batch that has yet to be committed, as
         // after an error, waits for the lock that this one holds: it must not be waited for.
         if (!beforeCommitted) await this.nextTurn();
