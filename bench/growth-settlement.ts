@@ -85,23 +85,28 @@ class Consumer {
   async work(): Promise<void> {
     const { form, costs } = this.parts;
     let underWay = Promise.resolve();
+    let allBegun = Promise.resolve();
     for (;;) {
       const streams = this.parts.locks.flatMap((_, sale) => this.mastersOf(sale));
       await Promise.all(streams.map((master) => this.ask(master, (costs.settlement.redis * BATCH) / 2)));
-      const before = underWay;
-      underWay = this.settleAll(
-        this.parts.locks.flatMap((_, sale) => Array.from({ length: form.segments }, () => sale)),
-      );
+      const [before, earlier] = [underWay, allBegun];
+      const batches = this.parts.locks.flatMap((_, sale) => Array.from({ length: form.segments }, () => sale));
+      const { promise, resolve } = Promise.withResolvers<void>();
+      allBegun = promise;
+      underWay = earlier.then(() => this.settleAll(batches, resolve));
       await before;
     }
   }
 
-  private async settleAll(batches: readonly number[]): Promise<void> {
-    for (let i = 0; i < batches.length; i += SIDE_BY_SIDE) {
-      await Promise.all(
-        batches.slice(i, i + SIDE_BY_SIDE).map((sale, k) => this.settle(sale, (i + k) % batches.length)),
-      );
+  private async settleAll(batches: readonly number[], onBegun: () => void): Promise<void> {
+    const running = new Set<Promise<unknown>>();
+    for (const [i, sale] of batches.entries()) {
+      while (running.size >= SIDE_BY_SIDE) await Promise.race(running);
+      const settling = this.settle(sale, i).finally(() => running.delete(settling));
+      running.add(settling);
     }
+    onBegun();
+    await Promise.all(running);
   }
 
   private async settle(sale: number, batch: number): Promise<void> {

@@ -8,6 +8,13 @@ export interface ConsumerBatch {
   readonly readAtMs: number;
 }
 
+/** Of a batch among those of its stream. */
+export interface Turn {
+  /** Resolves when the turn of the batch before has ended. */
+  readonly come: Promise<void>;
+  end(): void;
+}
+
 interface KeptEntry {
   readonly delivery: Delivery;
   readonly readAtMs: number;
@@ -26,6 +33,7 @@ export class ConsumerStream {
   unreadable = false;
   /** Resolves when the last batch that was read is committed; rejects if that batch or one before it failed. */
   committed: Promise<unknown> = Promise.resolve();
+  private lastTurn: Promise<void> = Promise.resolve();
   private notBeforeMs = 0;
   private faults = 0;
   /** By entryKey. */
@@ -71,6 +79,13 @@ export class ConsumerStream {
 
   private keptWithin(reaches: (streamId: string) => boolean): readonly KeptEntry[] {
     return [...this.kept.values()].filter(({ delivery }) => reaches(delivery.streamId));
+  }
+
+  nextTurn(): Turn {
+    const come = this.lastTurn;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.lastTurn = promise;
+    return { come, end: resolve };
   }
 
   retryLater(nowMs: number): void {

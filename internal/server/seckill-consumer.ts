@@ -10,7 +10,7 @@ import { Loop, type WorkDone } from '../kratos/background/loop.js';
 import type { Logger } from '../kratos/log/logger.js';
 import type { SeckillOrderService } from '../service/seckill.js';
 import { SeckillConsumerMetrics } from './seckill-consumer-metrics.js';
-import { type ConsumerBatch, ConsumerStream } from './seckill-consumer-stream.js';
+import { type ConsumerBatch, ConsumerStream, type Turn } from './seckill-consumer-stream.js';
 
 export interface SeckillConsumerOptions {
   /** Entries of one transaction. */
@@ -277,7 +277,7 @@ export class SeckillConsumer implements Server {
 
   private settleInOrder(batch: ConsumerBatch): Promise<void> {
     const { stream } = batch;
-    const committed = this.commit(batch, stream.committed);
+    const committed = this.commit(batch, stream.committed, stream.nextTurn());
     // After a failure it stays rejected, so that no later batch is decided before the failed entries are read again.
     stream.committed = committed;
     committed.catch(() => {});
@@ -326,13 +326,23 @@ export class SeckillConsumer implements Server {
   /**
    * Waits for a database that is away with the batch in hand. To read it again would count as a delivery each time, and
    * its entries would look as if they were at fault.
+   *
+   * @param turn the batch is handed over in it, although one behind it may be prepared sooner
    */
-  private async commit({ stream, deliveries }: ConsumerBatch, before: Promise<unknown>): Promise<Settlement> {
+  private async commit(
+    { stream, deliveries }: ConsumerBatch,
+    before: Promise<unknown>,
+    turn?: Turn,
+  ): Promise<Settlement> {
     for (let failures = 0; ; ) {
       try {
         const prepared = await this.service.prepareSeckillOrder(stream.itemId, deliveries);
-        return await this.service.handleSeckillOrder(prepared, before);
+        await turn?.come;
+        const committing = this.service.handleSeckillOrder(prepared, before);
+        turn?.end();
+        return await committing;
       } catch (err) {
+        turn?.end();
         if (!isUnavailable(err) || this.stopping.signal.aborted) throw err;
         failures += 1;
         if (failures === 1) {
