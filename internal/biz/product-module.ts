@@ -88,6 +88,20 @@ import { TransactionRunner } from './transaction.js';
 import { TokenRevocations } from './user/token-revocation.js';
 import { LoginAttempts, PasswordHasher, TokenSigner, UserRepo, UserUsecase } from './user/user.js';
 
+/** What a settlement needs. A simulation makes one of its own with these. */
+export const SETTLEMENT_NEEDS = [
+  TransactionRunner,
+  IdGenerator,
+  ItemDirectory,
+  OrderRepo,
+  InstanceUsecase,
+  SettlementRepo,
+  StockRepo,
+  EntitlementRepo,
+  OrderAccess,
+  SETTLEMENT_POLICY,
+] as const;
+
 /** The product domain's usecases. They need its ports, which the data layer binds, and the policies of policy.ts. */
 export const productBizModule: ProviderSet = providers(({ provide, implement, alias }) => {
   provide(RetentionUsecase, [TransactionRunner, RetentionLease, all(RetentionStore), RETENTION_POLICY]);
@@ -207,18 +221,7 @@ export const productBizModule: ProviderSet = providers(({ provide, implement, al
   provide(WaitingRoomUsecase, [SaleCache, WaitingRoom, PurchaseTokens, WAITING_ROOM_POLICY]);
   provide(SeckillUsecase, [SaleCache, Admission, PurchaseStream, SettlementRepo, PurchaseTokens]);
   provide(PurchaseCollector, [SeckillUsecase]);
-  provide(SettlementUsecase, [
-    TransactionRunner,
-    IdGenerator,
-    ItemDirectory,
-    OrderRepo,
-    InstanceUsecase,
-    SettlementRepo,
-    StockRepo,
-    EntitlementRepo,
-    OrderAccess,
-    SETTLEMENT_POLICY,
-  ]);
+  provide(SettlementUsecase, SETTLEMENT_NEEDS);
 
   implement(OutboxHandler, SeckillReturnHandler, [Admission, SaleRepo]);
   provide(OutboxUsecase, [OutboxRepo, all(OutboxHandler), OUTBOX_OPTIONS]);

@@ -1,17 +1,12 @@
 import type { Container } from 'inversify';
 import { CatalogUsecase } from '../../internal/biz/catalog/catalog.js';
-import { ItemDirectory } from '../../internal/biz/catalog/item.js';
 import { type Product, ProductUsecase } from '../../internal/biz/catalog/product.js';
-import { StockRepo } from '../../internal/biz/catalog/stock.js';
 import { StockGate } from '../../internal/biz/catalog/stock-gate.js';
-import { EntitlementRepo } from '../../internal/biz/entitlement/entitlement-state.js';
-import { OrderAccess } from '../../internal/biz/entitlement/order-access.js';
 import { IdGenerator } from '../../internal/biz/id-generator.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { type InstanceEvent, InstanceUsecase } from '../../internal/biz/instance/instance.js';
 import { GoodsOrderUsecase } from '../../internal/biz/order/goods-order.js';
 import { OrderUsecase } from '../../internal/biz/order/order.js';
-import { OrderRepo } from '../../internal/biz/order/order-state.js';
 import { ReceiverUsecase } from '../../internal/biz/order/receiver.js';
 import { RefundUsecase } from '../../internal/biz/order/refund.js';
 import { RefundRequestUsecase } from '../../internal/biz/order/refund-request.js';
@@ -27,15 +22,13 @@ import {
 } from '../../internal/biz/policy.js';
 import { CouponUsecase } from '../../internal/biz/pricing/coupon.js';
 import { UserCouponUsecase } from '../../internal/biz/pricing/user-coupon.js';
-import { productBizModule } from '../../internal/biz/product-module.js';
+import { productBizModule, SETTLEMENT_NEEDS } from '../../internal/biz/product-module.js';
 import type { PurchaseRequest } from '../../internal/biz/seckill/admission.js';
 import type { StreamEntry } from '../../internal/biz/seckill/purchase-stream.js';
 import { SaleUsecase } from '../../internal/biz/seckill/sale.js';
 import { SaleCache } from '../../internal/biz/seckill/sale-cache.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
 import { SettlementUsecase } from '../../internal/biz/seckill/settlement.js';
-import { SettlementRepo } from '../../internal/biz/seckill/settlement-state.js';
-import { TransactionRunner } from '../../internal/biz/transaction.js';
 import type { Pace } from '../../internal/data/redis/pace.js';
 import { inOrder } from '../../internal/data/redis/purchase-stream.js';
 import { type ProviderSet, providers } from '../../internal/kratos/app/wiring.js';
@@ -257,19 +250,8 @@ export class World {
       // Its next turn is one of the simulation.
       create(
         SettlementUsecase,
-        [
-          TransactionRunner,
-          IdGenerator,
-          ItemDirectory,
-          OrderRepo,
-          InstanceUsecase,
-          SettlementRepo,
-          StockRepo,
-          EntitlementRepo,
-          OrderAccess,
-          SETTLEMENT_POLICY,
-        ],
-        (...ports) => new SettlementUsecase(...ports, Date.now, () => this.scheduler.turn()),
+        SETTLEMENT_NEEDS,
+        (...needs) => new SettlementUsecase(...needs, Date.now, () => this.scheduler.turn()),
       );
     });
     const modules = replaced([memoryDataModule, productBizModule], ofThisWorld);
