@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import type { Admission, AdmissionLoad, PurchaseRequest } from '../../internal/biz/seckill/admission.js';
 import type { PurchaseStream, SettledEntry, StockCorrection } from '../../internal/biz/seckill/purchase-stream.js';
 import type { Sale } from '../../internal/biz/seckill/sale-state.js';
+import { homeSegment } from '../../internal/biz/seckill/segment.js';
 import { RedisAdmission } from '../../internal/data/redis/admission.js';
 import { RedisPurchaseConsumer } from '../../internal/data/redis/purchase-consumer.js';
 import { RedisPurchaseStream } from '../../internal/data/redis/purchase-stream.js';
@@ -91,6 +92,17 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
     const stockOf = async ({ itemId }: Sale) => (await backend.admission.state(itemId, segments)).loaded?.stock;
     const unitsOf = async ({ itemId }: Sale, userId: string) =>
       (await backend.admission.unitsOf(itemId, [userId], segments)).get(userId);
+    const returnOne = async ({ itemId, epoch }: Sale, userId: string) => {
+      const units = { returnId: freshId(), itemId, userId, quantity: 1, epoch, segments };
+      assert.equal(await backend.admission.returnUnits(units), true);
+    };
+    /** One whose home is the segment that `add` adds entries to. */
+    const userOfSegment0 = () => {
+      for (;;) {
+        const userId = freshUser();
+        if (homeSegment(userId, segments) === 0) return userId;
+      }
+    };
     const finish = (sale: Sale, streamId: string, correction?: Partial<StockCorrection> & { userId: string }) =>
       backend.finish(sale.itemId, [
         {
@@ -275,6 +287,32 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
       assert.equal((await buy(sale, freshUser())).kind, 'SOLD_OUT');
       await finish(sale, admitted, { userId: buyer, entryEpoch: 1n, outcome: 'REFUSED' });
       assert.equal(await stockOf(sale), -1n);
+    });
+
+    it('counts no unit of a foreign entry’s order that was cancelled before the entry was finished', async () => {
+      const sale = await loaded({ defaultLimit: 1 });
+      const userId = userOfSegment0();
+      const streamId = await backend.add(sale.itemId, { uid: userId });
+      await returnOne(sale, userId);
+      assert.equal(await unitsOf(sale, userId), -1);
+      await finish(sale, streamId, { userId });
+      assert.deepEqual([await unitsOf(sale, userId), await stockOf(sale)], [0, 5n]);
+      assert.deepEqual([...(await backend.admission.sampleBuyers(sale.itemId, 5, segments))], []);
+      await queued(sale, userId);
+      assert.equal((await buy(sale, userId)).kind, 'LIMIT_REACHED');
+    });
+
+    it('counts a user’s units whatever happens between the return of an order’s units and the finish of its entry', async () => {
+      const sale = await loaded({ defaultLimit: 1 });
+      const userId = userOfSegment0();
+      const streamId = await backend.add(sale.itemId, { uid: userId });
+      await returnOne(sale, userId);
+      const admitted = await queued(sale, userId);
+      assert.equal(await unitsOf(sale, userId), 0);
+      await finish(sale, admitted, { userId, entryEpoch: sale.epoch, outcome: 'REFUSED' });
+      assert.equal(await unitsOf(sale, userId), -1);
+      await finish(sale, streamId, { userId });
+      assert.deepEqual([await unitsOf(sale, userId), await stockOf(sale)], [0, 5n]);
     });
 
     it('takes an entry that a load counted as waiting for one that holds units', async () => {

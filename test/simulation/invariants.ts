@@ -337,10 +337,11 @@ function admissionViolations(
     known.set(userId, (known.get(userId) ?? 0) + units);
   }
   for (const userId of new Set([...held.keys(), ...known.keys()])) {
+    const [units, live] = [known.get(userId) ?? 0, held.get(userId) ?? 0];
     expect(
-      known.get(userId) === held.get(userId),
+      units === live,
       'admission',
-      () => `sale ${sale.id}: user ${userId} has ${known.get(userId)} units in Redis, ${held.get(userId)} live`,
+      () => `sale ${sale.id}: user ${userId} has ${units} units in Redis, ${live} live`,
     );
   }
 }

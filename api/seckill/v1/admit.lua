@@ -6,7 +6,7 @@
 --   1 meta    hash    seckill:<item_id>:meta     epoch, sale_id, starts_ms, ends_ms ('' never), limit, backlog
 --   2 stock   string  seckill:<item_id>:stock    units left to admit; below 0 after entries that took more than there was
 --   3 req     string  seckill:<item_id>:req      the last req_id given
---   4 buyers  hash    seckill:<item_id>:buyers   user -> units taken
+--   4 buyers  hash    seckill:<item_id>:buyers   user -> units taken; below 0 where units came back before they were counted
 --   5 vip     hash    seckill:<item_id>:vip      user -> limit, in place of meta's
 --   6 stream  stream  stream:seckill:<item_id>   admitted purchases
 --   7 seen0   hash    seckill:<item_id>:seen:0   user:request_id -> stream id, of even windows of 10 minutes

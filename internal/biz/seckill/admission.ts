@@ -175,7 +175,7 @@ export abstract class Admission {
   abstract unitsLeft(sale: EpochOfItem): Promise<UnitsLeft>;
   /** Returns when the gate, or a part of it, answers. */
   abstract ping(): Promise<void>;
-  /** Units that these users have, by admission's count. */
+  /** Units that these users have, by admission's count: below 0 where units came back before they were counted. */
   abstract unitsOf(itemId: bigint, userIds: readonly string[], segments?: number): Promise<ReadonlyMap<string, number>>;
   /** Some buyers at random, with their units. */
   abstract sampleBuyers(itemId: bigint, count: number, segments?: number): Promise<ReadonlyMap<string, number>>;

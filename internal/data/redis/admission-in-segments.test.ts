@@ -70,6 +70,21 @@ describe('Admission in segments', () => {
     );
   });
 
+  it('still counts units that came back in another segment than they were counted in, so that the sale keeper sees it', async () => {
+    const redis = new MemoryRedis();
+    const admission = await opened(redis);
+    const { itemId, epoch } = SALE;
+    const { userId } = requestsAt(1)[0]!;
+    const streamId = redis.add(itemId, new Map([['uid', userId]]));
+    const units = { userId, epoch, quantity: 1 };
+    const correction = { ...units, entryEpoch: undefined, outcome: 'ORDER' } as const;
+    redis.finish(itemId, [{ streamId, uid: userId, correction }]);
+    assert.ok(await admission.returnUnits({ ...units, returnId: 1n, itemId, segments: SEGMENTS }));
+    const counts = redis.servers.map((server) => server.unitsOf(itemId).get(userId) ?? 0);
+    assert.deepEqual(counts, [1, -1, 0]);
+    assert.deepEqual(await admission.unitsOf(itemId, [userId], SEGMENTS), new Map([[userId, 1]]));
+  });
+
   it('gives a changed total to the sale once, although another process has told one segment of it meanwhile', async () => {
     let atConfigure = () => {};
     let looks = 0;

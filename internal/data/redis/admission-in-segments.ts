@@ -17,7 +17,7 @@ import { homeSegment, segmentsOf, shareOf } from '../../biz/seckill/segment.js';
 import type { Pace } from './pace.js';
 import { MAX_BATCH, MAX_WAITING, SOLD_OUT_MS } from './segment-admission.js';
 import { SegmentRefill } from './segment-refill.js';
-import { asOneState, inParts, isSold, partOf, sumOf } from './segmented-sale.js';
+import { asOneState, inParts, isSold, partOf, unitsInAll } from './segmented-sale.js';
 import { stockOf, type UnitMoves } from './unit-moves.js';
 import { unitsLeft } from './units-left.js';
 
@@ -140,15 +140,15 @@ export class AdmissionInSegments extends Admission {
     segments = 1,
   ): Promise<ReadonlyMap<string, number>> {
     if (segments === 1) return this.first.unitsOf(itemId, userIds);
-    // Entries that another program added count in the segment that they were added to.
-    return sumOf(await this.each(segments, (segment) => segment.unitsOf(itemId, userIds)));
+    const counts = await this.each(segments, (segment) => segment.unitsOf(itemId, userIds));
+    return new Map(userIds.map((userId) => [userId, unitsInAll(counts.map((count) => count.get(userId) ?? 0))]));
   }
 
   override async sampleBuyers(itemId: bigint, count: number, segments = 1): Promise<ReadonlyMap<string, number>> {
     if (segments === 1) return this.first.sampleBuyers(itemId, count);
     const each = Math.ceil(count / segments);
-    const sampled = sumOf(await this.each(segments, (segment) => segment.sampleBuyers(itemId, each)));
-    return this.unitsOf(itemId, [...sampled.keys()], segments);
+    const sampled = await this.each(segments, (segment) => segment.sampleBuyers(itemId, each));
+    return this.unitsOf(itemId, [...new Set(sampled.flatMap((units) => [...units.keys()]))], segments);
   }
 
   override async findReturned(

@@ -73,10 +73,14 @@ export async function inParts<Item, Result>(
   return results;
 }
 
-export function sumOf(maps: readonly ReadonlyMap<string, number>[]): ReadonlyMap<string, number> {
-  const sums = new Map<string, number>();
-  for (const map of maps) for (const [user, units] of map) sums.set(user, (sums.get(user) ?? 0) + units);
-  return sums;
+/**
+ * A user's units by the counts of all segments: entries that another program added count in the segment that they were
+ * added to. A count below 0 does not offset another segment's: units that were counted in one segment and came back in
+ * another leave both counts wrong, and a sum of 0 would hide that from the sale keeper.
+ */
+export function unitsInAll(counts: readonly number[]): number {
+  const sum = (units: readonly number[]) => units.reduce((a, b) => a + b, 0);
+  return sum(counts.filter((units) => units > 0)) || sum(counts);
 }
 
 /** What a load puts into one segment. */

@@ -305,8 +305,8 @@ export class MemoryRedis {
   protected changeUnits(keys: MemoryItemKeys, userId: string, free: number): void {
     keys.stock = (keys.stock ?? 0n) + BigInt(free);
     const has = (keys.buyers.get(userId) ?? 0) - free;
-    if (has > 0) keys.buyers.set(userId, has);
-    else keys.buyers.delete(userId);
+    if (has === 0) keys.buyers.delete(userId);
+    else keys.buyers.set(userId, has);
   }
 
   private admitOne(itemId: bigint, keys: MemoryItemKeys, sale: MemoryMeta, request: PurchaseRequest): AdmissionResult {

@@ -6,7 +6,8 @@
 -- nothing pays now: another program added the entry, or the stream was lost after a consumer had read it and before load
 -- counted what waits. So "stock + units held by entries + units of live orders" stays the total, also where the stock goes
 -- below 0: then more was ordered than admission knew of, and entries that wait will find the sale sold out and give back
--- what they hold.
+-- what they hold. A user's count may be below 0, too: an order of an entry that held nothing may be cancelled before the
+-- entry is finished.
 --
 -- Corrected entries are remembered in `returned`, so that a correction happens once, whether or not the stream still has
 -- the entry.
@@ -75,7 +76,7 @@ local function was_counted(id) return id_not_above(fence_from, id) and id_not_ab
 -- A count that is not a number is taken for none: what is wrong with one user must not stop the others' entries.
 local function change_units(uid, units)
   local has = (tonumber(redis.call('HGET', KEYS[3], uid)) or 0) + units
-  if has > 0 then
+  if has ~= 0 then
     redis.call('HSET', KEYS[3], uid, string.format('%.0f', has))
   else
     redis.call('HDEL', KEYS[3], uid)

@@ -2,6 +2,9 @@
 -- return_units: gives units of a cancelled or refunded order back to its sale, once for each return and only in the
 -- epoch they belong to.
 --
+-- The units of an entry that another program added are counted when `finish` takes it off the stream. If its order is
+-- cancelled before that, the user's count is below 0 in between.
+--
 -- KEYS
 --   1 meta      hash    seckill:<item_id>:meta
 --   2 stock     string  seckill:<item_id>:stock
@@ -40,5 +43,5 @@ if redis.call('SISMEMBER', KEYS[4], ARGV[2]) == 1 then return 'REPEATED' end
 
 redis.call('SADD', KEYS[4], ARGV[2])
 redis.call('INCRBY', KEYS[2], ARGV[4])
-if redis.call('HINCRBY', KEYS[3], ARGV[3], '-' .. ARGV[4]) <= 0 then redis.call('HDEL', KEYS[3], ARGV[3]) end
+if redis.call('HINCRBY', KEYS[3], ARGV[3], '-' .. ARGV[4]) == 0 then redis.call('HDEL', KEYS[3], ARGV[3]) end
 return 'RETURNED'
