@@ -509,6 +509,20 @@ describe('Admission in Redis', () => {
       assert.equal(await server.commands.exists(keys.waitingRoom, keys.tickets), 0);
     });
 
+    it('lets keys expire that a return or an entry makes after it', async () => {
+      const sale = await load();
+      await admission.close(sale);
+      await admission.returnUnits({ returnId: 1n, itemId, userId: BOB, quantity: 1, epoch: 1n });
+      const returned = await server.commands.pttl(keys.returned);
+      await server.commands.del(keys.buyers, keys.returned);
+      await FINISH.run(server.commands, keys, ['product', '1', '900-0', '1', '', ALICE, '1', 'ORDER', '']);
+      const ttls = [returned, ...(await Promise.all([keys.buyers, keys.returned].map((k) => server.commands.pttl(k))))];
+      assert.ok(
+        ttls.every((ttl) => ttl > 0 && ttl <= 86_400_000),
+        `returned, buyers and returned expire in ${ttls} ms`,
+      );
+    });
+
     it('stops a load of the same epoch that comes after it', async () => {
       for (const there of [false, true]) {
         await server.commands.del(...Object.values(keys));

@@ -41,6 +41,7 @@
 --   KAIMAI <what is wrong>, WRONGTYPE, READONLY
 
 -- include: checks
+-- include: expire_with
 -- include: stream_ids
 
 local PER = 7
@@ -111,6 +112,7 @@ local function take_off(id, uid)
 end
 
 local waiting = {}
+local corrected = false
 for i = 1, n do
   local a = 3 + (i - 1) * PER
   local id, epoch, entry_epoch, uid, qty = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], tonumber(ARGV[a + 4])
@@ -126,11 +128,16 @@ for i = 1, n do
       if holds ~= keeps and redis.call('SADD', KEYS[5], id .. ' ' .. ARGV[a + 6]) == 1 then
         redis.call('INCRBY', KEYS[2], string.format('%.0f', holds - keeps))
         change_units(uid, keeps - holds)
+        corrected = true
       end
     end
   end
 end
 for i = gone_from, #ARGV, 2 do take_off(ARGV[i], ARGV[i + 1]) end
+if corrected then
+  expire_with(KEYS[1], KEYS[3])
+  expire_with(KEYS[1], KEYS[5])
+end
 if #gone > 0 then
   redis.call('XACK', KEYS[4], ARGV[1], unpack(gone))
   redis.call('XDEL', KEYS[4], unpack(gone))

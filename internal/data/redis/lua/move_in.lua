@@ -18,6 +18,7 @@
 --   KAIMAI <what is wrong>, WRONGTYPE, OOM, READONLY
 
 -- include: checks
+-- include: expire_with
 
 if #KEYS ~= 3 or #ARGV ~= 3 then return fault('move_in takes 3 keys and 3 arguments') end
 if not is_uuid(ARGV[2]) or not is_decimal(ARGV[3], 15) then return fault('move_in takes a UUID and units') end
@@ -28,4 +29,5 @@ if redis.call('SISMEMBER', KEYS[3], 'move:' .. ARGV[2]) == 1 then return 'REPEAT
 redis.call('SADD', KEYS[3], 'move:' .. ARGV[2])
 redis.call('HINCRBY', KEYS[1], 'moved_in', '1')
 redis.call('INCRBY', KEYS[2], ARGV[3])
+expire_with(KEYS[1], KEYS[3])
 return 'MOVED'

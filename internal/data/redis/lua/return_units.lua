@@ -24,6 +24,7 @@
 --   KAIMAI <what is wrong>, WRONGTYPE, OOM, READONLY
 
 -- include: checks
+-- include: expire_with
 
 if #KEYS ~= 4 or #ARGV ~= 4 then return fault('return_units takes 4 keys and 4 arguments') end
 for _, i in ipairs({ 1, 2 }) do
@@ -44,4 +45,6 @@ if redis.call('SISMEMBER', KEYS[4], ARGV[2]) == 1 then return 'REPEATED' end
 redis.call('SADD', KEYS[4], ARGV[2])
 redis.call('INCRBY', KEYS[2], ARGV[4])
 if redis.call('HINCRBY', KEYS[3], ARGV[3], '-' .. ARGV[4]) == 0 then redis.call('HDEL', KEYS[3], ARGV[3]) end
+expire_with(KEYS[1], KEYS[3])
+expire_with(KEYS[1], KEYS[4])
 return 'RETURNED'
