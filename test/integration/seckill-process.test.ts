@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { Redis } from 'ioredis';
 import pg from 'pg';
+import { formatUserId } from '../../internal/biz/identity.js';
+import { homeSegment, segmentOf, segmentsOf } from '../../internal/biz/seckill/segment.js';
 import { type TestProcess, useProcesses } from '../support/processes.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
@@ -148,6 +150,27 @@ describe('The product process', () => {
     assert.equal((await admin('POST', `/v1/sales/${itemId}/close`, {})).body.status, 'CLOSED');
     const lines = (await watch.text()).trim().split('\n');
     assert.equal((JSON.parse(lines.at(-1) ?? '') as { result: { availability: string } }).result.availability, 'ENDED');
+  });
+
+  it('answers the polls for purchases of each segment of a sale', async () => {
+    const SEGMENTS = 2;
+    const itemId = await plan();
+    const sale = { itemId, total: '2', priceFen: '100', segments: SEGMENTS };
+    assert.equal((await admin('POST', '/v1/sales', sale)).status, 200);
+    await admin('POST', `/v1/sales/${itemId}/open`, {});
+    for (const home of segmentsOf(SEGMENTS)) {
+      let user = 1;
+      while (homeSegment(formatUserId(String(user)), SEGMENTS) !== home) user += 1;
+      const bought = await eventually('the sale is known to be open', async () => {
+        const reply = await as(user, 'POST', '/v1/seckill', { itemId });
+        return reply.body.code === 'QUEUED' && reply;
+      });
+      const { seckillId } = bought.body.data as { seckillId: string };
+      assert.equal(segmentOf(seckillId.slice(itemId.length + 1)), home);
+      const poll = () => as(user, 'GET', `/v1/seckill/${seckillId}`);
+      assert.equal((await poll()).status, 200, seckillId);
+      await eventually('the order is there', async () => (await poll()).body.status === 'PAID');
+    }
   });
 
   it('turns the XADD of document 001 into a completed order within seconds', async () => {
