@@ -5,7 +5,12 @@ import { Batcher } from './batcher.js';
 
 describe('Batcher', () => {
   /** Calls that end when the test says so. */
-  function setUp({ maxBatch = 3, maxConcurrent = 1, maxQueued = 5 } = {}) {
+  function setUp({
+    maxBatch = 3,
+    maxConcurrent = 1,
+    maxQueued = 5,
+    failsWaiting = (_: unknown): boolean => false,
+  } = {}) {
     const calls: { items: readonly number[]; end: (results: readonly string[]) => void; fail: (e: Error) => void }[] =
       [];
     const batcher = new Batcher<number, string>({
@@ -14,6 +19,7 @@ describe('Batcher', () => {
       maxBatch,
       maxConcurrent,
       maxQueued,
+      failsWaiting,
     });
     const items = () => calls.map((c) => c.items);
     return { batcher, calls, items };
@@ -103,6 +109,23 @@ describe('Batcher', () => {
     await turn();
     calls[1]!.end(results([2]));
     assert.equal(await second, 'r2');
+  });
+
+  it('fails the items that wait behind a call too if it failed in such a way, and runs later ones', async () => {
+    const failsWaiting = (err: unknown) => (err as Error).message === 'away';
+    const { batcher, calls, items } = setUp({ maxBatch: 1, failsWaiting });
+    const added = [1, 2, 3, 4].map((i) => batcher.add(i));
+    await turn();
+    calls[0]!.fail(new Error('planted'));
+    await assert.rejects(added[0]!, /planted/);
+    calls[1]!.fail(new Error('away'));
+    for (const failed of added.slice(1)) await assert.rejects(failed, /away/);
+    assert.equal(batcher.idle, true);
+    const later = batcher.add(5);
+    await turn();
+    assert.deepEqual(items(), [[1], [2], [5]]);
+    calls[2]!.end(results([5]));
+    assert.equal(await later, 'r5');
   });
 
   it('fails the items of a call that throws before it returns a promise', async () => {

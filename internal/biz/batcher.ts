@@ -11,6 +11,8 @@ export interface BatcherOptions<Item, Result> {
   readonly maxConcurrent: number;
   /** Items that may wait for a call. */
   readonly maxQueued: number;
+  /** Whether the items that wait fail as well when a call has failed like this. Without it they never do. */
+  readonly failsWaiting?: (err: unknown) => boolean;
 }
 
 export interface Waiter<Item, Result> {
@@ -84,8 +86,10 @@ export class Batcher<Item, Result> {
       },
       (err: unknown) => {
         this.running--;
+        const waiting = this.options.failsWaiting?.(err) ? this.queue.splice(0) : [];
         this.runQueued();
         for (const waiter of batch) waiter.reject(err);
+        for (const waiter of waiting) waiter.reject(err);
       },
     );
   }

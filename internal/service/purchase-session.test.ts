@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { saleNotFound } from '../../gen/seckill/v1/errors.js';
+import { saleNotFound, saleUnavailable } from '../../gen/seckill/v1/errors.js';
 import {
   PurchaseReply_Code as Code,
   type PurchaseStreamReply,
@@ -17,11 +17,16 @@ const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 /** Decides nothing until it is told to. Item 404 has no sale, and user 8 has a segment of item 2's sale. */
 class Decisions {
-  readonly asked: { itemId: bigint; requests: readonly PurchaseRequest[]; answer: (o: BatchOutcome[]) => void }[] = [];
+  readonly asked: {
+    itemId: bigint;
+    requests: readonly PurchaseRequest[];
+    answer: (o: BatchOutcome[]) => void;
+    fail: (err: Error) => void;
+  }[] = [];
 
   purchaseAll(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly BatchOutcome[]> {
     if (itemId === 404n) return Promise.reject(saleNotFound('item 404 has no sale'));
-    return new Promise((answer) => this.asked.push({ itemId, requests, answer }));
+    return new Promise((answer, fail) => this.asked.push({ itemId, requests, answer, fail }));
   }
 
   homeOf(itemId: bigint, userId: string): number {
@@ -141,6 +146,26 @@ describe('A stream of purchases', () => {
     assert.deepEqual(caller.numbers, [2]);
     await caller.decisions.decide();
     assert.deepEqual(caller.numbers, [2, 1, 3]);
+  });
+
+  it('answers the purchases that wait for a segment which does not answer, so that they leave its window to the others', async () => {
+    const WINDOW = 1_000;
+    const caller = new Caller(WINDOW);
+    const [item, user] = [{ itemId: 2n }, { userId: '8' }];
+    for (let number = 1; number <= WINDOW; number++) caller.send({ number, ...item, ...user });
+    caller.send({ number: WINDOW + 1, ...item });
+    const { asked } = caller.decisions;
+    await turn();
+    await turn();
+    // Two calls are under way, the others wait, and the window is full.
+    assert.deepEqual([caller.read, asked.length], [WINDOW + 1, 2]);
+    asked[0]!.fail(saleUnavailable('the segment does not answer'));
+    for (let turns = 0; turns < 10; turns++) await turn();
+    assert.equal(caller.numbers.length, WINDOW - asked[1]!.requests.length);
+    assert.deepEqual(
+      asked[2]?.requests.map((r) => r.requestId),
+      [String(WINDOW + 1)],
+    );
   });
 
   it('ends after the caller has ended its side and has every result', async () => {
