@@ -157,7 +157,7 @@ export function admissionContract(name: string, open: () => Promise<AdmissionBac
         [...asked, { ...asked[0]!, requestId: 'other' }],
         segments,
       );
-      assert.deepEqual([found[0], found[2]], [(first as { streamId: string }).streamId, undefined]);
+      assert.deepEqual([found[0], found[2]], [first, { kind: 'ENDED' }]);
     });
 
     it('judges the window by its own clock', async () => {

@@ -160,13 +160,14 @@ export abstract class Admission {
   abstract admitAll(sale: EpochOfItem, requests: readonly PurchaseRequest[]): Promise<readonly AdmissionResult[]>;
   /**
    * Admits nothing: it is how repeated requests of a closed sale are answered.
-   * @returns for each request the stream id that its request id or token was admitted with in the last 10 minutes
+   * @returns for each request QUEUED if its request id or token was admitted in the last 10 minutes, ENDED if not, and
+   * UNCONFIRMED where the segment that knows does not answer
    */
   abstract findAdmitted(
     itemId: bigint,
     requests: readonly PurchaseRequest[],
     segments?: number,
-  ): Promise<readonly (string | undefined)[]>;
+  ): Promise<readonly AdmissionResult[]>;
   abstract state(itemId: bigint, segments?: number): Promise<AdmissionState>;
   /**
    * For callers who look at a sale. A part that does not answer soon is left out.

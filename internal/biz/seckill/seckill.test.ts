@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
-import { unavailable } from '../../../gen/common/v1/errors.js';
-import { isPurchaseNotFound, isSaleUnavailable } from '../../../gen/seckill/v1/errors.js';
+import { isUnavailable, unavailable } from '../../../gen/common/v1/errors.js';
+import { isPurchaseNotFound, isSaleUnavailable, saleUnavailable } from '../../../gen/seckill/v1/errors.js';
+import { openSale } from '../../../test/support/memory/settlement.js';
 import { formatUserId } from '../identity.js';
+import type { Admission, AdmissionResult, PurchaseRequest } from './admission.js';
 import { PurchaseStream, reusedStreamId, type StreamEntry } from './purchase-stream.js';
+import { SaleCache } from './sale-cache.js';
+import type { SaleSummary } from './sale-state.js';
 import { SeckillUsecase } from './seckill.js';
 import type { SettlementOutcome, SettlementRepo } from './settlement-state.js';
 
@@ -117,5 +121,46 @@ describe('SeckillUsecase.getPurchase', () => {
     stream.entry = undefined;
     outcome(STREAM_ID, BOB, 8n);
     await assert.rejects(get(ALICE), isPurchaseNotFound);
+  });
+});
+
+describe('SeckillUsecase.purchaseAll of a sale whose segment of one user has lost it', () => {
+  const SALE: SaleSummary = { ...openSale({ id: 1n, itemId: ITEM, total: 2n, segments: 2 }), unpaid: false };
+  const LOADED_AGAIN: SaleSummary = { ...SALE, epoch: 2n };
+  const request = (userId: string): PurchaseRequest => ({ userId, quantity: 1, requestId: 'r', traceparent: '' });
+  const unused = undefined as never;
+
+  /** @param readAgain the sale after the first read of it */
+  function usecase(readAgain: () => SaleSummary): SeckillUsecase {
+    let reads = 0;
+    const sales = new SaleCache({ findCurrent: async () => (reads++ === 0 ? SALE : readAgain()) });
+    const admission = {
+      admitAll: async (sale: SaleSummary, requests: readonly PurchaseRequest[]): Promise<AdmissionResult[]> => {
+        if (sale.epoch !== SALE.epoch) throw saleUnavailable('planted');
+        return requests.map(({ userId }) => (userId === BOB ? { kind: 'STALE' } : { kind: 'QUEUED', streamId: '1-1' }));
+      },
+    };
+    return new SeckillUsecase(sales, admission as unknown as Admission, unused, unused, unused);
+  }
+  const away = () => {
+    throw unavailable('planted');
+  };
+
+  for (const [when, readAgain] of [
+    ['PostgreSQL does not answer', away],
+    ['the segment does not answer after the sale was loaded again', () => LOADED_AGAIN],
+  ] as const) {
+    it(`keeps what the other segment has decided when ${when}`, async () => {
+      const outcomes = await usecase(readAgain).purchaseAll(ITEM, [request(BOB), request(ALICE)]);
+      assert.deepEqual(
+        outcomes.map((o) => (o.kind === 'FAILED' ? o.reason : o.kind)),
+        ['SALE_UNAVAILABLE', 'QUEUED'],
+      );
+    });
+  }
+
+  it('fails as a whole when nothing was decided', async () => {
+    await assert.rejects(usecase(away).purchaseAll(ITEM, [request(BOB)]), isUnavailable);
+    await assert.rejects(usecase(() => LOADED_AGAIN).purchaseAll(ITEM, [request(BOB)]), isSaleUnavailable);
   });
 });

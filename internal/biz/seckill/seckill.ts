@@ -1,5 +1,6 @@
 import { INVALID_ARGUMENT, invalidArgument, isUnavailable } from '../../../gen/common/v1/errors.js';
 import {
+  isSaleUnavailable,
   purchaseNotFound,
   purchaseTokenInvalid,
   SALE_BACKLOG_FULL,
@@ -103,16 +104,24 @@ export class SeckillUsecase {
   async purchaseAll(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly BatchOutcome[]> {
     const sale = await this.find(itemId);
     const outcomes = await this.purchaseAllFrom(sale, requests);
-    if (!outcomes.includes(STALE)) return outcomes.map(batchOutcome);
-    const now = await this.sales.refresh(sale);
-    if (now === undefined || !isOther(now, sale)) return outcomes.map(batchOutcome);
-    // Those that were answered before the sale changed keep their answers.
-    const again = await this.purchaseAllFrom(
-      now,
-      requests.filter((_, i) => outcomes[i] === STALE),
-    );
+    const stale = requests.filter((_, i) => outcomes[i] === STALE);
+    if (stale.length === 0) return outcomes.map(batchOutcome);
+    // Those that were answered before the sale changed, or by another segment, keep their answers.
+    const again = await this.purchaseAllAgain(sale, stale).catch((err: unknown) => {
+      if (stale.length === requests.length || !(isUnavailable(err) || isSaleUnavailable(err))) throw err;
+      return stale.map((): RequestOutcome => ({ kind: 'UNCONFIRMED' }));
+    });
     let next = 0;
     return outcomes.map((outcome) => batchOutcome(outcome === STALE ? (again[next++] ?? STALE) : outcome));
+  }
+
+  /** @returns nothing where the sale is still the one that was stale */
+  private async purchaseAllAgain(
+    stale: SaleSummary,
+    requests: readonly PurchaseRequest[],
+  ): Promise<readonly RequestOutcome[]> {
+    const now = await this.sales.refresh(stale);
+    return now === undefined || !isOther(now, stale) ? [] : this.purchaseAllFrom(now, requests);
   }
 
   /**
@@ -183,8 +192,10 @@ export class SeckillUsecase {
     } else if (needsToken(sale) && sale.status === 'OPEN') {
       return { kind: 'TOKEN_REQUIRED' };
     }
-    if (sale.status === 'CLOSED') return (await this.findAdmitted(sale, [request]))[0] ?? { kind: 'ENDED' };
-    const outcome = outcomeOf(sale, await this.admission.admit(sale, request));
+    const outcome =
+      sale.status === 'CLOSED'
+        ? (await this.findAdmitted(sale, [request]))[0]!
+        : outcomeOf(sale, await this.admission.admit(sale, request));
     switch (outcome.kind) {
       case 'BACKLOG_FULL':
         throw saleBacklogFull(TOO_MANY_WAIT);
@@ -219,16 +230,14 @@ export class SeckillUsecase {
 
   /** Of a closed sale: a repeated request still learns that it was granted, and no other is. */
   private async findAdmitted(
-    { itemId, epoch, segments }: Sale,
+    sale: SaleSummary,
     requests: readonly PurchaseRequest[],
-  ): Promise<readonly PurchaseOutcome[]> {
-    const isRepeatable = requests.some((r) => r.requestId !== '' || r.tokenId !== undefined);
-    if (epoch === 0n || !isRepeatable) return requests.map(() => ({ kind: 'ENDED' }));
-    const streamIds = await this.admission.findAdmitted(itemId, requests, segments);
-    return requests.map((_, i) => {
-      const streamId = streamIds[i];
-      return streamId === undefined ? { kind: 'ENDED' } : { kind: 'QUEUED', seckillId: `${itemId}-${streamId}` };
-    });
+  ): Promise<readonly RequestOutcome[]> {
+    const repeatable = sale.epoch === 0n ? [] : requests.filter(isRepeatable);
+    if (repeatable.length === 0) return requests.map(() => ({ kind: 'ENDED' }));
+    const found = await this.admission.findAdmitted(sale.itemId, repeatable, sale.segments);
+    let next = 0;
+    return requests.map((r) => (isRepeatable(r) ? outcomeOf(sale, found[next++]!) : { kind: 'ENDED' }));
   }
 }
 
@@ -274,6 +283,11 @@ function isOther(now: Sale, known: Sale): boolean {
 
 function outOfBounds(field: string) {
   return invalidArgument(`${field} is out of bounds`, { violations: [{ field, description: 'is out of bounds' }] });
+}
+
+/** Whether admission remembers what it granted to the request. */
+function isRepeatable({ requestId, tokenId }: PurchaseRequest): boolean {
+  return requestId !== '' || tokenId !== undefined;
 }
 
 /** Instances and contents come one to an order; of goods the sale's limits are the bound. */

@@ -57,6 +57,22 @@ describe('Admission in segments', () => {
     assert.deepEqual(kinds(await admission.admitAll(SALE, [requests[1]!, requests[3]!])), ['QUEUED', 'QUEUED']);
   });
 
+  it('answers repeated requests of the other segments after the end while one does not answer', async () => {
+    const redis = new MemoryRedis();
+    const admission = await opened(redis);
+    const requests = requestsAt(0, 1, 2).map((r) => ({ ...r, requestId: 'r' }));
+    const [first] = await admission.admitAll(SALE, requests.slice(0, 2));
+    redis.at(1).findAdmitted = () => {
+      throw new ConnectionLost('not sent');
+    };
+    assert.deepEqual(await admission.findAdmitted(SALE.itemId, requests, SEGMENTS), [
+      first,
+      { kind: 'UNCONFIRMED' },
+      { kind: 'ENDED' },
+    ]);
+    await assert.rejects(admission.findAdmitted(SALE.itemId, [requests[1]!], SEGMENTS), isSaleUnavailable);
+  });
+
   it('answers those that a segment has units for while another, whose units the rest need, does not answer', async () => {
     const redis = new MemoryRedis();
     const admission = await opened(redis);

@@ -17,7 +17,7 @@ import { homeSegment, segmentsOf, shareOf } from '../../biz/seckill/segment.js';
 import type { Pace } from './pace.js';
 import { MAX_BATCH, MAX_WAITING, SOLD_OUT_MS } from './segment-admission.js';
 import { SegmentRefill } from './segment-refill.js';
-import { asOneState, inParts, isSold, partOf, unitsInAll } from './segmented-sale.js';
+import { askHomes, asOneState, isSold, partOf, UNCONFIRMED, unitsInAll } from './segmented-sale.js';
 import { stockOf, type UnitMoves } from './unit-moves.js';
 import { unitsLeft } from './units-left.js';
 
@@ -25,8 +25,6 @@ import { unitsLeft } from './units-left.js';
 const LOOK_MS = 300;
 /** Number of idle segments whose refills are kept. */
 const MAX_REFILLS = 10_000;
-
-const UNCONFIRMED: AdmissionResult = { kind: 'UNCONFIRMED' };
 
 interface Refill {
   readonly epoch: bigint;
@@ -70,35 +68,16 @@ export class AdmissionInSegments extends Admission {
   ): Promise<readonly AdmissionResult[]> {
     const { segments = 1 } = sale;
     if (segments === 1) return this.first.admitAll(sale, requests);
-    let away: unknown;
-    const results = await inParts(
-      requests,
-      segments,
-      (r) => r.userId,
-      (home, own) =>
-        this.admitAllAtHome(sale, home, own).catch((err: unknown) => {
-          if (!isSaleUnavailable(err)) throw err;
-          away = err;
-          return own.map(() => UNCONFIRMED);
-        }),
-    );
-    // What the other segments have decided stands.
-    if (away !== undefined && results.every((result) => result === UNCONFIRMED)) throw away;
-    return results;
+    return askHomes(requests, segments, (home, own) => this.admitAllAtHome(sale, home, own));
   }
 
   override async findAdmitted(
     itemId: bigint,
     requests: readonly PurchaseRequest[],
     segments = 1,
-  ): Promise<readonly (string | undefined)[]> {
+  ): Promise<readonly AdmissionResult[]> {
     if (segments === 1) return this.first.findAdmitted(itemId, requests);
-    return inParts(
-      requests,
-      segments,
-      (r) => r.userId,
-      (home, own) => this.at(home).findAdmitted(itemId, own),
-    );
+    return askHomes(requests, segments, (home, own) => this.at(home).findAdmitted(itemId, own));
   }
 
   override async state(itemId: bigint, segments = 1): Promise<AdmissionState> {

@@ -101,11 +101,13 @@ export class SegmentAdmission {
     return (await Promise.all(batches)).flat();
   }
 
-  async findAdmitted(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly (string | undefined)[]> {
+  async findAdmitted(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly AdmissionResult[]> {
     if (requests.length === 0) return [];
     const args = requests.flatMap((r) => [r.userId, requestField(r)]);
     const ids = await orSaleUnavailable(FIND_ADMITTED.run(this.server.admission, this.keysOf(itemId), args));
-    return (ids as string[]).map((id) => (id === '' ? undefined : segmentStreamId(id, this.segment)));
+    return (ids as string[]).map((id) =>
+      id === '' ? ENDED : { kind: 'QUEUED', streamId: segmentStreamId(id, this.segment) },
+    );
   }
 
   async state(itemId: bigint): Promise<AdmissionState> {
@@ -356,6 +358,7 @@ const STALE: AdmissionResult = { kind: 'STALE' };
 const SOLD_OUT = Promise.resolve<AdmissionResult>({ kind: 'SOLD_OUT' });
 const BACKLOG_FULL = Promise.resolve<AdmissionResult>({ kind: 'BACKLOG_FULL' });
 const UNCONFIRMED: AdmissionResult = { kind: 'UNCONFIRMED' };
+const ENDED: AdmissionResult = { kind: 'ENDED' };
 const QUEUED = 'QUEUED ';
 const INVALID = 'INVALID ';
 

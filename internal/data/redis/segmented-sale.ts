@@ -1,3 +1,4 @@
+import { isSaleUnavailable } from '../../../gen/seckill/v1/errors.js';
 import type {
   AdmissionLoad,
   AdmissionResult,
@@ -7,6 +8,9 @@ import type {
 } from '../../biz/seckill/admission.js';
 import { homeSegment, shareOf } from '../../biz/seckill/segment.js';
 import type { Level, UnitMove } from './unit-moves.js';
+
+/** Of a request whose segment does not answer. */
+export const UNCONFIRMED: AdmissionResult = { kind: 'UNCONFIRMED' };
 
 /** What admission holds of a sale of several segments. @param underWay moves whose units are in no segment */
 export function asOneState(
@@ -50,26 +54,37 @@ export function isSold(requests: readonly PurchaseRequest[], results: readonly A
   return requests.some(({ quantity }, i) => quantity === 1 && results[i]?.kind === 'SOLD_OUT');
 }
 
-/** Runs `work` on the items of each home segment. @returns the results in the order of the items */
-export async function inParts<Item, Result>(
-  items: readonly Item[],
+/**
+ * Asks each home segment about the requests of its users. Those of a segment that does not answer are UNCONFIRMED: what
+ * the others have decided stands.
+ * @returns the results in the order of the requests
+ * @throws SALE_UNAVAILABLE when none of the segments answers
+ */
+export async function askHomes(
+  requests: readonly PurchaseRequest[],
   segments: number,
-  userOf: (item: Item) => string,
-  work: (home: number, own: readonly Item[]) => Promise<readonly Result[]>,
-): Promise<readonly Result[]> {
-  const parts = Map.groupBy(items.keys(), (i) => homeSegment(userOf(items[i]!), segments));
-  const results = new Array<Result>(items.length);
-  await Promise.all(
-    [...parts].map(async ([home, places]) => {
-      const own = await work(
-        home,
-        places.map((i) => items[i]!),
-      );
-      places.forEach((i, at) => {
-        results[i] = own[at]!;
-      });
-    }),
-  );
+  ask: (home: number, own: readonly PurchaseRequest[]) => Promise<readonly AdmissionResult[]>,
+): Promise<readonly AdmissionResult[]> {
+  const parts = Map.groupBy(requests.keys(), (i) => homeSegment(requests[i]!.userId, segments));
+  const results = new Array<AdmissionResult>(requests.length).fill(UNCONFIRMED);
+  const away: unknown[] = [];
+  const asked = [...parts].map(async ([home, places]) => {
+    const own = ask(
+      home,
+      places.map((i) => requests[i]!),
+    );
+    const answers = await own.catch((err: unknown) => {
+      if (!isSaleUnavailable(err)) throw err;
+      away.push(err);
+      return undefined;
+    });
+    if (answers === undefined) return;
+    places.forEach((i, at) => {
+      results[i] = answers[at]!;
+    });
+  });
+  await Promise.all(asked);
+  if (away.length > 0 && away.length === parts.size) throw away[0];
   return results;
 }
 

@@ -32,7 +32,7 @@ class MemorySegment implements Segment {
     return this.call('admit', () => this.redis.admit(sale, requests));
   }
 
-  findAdmitted(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly (string | undefined)[]> {
+  findAdmitted(itemId: bigint, requests: readonly PurchaseRequest[]): Promise<readonly AdmissionResult[]> {
     return this.call('findAdmitted', () => this.redis.findAdmitted(itemId, requests));
   }
 

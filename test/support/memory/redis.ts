@@ -125,9 +125,12 @@ export class MemoryRedis {
     return requests.map((request) => this.admitOne(itemId, this.write(itemId), loaded, request));
   }
 
-  findAdmitted(itemId: bigint, requests: readonly PurchaseRequest[]): readonly (string | undefined)[] {
+  findAdmitted(itemId: bigint, requests: readonly PurchaseRequest[]): readonly AdmissionResult[] {
     const keys = this.items.get(itemId);
-    return requests.map((request) => keys && this.seenId(keys, request));
+    return requests.map((request) => {
+      const streamId = keys && this.seenId(keys, request);
+      return streamId === undefined ? { kind: 'ENDED' } : { kind: 'QUEUED', streamId };
+    });
   }
 
   inspect(itemId: bigint): AdmissionState {
