@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import { crc32 } from 'node:zlib';
 import { formatUserId } from '../../internal/biz/identity.js';
 import type { SeckillConsumer } from '../../internal/server/seckill-consumer.js';
 import { SALE_INVARIANTS, violationsOf } from '../support/audit.js';
@@ -98,6 +99,29 @@ describe('A BFF that runs the admission script itself', () => {
       held.set(formatUserId(user), (held.get(formatUserId(user)) ?? 0) + 1);
     }
     assert.ok([...held.values()].every((units) => units <= 2));
+  });
+
+  it('buys in the home segment of its user, by the keys that the guide gives a segment', async () => {
+    const SEGMENTS = 2;
+    const { itemId: split } = await replica.openSale({ total: 4n, segments: SEGMENTS });
+    let user = 1;
+    while (crc32(uid(user)) % SEGMENTS !== 1) user += 1;
+    const client = new Bff(servers.redisUrl, `${split}#1`);
+    try {
+      await client.learnEpoch();
+      const [outcome = ''] = await client.buy([{ uid: uid(user), requestId: 'mine' }]);
+      const [, streamId] = /^QUEUED (\d+-\d+)$/.exec(outcome) ?? [];
+      const seckillId = `${split}-${streamId}-1`;
+      assert.deepEqual(await replica.buy(split, user, 'mine'), { kind: 'QUEUED', seckillId }, outcome);
+      await eventually('it is an order', async () => {
+        return (await replica.seckill.getPurchase(seckillId, uid(user))).status === 'PAID';
+      });
+      await eventually('the audit finds nothing', async () => {
+        return (await violationsOf(replica.db, replica.redis, SALE_INVARIANTS)).length === 0;
+      });
+    } finally {
+      client.close();
+    }
   });
 
   it('learns the outcome of a call whose reply it lost by repeating the request id', async () => {
