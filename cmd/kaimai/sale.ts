@@ -31,6 +31,7 @@ interface CreateOptions {
   readonly starts?: string;
   readonly ends?: string;
   readonly limit?: number;
+  readonly segments?: number;
 }
 
 interface UpdateOptions {
@@ -58,6 +59,7 @@ saleCommand
   .option('--starts <time>', 'start, such as 2026-11-11T00:00:00+08:00 (default: now)', time)
   .option('--ends <time>', 'end (default: none)', time)
   .option('--limit <units>', 'units for each user (default: the default of the API)', wholeNumber)
+  .option('--segments <number>', 'segments in Redis, for a hot item on a Redis Cluster (default: 1)', wholeNumber)
   .action(async (item: string, options: CreateOptions) => {
     const sale = await openApi().admin<SaleReply>('POST', '/v1/sales', {
       itemId: item,
@@ -67,6 +69,7 @@ saleCommand
       startsAt: options.starts,
       endsAt: options.ends,
       defaultLimit: options.limit,
+      segments: options.segments,
     });
     console.log(saleTable([sale]));
   });

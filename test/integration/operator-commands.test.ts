@@ -48,8 +48,10 @@ describe('The commands of an operator', () => {
     const plan = { name: 'Plan', priceFen: '100', specId: spec.id, status: 'ENABLED' };
     const { id } = await call<{ id: string }>('POST', '/v1/products', admin, plan);
 
-    const created = await kaimai('sale', 'create', id, '--total', '5', '--price', '50', '--name', 'Autumn');
+    const options = ['--total', '5', '--price', '50', '--name', 'Autumn', '--segments', '2'];
+    const created = await kaimai('sale', 'create', id, ...options);
     assert.match(created.out, new RegExp(`^${id} +Autumn +SCHEDULED .* 5 +0 +\\d+ +50 `, 'm'));
+    assert.equal((await call<{ segments: number }>('GET', `/v1/sales/${id}`, {})).segments, 2);
     assert.match((await kaimai('sale', 'open', id)).out, new RegExp(`^${id} +Autumn +OPEN `, 'm'));
     assert.equal((await kaimai('sale', 'limit', id, '123', '2')).out, `user 123 may buy 2 of item ${id}`);
     assert.equal((await kaimai('sale', 'limit', id, '123', '3')).out, `user 123 may buy 3 of item ${id}`);
