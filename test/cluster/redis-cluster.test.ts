@@ -159,3 +159,47 @@ describe('product on a Redis cluster', () => {
     assert.equal(await s.orders(db), 100);
   });
 });
+
+describe('product on a Redis cluster whose purchases wait for a replica', () => {
+  const servers = useServers('postgres', 'rabbitmq');
+  const cluster = useRedisCluster();
+  const processes = useProcesses();
+
+  it('loses no answered purchase with a master, and confirms none until its successor has a replica', async () => {
+    const nodes = cluster().addresses;
+    const product = await processes.start('product', {
+      env: { ...servers.env(), KAIMAI_DATA_REDIS_NODES: nodes.join(',') },
+      config: { server: { roles: [] }, data: { redis: { wait_replicas: 1 } } },
+    });
+    const db = openPostgres(servers.postgresUrl, 'kaimai_product');
+    const view = new RedisServer({ ...TIMEOUTS, addr: '', nodes });
+    const shop = new Shop(() => [product]);
+    try {
+      await view.ready(5_000);
+      await shop.openSale(PLENTY);
+      const crowd = shop.crowd(8);
+      await eventually('some are sold', () => shop.bought.length >= 50);
+      const { meta } = view.keys.sale(BigInt(shop.itemId));
+      const epoch = BigInt((await view.commands.hget(meta, 'epoch')) ?? 0);
+      const master = await cluster().masterOf(meta);
+      await master.kill();
+      await cluster().untilFailedOver(meta, master);
+      await eventually('the sale is loaded under a new epoch', async () => {
+        return BigInt((await view.commands.hget(meta, 'epoch')) ?? 0) > epoch;
+      });
+      const soldBefore = shop.bought.length;
+      for (let i = 0; i < 3; i++) assert.equal(await shop.buy(), '503');
+      assert.equal(shop.bought.length, soldBefore);
+      await master.start();
+      await cluster().untilReplicated();
+      await shop.sellsAgain();
+      await crowd.done();
+      await shop.settled(db, view);
+      assert.deepEqual(await shop.lost(), []);
+    } finally {
+      await shop.close();
+      view.close();
+      await db.close();
+    }
+  });
+});
