@@ -13,7 +13,10 @@ export interface StreamPurchase {
   readonly traceparent?: string;
 }
 
-/** As in PurchaseStreamReply. With `CODE_UNSPECIFIED` there is a reason: the purchase could not be made. */
+/**
+ * As in PurchaseStreamReply. With `CODE_UNSPECIFIED` there is a reason. After SALE_UNAVAILABLE the purchase may have been made:
+ * the same request id tells.
+ */
 export interface StreamResult {
   readonly code: Code;
   readonly seckillId: string;
