@@ -1,13 +1,5 @@
 import { type Delivery, entryKey } from '../biz/seckill/purchase-stream.js';
 
-/** Entries of one stream that are settled together. Times are those of `performance.now()`. */
-export interface ConsumerBatch {
-  readonly stream: ConsumerStream;
-  readonly deliveries: readonly Delivery[];
-  /** When the first read of these entries began. */
-  readonly readAtMs: number;
-}
-
 /** Of a batch among those of its stream. */
 export interface Turn {
   /** Resolves when the turn of the batch before has ended. */

@@ -227,6 +227,21 @@ describe('SeckillConsumer', () => {
     assert.deepEqual(service.decided, entries);
   });
 
+  it('settles the batches of items in turns: one with many segments does not keep the others waiting', async () => {
+    const many = Array.from({ length: 8 }, (_, i) => `${i + 1}-0`);
+    const streams = new Streams(
+      new Map([
+        [ITEM, [...many]],
+        [OTHER, ['101-0', '102-0']],
+      ]),
+    );
+    streams.perRead = 8;
+    const service = new Service(() => sleep(5));
+    await start(streams, service, new SilentLogger(), 1);
+    await until('the end', () => streams.finished.length === 10);
+    assert.deepEqual(service.handedOver.slice(0, 4), ['1-0', '101-0', '2-0', '102-0']);
+  });
+
   it('hands batches over in the order of their stream, although a later one is prepared sooner', async () => {
     const entries = Array.from({ length: 4 }, (_, i) => `${i + 1}-0`);
     const streams = new Streams(new Map([[ITEM, [...entries]]]));

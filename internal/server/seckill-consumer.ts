@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Registry } from 'prom-client';
 import { isUnavailable } from '../../gen/common/v1/errors.js';
-import { type Delivery, entryKey, type PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
+import type { PurchaseConsumer } from '../biz/seckill/purchase-stream.js';
 import type { Settlement } from '../biz/seckill/settlement-state.js';
 import type { Server } from '../kratos/app/server.js';
 import { aborted } from '../kratos/background/aborted.js';
@@ -9,8 +9,9 @@ import type { BackgroundMeter } from '../kratos/background/background-meter.js';
 import { Loop, type WorkDone } from '../kratos/background/loop.js';
 import type { Logger } from '../kratos/log/logger.js';
 import type { SeckillOrderService } from '../service/seckill.js';
+import { type ConsumerBatch, chunksOf, inTurns, withoutDoubles } from './seckill-consumer-batch.js';
 import { SeckillConsumerMetrics } from './seckill-consumer-metrics.js';
-import { type ConsumerBatch, ConsumerStream, type Turn } from './seckill-consumer-stream.js';
+import { ConsumerStream, type Turn } from './seckill-consumer-stream.js';
 
 export interface SeckillConsumerOptions {
   /** Entries of one transaction. */
@@ -230,7 +231,7 @@ export class SeckillConsumer implements Server {
       // The other segments are read on meanwhile.
       if (deliveries.has(itemId)) this.streamOf(itemId).retryLater(readAtMs);
     }
-    return streams.flatMap((stream): ConsumerBatch[] => {
+    const batches = streams.map((stream): ConsumerBatch[] => {
       const read = deliveries.get(stream.itemId);
       const reaches = this.reachOf(stream);
       const kept = stream.keptCount(reaches) > 0 ? stream.takeKept(batchSize, reaches) : NOTHING_KEPT;
@@ -246,6 +247,7 @@ export class SeckillConsumer implements Server {
       }
       return [];
     });
+    return inTurns(batches);
   }
 
   /** A stream that waits for another try must not wait for other streams' entries. */
@@ -397,16 +399,4 @@ export class SeckillConsumer implements Server {
     this.logger.info('a purchase stream works again', { itemId });
     stream.recover();
   }
-}
-
-/** Segments of an item are read together, each with up to a batch. */
-function chunksOf(deliveries: readonly Delivery[], size: number): readonly (readonly Delivery[])[] {
-  if (deliveries.length <= size) return [deliveries];
-  const count = Math.ceil(deliveries.length / size);
-  return Array.from({ length: count }, (_, i) => deliveries.slice(i * size, (i + 1) * size));
-}
-
-/** Of an entry that was kept and read again, the last copy counts: Redis knows how often it was delivered. */
-function withoutDoubles(deliveries: readonly Delivery[]): readonly Delivery[] {
-  return [...new Map(deliveries.map((d) => [entryKey(d), d])).values()];
 }
