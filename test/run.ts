@@ -20,7 +20,11 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import Mocha from 'mocha';
+import { errorText } from '../internal/kratos/errors/error-text.js';
 import { projectRoot } from '../internal/local/project.js';
+import { takePortsOfPart } from '../internal/local/servers/ports.js';
+import type { ServerName } from '../internal/local/servers/server.js';
+import { chooseSources, installMissing, serverKinds } from '../internal/local/servers/servers.js';
 
 /** How long the process may take to exit after the last test. */
 const EXIT_TIMEOUT_MS = 15_000;
@@ -80,10 +84,27 @@ function testFiles(parts: readonly string[]): string[] {
 }
 
 /**
+ * Installs the servers that are missing, before processes run side by side: while one of them installs a package, the
+ * other finds its programs unpacked but not yet configured, and cannot start them.
+ */
+async function installServers(): Promise<void> {
+  try {
+    const sources = await chooseSources(Object.keys(serverKinds) as ServerName[]);
+    const installed = [...sources].filter(([, { type }]) => type === 'apt').map(([name]) => name);
+    if (installed.length > 0) console.log(`installing ${installed.join(', ')} by apt …`);
+    await installMissing(sources, new AbortController().signal, () => {});
+  } catch (err) {
+    // The suites that need what is missing fail or are skipped.
+    console.error(errorText(err));
+  }
+}
+
+/**
  * Runs the files in `jobs` processes and prints what each writes when it ends. They write to files: what a process has not
  * yet written to a pipe is lost when it exits.
  */
 async function runJobs(jobs: number, args: readonly string[]): Promise<void> {
+  await installServers();
   const folder = mkdtempSync(join(tmpdir(), 'kaimai-test-jobs-'));
   const runs = Array.from({ length: jobs }, async (_, index) => {
     const file = join(folder, String(index));
@@ -159,6 +180,7 @@ const files = testFiles(positionals).filter((_, index) => index % shards === sha
 if (Number(values.jobs) > 1) {
   await runJobs(Number(values.jobs), [...(values.grep === undefined ? [] : ['--grep', values.grep]), ...positionals]);
 } else {
+  takePortsOfPart(shard, shards);
   if (files.length === 0) throw new Error(`no test file has ${positionals.join(' or ')} in its path`);
   await runHere(files, values.grep);
 }

@@ -10,6 +10,7 @@ import { ProductServiceService } from '../../gen/product/v1/product.js';
 import { ALL_REASONS } from '../../gen/reasons.js';
 import { DEVELOPMENT_TOKEN } from '../../internal/conf/defaults.js';
 import { GrpcClient } from '../../internal/kratos/transport/grpc/client.js';
+import { freePort } from '../../internal/local/servers/ports.js';
 
 const BARE = fileURLToPath(new URL('./testdata/bare-process.js', import.meta.url));
 const GET = ProductServiceService.getProduct;
@@ -19,20 +20,6 @@ interface Line {
   readonly worker?: number;
   readonly pid?: number;
   readonly [key: string]: unknown;
-}
-
-/** A port below the ephemeral range, so that no outgoing connection of the machine can occupy it first. */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 15_000 + Math.floor(Math.random() * 15_000);
-    const server = createServer();
-    const free = await new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(false));
-      server.listen(port, '127.0.0.1', () => resolve(true));
-    });
-    await new Promise((resolve) => server.close(resolve));
-    if (free) return port;
-  }
 }
 
 describe('a process', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
-import { freePort, isListening, nextFreePort, returnPort } from './ports.js';
+import { freePort, isListening, nextFreePort, returnPort, takePortsOfPart } from './ports.js';
 
 describe('ports', () => {
   it('uses the next free port if the standard one is in use', async () => {
@@ -26,6 +26,18 @@ describe('ports', () => {
     const [first] = ports;
     assert.ok(first);
     assert.notEqual(await nextFreePort(first), first);
+  });
+
+  it('gives no port of another part of the range', async () => {
+    const portsOf = async (part: number) => {
+      const undo = takePortsOfPart(part, 2);
+      const ports = await Promise.all(Array.from({ length: 50 }, freePort));
+      undo();
+      return ports;
+    };
+    const [low, high] = [await portsOf(0), await portsOf(1)];
+    assert.ok(Math.max(...low) < Math.min(...high));
+    assert.ok(Math.min(...low) >= 10000 && Math.max(...high) < 32768);
   });
 
   it('fails when no port is left', async () => {

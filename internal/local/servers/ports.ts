@@ -6,6 +6,21 @@ const END = 32768;
 const RANDOM_BEGIN = 10000;
 
 const handedOut = new Set<number>();
+let randomPorts = { begin: RANDOM_BEGIN, end: END };
+
+/**
+ * From now on `freePort` takes ports of one of `count` equal parts of its range. Processes that run side by side would
+ * otherwise be given the same port now and then: it is free until the first of them listens.
+ * @returns undoes it
+ */
+export function takePortsOfPart(part: number, count: number): () => void {
+  const before = randomPorts;
+  const size = Math.floor((END - RANDOM_BEGIN) / count);
+  randomPorts = { begin: RANDOM_BEGIN + part * size, end: RANDOM_BEGIN + (part + 1) * size };
+  return () => {
+    randomPorts = before;
+  };
+}
 
 function isFree(port: number): Promise<boolean> {
   return new Promise((resolve) => {
@@ -28,14 +43,15 @@ export async function nextFreePort(standard: number): Promise<number> {
 
 /** Any free port on loopback below 32768. Never the same one twice in a process. */
 export async function freePort(): Promise<number> {
+  const { begin, end } = randomPorts;
   for (let attempt = 0; attempt < 1000; attempt++) {
-    const port = randomInt(RANDOM_BEGIN, END);
+    const port = randomInt(begin, end);
     if (!handedOut.has(port) && (await isFree(port))) {
       handedOut.add(port);
       return port;
     }
   }
-  throw new Error(`no free port found between ${RANDOM_BEGIN} and ${END}`);
+  throw new Error(`no free port found between ${begin} and ${end}`);
 }
 
 /** Gives a port back that was handed out and will not be used, or is used no more. */
