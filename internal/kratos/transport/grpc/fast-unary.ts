@@ -1,11 +1,12 @@
 import type { Http2Session, IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import type { DescMethod } from '@bufbuild/protobuf';
 import { type Server as GrpcServer, Metadata, status } from '@grpc/grpc-js';
-import { cancelled, deadlineExceeded } from '../../errors/reasons.js';
+import { deadlineExceeded } from '../../errors/reasons.js';
 import { encodeStatus } from '../../errors/rpc-status.js';
 import { Call, type Next, type Reply } from '../call.js';
 import type { Dispatcher } from '../dispatcher.js';
 import { toKratosError } from '../to-kratos-error.js';
+import { cancellationOf } from './cancellation.js';
 import { STATUS_DETAILS } from './oversize.js';
 
 /** The version of grpc-js whose `Server` this file was written against. */
@@ -209,8 +210,7 @@ class FastCall extends Call {
   streamAborted(): void {
     if (this.isOver) return;
     this.end();
-    const isLate = this.deadlineAtMs !== undefined && Date.now() >= this.deadlineAtMs;
-    this.abort(isLate ? deadlineExceeded('the deadline has passed') : cancelled('the caller cancelled the call'));
+    this.abort(cancellationOf(this.deadlineAtMs));
   }
 
   deadlinePassed(): void {

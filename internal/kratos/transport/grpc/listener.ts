@@ -19,13 +19,14 @@ import {
   type StatusObject,
 } from '@grpc/grpc-js';
 import type { Server } from '../../app/server.js';
-import { cancelled, deadlineExceeded } from '../../errors/reasons.js';
+import { deadlineExceeded } from '../../errors/reasons.js';
 import { encodeStatus } from '../../errors/rpc-status.js';
 import { Call, type Next } from '../call.js';
 import type { ConnectionLimit } from '../connection-limit.js';
 import type { Dispatcher } from '../dispatcher.js';
 import type { ServerTls } from '../tls/server-tls.js';
 import { toKratosError } from '../to-kratos-error.js';
+import { cancellationOf } from './cancellation.js';
 import { serveUnaryFast } from './fast-unary.js';
 import { oversizeReason, STATUS_DETAILS } from './oversize.js';
 import { RequestReader } from './request-reader.js';
@@ -198,8 +199,7 @@ class GrpcCall extends Call {
     (surface as EventEmitter).on('cancelled', () => {
       // grpc-js emits this at the end of every stream, and creating an unused error costs more than the call.
       if (this.isAnswered) return;
-      const late = this.deadlineAtMs !== undefined && Date.now() >= this.deadlineAtMs;
-      this.abort(late ? deadlineExceeded('the deadline has passed') : cancelled('the caller cancelled the call'));
+      this.abort(cancellationOf(this.deadlineAtMs));
     });
   }
 
