@@ -16,7 +16,8 @@ export const REAL_PACE: Pace = {
   waitFor: async (work, maxMs) => {
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, maxMs);
+      // Timers come before input: what arrived while this process itself was held up is still read.
+      timer = setTimeout(() => setImmediate(resolve), maxMs);
     });
     await Promise.race([work, timeout]);
     clearTimeout(timer);
