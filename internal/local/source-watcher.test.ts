@@ -73,7 +73,8 @@ describe('The source watcher', () => {
   it('restarts only the services that load the file', async () => {
     save('cmd/product/own.ts', 'export const own = 1;\n');
     save('cmd/product/main.ts', `${PRODUCT_MAIN}export { own } from './own.js';\n`);
-    assert.match(await nextRestart(), /^product: cmd\/product\/(own|main)\.ts and 1 more$/);
+    // The compiler may come to the first file before the second, which loads it, is there.
+    assert.match(await nextRestart(), /^product: cmd\/product\/(own|main)\.ts( and 1 more)?$/);
     save('cmd/product/own.ts', 'export const own = 2;\n');
     assert.match(await nextRestart(), /^product: cmd\/product\/own\.ts/);
   });

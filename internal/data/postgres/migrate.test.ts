@@ -166,7 +166,11 @@ describe('migrate', () => {
         await reader.query('BEGIN; SELECT count(*) FROM t');
         const lines: string[] = [];
         await assert.rejects(
-          migrate(url, [TABLE, change], { lockTimeoutMs: 20, giveUpAfterMs: 300, report: (line) => lines.push(line) }),
+          migrate(url, [TABLE, change], {
+            lockTimeoutMs: 20,
+            giveUpAfterMs: 1_500,
+            report: (line) => lines.push(line),
+          }),
           /002_test\.sql: canceling statement due to lock timeout/,
         );
         assert.ok(lines.length >= 2, 'it tried more than once');

@@ -69,12 +69,16 @@ describe('A connection to a Redis cluster', () => {
 
 /** In a thread of its own: answers OK to all commands but GETDEL, also while the thread of the test is paused. */
 const OTHER_THREAD = `
-const { parentPort } = require('node:worker_threads');
+const { parentPort, workerData } = require('node:worker_threads');
 const server = require('node:net').createServer((socket) => {
   socket.on('error', () => {});
   socket.on('data', (data) => {
     for (const [command] of data.toString().matchAll(/\\*\\d+\\r\\n(\\$\\d+\\r\\n[^\\r]*\\r\\n)+/g)) {
       if (!/getdel/i.test(command)) socket.write('+OK\\r\\n');
+      if (/\\nget\\r/i.test(command)) {
+        Atomics.store(workerData, 0, 1);
+        Atomics.notify(workerData, 0);
+      }
     }
   });
 });
@@ -84,10 +88,12 @@ const LIMIT_MS = 50;
 
 describe('The time limit of a command', () => {
   let thread: Worker;
+  /** 1 once the other thread has answered GET. */
+  const answered = new Int32Array(new SharedArrayBuffer(4));
   let redis: ReturnType<typeof connectToRedis>;
 
   before(async () => {
-    thread = new Worker(OTHER_THREAD, { eval: true });
+    thread = new Worker(OTHER_THREAD, { eval: true, workerData: answered });
     const [port] = (await once(thread, 'message')) as [number];
     redis = connectToRedis({ addr: `127.0.0.1:${port}` }, { enableReadyCheck: false, commandTimeout: LIMIT_MS });
     await once(redis, 'ready');
@@ -100,7 +106,8 @@ describe('The time limit of a command', () => {
 
   it('does not fail a command whose reply came while the process was paused', async () => {
     const reply = redis.get('key');
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 4 * LIMIT_MS);
+    Atomics.wait(answered, 0, 0, 60_000);
+    Atomics.wait(answered, 0, 1, 4 * LIMIT_MS);
     assert.equal(await reply, 'OK');
   });
 

@@ -207,6 +207,9 @@ function describeListener(fastUnary: boolean): void {
     const get = (id: bigint, headers?: Record<string, string>, deadlineMs?: number) =>
       send(GET.path, GET.requestSerialize({ id }), headers, deadlineMs);
 
+    /** So that the deadline of a call does not count the time to connect. */
+    const connected = async () => assert.equal((await get(7n)).error, undefined);
+
     it('serves a call with reply headers and the identity in its context', async () => {
       const { reply, headers } = await get(7n, { 'x-user-id': '123', 'x-request-id': 'r-1' });
       assert.deepEqual(Product.decode(reply as Buffer).name, '名');
@@ -277,7 +280,8 @@ function describeListener(fastUnary: boolean): void {
       const entered = new Promise<void>((resolve) => {
         shelf.entered = resolve;
       });
-      const answer = get(504n, {}, 300);
+      await connected();
+      const answer = get(504n, {}, 500);
       await entered;
       const signal = shelf.lastContext?.signal;
       assert.ok(signal);
@@ -291,7 +295,8 @@ function describeListener(fastUnary: boolean): void {
       const entered = new Promise<void>((resolve) => {
         shelf.entered = resolve;
       });
-      const answer = get(504n, {}, 200);
+      await connected();
+      const answer = get(504n, {}, 500);
       await entered;
       await answer;
       assert.equal(dispatcher.inFlight, 1);

@@ -47,7 +47,7 @@ describe('JSON listener', () => {
       [bindService(ProductServiceService, service)],
       [
         recovery(),
-        deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 250 }),
+        deadline({ grpcTimeoutMs: 5_000, httpTimeoutMs: 1_000 }),
         auth(
           headerAuthenticator({
             internalToken: 'a-token-for-this-test',

@@ -54,28 +54,33 @@ function reasonOf(raw: string): string {
 
 describe('The transcoder server', () => {
   let running: Running;
+  /** Gives up soon on clients that are slow. */
+  let hasty: Running;
   const edgeErrors: ErrorInfo[] = [];
   const seen: Seen[] = [];
   let handler: (call: TranscoderCall) => Promise<TranscoderReply>;
 
   before(async () => {
+    const onEdgeError = (error: ErrorInfo) => edgeErrors.push(error);
     running = await serve({
       handler: (call) => handler(call),
-      onEdgeError: (error) => edgeErrors.push(error),
+      onEdgeError,
       plainRoutes: (req, res) => {
         if (req.url !== '/healthz') return false;
         res.end('ok');
         return true;
       },
-      limits: { headersTimeoutMs: 300, requestTimeoutMs: 400, writeTimeoutMs: 300, maxHeaderBytes: 2048 },
+      limits: { maxHeaderBytes: 2048 },
       sseHeartbeatMs: 20,
     });
+    const limits = { headersTimeoutMs: 300, requestTimeoutMs: 400, writeTimeoutMs: 300 };
+    hasty = await serve({ handler: (call) => handler(call), onEdgeError, limits });
   });
   beforeEach(() => {
     edgeErrors.length = 0;
     handler = recordingHandler(seen);
   });
-  after(() => running.stop());
+  after(() => Promise.all([running.stop(), hasty.stop()]));
 
   it('leaves other routes to the host', async () => {
     assert.equal((await send(running.port, { path: '/healthz' })).body.toString(), 'ok');
@@ -129,7 +134,7 @@ describe('The transcoder server', () => {
   });
 
   it('replies 408 when the headers do not arrive in time', async () => {
-    const socket = await open(running.port);
+    const socket = await open(hasty.port);
     socket.write('GET /v1/books/7 HTTP/1.1\r\nHost:');
     const raw = await drain(socket);
     assert.match(raw, /^HTTP\/1.1 408 /);
@@ -137,12 +142,12 @@ describe('The transcoder server', () => {
   });
 
   it('closes a connection on which nothing is sent', async () => {
-    const socket = await open(running.port);
+    const socket = await open(hasty.port);
     await drain(socket);
   });
 
   it('replies 408 when the body does not arrive in time', async () => {
-    const socket = await open(running.port);
+    const socket = await open(hasty.port);
     socket.write('POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{');
     const raw = await drain(socket);
     assert.match(raw, /^HTTP\/1.1 408 /);
@@ -209,7 +214,7 @@ describe('The transcoder server', () => {
   });
 
   it('disconnects a client that sends without end', async () => {
-    const socket = await open(running.port);
+    const socket = await open(hasty.port);
     socket.write('POST /v1/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n');
     const chunk = `10000\r\n${'a'.repeat(0x10000)}\r\n`;
     const pump = (): void => {
@@ -225,7 +230,7 @@ describe('The transcoder server', () => {
       kind: 'unary',
       message: wire(messageType('Book'), { title: 'a'.repeat(30_000_000) }),
     });
-    const socket = await open(running.port);
+    const socket = await open(hasty.port);
     socket.pause();
     socket.write('GET /v1/books/7 HTTP/1.1\r\nHost: x\r\n\r\n');
     while (edgeErrors.length === 0) await new Promise((resolve) => setImmediate(resolve));
@@ -245,7 +250,7 @@ describe('The transcoder server', () => {
         }
       })(),
     });
-    const socket = await open(running.port);
+    const socket = await open(hasty.port);
     socket.pause();
     socket.write('GET /v1/books/7/watch HTTP/1.1\r\nHost: x\r\n\r\n');
     await returned.promise;
