@@ -19,6 +19,7 @@ import { Metrics } from '../../internal/kratos/metrics/metrics.js';
 import { InstanceConsumer } from '../../internal/server/instance-consumer.js';
 import { InstanceWorker } from '../../internal/server/instance-worker.js';
 import { InstanceEventService } from '../../internal/service/instance-event.js';
+import { latch } from '../contract/backend.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { instanceMessage, instanceOrder, openPostgres } from '../support/instances.js';
 import { queueDepth } from '../support/queues.js';
@@ -79,11 +80,13 @@ describe('resource domain', () => {
     readonly on?: Postgres;
     readonly simulator?: Partial<SimulatorOptions>;
     readonly leaseMs?: number;
+    /** Default: a simulator with the options above. */
+    readonly provisioner?: SimulatedProvisioner;
   }
 
-  function jobsOf({ on = db, simulator = {}, leaseMs = OPTIONS.leaseMs }: Parts = {}): InstanceJobUsecase {
-    const provisioner = new SimulatedProvisioner(on, { ...RELIABLE, ...simulator });
-    return new InstanceJobUsecase(new PgInstanceLogRepo(on), provisioner, reporter, { ...OPTIONS, leaseMs }, logger);
+  function jobsOf({ on = db, simulator = {}, leaseMs = OPTIONS.leaseMs, provisioner }: Parts = {}): InstanceJobUsecase {
+    const used = provisioner ?? new SimulatedProvisioner(on, { ...RELIABLE, ...simulator });
+    return new InstanceJobUsecase(new PgInstanceLogRepo(on), used, reporter, { ...OPTIONS, leaseMs }, logger);
   }
 
   async function createNext(jobs: InstanceJobUsecase): Promise<void> {
@@ -173,8 +176,11 @@ describe('resource domain', () => {
         instanceMessage(good),
       );
       await eventually('the valid message is stored', async () => (await count('instance_logs')) === 1);
+      const reasons = await eventually('the others are dead letters', async () => {
+        const stored = await deadReasons();
+        return stored.length === 10 && stored;
+      });
       await eventually('the queue is empty', queueIsEmpty);
-      const reasons = await deadReasons();
       const unreadable = /^not an instance\.v1\.Event: /;
       assert.equal(reasons.filter((r) => unreadable.test(r)).length, 1);
       assert.deepEqual(
@@ -317,11 +323,13 @@ describe('resource domain', () => {
       const provisioner = new SimulatedProvisioner(db, RELIABLE);
       // Job 1: claimed only. Job 2: created as well. Job 3: settled as well, but not reported.
       for (let i = 1; i <= 3; i++) {
-        const job = await repo.claimToCreate(200);
+        const job = await repo.claimToCreate(60_000);
         assert.ok(job);
         if (i > 1) await provisioner.create(job);
         if (i > 2) await repo.settle({ job, status: 'SUCCESS', reason: '', address: '' });
       }
+      // The leases of the dead worker end.
+      await db.pool.query('UPDATE instance_logs SET next_attempt_at = now()');
       startWorker();
       await eventually('all are reported', done);
       await auditDone(3);
@@ -349,7 +357,8 @@ describe('resource domain', () => {
 
     it('keeps the lease of a job while it runs, however long that takes', async () => {
       await record(...ids(3).map((id) => instanceOrder(id)));
-      const slow = { leaseMs: 300, simulator: { delayMs: 1_500 } };
+      // Longer than a machine with other work may hold up a renewal.
+      const slow = { leaseMs: 3_000, simulator: { delayMs: 3_500 } };
       startWorker(slow);
       startWorker(slow);
       await eventually('all are reported', done);
@@ -382,13 +391,22 @@ describe('resource domain', () => {
     it('removes an instance whose job the next holder of the lease has given up', async () => {
       await record(instanceOrder(1n));
       const repo = new PgInstanceLogRepo(db);
-      const jobs = jobsOf({ simulator: { delayMs: 150 } });
-      const round = jobs.claimCreation().then((job) => jobs.create(job!, signal));
-      await eventually('it is claimed', async () => (await count('instance_logs WHERE next_attempt_at > now()')) === 1);
+      const givenUp = latch();
+      class Held extends SimulatedProvisioner {
+        override async create(job: InstanceJob) {
+          await givenUp.opened;
+          return super.create(job);
+        }
+      }
+      const jobs = jobsOf({ provisioner: new Held(db, RELIABLE) });
+      const job = await jobs.claimCreation();
+      assert.ok(job);
+      const round = jobs.create(job, signal);
       await db.pool.query('UPDATE instance_logs SET next_attempt_at = now()');
       const next = await repo.claimToCreate(60_000);
       assert.ok(next);
       assert.equal(await repo.settle({ job: next, status: 'FAILED', reason: 'given up', address: '' }), 'FAILED');
+      givenUp.open();
       assert.deepEqual(await round, { kind: 'taken' });
       assert.equal(await count('simulated_instances'), 0);
       assert.equal(await jobs.report((await jobs.claimReports(10))!), undefined);
@@ -445,7 +463,8 @@ describe('resource domain', () => {
       const far = openPostgres(proxy.url(servers.postgresUrl), 'kaimai_resource');
       closing.push(() => far.close());
       await record(...ids(30).map((id) => instanceOrder(id)));
-      startWorker({ on: far, leaseMs: 500, simulator: { delayMs: 20 } });
+      // An attempt whose lease ends meanwhile would count.
+      startWorker({ on: far, leaseMs: 2_000, simulator: { delayMs: 20 } });
       await eventually('a creation has begun', () => reporter.taken.length > 0);
       proxy.refuse = true;
       proxy.reset();

@@ -126,6 +126,8 @@ describe('outbox relay', () => {
 
   it('publishes the other rows while a failed row waits', async () => {
     await addRows(TOPIC, 3);
+    // After so many attempts a failed row waits longer than this test takes.
+    await db.pool.query('UPDATE outbox SET attempts = 20');
     publisher.outcome = (m) =>
       Buffer.from(m.payload).toString() === 'row 0' ? { kind: 'returned', reason: 'NO_ROUTE' } : { kind: 'published' };
     const outbox = usecase();
@@ -139,18 +141,20 @@ describe('outbox relay', () => {
     const { rows } = await db.pool.query(
       `SELECT attempts, last_error, next_attempt_at > now() AS waits FROM outbox WHERE published_at IS NULL`,
     );
-    assert.deepEqual(rows, [{ attempts: 1, last_error: 'returned: NO_ROUTE', waits: true }]);
+    assert.deepEqual(rows, [{ attempts: 21, last_error: 'returned: NO_ROUTE', waits: true }]);
     publisher.outcome = () => ({ kind: 'published' });
-    await eventually('the row is due again', async () => (await dispatchNext(outbox))?.published === 1);
+    await makeDue();
+    assert.equal((await dispatchNext(outbox))?.published, 1);
   });
 
   it('publishes the rows of a dead relay once their lease is over', async () => {
     await addRows(TOPIC, 3);
     const repo = new PgOutboxRepo(db);
-    assert.equal((await repo.claim(TOPIC, 10, 300)).length, 3);
+    assert.equal((await repo.claim(TOPIC, 10, 60_000)).length, 3);
     const outbox = usecase();
     assert.equal(await dispatchNext(outbox), undefined);
-    await eventually('the lease is over', async () => (await dispatchNext(outbox))?.published === 3);
+    await makeDue();
+    assert.equal((await dispatchNext(outbox))?.published, 3);
   });
 
   it('keeps the lease of rows while it waits for their destination', async () => {
@@ -160,13 +164,13 @@ describe('outbox relay', () => {
     slow.until = dispatched.opened;
     const busy = new OutboxUsecase(new PgOutboxRepo(db), [slow], { ...OPTIONS, leaseMs: 300 });
     const dispatching = busy.dispatch((await busy.claim('seckill.return'))!);
-    const repo = new PgOutboxRepo(db);
-    const { rows } = await db.pool.query<{ at: Date }>('SELECT min(next_attempt_at) AS at FROM outbox');
-    await eventually('the lease was renewed twice', async () => {
-      assert.deepEqual(await repo.claim('seckill.return', 10, 0), []);
-      const now = await db.pool.query<{ at: Date }>('SELECT min(next_attempt_at) AS at FROM outbox');
-      return now.rows[0]!.at.getTime() > rows[0]!.at.getTime() + 200;
-    });
+    const leaseEnd = async () => {
+      const { rows } = await db.pool.query<{ at: Date }>('SELECT min(next_attempt_at) AS at FROM outbox');
+      return rows[0]!.at.getTime();
+    };
+    // What a lease keeps others from is tested above, with one that does not end on a slow machine.
+    const before = await leaseEnd();
+    await eventually('the lease was renewed twice', async () => (await leaseEnd()) > before + 200);
     dispatched.open();
     assert.equal((await dispatching).published, 3);
   });
@@ -246,6 +250,11 @@ describe('outbox relay', () => {
        SELECT $1, i, convert_to('row ' || i, 'UTF8') FROM generate_series(0, $2::int - 1) i`,
       [topic, n],
     );
+  }
+
+  /** Ends the leases and the waits of all rows. */
+  async function makeDue(): Promise<void> {
+    await db.pool.query('UPDATE outbox SET next_attempt_at = now()');
   }
 
   async function waiting(): Promise<number> {
