@@ -3,13 +3,15 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import pg from 'pg';
 import { isOrderCancelled } from '../../gen/order/v1/errors.js';
+import { AuditUsecase } from '../../internal/biz/audit/audit.js';
 import { formatUserId } from '../../internal/biz/identity.js';
 import { instanceName } from '../../internal/biz/instance/instance.js';
 import type { Delivery } from '../../internal/biz/seckill/purchase-stream.js';
 import type { CreateSale } from '../../internal/biz/seckill/sale.js';
+import { auditChecks } from '../../internal/data/postgres/audit/checks.js';
 import { saleKeys } from '../../internal/data/redis/seckill-keys.js';
 import { projectRoot } from '../../internal/local/project.js';
-import { auditor, SALE_INVARIANTS, violationsOf } from '../support/audit.js';
+import { SALE_INVARIANTS, violationsOf } from '../support/audit.js';
 import { type SeckillReplica, startReplica } from '../support/seckill.js';
 import { useServers } from '../support/servers.js';
 import { eventually } from '../support/wait.js';
@@ -77,7 +79,9 @@ describe('kaimai audit', () => {
 
   /** A settled sale with every possible outcome of a purchase. */
   const busySale = async (change: Partial<CreateSale> = {}) => {
-    const { itemId } = await replica.openSale({ total: 12n, payMode: 'PAY_LATER', ...change });
+    // Unpaid orders must not become overdue while other tests run.
+    const unhurried = { payMode: 'PAY_LATER', payTimeoutMs: 3_600_000 } as const;
+    const { itemId } = await replica.openSale({ total: 12n, ...unhurried, ...change });
     await replica.sales.setVipLimit({ itemId, userId: userId(1), limit: 3, version: 0n });
     for (const user of [1, 1, 2, 3, 4, 5]) await replica.buy(itemId, user);
     await add(itemId, 'uid', '6');
@@ -166,8 +170,12 @@ describe('kaimai audit', () => {
     await replica.buy(itemId, 1);
     const stuck = await add(987_654n, 'uid', '1');
     const consumer = replica.consumer('a', {});
-    const options = { limit: 10, ageMs: 1_500, only: SALE_INVARIANTS };
-    const auditing = auditor(replica.db, replica.redis).run(options);
+    // It looks again when all work is done that it can have seen in progress.
+    const done = async () => {
+      await eventually('the purchase is settled', () => replica.idle(itemId));
+    };
+    const options = { limit: 10, ageMs: 1, only: SALE_INVARIANTS };
+    const auditing = new AuditUsecase(auditChecks(replica.db, replica.redis), done).run(options);
     // The entry of the unknown product is pending at a consumer that does nothing.
     await replica.redis.commands.xgroup('CREATE', 'stream:seckill:987654', GROUP, '0');
     await replica.redis.commands.xreadgroup('GROUP', GROUP, 'dead', 'STREAMS', 'stream:seckill:987654', '>');
@@ -193,7 +201,7 @@ describe('kaimai audit', () => {
         execFile(
           process.execPath,
           [join(projectRoot, 'dist/cmd/kaimai/main.js'), 'audit', ...args],
-          { env: { ...process.env, ...servers.env(), ...env }, timeout: 30_000 },
+          { env: { ...process.env, ...servers.env(), ...env }, timeout: 120_000 },
           (error, out, err) => resolve({ code: error ? Number(error.code) : 0, out, err }),
         );
       });

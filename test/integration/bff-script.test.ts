@@ -67,6 +67,12 @@ describe('A BFF that runs the admission script itself', () => {
     const second = await byService('1', both.requestId);
     assert.ok(second.kind === 'QUEUED' && second.seckillId === `${itemId}-${first!.split(' ')[1]}`);
 
+    // Redis forgets the script and the sale is loaded under another epoch: before any other client sends the script again.
+    await replica.redis.commands.script('FLUSH');
+    await replica.loader.load(itemId);
+    assert.deepEqual(await byScript([both]), [first]);
+    assert.deepEqual([bff.unavailable, bff.unknownScript > 0], [1, true]);
+
     // Users 2 to BUYERS click three times: through the script, through the service, and through the script again. Ten
     // users click at a time, in several groups side by side.
     let next = 2;
@@ -74,7 +80,7 @@ describe('A BFF that runs the admission script itself', () => {
       while (next <= BUYERS) {
         const group = Array.from({ length: 10 }, (_, i) => next + i);
         next += 10;
-        // Redis forgets the script, then the sale is loaded again under another epoch.
+        // The same in the middle of the rush.
         if (group[0] === 102) await replica.redis.commands.script('FLUSH').then(() => replica.loader.load(itemId));
         await Promise.all([
           byScript(group.map((n) => ({ uid: uid(n), requestId: `s-${n}` }))),
@@ -84,7 +90,7 @@ describe('A BFF that runs the admission script itself', () => {
       }
     };
     await Promise.all(Array.from({ length: 6 }, lane));
-    assert.ok(bff.unavailable > 0 && bff.unknownScript > 0 && soldOut > 0 && limited > 0);
+    assert.ok(bff.unavailable > 1 && soldOut > 0 && limited > 0);
 
     await eventually('the stream is empty', () => replica.idle(itemId));
     assert.deepEqual((await violationsOf(replica.db, replica.redis, SALE_INVARIANTS)).slice(0, 10), []);

@@ -49,7 +49,8 @@ describe('No secret reaches the log of a process', () => {
         text += part;
       });
     }
-    const ended = new Promise((resolve) => child.once('exit', resolve));
+    // Unlike 'exit', after the last of its lines.
+    const ended = new Promise((resolve) => child.once('close', resolve));
     try {
       await eventually('the lines of the process', async () => child.exitCode !== null || (await enough(text, http)));
     } finally {
