@@ -18,7 +18,7 @@ const BURST = 12;
 describe('Goods, on two replicas of the product process', () => {
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
-  /** `quick` has short times to pay and to confirm. */
+  /** `quick` has a short time to confirm, and looks often for orders whose time is over. */
   let product: TestProcess;
   let quick: TestProcess;
   let pool: pg.Pool;
@@ -26,7 +26,7 @@ describe('Goods, on two replicas of the product process', () => {
   before(async () => {
     const data = { rabbitmq: { queue: servers.queue('resource.instance.created') } };
     const rate = { user_rate: { per_second: 0.01, burst: BURST } };
-    const fast = { pay_timeout: '0.3s', confirm_after: '0.3s', confirm_interval: '0.1s', sweep_interval: '0.1s' };
+    const fast = { pay_timeout: '120s', confirm_after: '0.3s', confirm_interval: '0.1s', sweep_interval: '0.1s' };
     [product, quick] = await Promise.all([
       processes.start('product', { env: servers.env(), config: { data, order: rate } }),
       processes.start('product', { env: servers.env(), config: { data, order: { ...rate, ...fast } } }),
@@ -148,6 +148,8 @@ describe('Goods, on two replicas of the product process', () => {
   it('returns the stock of an order that is not paid in time, and confirms a shipped one on its own', async () => {
     const { skus } = await goods(3);
     const unpaid = await order(3, skus, quick);
+    assert.equal(Date.parse(unpaid.payDeadline) - Date.parse(unpaid.createdAt), 120_000);
+    await pool.query('UPDATE orders SET pay_deadline = now() WHERE id = $1', [unpaid.id]);
     await eventually('the order times out', async () => {
       const { status, closeReason } = await succeeds(as(3, 'GET', `/v1/orders/${unpaid.id}`));
       return status === 'CANCELLED' && closeReason === 'PAY_TIMEOUT';

@@ -261,7 +261,7 @@ describe('UpdateSale', () => {
 
     it('admits no purchase after an earlier end', async () => {
       const { itemId } = await replica.openSale();
-      await update(itemId, { endsAt: new Date(Date.now() + 300) });
+      await update(itemId, { endsAt: new Date(Date.now() + 1_000) });
       await eventually('the end', async () => (await kindOf(itemId, Math.ceil(performance.now()))) === 'ENDED');
     });
 
