@@ -200,6 +200,8 @@ describe('Payments and refunds', () => {
     const before = Number(rows[0]?.n);
     const ids: string[] = [];
     for (let done = 0; done < REFUNDS; done += 20) {
+      // From the last ones on, the provider pays nothing back before the kill.
+      if (done === REFUNDS - 20) await db.query('BEGIN; LOCK TABLE simulated_refunds IN SHARE MODE');
       const orders = await Promise.all(Array.from({ length: 20 }, () => order(++users, sku)));
       await Promise.all(
         orders.map(async ({ id }) => {
@@ -219,6 +221,7 @@ describe('Payments and refunds', () => {
     };
     assert.ok((await open()) > 0, 'the refunds were paid before the kill');
     await product.kill();
+    await db.query('ROLLBACK');
     product = await product.again();
     await eventually('every refund is done', async () => (await open()) === 0, { timeoutMs: 120_000 });
     assert.equal(await paidBack(), REFUNDS);

@@ -29,6 +29,8 @@ describe('Retention in the processes', () => {
   it('of product is killed in the middle and goes on after its restart: the mark has what was deleted', async () => {
     await db.query(`INSERT INTO outbox (topic, ref_id, payload, created_at, published_at)
       SELECT 'seckill.return', n, '', now() - interval '8 days', now() - interval '8 days' FROM generate_series(1, ${ROWS}) AS n`);
+    // No batch goes beyond this row before the kill.
+    await db.query(`BEGIN; SELECT FROM outbox WHERE ref_id = ${ROWS / 2} FOR UPDATE`);
     // Small batches, so that it is killed between two of them or inside one.
     let product = await processes.start('product', {
       env: servers.env(),
@@ -37,6 +39,11 @@ describe('Retention in the processes', () => {
     const marked = () => one('SELECT sum(rows_deleted) FROM retention_marks');
     await eventually('some are deleted', async () => (await marked()) > 0);
     await product.kill();
+    await db.query('ROLLBACK');
+    // A commit that was sent before the kill may still be under way.
+    const sessions = `SELECT count(*) FROM pg_stat_activity
+      WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()`;
+    await eventually('its connections have ended', async () => (await one(sessions)) === 0);
     const deleted = await marked();
     assert.ok(deleted > 0 && deleted < ROWS, `it was killed after ${deleted} rows`);
     assert.equal(deleted + (await one('SELECT count(*) FROM outbox')), ROWS);
