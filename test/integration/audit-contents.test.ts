@@ -57,7 +57,7 @@ describe('kaimai audit of opened contents', () => {
       execFile(
         process.execPath,
         [join(projectRoot, 'dist/cmd/kaimai/main.js'), 'audit', '--only', '10', ...args],
-        { env: { ...process.env, ...servers.env() }, timeout: 30_000 },
+        { env: { ...process.env, ...servers.env() }, timeout: 120_000 },
         (error, out, err) => resolve({ code: error ? Number(error.code) : 0, out, err }),
       );
     });

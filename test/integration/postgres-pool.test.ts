@@ -20,7 +20,7 @@ describe('a pool of connections to PostgreSQL', () => {
       role: 'kaimai_product',
       // The longest wait for a lock, too. A client that hangs is given up after 2 s.
       statementTimeoutMs: 8_000,
-      connectTimeoutMs: 1_000,
+      connectTimeoutMs: 5_000,
       applicationName: 'test-pool',
     });
 

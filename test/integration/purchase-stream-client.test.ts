@@ -16,6 +16,7 @@ import { loadDescriptors } from '../../internal/conf/descriptors.js';
 import type { CallContext } from '../../internal/kratos/transport/call-context.js';
 import { Dispatcher, ServiceBinding } from '../../internal/kratos/transport/dispatcher.js';
 import { GrpcListener } from '../../internal/kratos/transport/grpc/listener.js';
+import { freePort } from '../../internal/local/servers/ports.js';
 import { eventually } from '../support/wait.js';
 
 type Handler = (requests: AsyncIterable<PurchaseStreamRequest>, ctx: CallContext) => AsyncIterable<PurchaseStreamReply>;
@@ -120,8 +121,8 @@ describe('The client of PurchaseStream', () => {
   });
 
   it('waits for a server that is not there yet', async () => {
-    const addr = await serve(obliging);
-    await listener.stop(AbortSignal.timeout(500));
+    // One that no other program is given in the meantime.
+    const addr = `127.0.0.1:${await freePort()}`;
     connect(addr);
     const bought = buy('early');
     const dispatcher = new Dispatcher(

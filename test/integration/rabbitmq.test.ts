@@ -125,7 +125,7 @@ describe('RabbitMQ', () => {
   });
 
   it('publishes ten thousand messages at once and gets a confirm for each', async () => {
-    const publisher = await openPublisher();
+    const publisher = await openPublisher({ confirmTimeoutMs: 60_000 });
     const batch = Array.from({ length: 10_000 }, (_, i) => message(i));
     const outcomes = await publisher.publish(batch);
     assert.equal(outcomes.filter((o) => o.kind === 'published').length, batch.length);
@@ -140,6 +140,12 @@ describe('RabbitMQ', () => {
     openConsumer(async (deliveries) => {
       batches.push(deliveries.length);
       for (const d of deliveries) seen.add(d.payload[0]!);
+      if (batches.length === 1) {
+        await eventually(
+          'as many are on their way as the consumer takes at once',
+          async () => (await queueDepth(servers.rabbitmqUrl, options.queue)) === 100 - 16,
+        );
+      }
       return deliveries.map(() => 'accept');
     });
     await eventually('all messages are delivered', () => seen.size === 100);

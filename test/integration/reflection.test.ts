@@ -17,7 +17,7 @@ describe('gRPC reflection', () => {
     const curl = async (method: string, data: object, ...more: string[]) => {
       const url = `http://${product.grpc}/${method}`;
       const args = ['curl', '--protocol', 'grpc', '--http2-prior-knowledge', '-d', JSON.stringify(data), ...more, url];
-      const { stdout } = await run(join(projectRoot, 'node_modules/.bin/buf'), args, { timeout: 30_000 });
+      const { stdout } = await run(join(projectRoot, 'node_modules/.bin/buf'), args, { timeout: 120_000 });
       return JSON.parse(stdout) as Record<string, string>;
     };
     const admin = ['-H', 'x-user-role: ADMIN'];

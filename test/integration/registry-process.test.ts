@@ -44,7 +44,7 @@ describe('Processes that register in etcd', () => {
     const grpc = `127.0.0.1:${await freePort()}`;
     const file = join(dir, `${children.length}.yaml`);
     const config = {
-      server: { http: { addr: `127.0.0.1:${await freePort()}` }, grpc: { addr: grpc }, drain_delay: '0.5s' },
+      server: { http: { addr: `127.0.0.1:${await freePort()}` }, grpc: { addr: grpc }, drain_delay: '3s' },
       data: { database: { source: 'postgres://x' }, redis: { addr: 'x' }, rabbitmq: { url: 'amqp://x' } },
       registry: { kind: 'etcd', endpoints: [servers.etcdUrl], prefix: servers.etcdPrefix, ttl: '2s' },
     };

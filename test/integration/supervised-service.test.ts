@@ -28,7 +28,7 @@ describe('A supervised service', () => {
       env: servers.env(),
       config: join(projectRoot, 'configs/product.yaml'),
       logFile: join(folder, 'log'),
-      timeoutMs: 30_000,
+      timeoutMs: 120_000,
       keepStandby,
       spawned: (child) => children.push(child),
     });

@@ -241,7 +241,7 @@ describe('users of the product process in auth.mode jwt', () => {
     const kaimai = (...args: string[]) =>
       promisify(execFile)(process.execPath, [join(projectRoot, 'dist/cmd/kaimai/main.js'), ...args], {
         env: { ...process.env, ...servers.env() },
-        timeout: 30_000,
+        timeout: 120_000,
       }).catch((err: { stdout: string; stderr: string }) => err);
     const run = await kaimai('import-users', file);
     assert.match(run.stdout, /1 imported, 2 rejected/);

@@ -94,7 +94,7 @@ describe('An instance on Kubernetes', () => {
   });
 
   it('fails for good with the reason, and is removed', async () => {
-    const made = provisioner({ readyTimeoutMs: 1_500 });
+    const made = provisioner({ readyTimeoutMs: 5_000 });
     const outcomeOf = (image: string, cpus = 1) =>
       made.create(claimedJob(freshId(), { size: { cpus, memoryMb: 1024, gpu: 0, image } }), signal);
     const reasons = await Promise.all([
@@ -106,8 +106,8 @@ describe('An instance on Kubernetes', () => {
     const expected = [
       /^the image no-such-name is unknown$/,
       /^ImagePullBackOff: the image cannot be pulled$/,
-      /^not ready within 1.5 s: its pod is Pending$/,
-      /^not ready within 1.5 s: Unschedulable: .*Insufficient cpu/,
+      /^not ready within 5 s: its pod is Pending$/,
+      /^not ready within 5 s: Unschedulable: .*Insufficient cpu/,
     ];
     for (const [i, outcome] of reasons.entries()) {
       assert.ok(outcome.kind === 'failed', JSON.stringify(outcome));

@@ -166,7 +166,7 @@ export class SeckillReplica {
 
   constructor(
     servers: SuiteServers,
-    connectTimeoutMs = 5_000,
+    connectTimeoutMs = 30_000,
     statementTimeoutMs = 10_000,
     /** Takes payments under the name "p". */
     readonly provider = new MemoryPaymentProvider('p'),
