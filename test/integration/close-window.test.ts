@@ -20,7 +20,7 @@ describe('A sale that is closed while its closer cannot reach Redis', () => {
   before(async () => {
     proxy = await FaultProxy.open(servers.redisUrl);
     const cut: SuiteServers = Object.create(servers, { redisUrl: { value: proxy.url(servers.redisUrl) } });
-    closer = new SeckillReplica(cut, 500);
+    closer = new SeckillReplica(cut, 2_000);
     seller = new SeckillReplica(servers);
     await closer.start();
     await seller.start();
