@@ -26,7 +26,7 @@ describe('The check for breaking changes', () => {
   }
 
   function check(): { code: number | null; out: string } {
-    const run = spawnSync(join(projectRoot, '.ci/breaking'), { cwd: dir, env, encoding: 'utf8', timeout: 50_000 });
+    const run = spawnSync(join(projectRoot, '.ci/breaking'), { cwd: dir, env, encoding: 'utf8', timeout: 240_000 });
     return { code: run.status, out: run.stdout + run.stderr };
   }
 

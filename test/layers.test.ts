@@ -19,7 +19,7 @@ function cruise(root: string, folders: string[]): Promise<Report> {
     execFile(
       program,
       ['--config', config, '--output-type', 'json', ...folders],
-      { cwd: root, maxBuffer: 256 * 1024 * 1024, timeout: 120_000 },
+      { cwd: root, maxBuffer: 256 * 1024 * 1024, timeout: 280_000 },
       (error, stdout) => (stdout === '' ? reject(error) : resolve(JSON.parse(stdout) as Report)),
     );
   });

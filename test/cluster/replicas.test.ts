@@ -20,7 +20,7 @@ const PACE = 20;
 const ADMIN = { 'x-user-role': 'ADMIN', 'content-type': 'application/json' };
 
 describe('Four replicas of product and two of resource behind etcd and TCP balancers', function () {
-  this.timeout(300_000);
+  this.timeout(600_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq', 'etcd');
   const processes = useProcesses();
   const products: TestProcess[] = [];

@@ -18,7 +18,7 @@ import { clusterRoot } from './redis.js';
 const MAIN = join(projectRoot, 'dist/cmd/kaimai/main.js');
 
 describe('kaimai up --cluster', function () {
-  this.timeout(300_000);
+  this.timeout(600_000);
   let runFolder: string;
   let launcher: ChildProcess | undefined;
   let output = '';

@@ -14,10 +14,19 @@ describe('kaimai demo', () => {
     const config = { data: { rabbitmq: { queue: servers.queue('resource.instance.created') } } };
     const product = await processes.start('product', { env: servers.env(), config });
     const resource = await processes.start('resource', { env: { ...servers.env(), ...product.env() }, config });
-    const args = [join(projectRoot, 'dist/cmd/kaimai/main.js'), 'demo', '--stock', '5', '--buyers', '12'];
+    const args = [
+      join(projectRoot, 'dist/cmd/kaimai/main.js'),
+      'demo',
+      '--stock',
+      '5',
+      '--buyers',
+      '12',
+      '--timeout',
+      '240',
+    ];
     const { stdout } = await promisify(execFile)(process.execPath, args, {
       env: { ...process.env, ...servers.env(), ...product.env(), ...resource.env() },
-      timeout: 90_000,
+      timeout: 280_000,
     });
     assert.match(
       stdout,

@@ -17,7 +17,7 @@ interface Launcher {
 }
 
 describe('kaimai up', function () {
-  this.timeout(240_000);
+  this.timeout(400_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const runFolder = mkdtempSync(join(tmpdir(), 'kaimai-up-'));
 

@@ -27,7 +27,7 @@ const KUBECONFIG = {
 };
 
 describe('The metrics of product and resource', function () {
-  this.timeout(240_000);
+  this.timeout(400_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   let product: TestProcess;

@@ -19,7 +19,7 @@ const run = promisify(execFile);
 
 /** The commands of docs/runbook/backup-and-restore.md. */
 describe('An older backup of PostgreSQL', function () {
-  this.timeout(240_000);
+  this.timeout(400_000);
   const servers = useServers('postgres', 'redis', 'rabbitmq');
   const processes = useProcesses();
   const folder = mkdtempSync(join(tmpdir(), 'kaimai-restore-'));

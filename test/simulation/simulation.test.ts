@@ -7,7 +7,7 @@ const { KAIMAI_SIM_SEED, KAIMAI_SIM_SEEDS } = process.env;
 const SEEDS = Number(KAIMAI_SIM_SEEDS ?? 150);
 /** A planted bug must be found within this many runs. */
 const BUG_SEEDS = 200;
-const MS_PER_SEED = 500;
+const MS_PER_SEED = 2_000;
 
 async function failureOf(seed: number, showTrace: boolean): Promise<string | undefined> {
   const { violations, trace } = await simulate(seed);

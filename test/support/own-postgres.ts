@@ -102,7 +102,7 @@ export class OwnPostgres {
     const args = ['-D', join(dir, 'data'), '-d', source.href, '-R', '-X', 'stream', '-c', 'fast'];
     await promisify(execFile)(join(postgres.find()!, 'pg_basebackup'), args, {
       cwd: dir,
-      timeout: 60_000,
+      timeout: 240_000,
       ...(account && { uid: account.uid, gid: account.gid }),
     });
     await copy.restart();

@@ -37,7 +37,7 @@ export function compileProtos(directory: string): FileRegistry {
   const bytes = execFileSync(
     join(root, 'node_modules/.bin/buf'),
     ['build', '.', '--config', JSON.stringify({ version: 'v2', modules }), '--as-file-descriptor-set', '-o', '-'],
-    { cwd: root, stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 26, timeout: 60_000 },
+    { cwd: root, stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 26, timeout: 240_000 },
   );
   return createFileRegistry(fromBinary(FileDescriptorSetSchema, bytes));
 }
