@@ -73,17 +73,27 @@ describe('Admission in segments', () => {
     await assert.rejects(admission.findAdmitted(SALE.itemId, [requests[1]!], SEGMENTS), isSaleUnavailable);
   });
 
-  it('answers those that a segment has units for while another, whose units the rest need, does not answer', async () => {
+  it('takes the units of the segments that answer while one does not, and says SOLD_OUT to no user', async () => {
     const redis = new MemoryRedis();
     const admission = await opened(redis);
+    const level = redis.at(2).level.bind(redis.at(2));
     redis.at(2).level = () => {
       throw new ConnectionLost('not sent');
     };
-    const results = await admission.admitAll(SALE, requestsAt(0, 0, 0, 1));
+    const kinds = async (...homes: readonly number[]) => {
+      const results = await admission.admitAll(SALE, requestsAt(...homes));
+      return results.map((r) => r.kind).join(' ');
+    };
+    // Of 2 units in each segment, home 0 has its own and those of segment 1.
+    assert.equal(await kinds(0, 0, 0, 0, 0, 0), 'QUEUED QUEUED QUEUED QUEUED UNCONFIRMED UNCONFIRMED');
+    await assert.rejects(kinds(1), isSaleUnavailable);
+    redis.at(2).level = level;
+    const later = requestsAt(0, 0, 0, 0, 0, 0, 0, 1).slice(-2);
     assert.deepEqual(
-      results.map((r) => r.kind),
-      ['QUEUED', 'QUEUED', 'UNCONFIRMED', 'QUEUED'],
+      (await admission.admitAll(SALE, later)).map((r) => r.kind),
+      ['QUEUED', 'QUEUED'],
     );
+    assert.equal(await kinds(2), 'SOLD_OUT');
   });
 
   it('still counts units that came back in another segment than they were counted in, so that the sale keeper sees it', async () => {
