@@ -11,7 +11,7 @@ const PATIENT_ATTEMPTS = 4;
 const MAX_PAUSE_MS = 8;
 
 /** The segments that answer, while no move between them is under way. */
-interface Look {
+interface KnownLevels {
   readonly levels: readonly Level[];
   /** Why not all segments, or not all units on their way, are known; undefined: they are. */
   readonly away: unknown;
@@ -94,9 +94,9 @@ export class SegmentRefill {
    * @returns FILLED also where the segment itself has units by now; the moves are to be put in
    */
   private async fill(sale: EpochOfItem, segment: number, quantities: readonly number[]): Promise<Refilled> {
-    const look = await this.settled(sale);
-    if (!look) return { kind: 'STALE' };
-    const { levels, away } = look;
+    const known = await this.settled(sale);
+    if (!known) return { kind: 'STALE' };
+    const { levels, away } = known;
     const smallest = BigInt(Math.min(...quantities));
     if (stockOf(levels.filter((l) => l.stock > 0n)) < smallest) {
       if (away !== undefined) return { kind: 'AWAY', away };
@@ -135,7 +135,7 @@ export class SegmentRefill {
   }
 
   /** The levels when no move is under way: the ones that others began are seen through. */
-  private async settled(sale: EpochOfItem): Promise<Look | undefined> {
+  private async settled(sale: EpochOfItem): Promise<KnownLevels | undefined> {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const asked = segmentsOf(sale.segments ?? 1).map((segment) => this.moves.level(sale, segment));
       const { answers, away } = await answersOf(asked);
